@@ -1,0 +1,1 @@
+"""cvjax: classic convolutional vision in JAX."""

@@ -1,0 +1,25 @@
+"""Test session set-up: eight CPU devices, a persistent compilation cache, and the reference data's place.
+
+The environment is set here, before anything imports JAX, because XLA reads it once.
+"""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).resolve().parent.parent / ".cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """The folder with real images and reference outputs; tests that need it are skipped without it."""
+    place = os.environ.get("CVJAX_TEST_DATA")
+    if not place or not pathlib.Path(place).is_dir():
+        pytest.skip("set CVJAX_TEST_DATA to the folder that holds data/ and reference/")
+    return pathlib.Path(place)
