@@ -19,3 +19,7 @@ class CheckpointError(UserError):
 
 class ConfigError(UserError):
     """A configuration whose values exclude each other or lie outside what the code can do."""
+
+
+class DivergedError(UserError):
+    """A loss or gradient that is no longer a finite number."""

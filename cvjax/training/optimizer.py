@@ -1,0 +1,122 @@
+"""Optimizers and learning-rate schedules, from optax parts."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cvjax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters move.
+
+    Attributes:
+      name: `sgd` and `nesterov` with momentum, `rmsprop` (with momentum, as EfficientNet), `adamw`.
+      learning_rate: the peak, for the whole batch as it is; nothing is scaled by the batch size.
+      momentum: of sgd, nesterov and rmsprop; the first-moment decay of adamw.
+      weight_decay: added to the gradient (L2), in adamw decoupled; spares norms and biases.
+      head_multiplier: factor on the learning rate of every parameter outside `backbone`.
+      clip_norm: largest global norm of the gradient, None for no limit.
+      accumulate: micro-batches a step; the gradient is that of the whole batch.
+      ema_decay: of the average of parameters and statistics that evaluation then uses; None for none.
+      schedule: `poly` (1 - t/T)^power, `cosine`, `step`, or `constant`.
+      warmup_steps: linear from 0 to the peak, before the schedule starts.
+      power: of `poly`.
+      milestones: fractions of the run at which `step` multiplies by `decay_factor`.
+      decay_factor: of `step`.
+      end_fraction: the schedule's last value as a fraction of the peak, for `poly` and `cosine`.
+    """
+
+    name: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "sgd"
+    learning_rate: float = 0.007
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    head_multiplier: float = 1.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema_decay: float | None = None
+    schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
+    warmup_steps: int = 0
+    power: float = 0.9
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    decay_factor: float = 0.1
+    end_fraction: float = 0.0
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate as a function of the step number, for a run of `steps` steps.
+
+    Raises:
+      ConfigError: the warm-up is as long as the run, or milestones lie outside (0, 1).
+    """
+    warmup = config.warmup_steps
+    if warmup >= steps:
+        raise ConfigError(f"optim.warmup_steps is {warmup}, but the run has {steps} steps; lower it below that")
+    peak, rest = config.learning_rate, steps - warmup
+    if config.schedule == "poly":
+        main = optax.polynomial_schedule(peak, peak * config.end_fraction, config.power, rest)
+    elif config.schedule == "cosine":
+        main = optax.cosine_decay_schedule(peak, rest, config.end_fraction)
+    elif config.schedule == "step":
+        if not all(0.0 < m < 1.0 for m in config.milestones):
+            raise ConfigError(f"optim.milestones {config.milestones} must be fractions of the run, between 0 and 1")
+        main = optax.piecewise_constant_schedule(
+            peak, {round(m * steps) - warmup: config.decay_factor for m in config.milestones}
+        )
+    else:
+        main = optax.constant_schedule(peak)
+    if not warmup:
+        return main
+    # The first step already moves: (step + 1) / warmup of the peak.
+    ramp = optax.linear_schedule(peak / warmup, peak, warmup - 1) if warmup > 1 else optax.constant_schedule(peak)
+    return optax.join_schedules([ramp, main], [warmup])
+
+
+def decays(params: Any) -> Any:
+    """Tree of bools: which parameters weight decay applies to. Norms' scales and all biases are vectors."""
+    return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
+def scale_outside_backbone(factor: float) -> optax.GradientTransformation:
+    """Multiplies the update of every parameter that is not under the top-level name `backbone`."""
+
+    def update(updates: Any, params: Any = None) -> Any:
+        del params
+        return {
+            name: tree if name == "backbone" else jax.tree.map(lambda u: u * factor, tree)
+            for name, tree in updates.items()
+        }
+
+    return optax.stateless(update)
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optax transformation that a configuration names, schedule included.
+
+    Args:
+      config: see `OptimizerConfig`.
+      steps: length of the run, which the schedule spans.
+
+    Raises:
+      ConfigError: values that no schedule can have; see `make_schedule`.
+    """
+    parts = []
+    if config.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    decay = optax.add_decayed_weights(config.weight_decay, mask=decays)
+    if config.name == "adamw":
+        parts += [optax.scale_by_adam(b1=config.momentum), decay]
+    elif config.name == "rmsprop":
+        # TensorFlow's RMSProp, which EfficientNet's recipe means: epsilon inside the root, memory starts at 1.
+        parts += [decay, optax.scale_by_rms(decay=0.9, eps=1e-3, initial_scale=1.0, eps_in_sqrt=True)]
+        parts.append(optax.trace(config.momentum))
+    else:
+        parts += [decay, optax.trace(config.momentum, nesterov=config.name == "nesterov")]
+    parts.append(optax.scale_by_learning_rate(make_schedule(config, steps)))
+    if config.head_multiplier != 1.0:
+        parts.append(scale_outside_backbone(config.head_multiplier))
+    return optax.chain(*parts)

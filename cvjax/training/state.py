@@ -1,0 +1,56 @@
+"""What training carries from step to step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+
+@struct.dataclass
+class TrainState:
+    """A pure value: the step number, the variables, the optimizer's memory and, if wanted, their average.
+
+    Attributes:
+      step: int32 scalar, the number of steps taken.
+      params: trainable float32 parameters.
+      batch_stats: running statistics of the norms; an empty dict for a net without.
+      opt_state: optax state.
+      ema: exponential moving average of {"params", "batch_stats"}, or None.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    ema: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Flax variables as trained."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def inference_variables(self) -> dict[str, Any]:
+        """Flax variables to predict with: the average where there is one."""
+        return self.variables if self.ema is None else self.ema
+
+
+def init_variables(model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Fresh {"params", "batch_stats"} of a model for images of shape (height, width, channels)."""
+    variables = model.init(key, jnp.zeros((2, *image_shape), jnp.float32), train=False)
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+    """State of step 0 around given variables."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        # A copy: the step donates its state, and no buffer may be given away twice.
+        ema=jax.tree.map(jnp.copy, variables) if ema else None,
+    )
