@@ -1,7 +1,8 @@
 """Geometric augmentation on the host: uint8 image and mask together, before batching.
 
-Photometric augmentation and normalisation happen on the device; what changes the geometry happens here, because it
-needs the source's own size. Every transform is a frozen, picklable dataclass; randomness comes in as a Generator.
+Photometric augmentation and normalisation happen on the device; what changes the geometry happens here,
+because it needs the source's own size. Every transform is a frozen, picklable dataclass; randomness comes in
+as a Generator.
 """
 
 import dataclasses
@@ -16,8 +17,8 @@ from cvjax.errors import ConfigError, DataError
 IGNORE = 255
 IMAGENET_MEAN = (124, 116, 104)
 
-# Scales are fractions with at most this denominator, so that the grid of the resized image meets the grid of the
-# source every few pixels and a window of the one can be computed from a window of the other.
+# Scales are fractions with at most this denominator, so that the grid of the resized image meets the grid of
+# the source every few pixels and a window of the one can be computed from a window of the other.
 _MAX_DENOMINATOR = 64
 
 
@@ -37,12 +38,12 @@ def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
 
 
 def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Resize to `size` (height, width): `image` u8[H,W,3] bilinearly, `mask` u8[H,W] to the nearest pixel centre."""
+    """Resize `image` u8[H,W,3] (bilinear) and `mask` u8[H,W] (nearest centre) to `size`, height and width."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image, mask
-    # INTER_NEAREST takes the pixel at floor(x * ratio), which shifts labels by up to half a source pixel against the
-    # image; INTER_NEAREST_EXACT takes the nearest centre.
+    # INTER_NEAREST takes the pixel at floor(x * ratio), which shifts labels by up to half a source pixel
+    # against the image; INTER_NEAREST_EXACT takes the nearest centre.
     return (
         cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR),
         cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
@@ -50,7 +51,7 @@ def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> t
 
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
-    """Height and width after scaling by exactly `scale`: rounded down, so no pixel lies outside the source."""
+    """Height and width after scaling by exactly `scale`; rounded down, so that no pixel lies outside."""
     return tuple(max(1, extent * scale.numerator // scale.denominator) for extent in size)
 
 
@@ -59,9 +60,9 @@ def resized_window(
 ) -> np.ndarray:
     """Rows and columns `corner` to `corner + size` of the image scaled by `scale`, without scaling the rest.
 
-    The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one grey level: the piece of
-    the source that is resized starts where both grids meet, so that the sampling positions are equal; only the
-    rounding of OpenCV's fixed-point weights can differ.
+    The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one grey level: the
+    piece of the source that is resized starts where both grids meet, so that the sampling positions are
+    equal; only the rounding of OpenCV's fixed-point weights can differ.
 
     Args:
       image: uint8 [H, W, 3].
@@ -77,8 +78,9 @@ def resized_window(
         if scale == 1:
             source.append(slice(first, first + count))
             continue
-        # Output pixel x samples the source at (x + 1/2) / scale - 1/2 and its right neighbour. At least 64 pixels of
-        # the source go in, where it has them: OpenCV copies instead of resampling when the size comes out unchanged.
+        # Output pixel x samples the source at (x + 1/2) / scale - 1/2 and its right neighbour. At least 64
+        # pixels of the source go in, where it has them: OpenCV copies instead of resampling when the size
+        # comes out unchanged.
         before = max(0, math.floor((first + 0.5) / scale - 0.5))
         after = math.ceil((first + count + 0.5) / scale) + 1
         period = min(before, max(0, extent - _MAX_DENOMINATOR)) // scale.denominator
@@ -104,7 +106,7 @@ def nearest_window(
     if scale == 1:
         return mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
     up, down = scale.numerator, scale.denominator
-    # floor((x + 1/2) / scale), in whole numbers; gathering by index is faster here than any resize of OpenCV's.
+    # floor((x + 1/2) / scale), in whole numbers; gathering by index is faster than OpenCV's resize here.
     rows, columns = (
         (2 * np.arange(first, first + count) + 1) * down // (2 * up) for first, count in zip(corner, size)
     )
@@ -113,15 +115,15 @@ def nearest_window(
 
 @dataclasses.dataclass(frozen=True)
 class TrainTransform:
-    """Random scale, random crop (padded at the bottom and right where the image is smaller), random mirroring.
+    """Random scale, random crop, random mirroring; smaller images are padded at the bottom and right.
 
     Attributes:
       crop: height and width of the result, in pixels.
       min_scale, max_scale: bounds of the random scale, relative to the source (or to `resize`).
-      scale_step: distance between the scales drawn from; 0 draws continuously, to the nearest 1/64. Every scale is
-        replaced by the nearest fraction with a denominator up to 64.
+      scale_step: distance between the scales drawn from; 0 draws continuously, to the nearest 1/64. Every
+        scale is replaced by the nearest fraction with a denominator up to 64.
       flip: probability of mirroring left and right; the padding is mirrored with the image.
-      fill: RGB level (0 to 255) of padded image pixels: the data set's mean, so that they normalise to about 0.
+      fill: RGB level (0 to 255) of padded image pixels: the data set's mean, which normalises to about 0.
       ignore: label of padded mask pixels.
       resize: height and width to resize to before all else; None keeps the source's size.
 
@@ -145,7 +147,8 @@ class TrainTransform:
         _check_padding(self.fill, self.ignore)
         if not 1 / _MAX_DENOMINATOR <= self.min_scale <= self.max_scale:
             raise ConfigError(
-                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: give 1/64 <= min_scale <= max_scale."
+                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: "
+                "give 1/64 <= min_scale <= max_scale."
             )
         if self.scale_step < 0:
             raise ConfigError(f"scale_step is {self.scale_step}: give 0 (continuous) or a positive step.")
@@ -155,7 +158,7 @@ class TrainTransform:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], which may be views."""
+        """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
         if self.resize is not None:
             image, mask = resize_pair(image, mask, self.resize)
         scale = self._draw_scale(rng)
@@ -208,7 +211,7 @@ class EvalTransform:
         if self.resize is not None:
             _check_size("resize", self.resize)
             if self.resize[0] > self.size[0] or self.resize[1] > self.size[1]:
-                raise ConfigError(f"resize {self.resize} does not fit in size {self.size}: give a larger size.")
+                raise ConfigError(f"resize {self.resize} exceeds size {self.size}: give a larger size.")
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, name: str = "the image"
