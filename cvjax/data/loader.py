@@ -1,0 +1,340 @@
+"""The loader: batches whose content (seed, epoch, index) decides, and nothing else does.
+
+Batch number k is a pure function of k, so worker processes, threads, hosts and restarts only change who
+computes it and when. Grain carries it out: a batch is one element of a random-access data set, which Grain's
+threads or worker processes read ahead in order.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import cv2
+import grain
+import numpy as np
+from grain.experimental import DatasetOptions, WithOptionsIterDataset, index_shuffle
+
+from cvjax.data.augment import EvalTransform
+from cvjax.data.prefetch import prefetch_to_device
+from cvjax.errors import ConfigError, DataError
+
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "HostShard",
+    "Source",
+    "eval_batches",
+    "example_rng",
+    "prefetch_to_device",
+    "shuffled_index",
+    "train_batches",
+]
+
+Batch = dict[str, np.ndarray]
+Record = Mapping[str, Any]
+Decode = Callable[[Record], Mapping[str, np.ndarray]]
+Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+# Arrays below this many bytes travel between processes by pickle: a shared-memory file each costs more.
+_MIN_SHARED_BYTES = 1 << 16
+
+
+class Source(Protocol):
+    """Random access to encoded records; picklable (see docs/architecture.md)."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class HostShard:
+    """Which host this is: `index` of `count`. A host holds consecutive rows of every global batch."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.index < self.count:
+            raise ConfigError(f"host {self.index} of {self.count}: give 0 <= index < count.")
+
+    def rows(self, batch_size: int) -> range:
+        """This host's rows of a global batch; ConfigError if the hosts cannot share it equally."""
+        if batch_size < 1 or batch_size % self.count:
+            raise ConfigError(
+                f"batch_size is {batch_size} on {self.count} host(s): give a positive multiple of the hosts."
+            )
+        local = batch_size // self.count
+        return range(self.index * local, (self.index + 1) * local)
+
+
+def shuffled_index(position: int, length: int, seed: int, epoch: int) -> int:
+    """Where example `position` of `epoch` lies in a source of `length`: a permutation, in constant memory."""
+    # Grain's own shuffle seeds with seed + epoch, which makes one seed's second epoch another's first.
+    key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+    return index_shuffle(position, max_index=length - 1, seed=key, rounds=4)
+
+
+def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random stream that augments example `index` in `epoch`."""
+    # The constant sets it apart from the shuffle's key: trailing zeros do not change a SeedSequence.
+    return np.random.default_rng((seed, epoch, index, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads and decodes one example; what the training and evaluation streams share."""
+
+    source: Source
+    decode: Decode
+    skip: bool
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
+        """Image u8[H,W,3], mask u8[H,W] and id of one record; DataError if it is damaged."""
+        record = self.source[index]
+        example = self.decode(record)
+        return example["image"], example["mask"], record["id"]
+
+    def read_first_good(self, index: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """As `read`, passing over bad records if `skip`: image, mask, index used, how many were bad."""
+        length = len(self.source)
+        for skipped in range(length):
+            used = (index + skipped) % length
+            try:
+                image, mask, _ = self.read(used)
+            except DataError as error:
+                if not self.skip:
+                    raise
+                last = error
+            else:
+                return image, mask, used, skipped
+        raise DataError(f"{self.source.name}: none of its {length} records is readable; the last one: {last}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatches:
+    """Random access to this host's share of every global training batch."""
+
+    reader: _Reader
+    transform: Augment
+    batch_size: int
+    rows: range
+    seed: int
+
+    def __len__(self) -> int:
+        return sys.maxsize  # The stream is endless, and Grain asks for a length.
+
+    def __getitem__(self, number: int) -> Batch:
+        length = len(self.reader.source)
+        batch: Batch = {}
+        for row, global_row in enumerate(self.rows):
+            epoch, position = divmod(number * self.batch_size + global_row, length)
+            wanted = shuffled_index(position, length, self.seed, epoch)
+            image, mask, index, skipped = self.reader.read_first_good(wanted)
+            image, mask = self.transform(image, mask, example_rng(self.seed, epoch, index))
+            if not batch:
+                batch = _empty_batch(len(self.rows), image.shape, mask.shape)
+            batch["image"][row], batch["mask"][row] = image, mask
+            batch["index"][row], batch["valid"][row], batch["skipped"][row] = index, True, skipped
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalBatches:
+    """Random access to this host's share of every global evaluation batch."""
+
+    reader: _Reader
+    transform: EvalTransform
+    batch_size: int
+    rows: range
+
+    def __len__(self) -> int:
+        return -(-len(self.reader.source) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Batch:
+        size = tuple(self.transform.size)
+        batch = _empty_batch(len(self.rows), (*size, 3), size)
+        batch["size"] = np.zeros((len(self.rows), 2), np.int32)
+        for row, global_row in enumerate(self.rows):
+            index = number * self.batch_size + global_row
+            inside = index < len(self.reader.source)
+            example = self._read(index) if inside else None
+            batch["index"][row] = index if inside else -1
+            batch["valid"][row] = example is not None
+            batch["skipped"][row] = inside and example is None
+            if example is None:
+                batch["image"][row], batch["mask"][row] = self.transform.fill, self.transform.ignore
+            else:
+                batch["image"][row], batch["mask"][row], batch["size"][row] = self.transform(*example)
+        return batch
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, str] | None:
+        try:
+            return self.reader.read(index)
+        except DataError:
+            if not self.reader.skip:
+                raise
+            return None
+
+
+class BatchIterator(Iterator[Batch]):
+    """Batches in order; `close()` (or leaving a `with` block) ends its threads and worker processes.
+
+    An error that a record causes is raised here with its own type and message, also from a worker process,
+    and ends the iteration.
+    """
+
+    def __init__(self, dataset: grain.IterDataset, workers: int):
+        self._iterator = iter(dataset)
+        self._has_workers = workers > 0
+        self._drawn = self._closed = False
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise StopIteration
+        self._drawn = True
+        try:
+            return next(self._iterator)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop reading ahead and wait for the worker processes to end; no further batch comes."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._has_workers and self._drawn:
+            # Grain starts all workers with the first batch but closes only those that have been read from;
+            # asking for the state makes it take hold of every one.
+            self._iterator.get_state()
+        self._iterator.close()
+
+    def __enter__(self) -> "BatchIterator":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def train_batches(
+    source: Source,
+    decode: Decode,
+    transform: Augment,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    workers: int = 0,
+    shard: HostShard = HostShard(),
+    on_bad_record: str = "error",
+    threads: int | None = None,
+) -> BatchIterator:
+    """The endless training stream: shuffled anew each epoch, augmented, batched; batches may straddle epochs.
+
+    Args:
+      source: the records; picklable if `workers` is not 0, as are `decode` and `transform`.
+      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}.
+      transform: (image, mask, generator) -> image and mask of one fixed size, such as `TrainTransform`.
+      batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
+      seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
+      start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
+      workers: processes that make whole batches in turn; 0 makes them in threads of this process. They hand
+      batches
+        over through shared memory, about three each.
+      shard: this host.
+      on_bad_record: "error" raises a damaged record's DataError; "skip" takes the next index in the source
+      instead
+        and counts it in the row's `skipped`.
+      threads: threads in each process, each making a whole batch, so that as many batches are in memory; 0
+      makes
+        them when they are asked for. By default one a core (at most 16) without workers, and 0 in each
+        worker.
+
+    Returns:
+      An iterator of batches with `image`, `mask`, `index`, `valid` and `skipped`; see docs/architecture.md.
+
+    Raises:
+      ConfigError: an argument is outside its range.
+      DataError: the source is empty; while iterating, a record is damaged (or with "skip", all of them are).
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed is {seed}: give a whole number from 0 to 4294967295.")
+    if start < 0:
+        raise ConfigError(f"start is {start}: give the number of batches drawn so far, 0 or more.")
+    reader = _make_reader(source, decode, on_bad_record)
+    batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed)
+    return _iterate(grain.MapDataset.source(batches)[start:], workers, threads)
+
+
+def eval_batches(
+    source: Source,
+    decode: Decode,
+    transform: EvalTransform,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    shard: HostShard = HostShard(),
+    on_bad_record: str = "error",
+    threads: int | None = None,
+) -> BatchIterator:
+    """Every example exactly once over all hosts, in the source's order; as many batches on each host.
+
+    The arguments are those of `train_batches`. The last batch is filled up with rows that are not `valid`:
+    index -1, mask `transform.ignore`, image `transform.fill`. With on_bad_record="skip" a damaged record
+    becomes such a row, which keeps its index and has `skipped` 1.
+
+    Returns:
+      An iterator of batches as in training, and `size`: height and width before padding.
+
+    Raises:
+      ConfigError: an argument is outside its range.
+      DataError: the source is empty; while iterating, a record is damaged, or larger than `transform.size`
+      (also
+        with "skip": that is a setting to change, not a record to do without).
+    """
+    reader = _make_reader(source, decode, on_bad_record)
+    batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size))
+    return _iterate(grain.MapDataset.source(batches), workers, threads)
+
+
+def _make_reader(source: Source, decode: Decode, on_bad_record: str) -> _Reader:
+    if on_bad_record not in ("error", "skip"):
+        raise ConfigError(f'on_bad_record is {on_bad_record!r}: give "error" or "skip".')
+    if len(source) == 0:
+        raise DataError(f"{source.name} has no records: prepare the data set, or choose another split.")
+    return _Reader(source, decode, skip=on_bad_record == "skip")
+
+
+def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> BatchIterator:
+    if workers < 0 or (threads is not None and threads < 0):
+        raise ConfigError(f"workers is {workers} and threads {threads}: give 0 or more.")
+    if threads is None:
+        threads = 0 if workers else min(16, len(os.sched_getaffinity(0)))
+    _one_opencv_thread()
+    ahead = max(2, threads) if threads else 0
+    dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
+    dataset = WithOptionsIterDataset(dataset, DatasetOptions(min_shm_size=_MIN_SHARED_BYTES))
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_one_opencv_thread)
+    return BatchIterator(dataset, workers)
+
+
+def _one_opencv_thread(*worker: int) -> None:
+    """Keep OpenCV from starting threads of its own: examples already run in parallel, beside XLA."""
+    cv2.setNumThreads(0)
+
+
+def _empty_batch(rows: int, image: tuple[int, ...], mask: tuple[int, ...]) -> Batch:
+    return {
+        "image": np.empty((rows, *image), np.uint8),
+        "mask": np.empty((rows, *mask), np.uint8),
+        "index": np.empty(rows, np.int32),
+        "valid": np.empty(rows, np.bool_),
+        "skipped": np.empty(rows, np.int32),
+    }

@@ -1,0 +1,79 @@
+"""Keeping batches on the device ahead of the step that wants them."""
+
+import atexit
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
+
+from cvjax.errors import ConfigError
+
+Host = TypeVar("Host")
+Device = TypeVar("Device")
+
+
+def prefetch_to_device(
+    batches: Iterator[Host], place: Callable[[Host], Device], size: int = 2
+) -> Generator[Device, None, None]:
+    """Yield `place(batch)` for every batch, in order, with up to `size` of them ready ahead.
+
+    A background thread draws and places, from the first `next()` on, so that decoding and the copy to the
+    device overlap with the step. The generator takes `batches` over: when it ends or is closed, it stops the
+    thread and calls `batches.close()` where there is one.
+
+    Args:
+      batches: host batches; drawn from one thread only.
+      place: host batch -> device batch, such as a `jax.device_put` with a sharding.
+      size: placed batches to keep ahead, 1 or more; each holds device memory.
+
+    Raises:
+      ConfigError: `size` is below 1.
+      Exception: what `batches` or `place` raised, at the batch it belongs to.
+    """
+    if size < 1:
+        raise ConfigError(f"size is {size}: keep 1 or more batches ahead.")
+    return _prefetch(batches, place, size)
+
+
+def _prefetch(batches: Iterator[Host], place: Callable[[Host], Device], size: int) -> Generator[Any, None,
+None]:
+    slots = threading.Semaphore(size)  # Taken before a batch is drawn, so that no more than `size` wait.
+    ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    stopping = threading.Event()
+
+    def produce() -> None:
+        try:
+            while slots.acquire() and not stopping.is_set():
+                ready.put((place(next(batches)), None))
+        except BaseException as error:  # The consumer's to raise; StopIteration is the end.
+            ready.put((None, error))
+        finally:
+            # Closed here and not by the consumer: a generator cannot be closed while another thread runs it.
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+
+    # A daemon, or an unfinished generator would keep the interpreter from exiting; `stop` at exit then ends
+    # it in
+    # order, because a thread that is still placing arrays while the interpreter goes down can crash it.
+    thread = threading.Thread(target=produce, name="cvjax-prefetch", daemon=True)
+
+    def stop() -> None:
+        stopping.set()
+        slots.release()
+        thread.join()
+
+    atexit.register(stop)
+    thread.start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            slots.release()
+            yield batch
+    finally:
+        stop()
+        atexit.unregister(stop)

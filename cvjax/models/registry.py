@@ -1,0 +1,117 @@
+"""The table of architectures: what there is, what is published about it, and how to build it."""
+
+import dataclasses
+import difflib
+import fnmatch
+import functools
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.info import ModelInfo, Variant
+
+# Each of these modules has a table `VARIANTS: Mapping[str, Variant]`. A new architecture adds its line here.
+_ARCHITECTURES = (
+    "cvjax.models.classification.resnet",
+    "cvjax.models.segmentation.deeplabv3",
+    "cvjax.models.segmentation.deeplabv3plus",
+)
+_NOT_OPTIONS = frozenset({"parent", "name", "num_classes", "dtype"})
+
+
+def list_models(task: str | None = None, pattern: str | None = None) -> list[str]:
+    """Names that `create_model` knows, sorted.
+
+    Args:
+      task: "classification" or "segmentation"; None lists all.
+      pattern: shell-style, such as "deeplab*_resnet50".
+
+    Raises:
+      ConfigError: a task that no model has.
+    """
+    table = _table()
+    tasks = sorted({variant.info.task for variant in table.values()})
+    if task is not None and task not in tasks:
+        raise ConfigError(f"no model has the task {task!r}; the tasks are {', '.join(tasks)}")
+    return sorted(
+        name
+        for name, variant in table.items()
+        if (task is None or variant.info.task == task)
+        and (pattern is None or fnmatch.fnmatchcase(name, pattern))
+    )
+
+
+def create_model(name: str, *, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
+    """Builds a model; its parameters come later, from `model.init`.
+
+    Args:
+      name: one of `list_models()`.
+      num_classes: channels of the logits. 0 makes a classifier return its pooled features.
+      dtype: of the computation; parameters and logits are float32 whatever it is.
+      **options: fields of the architecture, see `model_options(name)`.
+
+    Returns:
+      A Flax module: `init(key, images, train=False)`, `apply(variables, images, train=False)`; images are
+      [B, H, W, C], floating point and normalised.
+
+    Raises:
+      ConfigError: an unknown name (with the closest known ones) or an unknown option (with the known ones).
+    """
+    variant = _variant(name)
+    known = model_options(name)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{name} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(known)}"
+        )
+    return variant.module(num_classes=num_classes, dtype=dtype, **{**variant.settings, **options})
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The options that `create_model(name, ...)` takes, with their defaults.
+
+    Raises:
+      ConfigError: an unknown name.
+    """
+    variant = _variant(name)
+    return {
+        field.name: variant.settings.get(
+            field.name, None if field.default is dataclasses.MISSING else field.default
+        )
+        for field in dataclasses.fields(variant.module)
+        if field.name not in _NOT_OPTIONS
+    }
+
+
+def model_info(name: str) -> ModelInfo:
+    """What is published about a model.
+
+    Raises:
+      ConfigError: an unknown name.
+    """
+    return _variant(name).info
+
+
+def _variant(name: str) -> Variant:
+    table = _table()
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "cvjax.list_models() names them all"
+        raise ConfigError(f"there is no model {name!r}; {hint}")
+    return table[name]
+
+
+@functools.cache
+def _table() -> Mapping[str, Variant]:
+    table: dict[str, Variant] = {}
+    for module in _ARCHITECTURES:
+        for variant in importlib.import_module(module).VARIANTS:
+            if variant.info.name in table:
+                raise RuntimeError(f"two models are called {variant.info.name}")
+            table[variant.info.name] = variant
+    return MappingProxyType(table)
