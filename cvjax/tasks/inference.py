@@ -1,0 +1,218 @@
+"""Dense prediction at test time: several scales, mirror images, sliding windows, and pictures of any size.
+
+`segment` is pure and runs under `jax.jit`; `predict_image` is its companion on the host, for one picture of
+any size.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvjax.errors import ConfigError
+from cvjax.ops.resize import resize
+
+LogitsFn = Callable[[jax.Array], jax.Array]
+
+
+def window_starts(size: int, window: int, overlap: float = 1 / 3) -> tuple[int, ...]:
+    """First positions of the windows that cover `size` pixels; the last window is shifted to end inside.
+
+    Args:
+        size: pixels to cover.
+        window: pixels of one window; at `size` or more there is one window, at 0.
+        overlap: fraction of a window that it shares with the next, in [0, 1); the last may share more.
+    """
+    if size < 1 or window < 1:
+        raise ConfigError(
+            f"window {window} and image side {size} must be at least 1 pixel; give a larger --window"
+        )
+    if not 0 <= overlap < 1:
+        raise ConfigError(f"overlap must lie in [0, 1), not {overlap}; 1/3 is the usual value")
+    if window >= size:
+        return (0,)
+    stride = max(1, round(window * (1 - overlap)))
+    count = math.ceil((size - window) / stride) + 1
+    return tuple(min(i * stride, size - window) for i in range(count))
+
+
+def sliding_logits(
+    logits_fn: LogitsFn, images: jax.Array, window: tuple[int, int], overlap: float = 1 / 3
+) -> jax.Array:
+    """Logits [B, H, W, C] from overlapping windows; where windows overlap, the mean of their logits.
+
+    The windows run one after another in a `lax.scan`, so the program holds one copy of the model and the
+    memory of one window. A window larger than the image is cut to the image's size.
+
+    Args:
+        logits_fn: images [B, h, w, 3] to logits [B, h, w, C].
+        images: [B, H, W, 3] float.
+        window: height and width in pixels.
+        overlap: see `window_starts`.
+    """
+    chex.assert_rank(images, 4)
+    batch, height, width, channels = images.shape
+    win_h, win_w = min(window[0], height), min(window[1], width)
+    tops, lefts = window_starts(height, win_h, overlap), window_starts(width, win_w, overlap)
+    if len(tops) == len(lefts) == 1:
+        return _apply(logits_fn, images)
+    counts = np.zeros((height, width, 1), np.float32)
+    for top in tops:
+        for left in lefts:
+            counts[top : top + win_h, left : left + win_w] += 1
+
+    def add_window(total: jax.Array, corner: jax.Array) -> tuple[jax.Array, None]:
+        start = (0, corner[0], corner[1], 0)
+        logits = _apply(logits_fn, jax.lax.dynamic_slice(images, start, (batch, win_h, win_w, channels)))
+        here = jax.lax.dynamic_slice(total, start, logits.shape)
+        return jax.lax.dynamic_update_slice(total, here + logits, start), None
+
+    patch = jax.ShapeDtypeStruct((batch, win_h, win_w, channels), images.dtype)
+    classes = jax.eval_shape(logits_fn, patch).shape[-1]
+    corners = np.array([(top, left) for top in tops for left in lefts], np.int32)
+    total, _ = jax.lax.scan(add_window, jnp.zeros((batch, height, width, classes), jnp.float32), corners)
+    return total / counts
+
+
+def segment(
+    logits_fn: LogitsFn,
+    images: jax.Array,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+    overlap: float = 1 / 3,
+) -> jax.Array:
+    """Class probabilities of images, averaged over scales and mirror images.
+
+    For every scale: resize the images, take the logits (by sliding windows if asked), resize them back,
+    softmax. The result is the mean of those probabilities, as in DeepLab v3 (arXiv 1706.05587, section 4.1).
+
+    Args:
+        logits_fn: images [B, h, w, 3] to logits [B, h, w, C], for any h and w; called while tracing, so pure.
+        images: [B, H, W, 3] float, normalised as the model wants them.
+        scales: factors of the images' size, at least one, each above 0; DeepLab uses 0.5, 0.75, ... 1.75.
+        flip: also use the left-right mirror image of each scale.
+        window: height and width of the sliding window, in pixels of the resized image; None sees the whole
+            image.
+        overlap: fraction of a window shared with the next.
+
+    Returns:
+        Probabilities [B, H, W, C], float32; they sum to 1 over C.
+
+    Raises:
+        ConfigError: scales, window or overlap outside what is said above.
+    """
+    chex.assert_rank(images, 4)
+    chex.assert_type(images, float)
+    scales = tuple(scales)
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise ConfigError(
+            f"scales must be one or more positive numbers, not {scales}; 1.0 is the image's own size"
+        )
+    if window is not None and min(window) < 1:
+        raise ConfigError(f"window must be at least 1x1 pixel, not {window}")
+    size = images.shape[1:3]
+
+    def logits_of(x: jax.Array) -> jax.Array:
+        return _apply(logits_fn, x) if window is None else sliding_logits(logits_fn, x, window, overlap)
+
+    def probabilities_of(x: jax.Array) -> jax.Array:
+        return jax.nn.softmax(_resize(logits_of(x), size), axis=-1)
+
+    total = 0.0
+    for scale in scales:
+        # At least one pixel: a 1-pixel-wide picture has no half.
+        scaled = _resize(images, tuple(max(1, int(side * scale + 0.5)) for side in size))
+        if flip:
+            # One after another in a `lax.map`: one copy of the model in the program, the memory of one pass.
+            plain, mirrored = jax.lax.map(probabilities_of, jnp.stack([scaled, scaled[:, :, ::-1]]))
+            total = total + (plain + mirrored[:, :, ::-1]) / 2
+        else:
+            total = total + probabilities_of(scaled)
+    return total / len(scales)
+
+
+def predict_image(
+    predict_fn: Callable[[np.ndarray], jax.Array],
+    image: np.ndarray,
+    *,
+    multiple: int = 64,
+    fill: Sequence[float] = (123.675, 116.28, 103.53),
+    tile: int = 2048,
+    margin: int = 256,
+) -> np.ndarray:
+    """Labels of one picture of any size, by a function that compiles once per shape.
+
+    The picture is padded at the bottom and right with `fill` until both sides divide by `multiple`, which
+    bounds the number of compilations, and the result is cropped back. A picture with a side above `tile` is
+    cut into overlapping tiles, and each label is taken from the tile where it lies further from the cut, so
+    memory is bounded too.
+
+    Args:
+        predict_fn: uint8 [1, h, w, 3] to labels [1, h, w].
+        image: uint8 [H, W, 3].
+        multiple: of which padded sides are.
+        fill: RGB in 0..255, the data set's mean: after normalisation the padding is about 0.
+        tile: longest side that is predicted in one piece, in pixels.
+        margin: pixels that neighbouring tiles share at least, below `tile`.
+
+    Returns:
+        Labels [H, W] in `predict_fn`'s dtype.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(
+            f"predict_image needs a non-empty uint8 [H, W, 3] image, not {image.dtype} {image.shape}"
+        )
+    if multiple < 1 or not 0 <= margin < tile:
+        raise ValueError(f"need multiple >= 1 and 0 <= margin < tile, not {multiple=}, {margin=}, {tile=}")
+    height, width = image.shape[:2]
+    labels = None
+    for top, bottom, keep_rows in _tiles(height, tile, margin):
+        for left, right, keep_columns in _tiles(width, tile, margin):
+            part = _predict_padded(predict_fn, image[top:bottom, left:right], multiple, fill)
+            if labels is None:
+                labels = np.empty((height, width), part.dtype)
+            rows, columns = slice(*keep_rows), slice(*keep_columns)
+            inner = part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            labels[rows, columns] = inner
+    return labels
+
+
+def _tiles(size: int, tile: int, margin: int) -> list[tuple[int, int, tuple[int, int]]]:
+    """(start, stop, (first, last + 1) to keep) of each tile; what is kept tiles `size` without gap or
+    overlap."""
+    starts = window_starts(size, tile, margin / tile)
+    stops = [min(start + tile, size) for start in starts]
+    cuts = [0, *((stop + start) // 2 for stop, start in zip(stops[:-1], starts[1:])), size]
+    return list(zip(starts, stops, itertools.pairwise(cuts)))
+
+
+def _predict_padded(
+    predict_fn: Callable[[np.ndarray], jax.Array], image: np.ndarray, multiple: int, fill: Sequence[float]
+) -> np.ndarray:
+    height, width = image.shape[:2]
+    padded_size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    padded = np.empty((1, *padded_size, 3), np.uint8)
+    padded[:] = np.clip(np.rint(np.asarray(fill)), 0, 255).astype(np.uint8)
+    padded[0, :height, :width] = image
+    labels = np.asarray(predict_fn(padded))
+    if labels.shape != padded.shape[:3]:
+        raise ValueError(f"predict_fn must return labels {padded.shape[:3]}, not {labels.shape}")
+    return labels[0, :height, :width]
+
+
+def _apply(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
+    logits = logits_fn(images)
+    chex.assert_shape(logits, (*images.shape[:3], None))
+    return logits.astype(jnp.float32)
+
+
+def _resize(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    return (
+        x if x.shape[1:3] == tuple(size) else resize(x, tuple(size), method="bilinear", align_corners=False)
+    )

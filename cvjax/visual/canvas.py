@@ -1,0 +1,127 @@
+"""Drawing that the pictures share: text, the legend of classes, resizing, PNG files."""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cvjax.errors import ConfigError
+from cvjax.visual.palette import VOID, voc_palette
+
+PAPER = (255, 255, 255)
+INK = (28, 30, 34)
+FAINT = (112, 116, 122)
+LINE = (206, 209, 214)
+TEXT = 14
+"""Height of the text in pixels of a picture that is looked at 1:1."""
+
+
+@functools.cache
+def font(size: int = TEXT) -> ImageFont.FreeTypeFont:
+    """The font that comes with Pillow, so pictures look the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def text_width(text: str, size: int = TEXT) -> int:
+    """Width of one line of text in pixels."""
+    return int(np.ceil(font(size).getlength(text)))
+
+
+def fit_text(text: str, width: int, size: int = TEXT) -> str:
+    """The text, its middle replaced by an ellipsis where it is wider than `width` pixels."""
+    if text_width(text, size) <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        shorter = text[: (kept + 1) // 2] + "..." + text[len(text) - kept // 2 :]
+        if text_width(shorter, size) <= width:
+            return shorter
+    return ""
+
+
+def resize_photo(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 [H, W, 3] to (height, width): averaging to shrink, sharp pixels to enlarge."""
+    method = Image.Resampling.LANCZOS if size[0] < image.shape[0] else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).resize(size[::-1], method))
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize labels [H, W] to (height, width) by the nearest pixel: labels are never mixed."""
+    rows = ((np.arange(size[0]) + 0.5) * mask.shape[0] / size[0]).astype(int)
+    columns = ((np.arange(size[1]) + 0.5) * mask.shape[1] / size[1]).astype(int)
+    return mask[rows[:, None], columns]
+
+
+def class_name(label: int, class_names: Sequence[str]) -> str:
+    """What the legend calls a label."""
+    if label < len(class_names):
+        return class_names[label]
+    return "void" if label == VOID else f"class {label}"
+
+
+def legend_entries(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> list[tuple[int, str]]:
+    """(label, name) of the classes that occur in any of the masks, by label; void comes last."""
+    present = sorted({int(label) for mask in masks for label in np.unique(mask)})
+    return [(label, class_name(label, class_names)) for label in present]
+
+
+def draw_legend(
+    entries: Sequence[tuple[int, str]],
+    width: int,
+    *,
+    palette: np.ndarray | None = None,
+    size: int = TEXT,
+) -> np.ndarray:
+    """Swatches and names in as many lines as the width asks for; uint8 [h, width, 3], h = 0 without
+    entries."""
+    if not entries:
+        return np.zeros((0, width, 3), np.uint8)
+    palette = voc_palette() if palette is None else palette
+    swatch, line_height, gap = size, round(size * 1.6), round(size * 1.3)
+    places, x, y = [], 0, 0
+    for label, name in entries:
+        name = fit_text(name, max(1, width - 2 * swatch), size)
+        needed = round(1.5 * swatch) + text_width(name, size)
+        if x and x + needed > width:
+            x, y = 0, y + line_height
+        places.append((x, y, label, name))
+        x += needed + gap
+    picture = Image.new("RGB", (width, y + line_height), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for x, y, label, name in places:
+        middle = y + line_height // 2
+        top = middle - swatch // 2
+        # The outline keeps light colours, as the cream of void, apart from the paper.
+        draw.rectangle(
+            (x, top, x + swatch - 1, top + swatch - 1), fill=tuple(map(int, palette[label])), outline=FAINT
+        )
+        draw.text((x + round(1.5 * swatch), middle), name, fill=INK, font=font(size), anchor="lm")
+    return np.asarray(picture)
+
+
+def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
+    """Write uint8 [H, W, 3], making the folder where it is missing.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    write_png(path, Image.fromarray(picture))
+
+
+def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
+    """Write labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colours, as in
+    VOC."""
+    picture = Image.fromarray(np.asarray(mask, np.uint8))
+    picture.putpalette((voc_palette() if palette is None else palette).tobytes())
+    write_png(path, picture)
+
+
+def write_png(path: str | pathlib.Path, picture: Image.Image) -> None:
+    """Write a Pillow image; the error of a place that cannot be written is the user's."""
+    path = pathlib.Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, format="PNG")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error

@@ -1,0 +1,156 @@
+"""Training curves from the metrics file: loss, learning rate and validation mIoU over steps."""
+
+import json
+import pathlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvjax.errors import DataError
+from cvjax.visual import canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Series = tuple[np.ndarray, np.ndarray]
+# Metric, title, colour, whether fractions are shown as percent.
+_PANELS = (
+    ("loss", "training loss", "#2f6db5", False),
+    ("learning_rate", "learning rate", "#8a6d3b", False),
+    ("val/miou", "validation mIoU (%)", "#2e8b57", True),
+)
+_MANY = 60
+"""From this many points on a line needs no markers, and a noisy loss gets a moving average."""
+
+
+def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
+    """Read a metrics file: one JSON object a line, each with "step" and some numbers.
+
+    Where a run was resumed, steps go back: from there on the later lines replace what the earlier ones said
+    about the same and all later steps, metric by metric. A last line that was cut off by a crash is passed
+    over.
+
+    Args:
+        path: the JSON-lines file.
+
+    Returns:
+        For every metric its steps, int64 [n] and strictly rising, and values, float64 [n].
+
+    Raises:
+        DataError: no such file, or a line that is not such an object.
+    """
+    path = pathlib.Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read the metrics file {path}: {error}; give a run's JSON-lines file"
+        ) from error
+    series: dict[str, list[tuple[int, float]]] = {}
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            step = int(entry["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # no newline behind it: the run died, or is still writing
+                continue
+            raise DataError(
+                f'{path}, line {number}: not a JSON object with a "step"; remove the line and plot again'
+            ) from error
+        for name, value in entry.items():
+            if name == "step" or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            points = series.setdefault(name, [])
+            while points and points[-1][0] >= step:
+                points.pop()
+            points.append((step, float(value)))
+    return {
+        name: (np.array([step for step, _ in points], np.int64), np.array([value for _, value in points]))
+        for name, points in series.items()
+    }
+
+
+def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
+    """Draw loss, learning rate and validation mIoU over steps, one panel each, into a PNG file.
+
+    A metric that the file lacks gets no panel; of the mIoU the best value is marked.
+
+    Raises:
+        DataError: the file cannot be read, or has none of the three.
+        ConfigError: the picture cannot be written.
+    """
+    import matplotlib.ticker
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    series = read_metrics(jsonl_path)
+    panels = [panel for panel in _PANELS if panel[0] in series]
+    if not panels:
+        wanted = ", ".join(panel[0] for panel in _PANELS)
+        raise DataError(f"{jsonl_path} has none of {wanted}; train for some steps first")
+    # The object interface with its own canvas: no global state, no window system, safe in threads.
+    figure = Figure(figsize=(8, 0.6 + 2.3 * len(panels)), dpi=120, layout="constrained")
+    drawing = FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (name, title, colour, percent) in zip(axes, panels):
+        steps, values = series[name]
+        values = values * 100 if percent else values
+        _draw_line(ax, steps, values, colour, smooth=name == "loss")
+        if name == "learning_rate":
+            ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4), useMathText=True)
+            ax.set_ylim(bottom=0)
+        if percent:
+            _mark_best(ax, steps, values, colour)
+        ax.set_title(title, loc="left", fontsize=10, color="#222222")
+        ax.grid(axis="y", color="#e4e6ea", linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color("#9aa0a8")
+        ax.tick_params(colors="#50555c", labelsize=9)
+        ax.margins(x=0.02, y=0.12)
+    axes[-1].set_xlabel("step (optimizer updates)", fontsize=9, color="#50555c")
+    axes[-1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=8))
+    axes[-1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    drawing.draw()
+    canvas.save_png(png_path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
+
+
+def _draw_line(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str, *, smooth: bool) -> None:
+    if not smooth or len(steps) < _MANY:
+        marker = {"marker": "o", "markersize": 3.5} if len(steps) < _MANY else {}
+        ax.plot(steps, values, color=colour, linewidth=1.5, **marker)
+        return
+    ax.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3, label="each logged step")
+    window = len(steps) // _MANY * 2 + 1
+    ax.plot(steps, _moving_mean(values, window), color=colour, linewidth=1.7, label=f"mean of {window}")
+    ax.legend(frameon=False, fontsize=8, loc="upper right", labelcolor="#50555c")
+
+
+def _mark_best(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str) -> None:
+    if np.isnan(values).all():
+        return
+    best = int(np.nanargmax(values))
+    late = steps[best] > (steps[0] + steps[-1]) / 2
+    ax.plot(steps[best], values[best], "o", color=colour, markersize=6)
+    ax.annotate(
+        f"best {values[best]:.2f} at step {steps[best]:,}",
+        (steps[best], values[best]),
+        xytext=(-8 if late else 8, -12),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="top",
+        fontsize=8,
+        color="#222222",
+    )
+
+
+def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean of up to `window` neighbours, fewer at the ends; what is not finite is left out."""
+    finite = np.isfinite(values)
+    ones = np.ones(window)
+    total = np.convolve(np.where(finite, values, 0), ones, mode="same")
+    count = np.convolve(finite.astype(float), ones, mode="same")
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=(count > 0) & finite)
