@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from cvjax.cli._main import run as run_command
 from cvjax.data.source import default_data_dir
 from cvjax.data.voc import find_voc
+
 from cvjax.runs.commandline import parse_experiment
 from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
 from cvjax.runs.segmentation import run

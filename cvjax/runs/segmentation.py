@@ -45,15 +45,15 @@ def run(config: SegmentationConfig) -> Outcome:
     console = Console()
     main_host = jax.process_index() == 0
     if not config.sync_batch_norm and config.parallel != "pmap":
-        raise ConfigError("per-device BatchNorm exists under pmap only; add --parallel pmap, or drop --no-sync-batch-norm")
+        raise ConfigError(
+            "per-device BatchNorm exists under pmap only; add --parallel pmap, or drop --no-sync-batch-norm"
+        )
     strategy = make_strategy(config.parallel, config.batch_size)
     train_source = open_split(config, config.input.train_split)
     eval_source = open_split(config, config.input.eval_split)
     task = make_task(config, train_source.class_names)
     axis_name = strategy.axis_name if config.sync_batch_norm else None
-    model = create_model(
-        config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options()
-    )
+    model = create_model(config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options())
     variables = jax.jit(functools.partial(init_variables, model, image_shape=(*config.input.crop, 3)))(
         jax.random.key(config.seed)
     )

@@ -64,8 +64,10 @@ def make_train_step(
     def total(tree: Any) -> Any:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
-    def losses(params: Any, batch_stats: Any, batch: Batch, weight: jax.Array, key: jax.Array) -> Any:
-        colour_key, dropout_key = jax.random.split(key)
+    def losses(
+        params: Any, batch_stats: Any, batch: Batch, weight: jax.Array, keys: tuple[jax.Array, jax.Array]
+    ) -> Any:
+        colour_key, dropout_key = keys
         images = task.preprocess(batch, colour_key, train=True)
         outputs, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},
@@ -81,26 +83,29 @@ def make_train_step(
         key = jax.random.fold_in(key, state.step)
         if local_randomness:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        colour_key, dropout_key = jax.random.split(key)
         # The weight does not depend on the parameters: known before the forward pass, it makes every
         # micro-batch's and device's gradient a plain summand of the global one.
         weight = jnp.maximum(total(task.weight(batch)), 1.0)
         grad = jax.value_and_grad(losses, has_aux=True)
         if accumulate == 1:
-            (loss, (batch_stats, sums)), grads = grad(state.params, state.batch_stats, batch, weight, key)
+            (loss, (batch_stats, sums)), grads = grad(
+                state.params, state.batch_stats, batch, weight, (colour_key, dropout_key)
+            )
         else:
 
             def micro_step(carry: Any, item: Any) -> tuple[Any, None]:
                 batch_stats, grads, loss, sums = carry
                 micro, number = item
-                (more_loss, (batch_stats, more_sums)), more = grad(
-                    state.params, batch_stats, micro, weight, jax.random.fold_in(key, number)
-                )
+                # Colour follows an example's index, so its key stays; dropout follows its row.
+                keys = colour_key, jax.random.fold_in(dropout_key, number)
+                (more_loss, (batch_stats, more_sums)), more = grad(state.params, batch_stats, micro, weight, keys)
                 return (batch_stats, *jax.tree.map(jnp.add, (grads, loss, sums), (more, more_loss, more_sums))), None
 
             micro_batches = jax.tree.map(lambda x: _cut(x, accumulate), dict(batch))
             first = jax.tree.map(lambda x: x[0], micro_batches)
             (_, (_, sum_shapes)), grad_shapes = jax.eval_shape(
-                grad, state.params, state.batch_stats, first, weight, key
+                grad, state.params, state.batch_stats, first, weight, (colour_key, dropout_key)
             )
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grad_shapes, jnp.float32(0), sum_shapes))
             (batch_stats, grads, loss, sums), _ = jax.lax.scan(
@@ -121,7 +126,7 @@ def make_train_step(
             ema = jax.tree.map(lambda old, now: old + (1.0 - decay) * (now - old), ema, new)
         metrics = {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         } | {name: value / weight for name, value in sums.items()}
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics

@@ -1,0 +1,84 @@
+"""Schedules and optimizers against their formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cvjax.errors import ConfigError
+from cvjax.training.optimizer import OptimizerConfig, decays, make_optimizer, make_schedule
+
+PARAMS = {
+    "backbone": {"kernel": jnp.full((3, 3, 2, 4), 0.5), "scale": jnp.full((4,), 0.5)},
+    "head": {"kernel": jnp.full((1, 1, 4, 2), 0.5), "bias": jnp.full((2,), 0.5)},
+}
+
+
+def first_update(**options):
+    """The update that a gradient of ones gives at step 0."""
+    optimizer = make_optimizer(OptimizerConfig(schedule="constant", **options), 100)
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    return optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
+
+
+def test_poly_is_the_papers_formula():
+    schedule = make_schedule(OptimizerConfig(learning_rate=0.007, schedule="poly", power=0.9), 30_000)
+    for step in (0, 1, 1234, 29_999):
+        assert schedule(step) == pytest.approx(0.007 * (1 - step / 30_000) ** 0.9, rel=1e-4, abs=1e-8)
+
+
+def test_cosine_ends_at_its_fraction():
+    schedule = make_schedule(OptimizerConfig(learning_rate=1.0, schedule="cosine", end_fraction=0.1), 100)
+    assert schedule(0) == pytest.approx(1.0)
+    assert schedule(50) == pytest.approx(0.55)
+    assert schedule(100) == pytest.approx(0.1)
+
+
+def test_step_divides_at_milestones_also_after_a_warm_up():
+    config = OptimizerConfig(learning_rate=1.0, schedule="step", milestones=(0.5, 0.75), warmup_steps=10)
+    schedule = make_schedule(config, 100)
+    assert [float(schedule(s)) for s in (49, 51, 74, 76)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
+def test_warm_up_is_linear_and_moves_from_the_first_step():
+    schedule = make_schedule(OptimizerConfig(learning_rate=1.0, schedule="constant", warmup_steps=4), 100)
+    assert [float(schedule(s)) for s in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+
+
+def test_warm_up_as_long_as_the_run_is_refused():
+    with pytest.raises(ConfigError, match=r"warmup_steps is 100, but the run has 100 steps"):
+        make_schedule(OptimizerConfig(warmup_steps=100), 100)
+
+
+def test_weight_decay_spares_norms_and_biases():
+    assert decays(PARAMS) == {
+        "backbone": {"kernel": True, "scale": False},
+        "head": {"kernel": True, "bias": False},
+    }
+    plain = first_update(learning_rate=1.0, weight_decay=0.0)
+    decayed = first_update(learning_rate=1.0, weight_decay=0.1)
+    np.testing.assert_allclose(decayed["head"]["kernel"] - plain["head"]["kernel"], -0.05, rtol=1e-5)
+    np.testing.assert_array_equal(decayed["backbone"]["scale"], plain["backbone"]["scale"])
+    np.testing.assert_array_equal(decayed["head"]["bias"], plain["head"]["bias"])
+
+
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "rmsprop", "adamw"])
+def test_head_moves_by_its_multiplier(name):
+    plain = first_update(name=name, learning_rate=0.01)
+    scaled = first_update(name=name, learning_rate=0.01, head_multiplier=10.0)
+    np.testing.assert_allclose(scaled["head"]["kernel"], 10 * plain["head"]["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
+
+
+@pytest.mark.parametrize(("name", "factor"), [("sgd", 1.0), ("nesterov", 1.9), ("adamw", 1.0), ("rmsprop", 1.0483)])
+def test_first_step_is_the_optimizers_own(name, factor):
+    """A gradient of one: SGD moves by 1, Nesterov by 1 + momentum, Adam by 1, RMSProp by 1 / sqrt(1 + 1e-3)."""
+    update = first_update(name=name, learning_rate=1.0, weight_decay=0.0)["head"]["bias"]
+    expected = 1 / np.sqrt(1.0 + 1e-3) if name == "rmsprop" else factor
+    np.testing.assert_allclose(update, -expected, rtol=1e-4)
+
+
+def test_clipping_bounds_the_global_norm():
+    update = first_update(learning_rate=1.0, weight_decay=0.0, clip_norm=0.5)
+    assert float(optax.tree.norm(update)) == pytest.approx(0.5, rel=1e-5)
