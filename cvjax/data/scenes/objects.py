@@ -30,19 +30,19 @@ class Kind:
 
 KINDS = (
     Kind("person", creatures.person, 1.05, (1.2, 1.6, 1.0, 1.2, 0.9)),
-    Kind("dog", creatures.dog, 0.95, (1.1, 0.9, 0.5, 1.2, 1.0)),
-    Kind("cat", creatures.cat, 0.95, (0.8, 0.8, 0.3, 1.7, 1.0)),
-    Kind("bird", creatures.bird, 0.9, (1.3, 0.7, 2.0, 0.7, 1.2)),
-    Kind("car", artifacts.car, 1.0, (0.8, 1.8, 0.3, 0.4, 0.7)),
-    Kind("bus", artifacts.bus, 1.05, (0.7, 1.5, 0.3, 0.4, 0.6)),
+    Kind("dog", creatures.dog, 1.05, (1.1, 0.9, 0.5, 1.2, 1.0)),
+    Kind("cat", creatures.cat, 1.1, (0.8, 0.8, 0.3, 1.7, 1.0)),
+    Kind("bird", creatures.bird, 1.15, (1.3, 0.7, 2.0, 0.7, 1.2)),
+    Kind("car", artifacts.car, 0.95, (0.8, 1.8, 0.3, 0.4, 0.7)),
+    Kind("bus", artifacts.bus, 1.1, (1.0, 1.7, 0.3, 0.4, 0.6)),
     Kind("bicycle", artifacts.bicycle, 1.3, (1.2, 1.8, 0.6, 1.3, 1.4)),
-    Kind("boat", artifacts.boat, 1.0, (0.3, 0.2, 6.0, 0.4, 0.8)),
-    Kind("house", artifacts.house, 1.1, (1.2, 0.8, 0.9, 0.2, 0.6)),
+    Kind("boat", artifacts.boat, 0.95, (0.3, 0.2, 4.5, 0.4, 0.8)),
+    Kind("house", artifacts.house, 1.15, (1.5, 1.0, 1.1, 0.3, 0.7)),
     Kind("tree", creatures.tree, 1.15, (1.8, 1.0, 0.8, 0.3, 0.8)),
-    Kind("lamp", artifacts.lamp, 1.35, (0.8, 1.9, 0.9, 1.9, 1.3)),
-    Kind("fence", artifacts.fence, 1.25, (1.6, 1.3, 0.9, 0.4, 0.8)),
-    Kind("bottle", artifacts.bottle, 0.9, (0.6, 0.7, 0.6, 2.6, 1.5)),
-    Kind("flower", creatures.flower, 1.05, (1.6, 0.6, 0.4, 1.5, 1.3)),
+    Kind("lamp", artifacts.lamp, 1.5, (0.8, 1.9, 0.9, 1.9, 1.3)),
+    Kind("fence", artifacts.fence, 1.3, (1.6, 1.3, 0.9, 0.4, 0.8)),
+    Kind("bottle", artifacts.bottle, 0.85, (0.6, 0.7, 0.6, 2.6, 1.5)),
+    Kind("flower", creatures.flower, 1.15, (1.6, 0.6, 0.4, 1.5, 1.3)),
 )
 
 CLASS_NAMES: tuple[str, ...] = ("background", *(kind.name for kind in KINDS))

@@ -98,11 +98,11 @@ def _compose(rng: np.random.Generator) -> Scene:
 def _cast(rng: np.random.Generator, place: str, side: int) -> list[tuple[int, float]]:
     """Who is in the scene: (class or clutter, size in canvas pixels), from far to near, which is small to large."""
     odds = np.array([kind.odds[PLACES.index(place)] for kind in KINDS])
-    count = 1 + int(rng.binomial(7, 0.36))
+    count = 1 + int(rng.binomial(8, 0.42))
     chosen = rng.choice(len(KINDS), size=count, p=odds / odds.sum())
-    sizes = side * np.exp(rng.uniform(np.log(0.1), np.log(0.66), size=count))
+    sizes = side * np.exp(rng.uniform(np.log(0.16), np.log(1.15), size=count))
     if count <= 2:
-        sizes = np.maximum(sizes, side * rng.uniform(0.25, 0.75))
+        sizes = np.maximum(sizes, side * rng.uniform(0.4, 0.95))
     cast = [(int(k) + 1, float(s) * KINDS[k].size) for k, s in zip(chosen, sizes)]
     clutters = int(rng.integers(0, 5))
     cast += [(_CLUTTER, float(side * np.exp(rng.uniform(np.log(0.06), np.log(0.35))))) for _ in range(clutters)]
@@ -136,12 +136,11 @@ def _place(
     if aloft:
         foot_y = rng.uniform(0.45 * tall, h + 0.25 * tall)
     else:
-        depth = np.clip(target / (0.6 * min(h, w)), 0, 1) ** 0.6 + rng.normal(0, 0.1)
+        depth = np.clip(target / (0.85 * min(h, w)), 0, 1) ** 0.6 + rng.normal(0, 0.1)
         foot_y = horizon + (h * 1.04 - horizon) * np.clip(depth, 0.03, 1.0)
     foot = (rng.uniform(-0.02, 1.02) * w, float(foot_y))
     turn = rng.normal(0, 0.35) if place == "plain" or aloft else rng.normal(0, 0.05)
-    stretched = light
-    patch = sketch.draw(canvas_size, foot, scale, float(turn), bool(rng.random() < 0.5), stretched, rng)
+    patch = sketch.draw(canvas_size, foot, scale, float(turn), bool(rng.random() < 0.5), light, rng)
     if patch is not None and not (aloft and place != "plain"):
         _shadow(rng, canvas, patch, foot[1], light, place == "plain")
     return patch
@@ -222,7 +221,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """What a camera does: exposure, colour cast, vignette, defocus, noise. float32 RGB 0..255 in, uint8 out."""
     h, w = image.shape[:2]
     gain = np.float32(np.exp(rng.normal(0, 0.16)) * np.exp(rng.normal(0, 0.06, size=3)))
-    image = (image / np.float32(255)) ** np.float32(np.exp(rng.normal(0, 0.15))) * gain
+    image = (image / np.float32(255)) ** np.float32(np.exp(rng.normal(-0.12, 0.15))) * gain
     y, x = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)[None, :]
     image *= (1 - np.float32(rng.uniform(0, 0.25)) * (x * x + y * y) / 2)[..., None]
     if rng.random() < 0.2:

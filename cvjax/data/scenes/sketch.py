@@ -39,12 +39,18 @@ class Light:
     def random(cls, rng: np.random.Generator, side: int) -> "Light":
         """Light from above, left or right, with noise fields float32 [side, side]."""
         angle = rng.uniform(-1.2, 1.2)
+        small = side // 2
+
+        def bank(field: np.ndarray) -> np.ndarray:
+            # Mirrored to full size: noise costs more than everything else that is drawn.
+            return cv2.copyMakeBorder(field, 0, side - small, 0, side - small, cv2.BORDER_REFLECT)
+
         return cls(
             direction=(float(np.sin(angle)), float(-np.cos(angle))),
             strength=float(rng.uniform(0.12, 0.5)),
-            fine=rng.standard_normal((side, side), dtype=np.float32),
-            coarse=octaves(rng, side, side, 8, 3, 0.8),
-            streaks=octaves(rng, side, side, 3, 2, stretch=6),
+            fine=bank(rng.standard_normal((small, small), dtype=np.float32)),
+            coarse=bank(octaves(rng, small, small, 8, 3, 0.8)),
+            streaks=bank(octaves(rng, small, small, 3, 2, stretch=6)),
         )
 
 

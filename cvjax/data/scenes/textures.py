@@ -21,8 +21,8 @@ def noise(rng: np.random.Generator, height: int, width: int, cell: float, stretc
     rows = max(2, round(height / cell) + 1)
     columns = max(2, round(width / (cell * stretch)) + 1)
     # Coarser than one pixel costs nothing; finer than one pixel would be averaged away by the resize.
-    grid = rng.standard_normal((min(rows, height), min(columns, width)), dtype=np.float32)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 1.2
+    grid = rng.standard_normal((min(rows, height), min(columns, width)), dtype=np.float32) * 1.2
+    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def octaves(
@@ -65,7 +65,7 @@ def ramp(field: np.ndarray, dark: Color, light: Color) -> np.ndarray:
     """Colour a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
     position = np.clip(field * 0.25 + 0.5, 0.0, 1.0)[..., None]
     low, high = np.float32(dark), np.float32(light)
-    return low + position * (high - low)
+    return position * (high - low) + low
 
 
 def _joints(height: int, width: int, row: float, column: float, gap: float, bond: float) -> np.ndarray:
