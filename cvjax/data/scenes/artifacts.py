@@ -31,7 +31,9 @@ def _front(sketch: Sketch, rng: np.random.Generator, height: float, width: float
         sketch.box(_TYRE, side * w * 0.9 - 0.09, 0.0, side * w * 0.9 + 0.09, 0.28)
     top = w * rng.uniform(0.72, 0.95)
     waist = glass_from
-    sketch.fill(body, smooth([(-w, 0.12), (w, 0.12), (w, waist), (top, height), (-top, height), (-w, waist)], 1))
+    sketch.fill(
+        body, smooth([(-w, 0.12), (w, 0.12), (w, waist), (top, height), (-top, height), (-w, waist)], 1)
+    )
     glass = [(-w * 0.82, waist), (w * 0.82, waist), (top * 0.85, height - 0.08), (-top * 0.85, height - 0.08)]
     sketch.fill(pane, glass)
     for side in (-1, 1):
@@ -52,14 +54,26 @@ def car(sketch: Sketch, rng: np.random.Generator) -> None:
     kind = rng.random()
     if kind < 0.2:  # pick-up: the cabin ends half-way
         a = -half * 0.1
-    shell = [(-half, 0.18), (half, 0.18), (half, waist * 0.9), (hood, waist), (b, roof), (a * 0.9, roof),
-             (a, waist), (-half, waist)]
+    shell = [
+        (-half, 0.18),
+        (half, 0.18),
+        (half, waist * 0.9),
+        (hood, waist),
+        (b, roof),
+        (a * 0.9, roof),
+        (a, waist),
+        (-half, waist),
+    ]
     sketch.fill(body, smooth(shell, 1))
     glass = [(hood - 0.1, waist), (b - 0.02, roof - 0.07), (a * 0.88, roof - 0.07), (a * 0.92, waist)]
     sketch.fill(pane, glass)
     for x in np.linspace(a * 0.9, hood, int(rng.integers(3, 5)))[1:-1]:
         sketch.line(body, [(x, waist), (x, roof - 0.05)], 0.05)
-    sketch.line(Paint(tuple(0.6 * c for c in body.color)), [(-half * 0.95, waist * 0.7), (half * 0.95, waist * 0.7)], 0.02)
+    sketch.line(
+        Paint(tuple(0.6 * c for c in body.color)),
+        [(-half * 0.95, waist * 0.7), (half * 0.95, waist * 0.7)],
+        0.02,
+    )
     sketch.oval(Paint((245, 240, 205)), half - 0.06, waist * 0.72, 0.05, 0.06)
     sketch.oval(Paint((190, 30, 30)), -half + 0.05, waist * 0.8, 0.04, 0.07)
     for x in (-half * 0.62, half * 0.62):
@@ -73,7 +87,9 @@ def bus(sketch: Sketch, rng: np.random.Generator) -> None:
         return
     body, pane, band = _paintwork(rng), _pane(rng), _paintwork(rng)
     half = rng.uniform(1.0, 1.6)
-    sketch.fill(body, smooth([(-half, 0.12), (half, 0.12), (half, 0.95), (half - 0.08, 1.0), (-half, 1.0)], 1))
+    sketch.fill(
+        body, smooth([(-half, 0.12), (half, 0.12), (half, 0.95), (half - 0.08, 1.0), (-half, 1.0)], 1)
+    )
     if rng.random() < 0.7:
         sketch.box(band, -half * 0.98, 0.3, half * 0.98, rng.uniform(0.36, 0.5))
     low, high = rng.uniform(0.52, 0.6), rng.uniform(0.82, 0.9)
@@ -98,8 +114,14 @@ def bicycle(sketch: Sketch, rng: np.random.Generator) -> None:
                 sketch.line(spoke, [(x - dx, r - dy), (x + dx, r + dy)], 0.012)
         sketch.line(_TYRE, oval(x, r, r, r), tube * 1.1, closed=True)
     crank, seat, head = (-0.05, r - 0.02), (-0.17, 0.72), (reach - 0.13, 0.74)
-    for a, b in (((-reach, r), crank), (crank, seat), (seat, (-reach, r)), (crank, head), (seat, head),
-                 (head, (reach, r))):
+    for a, b in (
+        ((-reach, r), crank),
+        (crank, seat),
+        (seat, (-reach, r)),
+        (crank, head),
+        (seat, head),
+        (head, (reach, r)),
+    ):
         sketch.line(frame, [a, b], tube)
     sketch.line(frame, [head, (head[0] - 0.03, 0.88)], tube)
     sketch.line(_TYRE, [(head[0] - 0.1, 0.9), (head[0] + 0.08, 0.88)], tube)
@@ -109,13 +131,24 @@ def bicycle(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def boat(sketch: Sketch, rng: np.random.Generator) -> None:
     """A hull with sails on a mast, or with a cabin, or with rails only."""
-    hull = Paint(pick(rng, (0, 360), (0.0, 0.8), (0.15, 0.95)), "boards" if rng.random() < 0.4 else "plain", 0.2,
-                 0.09, np.pi / 2)
+    hull = Paint(
+        pick(rng, (0, 360), (0.0, 0.8), (0.15, 0.95)),
+        "boards" if rng.random() < 0.4 else "plain",
+        0.2,
+        0.09,
+        np.pi / 2,
+    )
     half, deck = rng.uniform(0.55, 0.9), rng.uniform(0.22, 0.34)
     mast = Paint(pick(rng, (15, 40), (0.0, 0.5), (0.3, 0.9)))
     kind = rng.random()
     if kind < 0.5:
-        sail = Paint(pick(rng, (0, 360), (0.0, 0.7), (0.6, 1.0)), str(rng.choice(["plain", "stripes"])), 0.15, 0.2, 1.57)
+        sail = Paint(
+            pick(rng, (0, 360), (0.0, 0.7), (0.6, 1.0)),
+            str(rng.choice(["plain", "stripes"])),
+            0.15,
+            0.2,
+            1.57,
+        )
         top = rng.uniform(1.0, 1.5)
         sketch.line(mast, [(0, deck - 0.05), (0, top)], 0.03)
         sketch.fill(sail, smooth([(0.04, deck + 0.08), (0.04, top - 0.05), (half * 0.85, deck + 0.1)], 0))
@@ -138,8 +171,13 @@ def boat(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def house(sketch: Sketch, rng: np.random.Generator) -> None:
     """Walls of plaster, brick or boards under a roof, with door, windows and at times a chimney."""
-    wall = Paint(pick(rng, (0, 60), (0.02, 0.6), (0.35, 0.95)), str(rng.choice(["plain", "bricks", "boards"])), 0.22,
-                 rng.uniform(0.05, 0.09), np.pi / 2)
+    wall = Paint(
+        pick(rng, (0, 60), (0.02, 0.6), (0.35, 0.95)),
+        str(rng.choice(["plain", "bricks", "boards"])),
+        0.22,
+        rng.uniform(0.05, 0.09),
+        np.pi / 2,
+    )
     roof = Paint(pick(rng, (0, 360), (0.05, 0.6), (0.15, 0.7)), "bricks", 0.22, 0.06)
     trim, pane = Paint(pick(rng, (0, 360), (0, 0.5), (0.2, 0.95))), _pane(rng)
     half, eaves = rng.uniform(0.38, 0.75), rng.uniform(0.45, 0.68)
@@ -219,7 +257,9 @@ def fence(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def bottle(sketch: Sketch, rng: np.random.Generator) -> None:
     """Body, shoulder, neck and cap in one outline, of glass, with or without a label."""
-    glass = Paint(pick(rng, (0, 360), (0.1, 0.8), (0.15, 0.85)), "glass", rng.uniform(0.2, 0.4), rng.uniform(0.15, 0.3))
+    glass = Paint(
+        pick(rng, (0, 360), (0.1, 0.8), (0.15, 0.85)), "glass", rng.uniform(0.2, 0.4), rng.uniform(0.15, 0.3)
+    )
     w, neck = rng.uniform(0.13, 0.22), rng.uniform(0.04, 0.065)
     shoulder, rise = rng.uniform(0.45, 0.68), rng.uniform(0.08, 0.2)
     waist = w * rng.uniform(0.75, 1.0)

@@ -1,40 +1,23 @@
 """The TFDS builder of `scenes`. It prepares and reads without TensorFlow: images are handed over encoded."""
 
-import contextlib
 import io
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
 from cvjax.data.scenes import render
 from cvjax.data.scenes.objects import CLASS_NAMES
 
-_CHUNK = 8  # examples that a worker takes at once
+Encode = Callable[[str, int], Iterable[dict[str, Any]]]
+"""From (split, size) to its examples 0 .. size - 1 in order, each as `render.encode` gives it."""
 
 
-def _one_thread() -> None:
-    """A worker's set-up: the workers fill the cores, so OpenCV must not start threads of its own."""
-    cv2.setNumThreads(1)
-
-
-def encode_all(split: str, size: int, workers: int) -> Iterator[dict[str, Any]]:
-    """Draw examples 0 .. size - 1 of a split in order, in `workers` processes (0: in this one).
-
-    Processes are spawned, never forked: the caller may hold JAX's threads. As always with spawning, a script
-    that gets here needs its `if __name__ == "__main__":`.
-    """
-    draw = partial(render.encode, split)
-    if workers == 0:
-        yield from map(draw, range(size))
-        return
-    with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
-        yield from pool.imap(draw, range(size), chunksize=_CHUNK)
+def serial(split: str, size: int) -> Iterator[dict[str, Any]]:
+    """Draw a split in this process."""
+    return (render.encode(split, index) for index in range(size))
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
@@ -42,8 +25,8 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
     Args:
         data_dir: where prepared sets lie.
-        workers: processes that draw; 0 draws in this one. Never changes the result.
         sizes: examples per split; None for `render.SIZES`. Smaller sets are for tests.
+        encode: draws a split; `serial`, or the same spread over processes.
         tick: called once after each example.
     """
 
@@ -59,11 +42,11 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         self,
         *,
         data_dir: str | os.PathLike[str],
-        workers: int = 0,
         sizes: Mapping[str, int] | None = None,
+        encode: Encode = serial,
         tick: Callable[[], None] | None = None,
     ) -> None:
-        self._workers = workers
+        self._encode = encode
         self._sizes = dict(render.SIZES if sizes is None else sizes)
         self._tick = tick or (lambda: None)
         super().__init__(data_dir=os.fspath(data_dir), file_format="array_record")
@@ -94,15 +77,12 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split, size) for split, size in self._sizes.items()}
 
     def _generate_examples(self, split: str, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        with contextlib.closing(encode_all(split, size, self._workers)) as examples:
-            for index, example in enumerate(examples):
-                example["image"] = io.BytesIO(example["image"])
-                example["mask"] = io.BytesIO(example["mask"])
-                example["objects"] = [
-                    {**thing, "bbox": _bbox(thing["bbox"])} for thing in example["objects"]
-                ]
-                yield index, example
-                self._tick()
+        for index, example in enumerate(self._encode(split, size)):
+            example["image"] = io.BytesIO(example["image"])
+            example["mask"] = io.BytesIO(example["mask"])
+            example["objects"] = [{**thing, "bbox": _bbox(thing["bbox"])} for thing in example["objects"]]
+            yield index, example
+            self._tick()
 
 
 def _bbox(box: tuple[float, float, float, float]) -> tfds.features.BBox:

@@ -28,7 +28,9 @@ def _coat(rng: np.random.Generator) -> Color:
     return pick(rng, (12, 40), (0.0, 0.65), (0.12, 0.92))
 
 
-def _limb(rng: np.random.Generator, x: float, y: float, angle: float, bend: float, upper: float, lower: float):
+def _limb(
+    rng: np.random.Generator, x: float, y: float, angle: float, bend: float, upper: float, lower: float
+):
     """Three points: joint, knee or elbow, end. Angles from straight down, in radians."""
     knee = (x + upper * np.sin(angle), y - upper * np.cos(angle))
     end = (knee[0] + lower * np.sin(angle + bend), knee[1] - lower * np.cos(angle + bend))
@@ -53,7 +55,14 @@ def person(sketch: Sketch, rng: np.random.Generator) -> None:
             far = _limb(rng, -0.08 * build, neck - 0.04, swing, rng.uniform(0, 0.9), 0.17, 0.16)
             sketch.line(top if shirt_sleeves else skin, far, 0.05 * build)
     w = 0.1 * build
-    torso = [(-w, neck), (w, neck), (w * 0.95, 0.6), (w * 0.8, hip - 0.04), (-w * 0.8, hip - 0.04), (-w * 0.95, 0.6)]
+    torso = [
+        (-w, neck),
+        (w, neck),
+        (w * 0.95, 0.6),
+        (w * 0.8, hip - 0.04),
+        (-w * 0.8, hip - 0.04),
+        (-w * 0.95, 0.6),
+    ]
     sketch.fill(top, smooth(torso, 1))
     if rng.random() < 0.3:
         flare = rng.uniform(1.3, 2.2)
@@ -76,7 +85,9 @@ def person(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.line(top, near[:2], 0.06 * build)
 
 
-def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float) -> None:
+def _walker(
+    sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float
+) -> None:
     """Four legs and a body, head end at +length / 2."""
     dark = Paint(tuple(0.8 * c for c in coat.color), coat.grain, coat.amount, coat.period, coat.angle)
     back, thick = legs + bulk, rng.uniform(0.075, 0.11)
@@ -85,8 +96,15 @@ def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, 
         foot = _limb(rng, x * length, legs + 0.06, phase * gait, -0.25 * gait, legs * 0.5, legs * 0.5)
         sketch.line(paint, foot, thick)
     x = length / 2
-    body = [(-x, back), (0, back * 0.97), (x, back + 0.04), (x * 1.1, legs + 0.1), (x * 0.5, legs - 0.02),
-            (-x * 0.5, legs + rng.uniform(0.0, 0.08)), (-x * 1.1, legs + 0.08)]
+    body = [
+        (-x, back),
+        (0, back * 0.97),
+        (x, back + 0.04),
+        (x * 1.1, legs + 0.1),
+        (x * 0.5, legs - 0.02),
+        (-x * 0.5, legs + rng.uniform(0.0, 0.08)),
+        (-x * 1.1, legs + 0.08),
+    ]
     sketch.fill(coat, smooth(body))
 
 
@@ -99,14 +117,23 @@ def dog(sketch: Sketch, rng: np.random.Generator) -> None:
         legs, length, bulk = rng.uniform(0.22, 0.45), rng.uniform(0.65, 0.95), rng.uniform(0.25, 0.33)
         tail = rng.uniform(0.3, 2.4)
         root = (-length / 2, legs + bulk - 0.04)
-        sketch.line(coat, smooth([root, (root[0] - 0.1, root[1] + 0.05 * tail),
-                                  (root[0] - 0.13, root[1] + 0.12 * tail)], 2, False), 0.06)
+        sketch.line(
+            coat,
+            smooth(
+                [root, (root[0] - 0.1, root[1] + 0.05 * tail), (root[0] - 0.13, root[1] + 0.12 * tail)],
+                2,
+                False,
+            ),
+            0.06,
+        )
         _walker(sketch, rng, coat, legs, length, bulk)
         hx, hy = length / 2 + 0.1, legs + bulk + rng.uniform(0.08, 0.2)
         sketch.line(coat, [(length / 2 - 0.06, legs + bulk - 0.06), (hx, hy)], 0.2)
     else:
         sketch.line(coat, smooth([(-0.2, 0.06), (-0.4, 0.08), (-0.5, 0.2)], 2, False), 0.06)
-        sketch.fill(coat, smooth([(-0.3, 0), (-0.34, 0.25), (-0.02, 0.72), (0.2, 0.7), (0.22, 0.3), (0.05, 0)]))
+        sketch.fill(
+            coat, smooth([(-0.3, 0), (-0.34, 0.25), (-0.02, 0.72), (0.2, 0.7), (0.22, 0.3), (0.05, 0)])
+        )
         sketch.line(coat, [(0.14, 0.5), (0.17, 0.03)], 0.1)
         sketch.line(dark, [(0.05, 0.45), (0.06, 0.03)], 0.1)
         hx, hy = 0.16, 0.82
@@ -124,27 +151,41 @@ def dog(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def cat(sketch: Sketch, rng: np.random.Generator) -> None:
     """Round face, two pointed ears, long thin curved tail; walks or sits."""
-    coat = Paint(_coat(rng), "tabby" if rng.random() < 0.5 else "fur", rng.uniform(0.15, 0.45), 0.13,
-                 rng.uniform(-0.3, 0.3))
+    coat = Paint(
+        _coat(rng),
+        "tabby" if rng.random() < 0.5 else "fur",
+        rng.uniform(0.15, 0.45),
+        0.13,
+        rng.uniform(-0.3, 0.3),
+    )
     plain = Paint(coat.color, "fur", 0.15)
     eye = Paint(pick(rng, (50, 130), (0.5, 0.9), (0.5, 0.95)))
     curl = rng.uniform(-0.25, 0.35)
     if rng.random() < 0.5:
         legs, length, bulk = rng.uniform(0.2, 0.32), rng.uniform(0.65, 0.9), rng.uniform(0.22, 0.3)
         root = (-length / 2, legs + bulk - 0.05)
-        tail = [root, (root[0] - 0.22, root[1] + 0.02), (root[0] - 0.28, root[1] + 0.3),
-                (root[0] - 0.28 + curl, root[1] + 0.42)]
+        tail = [
+            root,
+            (root[0] - 0.22, root[1] + 0.02),
+            (root[0] - 0.28, root[1] + 0.3),
+            (root[0] - 0.28 + curl, root[1] + 0.42),
+        ]
         sketch.line(coat, smooth(tail, 3, False), 0.055)
         _walker(sketch, rng, coat, legs, length, bulk)
         hx, hy = length / 2 + 0.08, legs + bulk + rng.uniform(-0.02, 0.12)
     else:
         tail = [(-0.2, 0.04), (-0.5, 0.03), (-0.55, 0.25 + curl), (-0.4, 0.35 + curl)]
         sketch.line(coat, smooth(tail, 3, False), 0.055)
-        sketch.fill(coat, smooth([(-0.28, 0), (-0.32, 0.25), (-0.08, 0.66), (0.14, 0.68), (0.2, 0.3), (0.16, 0)]))
+        sketch.fill(
+            coat, smooth([(-0.28, 0), (-0.32, 0.25), (-0.08, 0.66), (0.14, 0.68), (0.2, 0.3), (0.16, 0)])
+        )
         sketch.line(plain, [(0.1, 0.4), (0.12, 0.03)], 0.08)
         hx, hy = 0.06, 0.78
     for side in (-1, 1):
-        sketch.fill(plain, [(hx + side * 0.14, hy + 0.04), (hx + side * 0.125, hy + 0.24), (hx + side * 0.02, hy + 0.11)])
+        sketch.fill(
+            plain,
+            [(hx + side * 0.14, hy + 0.04), (hx + side * 0.125, hy + 0.24), (hx + side * 0.02, hy + 0.11)],
+        )
     sketch.oval(coat, hx, hy, 0.165, 0.14)
     for side in (-1, 1):
         sketch.oval(eye, hx + 0.02 + side * 0.06, hy + 0.025, 0.028, 0.026)
@@ -154,13 +195,17 @@ def cat(sketch: Sketch, rng: np.random.Generator) -> None:
 def bird(sketch: Sketch, rng: np.random.Generator) -> None:
     """Perched on thin legs, or in flight with spread wings."""
     body = Paint(pick(rng, (0, 360), (0.0, 0.7), (0.12, 0.95)), "fur", 0.2)
-    wing = Paint(pick(rng, (0, 360), (0.0, 0.6), (0.1, 0.9)), "stripes", rng.uniform(0.1, 0.35), 0.1, rng.uniform(0, 3))
+    wing = Paint(
+        pick(rng, (0, 360), (0.0, 0.6), (0.1, 0.9)), "stripes", rng.uniform(0.1, 0.35), 0.1, rng.uniform(0, 3)
+    )
     beak = Paint(pick(rng, (15, 50), (0.4, 0.9), (0.5, 0.95)))
     if rng.random() < 0.55:
         for x in (-0.04, 0.07):
             sketch.line(beak, [(x, 0.3), (x + 0.02, 0.02), (x + 0.1, 0.0)], 0.03)
         sketch.fill(wing, [(-0.25, 0.42), (-0.72, rng.uniform(0.15, 0.6)), (-0.62, 0.3), (-0.2, 0.3)])
-        sketch.fill(body, smooth([(-0.4, 0.38), (-0.1, 0.66), (0.2, 0.75), (0.38, 0.6), (0.2, 0.28), (-0.15, 0.25)]))
+        sketch.fill(
+            body, smooth([(-0.4, 0.38), (-0.1, 0.66), (0.2, 0.75), (0.38, 0.6), (0.2, 0.28), (-0.15, 0.25)])
+        )
         hx, hy = 0.28, 0.78
         sketch.fill(wing, smooth([(-0.5, 0.32), (-0.1, 0.58), (0.14, 0.55), (0.02, 0.38)]))
     else:
@@ -170,8 +215,12 @@ def bird(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.fill(wing, [(-0.4, 0.48), (-0.75, 0.56), (-0.72, 0.4), (-0.35, 0.42)])
         sketch.oval(body, -0.05, 0.47, 0.4, 0.13, 0.08)
         hx, hy = 0.36, 0.54
-        sketch.fill(wing, smooth([(-0.15, 0.48), (0.16, 0.5), (0.0, 0.45 + lift), (-0.4, 0.45 + 1.3 * lift)], 1))
-    sketch.fill(beak, [(hx + 0.06, hy + 0.05), (hx + 0.08, hy - 0.06), (hx + rng.uniform(0.22, 0.36), hy - 0.03)])
+        sketch.fill(
+            wing, smooth([(-0.15, 0.48), (0.16, 0.5), (0.0, 0.45 + lift), (-0.4, 0.45 + 1.3 * lift)], 1)
+        )
+    sketch.fill(
+        beak, [(hx + 0.06, hy + 0.05), (hx + 0.08, hy - 0.06), (hx + rng.uniform(0.22, 0.36), hy - 0.03)]
+    )
     sketch.oval(body, hx, hy, 0.13, 0.12)
     sketch.oval(Paint((20, 20, 20)), hx + 0.05, hy + 0.03, 0.025, 0.025)
 
@@ -224,18 +273,44 @@ def tree(sketch: Sketch, rng: np.random.Generator) -> None:
         for k in range(tiers):
             y0, y1 = 0.16 + 0.7 * k / tiers, 0.16 + 0.7 * (k + 1.7) / tiers
             w = wide * (1 - 0.75 * k / tiers)
-            edge = [(-w, y0), (-w * 0.4, y0 + 0.04), (0, y0 - 0.01), (w * 0.5, y0 + 0.04), (w, y0), (0, min(y1, 1.0))]
+            edge = [
+                (-w, y0),
+                (-w * 0.4, y0 + 0.04),
+                (0, y0 - 0.01),
+                (w * 0.5, y0 + 0.04),
+                (w, y0),
+                (0, min(y1, 1.0)),
+            ]
             sketch.fill(leaf, edge)
     else:
         _branch(sketch, rng, bark, 0.0, 0.0, rng.uniform(-0.1, 0.1), 0.42, girth, 4)
 
 
-def _branch(sketch: Sketch, rng: np.random.Generator, bark: Paint, x: float, y: float, angle: float,
-            length: float, width: float, depth: int) -> None:
+def _branch(
+    sketch: Sketch,
+    rng: np.random.Generator,
+    bark: Paint,
+    x: float,
+    y: float,
+    angle: float,
+    length: float,
+    width: float,
+    depth: int,
+) -> None:
     """A bough and the boughs that leave it."""
     ex, ey = x + length * np.sin(angle), y + length * np.cos(angle)
     sketch.line(bark, [(x, y), (ex, ey)], width)
     if depth > 1:
         for side in (-1, 1) if rng.random() < 0.6 else (-1, 0, 1):
             turn = side * rng.uniform(0.35, 0.8)
-            _branch(sketch, rng, bark, ex, ey, angle + turn, length * rng.uniform(0.55, 0.75), width * 0.6, depth - 1)
+            _branch(
+                sketch,
+                rng,
+                bark,
+                ex,
+                ey,
+                angle + turn,
+                length * rng.uniform(0.55, 0.75),
+                width * 0.6,
+                depth - 1,
+            )

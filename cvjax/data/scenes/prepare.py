@@ -3,22 +3,33 @@
 import contextlib
 import io
 import logging
+import multiprocessing
 import os
 import pathlib
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 
+import cv2
 import tensorflow_datasets as tfds
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from cvjax.data.scenes import render
-from cvjax.data.scenes.builder import Scenes
+from cvjax.data.scenes.builder import Encode, Scenes, serial
 from cvjax.errors import DataError
 
+_CHUNK = 8  # examples that a worker takes at once
 _STALE_SECONDS = 3600  # a preparation takes a minute: what is older was killed
 
 
@@ -56,11 +67,15 @@ def prepare_scenes(
             try:
                 _write(root, place, os.cpu_count() or 1 if workers is None else workers, wanted, progress)
             except PermissionError as error:
-                raise DataError(f"cannot write the set `scenes` to {root}: name a folder that is yours") from error
+                raise DataError(
+                    f"cannot write the set `scenes` to {root}: name a folder that is yours"
+                ) from error
             builder = Scenes(data_dir=root, sizes=wanted)
     found = {name: split.num_examples for name, split in builder.info.splits.items()}
     if found != wanted:
-        raise DataError(f"{place} holds splits {found} where {wanted} is wanted: remove it or name another folder")
+        raise DataError(
+            f"{place} holds splits {found} where {wanted} is wanted: remove it or name another folder"
+        )
     return builder
 
 
@@ -69,16 +84,20 @@ def _is_ready(builder: Scenes) -> bool:
     return bool(builder.info.splits)
 
 
-def _write(root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[str, int], progress: bool) -> None:
+def _write(
+    root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[str, int], progress: bool
+) -> None:
     """Prepare in a private folder, then rename into `place`; whoever is second there throws its own away."""
     root.mkdir(parents=True, exist_ok=True)
     _sweep(root)
     private = root / f".scenes-{uuid.uuid4().hex}"
     try:
-        with _bar(sum(sizes.values()), progress) as tick:
-            made = Scenes(data_dir=private, workers=workers, sizes=sizes, tick=tick)
+        with _bar(sum(sizes.values()), progress) as tick, _drawers(workers) as encode:
+            made = Scenes(data_dir=private, sizes=sizes, encode=encode, tick=tick)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints, whatever the level of its logger
-                made.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+                made.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                )
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(made.data_dir, place)
@@ -88,6 +107,25 @@ def _write(root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[st
                 raise
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _drawers(workers: int) -> Iterator[Encode]:
+    """Processes that draw examples, in order whatever their number; 0 draws in this process.
+
+    They are spawned, never forked: the caller may hold JAX's threads. As always with spawning, a script
+    that gets here needs its `if __name__ == "__main__":`.
+    """
+    if workers == 0:
+        yield serial
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
+        yield lambda split, size: pool.imap(partial(render.encode, split), range(size), chunksize=_CHUNK)
+
+
+def _one_thread() -> None:
+    """A worker's set-up: the workers fill the cores, so OpenCV must not start threads of its own."""
+    cv2.setNumThreads(1)
 
 
 def _sweep(root: pathlib.Path) -> None:
@@ -102,14 +140,20 @@ def _sweep(root: pathlib.Path) -> None:
 class _Rate(ProgressColumn):
     """Examples per second."""
 
-    def render(self, task) -> Text:  # noqa: ANN001 - rich's own signature
+    def render(self, task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:.0f} images/s")
 
 
 @contextlib.contextmanager
 def _bar(total: int, show: bool) -> Iterator:
     """A progress bar; yields the function that moves it on by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, disable=not show) as bar:
         task = bar.add_task("drawing scenes", total=total)
         yield lambda: bar.advance(task)

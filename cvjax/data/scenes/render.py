@@ -79,15 +79,16 @@ def _compose(rng: np.random.Generator) -> Scene:
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.8, 6.0))
     light = Light.random(rng, 416)
     owner = np.zeros((h, w), np.uint8)  # 0 the background, k the k-th drawn
-    drawn: list[tuple[int, float, int]] = []  # class or _CLUTTER, share on the canvas, pixels before occlusion
+    drawn: list[
+        tuple[int, float, int]
+    ] = []  # class or _CLUTTER, share on the canvas, pixels before occlusion
     for kind, target in _cast(rng, place, min(h, w)):
         patch = _place(rng, kind, place, target, (h, w), horizon, light, canvas)
         if patch is None:
             continue
         ph, pw = patch.mask.shape
         window = np.s_[patch.y : patch.y + ph, patch.x : patch.x + pw]
-        rgb = patch.rgb
-        canvas[window] = np.where(patch.mask[..., None], rgb, canvas[window])
+        np.copyto(canvas[window], patch.rgb, where=patch.mask[..., None])
         drawn.append((kind, patch.inside, int(patch.mask.sum())))
         owner[window][patch.mask] = len(drawn)
     image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
@@ -98,14 +99,16 @@ def _compose(rng: np.random.Generator) -> Scene:
 def _cast(rng: np.random.Generator, place: str, side: int) -> list[tuple[int, float]]:
     """Who is in the scene: (class or clutter, size in canvas pixels), from far to near, which is small to large."""
     odds = np.array([kind.odds[PLACES.index(place)] for kind in KINDS])
-    count = 1 + int(rng.binomial(8, 0.42))
+    count = 1 + int(rng.binomial(8, 0.45))
     chosen = rng.choice(len(KINDS), size=count, p=odds / odds.sum())
     sizes = side * np.exp(rng.uniform(np.log(0.16), np.log(1.15), size=count))
     if count <= 2:
         sizes = np.maximum(sizes, side * rng.uniform(0.4, 0.95))
     cast = [(int(k) + 1, float(s) * KINDS[k].size) for k, s in zip(chosen, sizes)]
     clutters = int(rng.integers(0, 5))
-    cast += [(_CLUTTER, float(side * np.exp(rng.uniform(np.log(0.06), np.log(0.35))))) for _ in range(clutters)]
+    cast += [
+        (_CLUTTER, float(side * np.exp(rng.uniform(np.log(0.06), np.log(0.35))))) for _ in range(clutters)
+    ]
     return sorted(cast, key=lambda item: item[1])
 
 
@@ -146,7 +149,9 @@ def _place(
     return patch
 
 
-def _shadow(rng: np.random.Generator, canvas: np.ndarray, patch: Patch, foot_y: float, light: Light, flat: bool) -> None:
+def _shadow(
+    rng: np.random.Generator, canvas: np.ndarray, patch: Patch, foot_y: float, light: Light, flat: bool
+) -> None:
     """Darken the canvas where the patch keeps the light away, in place: behind it on a flat place, or on the
     ground as the patch lies down away from the light."""
     h, w = canvas.shape[:2]
@@ -168,7 +173,9 @@ def _shadow(rng: np.random.Generator, canvas: np.ndarray, patch: Patch, foot_y: 
         return
     matrix[:, 2] -= (x0, y0)
     dark = cv2.warpAffine(patch.mask.astype(np.float32), matrix, (int(x1 - x0), int(y1 - y0)))
-    dark = cv2.GaussianBlur(dark, (0, 0), rng.uniform(1.5, 5.0)) * np.float32(rng.uniform(0.1, 0.35) + light.strength * 0.5)
+    dark = cv2.GaussianBlur(dark, (0, 0), rng.uniform(1.5, 5.0)) * np.float32(
+        rng.uniform(0.1, 0.35) + light.strength * 0.5
+    )
     canvas[y0:y1, x0:x1] *= 1 - dark[..., None]
 
 

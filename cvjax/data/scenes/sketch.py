@@ -202,17 +202,20 @@ class Sketch:
         side = light.fine.shape[0]
         oy, ox = int(rng.integers(0, max(1, side - h))), int(rng.integers(0, max(1, side - w)))
         window = np.s_[oy : oy + h, ox : ox + w]
-        x, y = np.meshgrid(np.arange(w, dtype=np.float32) - origin[0], np.arange(h, dtype=np.float32) - origin[1])
-        u = (to_object[0, 0] * x + to_object[0, 1] * y).astype(np.float32)
-        v = (to_object[1, 0] * x + to_object[1, 1] * y).astype(np.float32)
+        to_object = to_object.astype(np.float32)
+        x = (np.arange(w) - origin[0]).astype(np.float32)[None, :]
+        y = (np.arange(h) - origin[1]).astype(np.float32)[:, None]
+        u = to_object[0, 0] * x + to_object[0, 1] * y
+        v = to_object[1, 0] * x + to_object[1, 1] * y
         gain += 0.03 * light.fine[window]
         for number, paint in enumerate(paints, 1):
             if paint.grain != "plain":
                 here = surface == number
                 gain[here] += paint.amount * _grain(paint, u, v, light, window)[here]
-        colors = np.zeros((256, 3), np.float32)
-        colors[1 : len(paints) + 1] = [p.color for p in paints]
-        return np.clip(colors[surface] * np.clip(gain, 0.1, 1.9)[..., None], 0, 255)
+        colors = np.zeros((3, 256), np.float32)
+        colors[:, 1 : len(paints) + 1] = np.transpose([p.color for p in paints])
+        gain = np.clip(gain, 0.1, 1.9)
+        return cv2.merge([cv2.LUT(surface, channel) * gain for channel in colors])
 
 
 def _relief(parts: np.ndarray, scale: float, light: Light) -> np.ndarray:
@@ -229,20 +232,30 @@ def _relief(parts: np.ndarray, scale: float, light: Light) -> np.ndarray:
     return edge + np.float32(light.strength) * np.clip(2.0 * facing, -1.2, 1.2)
 
 
-def _grain(paint: Paint, u: np.ndarray, v: np.ndarray, light: Light, window: tuple[slice, slice]) -> np.ndarray:
+def _grain(
+    paint: Paint, u: np.ndarray, v: np.ndarray, light: Light, window: tuple[slice, slice]
+) -> np.ndarray:
     """The grain of a paint at object coordinates (u, v), about -1..1, float32 [h, w]."""
     kind = paint.grain
     if kind == "leaves":
         return light.coarse[window]
     if kind == "fur":
         return light.streaks[window]
-    t = (np.cos(paint.angle) * u + np.sin(paint.angle) * v) / paint.period
+    along, across = (
+        np.float32(np.cos(paint.angle) / paint.period),
+        np.float32(np.sin(paint.angle) / paint.period),
+    )
+    t = along * u + across * v
     if kind == "stripes":
         return np.where(t % 1.0 < 0.5, 1.0, -1.0).astype(np.float32)
     if kind == "tabby":
-        return np.where(np.sin(2 * np.pi * t + 1.2 * light.streaks[window]) > 0.2, -1.0, 0.5).astype(np.float32)
+        return np.where(np.sin(2 * np.pi * t + 1.2 * light.streaks[window]) > 0.2, -1.0, 0.5).astype(
+            np.float32
+        )
     if kind == "checks":
-        return np.where((u / paint.period % 1 < 0.5) ^ (v / paint.period % 1 < 0.5), 1.0, -1.0).astype(np.float32)
+        return np.where((u / paint.period % 1 < 0.5) ^ (v / paint.period % 1 < 0.5), 1.0, -1.0).astype(
+            np.float32
+        )
     if kind == "bricks":
         row = v / paint.period
         joint = (row % 1 < 0.18) | ((u / (2.2 * paint.period) + np.floor(row) % 2 * 0.5) % 1 < 0.08)

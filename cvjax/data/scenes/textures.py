@@ -55,8 +55,12 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
     return channel(5.0), channel(3.0), channel(1.0)
 
 
-def pick(rng: np.random.Generator, hue: Color | tuple[float, float], sat: tuple[float, float],
-         val: tuple[float, float]) -> Color:
+def pick(
+    rng: np.random.Generator,
+    hue: Color | tuple[float, float],
+    sat: tuple[float, float],
+    val: tuple[float, float],
+) -> Color:
     """A colour drawn uniformly from ranges of hue (degrees), saturation and value."""
     return hsv(rng.uniform(hue[0], hue[1]), rng.uniform(*sat), rng.uniform(*val))
 
@@ -75,7 +79,9 @@ def _joints(height: int, width: int, row: float, column: float, gap: float, bond
     return ((y % 1.0) * row < gap) | ((x % 1.0) * column < gap)
 
 
-def _blocks(rng: np.random.Generator, height: int, width: int, row: float, column: float, bond: float) -> np.ndarray:
+def _blocks(
+    rng: np.random.Generator, height: int, width: int, row: float, column: float, bond: float
+) -> np.ndarray:
     """A random level for each brick of the same wall, float32 [height, width]."""
     levels = rng.standard_normal((64, 64), dtype=np.float32)
     y = (np.arange(height)[:, None] / row).astype(np.int32)
@@ -87,8 +93,11 @@ def grass(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Blades over patches of lush and dry."""
     field = 0.9 * noise(rng, height, width, 6, 0.3) + 0.8 * octaves(rng, height, width, height / 3)
     hue = rng.uniform(55, 125)
-    return ramp(field, hsv(hue + 10, rng.uniform(0.35, 0.7), rng.uniform(0.15, 0.35)),
-                hsv(hue - 15, rng.uniform(0.3, 0.7), rng.uniform(0.5, 0.8)))
+    return ramp(
+        field,
+        hsv(hue + 10, rng.uniform(0.35, 0.7), rng.uniform(0.15, 0.35)),
+        hsv(hue - 15, rng.uniform(0.3, 0.7), rng.uniform(0.5, 0.8)),
+    )
 
 
 def loose(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -168,8 +177,11 @@ def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A hedge or a far wood: leaves without a trunk, so that leaves alone do not mean `tree`."""
     field = octaves(rng, height, width, rng.uniform(8, 26), 4, 0.8)
     hue = rng.uniform(45, 140)
-    return ramp(field, hsv(hue, rng.uniform(0.3, 0.7), rng.uniform(0.08, 0.2)),
-                hsv(hue - 20, rng.uniform(0.3, 0.7), rng.uniform(0.45, 0.75)))
+    return ramp(
+        field,
+        hsv(hue, rng.uniform(0.3, 0.7), rng.uniform(0.08, 0.2)),
+        hsv(hue - 20, rng.uniform(0.3, 0.7), rng.uniform(0.45, 0.75)),
+    )
 
 
 def sky(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
