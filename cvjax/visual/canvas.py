@@ -112,7 +112,10 @@ def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
 def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Write labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colours, as in
     VOC."""
-    picture = Image.fromarray(np.asarray(mask, np.uint8))
+    mask = np.asarray(mask)
+    if mask.size and (mask.min() < 0 or mask.max() > VOID):
+        raise ValueError(f"a palette PNG holds labels 0 to 255, not {mask.min()} to {mask.max()}")
+    picture = Image.fromarray(mask.astype(np.uint8))
     picture.putpalette((voc_palette() if palette is None else palette).tobytes())
     write_png(path, picture)
 

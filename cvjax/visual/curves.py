@@ -97,13 +97,11 @@ def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) ->
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (name, title, colour, percent) in zip(axes, panels):
         steps, values = series[name]
-        values = values * 100 if percent else values
-        _draw_line(ax, steps, values, colour, smooth=name == "loss")
-        if name == "learning_rate":
-            ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4), useMathText=True)
-            ax.set_ylim(bottom=0)
         if percent:
-            _mark_best(ax, steps, values, colour)
+            values = values * 100
+        elif name == "learning_rate":
+            values, title = _without_exponent(values, title)
+        _draw_line(ax, steps, values, colour, smooth=name == "loss")
         ax.set_title(title, loc="left", fontsize=10, color="#222222")
         ax.grid(axis="y", color="#e4e6ea", linewidth=0.8)
         ax.set_axisbelow(True)
@@ -111,6 +109,10 @@ def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) ->
         ax.spines[["left", "bottom"]].set_color("#9aa0a8")
         ax.tick_params(colors="#50555c", labelsize=9)
         ax.margins(x=0.02, y=0.12)
+        if name == "learning_rate":
+            ax.set_ylim(bottom=0)
+    if "val/miou" in series:
+        _mark_best(axes[-1], *series["val/miou"], _PANELS[-1][2])
     axes[-1].set_xlabel("step (optimizer updates)", fontsize=9, color="#50555c")
     axes[-1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=8))
     axes[-1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: f"{step:,.0f}"))
@@ -133,11 +135,13 @@ def _mark_best(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str) -
     if np.isnan(values).all():
         return
     best = int(np.nanargmax(values))
-    late = steps[best] > (steps[0] + steps[-1]) / 2
-    ax.plot(steps[best], values[best], "o", color=colour, markersize=6)
+    place = (steps[best], 100 * values[best])
+    # The limits are those of all panels together; the text goes to the side that has the room.
+    late = steps[best] > sum(ax.get_xlim()) / 2
+    ax.plot(*place, "o", color=colour, markersize=6)
     ax.annotate(
-        f"best {values[best]:.2f} at step {steps[best]:,}",
-        (steps[best], values[best]),
+        f"best {place[1]:.2f} at step {place[0]:,}",
+        place,
         xytext=(-8 if late else 8, -12),
         textcoords="offset points",
         ha="right" if late else "left",
@@ -145,6 +149,15 @@ def _mark_best(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str) -
         fontsize=8,
         color="#222222",
     )
+
+
+def _without_exponent(values: np.ndarray, title: str) -> tuple[np.ndarray, str]:
+    """Values scaled to 1..10 and the power of ten said in the title, where they are small."""
+    top = np.nanmax(np.abs(values), initial=0)
+    if not 0 < top < 0.1:
+        return values, title
+    exponent = int(np.floor(np.log10(top)))
+    return values / 10.0**exponent, f"{title} (units of $10^{{{exponent}}}$)"
 
 
 def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A picture of examples: rows of image, ground truth and prediction, with captions and a legend."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,7 +80,9 @@ def draw_grid(
     return np.concatenate([*blocks, legend])
 
 
-def save_grid(path: str, examples: Sequence[Example], class_names: Sequence[str], **options) -> None:
+def save_grid(
+    path: str | pathlib.Path, examples: Sequence[Example], class_names: Sequence[str], **options
+) -> None:
     """`draw_grid` into a PNG file."""
     canvas.save_png(path, draw_grid(examples, class_names, **options))
 

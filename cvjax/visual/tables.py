@@ -13,7 +13,7 @@ _BAR = 20
 
 def percent(value: float) -> str:
     """A fraction as percent with two decimals; a dash for nan: the class does not occur."""
-    return "–" if math.isnan(value) else f"{100 * value:.2f}"
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def iou_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
@@ -52,7 +52,7 @@ def print_report(
     (console or rich.console.Console()).print(iou_table(report, title))
 
 
-def markdown_report(report: dict[str, Any]) -> str:
+def iou_markdown(report: dict[str, Any]) -> str:
     """The same table as GitHub Markdown; ends with a newline."""
     rows = [(str(name), percent(value)) for name, value in report["iou"].items()]
     summary = [(f"**{label}**", f"**{percent(report[key])}**") for label, key in _SUMMARY]

@@ -1,0 +1,166 @@
+"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...`: label maps and overlays of photographs of any size."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+
+from cvjax.cli._main import run
+from cvjax.data.decode import decode_image
+from cvjax.errors import ConfigError, DataError
+from cvjax.runs import load
+from cvjax.tasks.inference import predict_image, segment
+from cvjax.visual.canvas import save_mask, save_png
+from cvjax.visual.overlay import draw_overlay
+
+_TILE = 2048
+"""Longest side of what the model sees in one piece, after the largest scale, in pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Predicts photographs with a trained model.
+
+    For each IMAGE it writes NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose pixels
+    are class numbers.
+
+    Attributes:
+      checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
+      images: photographs of any size and any common format.
+      out: folder for the results.
+      scales: image scales whose probabilities are averaged.
+      flip: average with the mirrored image too.
+      window: height and width of a sliding window; the whole image by default.
+      output_stride: of the backbone, if other than in training.
+    """
+
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
+    out: str = "predictions"
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+    output_stride: int | None = None
+
+
+def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
+    """Predict every image and write its overlay and mask.
+
+    Args:
+        arguments: as on the command line.
+        console: for one line an image; None prints nothing.
+
+    Returns:
+        The files written: overlay and mask of each image in turn.
+
+    Raises:
+        UserError: a missing or damaged checkpoint or image, names that collide, a folder that cannot be
+        written.
+    """
+    # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
+    sources = [pathlib.Path(image) for image in arguments.images]
+    targets = _targets(sources, pathlib.Path(arguments.out))
+    overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
+    loaded = load.load_for_inference(arguments.checkpoint, **overrides)
+    predict = make_predictor(loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window)
+    for source, (overlay, mask) in zip(sources, targets):
+        image = decode_image(_read(source), str(source))
+        labels = predict(image)
+        save_png(overlay, draw_overlay(image, labels, loaded.task.class_names))
+        save_mask(mask, labels)
+        if console is not None:
+            height, width = labels.shape
+            line = f"{source} ({width}x{height}): {_shares(labels, loaded.task.class_names)} -> {overlay}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return [path for pair in targets for path in pair]
+
+
+def make_predictor(
+    loaded: Any,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 [H, W, 3] of any size to labels uint8 [H, W]; it compiles once per padded size.
+
+    Args:
+        loaded: with `model`, `variables` and `task`, as `load_for_inference` returns it.
+        scales: see `segment`.
+        flip: see `segment`.
+        window: see `segment`.
+    """
+    variables = jax.device_put(loaded.variables)
+
+    @jax.jit
+    def classes(variables: dict[str, Any], images: jax.Array) -> jax.Array:
+        def logits_fn(x: jax.Array) -> jax.Array:
+            return loaded.model.apply(variables, x, train=False)
+
+        probabilities = segment(
+            logits_fn, loaded.task.normalize(images), scales=scales, flip=flip, window=window
+        )
+        return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
+
+    # A larger scale enlarges what the model sees, so the tiles shrink by as much.
+    tile = max(512, int(_TILE / max(1.0, *scales)) // 64 * 64) if scales else _TILE
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        return predict_image(
+            lambda images: classes(variables, images), image, fill=loaded.task.mean, tile=tile
+        )
+
+    return predict
+
+
+def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """Overlay and mask of each image; nothing may be written twice, or over an image that was given."""
+    if not sources:
+        raise ConfigError("no image was given; name at least one after the checkpoint")
+    by_stem: dict[str, pathlib.Path] = {}
+    for source in sources:
+        if source.is_dir():
+            raise DataError(f"{source} is a folder; give its image files, as {source / '*.jpg'}")
+        if not source.is_file():
+            raise DataError(f"there is no image {source}; check the path")
+        other = by_stem.setdefault(source.stem, source)
+        if other is not source:
+            raise ConfigError(
+                f"{other} and {source} would both become {source.stem}_mask.png; predict one at a time"
+            )
+    targets = [(out / f"{source.stem}_overlay.png", out / f"{source.stem}_mask.png") for source in sources]
+    given = {source.resolve() for source in sources}
+    for path in (path for pair in targets for path in pair):
+        if path.resolve() in given:
+            raise ConfigError(f"the result would replace the image {path}; choose another folder with --out")
+    return targets
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the image {path}: {error.strerror}; check its permissions") from error
+
+
+def _shares(labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """The classes that occur with their share of the pixels, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=len(class_names))
+    order = [label for label in np.argsort(-counts, kind="stable") if counts[label]]
+    return ", ".join(f"{class_names[label]} {counts[label] / labels.size:.1%}" for label in order)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; `argv` is the process's own by default."""
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.predict")
+    predict_files(arguments, Console())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,316 @@
+"""Drawers of living things: person, dog, cat, bird, flower, tree.
+
+A drawer takes an empty sketch and a generator and draws one object of its class, about one unit high, on y = 0.
+Colours overlap between classes on purpose: form, parts and grain tell them apart.
+"""
+
+import numpy as np
+
+from cvjax.data.scenes.sketch import Paint, Sketch, oval, ragged, smooth
+from cvjax.data.scenes.textures import Color, pick
+
+_GRAINS = ("plain", "plain", "stripes", "checks", "spots")
+
+
+def fabric(rng: np.random.Generator) -> Paint:
+    """Cloth of any colour, plain or patterned."""
+    return Paint(
+        pick(rng, (0, 360), (0.05, 0.9), (0.15, 0.95)),
+        str(rng.choice(_GRAINS)),
+        rng.uniform(0.1, 0.4),
+        rng.uniform(0.04, 0.1),
+        rng.uniform(0, np.pi),
+    )
+
+
+def _coat(rng: np.random.Generator) -> Color:
+    """A colour of fur that cats and dogs share: black, white, grey, brown, ginger."""
+    return pick(rng, (12, 40), (0.0, 0.65), (0.12, 0.92))
+
+
+def _limb(
+    rng: np.random.Generator, x: float, y: float, angle: float, bend: float, upper: float, lower: float
+):
+    """Three points: joint, knee or elbow, end. Angles from straight down, in radians."""
+    knee = (x + upper * np.sin(angle), y - upper * np.cos(angle))
+    end = (knee[0] + lower * np.sin(angle + bend), knee[1] - lower * np.cos(angle + bend))
+    return [(x, y), knee, end]
+
+
+def person(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Standing, walking or waving; trousers or a skirt; hair or a hat."""
+    skin = Paint(pick(rng, (12, 32), (0.25, 0.6), (0.35, 0.95)))
+    top, bottom = fabric(rng), fabric(rng)
+    shoe = Paint(pick(rng, (0, 360), (0, 0.5), (0.1, 0.8)))
+    build = rng.uniform(0.8, 1.3)
+    stride = rng.uniform(0.0, 0.55) if rng.random() < 0.6 else 0.06
+    hip, neck = 0.5, 0.84
+    shirt_sleeves = rng.random() < 0.6
+    for side in (-1, 1):
+        leg = _limb(rng, side * 0.035 * build, hip, side * stride, -rng.uniform(0, 0.5) * stride, 0.25, 0.24)
+        sketch.line(bottom, leg, 0.075 * build)
+        sketch.line(shoe, [leg[2], (leg[2][0] + 0.05, leg[2][1])], 0.05)
+        if side < 0:
+            swing = -stride if rng.random() < 0.75 else rng.uniform(1.2, 2.8)
+            far = _limb(rng, -0.08 * build, neck - 0.04, swing, rng.uniform(0, 0.9), 0.17, 0.16)
+            sketch.line(top if shirt_sleeves else skin, far, 0.05 * build)
+    w = 0.1 * build
+    torso = [
+        (-w, neck),
+        (w, neck),
+        (w * 0.95, 0.6),
+        (w * 0.8, hip - 0.04),
+        (-w * 0.8, hip - 0.04),
+        (-w * 0.95, 0.6),
+    ]
+    sketch.fill(top, smooth(torso, 1))
+    if rng.random() < 0.3:
+        flare = rng.uniform(1.3, 2.2)
+        sketch.fill(bottom, [(-w * 0.8, 0.56), (w * 0.8, 0.56), (w * flare, 0.27), (-w * flare, 0.27)])
+    sketch.line(skin, [(0, neck - 0.01), (0, neck + 0.04)], 0.05)
+    hair = Paint(pick(rng, (10, 45), (0.1, 0.7), (0.05, 0.8)), "fur", 0.2)
+    long_hair = rng.random() < 0.4
+    if long_hair:
+        sketch.oval(hair, -0.01, 0.89, 0.075, 0.11)
+    sketch.oval(skin, 0, 0.925, 0.06, 0.075)
+    sketch.fill(hair, smooth([(-0.065, 0.92), (-0.06, 1.0), (0.03, 1.015), (0.065, 0.96), (0.0, 0.965)], 1))
+    if rng.random() < 0.25:
+        hat = fabric(rng)
+        sketch.box(hat, -0.06, 0.965, 0.06, 1.04)
+        sketch.line(hat, [(-0.1, 0.965), (0.1, 0.965)], 0.02)
+    swing = stride if rng.random() < 0.75 else rng.uniform(0.9, 2.8)
+    near = _limb(rng, 0.08 * build, neck - 0.04, swing, rng.uniform(0, 0.9), 0.17, 0.16)
+    sketch.line(skin, near, 0.045 * build)
+    if shirt_sleeves:
+        sketch.line(top, near[:2], 0.06 * build)
+
+
+def _walker(
+    sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float
+) -> None:
+    """Four legs and a body, head end at +length / 2."""
+    dark = Paint(tuple(0.8 * c for c in coat.color), coat.grain, coat.amount, coat.period, coat.angle)
+    back, thick = legs + bulk, rng.uniform(0.075, 0.11)
+    gait = rng.uniform(0, 0.5)
+    for x, paint, phase in ((-0.4, dark, 1), (0.38, dark, -1), (-0.46, coat, -1), (0.44, coat, 1)):
+        foot = _limb(rng, x * length, legs + 0.06, phase * gait, -0.25 * gait, legs * 0.5, legs * 0.5)
+        sketch.line(paint, foot, thick)
+    x = length / 2
+    body = [
+        (-x, back),
+        (0, back * 0.97),
+        (x, back + 0.04),
+        (x * 1.1, legs + 0.1),
+        (x * 0.5, legs - 0.02),
+        (-x * 0.5, legs + rng.uniform(0.0, 0.08)),
+        (-x * 1.1, legs + 0.08),
+    ]
+    sketch.fill(coat, smooth(body))
+
+
+def dog(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Long snout, hanging or short ears, straight strong tail; stands or sits."""
+    coat = Paint(_coat(rng), "spots" if rng.random() < 0.35 else "fur", rng.uniform(0.15, 0.5))
+    dark = Paint(tuple(0.55 * c for c in coat.color), "fur", 0.15)
+    nose = Paint((25, 22, 22))
+    if rng.random() < 0.7:
+        legs, length, bulk = rng.uniform(0.22, 0.45), rng.uniform(0.65, 0.95), rng.uniform(0.25, 0.33)
+        tail = rng.uniform(0.3, 2.4)
+        root = (-length / 2, legs + bulk - 0.04)
+        sketch.line(
+            coat,
+            smooth(
+                [root, (root[0] - 0.1, root[1] + 0.05 * tail), (root[0] - 0.13, root[1] + 0.12 * tail)],
+                2,
+                False,
+            ),
+            0.06,
+        )
+        _walker(sketch, rng, coat, legs, length, bulk)
+        hx, hy = length / 2 + 0.1, legs + bulk + rng.uniform(0.08, 0.2)
+        sketch.line(coat, [(length / 2 - 0.06, legs + bulk - 0.06), (hx, hy)], 0.2)
+    else:
+        sketch.line(coat, smooth([(-0.2, 0.06), (-0.4, 0.08), (-0.5, 0.2)], 2, False), 0.06)
+        sketch.fill(
+            coat, smooth([(-0.3, 0), (-0.34, 0.25), (-0.02, 0.72), (0.2, 0.7), (0.22, 0.3), (0.05, 0)])
+        )
+        sketch.line(coat, [(0.14, 0.5), (0.17, 0.03)], 0.1)
+        sketch.line(dark, [(0.05, 0.45), (0.06, 0.03)], 0.1)
+        hx, hy = 0.16, 0.82
+    sketch.oval(coat, hx, hy, 0.14, 0.125)
+    snout = rng.uniform(0.14, 0.24)
+    drop = rng.uniform(0.02, 0.07)
+    sketch.line(coat, [(hx + 0.05, hy - 0.03), (hx + snout, hy - drop)], 0.12)
+    sketch.oval(nose, hx + snout + 0.05, hy - drop + 0.02, 0.03, 0.026)
+    sketch.oval(nose, hx + 0.07, hy + 0.035, 0.02, 0.02)
+    if rng.random() < 0.75:
+        sketch.oval(dark, hx - 0.07, hy - 0.04, 0.055, 0.14, rng.uniform(-0.4, 0.2))
+    else:
+        sketch.fill(dark, smooth([(hx - 0.13, hy + 0.06), (hx - 0.06, hy + 0.2), (hx, hy + 0.1)], 1))
+
+
+def cat(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Round face, two pointed ears, long thin curved tail; walks or sits."""
+    coat = Paint(
+        _coat(rng),
+        "tabby" if rng.random() < 0.5 else "fur",
+        rng.uniform(0.15, 0.45),
+        0.13,
+        rng.uniform(-0.3, 0.3),
+    )
+    plain = Paint(coat.color, "fur", 0.15)
+    eye = Paint(pick(rng, (50, 130), (0.5, 0.9), (0.5, 0.95)))
+    curl = rng.uniform(-0.25, 0.35)
+    if rng.random() < 0.5:
+        legs, length, bulk = rng.uniform(0.2, 0.32), rng.uniform(0.65, 0.9), rng.uniform(0.22, 0.3)
+        root = (-length / 2, legs + bulk - 0.05)
+        tail = [
+            root,
+            (root[0] - 0.22, root[1] + 0.02),
+            (root[0] - 0.28, root[1] + 0.3),
+            (root[0] - 0.28 + curl, root[1] + 0.42),
+        ]
+        sketch.line(coat, smooth(tail, 3, False), 0.055)
+        _walker(sketch, rng, coat, legs, length, bulk)
+        hx, hy = length / 2 + 0.08, legs + bulk + rng.uniform(-0.02, 0.12)
+    else:
+        tail = [(-0.2, 0.04), (-0.5, 0.03), (-0.55, 0.25 + curl), (-0.4, 0.35 + curl)]
+        sketch.line(coat, smooth(tail, 3, False), 0.055)
+        sketch.fill(
+            coat, smooth([(-0.28, 0), (-0.32, 0.25), (-0.08, 0.66), (0.14, 0.68), (0.2, 0.3), (0.16, 0)])
+        )
+        sketch.line(plain, [(0.1, 0.4), (0.12, 0.03)], 0.08)
+        hx, hy = 0.06, 0.78
+    for side in (-1, 1):
+        sketch.fill(
+            plain,
+            [(hx + side * 0.14, hy + 0.04), (hx + side * 0.125, hy + 0.24), (hx + side * 0.02, hy + 0.11)],
+        )
+    sketch.oval(coat, hx, hy, 0.165, 0.14)
+    for side in (-1, 1):
+        sketch.oval(eye, hx + 0.02 + side * 0.06, hy + 0.025, 0.028, 0.026)
+    sketch.oval(Paint((205, 130, 130)), hx + 0.02, hy - 0.035, 0.02, 0.015)
+
+
+def bird(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Perched on thin legs, or in flight with spread wings."""
+    body = Paint(pick(rng, (0, 360), (0.0, 0.7), (0.12, 0.95)), "fur", 0.2)
+    wing = Paint(
+        pick(rng, (0, 360), (0.0, 0.6), (0.1, 0.9)), "stripes", rng.uniform(0.1, 0.35), 0.1, rng.uniform(0, 3)
+    )
+    beak = Paint(pick(rng, (15, 50), (0.4, 0.9), (0.5, 0.95)))
+    if rng.random() < 0.55:
+        for x in (-0.04, 0.07):
+            sketch.line(beak, [(x, 0.3), (x + 0.02, 0.02), (x + 0.1, 0.0)], 0.03)
+        sketch.fill(wing, [(-0.25, 0.42), (-0.72, rng.uniform(0.15, 0.6)), (-0.62, 0.3), (-0.2, 0.3)])
+        sketch.fill(
+            body, smooth([(-0.4, 0.38), (-0.1, 0.66), (0.2, 0.75), (0.38, 0.6), (0.2, 0.28), (-0.15, 0.25)])
+        )
+        hx, hy = 0.28, 0.78
+        sketch.fill(wing, smooth([(-0.5, 0.32), (-0.1, 0.58), (0.14, 0.55), (0.02, 0.38)]))
+    else:
+        up = rng.uniform(0.15, 0.85)
+        lift = rng.uniform(-0.35, 0.75)
+        sketch.fill(wing, smooth([(-0.1, 0.5), (0.12, 0.52), (0.0, 0.5 + up), (-0.35, 0.62 + up)], 1))
+        sketch.fill(wing, [(-0.4, 0.48), (-0.75, 0.56), (-0.72, 0.4), (-0.35, 0.42)])
+        sketch.oval(body, -0.05, 0.47, 0.4, 0.13, 0.08)
+        hx, hy = 0.36, 0.54
+        sketch.fill(
+            wing, smooth([(-0.15, 0.48), (0.16, 0.5), (0.0, 0.45 + lift), (-0.4, 0.45 + 1.3 * lift)], 1)
+        )
+    sketch.fill(
+        beak, [(hx + 0.06, hy + 0.05), (hx + 0.08, hy - 0.06), (hx + rng.uniform(0.22, 0.36), hy - 0.03)]
+    )
+    sketch.oval(body, hx, hy, 0.13, 0.12)
+    sketch.oval(Paint((20, 20, 20)), hx + 0.05, hy + 0.03, 0.025, 0.025)
+
+
+def flower(sketch: Sketch, rng: np.random.Generator) -> None:
+    """One to three blossoms of radial petals on thin stems with leaves, sometimes in a pot."""
+    green = Paint(pick(rng, (70, 130), (0.3, 0.8), (0.2, 0.6)), "fur", 0.15)
+    petal = Paint(pick(rng, (0, 360), (0.1, 0.95), (0.5, 1.0)), "fur", 0.12)
+    heart = Paint(pick(rng, (25, 60), (0.3, 0.95), (0.2, 0.95)))
+    potted = rng.random() < 0.4
+    base = 0.22 if potted else 0.0
+    count = int(rng.integers(1, 4))
+    for k in range(count):
+        x, y = (k - (count - 1) / 2) * 0.3 + rng.uniform(-0.06, 0.06), rng.uniform(0.7, 1.0)
+        bend = rng.uniform(-0.12, 0.12)
+        sketch.line(green, smooth([(0.05 * k - 0.03, base), (x * 0.5 + bend, 0.5), (x, y)], 2, False), 0.035)
+        side = rng.choice((-1, 1))
+        sketch.oval(green, x * 0.5 + side * 0.12, base + rng.uniform(0.1, 0.3), 0.14, 0.05, side * 0.6)
+        petals, r = int(rng.integers(5, 10)), rng.uniform(0.1, 0.17)
+        for angle in np.arange(petals) * 2 * np.pi / petals + rng.uniform(0, 1):
+            sketch.oval(petal, x + r * np.cos(angle), y + r * np.sin(angle), r * 0.75, r * 0.38, angle)
+        sketch.oval(heart, x, y, r * 0.42, r * 0.42)
+    if potted:
+        pot = Paint(pick(rng, (0, 360), (0.1, 0.7), (0.3, 0.9)))
+        sketch.fill(pot, [(-0.17, 0.26), (0.17, 0.26), (0.11, 0.0), (-0.11, 0.0)])
+        sketch.box(pot, -0.2, 0.22, 0.2, 0.29)
+
+
+def tree(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Broadleaf with gaps in its crown, conifer, or bare winter branches."""
+    bark = Paint(pick(rng, (15, 40), (0.1, 0.5), (0.15, 0.6)), "fur", 0.25)
+    leaf_hue = (40, 135) if rng.random() < 0.8 else (5, 50)
+    leaf = Paint(pick(rng, leaf_hue, (0.3, 0.8), (0.2, 0.65)), "leaves", rng.uniform(0.25, 0.5))
+    kind = rng.random()
+    girth = rng.uniform(0.05, 0.11)
+    if kind < 0.6:
+        sketch.line(bark, [(0, 0), (rng.uniform(-0.05, 0.05), 0.5)], girth)
+        wide = rng.uniform(0.2, 0.38)
+        low = rng.uniform(0.35, 0.55)
+        for _ in range(int(rng.integers(4, 8))):
+            x, y = rng.uniform(-wide, wide), rng.uniform(low, 0.85)
+            sketch.fill(leaf, ragged(rng, oval(x, y, rng.uniform(0.14, 0.24), rng.uniform(0.12, 0.2)), 0.09))
+        sketch.fill(leaf, ragged(rng, oval(0, (low + 0.85) / 2, wide, 0.22), 0.09))
+        for _ in range(int(rng.integers(0, 4))):
+            hole = oval(rng.uniform(-wide, wide), rng.uniform(low, 0.8), 0.04, 0.03)
+            sketch.hole(ragged(rng, hole, 0.25))
+    elif kind < 0.85:
+        sketch.line(bark, [(0, 0), (0, 0.3)], girth)
+        tiers, wide = int(rng.integers(3, 6)), rng.uniform(0.22, 0.36)
+        for k in range(tiers):
+            y0, y1 = 0.16 + 0.7 * k / tiers, 0.16 + 0.7 * (k + 1.7) / tiers
+            w = wide * (1 - 0.75 * k / tiers)
+            edge = [
+                (-w, y0),
+                (-w * 0.4, y0 + 0.04),
+                (0, y0 - 0.01),
+                (w * 0.5, y0 + 0.04),
+                (w, y0),
+                (0, min(y1, 1.0)),
+            ]
+            sketch.fill(leaf, edge)
+    else:
+        _branch(sketch, rng, bark, 0.0, 0.0, rng.uniform(-0.1, 0.1), 0.42, girth, 4)
+
+
+def _branch(
+    sketch: Sketch,
+    rng: np.random.Generator,
+    bark: Paint,
+    x: float,
+    y: float,
+    angle: float,
+    length: float,
+    width: float,
+    depth: int,
+) -> None:
+    """A bough and the boughs that leave it."""
+    ex, ey = x + length * np.sin(angle), y + length * np.cos(angle)
+    sketch.line(bark, [(x, y), (ex, ey)], width)
+    if depth > 1:
+        for side in (-1, 1) if rng.random() < 0.6 else (-1, 0, 1):
+            turn = side * rng.uniform(0.35, 0.8)
+            _branch(
+                sketch,
+                rng,
+                bark,
+                ex,
+                ey,
+                angle + turn,
+                length * rng.uniform(0.55, 0.75),
+                width * 0.6,
+                depth - 1,
+            )
