@@ -1,7 +1,7 @@
 """Encoded bytes to arrays: photographs to RGB, label maps to class numbers.
 
 Pure functions of bytes, safe in any process or thread. Whatever is wrong with a file becomes a `DataError`:
-one sentence that names the file and the fix, so that a loader can stop with it or count the record as skipped.
+one sentence that names the file and the fix, so a loader can stop with it or count the record as skipped.
 
 EXIF orientation is ignored for images and masks alike: annotators saw the stored pixels, and turning only the
 photograph would part it from its mask.
