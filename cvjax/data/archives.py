@@ -20,7 +20,7 @@ class Archive(NamedTuple):
 
 
 def check_archive(path: pathlib.Path, archive: Archive) -> None:
-    """Compares a file with the published length and SHA-256; MD5 is compared only where SHA-256 is unknown ("").
+    """Compares a file with the published length and SHA-256, or with MD5 where SHA-256 is unknown ("").
 
     Raises:
         DataError: they differ, so the file is damaged or another one.
@@ -52,6 +52,7 @@ def fetch(
     Raises:
         DataError: it cannot be fetched, or what came is not the published file.
     """
+    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     target = folder / archive.name
@@ -62,7 +63,7 @@ def fetch(
         with (
             urllib.request.urlopen(archive.url, timeout=60) as reply,
             open(partial, "wb") as file,
-            Progress(*columns, disable=not progress) as bar,
+            Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
         ):
             length = int(reply.headers.get("Content-Length") or 0) or None
             task = bar.add_task(archive.name, total=length)

@@ -5,7 +5,7 @@ Two layouts are read, both with `classes.txt` (a class name a line, background i
     folder/train/images/0001.jpg   folder/train/masks/0001.png   folder/val/...      a folder for each split
     folder/images/0001.jpg         folder/masks/0001.png         folder/train.txt    a list of stems for each
 
-An image and its mask share a stem. Masks are grey or palette PNGs; labels given as `void` are ignored, like 255.
+An image and its mask share a stem. Masks are grey or palette PNGs; labels given as `void` are ignored.
 """
 
 import os
@@ -41,7 +41,7 @@ def image_folder_source(folder: pathlib.Path, split: str, *, void: tuple[int, ..
             known = ", ".join(image_folder_splits(folder)) or "none"
             raise DataError(
                 f"{folder}: there is no split {split!r} (found: {known}); put images and masks into "
-                f"{split}/images and {split}/masks, or the stems' list into {split}.txt beside images and masks."
+                f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
             )
         listed = [line.strip() for line in _lines(listing)]
     images = _by_stem(place / "images", _IMAGE_SUFFIXES)
@@ -131,8 +131,8 @@ def prepare_image_folder(
     splits = image_folder_splits(folder)
     if not splits:
         raise DataError(
-            f"{folder}: there are no images to prepare; make SPLIT/images and SPLIT/masks there, or images, masks "
-            "and a list SPLIT.txt."
+            f"{folder}: there are no images to prepare; make SPLIT/images and SPLIT/masks there, or images, "
+            "masks and a list SPLIT.txt."
         )
     return prepare_pairs(
         ImageFolderSegmentation,

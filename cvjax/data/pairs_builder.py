@@ -1,13 +1,14 @@
 """Writes pairs of image and mask as a TFDS data set in ArrayRecord files, without TensorFlow.
 
-What is written keeps the source's order, so that index i is the same example before and after preparation. Images
-are stored as they were; masks become 8-bit grey PNG with void labels turned into 255. Every pair is decoded once
-on the way, so a damaged file is met here and not in the middle of a training.
+What is written keeps the source's order, so that index i is the same example before and after preparation.
+Images are stored as they were; masks become 8-bit grey PNG with void labels turned into 255. Every pair is
+decoded once on the way, so a damaged file is met here and not in the middle of a training.
 
 Importing this module imports tensorflow_datasets; the modules of the data sets import it when they prepare.
 """
 
 import contextlib
+import io
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,9 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version(PREPARED_VERSION)
+    # TFDS looks beside the code for checksums of downloads, which are not its business here, and on the way
+    # imports importlib_resources, which it does not depend on (4.9.10).
+    code_path = None
 
     def __init__(
         self,
@@ -143,16 +147,23 @@ def prepare_pairs(
 
 @contextlib.contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar of ours in place of TFDS's; a total of 0 shows none."""
+    """One progress bar of ours in place of what TFDS prints, bars and warnings; a total of 0 shows none."""
+    from absl import logging
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from tensorflow_datasets.core.utils import tqdm_utils
 
-    shown = tqdm_utils._active
-    tfds.display_progress_bar(False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars, verbosity = tqdm_utils._active, logging.get_verbosity()
+    tfds.display_progress_bar(False)
+    logging.set_verbosity(logging.ERROR)
     try:
-        with Progress(*columns, disable=not total) as progress:
+        with (
+            Progress(*columns, console=Console(stderr=True), disable=not total) as progress,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             task = progress.add_task(title, total=total)
             yield lambda: progress.advance(task)
     finally:
-        tfds.display_progress_bar(shown)
+        tfds.display_progress_bar(bars)
+        logging.set_verbosity(verbosity)

@@ -1,8 +1,8 @@
 """Sources: random access to encoded examples, and the names they are opened by.
 
 A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk, and
-the attributes `name`, `split`, `class_names` and `void` (labels that `decode_example` turns into 255). Sources
-pickle: only names travel, and each process opens its own files at its first read.
+the attributes `name`, `split`, `class_names` and `void` (labels that `decode_example` turns into 255).
+Sources pickle: only names travel, and each process opens its own files at its first read.
 """
 
 import os
@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypedDict
 
 from cvjax.data.decode import image_size
 from cvjax.errors import ConfigError, DataError
-
 
 PREPARED_VERSION = "1.0.0"
 """The version of what we prepare; raised whenever the same input would be written differently."""

@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 segmentation, with SBD's extra training masks.
 
-Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010; Hariharan et al., "Semantic Contours
-from Inverse Detectors", ICCV 2011. 21 classes with background, 255 is void.
+Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010; Hariharan et al., "Semantic
+Contours from Inverse Detectors", ICCV 2011. 21 classes with background, 255 is void.
 
 | split | images | what |
 | --- | --- | --- |
@@ -41,28 +41,11 @@ NAME = "voc_segmentation"
 CONFIG = "2012"
 
 VOC_CLASSES: tuple[str, ...] = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus"),
+    *("car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
+    *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
+"""Names by label, from VOC's development kit; 0 is background."""
 
 _SPLIT_PARTS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
@@ -105,7 +88,7 @@ class VocPlace:
     """Where VOC was found.
 
     `kind` is "prepared" (path: the TFDS version folder), "devkit" (path: the `VOC2012` folder) or "archive"
-    (path: the tar). `sbd` is SBD's archive or its unpacked `benchmark_RELEASE` folder beside it, if there is one.
+    (path: the tar). `sbd` is SBD's archive or its unpacked `benchmark_RELEASE` folder, if there is one.
     """
 
     kind: Literal["prepared", "devkit", "archive"]
@@ -116,8 +99,8 @@ class VocPlace:
 def find_voc(data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> VocPlace | None:
     """Looks for VOC without opening it: prepared in `data_dir`, else unpacked, else as an archive.
 
-    Unpacked folders and archives are looked for in `manual_dir`, `data_dir` and `data_dir/downloads`, in this order.
-    An archive must be prepared before it can be read; the other two can be opened at once.
+    Unpacked folders and archives are looked for in `manual_dir`, `data_dir` and `data_dir/downloads`, in this
+    order. An archive must be prepared before it can be read; the other two can be opened at once.
     """
     data_dir = pathlib.Path(data_dir)
     prepared = prepared_dir(data_dir, NAME, CONFIG)
@@ -145,8 +128,8 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
     if place.kind == "prepared":
         if split == "trainaug" and not (any(place.path.glob(f"{NAME}-aug.*"))):
             raise DataError(
-                f"{place.path}: was prepared without SBD, so there is no trainaug; put {OFFICIAL.sbd.name} into "
-                f"{data_dir} and run `python -m cvjax.cli.prepare {NAME} --data-dir {data_dir} --overwrite`."
+                f"{place.path}: prepared without SBD, so there is no trainaug; put {OFFICIAL.sbd.name} and VOC "
+                f"into {data_dir} and run `python -m cvjax.cli.prepare {NAME} --data-dir {data_dir} --overwrite`."
             )
         return TfdsSource(place.path, "+".join(parts), name=NAME, class_names=VOC_CLASSES, split_name=split)
     items = voc_items(FolderFiles(place.path))
@@ -183,8 +166,7 @@ def prepare_voc(
     Args:
         data_dir: TFDS's root folder.
         manual_dir: a folder with the archives, or with an unpacked VOCdevkit and benchmark_RELEASE.
-        download: fetch archives that are not found into `data_dir/downloads`. With an unpacked devkit nothing is
-            fetched.
+        download: fetch archives that are not found into `data_dir/downloads`, unless a devkit is found.
         sbd: prepare `aug` too, so that there is a trainaug.
         skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
         overwrite: prepare again.
@@ -233,7 +215,7 @@ def prepare_voc(
         CONFIG,
         data_dir,
         {part: VocSource(part, found, files, masks, VOC_CLASSES) for part, found in items.items()},
-        description=f"PASCAL VOC 2012 segmentation, from {'the official archives' if official else 'a devkit'}.",
+        description=f"PASCAL VOC 2012 segmentation, from {'official archives' if official else 'a devkit'}.",
         citation=_CITATION,
         skip_damaged=skip_damaged,
         overwrite=overwrite,
@@ -254,7 +236,7 @@ def check_counts(items: Mapping[str, list[Item]], counts: Mapping[str, int], pla
         found = len({item.key for part in parts for item in items[part]})
         if found != expected:
             raise DataError(
-                f"{place}: split {split} has {found} images and not {expected}; fetch the official archives again."
+                f"{place}: split {split} has {found} images and not {expected}; fetch the archives again."
             )
 
 
@@ -284,13 +266,14 @@ def _command(data_dir: pathlib.Path, place: VocPlace) -> str:
 def _nowhere(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> DataError:
     where = " or ".join(str(place) for place in (manual_dir, data_dir) if place is not None)
     return DataError(
-        f"{NAME} is not in {where}, neither prepared nor as VOCdevkit/VOC2012 nor as {OFFICIAL.voc.name}; put one "
-        f"there, or run `python -m cvjax.cli.prepare {NAME} --data-dir {data_dir}` where there is a network."
+        f"{NAME} is not in {where}, neither prepared nor as VOCdevkit/VOC2012 nor as {OFFICIAL.voc.name}; put "
+        f"one there, or run `python -m cvjax.cli.prepare {NAME} --data-dir {data_dir}` where there is a network."
     )
 
 
 _CITATION = """@article{everingham2010pascal,
-  author = {Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I. and Winn, John and Zisserman, Andrew},
+  author = {Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I.
+            and Winn, John and Zisserman, Andrew},
   title = {The {PASCAL} Visual Object Classes ({VOC}) Challenge},
   journal = {International Journal of Computer Vision},
   year = {2010}

@@ -167,10 +167,10 @@ class VocSource:
 
 
 def voc_items(files: Files, sbd: Sbd | None = None) -> Mapping[str, list[Item]]:
-    """The items of `train` and `val`, and of `aug`: the other images that SBD or `SegmentationClassAug` labels.
+    """The items of `train`, `val` and `aug`: the other images, which SBD or `SegmentationClassAug` labels.
 
-    So trainval = train + val and trainaug = train + aug, in the order of the lists (aug: sorted). VOC's own mask
-    is used wherever there is one. A split whose list is absent is left out, and so is an empty `aug`.
+    So trainval = train + val and trainaug = train + aug, in the order of the lists (aug: sorted). VOC's own
+    mask is used wherever there is one. A split whose list is absent is left out, and so is an empty `aug`.
 
     Raises:
         DataError: there is no list at all, or one names files that are not there.
@@ -190,7 +190,7 @@ def voc_items(files: Files, sbd: Sbd | None = None) -> Mapping[str, list[Item]]:
 
     def item(key: str, split: str) -> Item:
         if key not in images:
-            raise _listed_absent(files, split, key, f"{IMAGES}/{key}.jpg")
+            raise _listed_absent(files, split, f"{IMAGES}/{key}.jpg")
         image = f"{IMAGES}/{key}.jpg"
         if key in masks:
             return Item(key, image, f"{MASKS}/{key}.png")
@@ -198,7 +198,7 @@ def voc_items(files: Files, sbd: Sbd | None = None) -> Mapping[str, list[Item]]:
             return Item(key, image, None)
         if split == "aug":
             return Item(key, image, f"{AUG_MASKS}/{key}.png")
-        raise _listed_absent(files, split, key, f"{MASKS}/{key}.png")
+        raise _listed_absent(files, split, f"{MASKS}/{key}.png")
 
     return {split: [item(key, split) for key in names] for split, names in keys.items()}
 
@@ -207,10 +207,10 @@ def _absent(place: str, path: str) -> DataError:
     return DataError(f"{place}: {path} is absent or unreadable; unpack or fetch the data set again.")
 
 
-def _listed_absent(files: Files, split: str, key: str, path: str) -> DataError:
+def _listed_absent(files: Files, split: str, path: str) -> DataError:
     named_by = "SBD" if split == "aug" else f"{LISTS}/{split}.txt"
     return DataError(
-        f"{files.place}: {path} is absent although {named_by} names {key}; add the file or take it off the list."
+        f"{files.place}: {path} is absent although {named_by} names it; add it or take it off the list."
     )
 
 
