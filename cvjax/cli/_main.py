@@ -1,0 +1,22 @@
+"""How every command ends: a mistake of the user's is one line on stderr, a bug of ours is a traceback."""
+
+import sys
+from collections.abc import Callable
+
+from cvjax.errors import UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls a command's main function.
+
+    A `UserError` prints "error: " and its sentence on stderr and ends the process with status 2, as options
+    that cannot be parsed do; Ctrl-C ends it with 130, as shells expect. Anything else keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

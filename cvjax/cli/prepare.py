@@ -1,0 +1,88 @@
+"""Prepares a data set as ArrayRecord files.
+
+    python -m cvjax.cli.prepare NAME [--data-dir DIR] [--manual-dir DIR]
+
+What has been prepared already is kept, so the command can stand before every training.
+"""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import tyro
+
+from cvjax.cli import _main
+from cvjax.data.source import default_data_dir
+from cvjax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Prepare a data set as ArrayRecord files."""
+
+    name: tyro.conf.Positional[Literal["scenes", "voc_segmentation", "image_folder_segmentation"]]
+    """The data set."""
+    data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
+    """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
+    manual_dir: pathlib.Path | None = None
+    """Your own files: VOC's archives or VOCdevkit; the folder of images and masks."""
+    void: tuple[int, ...] = ()
+    """image_folder_segmentation: labels that mean 'ignored'."""
+    sbd: bool = True
+    """voc_segmentation: also prepare SBD's images, so that there is a trainaug."""
+    download: bool = True
+    """voc_segmentation: fetch archives that are not found."""
+    skip_damaged: bool = False
+    """Leave out damaged pairs and report them, instead of stopping at the first."""
+    overwrite: bool = False
+    """Prepare again what is prepared already."""
+    workers: int | None = None
+    """scenes: processes that draw; by default one for each core."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+def prepare(options: Prepare) -> Any:
+    """Prepares the data set and returns its TFDS builder.
+
+    Raises:
+        UserError: something is missing or damaged; the message says what to do.
+    """
+    data_dir = options.data_dir.expanduser()
+    shared = {
+        "skip_damaged": options.skip_damaged,
+        "overwrite": options.overwrite,
+        "progress": options.progress,
+    }
+    if options.name == "scenes":
+        from cvjax.data.scenes import prepare_scenes
+
+        return prepare_scenes(data_dir, workers=options.workers, progress=options.progress)
+    if options.name == "voc_segmentation":
+        from cvjax.data.voc import prepare_voc
+
+        return prepare_voc(
+            data_dir, manual_dir=options.manual_dir, download=options.download, sbd=options.sbd, **shared
+        )
+    from cvjax.data.image_folder import prepare_image_folder
+
+    if options.manual_dir is None:
+        raise ConfigError("image_folder_segmentation: name the folder of images and masks with --manual-dir.")
+    return prepare_image_folder(data_dir, options.manual_dir, void=options.void, **shared)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Parses the command line, prepares, and prints what there is now."""
+    options = tyro.cli(Prepare, args=args, prog="python -m cvjax.cli.prepare")
+    builder = prepare(options)
+    skipped = getattr(builder, "skipped", [])
+    for message in skipped:
+        print(f"skipped: {message}", file=sys.stderr)
+    counts = ", ".join(f"{name} {split.num_examples}" for name, split in builder.info.splits.items())
+    print(f"{options.name} in {builder.data_dir}: {counts}; {len(skipped)} skipped")
+
+
+if __name__ == "__main__":
+    _main.run(main)

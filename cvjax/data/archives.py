@@ -1,0 +1,88 @@
+"""Published archives: fetched once, and compared with the digests that their publishers or mirrors state."""
+
+import contextlib
+import hashlib
+import pathlib
+import urllib.request
+from typing import NamedTuple
+
+from cvjax.errors import DataError
+
+
+class Archive(NamedTuple):
+    """A published file: its name, place, length in bytes (0: unknown) and digests in hexadecimal."""
+
+    name: str
+    url: str
+    size: int
+    md5: str
+    sha256: str
+
+
+def check_archive(path: pathlib.Path, archive: Archive) -> None:
+    """Compares a file with the published length and SHA-256, or with MD5 where SHA-256 is unknown ("").
+
+    Raises:
+        DataError: they differ, so the file is damaged or another one.
+    """
+    found = path.stat().st_size
+    if archive.size and found != archive.size:
+        raise _damaged(path, f"it has {found} bytes and not {archive.size}", archive)
+    kind, expected = ("sha256", archive.sha256) if archive.sha256 else ("md5", archive.md5)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, kind).hexdigest()
+    if digest != expected:
+        raise _damaged(path, f"its {kind} is {digest} and not {expected}", archive)
+
+
+def fetch(
+    archive: Archive, folder: pathlib.Path, *, progress: bool = True, instead: str = ""
+) -> pathlib.Path:
+    """Downloads an archive into a folder, checked; a broken download leaves nothing under the archive's name.
+
+    Args:
+        archive: what to fetch.
+        folder: where to; made if need be.
+        progress: show a bar on the terminal.
+        instead: what else could be done, for the message: ", or ...".
+
+    Returns:
+        The file's path.
+
+    Raises:
+        DataError: it cannot be fetched, or what came is not the published file.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    target = folder / archive.name
+    partial = target.with_name(f"{archive.name}.part")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            urllib.request.urlopen(archive.url, timeout=60) as reply,
+            open(partial, "wb") as file,
+            Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
+        ):
+            length = int(reply.headers.get("Content-Length") or 0) or None
+            task = bar.add_task(archive.name, total=length)
+            while block := reply.read(1 << 20):
+                file.write(block)
+                bar.advance(task, len(block))
+        check_archive(partial, archive)
+        partial.replace(target)
+    except OSError as error:  # URLError and time-outs are OSErrors too.
+        reason = getattr(error, "reason", None) or error
+        raise DataError(
+            f"{target}: is not there and could not be fetched from {archive.url} ({reason}); "
+            f"fetch it elsewhere and put it into {folder}{instead}."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return target
+
+
+def _damaged(path: pathlib.Path, why: str, archive: Archive) -> DataError:
+    return DataError(f"{path}: {why}; remove the file and fetch it again from {archive.url}.")

@@ -1,0 +1,216 @@
+"""Encoded bytes to arrays: photographs to RGB, label maps to class numbers.
+
+Pure functions of bytes, safe in any process or thread. Whatever is wrong with a file becomes a `DataError`:
+one sentence that names the file and the fix, so a loader can stop with it or count the record as skipped.
+
+EXIF orientation is ignored for images and masks alike: annotators saw the stored pixels, and turning only the
+photograph would part it from its mask.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from cvjax.errors import DataError
+
+IGNORE = 255
+"""The label of pixels that count in neither loss nor metric."""
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_JPEG_MAGIC = b"\xff\xd8\xff"
+# A complete PNG ends with this chunk: its length 0, its name and its checksum.
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
+_PNG_GREY, _PNG_PALETTE = 0, 3
+# libpng spreads 1, 2 and 4-bit grey over 0..255; dividing by this gives the stored numbers back.
+_GREY_STEP = {1: 255, 2: 85, 4: 17, 8: 1}
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decodes a photograph to uint8 [H, W, 3] in RGB order.
+
+    Grey becomes three equal channels, palettes are looked up, CMYK is converted, 16-bit samples keep their
+    high byte, and an alpha channel is dropped (the colours under it stay as stored, composited on nothing).
+
+    Args:
+        data: an encoded image in any format OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, ...).
+        name: the file's name, for messages.
+
+    Raises:
+        DataError: the bytes are empty, cut short, or no image.
+    """
+    image = None
+    # Some OpenCV releases return a truncated picture with its missing part grey, so OpenCV is asked only when
+    # the file's own end marker is in place; Pillow is slower and strict, and settles every doubtful case.
+    if _ends_properly(data):
+        image = _opencv(data, cv2.IMREAD_COLOR)
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    picture = _pillow(data, name)
+    if picture.mode.startswith("I") and _looks_like_png(data):
+        image = _opencv(data, cv2.IMREAD_COLOR)  # Pillow clips 16-bit grey to 255 instead of scaling it.
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.array(picture.convert("RGB"), dtype=np.uint8)
+
+
+def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] = ()) -> np.ndarray:
+    """Decodes a label map to uint8 [H, W]: a class in [0, num_classes), or 255 where ignored.
+
+    Palette PNGs give their indices, not their colours; grey PNGs of 1 to 16 bits give the stored numbers.
+
+    Args:
+        data: an encoded PNG.
+        name: the file's name, for messages.
+        num_classes: how many classes there are, background included; at most 255.
+        void: labels that mean "ignored" in this data set and become 255.
+
+    Raises:
+        DataError: the bytes are no single-channel PNG, are damaged, or hold a label that is neither a class,
+            nor in `void`, nor 255.
+    """
+    if not 1 <= num_classes <= IGNORE:
+        raise ValueError(f"num_classes must lie in [1, {IGNORE}], not {num_classes}.")
+    labels = _stored_labels(data, name)
+    if void:
+        labels = np.where(np.isin(labels, void), labels.dtype.type(IGNORE), labels)
+    if labels.dtype == np.uint8:
+        # In wrapping arithmetic one comparison finds num_classes..254, the numbers that mean nothing.
+        bad = np.subtract(labels, np.uint8(num_classes)) < np.uint8(IGNORE - num_classes)
+    else:
+        bad = (labels >= num_classes) & (labels != IGNORE)
+    if bad.any():
+        label = int(labels[bad][0])
+        raise DataError(
+            f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask or "
+            f"the number of classes, or list {label} as a void label if it means 'ignored'."
+        )
+    return labels.astype(np.uint8, copy=False)
+
+
+def decode_example(
+    record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Decodes a source's record, {"image": bytes, "mask": bytes, "id": str}.
+
+    Returns:
+        {"image": uint8 [H, W, 3], "mask": uint8 [H, W]}, as `decode_image` and `decode_mask` give them.
+
+    Raises:
+        DataError: either part is damaged or wrongly labelled, or their sizes differ.
+    """
+    name = str(record["id"])
+    mask_name = f"{name}{_suffix(record['mask'])}"
+    image = decode_image(record["image"], f"{name}{_suffix(record['image'])}")
+    mask = decode_mask(record["mask"], mask_name, num_classes, void)
+    if image.shape[:2] != mask.shape:
+        raise DataError(
+            f"{mask_name}: the mask is {mask.shape[0]}x{mask.shape[1]} (height x width) and its image is "
+            f"{image.shape[0]}x{image.shape[1]}; make both the same size, or remove the pair."
+        )
+    return {"image": image, "mask": mask}
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encodes a label map, uint8 [H, W], as an 8-bit grey PNG.
+
+    Rows are stored unfiltered: label maps are flat, so that is both the smallest and the fastest to decode.
+    """
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.10 lacks it.
+        options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+    return cv2.imencode(".png", mask, options)[1].tobytes()
+
+
+def image_size(data: bytes, name: str) -> tuple[int, int]:
+    """Reads (height, width) from an encoded image's header; the pixels are not decoded.
+
+    Raises:
+        DataError: the header is damaged.
+    """
+    if _looks_like_png(data):
+        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.height, picture.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(data, name, error) from error
+
+
+def _stored_labels(data: bytes, name: str) -> np.ndarray:
+    """The numbers that a single-channel PNG stores: uint8 or uint16 [H, W]."""
+    if not _looks_like_png(data):
+        what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
+        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit grey or palette PNG.")
+    depth, colour = data[24], data[25]
+    if colour == _PNG_PALETTE:
+        # OpenCV would turn the palette into colours.
+        return np.asarray(_pillow(data, name))
+    if colour != _PNG_GREY:
+        raise DataError(
+            f"{name}: this mask is a colour or alpha PNG, whose pixels are colours and no class numbers; "
+            "save label maps as 8-bit grey or palette PNG."
+        )
+    labels = None
+    if _ends_properly(data):
+        labels = _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if labels is None:
+        labels = np.asarray(_pillow(data, name))
+        if labels.dtype == np.bool_:  # Pillow keeps 1-bit grey as it is.
+            return labels.astype(np.uint8)
+    step = _GREY_STEP.get(depth, 1)
+    return labels if step == 1 else labels.astype(np.uint8) // np.uint8(step)
+
+
+def _opencv(data: bytes, flags: int) -> np.ndarray | None:
+    """OpenCV's decoding without EXIF orientation, or None where it fails."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+
+
+def _pillow(data: bytes, name: str) -> Image.Image:
+    """Pillow's decoding, strict about damage: a DataError, never half a picture."""
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(data, name, error) from error
+    return picture
+
+
+def _unreadable(data: bytes, name: str, error: Exception) -> DataError:
+    fix = "fetch or export the file again, or remove it from the data set"
+    if not data:
+        return DataError(f"{name}: the file is empty; {fix}.")
+    if isinstance(error, Image.UnidentifiedImageError):
+        return DataError(f"{name}: not an image in a known format; {fix}.")
+    if isinstance(error, Image.DecompressionBombError):
+        return DataError(f"{name}: its header claims more pixels than any photograph has; {fix}.")
+    reason = str(error).rstrip(".") or type(error).__name__
+    return DataError(f"{name}: the image is cut short or damaged ({reason}); {fix}.")
+
+
+def _looks_like_png(data: bytes) -> bool:
+    return data.startswith(_PNG_MAGIC) and len(data) > 32
+
+
+def _ends_properly(data: bytes) -> bool:
+    """Whether a JPEG or PNG ends with its end marker; True for formats that have none."""
+    if data.startswith(_JPEG_MAGIC):
+        return data.endswith(_JPEG_END)
+    if data.startswith(_PNG_MAGIC):
+        return data.endswith(_PNG_END)
+    return True
+
+
+def _suffix(data: bytes) -> str:
+    """The file suffix that the bytes' format goes by, for messages."""
+    if data.startswith(_JPEG_MAGIC):
+        return ".jpg"
+    return ".png" if data.startswith(_PNG_MAGIC) else ""

@@ -1,0 +1,187 @@
+"""A user's own folder of images and masks as a segmentation data set.
+
+Two layouts are read, both with `classes.txt` (a class name a line, background included, first is label 0):
+
+    folder/train/images/0001.jpg   folder/train/masks/0001.png   folder/val/...      a folder for each split
+    folder/images/0001.jpg         folder/masks/0001.png         folder/train.txt    a list of stems for each
+
+An image and its mask share a stem. Masks are grey or palette PNGs; labels given as `void` are ignored.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from cvjax.data.source import FolderSource, Source, TfdsSource, prepared_dir
+from cvjax.errors import DataError
+
+if TYPE_CHECKING:
+    from cvjax.data.pairs_builder import PairsBuilder
+
+NAME = "image_folder_segmentation"
+CLASSES_FILE = "classes.txt"
+_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_SHOWN = 3  # How many of the offending files a message lists.
+
+
+def image_folder_source(folder: pathlib.Path, split: str, *, void: tuple[int, ...] = ()) -> FolderSource:
+    """Reads a split of a folder where it lies, in the order of its list or else of the names.
+
+    Raises:
+        DataError: `classes.txt` or the split is absent, or images and masks do not match one to one.
+    """
+    folder = pathlib.Path(folder)
+    place = folder / split
+    listed: list[str] | None = None
+    if not _has_pairs(place):
+        place, listing = folder, folder / f"{split}.txt"
+        if not (_has_pairs(folder) and listing.is_file()):
+            known = ", ".join(image_folder_splits(folder)) or "none"
+            raise DataError(
+                f"{folder}: there is no split {split!r} (found: {known}); put images and masks into "
+                f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
+            )
+        listed = [line.strip() for line in _lines(listing)]
+    images = _by_stem(place / "images", _IMAGE_SUFFIXES)
+    masks = _by_stem(place / "masks", frozenset({".png"}))
+    if listed is None:
+        _complain(place, "images without a mask", sorted(images.keys() - masks.keys()), "add the masks")
+        _complain(place, "masks without an image", sorted(masks.keys() - images.keys()), "add the images")
+        listed = sorted(images)
+    else:
+        absent = [stem for stem in listed if stem not in images or stem not in masks]
+        _complain(place, f"names in {split}.txt without an image or a mask", absent, "add the files")
+    if not listed:
+        raise DataError(f"{place}: split {split!r} has no images; add some to images and masks.")
+    pairs = [(stem, images[stem], masks[stem]) for stem in listed]
+    return FolderSource(NAME, split, pairs, class_names=_class_names(folder), void=void)
+
+
+def image_folder_splits(folder: pathlib.Path) -> list[str]:
+    """The splits that a folder has, by its subfolders or its lists."""
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        return []
+    if _has_pairs(folder):
+        return sorted(path.stem for path in folder.glob("*.txt") if path.name != CLASSES_FILE)
+    return sorted(path.name for path in folder.iterdir() if _has_pairs(path))
+
+
+def open_image_folder(
+    split: str,
+    data_dir: pathlib.Path,
+    manual_dir: pathlib.Path | None = None,
+    *,
+    void: tuple[int, ...] = (),
+    config: str | None = None,
+) -> Source:
+    """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
+
+    Args:
+        split: the split's name.
+        data_dir: TFDS's root folder.
+        manual_dir: the folder of images and masks.
+        void: labels to ignore when reading a folder; preparation has fixed them otherwise.
+        config: which prepared set, where there are several: the name of the folder it came from.
+
+    Raises:
+        DataError: nothing is there, several prepared sets are, or the split is not.
+    """
+    if manual_dir is not None:
+        return image_folder_source(manual_dir, split, void=void)
+    found = sorted(path.parts[-3] for path in (data_dir / NAME).glob("*/*/dataset_info.json"))
+    if config is None and len(found) == 1:
+        config = found[0]
+    if config not in found:
+        prepared = ", ".join(found) or "nothing"
+        raise DataError(
+            f"{NAME}: {config or 'no single data set'} is prepared in {data_dir} (there is {prepared}); "
+            "name your folder as manual_dir, or a prepared one as config."
+        )
+    return TfdsSource(prepared_dir(data_dir, NAME, config), split, name=NAME)
+
+
+def prepare_image_folder(
+    data_dir: pathlib.Path,
+    folder: pathlib.Path,
+    *,
+    void: tuple[int, ...] = (),
+    skip_damaged: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> "PairsBuilder":
+    """Writes all of a folder's splits as ArrayRecord below `data_dir`, under the folder's name.
+
+    Args:
+        data_dir: TFDS's root folder.
+        folder: the folder of images and masks.
+        void: labels that become 255.
+        skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
+        overwrite: prepare again.
+        progress: show a bar on the terminal.
+
+    Raises:
+        DataError: the folder has no split, or one is incomplete, or a pair is damaged.
+    """
+    from cvjax.data.pairs_builder import ImageFolderSegmentation, prepare_pairs
+
+    folder = pathlib.Path(folder)
+    splits = image_folder_splits(folder)
+    if not splits:
+        raise DataError(
+            f"{folder}: there are no images to prepare; make SPLIT/images and SPLIT/masks there, or images, "
+            "masks and a list SPLIT.txt."
+        )
+    return prepare_pairs(
+        ImageFolderSegmentation,
+        re.sub(r"[^\w.-]", "_", folder.resolve().name),
+        pathlib.Path(data_dir),
+        {split: image_folder_source(folder, split, void=void) for split in splits},
+        description=f"Images and masks from the folder {folder.name}.",
+        skip_damaged=skip_damaged,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _has_pairs(folder: pathlib.Path) -> bool:
+    return (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
+def _class_names(folder: pathlib.Path) -> list[str]:
+    names = _lines(folder / CLASSES_FILE)
+    if not names:
+        raise DataError(f"{folder / CLASSES_FILE}: there are no names; write one class name a line.")
+    return names
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path}: cannot be read ({reason}); write one name a line into it, as UTF-8."
+        ) from error
+
+
+def _by_stem(folder: pathlib.Path, suffixes: frozenset[str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for entry in os.scandir(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() not in suffixes or stem.startswith("."):
+            continue
+        if stem in found:
+            other = os.path.basename(found[stem])
+            raise DataError(f"{folder}: {other} and {entry.name} share a stem; keep one of them.")
+        found[stem] = entry.path
+    return found
+
+
+def _complain(place: pathlib.Path, what: str, stems: Iterable[str], fix: str) -> None:
+    stems = list(stems)
+    if stems:
+        shown = ", ".join(stems[:_SHOWN]) + (", ..." if len(stems) > _SHOWN else "")
+        raise DataError(f"{place}: {what}: {len(stems)} ({shown}); {fix} or remove these.")
