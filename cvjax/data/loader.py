@@ -5,20 +5,24 @@ computes it and when. Grain carries it out: a batch is one element of a random-a
 threads or worker processes read ahead in order.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import cv2
 import grain
 import numpy as np
-from grain.experimental import DatasetOptions, WithOptionsIterDataset, index_shuffle
+from absl import flags
+from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
 from cvjax.data.augment import EvalTransform
+from cvjax.data.order import ONE_HOST, HostShard, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
-from cvjax.errors import ConfigError, DataError
+from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [
     "Batch",
@@ -26,9 +30,7 @@ __all__ = [
     "HostShard",
     "Source",
     "eval_batches",
-    "example_rng",
     "prefetch_to_device",
-    "shuffled_index",
     "train_batches",
 ]
 
@@ -49,40 +51,6 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class HostShard:
-    """Which host this is: `index` of `count`. A host holds consecutive rows of every global batch."""
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or not 0 <= self.index < self.count:
-            raise ConfigError(f"host {self.index} of {self.count}: give 0 <= index < count.")
-
-    def rows(self, batch_size: int) -> range:
-        """This host's rows of a global batch; ConfigError if the hosts cannot share it equally."""
-        if batch_size < 1 or batch_size % self.count:
-            raise ConfigError(
-                f"batch_size is {batch_size} on {self.count} host(s): give a positive multiple of the hosts."
-            )
-        local = batch_size // self.count
-        return range(self.index * local, (self.index + 1) * local)
-
-
-def shuffled_index(position: int, length: int, seed: int, epoch: int) -> int:
-    """Where example `position` of `epoch` lies in a source of `length`: a permutation, in constant memory."""
-    # Grain's own shuffle seeds with seed + epoch, which makes one seed's second epoch another's first.
-    key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-    return index_shuffle(position, max_index=length - 1, seed=key, rounds=4)
-
-
-def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random stream that augments example `index` in `epoch`."""
-    # The constant sets it apart from the shuffle's key: trailing zeros do not change a SeedSequence.
-    return np.random.default_rng((seed, epoch, index, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,37 +156,42 @@ class BatchIterator(Iterator[Batch]):
     and ends the iteration.
     """
 
-    def __init__(self, dataset: grain.IterDataset, workers: int):
-        self._iterator = iter(dataset)
-        self._has_workers = workers > 0
-        self._drawn = self._closed = False
+    def __init__(self, dataset: grain.IterDataset):
+        self._held = [iter(dataset)]
+        # Also runs when this object is collected or the interpreter exits, whichever comes first.
+        self._finalizer = weakref.finalize(self, _close, self._held)
 
     def __next__(self) -> Batch:
-        if self._closed:
+        if not self._held:
             raise StopIteration
-        self._drawn = True
         try:
-            return next(self._iterator)
+            return next(self._held[0])
+        except UserError as error:
+            self.close()
+            raise type(error)(*error.args) from None  # Grain hangs a note about its own traceback on it.
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Stop reading ahead and wait for the worker processes to end; no further batch comes."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._has_workers and self._drawn:
-            # Grain starts all workers with the first batch but closes only those that have been read from;
-            # asking for the state makes it take hold of every one.
-            self._iterator.get_state()
-        self._iterator.close()
+        self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _close(held: list[grain.DatasetIterator]) -> None:
+    """Close the one iterator in `held` and let go of it: Grain's destructors fail once modules are torn down."""
+    iterator = held.pop()
+    # Grain starts all workers with the first batch but closes only those that have been read from; asking for
+    # the state makes it take hold of every one. Where workers failed to start, that error is on its way already.
+    with contextlib.suppress(Exception):
+        iterator.get_state()
+    iterator.close()
 
 
 def train_batches(
@@ -230,7 +203,7 @@ def train_batches(
     seed: int,
     start: int = 0,
     workers: int = 0,
-    shard: HostShard = HostShard(),
+    shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
 ) -> BatchIterator:
@@ -244,15 +217,12 @@ def train_batches(
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
       start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
       workers: processes that make whole batches in turn; 0 makes them in threads of this process. They hand
-      batches
-        over through shared memory, about three each.
+        batches over through shared memory, about three each.
       shard: this host.
       on_bad_record: "error" raises a damaged record's DataError; "skip" takes the next index in the source
-      instead
-        and counts it in the row's `skipped`.
+        instead and counts it in the row's `skipped`.
       threads: threads in each process, each making a whole batch, so that as many batches are in memory; 0
-      makes
-        them when they are asked for. By default one a core (at most 16) without workers, and 0 in each
+        makes them when they are asked for. By default one a core (at most 16) without workers, and 0 in each
         worker.
 
     Returns:
@@ -278,7 +248,7 @@ def eval_batches(
     *,
     batch_size: int,
     workers: int = 0,
-    shard: HostShard = HostShard(),
+    shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
 ) -> BatchIterator:
@@ -294,8 +264,7 @@ def eval_batches(
     Raises:
       ConfigError: an argument is outside its range.
       DataError: the source is empty; while iterating, a record is damaged, or larger than `transform.size`
-      (also
-        with "skip": that is a setting to change, not a record to do without).
+        (also with "skip": that is a setting to change, not a record to do without).
     """
     reader = _make_reader(source, decode, on_bad_record)
     batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size))
@@ -314,20 +283,25 @@ def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> Ba
     if workers < 0 or (threads is not None and threads < 0):
         raise ConfigError(f"workers is {workers} and threads {threads}: give 0 or more.")
     if threads is None:
-        threads = 0 if workers else min(16, len(os.sched_getaffinity(0)))
-    _one_opencv_thread()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = 0 if workers else min(16, cores)
+    _prepare_process()
     ahead = max(2, threads) if threads else 0
     dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
     dataset = WithOptionsIterDataset(dataset, DatasetOptions(min_shm_size=_MIN_SHARED_BYTES))
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(options, worker_init_fn=_one_opencv_thread)
-    return BatchIterator(dataset, workers)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_prepare_process)
+    return BatchIterator(dataset)
 
 
-def _one_opencv_thread(*worker: int) -> None:
-    """Keep OpenCV from starting threads of its own: examples already run in parallel, beside XLA."""
+def _prepare_process(*worker: int) -> None:
+    """Settings of the two libraries that are one a process; harmless to repeat."""
+    # Examples already run in parallel, beside XLA's threads: OpenCV's own would only fight them.
     cv2.setNumThreads(0)
+    # Grain's worker processes read absl flags, which a program that is not an absl app has never parsed.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
 
 
 def _empty_batch(rows: int, image: tuple[int, ...], mask: tuple[int, ...]) -> Batch:
