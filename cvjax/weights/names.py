@@ -1,0 +1,58 @@
+"""How our parameters are called in PyTorch state dicts, as tables of patterns, one table an architecture."""
+
+import re
+
+# Each row: a pattern on our module path, joined by "/", and what torchvision calls that module.
+RESNET = (
+    (r"stem_conv_0", r"conv1"),
+    (r"stem_bn_0", r"bn1"),
+    (r"stage(\d)_(\d+)/(conv\d|bn\d)", r"layer\1.\2.\3"),
+    (r"stage(\d)_(\d+)/downsample_conv", r"layer\1.\2.downsample.0"),
+    (r"stage(\d)_(\d+)/downsample_bn", r"layer\1.\2.downsample.1"),
+    (r"head", r"fc"),
+)
+DEEPLABV3 = (
+    *((rf"backbone/{ours}", rf"backbone.{theirs}") for ours, theirs in RESNET[:-1]),
+    (r"aspp/conv1x1/conv", r"classifier.0.convs.0.0"),
+    (r"aspp/conv1x1/bn", r"classifier.0.convs.0.1"),
+    (r"aspp/atrous(\d)/conv", r"classifier.0.convs.\1.0"),
+    (r"aspp/atrous(\d)/bn", r"classifier.0.convs.\1.1"),
+    (r"aspp/pooling/conv", r"classifier.0.convs.4.1"),
+    (r"aspp/pooling/bn", r"classifier.0.convs.4.2"),
+    (r"aspp/project/conv", r"classifier.0.project.0"),
+    (r"aspp/project/bn", r"classifier.0.project.1"),
+    (r"head/conv", r"classifier.1"),
+    (r"head/bn", r"classifier.2"),
+    (r"classifier", r"classifier.4"),
+    (r"aux_head/conv/conv", r"aux_classifier.0"),
+    (r"aux_head/conv/bn", r"aux_classifier.1"),
+    (r"aux_head/classifier", r"aux_classifier.4"),
+)
+# By the model's name up to its depth: the table, the key whose first axis counts the classes, and the prefix
+# of the keys of an auxiliary head.
+ARCHITECTURES = {
+    "resnet": (RESNET, "fc.weight", None),
+    "deeplabv3_resnet": (DEEPLABV3, "classifier.4.weight", "aux_classifier."),
+}
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+def torch_key(path: tuple[str, ...], table: tuple[tuple[str, str], ...]) -> str | None:
+    """The state dict's key of one of our leaves, or None if the architecture has no such thing in PyTorch.
+
+    Args:
+      path: of the leaf within its collection, such as ("stage1_0", "conv1", "kernel").
+      table: rows of (pattern, replacement).
+    """
+    module, leaf = "/".join(path[:-1]), path[-1]
+    for pattern, replacement in table:
+        match = re.fullmatch(pattern, module)
+        if match and leaf in _LEAVES:
+            return f"{match.expand(replacement)}.{_LEAVES[leaf]}"
+    return None

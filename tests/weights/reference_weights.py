@@ -1,0 +1,52 @@
+"""Weights and inputs of the reference outputs, rebuilt from keys and shapes alone (see tests/golden)."""
+
+import json
+import pathlib
+import zlib
+
+import numpy as np
+
+SALT = "dev-"
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+
+
+def _rng(key: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32((SALT + key).encode()))
+
+
+def rebuild(keys: dict[str, list[int]], statistics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A PyTorch state dict: drawn by the rule, with running statistics as given."""
+    state = {}
+    for key, shape in keys.items():
+        rng = _rng(key)
+        if key.endswith(("running_mean", "running_var")):
+            state[key] = statistics[key]
+            continue
+        if key.endswith("num_batches_tracked"):
+            value = np.zeros(shape, np.int64)
+        elif key.endswith(".weight") and len(shape) >= 2:
+            value = (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+        elif key.endswith(".weight"):
+            value = rng.uniform(0.5, 0.9, shape).astype(np.float32)
+        else:
+            value = (rng.standard_normal(shape) * 0.05).astype(np.float32)
+        state[key] = value
+    return state
+
+
+def images(shape: tuple[int, ...]) -> np.ndarray:
+    """The input that the reference outputs belong to, NHWC."""
+    return _rng("input").standard_normal(shape).astype(np.float32)
+
+
+def load(folder: pathlib.Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(state dict, archive of outputs) of a reference model."""
+    keys = json.loads((folder / f"{name}.keys.json").read_text())
+    with np.load(folder / f"{name}.npz") as archive:
+        outputs = dict(archive)
+    return rebuild(keys, outputs), outputs
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    """norm(ours - reference) / norm(reference)."""
+    return float(np.linalg.norm(np.asarray(ours) - reference) / np.linalg.norm(reference))
