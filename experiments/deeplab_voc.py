@@ -17,6 +17,7 @@ voc_pod   the same schedule in bfloat16, the cluster found by JAX.
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
@@ -111,9 +112,9 @@ def configure(argv: Sequence[str] | None = None) -> Config:
     config = parse(bare=dataclasses.replace(PRESETS["quick"], data="auto"))
     if config.data != "auto":
         return config
-    if find_voc(config.data_dir, config.input.manual_dir) is not None:
+    where, manual_dir = config.data_dir or default_data_dir(), config.input.manual_dir
+    if find_voc(where, manual_dir and pathlib.Path(manual_dir)) is not None:
         return parse(bare=PRESETS["voc"])
-    where = config.data_dir or default_data_dir()
     print(f"no VOC 2012 is prepared or unpacked under {where}, so this trains on the embedded scenes (preset quick)")
     return dataclasses.replace(config, data="scenes")
 

@@ -71,7 +71,6 @@ def evaluate_checkpoint(arguments: Arguments) -> dict[str, Any]:
         arguments.split or reading.eval_split,
         data_dir=arguments.data_dir or run_config["data_dir"],
         manual_dir=reading.manual_dir,
-        classes=reading.classes,
     )
     strategy = make_strategy(arguments.parallel, scoring.batch_size)
     score = make_evaluator(loaded.model, loaded.task, source, scoring, reading, strategy)

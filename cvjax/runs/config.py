@@ -36,7 +36,6 @@ class InputConfig:
     Attributes:
       train_split, eval_split: of the data set.
       manual_dir: folder with archives or an unpacked devkit that the data set is made from.
-      classes: text file with a class name a line, of `image_folder_segmentation`.
       void: labels in the masks that mean "ignored", beside 255.
       resize: height and width that images are brought to first; None leaves them as they are.
       crop: height and width of training crops; what an image lacks is filled with the mean, and not trained on.
@@ -50,7 +49,6 @@ class InputConfig:
     train_split: str = "train"
     eval_split: str = "val"
     manual_dir: str | None = None
-    classes: str | None = None
     void: tuple[int, ...] = ()
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] = (513, 513)

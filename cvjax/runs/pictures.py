@@ -21,7 +21,7 @@ from cvjax.tasks.segmentation import Segmentation
 from cvjax.training.logs import METRICS_FILE
 from cvjax.visual.curves import plot_curves
 from cvjax.visual.grid import Example, save_grid
-from cvjax.visual.tables import iou_markdown, iou_table
+from cvjax.visual.tables import iou_table, report_markdown
 
 GRID_ROWS = 8
 
@@ -48,7 +48,7 @@ def write_pictures(
       console: where the table goes.
     """
     (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    (workdir / "report.md").write_text(iou_markdown(report))
+    (workdir / "report.md").write_text(report_markdown(report))
     console.print(iou_table(report))
     predict = make_map_predictor(model, task, variables)
     examples = []

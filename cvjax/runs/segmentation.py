@@ -104,7 +104,7 @@ def open_split(config: SegmentationConfig, split: str) -> Source:
     """A split of the configured data set, opened where the configuration says it lies."""
     reading = config.input
     return open_source(
-        config.data, split, data_dir=config.data_dir, manual_dir=reading.manual_dir, classes=reading.classes
+        config.data, split, data_dir=config.data_dir, manual_dir=reading.manual_dir
     )
 
 
