@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "voc_segmentation"
 CONFIG = "2012"
+_COMMAND = f"python -m cvjax.cli.prepare {NAME}"
 
 VOC_CLASSES: tuple[str, ...] = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus"),
@@ -128,8 +129,8 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
     if place.kind == "prepared":
         if split == "trainaug" and not (any(place.path.glob(f"{NAME}-aug.*"))):
             raise DataError(
-                f"{place.path}: prepared without SBD, so there is no trainaug; put {OFFICIAL.sbd.name} and VOC "
-                f"into {data_dir} and run `python -m cvjax.cli.prepare {NAME} --data-dir {data_dir} --overwrite`."
+                f"{place.path}: prepared without SBD, so there is no trainaug; put {OFFICIAL.sbd.name} "
+                f"beside VOC in {data_dir} and run `{_COMMAND} --data-dir {data_dir} --overwrite`."
             )
         return TfdsSource(place.path, "+".join(parts), name=NAME, class_names=VOC_CLASSES, split_name=split)
     items = voc_items(FolderFiles(place.path))
@@ -260,14 +261,14 @@ def _find_raw(
 
 def _command(data_dir: pathlib.Path, place: VocPlace) -> str:
     manual = place.path.parents[1] if place.kind == "devkit" else place.path.parent
-    return f"python -m cvjax.cli.prepare {NAME} --data-dir {data_dir} --manual-dir {manual}"
+    return f"{_COMMAND} --data-dir {data_dir} --manual-dir {manual}"
 
 
 def _nowhere(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> DataError:
     where = " or ".join(str(place) for place in (manual_dir, data_dir) if place is not None)
     return DataError(
-        f"{NAME} is not in {where}, neither prepared nor as VOCdevkit/VOC2012 nor as {OFFICIAL.voc.name}; put "
-        f"one there, or run `python -m cvjax.cli.prepare {NAME} --data-dir {data_dir}` where there is a network."
+        f"{NAME} is not in {where}, neither prepared nor as VOCdevkit/VOC2012 nor as "
+        f"{OFFICIAL.voc.name}; put one there, or run `{_COMMAND} --data-dir {data_dir}` with a network."
     )
 
 

@@ -1,0 +1,212 @@
+"""Decoding: every kind of file that data sets hold, and the sentence for each that cannot be used."""
+
+import io
+import re
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_sets import encoded, labels, palette_png, photo
+
+from cvjax.data.decode import decode_example, decode_image, decode_mask, encode_mask, image_size
+from cvjax.errors import DataError
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, levels: float) -> None:
+    assert found.dtype == np.uint8
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < levels
+
+
+def test_jpeg_is_rgb():
+    assert_close(decode_image(encoded(photo(0), "JPEG", quality=95), "a.jpg"), photo(0), 2)
+
+
+def test_png_is_exact():
+    np.testing.assert_array_equal(decode_image(encoded(photo(1), "PNG"), "a.png"), photo(1))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_grey_becomes_three_equal_channels(kind):
+    grey = photo(2)[..., 0]
+    assert_close(decode_image(encoded(grey, kind), "a"), np.repeat(grey[..., None], 3, axis=-1), 2)
+
+
+def test_cmyk_jpeg_is_converted_as_pillow_converts_it():
+    data = encoded(photo(3), "JPEG", "CMYK", quality=95)
+    assert_close(decode_image(data, "a.jpg"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), 3)
+
+
+def test_alpha_is_dropped_not_composited():
+    alpha = np.random.default_rng(0).integers(0, 256, (30, 40, 1)).astype(np.uint8)
+    rgba = np.concatenate([photo(4), alpha], axis=-1)
+    np.testing.assert_array_equal(decode_image(encoded(rgba, "PNG"), "a.png"), photo(4))
+
+
+def test_palette_is_looked_up():
+    data = encoded(photo(5), "PNG", "P")
+    np.testing.assert_array_equal(
+        decode_image(data, "a.png"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tail", [b"", b"\n"], ids=["clean", "trailing byte"])
+def test_16_bit_keeps_the_high_byte(channels, tail):
+    deep = np.random.default_rng(0).integers(0, 65536, (12, 9, channels)).astype(np.uint16)
+    data = cv2.imencode(".png", deep)[1].tobytes() + tail
+    expected = np.broadcast_to((deep >> 8)[..., ::-1], (12, 9, 3))
+    np.testing.assert_array_equal(decode_image(data, "a.png"), expected)
+
+
+def test_exif_orientation_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Turn by a quarter.
+    data = encoded(photo(6, 30, 40), "JPEG", exif=exif)
+    assert decode_image(data, "a.jpg").shape == (30, 40, 3)
+    assert image_size(data, "a.jpg") == (30, 40)
+
+
+def test_bytes_after_the_end_do_no_harm():
+    data = encoded(photo(7), "JPEG")
+    assert_close(decode_image(data + b"\0\0", "a.jpg"), decode_image(data, "a.jpg").astype(int), 1)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_truncated_photo_is_an_error(kind, keep):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    data = encoded(noise, kind)
+    with pytest.raises(DataError, match=r"^cut\.img: the image is cut short or damaged .*fetch or export"):
+        decode_image(data[: int(len(data) * keep)], "cut.img")
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(DataError, match=r"^a\.jpg: the file is empty; fetch"):
+        decode_image(b"", "a.jpg")
+    with pytest.raises(DataError, match=r"^a\.jpg: not an image in a known format; fetch"):
+        decode_image(b"<html>404</html>", "a.jpg")
+
+
+@pytest.mark.parametrize("encode", [palette_png, lambda mask: encoded(mask, "PNG"), encode_mask])
+def test_mask_gives_the_stored_numbers(encode):
+    mask = decode_mask(encode(labels(0)), "m.png", 21)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, labels(0))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("tail", [b"", b"\n"], ids=["clean", "trailing byte"])
+def test_grey_mask_of_every_depth(bits, tail):
+    classes = min(2**bits, 16)
+    mask = np.random.default_rng(bits).integers(0, classes, (6, 16)).astype(np.uint8)
+    data = grey_png(mask, bits) + tail
+    np.testing.assert_array_equal(decode_mask(data, "m.png", classes), mask)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palette_mask_of_few_bits(bits):
+    mask = np.random.default_rng(bits).integers(0, 2**bits, (6, 16)).astype(np.uint8)
+    picture = Image.fromarray(mask)
+    picture.putpalette([37 * n % 256 for n in range(3 * 2**bits)])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", bits=bits)
+    np.testing.assert_array_equal(decode_mask(buffer.getvalue(), "m.png", 2**bits), mask)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_void_labels_become_255(deep):
+    mask = np.array([[0, 11], [3, 255]], np.uint16 if deep else np.uint8)
+    data = cv2.imencode(".png", mask)[1].tobytes()
+    np.testing.assert_array_equal(decode_mask(data, "m.png", 11, void=(11,)), [[0, 255], [3, 255]])
+
+
+@pytest.mark.parametrize(("label", "classes"), [(77, 21), (21, 21), (254, 21), (254, 254)])
+def test_label_outside_is_an_error(label, classes):
+    mask = labels(1)
+    mask[5, 7] = label
+    message = f"2011_1.png: label {label} is outside [0, {classes}) and is not 255; correct the mask"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}"):
+        decode_mask(palette_png(mask), "2011_1.png", classes)
+    mask[5, 7] = 20
+    decode_mask(palette_png(mask), "2011_1.png", classes)
+
+
+def test_16_bit_label_outside_is_not_wrapped():
+    mask = np.array([[0, 256 + 3]], np.uint16)
+    with pytest.raises(DataError, match="label 259 is outside"):
+        decode_mask(cv2.imencode(".png", mask)[1].tobytes(), "m.png", 21)
+
+
+def test_255_classes_leave_nothing_outside():
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(decode_mask(encode_mask(mask), "m.png", 255), mask)
+    with pytest.raises(ValueError, match="num_classes must lie in"):
+        decode_mask(encode_mask(mask), "m.png", 256)
+
+
+def test_masks_that_are_no_label_maps_are_errors():
+    with pytest.raises(DataError, match=r"^m\.jpg: this mask is a JPEG, .*palette PNG\.$"):
+        decode_mask(encoded(labels(0), "JPEG"), "m.jpg", 21)
+    with pytest.raises(DataError, match=r"^m\.bmp: this mask is not a PNG; "):
+        decode_mask(encoded(labels(0), "BMP"), "m.bmp", 21)
+    with pytest.raises(DataError, match=r"^m\.png: this mask is a colour or alpha PNG"):
+        decode_mask(encoded(photo(0), "PNG"), "m.png", 21)
+
+
+@pytest.mark.parametrize("encode", [palette_png, encode_mask])
+def test_truncated_mask_is_an_error(encode):
+    data = encode(np.random.default_rng(0).integers(0, 21, (64, 64)).astype(np.uint8))
+    with pytest.raises(DataError, match=r"^m\.png: the image is cut short or damaged"):
+        decode_mask(data[: len(data) // 2], "m.png", 21)
+
+
+def test_example():
+    record = {"image": encoded(photo(0), "JPEG"), "mask": palette_png(labels(0)), "id": "x"}
+    example = decode_example(record, 21)
+    np.testing.assert_array_equal(example["image"], decode_image(record["image"], "x"))
+    np.testing.assert_array_equal(example["mask"], labels(0))
+
+
+def test_example_of_two_sizes_is_an_error():
+    record = {"image": encoded(photo(0), "JPEG"), "mask": palette_png(labels(0, 30, 41)), "id": "x"}
+    message = r"^x\.png: the mask is 30x41 \(height x width\) and its image is 30x40; make both the same size"
+    with pytest.raises(DataError, match=message):
+        decode_example(record, 21)
+
+
+def test_image_size_reads_headers_only():
+    data = encoded(photo(0, 30, 40), "PNG")
+    assert image_size(data[:33], "a.png") == (30, 40)
+    with pytest.raises(DataError, match=r"^a\.png: not an image"):
+        image_size(b"nothing", "a.png")
+
+
+def test_real_images_all_decode(shared_dir):
+    voc = shared_dir / "data" / "VOCdevkit" / "VOC2012"
+    count = 0
+    for path in (voc / "JPEGImages").iterdir():
+        mask = (voc / "SegmentationClass" / f"{path.stem}.png").read_bytes()
+        record = {"image": path.read_bytes(), "mask": mask, "id": path.stem}
+        example = decode_example(record, 21)
+        np.testing.assert_array_equal(example["mask"], np.asarray(Image.open(io.BytesIO(mask))))
+        assert example["mask"].shape == image_size(record["image"], path.name)
+        count += 1
+    assert count == 64
+
+
+def grey_png(mask: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of any depth, written by hand because no library writes 2 and 4 bits."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    spread = np.unpackbits(mask.astype(">u2")[..., None].view(np.uint8), axis=-1)[..., 16 - bits :]
+    rows = np.packbits(spread.reshape(mask.shape[0], -1), axis=-1)
+    pixels = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", mask.shape[1], mask.shape[0], bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body

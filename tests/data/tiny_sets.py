@@ -1,0 +1,114 @@
+"""Small data sets drawn on the spot: pictures, a VOC devkit, VOC's and SBD's archives, image folders."""
+
+import hashlib
+import io
+import pathlib
+import tarfile
+
+import cv2
+import numpy as np
+import scipy.io
+from PIL import Image
+
+from cvjax.data.archives import Archive
+from cvjax.data.voc import OFFICIAL, Release
+
+SIZES = ((30, 40), (24, 50), (36, 20))
+
+
+def photo(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
+    """A smooth colour picture, uint8 [height, width, 3], that JPEG keeps within a few levels."""
+    corners = np.random.default_rng(seed).integers(0, 256, (3, 3, 3)).astype(np.uint8)
+    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def labels(seed: int, height: int = 30, width: int = 40, void: bool = True) -> np.ndarray:
+    """A label map of blocks of VOC's classes, uint8 [height, width], some of them 255."""
+    blocks = np.random.default_rng(seed).integers(0, 21, (4, 4)).astype(np.uint8)
+    if void:
+        blocks[0, 1] = 255
+    return cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def encoded(array: np.ndarray, kind: str, mode: str | None = None, **options) -> bytes:
+    """An array as a file of Pillow's format `kind`, after conversion to a mode."""
+    picture = Image.fromarray(array)
+    if mode is not None:
+        picture = picture.convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def palette_png(mask: np.ndarray) -> bytes:
+    """A label map as a PNG with a palette, as VOC publishes them."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(np.random.default_rng(0).integers(0, 256, 768).astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def voc_tree(train: int = 3, val: int = 2, extra: int = 0) -> dict[str, bytes]:
+    """The files of a devkit by their path below VOC2012; `extra` images are in no list."""
+    keys = [f"2007_{number:06d}" for number in range(train + val + extra)]
+    files = {
+        "ImageSets/Segmentation/train.txt": "\n".join(keys[:train]).encode() + b"\n",
+        "ImageSets/Segmentation/val.txt": "\n".join(keys[train : train + val]).encode() + b"\n",
+    }
+    for number, key in enumerate(keys):
+        height, width = SIZES[number % 3]
+        files[f"JPEGImages/{key}.jpg"] = encoded(photo(number, height, width), "JPEG")
+        if number < train + val:
+            files[f"SegmentationClass/{key}.png"] = palette_png(labels(number, height, width))
+    return files
+
+
+def write_tree(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+    """Writes files below a folder."""
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
+def write_tar(path: pathlib.Path, prefix: str, files: dict[str, bytes]) -> pathlib.Path:
+    """Writes files into a tar, compressed if it is called .tgz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(prefix + name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def sbd_tree(train: list[int], val: list[int]) -> dict[str, bytes]:
+    """SBD's files below benchmark_RELEASE for images of `voc_tree`; its masks differ from VOC's."""
+    files = {
+        "dataset/train.txt": "".join(f"2007_{number:06d}\n" for number in train).encode(),
+        "dataset/val.txt": "".join(f"2007_{number:06d}\n" for number in val).encode(),
+    }
+    for number in train + val:
+        buffer = io.BytesIO()
+        scipy.io.savemat(buffer, {"GTcls": {"Segmentation": sbd_labels(number), "Boundaries": np.zeros(2)}})
+        files[f"dataset/cls/2007_{number:06d}.mat"] = buffer.getvalue()
+    return files
+
+
+def sbd_labels(number: int) -> np.ndarray:
+    """What SBD's mask of an image holds."""
+    return labels(100 + number, *SIZES[number % 3], void=False)
+
+
+def release(voc: pathlib.Path, sbd: pathlib.Path | None, counts: dict[str, int]) -> Release:
+    """The digests of archives that `write_tar` wrote."""
+
+    def archive(path: pathlib.Path | None, official: Archive) -> Archive:
+        if path is None:
+            return official
+        content = path.read_bytes()
+        md5, sha256 = hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()
+        return Archive(official.name, path.as_uri(), len(content), md5, sha256)
+
+    return Release(archive(voc, OFFICIAL.voc), archive(sbd, OFFICIAL.sbd), counts)
