@@ -41,6 +41,7 @@ class DeepLabConfig(ModelConfig):
       aux: a second head on stage 3, in training only.
       width: channels of the backbone's stem; 64 is the published one.
       deep_stem: three 3x3 convolutions instead of the 7x7.
+      separable_decoder: depthwise separable convolutions in v3+'s decoder; None leaves it to the architecture.
       aspp_features: channels of the pyramid and of the decoder.
       dropout: after the pyramid's projection.
       bn_momentum: decay of BatchNorm's running averages.
@@ -53,6 +54,7 @@ class DeepLabConfig(ModelConfig):
     aux: bool = False
     width: int = 64
     deep_stem: bool = False
+    separable_decoder: bool | None = None
     aspp_features: int = 256
     dropout: float = 0.1
     bn_momentum: float = 0.9997
@@ -80,14 +82,14 @@ PRESETS = {
         data="scenes",
         workdir="runs/deeplab_voc/quick",
         model=DeepLabConfig(
-            name="deeplabv3plus_resnet18", multi_grid=(1, 1, 1), width=32, aspp_features=96, bn_momentum=0.95
+            name="deeplabv3plus_resnet18", multi_grid=(1, 1, 1), width=32, aspp_features=96, separable_decoder=False, bn_momentum=0.95
         ),
         steps=1000,
         log_every=20,
         eval_every=500,
         checkpoint_every=250,
         input=InputConfig(crop=(128, 128), min_scale=0.75, max_scale=1.5, brightness=0.2, contrast=0.2, saturation=0.2),
-        optim=OptimizerConfig(name="nesterov", learning_rate=0.05, weight_decay=1e-4, warmup_steps=50, clip_norm=5.0),
+        optim=OptimizerConfig(name="nesterov", learning_rate=0.05, weight_decay=1e-4, warmup=0.05, clip_norm=5.0),
         eval=EvalConfig(batch_size=16),
     ),
     "voc": VOC,

@@ -4,8 +4,6 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-import jax.numpy as jnp
-
 from cvjax.training.distributed import ClusterConfig
 from cvjax.training.optimizer import OptimizerConfig
 from cvjax.training.parallel import Mode
@@ -24,9 +22,9 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def options(self) -> dict[str, Any]:
-        """Every field but the name, as keyword arguments of `cvjax.create_model`."""
-        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "name"}
-        return options | {"dtype": jnp.dtype(self.dtype)}
+        """The fields as keyword arguments of `cvjax.create_model`; None leaves a choice to the architecture."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "name"}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)

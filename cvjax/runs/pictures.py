@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from cvjax.data.augment import resize_pair
 from cvjax.data.decode import decode_example
-from cvjax.data.source import Source
+from cvjax.data.source import Source, max_size
 from cvjax.errors import DataError
 from cvjax.runs.config import SegmentationConfig
 from cvjax.tasks.inference import predict_image
@@ -21,7 +22,7 @@ from cvjax.tasks.segmentation import Segmentation
 from cvjax.training.logs import METRICS_FILE
 from cvjax.visual.curves import plot_curves
 from cvjax.visual.grid import Example, save_grid
-from cvjax.visual.tables import iou_table, report_markdown
+from cvjax.visual.tables import iou_table, iou_markdown
 
 GRID_ROWS = 8
 
@@ -48,9 +49,9 @@ def write_pictures(
       console: where the table goes.
     """
     (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    (workdir / "report.md").write_text(report_markdown(report))
+    (workdir / "report.md").write_text(iou_markdown(report))
     console.print(iou_table(report))
-    predict = make_map_predictor(model, task, variables)
+    predict = make_map_predictor(model, task, variables, multiple=max(config.input.resize or max_size(source)))
     examples = []
     for index in np.unique(np.linspace(0, len(source) - 1, GRID_ROWS).round().astype(int)):
         record = source[int(index)]
@@ -72,12 +73,17 @@ def write_pictures(
     console.print(f"written: {workdir}/report.md, predictions.png, curves.png", highlight=False, soft_wrap=True)
 
 
-def make_map_predictor(model: nn.Module, task: Segmentation, variables: dict[str, Any]) -> Any:
-    """A function from one uint8 image [H, W, 3] of any size to its label map, uint8 [H, W]."""
+def make_map_predictor(
+    model: nn.Module, task: Segmentation, variables: dict[str, Any], multiple: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from one uint8 image [H, W, 3] to its label map, uint8 [H, W].
+
+    It compiles for each size that is a multiple of `multiple`; smaller images are padded up to one.
+    """
 
     @jax.jit
     def classes(variables: dict[str, Any], images: jax.Array) -> jax.Array:
         logits = model.apply(variables, task.normalize(images), train=False)
         return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
 
-    return functools.partial(predict_image, functools.partial(classes, variables), fill=task.mean)
+    return functools.partial(predict_image, functools.partial(classes, variables), fill=task.mean, multiple=multiple)

@@ -216,10 +216,9 @@ def describe(config: SegmentationConfig, task: Segmentation, source: Source) -> 
     reading = as_json(config.input)
     for unrelated in ("workers", "eval_split"):  # may change when a run is resumed
         reading.pop(unrelated)
-    options = {f.name: getattr(config.model, f.name) for f in dataclasses.fields(config.model) if f.name != "name"}
     return as_json(
         {
-            "model": {"name": config.model.name, "options": options},
+            "model": {"name": config.model.name, "options": config.model.options()},
             "task": {"kind": "segmentation", **dataclasses.asdict(task)},
             "data": {
                 "name": source.name,

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cvjax.errors import CheckpointError
@@ -221,8 +222,7 @@ def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: b
 
 def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Mapping[str, Any]) -> None:
     """Raises CheckpointError, listing what differs, unless a checkpoint holds just these variables."""
-    with ocp.StandardCheckpointer() as reader:
-        saved_tree = reader.metadata(place / "variables").item_metadata
+    saved_tree = ocp.StandardCheckpointHandler().metadata(epath.Path(place / "variables"))
     saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(saved_tree, "tree", saved_tree))}
     wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(dict(like))}
     if saved == wanted:

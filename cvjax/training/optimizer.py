@@ -24,7 +24,7 @@ class OptimizerConfig:
       accumulate: micro-batches a step; the gradient is that of the whole batch.
       ema_decay: of the average of parameters and statistics that evaluation then uses; None for none.
       schedule: `poly` (1 - t/T)^power, `cosine`, `step`, or `constant`.
-      warmup_steps: linear from 0 to the peak, before the schedule starts.
+      warmup: fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
       power: of `poly`.
       milestones: fractions of the run at which `step` multiplies by `decay_factor`.
       decay_factor: of `step`.
@@ -40,7 +40,7 @@ class OptimizerConfig:
     accumulate: int = 1
     ema_decay: float | None = None
     schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
-    warmup_steps: int = 0
+    warmup: float = 0.0
     power: float = 0.9
     milestones: tuple[float, ...] = (0.5, 0.75)
     decay_factor: float = 0.1
@@ -51,11 +51,11 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step number, for a run of `steps` steps.
 
     Raises:
-      ConfigError: the warm-up is as long as the run, or milestones lie outside (0, 1).
+      ConfigError: the warm-up lies outside [0, 1), or milestones outside (0, 1).
     """
-    warmup = config.warmup_steps
-    if warmup >= steps:
-        raise ConfigError(f"optim.warmup_steps is {warmup}, but the run has {steps} steps; lower it below that")
+    if not 0.0 <= config.warmup < 1.0:
+        raise ConfigError(f"optim.warmup is {config.warmup}; it is a fraction of the run, at least 0 and below 1")
+    warmup = round(config.warmup * steps)
     peak, rest = config.learning_rate, steps - warmup
     if config.schedule == "poly":
         main = optax.polynomial_schedule(peak, peak * config.end_fraction, config.power, rest)

@@ -36,19 +36,20 @@ def test_cosine_ends_at_its_fraction():
 
 
 def test_step_divides_at_milestones_also_after_a_warm_up():
-    config = OptimizerConfig(learning_rate=1.0, schedule="step", milestones=(0.5, 0.75), warmup_steps=10)
+    config = OptimizerConfig(learning_rate=1.0, schedule="step", milestones=(0.5, 0.75), warmup=0.1)
     schedule = make_schedule(config, 100)
     assert [float(schedule(s)) for s in (49, 51, 74, 76)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
 
 
 def test_warm_up_is_linear_and_moves_from_the_first_step():
-    schedule = make_schedule(OptimizerConfig(learning_rate=1.0, schedule="constant", warmup_steps=4), 100)
+    schedule = make_schedule(OptimizerConfig(learning_rate=1.0, schedule="constant", warmup=0.04), 100)
     assert [float(schedule(s)) for s in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 
 
-def test_warm_up_as_long_as_the_run_is_refused():
-    with pytest.raises(ConfigError, match=r"warmup_steps is 100, but the run has 100 steps"):
-        make_schedule(OptimizerConfig(warmup_steps=100), 100)
+@pytest.mark.parametrize("options", [{"warmup": 1.0}, {"warmup": -0.1}, {"schedule": "step", "milestones": (1.5,)}])
+def test_fractions_outside_the_run_are_refused(options):
+    with pytest.raises(ConfigError, match="fraction"):
+        make_schedule(OptimizerConfig(**options), 100)
 
 
 def test_weight_decay_spares_norms_and_biases():
