@@ -202,7 +202,8 @@ def grey_png(mask: np.ndarray, bits: int) -> bytes:
     """A grey PNG of any depth, written by hand because no library writes 2 and 4 bits."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
     spread = np.unpackbits(mask.astype(">u2")[..., None].view(np.uint8), axis=-1)[..., 16 - bits :]
     rows = np.packbits(spread.reshape(mask.shape[0], -1), axis=-1)
