@@ -225,7 +225,7 @@ def list_sources() -> list[str]:
 def _open_scenes(
     split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any
 ) -> Source:
-    from cvjax.data.scenes import prepare_scenes
+    from cvjax.data.scenes.prepare import prepare_scenes
 
     builder = prepare_scenes(data_dir, **options)
     names = builder.info.features["label"].names

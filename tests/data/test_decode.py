@@ -84,6 +84,13 @@ def test_truncated_photo_is_an_error(kind, keep):
         decode_image(data[: int(len(data) * keep)], "cut.img")
 
 
+def test_truncated_photo_is_an_error_although_opencv_takes_it(monkeypatch):
+    # As OpenCV releases do that fill what is missing with grey.
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.full((30, 40, 3), 128, np.uint8))
+    with pytest.raises(DataError, match=r"^cut\.jpg: the image is cut short or damaged"):
+        decode_image(encoded(photo(8), "JPEG")[:-40], "cut.jpg")
+
+
 def test_no_image_is_an_error():
     with pytest.raises(DataError, match=r"^a\.jpg: the file is empty; fetch"):
         decode_image(b"", "a.jpg")

@@ -153,6 +153,14 @@ def test_archives_are_fetched(archives, tmp_path):
     assert names == {OFFICIAL.voc.name, OFFICIAL.sbd.name}
 
 
+def test_a_wrong_download_is_not_kept(archives, tmp_path):
+    _, small = archives
+    wrong = dataclasses.replace(small, voc=small.voc._replace(url=small.sbd.url, size=0))
+    with pytest.raises(DataError, match=r"VOCtrainval_11-May-2012\.tar\.part: its sha256 is .* fetch it again"):
+        prepare_voc(tmp_path / "data", release=wrong, progress=False)
+    assert list((tmp_path / "data" / "downloads").iterdir()) == []
+
+
 def test_without_network_the_message_says_where_to_put_the_archive(archives, tmp_path):
     manual, small = archives
     (manual / OFFICIAL.sbd.name).unlink()
