@@ -134,7 +134,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
                 f"beside VOC in {data_dir} and run `{_COMMAND} --data-dir {data_dir} --overwrite`."
             )
         return TfdsSource(place.path, "+".join(parts), name=NAME, class_names=VOC_CLASSES, split_name=split)
-    items = voc_items(FolderFiles(place.path))
+    items = voc_items(FolderFiles(place.path), parts=parts)
     for part in parts:
         if part == "aug" and part not in items:
             raise DataError(

@@ -205,6 +205,7 @@ def test_list_that_names_an_absent_file(devkit, tmp_path, part):
         open_voc("train", devkit)
     with pytest.raises(DataError, match=message):
         prepare_voc(tmp_path / "data", manual_dir=devkit, progress=False)
+    assert keys(open_voc("val", devkit)) == [3, 4]
 
 
 def test_absent_list(devkit):
