@@ -231,6 +231,24 @@ def test_damaged_pair_stops_preparation_or_is_counted(devkit, tmp_path):
     assert keys(open_voc("train", data)) == [0, 2]
 
 
+def test_split_without_an_intact_pair(devkit, tmp_path):
+    voc = devkit / "VOCdevkit" / "VOC2012"
+    for number in (3, 4):
+        (voc / "JPEGImages" / f"2007_{number:06d}.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="split 'val' has no intact pair among its 2; prepare without"):
+        prepare_voc(tmp_path / "data", manual_dir=devkit, progress=False, skip_damaged=True)
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("")
+    with pytest.raises(DataError, match="split 'val' is empty; fill its list"):
+        prepare_voc(tmp_path / "data", manual_dir=devkit, progress=False)
+    assert find_voc(tmp_path / "data") is None
+
+
+def test_data_dir_that_cannot_be_made(devkit, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/data: cannot be made \(Not a directory\); choose another"):
+        prepare_voc(tmp_path / "file" / "data", manual_dir=devkit, progress=False)
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(b"no matlab", "cannot be read"), (None, "is absent or unreadable")]
 )
