@@ -129,7 +129,7 @@ def prepare_pairs(
         progress: show a bar on the terminal.
 
     Raises:
-        DataError: a pair is damaged (without `skip_damaged`), or a split has none intact, or `data_dir` cannot
+        DataError: a pair is damaged (without `skip_damaged`), a split has none intact, or `data_dir` cannot
             be written to.
     """
     for split, source in sources.items():
