@@ -19,8 +19,8 @@ from cvjax.errors import DataError
 
 SIZES = {"train": 7, "val": 4, "test": 3}
 PINNED_SIZES = [(132, 130), (187, 112), (161, 164), (130, 173), (170, 180), (177, 171)]
-PINNED_LABELS = [9, 6, 14, 8, 9, 8]
-PINNED_BACKGROUND = [3422, 16259, 12931, 10394, 5162, 23922]
+PINNED_LABELS = [14, 10, 9, 4, 5, 8]
+PINNED_BACKGROUND = [10118, 12582, 9039, 9871, 22799, 9887]
 
 
 @pytest.fixture(scope="module")

@@ -81,9 +81,11 @@ def _compose(rng: np.random.Generator) -> Scene:
     height, width = (round(float(s)) for s in side)
     h, w = height * _SUPER, width * _SUPER
     place = str(rng.choice(PLACES, p=(0.27, 0.25, 0.16, 0.2, 0.12)))
-    canvas, horizon = background(rng, place, h, w)
+    # Backgrounds have no masks, so they are drawn at the final size: a quarter of the work.
+    canvas, horizon = background(rng, place, height, width)
     if rng.random() < 0.45:  # shallow depth of field
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.8, 6.0))
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 3.0))
+    canvas, horizon = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_LINEAR), horizon * _SUPER
     light = Light.random(rng, 416)
     owner = np.zeros((h, w), np.uint8)  # 0 the background, k the k-th drawn
     drawn: list[

@@ -50,7 +50,7 @@ class Light:
     def random(cls, rng: np.random.Generator, side: int) -> "Light":
         """Light from above, left or right, with noise fields float32 [side, side]."""
         angle = rng.uniform(-1.2, 1.2)
-        small = side // 2
+        small = side // 3
 
         def bank(field: np.ndarray) -> np.ndarray:
             # Mirrored to full size: noise costs more than everything else that is drawn.
