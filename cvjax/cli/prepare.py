@@ -57,7 +57,7 @@ def prepare(options: Prepare) -> Any:
         "progress": options.progress,
     }
     if options.name == "scenes":
-        from cvjax.data.scenes import prepare_scenes
+        from cvjax.data.scenes.prepare import prepare_scenes
 
         return prepare_scenes(data_dir, workers=options.workers, progress=options.progress)
     if options.name == "voc_segmentation":

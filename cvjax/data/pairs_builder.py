@@ -74,6 +74,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(source) for split, source in self._sources.items()}
 
     def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+        skipped_before = len(self.skipped)
         for index in range(len(source)):
             try:
                 record = source[index]
@@ -85,6 +86,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             else:
                 yield index, {"image": record["image"], "mask": encode_mask(mask), "id": record["id"]}
             self._advance()
+        if len(self.skipped) - skipped_before == len(source):
+            raise DataError(
+                f"{self.name}: split {source.split!r} has no intact pair among its {len(source)}; "
+                "prepare without skipping to see the first one's fault, and mend the files."
+            )
 
 
 class VocSegmentation(PairsBuilder, skip_registration=True):
@@ -123,8 +129,16 @@ def prepare_pairs(
         progress: show a bar on the terminal.
 
     Raises:
-        DataError: a pair is damaged (without `skip_damaged`), or a split has no intact pair.
+        DataError: a pair is damaged (without `skip_damaged`), a split has none intact, or `data_dir` cannot
+            be written to.
     """
+    for split, source in sources.items():
+        if not len(source):
+            raise DataError(f"{builder_class.name}: split {split!r} is empty; fill its list or folder.")
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{data_dir}: cannot be made ({error.strerror}); choose another data_dir.") from error
     if overwrite:
         shutil.rmtree(prepared_dir(data_dir, builder_class.name, config), ignore_errors=True)
     total = sum(map(len, sources.values()))
@@ -138,9 +152,6 @@ def prepare_pairs(
             data_dir=data_dir,
             config=tfds.core.BuilderConfig(name=config, description=description),
         )
-        for split, source in sources.items():
-            if not len(source):
-                raise DataError(f"{builder_class.name}: split {split!r} is empty; fill its list or folder.")
         builder.download_and_prepare()
     return builder
 

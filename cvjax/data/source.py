@@ -91,7 +91,8 @@ class TfdsSource:
         if self._records is None:
             self._open()
         try:
-            # Reading the three features straight from the protocol buffer costs a fifth of TFDS's decoding.
+            # Reading three features from the protocol buffer is nearly twice as fast as TFDS's own decoding,
+            # even with SkipDecoding.
             feature = self._parse(self._records[int(index)]).features.feature
             image, mask, name = (feature[key].bytes_list.value[0] for key in ("image", "mask", "id"))
         except (RuntimeError, ValueError, IndexError, OSError) as error:

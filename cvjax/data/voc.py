@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from cvjax.data.archives import Archive, check_archive, fetch
-from cvjax.data.source import FolderSource, Source, TfdsSource, prepared_dir
+from cvjax.data.source import FolderSource, Source, TfdsSource, default_data_dir, prepared_dir
 from cvjax.data.voc_files import (
     AUG_MASKS,
     IMAGES,
@@ -97,13 +97,14 @@ class VocPlace:
     sbd: pathlib.Path | None = None
 
 
-def find_voc(data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> VocPlace | None:
+def find_voc(data_dir: pathlib.Path | None = None, manual_dir: pathlib.Path | None = None) -> VocPlace | None:
     """Looks for VOC without opening it: prepared in `data_dir`, else unpacked, else as an archive.
 
     Unpacked folders and archives are looked for in `manual_dir`, `data_dir` and `data_dir/downloads`, in this
-    order. An archive must be prepared before it can be read; the other two can be opened at once.
+    order. An archive must be prepared before it can be read; the other two can be opened at once. Without
+    `data_dir` it is `default_data_dir()`.
     """
-    data_dir = pathlib.Path(data_dir)
+    data_dir = pathlib.Path(data_dir) if data_dir else default_data_dir()
     prepared = prepared_dir(data_dir, NAME, CONFIG)
     if (prepared / "dataset_info.json").is_file():
         return VocPlace("prepared", prepared)
@@ -133,7 +134,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
                 f"beside VOC in {data_dir} and run `{_COMMAND} --data-dir {data_dir} --overwrite`."
             )
         return TfdsSource(place.path, "+".join(parts), name=NAME, class_names=VOC_CLASSES, split_name=split)
-    items = voc_items(FolderFiles(place.path))
+    items = voc_items(FolderFiles(place.path), parts=parts)
     for part in parts:
         if part == "aug" and part not in items:
             raise DataError(

@@ -166,11 +166,14 @@ class VocSource:
         return {"image": self._files.read(image), "mask": labels, "id": key}
 
 
-def voc_items(files: Files, sbd: Sbd | None = None) -> Mapping[str, list[Item]]:
+def voc_items(
+    files: Files, sbd: Sbd | None = None, parts: Sequence[str] = ("train", "val", "aug")
+) -> Mapping[str, list[Item]]:
     """The items of `train`, `val` and `aug`: the other images, which SBD or `SegmentationClassAug` labels.
 
     So trainval = train + val and trainaug = train + aug, in the order of the lists (aug: sorted). VOC's own
-    mask is used wherever there is one. A split whose list is absent is left out, and so is an empty `aug`.
+    mask is used wherever there is one. Only `parts` are looked at, and left out where the list is absent
+    or `aug` is empty.
 
     Raises:
         DataError: there is no list at all, or one names files that are not there.
@@ -200,7 +203,7 @@ def voc_items(files: Files, sbd: Sbd | None = None) -> Mapping[str, list[Item]]:
             return Item(key, image, f"{AUG_MASKS}/{key}.png")
         raise _listed_absent(files, split, f"{MASKS}/{key}.png")
 
-    return {split: [item(key, split) for key in names] for split, names in keys.items()}
+    return {split: [item(key, split) for key in names] for split, names in keys.items() if split in parts}
 
 
 def _absent(place: str, path: str) -> DataError:

@@ -84,6 +84,13 @@ def test_truncated_photo_is_an_error(kind, keep):
         decode_image(data[: int(len(data) * keep)], "cut.img")
 
 
+def test_truncated_photo_is_an_error_although_opencv_takes_it(monkeypatch):
+    # As OpenCV releases do that fill what is missing with grey.
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.full((30, 40, 3), 128, np.uint8))
+    with pytest.raises(DataError, match=r"^cut\.jpg: the image is cut short or damaged"):
+        decode_image(encoded(photo(8), "JPEG")[:-40], "cut.jpg")
+
+
 def test_no_image_is_an_error():
     with pytest.raises(DataError, match=r"^a\.jpg: the file is empty; fetch"):
         decode_image(b"", "a.jpg")
@@ -202,7 +209,8 @@ def grey_png(mask: np.ndarray, bits: int) -> bytes:
     """A grey PNG of any depth, written by hand because no library writes 2 and 4 bits."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
     spread = np.unpackbits(mask.astype(">u2")[..., None].view(np.uint8), axis=-1)[..., 16 - bits :]
     rows = np.packbits(spread.reshape(mask.shape[0], -1), axis=-1)

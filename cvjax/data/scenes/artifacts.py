@@ -1,9 +1,10 @@
-"""Drawers of made things: car, bus, bicycle, boat, house, lamp, fence, bottle. See `creatures` for the rules."""
+"""Drawers of made things: car, bus, bicycle, boat, house, lamp, fence, bottle. See `creatures`."""
+
+import itertools
 
 import numpy as np
 
-from cvjax.data.scenes.creatures import fabric
-from cvjax.data.scenes.sketch import Paint, Sketch, oval, smooth
+from cvjax.data.scenes.sketch import Paint, Sketch, fabric, oval, smooth
 from cvjax.data.scenes.textures import pick
 
 _TYRE = Paint((32, 32, 34))
@@ -94,7 +95,7 @@ def bus(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.box(band, -half * 0.98, 0.3, half * 0.98, rng.uniform(0.36, 0.5))
     low, high = rng.uniform(0.52, 0.6), rng.uniform(0.82, 0.9)
     edges = np.linspace(-half * 0.95, half * 0.97, int(rng.integers(5, 9)))
-    for x0, x1 in zip(edges[:-1], edges[1:]):
+    for x0, x1 in itertools.pairwise(edges):
         sketch.box(pane, x0 + 0.03, low, x1 - 0.03, high)
     sketch.box(pane, edges[-2] + 0.04, 0.16, edges[-1] - 0.1, high)
     for x in (-half * 0.62, half * rng.uniform(0.4, 0.6)):
@@ -204,7 +205,7 @@ def house(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def lamp(sketch: Sketch, rng: np.random.Generator) -> None:
-    """A thin pole with a foot and a head: street lamp with an arm, lantern, globes, or a shaded floor lamp."""
+    """A thin pole with a foot and a head: street lamp with an arm, lantern, globes, or shaded floor lamp."""
     pole = Paint(pick(rng, (0, 360), (0.0, 0.4), (0.1, 0.75)))
     glow = Paint(pick(rng, (35, 55), (0.05, 0.4), (0.7, 1.0)))
     thick, kind = rng.uniform(0.022, 0.04), int(rng.integers(4))

@@ -55,8 +55,9 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         label = tfds.features.ClassLabel(names=list(CLASS_NAMES))
         return self.dataset_info_from_configs(
             description=(
-                "Drawn by cvjax itself: textured places, light, noise, occlusion and thin structures. Masks hold "
-                "the class (0 background) or 255 on borders; `label` is the class of the largest object in sight."
+                "Drawn by cvjax itself: textured places, light, noise, occlusion and thin structures. Masks "
+                "hold the class (0 background) or 255 on borders; `label` is the class of the largest object "
+                "in sight."
             ),
             features=tfds.features.FeaturesDict(
                 {

@@ -1,11 +1,11 @@
-"""The classes of `scenes`: names, drawers, relative sizes, and how often each stands in each kind of place."""
+"""The classes of `scenes`: names, drawers, relative sizes, and how often each is in each kind of place."""
 
 import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
-from cvjax.data.scenes import artifacts, creatures
+from cvjax.data.scenes import artifacts, creatures, plants
 from cvjax.data.scenes.sketch import Sketch
 
 PLACES = ("country", "street", "shore", "room", "plain")
@@ -38,11 +38,11 @@ KINDS = (
     Kind("bicycle", artifacts.bicycle, 1.3, (1.2, 1.8, 0.6, 1.3, 1.4)),
     Kind("boat", artifacts.boat, 0.95, (0.3, 0.2, 4.5, 0.4, 0.8)),
     Kind("house", artifacts.house, 1.1, (1.4, 0.9, 1.1, 0.3, 0.7)),
-    Kind("tree", creatures.tree, 1.15, (1.8, 1.0, 0.8, 0.3, 0.8)),
+    Kind("tree", plants.tree, 1.15, (1.8, 1.0, 0.8, 0.3, 0.8)),
     Kind("lamp", artifacts.lamp, 1.65, (1.0, 2.1, 1.0, 2.0, 1.4)),
     Kind("fence", artifacts.fence, 1.35, (1.9, 1.5, 0.9, 0.4, 0.8)),
     Kind("bottle", artifacts.bottle, 0.85, (0.6, 0.7, 0.6, 2.6, 1.5)),
-    Kind("flower", creatures.flower, 1.15, (1.6, 0.6, 0.4, 1.5, 1.3)),
+    Kind("flower", plants.flower, 1.15, (1.6, 0.6, 0.4, 1.5, 1.3)),
 )
 
 CLASS_NAMES: tuple[str, ...] = ("background", *(kind.name for kind in KINDS))

@@ -59,7 +59,7 @@ def background(rng: np.random.Generator, place: str, height: int, width: int) ->
     elif place == "street" and rng.random() < 0.4:
         _skyline(rng, out, horizon)
     else:
-        out[max(0, horizon - 5) : horizon] *= rng.uniform(0.4, 1.3)  # kerb or skirting board
+        out[max(0, horizon - 3) : horizon] *= rng.uniform(0.4, 1.3)  # kerb or skirting board
     return out, horizon
 
 
@@ -68,7 +68,7 @@ def _hills(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
     width = out.shape[1]
     for _ in range(int(rng.integers(0, 3))):
         tall = horizon * rng.uniform(0.05, 0.4)
-        edge = tx.octaves(rng, 1, width, rng.uniform(20, 120), 4, 0.5, stretch=2)[0]
+        edge = tx.octaves(rng, 1, width, rng.uniform(10, 60), 4, 0.5, stretch=2)[0]
         top = np.clip(horizon - tall * (0.6 + 0.3 * edge), 0, horizon)
         cover = (np.arange(horizon)[:, None] > top[None, :])[..., None]
         haze = rng.uniform(0.15, 0.75)
@@ -80,7 +80,7 @@ def _hills(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
 def _skyline(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
     """Open sky over the wall's upper part, in place."""
     edge = int(horizon * rng.uniform(0.2, 0.7))
-    if edge > 8:
+    if edge > 4:
         out[:edge] = tx.sky(rng, edge, out.shape[1])
 
 

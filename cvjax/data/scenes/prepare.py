@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -119,13 +120,14 @@ def _drawers(workers: int) -> Iterator[Encode]:
     if workers == 0:
         yield serial
         return
-    with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, _set_up_worker) as pool:
         yield lambda split, size: pool.imap(partial(render.encode, split), range(size), chunksize=_CHUNK)
 
 
-def _one_thread() -> None:
-    """A worker's set-up: the workers fill the cores, so OpenCV must not start threads of its own."""
+def _set_up_worker() -> None:
+    """Workers fill the cores, so OpenCV starts no threads of its own; Ctrl-C is for the parent to handle."""
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _sweep(root: pathlib.Path) -> None:

@@ -27,7 +27,14 @@ _CLUTTER = -1
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """An object that can be seen: class, box (y0, x0, y1, x1 in pixels, end excluded), and VOC's `difficult`."""
+    """An object in sight.
+
+    Attributes:
+        label: its class.
+        box: y0, x0, y1, x1 around all of it that can be seen, in pixels, ends excluded.
+        is_difficult: little of it can be seen, as VOC marks it: less than 0.3, or tiny.
+        pixels: how many pixels of the mask, border excluded, are this object.
+    """
 
     label: int
     box: tuple[int, int, int, int]
@@ -71,19 +78,21 @@ def render(split: str, index: int) -> Scene:
 
 def _compose(rng: np.random.Generator) -> Scene:
     side = np.exp(rng.uniform(np.log(112), np.log(192), size=2))
-    height, width = (int(round(float(s))) for s in side)
+    height, width = (round(float(s)) for s in side)
     h, w = height * _SUPER, width * _SUPER
     place = str(rng.choice(PLACES, p=(0.27, 0.25, 0.16, 0.2, 0.12)))
-    canvas, horizon = background(rng, place, h, w)
+    # Backgrounds have no masks, so they are drawn at the final size: a quarter of the work.
+    canvas, horizon = background(rng, place, height, width)
     if rng.random() < 0.45:  # shallow depth of field
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.8, 6.0))
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 3.0))
+    canvas, horizon = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_LINEAR), horizon * _SUPER
     light = Light.random(rng, 416)
     owner = np.zeros((h, w), np.uint8)  # 0 the background, k the k-th drawn
     drawn: list[
         tuple[int, float, int]
     ] = []  # class or _CLUTTER, share on the canvas, pixels before occlusion
     for kind, target in _cast(rng, place, min(h, w)):
-        patch = _place(rng, kind, place, target, (h, w), horizon, light, canvas)
+        patch = _place(rng, kind, place, target, horizon, light, canvas, owner)
         if patch is None:
             continue
         ph, pw = patch.mask.shape
@@ -97,7 +106,7 @@ def _compose(rng: np.random.Generator) -> Scene:
 
 
 def _cast(rng: np.random.Generator, place: str, side: int) -> list[tuple[int, float]]:
-    """Who is in the scene: (class or clutter, size in canvas pixels), from far to near, which is small to large."""
+    """Who is in the scene: (class or clutter, size in canvas pixels), far and small to near and large."""
     odds = np.array([kind.odds[PLACES.index(place)] for kind in KINDS])
     count = 1 + int(rng.binomial(8, 0.45))
     chosen = rng.choice(len(KINDS), size=count, p=odds / odds.sum())
@@ -117,13 +126,13 @@ def _place(
     kind: int,
     place: str,
     target: float,
-    canvas_size: tuple[int, int],
     horizon: int,
     light: Light,
     canvas: np.ndarray,
+    owner: np.ndarray,
 ) -> Patch | None:
     """Draw one thing at its place, and its shadow on the canvas."""
-    h, w = canvas_size
+    h, w = owner.shape
     if kind == _CLUTTER:
         sketch = clutter(rng, place)
     else:
@@ -141,12 +150,20 @@ def _place(
     else:
         depth = np.clip(target / (0.85 * min(h, w)), 0, 1) ** 0.6 + rng.normal(0, 0.1)
         foot_y = horizon + (h * 1.04 - horizon) * np.clip(depth, 0.03, 1.0)
-    foot = (rng.uniform(-0.02, 1.02) * w, float(foot_y))
+    half = 0.5 * scale * (x1 - x0)
+    columns = rng.uniform(-0.02, 1.02, size=2) * w
+    foot = (float(min(columns, key=lambda x: _crowd(owner, x, half, foot_y - tall, foot_y))), float(foot_y))
     turn = rng.normal(0, 0.35) if place == "plain" or aloft else rng.normal(0, 0.05)
-    patch = sketch.draw(canvas_size, foot, scale, float(turn), bool(rng.random() < 0.5), light, rng)
+    patch = sketch.draw((h, w), foot, scale, float(turn), bool(rng.random() < 0.5), light, rng)
     if patch is not None and not (aloft and place != "plain"):
         _shadow(rng, canvas, patch, foot[1], light, place == "plain")
     return patch
+
+
+def _crowd(owner: np.ndarray, x: float, half: float, top: float, bottom: float) -> int:
+    """How much of what is drawn already a thing at column `x` would hide, in a rough count."""
+    rows = slice(max(0, int(top)), max(0, int(bottom)), 4)
+    return int(np.count_nonzero(owner[rows, max(0, int(x - half)) : max(0, int(x + half)) : 4]))
 
 
 def _shadow(
@@ -180,7 +197,7 @@ def _shadow(
 
 
 def _downsample(owner: np.ndarray) -> np.ndarray:
-    """Halve a map of owners: of each 2x2 the second largest, so the nearer one that fills half of it or more."""
+    """Halve a map of owners: of each 2x2 the second largest, the nearest that fills half of it or more."""
     a, b, c, d = owner[::2, ::2], owner[::2, 1::2], owner[1::2, ::2], owner[1::2, 1::2]
     top, bottom = np.maximum(a, b), np.maximum(c, d)
     rest = np.maximum(np.minimum(a, b), np.minimum(c, d))
@@ -188,7 +205,7 @@ def _downsample(owner: np.ndarray) -> np.ndarray:
 
 
 def border(owner: np.ndarray) -> np.ndarray:
-    """Where a mask is void, bool [h, w], for a map of owners uint8 [h, w], 0 the background, larger is nearer.
+    """Where a mask is void, bool [h, w], given owners uint8 [h, w]: 0 the background, larger is nearer.
 
     One pixel around every object, taken from what lies behind it, and the object's own outermost pixel where
     it is at least five pixels thick: thin bars keep their pixels.
@@ -202,30 +219,33 @@ def border(owner: np.ndarray) -> np.ndarray:
 
 def _annotate(owner: np.ndarray, drawn: list[tuple[int, float, int]]) -> tuple[np.ndarray, tuple[Thing, ...]]:
     """Mask and things from the map of owners. Clutter counts as background, also for the border."""
-    order = np.zeros(256, np.uint8)
-    classes = np.zeros(256, np.uint8)
-    pixels = np.bincount(owner.ravel(), minlength=256)
+    order = np.array(
+        [0] + [0 if label == _CLUTTER else n for n, (label, _, _) in enumerate(drawn, 1)], np.uint8
+    )
+    void = border(order[owner])
+    pixels = np.bincount(owner.ravel(), minlength=len(order))
+    left = np.bincount(owner[~void], minlength=len(order))
+    classes = np.zeros(len(order), np.uint8)
     things = []
     for number, (label, inside, full) in enumerate(drawn, 1):
-        if label == _CLUTTER or not pixels[number]:
+        if label == _CLUTTER:
             continue
-        order[number] = number
-        if pixels[number] < _MIN_PIXELS:
+        if left[number] < _MIN_PIXELS:
             classes[number] = VOID
             continue
         classes[number] = label
         rows, columns = np.nonzero(owner == number)
         box = (int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
-        shown = inside * pixels[number] * _SUPER**2 / max(full, 1)
-        small = pixels[number] < 48 or min(box[2] - box[0], box[3] - box[1]) < 6
-        things.append(Thing(label, box, bool(shown < 0.4 or small), int(pixels[number])))
-    mask = cv2.LUT(owner, classes)
-    mask[border(cv2.LUT(owner, order))] = VOID
+        shown = inside * pixels[number] * _SUPER**2 / full
+        small = left[number] < 48 or min(box[2] - box[0], box[3] - box[1]) < 6
+        things.append(Thing(label, box, bool(shown < 0.3 or small), int(left[number])))
+    mask = classes[owner]
+    mask[void] = VOID
     return mask, tuple(things)
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """What a camera does: exposure, colour cast, vignette, defocus, noise. float32 RGB 0..255 in, uint8 out."""
+    """What a camera does: exposure, cast, vignette, defocus, noise. float32 RGB 0..255 in, uint8 out."""
     h, w = image.shape[:2]
     gain = np.float32(np.exp(rng.normal(0, 0.16)) * np.exp(rng.normal(0, 0.06, size=3)))
     image = (image / np.float32(255)) ** np.float32(np.exp(rng.normal(-0.12, 0.15))) * gain

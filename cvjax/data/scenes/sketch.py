@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cvjax.data.scenes.textures import Color, octaves
+from cvjax.data.scenes.textures import Color, octaves, pick
 
 _SHIFT = 4  # OpenCV's fixed-point coordinates: 1/16 pixel
 MAX_SHAPES = 250
@@ -25,9 +25,20 @@ class Paint:
     angle: float = 0.0
 
 
+def fabric(rng: np.random.Generator) -> Paint:
+    """Cloth of any colour, plain or patterned."""
+    return Paint(
+        pick(rng, (0, 360), (0.05, 0.9), (0.15, 0.95)),
+        str(rng.choice(("plain", "plain", "stripes", "checks", "spots"))),
+        rng.uniform(0.1, 0.4),
+        rng.uniform(0.04, 0.1),
+        rng.uniform(0, np.pi),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """The scene's light: direction on the picture (unit vector, y down), relief strength, and noise to cut from."""
+    """The scene's light: direction on the picture (unit, y down), relief strength, noise to cut from."""
 
     direction: tuple[float, float]
     strength: float
@@ -39,7 +50,7 @@ class Light:
     def random(cls, rng: np.random.Generator, side: int) -> "Light":
         """Light from above, left or right, with noise fields float32 [side, side]."""
         angle = rng.uniform(-1.2, 1.2)
-        small = side // 2
+        small = side // 3
 
         def bank(field: np.ndarray) -> np.ndarray:
             # Mirrored to full size: noise costs more than everything else that is drawn.
@@ -219,7 +230,7 @@ class Sketch:
 
 
 def _relief(parts: np.ndarray, scale: float, light: Light) -> np.ndarray:
-    """Brightness about 1: every part bulges towards the viewer, so it is lit on one side, dark on the other."""
+    """Brightness about 1: every part bulges towards the viewer, so one side of it is lit, the other dark."""
     kernel = np.ones((3, 3), np.uint8)
     flat = (cv2.dilate(parts, kernel) == cv2.erode(parts, kernel)).astype(np.uint8)
     radius = np.float32(max(3.0, 0.12 * scale))

@@ -91,7 +91,7 @@ def _blocks(
 
 def grass(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Blades over patches of lush and dry."""
-    field = 0.9 * noise(rng, height, width, 6, 0.3) + 0.8 * octaves(rng, height, width, height / 3)
+    field = 0.9 * noise(rng, height, width, 3, 0.4) + 0.8 * octaves(rng, height, width, height / 3)
     hue = rng.uniform(55, 125)
     return ramp(
         field,
@@ -102,7 +102,7 @@ def grass(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def loose(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Gravel, sand, earth, asphalt or snow: one recipe, many grains."""
-    field = noise(rng, height, width, rng.uniform(1.5, 7)) + 0.7 * octaves(rng, height, width, height / 2)
+    field = noise(rng, height, width, rng.uniform(1.0, 3.5)) + 0.7 * octaves(rng, height, width, height / 2)
     hue, sat, val = rng.uniform(15, 50), rng.uniform(0, 0.45), rng.uniform(0.3, 0.95)
     spread = rng.uniform(0.08, 0.35)
     return ramp(field, hsv(hue, sat, val - spread), hsv(hue, sat * 0.8, val + spread * 0.5))
@@ -110,13 +110,13 @@ def loose(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def masonry(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Brick, paving or tiles with mortar between."""
-    row = rng.uniform(9, 40)
+    row = rng.uniform(5, 20)
     column = row * rng.uniform(1.0, 2.8)
     bond = float(rng.choice([0.0, 0.5]))
     hue, sat, val = rng.uniform(0, 50), rng.uniform(0.02, 0.6), rng.uniform(0.4, 0.9)
-    field = 0.9 * _blocks(rng, height, width, row, column, bond) + 0.6 * octaves(rng, height, width, 12)
+    field = 0.9 * _blocks(rng, height, width, row, column, bond) + 0.6 * octaves(rng, height, width, 6)
     wall = ramp(field, hsv(hue, sat, val * 0.65), hsv(hue + 8, sat * 0.8, min(1.0, val * 1.15)))
-    joint = _joints(height, width, row, column, max(2.0, row * 0.1), bond)
+    joint = _joints(height, width, row, column, max(1.0, row * 0.1), bond)
     wall[joint] *= rng.uniform(0.55, 1.25)
     return wall
 
@@ -125,11 +125,11 @@ def planks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Wooden boards with grain along them; half of the time they stand upright."""
     upright = rng.random() < 0.5
     h, w = (width, height) if upright else (height, width)
-    row, column = rng.uniform(14, 48), rng.uniform(120, 400)
-    field = 0.9 * _blocks(rng, h, w, row, column, 0.37) + 0.8 * octaves(rng, h, w, 5, stretch=14)
+    row, column = rng.uniform(7, 24), rng.uniform(60, 200)
+    field = 0.9 * _blocks(rng, h, w, row, column, 0.37) + 0.8 * octaves(rng, h, w, 2.5, stretch=14)
     hue, sat, val = rng.uniform(15, 40), rng.uniform(0.2, 0.65), rng.uniform(0.35, 0.85)
     wood = ramp(field, hsv(hue - 5, sat, val * 0.6), hsv(hue + 5, sat * 0.8, val * 1.15))
-    wood[_joints(h, w, row, column, 2.0, 0.37)] *= 0.55
+    wood[_joints(h, w, row, column, 1.0, 0.37)] *= 0.55
     return np.ascontiguousarray(wood.transpose(1, 0, 2)) if upright else wood
 
 
@@ -137,9 +137,9 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Carpet, wallpaper or a table cloth: a weave, often with stripes or spots of a second colour."""
     base = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     other = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
-    weave = noise(rng, height, width, 2) * 0.5 + octaves(rng, height, width, 60) * 0.5
+    weave = noise(rng, height, width, 1) * 0.5 + octaves(rng, height, width, 30) * 0.5
     out = ramp(weave, tuple(0.75 * c for c in base), tuple(min(255.0, 1.15 * c) for c in base))
-    period, kind = rng.uniform(10, 50), rng.integers(4)
+    period, kind = rng.uniform(5, 25), rng.integers(4)
     y = np.arange(height, dtype=np.float32)[:, None] * (2 * np.pi / period)
     x = np.arange(width, dtype=np.float32)[None, :] * (2 * np.pi / period)
     if kind == 0:
@@ -157,7 +157,7 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def water(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Ripples, longer across than along, with glitter."""
-    field = octaves(rng, height, width, rng.uniform(5, 14), stretch=rng.uniform(3, 7)) + 0.4 * octaves(
+    field = octaves(rng, height, width, rng.uniform(2.5, 7), stretch=rng.uniform(3, 7)) + 0.4 * octaves(
         rng, height, width, height / 2
     )
     hue, sat, val = rng.uniform(165, 225), rng.uniform(0.15, 0.65), rng.uniform(0.3, 0.7)
@@ -168,14 +168,14 @@ def water(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def plaster(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A painted wall or a studio backdrop, unevenly lit."""
-    field = octaves(rng, height, width, height / 1.5) + 0.3 * noise(rng, height, width, 2)
+    field = octaves(rng, height, width, height / 1.5) + 0.3 * noise(rng, height, width, 1)
     color = pick(rng, (0, 360), (0.0, 0.4), (0.35, 0.95))
     return ramp(field, tuple(0.75 * c for c in color), tuple(min(255.0, 1.15 * c) for c in color))
 
 
 def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A hedge or a far wood: leaves without a trunk, so that leaves alone do not mean `tree`."""
-    field = octaves(rng, height, width, rng.uniform(8, 26), 4, 0.8)
+    field = octaves(rng, height, width, rng.uniform(4, 13), 4, 0.8)
     hue = rng.uniform(45, 140)
     return ramp(
         field,
