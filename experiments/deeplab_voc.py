@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from cvjax.cli._main import run as run_command
 from cvjax.data.source import default_data_dir
 from cvjax.data.voc import find_voc
-
 from cvjax.runs.commandline import parse_experiment
 from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
 from cvjax.runs.segmentation import run
@@ -82,7 +81,12 @@ PRESETS = {
         data="scenes",
         workdir="runs/deeplab_voc/quick",
         model=DeepLabConfig(
-            name="deeplabv3plus_resnet18", multi_grid=(1, 1, 1), width=32, aspp_features=96, separable_decoder=False, bn_momentum=0.95
+            name="deeplabv3plus_resnet18",
+            multi_grid=(1, 1, 1),
+            width=32,
+            aspp_features=96,
+            separable_decoder=False,
+            bn_momentum=0.95,
         ),
         steps=1000,
         log_every=20,

@@ -1,6 +1,7 @@
 """How every command ends: a mistake of the user's is one line on stderr, a bug of ours is a traceback."""
 
 import sys
+import threading
 from collections.abc import Callable
 
 from cvjax.errors import UserError
@@ -12,6 +13,7 @@ def run(main: Callable[[], None]) -> None:
     A `UserError` prints "error: " and its sentence on stderr and ends the process with status 2, as options
     that cannot be parsed do; Ctrl-C ends it with 130, as shells expect. Anything else keeps its traceback.
     """
+    threading.excepthook = _thread_failed
     try:
         main()
     except UserError as error:
@@ -20,3 +22,9 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """A full disk fails in writer threads too; the main thread says so once, in words."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)

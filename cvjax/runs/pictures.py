@@ -22,7 +22,7 @@ from cvjax.tasks.segmentation import Segmentation
 from cvjax.training.logs import METRICS_FILE
 from cvjax.visual.curves import plot_curves
 from cvjax.visual.grid import Example, save_grid
-from cvjax.visual.tables import iou_table, iou_markdown
+from cvjax.visual.tables import iou_markdown, iou_table
 
 GRID_ROWS = 8
 

@@ -101,7 +101,7 @@ class Checkpoints:
             if wait:
                 self._manager.wait_until_finished()
         except Exception as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
     def check(self, *, wait: bool = False) -> None:
         """Raises CheckpointError if the checkpoint being written has failed; with `wait`, once it is complete."""
@@ -110,13 +110,16 @@ class Checkpoints:
                 self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
-    def _unwritable(self, error: Exception) -> CheckpointError:
-        intact = [s for s in complete_steps(self.directory) if s != self._pending]
-        kept = f"those of steps {', '.join(map(str, intact))} are intact" if intact else "none was there before"
+    def unwritable(self, error: Exception) -> CheckpointError:
+        """What to tell somebody whose disk took no more: what failed, and which checkpoints there are."""
+        intact = complete_steps(self.directory)
+        lost = self._pending not in {None, *intact}
+        what = f"the checkpoint of step {self._pending}" if lost else "the run's records"
+        kept = f"those of steps {', '.join(map(str, intact))} are intact" if intact else "there is none before it"
         return CheckpointError(
-            f"the checkpoint of step {self._pending} could not be written to {self.directory} ({_reason(error)});"
+            f"{what} could not be written under {self.directory.parent} ({_reason(error)}); of the checkpoints"
             f" {kept}; free some space, then continue with --resume"
         )
 

@@ -94,13 +94,15 @@ class RunLog:
         self._file.flush()
 
     def close(self) -> None:
-        """Closes files and bar."""
-        if self._bar is not None:
-            self._bar.stop()
-        if self._events is not None:
-            self._events.close()
-        if self._file is not None:
-            self._file.close()
+        """Closes files and bar; a second time does nothing."""
+        bar, events, file = self._bar, self._events, self._file
+        self._bar = self._events = self._file = None
+        if bar is not None:
+            bar.stop()
+        if file is not None:
+            file.close()
+        if events is not None:
+            events.close()
 
 
 def _clock(seconds: float) -> str:

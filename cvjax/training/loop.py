@@ -1,5 +1,6 @@
 """The training loop: the one place where steps, data, evaluation, checkpoints and signals meet."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -15,7 +16,7 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 
 from cvjax.data.loader import prefetch_to_device
-from cvjax.errors import CheckpointError, ConfigError, DivergedError
+from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
 from cvjax.training.checkpoint import Checkpoints
 from cvjax.training.evaluation import scalars
 from cvjax.training.logs import RunLog
@@ -182,10 +183,14 @@ def fit(
         if report is None and not stopped:
             report = evaluate(state)
         checkpoints.check(wait=True)
+        log.close()
+    except OSError as error:
+        raise checkpoints.unwritable(error) from error
     finally:
         stream.close()
-        log.close()
-        checkpoints.close()
+        for closer in (log.close, checkpoints.close):
+            with contextlib.suppress(OSError, UserError):  # what went wrong was raised above
+                closer()
     return Outcome(state, step, report, stopped)
 
 
