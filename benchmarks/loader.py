@@ -1,9 +1,9 @@
 """How fast one process makes segmentation training examples: a bare loop, our loader and a torch DataLoader.
 
-Each example is a 500x375 JPEG and its PNG mask: decode, random scale 0.5 to 2, random 513 crop, random mirroring. All
-three make the same OpenCV calls on the same bytes, take turns within one run, and are reported as medians over the
-rounds. The bare loop, and torch with it, scale the whole image before cutting; ours scales the window that is kept, so
-"bare loop, our transform" shows what the loader itself costs.
+Each example is a 500x375 JPEG and its PNG mask: decode, random scale 0.5 to 2, random 513 crop, random
+mirroring. All three make the same OpenCV calls on the same bytes, take turns within one run, and are reported
+as medians over the rounds. The bare loop, and torch with it, scale the whole image before cutting; ours scales
+the window that is kept; "bare loop, our transform" shows what the loader itself costs.
 
     python benchmarks/loader.py
     python benchmarks/loader.py --torch-python path/to/python-with-torch-and-opencv --folder path/to/jpegs
@@ -52,7 +52,7 @@ class Encoded:
 
 
 def draw_example(seed: int, height: int = 375, width: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """A photo-like picture u8[H,W,3] (detail falls off with frequency, as in photographs) and a mask of blobs."""
+    """A photo-like picture u8[H,W,3], whose detail falls off with frequency, and a mask of blobs u8[H,W]."""
     rng = np.random.default_rng(seed)
     picture = np.zeros((height, width, 3), np.float32)
     for octave in range(1, 9):
@@ -119,7 +119,9 @@ def bare_loop(records: tuple[dict, ...], count: int, turn: int, transform: Calla
         transform(example["image"], example["mask"], rng)
 
 
-def our_loader(records: tuple[dict, ...], count: int, turn: int, batch_size: int, threads: int | None) -> None:
+def our_loader(
+    records: tuple[dict, ...], count: int, turn: int, batch_size: int, threads: int | None
+) -> None:
     """Draw `count` examples from `train_batches`, started anew."""
     from cvjax.data.augment import TrainTransform
     from cvjax.data.loader import train_batches
@@ -132,7 +134,7 @@ def our_loader(records: tuple[dict, ...], count: int, turn: int, batch_size: int
 
 
 def serve_torch(arguments: argparse.Namespace) -> None:
-    """The torch side, in a process of its own: a line with the OpenCV threads and turn in, a line of times out."""
+    """The torch side, in a process of its own: a line of OpenCV threads and turn in, a line of times out."""
     import torch
 
     class Examples(torch.utils.data.Dataset):
@@ -148,10 +150,12 @@ def serve_torch(arguments: argparse.Namespace) -> None:
             return np.ascontiguousarray(image), np.ascontiguousarray(mask)
 
     examples = Examples(make_records(arguments.images, arguments.folder))
+    default_threads = torch.get_num_threads()
     print(torch.__version__, flush=True)
     for line in sys.stdin:
         cv2_threads, turn = map(int, line.split())
         cv2.setNumThreads(cv2_threads)
+        torch.set_num_threads(1 if cv2_threads == 1 else default_threads)
         generator = torch.Generator().manual_seed(turn)
         loader = torch.utils.data.DataLoader(
             examples, arguments.batch_size, shuffle=True, num_workers=0, generator=generator
@@ -245,8 +249,8 @@ def report(summary: list[dict], where: dict, arguments: argparse.Namespace) -> s
         "",
         f"{where['processor']}, {where['cores']} cores; Python {where['python']}, OpenCV {where['opencv']}, "
         f"torch {where['torch']}. {arguments.rounds} rounds of {arguments.count} examples, batches of "
-        f"{arguments.batch_size}; `benchmarks/loader.py` says what is measured. Ratios are times relative to the "
-        "bare loop of the same round; the processor's time is the steadier figure on a busy machine.",
+        f"{arguments.batch_size}; `benchmarks/loader.py` says what is measured. Ratios are times relative to "
+        "the bare loop of the same round; processor time is the steadier figure on a busy machine.",
         "",
         "| threads | contestant | images/s | processor ms/image | time / bare | processor time / bare |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -265,8 +269,8 @@ def report(summary: list[dict], where: dict, arguments: argparse.Namespace) -> s
     lines += [
         "",
         f"One core makes {rate:.0f} images/s, so 16 workers on 16 cores {16 * rate:.0f} images/s; feeding "
-        f"{TARGET_RATE} images/s takes {TARGET_RATE / rate:.0f} cores. (Arithmetic, not a measurement: memory "
-        "bandwidth and shared memory between processes are not in it.)",
+        f"{TARGET_RATE} images/s takes {TARGET_RATE / rate:.0f} cores. (Arithmetic, not a measurement: "
+        "memory bandwidth and shared memory between processes are not in it.)",
         "",
     ]
     return "\n".join(lines)
@@ -281,7 +285,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--folder", type=pathlib.Path, help="folder of .jpg files to use as images")
     parser.add_argument("--torch-python", help="interpreter that has torch, OpenCV and NumPy")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    results = pathlib.Path(__file__).parent / "results"
+    parser.add_argument("--out", type=pathlib.Path, default=results)
     parser.add_argument("--serve-torch", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.count % arguments.batch_size:

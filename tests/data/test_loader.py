@@ -153,6 +153,21 @@ def test_shuffle_is_a_permutation(length, seed, epoch):
     assert sorted(drawn) == list(range(length))
 
 
+def test_shuffle_sends_every_position_everywhere_and_parts_neighbours():
+    orders = np.array([[shuffled_index(n, 16, 0, epoch) for n in range(16)] for epoch in range(2000)])
+    for counted in (orders, (orders - np.roll(orders, 1, axis=1)) % 16):
+        for position in range(16):
+            counts = np.bincount(counted[:, position], minlength=16)
+            expected = 2000 / 16 if counted is orders else 2000 / 15
+            assert np.abs(counts[counts > 0] - expected).max() < 5.5 * np.sqrt(expected)
+            assert (counts > 0).sum() == (16 if counted is orders else 15)
+
+
+def test_shuffle_is_the_same_on_every_machine_and_version():
+    drawn = [shuffled_index(position, 10, seed=3, epoch=1) for position in range(10)]
+    assert drawn == [5, 6, 3, 4, 8, 2, 7, 1, 0, 9]
+
+
 def test_neighbouring_seeds_do_not_share_epochs():
     def order(seed, epoch):
         return [shuffled_index(position, 50, seed, epoch) for position in range(50)]
