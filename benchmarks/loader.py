@@ -2,8 +2,9 @@
 
 Each example is a 500x375 JPEG and its PNG mask: decode, random scale 0.5 to 2, random 513 crop, random
 mirroring. All three make the same OpenCV calls on the same bytes, take turns within one run, and are reported
-as medians over the rounds. The bare loop, and torch with it, scale the whole image before cutting; ours scales
-the window that is kept; "bare loop, our transform" shows what the loader itself costs.
+as medians over the rounds. The bare loop, and torch with it, scale the whole image before cutting; ours only
+scales the window that is kept; "bare loop, our transform" shows what the loader itself costs. "One thread"
+holds OpenCV, torch and the loader to one; otherwise each has its own default.
 
     python benchmarks/loader.py
     python benchmarks/loader.py --torch-python path/to/python-with-torch-and-opencv --folder path/to/jpegs
@@ -256,8 +257,8 @@ def report(summary: list[dict], where: dict, arguments: argparse.Namespace) -> s
         "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row['threading']} | {row['name']} | {row['images_per_second']:.0f} "
-        f"| {row['processor_ms_per_image']:.2f} | {row['wall_to_bare']:.2f} | {row['processor_to_bare']:.2f} |"
+        f"| {row['threading']} | {row['name']} | {row['images_per_second']:.0f} | "
+        f"{row['processor_ms_per_image']:.2f} | {row['wall_to_bare']:.2f} | {row['processor_to_bare']:.2f} |"
         for row in summary
     ]
     cost = next(

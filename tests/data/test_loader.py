@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import multiprocessing
+import pathlib
 import subprocess
 import sys
 import threading
@@ -308,7 +309,8 @@ if __name__ == "__main__":
         next(left[-1])
     print("drawn")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stdout) == (0, "drawn\n"), done.stderr
     assert "Traceback" not in done.stderr
     assert "leaked" not in done.stderr
