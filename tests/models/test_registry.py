@@ -54,7 +54,7 @@ def test_list_filters():
 def test_errors_name_the_fix():
     with pytest.raises(ConfigError, match="deeplabv3_resnet50"):
         cvjax.create_model("deeplab3_resnet50", num_classes=2)
-    with pytest.raises(ConfigError, match="'strides'.*output_stride"):
+    with pytest.raises(ConfigError, match=r"'strides'.*output_stride"):
         cvjax.create_model("resnet18", num_classes=2, strides=8)
     with pytest.raises(ConfigError, match="resnet"):
         cvjax.model_info("resnet19")
