@@ -185,10 +185,10 @@ class BatchIterator(Iterator[Batch]):
 
 
 def _close(held: list[grain.DatasetIterator]) -> None:
-    """Close the one iterator in `held` and let go of it: Grain's destructors fail once modules are torn down."""
+    """Close the one iterator in `held`, and let go of it: Grain's destructors fail while modules go down."""
     iterator = held.pop()
     # Grain starts all workers with the first batch but closes only those that have been read from; asking for
-    # the state makes it take hold of every one. Where workers failed to start, that error is on its way already.
+    # the state makes it take hold of every one. If workers failed to start, that error is on its way already.
     with contextlib.suppress(Exception):
         iterator.get_state()
     iterator.close()

@@ -4,9 +4,9 @@ Everything here is a pure function in constant memory and time, so that any proc
 """
 
 import dataclasses
+import math
 
 import numpy as np
-from grain.experimental import index_shuffle
 
 from cvjax.errors import ConfigError
 
@@ -32,17 +32,36 @@ class HostShard:
         return range(self.index * local, (self.index + 1) * local)
 
 
+_ROUNDS = 6
+
 ONE_HOST = HostShard()
 
 
 def shuffled_index(position: int, length: int, seed: int, epoch: int) -> int:
     """Where example `position` of `epoch` lies in a source of `length`: a permutation, in constant memory."""
-    # Grain's own shuffle seeds with seed + epoch, which makes one seed's second epoch another's first.
-    key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-    return index_shuffle(position, max_index=length - 1, seed=key, rounds=4)
+    # A Feistel network over the smallest square that holds `length`; what lands outside goes round again.
+    # Grain's index_shuffle would do, but takes 0.1 ms at 400 records and 1.5 ms at 32, and our order must not
+    # change with Grain's version.
+    base = _mix(_mix(seed) + epoch)
+    keys = [_mix(base + turn * 0x9E3779B1) for turn in range(1, _ROUNDS + 1)]
+    side = math.isqrt(length - 1) + 1
+    while True:
+        left, right = divmod(position, side)
+        for key in keys:
+            left, right = right, (left + _mix(right * 0x9E3779B1 ^ key)) % side
+        position = left * side + right
+        if position < length:
+            return position
+
+
+def _mix(value: int) -> int:
+    """Hash to 32 bits: the last step of MurmurHash3, in which every bit in moves every bit out."""
+    value &= 0xFFFFFFFF
+    value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return value ^ value >> 16
 
 
 def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random stream that augments example `index` in `epoch`."""
-    # The constant sets it apart from the shuffle's key: trailing zeros do not change a SeedSequence.
-    return np.random.default_rng((seed, epoch, index, 1))
+    return np.random.default_rng((seed, epoch, index))

@@ -38,15 +38,15 @@ def prefetch_to_device(
 def _prefetch(batches: Iterator[Host], place: Callable[[Host], Device], size: int) -> Generator[Any, None,
 None]:
     slots = threading.Semaphore(size)  # Taken before a batch is drawn, so that no more than `size` wait.
-    ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
     stopping = threading.Event()
 
     def produce() -> None:
         try:
             while slots.acquire() and not stopping.is_set():
-                ready.put((place(next(batches)), None))
+                ready.put([place(next(batches))])
         except BaseException as error:  # The consumer's to raise; StopIteration is the end.
-            ready.put((None, error))
+            ready.put(error)
         finally:
             # Closed here and not by the consumer: a generator cannot be closed while another thread runs it.
             close = getattr(batches, "close", None)
@@ -62,18 +62,20 @@ None]:
         stopping.set()
         slots.release()
         thread.join()
+        while not ready.empty():  # What nobody will fetch goes now, not while modules are torn down.
+            ready.get()
 
     atexit.register(stop)
     thread.start()
     try:
         while True:
-            batch, error = ready.get()
-            if isinstance(error, StopIteration):
+            outcome = ready.get()
+            if isinstance(outcome, StopIteration):
                 return
-            if error is not None:
-                raise error
+            if isinstance(outcome, BaseException):
+                raise outcome
             slots.release()
-            yield batch
+            yield outcome.pop()  # Not kept here: the memory is free as soon as the consumer is done with it.
     finally:
         stop()
         atexit.unregister(stop)

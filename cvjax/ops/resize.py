@@ -71,9 +71,20 @@ def resize(
 
     by_rows = bilinear_matrix(x.shape[1], height, align_corners)
     by_columns = bilinear_matrix(x.shape[2], width, align_corners)
-    highest = jax.lax.Precision.HIGHEST  # the default would round to bfloat16 on TPU
-    out = x.astype(jnp.float32)
-    # Columns first: the larger product of the two then reads rows that are contiguous in memory.
-    out = jnp.einsum("pw,bhwc->bhpc", by_columns, out, precision=highest)
-    out = jnp.einsum("qh,bhpc->bqpc", by_rows, out, precision=highest)
-    return out.astype(x.dtype)
+    batch, rows, columns, channels = x.shape
+    # Columns first, so that the larger product of the two moves whole rows of the result at once.
+    out = _along_second(by_columns, x.astype(jnp.float32).reshape(batch * rows, columns, channels))
+    out = _along_second(by_rows, out.reshape(batch, rows, width * channels))
+    return out.reshape(batch, height, width, channels).astype(x.dtype)
+
+
+def _along_second(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    """[q, p], [n, p, c] -> [n, q, c].
+
+    The matrix is repeated over n: as a batched product the result comes out in its final layout, where a
+    plain contraction would put q first and transpose the whole large result.
+    """
+    repeated = jnp.broadcast_to(jnp.asarray(matrix), (x.shape[0], *matrix.shape))
+    dimensions = (((2,), (1,)), ((0,), (0,)))
+    # HIGHEST: the default would round to bfloat16 on TPU.
+    return jax.lax.dot_general(repeated, x, dimensions, precision=jax.lax.Precision.HIGHEST)

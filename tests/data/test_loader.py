@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import multiprocessing
+import pathlib
 import subprocess
 import sys
 import threading
@@ -153,6 +154,21 @@ def test_shuffle_is_a_permutation(length, seed, epoch):
     assert sorted(drawn) == list(range(length))
 
 
+def test_shuffle_sends_every_position_everywhere_and_parts_neighbours():
+    orders = np.array([[shuffled_index(n, 16, 0, epoch) for n in range(16)] for epoch in range(2000)])
+    for counted in (orders, (orders - np.roll(orders, 1, axis=1)) % 16):
+        for position in range(16):
+            counts = np.bincount(counted[:, position], minlength=16)
+            expected = 2000 / 16 if counted is orders else 2000 / 15
+            assert np.abs(counts[counts > 0] - expected).max() < 5.5 * np.sqrt(expected)
+            assert (counts > 0).sum() == (16 if counted is orders else 15)
+
+
+def test_shuffle_is_the_same_on_every_machine_and_version():
+    drawn = [shuffled_index(position, 10, seed=3, epoch=1) for position in range(10)]
+    assert drawn == [5, 6, 3, 4, 8, 2, 7, 1, 0, 9]
+
+
 def test_neighbouring_seeds_do_not_share_epochs():
     def order(seed, epoch):
         return [shuffled_index(position, 50, seed, epoch) for position in range(50)]
@@ -293,7 +309,8 @@ if __name__ == "__main__":
         next(left[-1])
     print("drawn")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stdout) == (0, "drawn\n"), done.stderr
     assert "Traceback" not in done.stderr
     assert "leaked" not in done.stderr

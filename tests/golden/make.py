@@ -1,0 +1,29 @@
+"""Cuts the reference outputs down to what the tests keep: `python tests/golden/make.py FOLDER`.
+
+FOLDER holds the reference outputs (torchvision 0.14 and timm 1.0 under weights rebuilt from their keys, see
+tests/weights/_reference.py). ResNet-18 is kept whole; of DeepLab v3's logits every eighth pixel.
+"""
+
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+SPARSE = {"resnet18": 1, "deeplabv3_resnet50": 8}
+
+
+def main(source: pathlib.Path) -> None:
+    for name, step in SPARSE.items():
+        shutil.copyfile(source / f"{name}.keys.json", HERE / f"{name}.keys.json")
+        with np.load(source / f"{name}.npz") as archive:
+            kept = {
+                key: value[:, ::step, ::step] if key in ("out", "aux") else value
+                for key, value in archive.items()
+            }
+        np.savez_compressed(HERE / f"{name}.npz", **kept)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

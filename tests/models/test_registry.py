@@ -1,0 +1,74 @@
+"""Every registered model: shapes, parameter counts, and errors that name the fix."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import cvjax
+from cvjax.errors import ConfigError
+
+
+def _shapes(model, images):
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+@pytest.mark.parametrize("name", cvjax.list_models())
+def test_shapes_and_published_parameters(name):
+    info = cvjax.model_info(name)
+    model = cvjax.create_model(name, num_classes=info.params_classes)
+    variables = _shapes(model, jnp.zeros((2, 64, 64, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    for height, width in ((64, 64), (97, 61)):
+        images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
+        logits = jax.eval_shape(model.apply, variables, images)
+        assert logits.dtype == jnp.float32
+        expected = (2, height, width) if info.task == "segmentation" else (2,)
+        assert logits.shape == (*expected, info.params_classes)
+
+
+def test_counts_known_from_torchvision():
+    # Written again, so that the table cannot drift together with the code.
+    published = {
+        "resnet18": 11_689_512,
+        "resnet34": 21_797_672,
+        "resnet50": 25_557_032,
+        "resnet101": 44_549_160,
+        "resnet152": 60_192_808,
+        "deeplabv3_resnet50": 42_004_074,
+        "deeplabv3_resnet101": 60_996_202,
+    }
+    assert {name: cvjax.model_info(name).params for name in published} == published
+
+
+def test_list_filters():
+    assert cvjax.list_models("classification", "*18") == ["resnet18"]
+    assert "deeplabv3plus_resnet50" in cvjax.list_models(pattern="deeplab*50")
+    with pytest.raises(ConfigError, match="segmentation"):
+        cvjax.list_models("segmentaton")
+
+
+def test_errors_name_the_fix():
+    with pytest.raises(ConfigError, match="deeplabv3_resnet50"):
+        cvjax.create_model("deeplab3_resnet50", num_classes=2)
+    with pytest.raises(ConfigError, match=r"'strides'.*output_stride"):
+        cvjax.create_model("resnet18", num_classes=2, strides=8)
+    with pytest.raises(ConfigError, match="resnet"):
+        cvjax.model_info("resnet19")
+
+
+def test_options_come_with_their_defaults():
+    options = cvjax.model_options("deeplabv3_resnet18")
+    assert options["stage_sizes"] == (2, 2, 2, 2)
+    assert options["output_stride"] == 8
+    assert "num_classes" not in options
+
+
+def test_imports_stay_light():
+    code = "import sys, cvjax; assert 'jax' not in sys.modules; import cvjax.models; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    roots = {module.split(".")[0] for module in loaded.split()}
+    assert not roots & {"torch", "tensorflow", "grain", "cv2", "matplotlib", "safetensors"}

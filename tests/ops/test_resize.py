@@ -1,0 +1,73 @@
+"""Resizing against PyTorch's formula, written out pixel by pixel."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvjax.ops.resize import bilinear_matrix, resize
+
+
+def _interpolate(row: np.ndarray, target: int, align_corners: bool) -> np.ndarray:
+    """torch.nn.functional.interpolate(mode="linear") of one row, as its documentation defines it."""
+    out = []
+    for i in range(target):
+        if align_corners:
+            at = i * (len(row) - 1) / (target - 1) if target > 1 else 0.0
+        else:
+            at = max(0.0, (i + 0.5) * len(row) / target - 0.5)
+        low = min(int(at), len(row) - 1)
+        high = min(low + 1, len(row) - 1)
+        out.append(row[low] * (1 - (at - low)) + row[high] * (at - low))
+    return np.array(out)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_bilinear_is_torchs(height, width, rows, columns, align_corners):
+    image = np.random.default_rng(0).standard_normal((2, height, width, 3))
+    expected = np.apply_along_axis(_interpolate, 1, image, rows, align_corners)
+    expected = np.apply_along_axis(_interpolate, 2, expected, columns, align_corners)
+    ours = resize(jnp.asarray(image, jnp.float32), (rows, columns), align_corners=align_corners)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_known_values():
+    row = jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
+    np.testing.assert_allclose(resize(row, (1, 4)).ravel(), [0, 0.25, 0.75, 1])
+    np.testing.assert_allclose(
+        resize(row, (1, 4), align_corners=True).ravel(), [0, 1 / 3, 2 / 3, 1], rtol=1e-6
+    )
+
+
+def test_rows_of_the_matrix_sum_to_one_and_constants_stay():
+    np.testing.assert_allclose(bilinear_matrix(33, 513).sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(resize(jnp.full((1, 5, 7, 2), 3.0), (65, 49)), 3, rtol=1e-6)
+
+
+@given(st.integers(1, 9), st.integers(1, 20))
+@settings(max_examples=15, deadline=None)
+def test_nearest_takes_the_floor(source, target):
+    row = jnp.arange(source, dtype=jnp.uint8).reshape(1, 1, source, 1)
+    out = resize(row, (1, target), "nearest")
+    assert out.dtype == jnp.uint8
+    np.testing.assert_array_equal(out.ravel(), np.arange(target) * source // target)
+
+
+def test_keeps_the_dtype_and_has_a_gradient():
+    x = jnp.ones((1, 3, 3, 1), jnp.bfloat16)
+    assert resize(x, (7, 5)).dtype == jnp.bfloat16
+    gradient = jax.grad(lambda x: resize(x, (7, 5)).sum())(jnp.ones((1, 3, 3, 1)))
+    np.testing.assert_allclose(gradient.sum(), 35, rtol=1e-6)
+
+
+def test_errors():
+    x = jnp.ones((1, 3, 3, 1))
+    with pytest.raises(ValueError, match="1x1"):
+        resize(x, (0, 5))
+    with pytest.raises(ValueError, match="bicubic"):
+        resize(x, (5, 5), "bicubic")
+    with pytest.raises(ValueError, match="align_corners"):
+        resize(x, (5, 5), "nearest", align_corners=True)
