@@ -41,6 +41,7 @@ class DeepLabConfig(ModelConfig):
       width: channels of the backbone's stem; 64 is the published one.
       deep_stem: three 3x3 convolutions instead of the 7x7.
       separable_decoder: depthwise separable convolutions in v3+'s decoder; None leaves it to the architecture.
+      low_level_features: channels of the first stage's map in v3+'s decoder; None is the paper's 48.
       aspp_features: channels of the pyramid and of the decoder.
       dropout: after the pyramid's projection.
       bn_momentum: decay of BatchNorm's running averages.
@@ -54,6 +55,7 @@ class DeepLabConfig(ModelConfig):
     width: int = 64
     deep_stem: bool = False
     separable_decoder: bool | None = None
+    low_level_features: int | None = None
     aspp_features: int = 256
     dropout: float = 0.1
     bn_momentum: float = 0.9997

@@ -5,13 +5,49 @@ import itertools
 import numpy as np
 
 from cvjax.data.scenes.sketch import Paint, Sketch, fabric, oval, smooth
-from cvjax.data.scenes.textures import pick
+from cvjax.data.scenes.textures import pick, pick_of
 
 _TYRE = Paint((32, 32, 34))
 
 
-def _paintwork(rng: np.random.Generator) -> Paint:
-    return Paint(pick(rng, (0, 360), (0.0, 0.85), (0.15, 0.95)))
+# Colours as the street has them: they make a class likely and never certain.
+_CAR_PAINTS = (
+    (4, (190, 240), (0.0, 0.08), (0.1, 0.95)),  # white, silver, grey, black
+    (2, (200, 240), (0.4, 0.8), (0.25, 0.7)),
+    (2, (-8, 8), (0.6, 0.9), (0.4, 0.8)),
+    (1, (0, 360), (0.2, 0.7), (0.2, 0.8)),
+)
+_BUS_PAINTS = (
+    (3, (38, 55), (0.65, 0.95), (0.75, 1.0)),
+    (2, (-6, 10), (0.65, 0.9), (0.55, 0.85)),
+    (1, (0, 360), (0.2, 0.8), (0.4, 0.95)),
+)
+_HULLS = (
+    (3, (190, 230), (0.0, 0.1), (0.75, 1.0)),
+    (2, (18, 35), (0.4, 0.7), (0.3, 0.65)),
+    (1, (200, 230), (0.4, 0.8), (0.25, 0.7)),
+    (1, (0, 360), (0.3, 0.8), (0.3, 0.9)),
+)
+_IRON = ((3, (150, 220), (0.0, 0.25), (0.1, 0.35)), (1, (0, 360), (0.0, 0.3), (0.3, 0.75)))
+_FENCES = (
+    (2, (20, 50), (0.0, 0.12), (0.8, 1.0)),
+    (2, (18, 35), (0.35, 0.6), (0.25, 0.6)),
+    (1, (0, 60), (0, 0.3), (0.1, 0.4)),
+)
+_GLASSES = (
+    (3, (95, 150), (0.5, 0.85), (0.2, 0.5)),
+    (2, (20, 38), (0.6, 0.9), (0.2, 0.5)),
+    (2, (170, 215), (0.1, 0.5), (0.6, 0.95)),
+)
+_ROOFS = (
+    (3, (5, 22), (0.45, 0.75), (0.35, 0.65)),
+    (2, (200, 240), (0.05, 0.25), (0.25, 0.5)),
+    (1, (80, 140), (0.1, 0.4), (0.2, 0.5)),
+)
+
+
+def _paintwork(rng: np.random.Generator, paints: tuple = _CAR_PAINTS) -> Paint:
+    return Paint(pick_of(rng, *paints))
 
 
 def _pane(rng: np.random.Generator) -> Paint:
@@ -23,18 +59,18 @@ def _wheel(sketch: Sketch, x: float, radius: float, hub: Paint) -> None:
     sketch.oval(hub, x, radius, radius * 0.55, radius * 0.55)
 
 
-def _front(sketch: Sketch, rng: np.random.Generator, height: float, width: float, glass_from: float) -> None:
+def _front(
+    sketch: Sketch, rng: np.random.Generator, paints: tuple, height: float, width: float, glass_from: float
+) -> None:
     """A car or a bus seen from the front or the rear: glass, two lights, wheels below."""
-    body, pane = _paintwork(rng), _pane(rng)
+    body, pane = _paintwork(rng, paints), _pane(rng)
     lamp = Paint((240, 235, 205) if rng.random() < 0.5 else (200, 40, 35))
     w = width / 2
     for side in (-1, 1):
         sketch.box(_TYRE, side * w * 0.9 - 0.09, 0.0, side * w * 0.9 + 0.09, 0.28)
     top = w * rng.uniform(0.72, 0.95)
     waist = glass_from
-    sketch.fill(
-        body, smooth([(-w, 0.12), (w, 0.12), (w, waist), (top, height), (-top, height), (-w, waist)], 1)
-    )
+    sketch.fill(body, smooth([(-w, 0.12), (w, 0.12), (w, waist), (top, height), (-top, height), (-w, waist)], 1))
     glass = [(-w * 0.82, waist), (w * 0.82, waist), (top * 0.85, height - 0.08), (-top * 0.85, height - 0.08)]
     sketch.fill(pane, glass)
     for side in (-1, 1):
@@ -45,7 +81,7 @@ def _front(sketch: Sketch, rng: np.random.Generator, height: float, width: float
 def car(sketch: Sketch, rng: np.random.Generator) -> None:
     """Saloon, hatchback, van or pick-up from the side; or from the front."""
     if rng.random() < 0.25:
-        _front(sketch, rng, rng.uniform(0.85, 1.0), rng.uniform(1.05, 1.3), rng.uniform(0.45, 0.55))
+        _front(sketch, rng, _CAR_PAINTS, rng.uniform(0.85, 1.0), rng.uniform(1.05, 1.3), rng.uniform(0.45, 0.55))
         return
     body, pane, hub = _paintwork(rng), _pane(rng), Paint(pick(rng, (0, 360), (0, 0.1), (0.4, 0.85)))
     r, half = rng.uniform(0.19, 0.24), rng.uniform(1.05, 1.4)
@@ -84,13 +120,11 @@ def car(sketch: Sketch, rng: np.random.Generator) -> None:
 def bus(sketch: Sketch, rng: np.random.Generator) -> None:
     """A long box with a row of windows and a door; or from the front."""
     if rng.random() < 0.2:
-        _front(sketch, rng, rng.uniform(1.15, 1.35), rng.uniform(0.95, 1.1), rng.uniform(0.5, 0.6))
+        _front(sketch, rng, _BUS_PAINTS, rng.uniform(1.15, 1.35), rng.uniform(0.95, 1.1), rng.uniform(0.5, 0.6))
         return
-    body, pane, band = _paintwork(rng), _pane(rng), _paintwork(rng)
+    body, pane, band = _paintwork(rng, _BUS_PAINTS), _pane(rng), _paintwork(rng)
     half = rng.uniform(1.0, 1.6)
-    sketch.fill(
-        body, smooth([(-half, 0.12), (half, 0.12), (half, 0.95), (half - 0.08, 1.0), (-half, 1.0)], 1)
-    )
+    sketch.fill(body, smooth([(-half, 0.12), (half, 0.12), (half, 0.95), (half - 0.08, 1.0), (-half, 1.0)], 1))
     if rng.random() < 0.7:
         sketch.box(band, -half * 0.98, 0.3, half * 0.98, rng.uniform(0.36, 0.5))
     low, high = rng.uniform(0.52, 0.6), rng.uniform(0.82, 0.9)
@@ -133,7 +167,7 @@ def bicycle(sketch: Sketch, rng: np.random.Generator) -> None:
 def boat(sketch: Sketch, rng: np.random.Generator) -> None:
     """A hull with sails on a mast, or with a cabin, or with rails only."""
     hull = Paint(
-        pick(rng, (0, 360), (0.0, 0.8), (0.15, 0.95)),
+        pick_of(rng, *_HULLS),
         "boards" if rng.random() < 0.4 else "plain",
         0.2,
         0.09,
@@ -144,7 +178,7 @@ def boat(sketch: Sketch, rng: np.random.Generator) -> None:
     kind = rng.random()
     if kind < 0.5:
         sail = Paint(
-            pick(rng, (0, 360), (0.0, 0.7), (0.6, 1.0)),
+            pick_of(rng, (3, (30, 60), (0.0, 0.12), (0.85, 1.0)), (1, (0, 360), (0.3, 0.8), (0.6, 1.0))),
             str(rng.choice(["plain", "stripes"])),
             0.15,
             0.2,
@@ -179,7 +213,7 @@ def house(sketch: Sketch, rng: np.random.Generator) -> None:
         rng.uniform(0.05, 0.09),
         np.pi / 2,
     )
-    roof = Paint(pick(rng, (0, 360), (0.05, 0.6), (0.15, 0.7)), "bricks", 0.22, 0.06)
+    roof = Paint(pick_of(rng, *_ROOFS), "bricks", 0.22, 0.06)
     trim, pane = Paint(pick(rng, (0, 360), (0, 0.5), (0.2, 0.95))), _pane(rng)
     half, eaves = rng.uniform(0.38, 0.75), rng.uniform(0.45, 0.68)
     if rng.random() < 0.6:
@@ -206,7 +240,7 @@ def house(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def lamp(sketch: Sketch, rng: np.random.Generator) -> None:
     """A thin pole with a foot and a head: street lamp with an arm, lantern, globes, or shaded floor lamp."""
-    pole = Paint(pick(rng, (0, 360), (0.0, 0.4), (0.1, 0.75)))
+    pole = Paint(pick_of(rng, *_IRON))
     glow = Paint(pick(rng, (35, 55), (0.05, 0.4), (0.7, 1.0)))
     thick, kind = rng.uniform(0.022, 0.04), int(rng.integers(4))
     sketch.line(pole, [(0, 0), (0, 0.88)], thick)
@@ -235,7 +269,7 @@ def lamp(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def fence(sketch: Sketch, rng: np.random.Generator) -> None:
     """Pickets, iron bars or a lattice on rails; the background shows through."""
-    paint = Paint(pick(rng, (0, 60), (0.0, 0.5), (0.12, 0.95)), "fur", 0.2)
+    paint = Paint(pick_of(rng, *_FENCES), "fur", 0.2)
     half = rng.uniform(0.7, 1.9)
     pitch, kind = rng.uniform(0.17, 0.3), int(rng.integers(3))
     width = pitch * (rng.uniform(0.35, 0.6) if kind == 0 else rng.uniform(0.14, 0.25))
@@ -258,9 +292,7 @@ def fence(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def bottle(sketch: Sketch, rng: np.random.Generator) -> None:
     """Body, shoulder, neck and cap in one outline, of glass, with or without a label."""
-    glass = Paint(
-        pick(rng, (0, 360), (0.1, 0.8), (0.15, 0.85)), "glass", rng.uniform(0.2, 0.4), rng.uniform(0.15, 0.3)
-    )
+    glass = Paint(pick_of(rng, *_GLASSES), "glass", rng.uniform(0.2, 0.4), rng.uniform(0.15, 0.3))
     w, neck = rng.uniform(0.13, 0.22), rng.uniform(0.04, 0.065)
     shoulder, rise = rng.uniform(0.45, 0.68), rng.uniform(0.08, 0.2)
     waist = w * rng.uniform(0.75, 1.0)

@@ -1,23 +1,28 @@
 """Drawers of living things: person, dog, cat, bird.
 
 A drawer takes an empty sketch and a generator and draws one object on y = 0, about one unit high.
-Colours overlap between classes on purpose: form, parts and grain tell them apart.
+Colours are those of the world: they make a class likely, overlap between classes, and leave the rest to form and grain.
 """
 
 import numpy as np
 
 from cvjax.data.scenes.sketch import Paint, Sketch, fabric, smooth
-from cvjax.data.scenes.textures import Color, pick
+from cvjax.data.scenes.textures import Color, pick, pick_of
+
+_PLUMAGE = (
+    (2, (195, 225), (0.35, 0.75), (0.35, 0.9)),
+    (1, (0, 25), (0.5, 0.85), (0.5, 0.85)),
+    (1, (200, 240), (0.0, 0.1), (0.1, 0.95)),
+    (1, (20, 45), (0.2, 0.6), (0.25, 0.7)),
+)
 
 
 def _coat(rng: np.random.Generator) -> Color:
     """A colour of fur that cats and dogs share: black, white, grey, brown, ginger."""
-    return pick(rng, (12, 40), (0.0, 0.65), (0.12, 0.92))
+    return pick(rng, (16, 36), (0.05, 0.65), (0.12, 0.92))
 
 
-def _limb(
-    rng: np.random.Generator, x: float, y: float, angle: float, bend: float, upper: float, lower: float
-):
+def _limb(rng: np.random.Generator, x: float, y: float, angle: float, bend: float, upper: float, lower: float):
     """Three points: joint, knee or elbow, end. Angles from straight down, in radians."""
     knee = (x + upper * np.sin(angle), y - upper * np.cos(angle))
     end = (knee[0] + lower * np.sin(angle + bend), knee[1] - lower * np.cos(angle + bend))
@@ -26,8 +31,9 @@ def _limb(
 
 def person(sketch: Sketch, rng: np.random.Generator) -> None:
     """Standing, walking or waving; trousers or a skirt; hair or a hat."""
-    skin = Paint(pick(rng, (12, 32), (0.25, 0.6), (0.35, 0.95)))
-    top, bottom = fabric(rng), fabric(rng)
+    skin = Paint(pick(rng, (14, 28), (0.3, 0.6), (0.4, 0.95)))
+    top = fabric(rng)
+    bottom = Paint(pick(rng, (205, 235), (0.25, 0.65), (0.15, 0.6))) if rng.random() < 0.65 else fabric(rng)
     shoe = Paint(pick(rng, (0, 360), (0, 0.5), (0.1, 0.8)))
     build = rng.uniform(0.8, 1.3)
     stride = rng.uniform(0.0, 0.55) if rng.random() < 0.6 else 0.06
@@ -72,9 +78,7 @@ def person(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.line(top, near[:2], 0.06 * build)
 
 
-def _walker(
-    sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float
-) -> None:
+def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float) -> None:
     """Four legs and a body, head end at +length / 2."""
     dark = Paint(tuple(0.8 * c for c in coat.color), coat.grain, coat.amount, coat.period, coat.angle)
     back, thick = legs + bulk, rng.uniform(0.075, 0.11)
@@ -118,9 +122,7 @@ def dog(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.line(coat, [(length / 2 - 0.06, legs + bulk - 0.06), (hx, hy)], 0.2)
     else:
         sketch.line(coat, smooth([(-0.2, 0.06), (-0.4, 0.08), (-0.5, 0.2)], 2, False), 0.06)
-        sketch.fill(
-            coat, smooth([(-0.3, 0), (-0.34, 0.25), (-0.02, 0.72), (0.2, 0.7), (0.22, 0.3), (0.05, 0)])
-        )
+        sketch.fill(coat, smooth([(-0.3, 0), (-0.34, 0.25), (-0.02, 0.72), (0.2, 0.7), (0.22, 0.3), (0.05, 0)]))
         sketch.line(coat, [(0.14, 0.5), (0.17, 0.03)], 0.1)
         sketch.line(dark, [(0.05, 0.45), (0.06, 0.03)], 0.1)
         hx, hy = 0.16, 0.82
@@ -163,9 +165,7 @@ def cat(sketch: Sketch, rng: np.random.Generator) -> None:
     else:
         tail = [(-0.2, 0.04), (-0.5, 0.03), (-0.55, 0.25 + curl), (-0.4, 0.35 + curl)]
         sketch.line(coat, smooth(tail, 3, False), 0.055)
-        sketch.fill(
-            coat, smooth([(-0.28, 0), (-0.32, 0.25), (-0.08, 0.66), (0.14, 0.68), (0.2, 0.3), (0.16, 0)])
-        )
+        sketch.fill(coat, smooth([(-0.28, 0), (-0.32, 0.25), (-0.08, 0.66), (0.14, 0.68), (0.2, 0.3), (0.16, 0)]))
         sketch.line(plain, [(0.1, 0.4), (0.12, 0.03)], 0.08)
         hx, hy = 0.06, 0.78
     for side in (-1, 1):
@@ -181,18 +181,14 @@ def cat(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def bird(sketch: Sketch, rng: np.random.Generator) -> None:
     """Perched on thin legs, or in flight with spread wings."""
-    body = Paint(pick(rng, (0, 360), (0.0, 0.7), (0.12, 0.95)), "fur", 0.2)
-    wing = Paint(
-        pick(rng, (0, 360), (0.0, 0.6), (0.1, 0.9)), "stripes", rng.uniform(0.1, 0.35), 0.1, rng.uniform(0, 3)
-    )
+    body = Paint(pick_of(rng, *_PLUMAGE), "fur", 0.2)
+    wing = Paint(pick_of(rng, *_PLUMAGE), "stripes", rng.uniform(0.1, 0.35), 0.1, rng.uniform(0, 3))
     beak = Paint(pick(rng, (15, 50), (0.4, 0.9), (0.5, 0.95)))
     if rng.random() < 0.55:
         for x in (-0.04, 0.07):
             sketch.line(beak, [(x, 0.3), (x + 0.02, 0.02), (x + 0.1, 0.0)], 0.03)
         sketch.fill(wing, [(-0.25, 0.42), (-0.72, rng.uniform(0.15, 0.6)), (-0.62, 0.3), (-0.2, 0.3)])
-        sketch.fill(
-            body, smooth([(-0.4, 0.38), (-0.1, 0.66), (0.2, 0.75), (0.38, 0.6), (0.2, 0.28), (-0.15, 0.25)])
-        )
+        sketch.fill(body, smooth([(-0.4, 0.38), (-0.1, 0.66), (0.2, 0.75), (0.38, 0.6), (0.2, 0.28), (-0.15, 0.25)]))
         hx, hy = 0.28, 0.78
         sketch.fill(wing, smooth([(-0.5, 0.32), (-0.1, 0.58), (0.14, 0.55), (0.02, 0.38)]))
     else:
@@ -202,11 +198,7 @@ def bird(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.fill(wing, [(-0.4, 0.48), (-0.75, 0.56), (-0.72, 0.4), (-0.35, 0.42)])
         sketch.oval(body, -0.05, 0.47, 0.4, 0.13, 0.08)
         hx, hy = 0.36, 0.54
-        sketch.fill(
-            wing, smooth([(-0.15, 0.48), (0.16, 0.5), (0.0, 0.45 + lift), (-0.4, 0.45 + 1.3 * lift)], 1)
-        )
-    sketch.fill(
-        beak, [(hx + 0.06, hy + 0.05), (hx + 0.08, hy - 0.06), (hx + rng.uniform(0.22, 0.36), hy - 0.03)]
-    )
+        sketch.fill(wing, smooth([(-0.15, 0.48), (0.16, 0.5), (0.0, 0.45 + lift), (-0.4, 0.45 + 1.3 * lift)], 1))
+    sketch.fill(beak, [(hx + 0.06, hy + 0.05), (hx + 0.08, hy - 0.06), (hx + rng.uniform(0.22, 0.36), hy - 0.03)])
     sketch.oval(body, hx, hy, 0.13, 0.12)
     sketch.oval(Paint((20, 20, 20)), hx + 0.05, hy + 0.03, 0.025, 0.025)

@@ -101,9 +101,7 @@ def clutter(rng: np.random.Generator, place: str) -> Sketch:
         for x in (-0.3, 0.3, 0.0):
             sketch.fill(leaf, ragged(rng, oval(x, 0.28, rng.uniform(0.25, 0.4), 0.28), 0.09))
     elif kind == 3:
-        sketch.line(
-            Paint(color, "fur", 0.15), [(0, 0), (rng.uniform(-0.05, 0.05), 0.9)], rng.uniform(0.03, 0.1)
-        )
+        sketch.line(Paint(color, "fur", 0.15), [(0, 0), (rng.uniform(-0.05, 0.05), 0.9)], rng.uniform(0.03, 0.1))
     else:
         ball = Paint(color, str(rng.choice(["plain", "stripes", "checks"])), 0.25, 0.3, rng.uniform(0, 3))
         sketch.oval(ball, 0, 0.4, 0.4, 0.4)

@@ -3,13 +3,21 @@
 import numpy as np
 
 from cvjax.data.scenes.sketch import Paint, Sketch, oval, ragged, smooth
-from cvjax.data.scenes.textures import pick
+from cvjax.data.scenes.textures import pick, pick_of
+
+_PETALS = (
+    (3, (310, 355), (0.45, 0.9), (0.7, 1.0)),
+    (2, (42, 58), (0.7, 1.0), (0.85, 1.0)),
+    (1, (0, 12), (0.7, 0.95), (0.65, 0.95)),
+    (1, (40, 60), (0.0, 0.1), (0.9, 1.0)),
+    (1, (255, 290), (0.4, 0.8), (0.5, 0.9)),
+)
 
 
 def flower(sketch: Sketch, rng: np.random.Generator) -> None:
     """One to three blossoms of radial petals on thin stems with leaves, sometimes in a pot."""
     green = Paint(pick(rng, (70, 130), (0.3, 0.8), (0.2, 0.6)), "fur", 0.15)
-    petal = Paint(pick(rng, (0, 360), (0.1, 0.95), (0.5, 1.0)), "fur", 0.12)
+    petal = Paint(pick_of(rng, *_PETALS), "fur", 0.12)
     heart = Paint(pick(rng, (25, 60), (0.3, 0.95), (0.2, 0.95)))
     potted = rng.random() < 0.4
     base = 0.22 if potted else 0.0
@@ -25,7 +33,7 @@ def flower(sketch: Sketch, rng: np.random.Generator) -> None:
             sketch.oval(petal, x + r * np.cos(angle), y + r * np.sin(angle), r * 0.75, r * 0.38, angle)
         sketch.oval(heart, x, y, r * 0.42, r * 0.42)
     if potted:
-        pot = Paint(pick(rng, (0, 360), (0.1, 0.7), (0.3, 0.9)))
+        pot = Paint(pick_of(rng, (3, (8, 24), (0.45, 0.75), (0.4, 0.8)), (1, (0, 360), (0.1, 0.6), (0.3, 0.9))))
         sketch.fill(pot, [(-0.17, 0.26), (0.17, 0.26), (0.11, 0.0), (-0.11, 0.0)])
         sketch.box(pot, -0.2, 0.22, 0.2, 0.29)
 
@@ -33,7 +41,7 @@ def flower(sketch: Sketch, rng: np.random.Generator) -> None:
 def tree(sketch: Sketch, rng: np.random.Generator) -> None:
     """Broadleaf with gaps in its crown, conifer, or bare winter branches."""
     bark = Paint(pick(rng, (15, 40), (0.1, 0.5), (0.15, 0.6)), "fur", 0.25)
-    leaf_hue = (40, 135) if rng.random() < 0.8 else (5, 50)
+    leaf_hue = (75, 130) if rng.random() < 0.85 else (20, 50)
     leaf = Paint(pick(rng, leaf_hue, (0.3, 0.8), (0.2, 0.65)), "leaves", rng.uniform(0.25, 0.5))
     kind = rng.random()
     girth = rng.uniform(0.05, 0.11)

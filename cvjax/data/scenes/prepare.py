@@ -1,5 +1,6 @@
 """Prepare `scenes` on disk: once, whole or not at all, however many processes ask at the same time."""
 
+import concurrent.futures
 import contextlib
 import io
 import logging
@@ -68,15 +69,11 @@ def prepare_scenes(
             try:
                 _write(root, place, os.cpu_count() or 1 if workers is None else workers, wanted, progress)
             except PermissionError as error:
-                raise DataError(
-                    f"cannot write the set `scenes` to {root}: name a folder that is yours"
-                ) from error
+                raise DataError(f"cannot write the set `scenes` to {root}: name a folder that is yours") from error
             builder = Scenes(data_dir=root, sizes=wanted)
     found = {name: split.num_examples for name, split in builder.info.splits.items()}
     if found != wanted:
-        raise DataError(
-            f"{place} holds splits {found} where {wanted} is wanted: remove it or name another folder"
-        )
+        raise DataError(f"{place} holds splits {found} where {wanted} is wanted: remove it or name another folder")
     return builder
 
 
@@ -85,9 +82,7 @@ def _is_ready(builder: Scenes) -> bool:
     return bool(builder.info.splits)
 
 
-def _write(
-    root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[str, int], progress: bool
-) -> None:
+def _write(root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[str, int], progress: bool) -> None:
     """Prepare in a private folder, then rename into `place`; whoever is second there throws its own away."""
     root.mkdir(parents=True, exist_ok=True)
     _sweep(root)
@@ -96,9 +91,7 @@ def _write(
         with _bar(sum(sizes.values()), progress) as tick, _drawers(workers) as encode:
             made = Scenes(data_dir=private, sizes=sizes, encode=encode, tick=tick)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints, whatever the level of its logger
-                made.download_and_prepare(
-                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-                )
+                made.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(made.data_dir, place)
@@ -120,8 +113,19 @@ def _drawers(workers: int) -> Iterator[Encode]:
     if workers == 0:
         yield serial
         return
-    with multiprocessing.get_context("spawn").Pool(workers, _set_up_worker) as pool:
-        yield lambda split, size: pool.imap(partial(render.encode, split), range(size), chunksize=_CHUNK)
+    # An executor, since a `multiprocessing.Pool` whose workers cannot start (a script without that line) would
+    # start new ones for ever.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _set_up_worker) as pool:
+        try:
+            yield lambda split, size: pool.map(partial(render.encode, split), range(size), chunksize=_CHUNK)
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise DataError(
+                "the processes that draw the scenes could not start; put your script's code under"
+                ' `if __name__ == "__main__":`, or run `python -m cvjax.cli.prepare scenes` first'
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _set_up_worker() -> None:

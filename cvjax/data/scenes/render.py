@@ -88,9 +88,7 @@ def _compose(rng: np.random.Generator) -> Scene:
     canvas, horizon = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_LINEAR), horizon * _SUPER
     light = Light.random(rng, 416)
     owner = np.zeros((h, w), np.uint8)  # 0 the background, k the k-th drawn
-    drawn: list[
-        tuple[int, float, int]
-    ] = []  # class or _CLUTTER, share on the canvas, pixels before occlusion
+    drawn: list[tuple[int, float, int]] = []  # class or _CLUTTER, share on the canvas, pixels before occlusion
     for kind, target in _cast(rng, place, min(h, w)):
         patch = _place(rng, kind, place, target, horizon, light, canvas, owner)
         if patch is None:
@@ -108,16 +106,14 @@ def _compose(rng: np.random.Generator) -> Scene:
 def _cast(rng: np.random.Generator, place: str, side: int) -> list[tuple[int, float]]:
     """Who is in the scene: (class or clutter, size in canvas pixels), far and small to near and large."""
     odds = np.array([kind.odds[PLACES.index(place)] for kind in KINDS])
-    count = 1 + int(rng.binomial(8, 0.45))
+    count = 1 + int(rng.binomial(5, 0.4))
     chosen = rng.choice(len(KINDS), size=count, p=odds / odds.sum())
-    sizes = side * np.exp(rng.uniform(np.log(0.16), np.log(1.15), size=count))
+    sizes = side * np.exp(rng.uniform(np.log(0.2), np.log(1.2), size=count))
     if count <= 2:
         sizes = np.maximum(sizes, side * rng.uniform(0.4, 0.95))
     cast = [(int(k) + 1, float(s) * KINDS[k].size) for k, s in zip(chosen, sizes)]
-    clutters = int(rng.integers(0, 5))
-    cast += [
-        (_CLUTTER, float(side * np.exp(rng.uniform(np.log(0.06), np.log(0.35))))) for _ in range(clutters)
-    ]
+    clutters = int(rng.integers(0, 4))
+    cast += [(_CLUTTER, float(side * np.exp(rng.uniform(np.log(0.06), np.log(0.35))))) for _ in range(clutters)]
     return sorted(cast, key=lambda item: item[1])
 
 
@@ -219,9 +215,7 @@ def border(owner: np.ndarray) -> np.ndarray:
 
 def _annotate(owner: np.ndarray, drawn: list[tuple[int, float, int]]) -> tuple[np.ndarray, tuple[Thing, ...]]:
     """Mask and things from the map of owners. Clutter counts as background, also for the border."""
-    order = np.array(
-        [0] + [0 if label == _CLUTTER else n for n, (label, _, _) in enumerate(drawn, 1)], np.uint8
-    )
+    order = np.array([0] + [0 if label == _CLUTTER else n for n, (label, _, _) in enumerate(drawn, 1)], np.uint8)
     void = border(order[owner])
     pixels = np.bincount(owner.ravel(), minlength=len(order))
     left = np.bincount(owner[~void], minlength=len(order))
@@ -254,11 +248,11 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     if rng.random() < 0.2:
         haze = np.float32(rng.uniform(0.05, 0.3))
         image = image * (1 - haze) + haze * np.float32(0.85)
-    sigma = rng.uniform(0.0, 0.9)
+    sigma = rng.uniform(0.0, 0.7)
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    read, shot = np.exp(rng.uniform(np.log(0.004), np.log(0.035))), rng.uniform(0, 0.03)
+    read, shot = np.exp(rng.uniform(np.log(0.004), np.log(0.02))), rng.uniform(0, 0.02)
     image += noise * (np.float32(read) + np.float32(shot) * np.sqrt(np.clip(image, 0, 1)))
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 

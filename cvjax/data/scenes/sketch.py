@@ -243,9 +243,7 @@ def _relief(parts: np.ndarray, scale: float, light: Light) -> np.ndarray:
     return edge + np.float32(light.strength) * np.clip(2.0 * facing, -1.2, 1.2)
 
 
-def _grain(
-    paint: Paint, u: np.ndarray, v: np.ndarray, light: Light, window: tuple[slice, slice]
-) -> np.ndarray:
+def _grain(paint: Paint, u: np.ndarray, v: np.ndarray, light: Light, window: tuple[slice, slice]) -> np.ndarray:
     """The grain of a paint at object coordinates (u, v), about -1..1, float32 [h, w]."""
     kind = paint.grain
     if kind == "leaves":
@@ -260,13 +258,9 @@ def _grain(
     if kind == "stripes":
         return np.where(t % 1.0 < 0.5, 1.0, -1.0).astype(np.float32)
     if kind == "tabby":
-        return np.where(np.sin(2 * np.pi * t + 1.2 * light.streaks[window]) > 0.2, -1.0, 0.5).astype(
-            np.float32
-        )
+        return np.where(np.sin(2 * np.pi * t + 1.2 * light.streaks[window]) > 0.2, -1.0, 0.5).astype(np.float32)
     if kind == "checks":
-        return np.where((u / paint.period % 1 < 0.5) ^ (v / paint.period % 1 < 0.5), 1.0, -1.0).astype(
-            np.float32
-        )
+        return np.where((u / paint.period % 1 < 0.5) ^ (v / paint.period % 1 < 0.5), 1.0, -1.0).astype(np.float32)
     if kind == "bricks":
         row = v / paint.period
         joint = (row % 1 < 0.18) | ((u / (2.2 * paint.period) + np.floor(row) % 2 * 0.5) % 1 < 0.08)

@@ -65,6 +65,13 @@ def pick(
     return hsv(rng.uniform(hue[0], hue[1]), rng.uniform(*sat), rng.uniform(*val))
 
 
+def pick_of(rng: np.random.Generator, *ranges: tuple[float, tuple, tuple, tuple]) -> Color:
+    """A colour from one of several ranges (weight, hue, saturation, value): what paint shops and nature offer."""
+    weights = np.array([r[0] for r in ranges])
+    _, hue, sat, val = ranges[int(rng.choice(len(ranges), p=weights / weights.sum()))]
+    return pick(rng, hue, sat, val)
+
+
 def ramp(field: np.ndarray, dark: Color, light: Color) -> np.ndarray:
     """Colour a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
     position = np.clip(field * 0.25 + 0.5, 0.0, 1.0)[..., None]
@@ -79,9 +86,7 @@ def _joints(height: int, width: int, row: float, column: float, gap: float, bond
     return ((y % 1.0) * row < gap) | ((x % 1.0) * column < gap)
 
 
-def _blocks(
-    rng: np.random.Generator, height: int, width: int, row: float, column: float, bond: float
-) -> np.ndarray:
+def _blocks(rng: np.random.Generator, height: int, width: int, row: float, column: float, bond: float) -> np.ndarray:
     """A random level for each brick of the same wall, float32 [height, width]."""
     levels = rng.standard_normal((64, 64), dtype=np.float32)
     y = (np.arange(height)[:, None] / row).astype(np.int32)

@@ -1,0 +1,163 @@
+"""The commands as a person types them: train, evaluate, predict, and what they say to bad input."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from conftest import command, draw_folder, train
+
+pytestmark = pytest.mark.slow
+
+
+def one_line(process) -> str:
+    """The only line of stderr, which names the mistake; the status is 2."""
+    lines = [line for line in process.err.splitlines() if line.startswith("error: ")]
+    assert process.returncode == 2, process.err
+    assert len(lines) == 1
+    assert "Traceback" not in process.err
+    return lines[0]
+
+
+def metrics(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    scores = [line for line in lines if "val/miou" in line]
+    return losses, scores
+
+
+def test_a_run_leaves_what_a_person_looks_at(trained):
+    for name in ("config.json", "metrics.jsonl", "report.json", "report.md", "predictions.png", "curves.png"):
+        assert (trained / name).stat().st_size > 100
+    assert cv2.imread(str(trained / "predictions.png")).shape[1] > 500
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"]["name"] == "deeplabv3plus_resnet18"
+    assert config["task"]["class_names"] == ["background", "disc", "square"]
+    assert json.loads((trained / "report.json").read_text())["examples"] == 13
+
+
+def test_evaluate_gives_the_loops_figures(trained, tmp_path):
+    process = command("cvjax.cli.evaluate", trained, "--json", tmp_path / "report.json")
+    assert process.returncode == 0, process.err
+    report, looped = (json.loads((p / "report.json").read_text()) for p in (tmp_path, trained))
+    assert {k: report[k] for k in looped} == looped
+
+
+def test_evaluate_at_scales_flipped_in_windows_and_at_another_stride(trained, tmp_path):
+    options = "--scales 0.75 1.0 --flip True --window 32 32 --output-stride 8 --parallel pmap --batch-size 8".split()
+    process = command("cvjax.cli.evaluate", trained, *options, "--json", tmp_path / "r.json", devices=2)
+    assert process.returncode == 0, process.err
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["examples"] == 13
+    assert 0 < report["miou"] < 1
+
+
+def test_predict_writes_overlay_and_mask_of_any_size(trained, tmp_path):
+    for name, shape in (("wide", (7, 301, 3)), ("dot", (1, 1, 3)), ("grey", (90, 33))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full(shape, 128, np.uint8))
+    images = [tmp_path / f"{name}.png" for name in ("wide", "dot", "grey")]
+    process = command("cvjax.cli.predict", trained, *images, "--out", tmp_path / "out")
+    assert process.returncode == 0, process.err
+    for name, size in (("wide", (7, 301)), ("dot", (1, 1)), ("grey", (90, 33))):
+        assert cv2.imread(str(tmp_path / "out" / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED).shape[:2] == size
+        assert (tmp_path / "out" / f"{name}_overlay.png").exists()
+
+
+def test_workers_change_nothing(folder, trained, tmp_path):
+    for workers in (1, 4):
+        process = train(folder, tmp_path / str(workers), "--input.workers", workers)
+        assert process.returncode == 0, process.err
+        assert metrics(tmp_path / str(workers))[0] == metrics(trained)[0]
+
+
+def test_two_processes_of_two_devices_are_one_run(folder, trained, tmp_path):
+    """One process a host, as on a pod: losses, scores and counted examples are those of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        port = 29_500 + np.random.default_rng().integers(2000)
+        processes = [
+            train(
+                folder,
+                tmp_path / "two",
+                *("--cluster.coordinator", f"127.0.0.1:{port}"),
+                *("--cluster.num-processes", 2, "--cluster.process-id", number),
+                devices=2,
+                wait=False,
+            )
+            for number in range(2)
+        ]
+        errors = [process.communicate(timeout=500)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    losses, scores = metrics(tmp_path / "two")
+    alone, alone_scores = metrics(trained)
+    assert losses.keys() == alone.keys() == set(range(1, 11))
+    np.testing.assert_allclose(list(losses.values()), list(alone.values()), rtol=2e-5)
+    assert len(scores) == 1
+    assert scores[0]["val/miou"] == pytest.approx(alone_scores[0]["val/miou"], rel=1e-3)
+    assert json.loads((tmp_path / "two" / "report.json").read_text())["examples"] == 13
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_devices_and_strategies_change_nothing(folder, trained, tmp_path, parallel):
+    process = train(folder, tmp_path / parallel, "--parallel", parallel, devices=8)
+    assert process.returncode == 0, process.err
+    losses, _ = metrics(tmp_path / parallel)
+    np.testing.assert_allclose(list(losses.values()), list(metrics(trained)[0].values()), rtol=2e-5)
+
+
+def test_a_missing_set_asked_for_by_name_never_falls_back(tmp_path):
+    process = command("experiments.deeplab_voc", "voc", "--data-dir", tmp_path, "--workdir", tmp_path / "run")
+    assert "VOCtrainval_11-May-2012.tar" in one_line(process)
+
+
+def test_an_unknown_preset_is_named_with_the_known():
+    process = command("experiments.deeplab_voc", "fast")
+    assert one_line(process).endswith("there is no preset 'fast'; presets are quick, voc, voc_pod")
+
+
+def test_an_unknown_flag_is_named():
+    process = command("experiments.deeplab_voc", "quick", "--optim.learning-rat", "1")
+    assert process.returncode == 2
+    assert "--optim.learning-rat" in process.err
+
+
+def test_help_shows_every_field_with_its_default():
+    process = command("experiments.deeplab_voc", "--help")
+    assert process.returncode == 0
+    for field in ("--workdir", "--model.output-stride", "--input.crop", "--optim.schedule", "--cluster.coordinator"):
+        assert field in process.out
+
+
+def test_damaged_records_stop_the_run_or_are_counted(tmp_path):
+    folder = draw_folder(tmp_path / "data", train=16, val=8)
+    image = folder / "train" / "images" / "003.jpg"
+    image.write_bytes(image.read_bytes()[:600])
+    mask = folder / "val" / "masks" / "005.png"
+    label = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+    label[0, 0] = 77
+    cv2.imwrite(str(mask), label)
+    told = one_line(train(folder, tmp_path / "stops"))
+    assert "003" in told
+    process = train(folder, tmp_path / "skips", "--input.on-bad-record", "skip")
+    assert process.returncode == 0, process.err
+    assert "bad records passed over" in process.out
+    report = json.loads((tmp_path / "skips" / "report.json").read_text())
+    assert (report["examples"], report["skipped"]) == (7, 1)
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_survives(folder, trained, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "copy")
+    told = one_line(train(folder, workdir, "--resume", "--steps", 12, "--model.width", 16))
+    assert "is a checkpoint of deeplabv3plus_resnet18 with other variables" in told
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == sorted(
+        p.name for p in (trained / "checkpoints").iterdir()
+    )
+
+
+def test_a_crop_that_nobody_can_take_is_refused(folder, tmp_path):
+    assert "crop" in one_line(train(folder, tmp_path / "run", "--input.crop", 0, 48))
+
+
+def test_a_folder_without_checkpoints_is_named(tmp_path):
+    assert f"{tmp_path} holds no checkpoint" in one_line(command("cvjax.cli.evaluate", tmp_path))

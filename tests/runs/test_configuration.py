@@ -1,0 +1,52 @@
+"""Command lines and configurations, without running anything."""
+
+import dataclasses
+
+import pytest
+
+from cvjax.errors import ConfigError
+from cvjax.models import create_model
+from cvjax.runs.config import as_json, from_json
+from experiments import deeplab_voc
+from experiments.deeplab_voc import PRESETS, configure
+
+
+def test_presets_name_models_that_exist():
+    for config in PRESETS.values():
+        create_model(config.model.name, num_classes=21, **config.model.options())
+
+
+def test_fields_override_the_preset():
+    config = configure(["voc", "--steps", "7", "--optim.schedule", "cosine", "--input.crop", "321", "321"])
+    assert config.steps == 7
+    assert config.input.crop == (321, 321)
+    assert dataclasses.replace(config.optim, schedule="poly") == PRESETS["voc"].optim
+
+
+def test_voc_preset_is_the_papers_recipe():
+    config = PRESETS["voc"]
+    assert (config.steps, config.batch_size, config.input.crop) == (30_000, 16, (513, 513))
+    assert (config.optim.learning_rate, config.optim.power, config.optim.weight_decay) == (0.007, 0.9, 1e-4)
+    assert (config.model.output_stride, config.model.multi_grid) == (16, (1, 2, 4))
+    assert config.input.train_split == "trainaug"
+
+
+def test_a_bare_command_takes_voc_where_it_is_and_says_so_where_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path))
+    assert configure([]).data == "scenes"
+    assert "no VOC 2012" in capsys.readouterr().out
+    monkeypatch.setattr(deeplab_voc, "find_voc", lambda *_: tmp_path)
+    config = configure(["--steps", "3"])
+    assert config == dataclasses.replace(PRESETS["voc"], steps=3)
+    assert configure(["--data", "scenes"]).data == "scenes"
+
+
+def test_an_unknown_preset_is_an_error_of_one_line():
+    with pytest.raises(ConfigError, match="presets are quick, voc, voc_pod"):
+        configure(["fast"])
+
+
+def test_configurations_survive_json():
+    saved = as_json(PRESETS["quick"])
+    again = deeplab_voc.DeepLabConfig(**from_json(saved["model"]))
+    assert again == PRESETS["quick"].model
