@@ -8,7 +8,7 @@
 
 Presets:
 
-quick     a narrow v3+ on ResNet-18 from scratch. See docs/results.md for its time and mIoU on 2 cores.
+quick     a narrow v3+ on ResNet-18, from scratch on the embedded scenes; docs/results.md has its time and mIoU.
 voc       the recipe of DeepLab v3 (1706.05587): trainaug, crop 513, batch 16, 30k steps, poly from 0.007. From
           ImageNet weights the papers and reference code report 77.2 mIoU for v3 and 78.9 for v3+ with ResNet-101
           at output stride 16.
@@ -86,17 +86,20 @@ PRESETS = {
             name="deeplabv3plus_resnet18",
             multi_grid=(1, 1, 1),
             width=32,
-            aspp_features=96,
+            aspp_features=48,
+            low_level_features=16,
             separable_decoder=False,
+            dropout=0.0,
             bn_momentum=0.95,
         ),
-        steps=1000,
-        log_every=20,
-        eval_every=500,
-        checkpoint_every=250,
-        input=InputConfig(crop=(128, 128), min_scale=0.75, max_scale=1.5, brightness=0.2, contrast=0.2, saturation=0.2),
+        steps=2000,
+        batch_size=4,
+        log_every=100,
+        eval_every=1000,
+        checkpoint_every=500,
+        input=InputConfig(crop=(112, 112), min_scale=0.9, max_scale=1.25, scale_step=0.0),
         optim=OptimizerConfig(name="nesterov", learning_rate=0.05, weight_decay=1e-4, warmup=0.05, clip_norm=5.0),
-        eval=EvalConfig(batch_size=16),
+        eval=EvalConfig(batch_size=10),
     ),
     "voc": VOC,
     "voc_pod": dataclasses.replace(

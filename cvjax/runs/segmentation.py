@@ -16,6 +16,7 @@ from cvjax.data.augment import EvalTransform, TrainTransform
 from cvjax.data.decode import decode_example
 from cvjax.data.loader import HostShard, eval_batches, train_batches
 from cvjax.data.source import Source, max_size, open_source
+from cvjax.data.statistics import balancing_weights, class_frequencies
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.runs.config import EvalConfig, InputConfig, SegmentationConfig, as_json
@@ -51,7 +52,8 @@ def run(config: SegmentationConfig) -> Outcome:
     strategy = make_strategy(config.parallel, config.batch_size)
     train_source = open_split(config, config.input.train_split)
     eval_source = open_split(config, config.input.eval_split)
-    task = make_task(config, train_source.class_names)
+    task = make_task(config, train_source)
+    train_transform(config.input, task)  # says now what is wrong with it, not once the data flows
     axis_name = strategy.axis_name if config.sync_batch_norm else None
     model = create_model(config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options())
     variables = jax.jit(functools.partial(init_variables, model, image_shape=(*config.input.crop, 3)))(
@@ -108,10 +110,15 @@ def open_split(config: SegmentationConfig, split: str) -> Source:
     )
 
 
-def make_task(config: SegmentationConfig, class_names: tuple[str, ...]) -> Segmentation:
-    """The task with the configured colour jitter and auxiliary loss."""
+def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
+    """The task of a data set's classes, with the configured colour jitter and weights of the loss."""
+    class_weights = None
+    if config.class_balance:
+        frequencies = class_frequencies(source, len(source.class_names), config.input.void)
+        class_weights = balancing_weights(frequencies, config.class_balance)
     return Segmentation(
-        class_names=tuple(class_names),
+        class_names=tuple(source.class_names),
+        class_weights=class_weights,
         aux_weight=config.aux_weight,
         brightness=config.input.brightness,
         contrast=config.input.contrast,
@@ -124,12 +131,13 @@ def fill_colour(task: Segmentation) -> tuple[int, int, int]:
     return tuple(round(c) for c in task.mean)
 
 
-def train_stream(
-    config: SegmentationConfig, task: Segmentation, source: Source, start: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """This host's rows of the endless stream of training batches, from batch `start` on."""
-    reading = config.input
-    transform = TrainTransform(
+def train_transform(reading: InputConfig, task: Segmentation) -> TrainTransform:
+    """The configured scale, crop and flip.
+
+    Raises:
+      ConfigError: a size or factor that no image can be brought to.
+    """
+    return TrainTransform(
         crop=reading.crop,
         min_scale=reading.min_scale,
         max_scale=reading.max_scale,
@@ -139,10 +147,17 @@ def train_stream(
         ignore=task.ignore,
         resize=reading.resize,
     )
+
+
+def train_stream(
+    config: SegmentationConfig, task: Segmentation, source: Source, start: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """This host's rows of the endless stream of training batches, from batch `start` on."""
+    reading = config.input
     return train_batches(
         source,
         functools.partial(decode_example, num_classes=task.num_classes, void=reading.void),
-        transform,
+        train_transform(reading, task),
         batch_size=config.batch_size,
         seed=config.seed,
         start=start,

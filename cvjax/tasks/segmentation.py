@@ -27,6 +27,7 @@ class Segmentation:
       mean, std: per channel, in units of 0..255; what `normalize` subtracts and divides by.
       ignore: the label of pixels that neither train nor count.
       aux_weight: weight of the auxiliary head's loss, where the model has one.
+      class_weights: factor of each class's pixels in the loss; None weighs all alike.
       brightness, contrast, saturation: half-widths of the uniform factors around 1 in training; 0 is off.
     """
 
@@ -38,6 +39,7 @@ class Segmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -81,11 +83,14 @@ class Segmentation:
         return jnp.clip((image - luma) * saturation + luma, 0.0, 255.0)
 
     def weight(self, batch: Batch) -> jax.Array:
-        """What the summed loss is divided by: the number of labelled pixels, float32 scalar."""
-        return self._counted(batch).sum()
+        """What the summed loss is divided by: the labelled pixels, each as its class weighs, float32 scalar."""
+        return self._weights(batch).sum()
 
-    def _counted(self, batch: Batch) -> jax.Array:
-        return ((batch["mask"] != self.ignore) & batch["valid"][:, None, None]).astype(jnp.float32)
+    def _weights(self, batch: Batch) -> jax.Array:
+        counted = ((batch["mask"] != self.ignore) & batch["valid"][:, None, None]).astype(jnp.float32)
+        if self.class_weights is None:
+            return counted
+        return counted * jnp.take(jnp.asarray(self.class_weights), batch["mask"].astype(jnp.int32), mode="clip")
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross entropy as a sum, so that a mean over devices, hosts and micro-batches is one division.
@@ -95,16 +100,17 @@ class Segmentation:
           batch: `mask` [B, H, W] and `valid` [B].
 
         Returns:
-          The loss summed over the labelled pixels, and further sums over them (`accuracy`: predicted right).
+          The loss summed over the labelled pixels, and further sums over them (`accuracy`: those predicted right),
+          each pixel as its class weighs.
         """
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
         mask = batch["mask"]
         chex.assert_shape(logits, (*mask.shape, self.num_classes))
-        counted = self._counted(batch)
-        total = (cross_entropy(logits, mask) * counted).sum()
+        weights = self._weights(batch)
+        total = (cross_entropy(logits, mask) * weights).sum()
         for branch in auxiliary.values():
-            total += self.aux_weight * (cross_entropy(branch, mask) * counted).sum()
-        correct = (jnp.argmax(logits, axis=-1) == mask) * counted
+            total += self.aux_weight * (cross_entropy(branch, mask) * weights).sum()
+        correct = (jnp.argmax(logits, axis=-1) == mask) * weights
         return total, {"accuracy": correct.sum()}
 
     def evaluate(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:

@@ -19,8 +19,8 @@ from cvjax.errors import DataError
 
 SIZES = {"train": 7, "val": 4, "test": 3}
 PINNED_SIZES = [(132, 130), (187, 112), (161, 164), (130, 173), (170, 180), (177, 171)]
-PINNED_LABELS = [14, 10, 9, 4, 5, 8]
-PINNED_BACKGROUND = [10118, 12582, 9039, 9871, 22799, 9887]
+PINNED_LABELS = [2, 10, 14, 4, 14, 9]
+PINNED_BACKGROUND = [11496, 14430, 7504, 10308, 25472, 9580]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,95 @@
+"""Segmentation as a task: the loss against optax, weights, jitter, sums."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cvjax.tasks.segmentation import Segmentation, cross_entropy
+
+NAMES = ("background", "a", "b")
+
+
+def batch(seed=0, rows=3, size=6):
+    rng = np.random.default_rng(seed)
+    mask = rng.integers(0, 3, (rows, size, size)).astype(np.uint8)
+    mask[rng.random(mask.shape) < 0.3] = 255
+    return {
+        "image": rng.integers(0, 256, (rows, size, size, 3)).astype(np.uint8),
+        "mask": mask,
+        "index": np.arange(rows, dtype=np.int32),
+        "valid": np.array([True] * (rows - 1) + [False]),
+        "skipped": np.zeros(rows, np.int32),
+    }
+
+
+def logits(seed=1, rows=3, size=6):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, size, size, 3)), jnp.float32)
+
+
+def test_cross_entropy_is_optaxs_with_its_gradient():
+    labels = jnp.asarray(batch()["mask"] % 3)
+    ours = jax.value_and_grad(lambda x: cross_entropy(x, labels).sum())(logits())
+    theirs = jax.value_and_grad(lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).sum())(logits())
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-6)
+
+
+def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
+    task, given, scores = Segmentation(NAMES), batch(), logits()
+    total, sums = task.loss(scores, given)
+    counted = (given["mask"] != 255) & given["valid"][:, None, None]
+    each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.minimum(given["mask"], 2))
+    assert task.weight(given) == counted.sum()
+    assert total / task.weight(given) == pytest.approx(float(each[counted].mean()), rel=1e-6)
+    right = (np.asarray(scores).argmax(-1) == given["mask"])[counted].sum()
+    assert sums["accuracy"] == right
+
+
+def test_auxiliary_loss_is_added_with_its_weight():
+    task, given = Segmentation(NAMES, aux_weight=0.4), batch()
+    main, aux = task.loss(logits(1), given)[0], task.loss(logits(2), given)[0]
+    both, _ = task.loss((logits(1), {"aux": logits(2)}), given)
+    assert both == pytest.approx(float(main + 0.4 * aux), rel=1e-6)
+
+
+def test_class_weights_weigh_pixels_in_sum_and_divisor():
+    weights = (0.5, 1.0, 3.0)
+    task, given, scores = Segmentation(NAMES, class_weights=weights), batch(), logits()
+    counted = (given["mask"] != 255) & given["valid"][:, None, None]
+    each = np.asarray(optax.softmax_cross_entropy_with_integer_labels(scores, jnp.minimum(given["mask"], 2)))
+    factor = np.asarray(weights)[np.minimum(given["mask"], 2)]
+    assert task.weight(given) == pytest.approx(factor[counted].sum(), rel=1e-6)
+    assert task.loss(scores, given)[0] == pytest.approx((each * factor)[counted].sum(), rel=1e-5)
+
+
+def test_jitter_follows_the_example_and_not_its_row():
+    task, given, key = Segmentation(NAMES, brightness=0.3, contrast=0.3, saturation=0.3), batch(), jax.random.key(3)
+    whole = task.preprocess(given, key, train=True)
+    turned = {name: value[::-1] for name, value in given.items()}
+    np.testing.assert_allclose(task.preprocess(turned, key, train=True)[::-1], whole, atol=1e-5)
+    assert np.abs(whole - task.preprocess(given, key, train=False)).max() > 0.01
+
+
+def test_normalising_the_mean_gives_zero():
+    task = Segmentation(NAMES)
+    image = jnp.broadcast_to(jnp.asarray(task.mean), (2, 2, 3))
+    np.testing.assert_allclose(task.normalize(image), 0, atol=1e-6)
+
+
+def test_sums_of_two_batches_report_as_one():
+    task = Segmentation(NAMES)
+    sums = [task.evaluate(jax.nn.softmax(logits(s)), batch(s)) for s in (1, 2)]
+    added = {name: np.asarray(sums[0][name]) + np.asarray(sums[1][name]) for name in sums[0]}
+    report = task.report(added)
+    assert report["examples"] == 4
+    predictions = np.concatenate([np.asarray(logits(s)).argmax(-1) for s in (1, 2)])
+    masks = np.concatenate([batch(s)["mask"] for s in (1, 2)])
+    valid = np.concatenate([batch(s)["valid"] for s in (1, 2)])[:, None, None] & (masks != 255)
+    assert report["pixel_accuracy"] == pytest.approx((predictions == masks)[valid].mean(), abs=1e-12)
+
+
+def test_logits_of_another_class_count_are_refused():
+    with pytest.raises(AssertionError):
+        Segmentation((*NAMES, "c")).loss(logits(), batch())
