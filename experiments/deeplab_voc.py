@@ -74,7 +74,7 @@ VOC = Config(
     data="voc_segmentation",
     workdir="runs/deeplab_voc/voc",
     input=InputConfig(train_split="trainaug", workers=8),
-    eval=EvalConfig(batch_size=16),
+    eval=EvalConfig(batch_size=16, pad_multiple=None),
     optim=OptimizerConfig(learning_rate=0.007, weight_decay=1e-4, schedule="poly"),
 )
 
@@ -99,7 +99,7 @@ PRESETS = {
         checkpoint_every=500,
         input=InputConfig(crop=(112, 112), min_scale=0.9, max_scale=1.25, scale_step=0.0),
         optim=OptimizerConfig(name="nesterov", learning_rate=0.05, weight_decay=1e-4, warmup=0.05, clip_norm=5.0),
-        eval=EvalConfig(batch_size=10),
+        eval=EvalConfig(batch_size=10, pad_multiple=32),
     ),
     "voc": VOC,
     "voc_pod": dataclasses.replace(

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -20,7 +20,7 @@ from absl import flags
 from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
 from cvjax.data.augment import EvalTransform
-from cvjax.data.order import ONE_HOST, HostShard, example_rng, shuffled_index
+from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
 from cvjax.errors import ConfigError, DataError, UserError
 
@@ -119,25 +119,26 @@ class _EvalBatches:
     transform: EvalTransform
     batch_size: int
     rows: range
+    plan: tuple[Planned, ...]
 
     def __len__(self) -> int:
-        return -(-len(self.reader.source) // self.batch_size)
+        return len(self.plan)
 
     def __getitem__(self, number: int) -> Batch:
-        size = tuple(self.transform.size)
+        size, indices = self.plan[number]
+        transform = dataclasses.replace(self.transform, size=size)
         batch = _empty_batch(len(self.rows), (*size, 3), size)
         batch["size"] = np.zeros((len(self.rows), 2), np.int32)
         for row, global_row in enumerate(self.rows):
-            index = number * self.batch_size + global_row
-            inside = index < len(self.reader.source)
-            example = self._read(index) if inside else None
-            batch["index"][row] = index if inside else -1
+            inside = global_row < len(indices)
+            example = self._read(indices[global_row]) if inside else None
+            batch["index"][row] = indices[global_row] if inside else -1
             batch["valid"][row] = example is not None
             batch["skipped"][row] = inside and example is None
             if example is None:
-                batch["image"][row], batch["mask"][row] = self.transform.fill, self.transform.ignore
+                batch["image"][row], batch["mask"][row] = transform.fill, transform.ignore
             else:
-                batch["image"][row], batch["mask"][row], batch["size"][row] = self.transform(*example)
+                batch["image"][row], batch["mask"][row], batch["size"][row] = transform(*example)
         return batch
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, str] | None:
@@ -247,14 +248,17 @@ def eval_batches(
     transform: EvalTransform,
     *,
     batch_size: int,
+    plan: Sequence[Planned] | None = None,
     workers: int = 0,
     shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
 ) -> BatchIterator:
-    """Every example exactly once over all hosts, in the source's order; as many batches on each host.
+    """Every example exactly once over all hosts; as many batches, of the same shapes, on each host.
 
-    The arguments are those of `train_batches`. The last batch is filled up with rows that are not `valid`:
+    The arguments are those of `train_batches`, and `plan`, as `batches_by_size` makes it: which examples share
+    a batch and its shape. Without it they come in the source's order, all of shape `transform.size`.
+    A batch with fewer examples than rows is filled up with rows that are not `valid`:
     index -1, mask `transform.ignore`, image `transform.fill`. With on_bad_record="skip" a damaged record
     becomes such a row, which keeps its index and has `skipped` 1.
 
@@ -267,7 +271,10 @@ def eval_batches(
         (also with "skip": that is a setting to change, not a record to do without).
     """
     reader = _make_reader(source, decode, on_bad_record)
-    batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size))
+    if plan is None:
+        starts = range(0, len(source), batch_size)
+        plan = [(transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts]
+    batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size), tuple(plan))
     return _iterate(grain.MapDataset.source(batches), workers, threads)
 
 

@@ -5,6 +5,7 @@ Everything here is a pure function in constant memory and time, so that any proc
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -65,3 +66,39 @@ def _mix(value: int) -> int:
 def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random stream that augments example `index` in `epoch`."""
     return np.random.default_rng((seed, epoch, index))
+
+
+Planned = tuple[tuple[int, int], tuple[int, ...]]
+"""One evaluation batch: the shape (height, width) that its images are padded to, and their indices."""
+
+
+def batches_by_size(
+    sizes: Sequence[tuple[int, int] | None], batch_size: int, multiple: int | None
+) -> tuple[Planned, ...]:
+    """Puts images of about the same size into the same batch, so that evaluation pads little and compiles seldom.
+
+    Args:
+      sizes: (height, width) of every image; None, of one whose size is unknown, counts as the largest.
+      batch_size: images a batch over all hosts; the last of each shape may have fewer.
+      multiple: sides are padded up to a multiple of it; None pads all images to one shape.
+
+    Returns:
+      The batches, each index once, by shape and then by index; the same on every host.
+
+    Raises:
+      ConfigError: `multiple` is below 1.
+    """
+    if multiple is not None and multiple < 1:
+        raise ConfigError(f"images are padded to a multiple of {multiple}: give 1 or more.")
+    known = [size for size in sizes if size is not None] or [(1, 1)]
+    largest = (max(height for height, _ in known), max(width for _, width in known))
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        height, width = largest if multiple is None or size is None else size
+        step = 16 if multiple is None else multiple  # whole cells of a map at stride 16
+        shapes.setdefault((-(-height // step) * step, -(-width // step) * step), []).append(index)
+    return tuple(
+        (shape, tuple(indices[start : start + batch_size]))
+        for shape, indices in sorted(shapes.items())
+        for start in range(0, len(indices), batch_size)
+    )

@@ -156,27 +156,28 @@ class FolderSource:
         return f"FolderSource({self.name!r}, {self.split!r}, {len(self)} records)"
 
 
+def image_sizes(source: Source) -> list[tuple[int, int] | None]:
+    """(height, width) of every image of a source in pixels, from the headers alone; None where one is unreadable.
+
+    The loader reports unreadable records when it decodes them. The answer is kept on the source object.
+    """
+    known = getattr(source, "_sizes", None)
+    if known is None:
+        known = [_header_size(source, index) for index in range(len(source))]
+        source._sizes = known  # type: ignore[attr-defined]
+    return known
+
+
 def max_size(source: Source) -> tuple[int, int]:
-    """The largest height and the largest width among a source's images, from their headers alone.
-
-    Headers that cannot be read are passed over: the loader reports such records when it decodes them. The
-    answer is kept on the source object.
-
-    Returns:
-        (height, width) in pixels.
+    """The largest height and the largest width among a source's images, in pixels; see `image_sizes`.
 
     Raises:
         DataError: no header could be read.
     """
-    known = getattr(source, "_max_size", None)
-    if known is not None:
-        return known
-    sizes = [size for index in range(len(source)) if (size := _header_size(source, index)) is not None]
+    sizes = [size for size in image_sizes(source) if size is not None]
     if not sizes:
         raise DataError(f"{source.name}/{source.split}: no image's size can be read; check its files.")
-    largest = (max(height for height, _ in sizes), max(width for _, width in sizes))
-    source._max_size = largest  # type: ignore[attr-defined]
-    return largest
+    return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 
 def default_data_dir() -> pathlib.Path:

@@ -67,6 +67,8 @@ class EvalConfig:
 
     Attributes:
       batch_size: over all devices and hosts.
+      pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch: each shape
+        compiles once. None pads all to one shape, as the papers' evaluation does.
       scales: the image at each of these, probabilities averaged.
       flip: add the mirrored image at each scale.
       window: height and width of a sliding window; None sees the image whole.
@@ -74,6 +76,7 @@ class EvalConfig:
     """
 
     batch_size: int = 8
+    pad_multiple: int | None = 64
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window: tuple[int, int] | None = None

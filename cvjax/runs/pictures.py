@@ -51,7 +51,8 @@ def write_pictures(
     (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (workdir / "report.md").write_text(iou_markdown(report))
     console.print(iou_table(report))
-    predict = make_map_predictor(model, task, variables, multiple=max(config.input.resize or max_size(source)))
+    multiple = config.eval.pad_multiple or max(config.input.resize or max_size(source))
+    predict = make_map_predictor(model, task, variables, multiple)
     examples = []
     for index in np.unique(np.linspace(0, len(source) - 1, GRID_ROWS).round().astype(int)):
         record = source[int(index)]

@@ -15,7 +15,8 @@ from rich.console import Console
 from cvjax.data.augment import EvalTransform, TrainTransform
 from cvjax.data.decode import decode_example
 from cvjax.data.loader import HostShard, eval_batches, train_batches
-from cvjax.data.source import Source, max_size, open_source
+from cvjax.data.order import batches_by_size
+from cvjax.data.source import Source, image_sizes, open_source
 from cvjax.data.statistics import balancing_weights, class_frequencies
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
@@ -30,8 +31,6 @@ from cvjax.training.parallel import Strategy, check_divides, make_strategy
 from cvjax.training.state import TrainState, init_variables
 from cvjax.training.step import make_eval_step
 from cvjax.weights import load_backbone, read_state_dict
-
-PADDED_TO = 16  # evaluation shapes are multiples of this, so that feature maps have whole cells
 
 
 def run(config: SegmentationConfig) -> Outcome:
@@ -199,9 +198,9 @@ def make_evaluator(
       ConfigError: the batch does not divide over the devices.
     """
     check_divides(config.batch_size, strategy.device_count, "eval.batch_size")
-    transform = EvalTransform(
-        size=padded_size(source, reading), fill=fill_colour(task), ignore=task.ignore, resize=reading.resize
-    )
+    sizes = [reading.resize] * len(source) if reading.resize else image_sizes(source)
+    plan = batches_by_size(sizes, config.batch_size, config.pad_multiple)
+    transform = EvalTransform(size=plan[-1][0], fill=fill_colour(task), ignore=task.ignore, resize=reading.resize)
     step = strategy.compile_eval(make_eval_step(make_predict(model, config), task, strategy.axis_name))
 
     def score(state: TrainState | dict[str, Any]) -> dict[str, Any]:
@@ -210,6 +209,7 @@ def make_evaluator(
             functools.partial(decode_example, num_classes=task.num_classes, void=reading.void),
             transform,
             batch_size=config.batch_size,
+            plan=plan,
             workers=reading.workers,
             shard=HostShard(jax.process_index(), jax.process_count()),
             on_bad_record=reading.on_bad_record,
@@ -218,12 +218,6 @@ def make_evaluator(
         return evaluate(step, variables, batches, task, strategy)
 
     return score
-
-
-def padded_size(source: Source, reading: InputConfig) -> tuple[int, int]:
-    """The one shape that holds every image of a split: so a single program scores it, on every host the same."""
-    height, width = reading.resize or max_size(source)
-    return -(-height // PADDED_TO) * PADDED_TO, -(-width // PADDED_TO) * PADDED_TO
 
 
 def describe(config: SegmentationConfig, task: Segmentation, source: Source) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cvjax.data.augment import EvalTransform, TrainTransform
 from cvjax.data.loader import BatchIterator, HostShard, eval_batches, prefetch_to_device, train_batches
-from cvjax.data.order import example_rng, shuffled_index
+from cvjax.data.order import batches_by_size, example_rng, shuffled_index
 from cvjax.errors import ConfigError, DataError
 
 # Classes at module level: worker processes unpickle them by importing this module.
@@ -368,3 +368,26 @@ def test_prefetch_close_stops_the_thread_and_the_loader():
 def test_prefetch_size_is_checked():
     with pytest.raises(ConfigError, match="size is 0"):
         prefetch_to_device(iter(()), lambda batch: batch, size=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.one_of(st.none(), st.tuples(st.integers(1, 200), st.integers(1, 200))), min_size=1, max_size=40),
+    batch_size=st.integers(1, 9),
+    multiple=st.sampled_from([None, 1, 16, 64]),
+)
+def test_planned_batches_hold_every_image_once_in_a_shape_that_fits(sizes, batch_size, multiple):
+    plan = batches_by_size(sizes, batch_size, multiple)
+    assert sorted(i for _, indices in plan for i in indices) == list(range(len(sizes)))
+    for (height, width), indices in plan:
+        assert 1 <= len(indices) <= batch_size
+        assert height % (multiple or 16) == width % (multiple or 16) == 0
+        for size in (sizes[i] for i in indices):
+            if size is not None:
+                assert size[0] <= height
+                assert size[1] <= width
+                if multiple is not None:
+                    assert height - size[0] < multiple
+                    assert width - size[1] < multiple
+    if multiple is None:
+        assert len({shape for shape, _ in plan}) == 1

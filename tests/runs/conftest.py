@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # amplifies rounding: at 0.05, two orders of summation are 1% apart after ten steps.
 TINY = (
     "--data image_folder_segmentation --model.name deeplabv3plus_resnet18 --model.width 8 --model.aspp-features 8"
-    " --model.low-level-features 4 --input.crop 48 48 --batch-size 8 --eval.batch-size 8 --steps 10 --log-every 5"
-    " --eval-every 10 --checkpoint-every 5 --optim.warmup 0 --optim.learning-rate 0.002"
+    " --model.low-level-features 4 --input.crop 48 48 --batch-size 8 --eval.batch-size 8 --eval.pad-multiple 64"
+    " --steps 10 --log-every 5 --eval-every 10 --checkpoint-every 5 --optim.warmup 0 --optim.learning-rate 0.002"
 ).split()
 
 
