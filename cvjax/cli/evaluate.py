@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
-from cvjax.data.source import open_source
+from cvjax.data.catalogue import open_source
 from cvjax.runs.config import EvalConfig, InputConfig, from_json
 from cvjax.runs.load import load_for_inference
 from cvjax.runs.segmentation import make_evaluator

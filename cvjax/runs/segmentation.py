@@ -13,10 +13,11 @@ from flax import linen as nn
 from rich.console import Console
 
 from cvjax.data.augment import EvalTransform, TrainTransform
+from cvjax.data.catalogue import open_source
 from cvjax.data.decode import decode_example
 from cvjax.data.loader import HostShard, eval_batches, train_batches
 from cvjax.data.order import batches_by_size
-from cvjax.data.source import Source, image_sizes, open_source
+from cvjax.data.source import Source, image_sizes
 from cvjax.data.statistics import balancing_weights, class_frequencies
 from cvjax.errors import ConfigError
 from cvjax.models import create_model

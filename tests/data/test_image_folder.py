@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_sets import encoded, labels, palette_png, photo, write_tree
 
+from cvjax.data.catalogue import open_source
 from cvjax.data.decode import decode_example
 from cvjax.data.image_folder import (
     image_folder_source,
@@ -14,7 +15,7 @@ from cvjax.data.image_folder import (
     open_image_folder,
     prepare_image_folder,
 )
-from cvjax.data.source import TfdsSource, open_source
+from cvjax.data.source import TfdsSource
 from cvjax.errors import DataError
 
 NAMES = [f"class {number}" for number in range(21)]

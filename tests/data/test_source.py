@@ -7,13 +7,12 @@ import pickle
 import pytest
 from tiny_sets import encoded, labels, palette_png, photo, voc_tree, write_tree
 
+from cvjax.data.catalogue import list_sources, open_source
 from cvjax.data.source import (
     FolderSource,
     TfdsSource,
     default_data_dir,
-    list_sources,
     max_size,
-    open_source,
     prepared_dir,
 )
 from cvjax.data.voc import prepare_voc

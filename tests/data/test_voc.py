@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tiny_sets import labels, palette_png, release, sbd_labels, sbd_tree, voc_tree, write_tar, write_tree
 
+from cvjax.data.catalogue import open_source
 from cvjax.data.decode import decode_example
-from cvjax.data.source import FolderSource, TfdsSource, max_size, open_source
+from cvjax.data.source import FolderSource, TfdsSource, max_size
 from cvjax.data.voc import OFFICIAL, VOC_CLASSES, find_voc, open_voc, prepare_voc
 from cvjax.errors import DataError
 
