@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -15,12 +13,10 @@ from cvjax.cli._main import run
 from cvjax.data.decode import decode_image
 from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
-from cvjax.tasks.inference import predict_image, segment
+from cvjax.runs.config import EvalConfig
+from cvjax.runs.prediction import make_map_predictor
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
-
-_TILE = 2048
-"""Longest side of what the model sees in one piece, after the largest scale, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,27 +92,8 @@ def make_predictor(
         flip: see `segment`.
         window: see `segment`.
     """
-    variables = jax.device_put(loaded.variables)
-
-    @jax.jit
-    def classes(variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        def logits_fn(x: jax.Array) -> jax.Array:
-            return loaded.model.apply(variables, x, train=False)
-
-        probabilities = segment(
-            logits_fn, loaded.task.normalize(images), scales=scales, flip=flip, window=window
-        )
-        return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
-
-    # A larger scale enlarges what the model sees, so the tiles shrink by as much.
-    tile = max(512, int(_TILE / max(1.0, *scales)) // 64 * 64) if scales else _TILE
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        return predict_image(
-            lambda images: classes(variables, images), image, fill=loaded.task.mean, tile=tile
-        )
-
-    return predict
+    config = EvalConfig(scales=tuple(scales), flip=flip, window=window)
+    return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
 
 
 def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:

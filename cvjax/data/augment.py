@@ -12,9 +12,9 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from cvjax.data.decode import IGNORE
 from cvjax.errors import ConfigError, DataError
 
-IGNORE = 255
 IMAGENET_MEAN = (124, 116, 104)
 
 # Scales are fractions with at most this denominator, so that the grid of the resized image meets the grid of

@@ -11,7 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import grain
@@ -22,13 +22,13 @@ from grain.experimental import DatasetOptions, WithOptionsIterDataset
 from cvjax.data.augment import EvalTransform
 from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
+from cvjax.data.source import Source
 from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [
     "Batch",
     "BatchIterator",
     "HostShard",
-    "Source",
     "eval_batches",
     "prefetch_to_device",
     "train_batches",
@@ -41,16 +41,6 @@ Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarr
 
 # Arrays below this many bytes travel between processes by pickle: a shared-memory file each costs more.
 _MIN_SHARED_BYTES = 1 << 16
-
-
-class Source(Protocol):
-    """Random access to encoded records; picklable (see docs/architecture.md)."""
-
-    name: str
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Record: ...
 
 
 @dataclasses.dataclass(frozen=True)

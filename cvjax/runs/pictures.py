@@ -1,13 +1,9 @@
 """What a person sees at the end of a run: a table, a grid of examples and the curves."""
 
-import functools
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from rich.console import Console
@@ -16,8 +12,8 @@ from cvjax.data.augment import resize_pair
 from cvjax.data.decode import decode_example
 from cvjax.data.source import Source, max_size
 from cvjax.errors import DataError
-from cvjax.runs.config import SegmentationConfig
-from cvjax.tasks.inference import predict_image
+from cvjax.runs.config import EvalConfig, SegmentationConfig
+from cvjax.runs.prediction import make_map_predictor
 from cvjax.tasks.segmentation import Segmentation
 from cvjax.training.logs import METRICS_FILE
 from cvjax.visual.curves import plot_curves
@@ -52,7 +48,7 @@ def write_pictures(
     (workdir / "report.md").write_text(iou_markdown(report))
     console.print(iou_table(report))
     multiple = config.eval.pad_multiple or max(config.input.resize or max_size(source))
-    predict = make_map_predictor(model, task, variables, multiple)
+    predict = make_map_predictor(model, task, variables, EvalConfig(), multiple)
     examples = []
     for index in np.unique(np.linspace(0, len(source) - 1, GRID_ROWS).round().astype(int)):
         record = source[int(index)]
@@ -72,19 +68,3 @@ def write_pictures(
     save_grid(workdir / "predictions.png", examples, task.class_names)
     plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
     console.print(f"written: {workdir}/report.md, predictions.png, curves.png", highlight=False, soft_wrap=True)
-
-
-def make_map_predictor(
-    model: nn.Module, task: Segmentation, variables: dict[str, Any], multiple: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from one uint8 image [H, W, 3] to its label map, uint8 [H, W].
-
-    It compiles for each size that is a multiple of `multiple`; smaller images are padded up to one.
-    """
-
-    @jax.jit
-    def classes(variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        logits = model.apply(variables, task.normalize(images), train=False)
-        return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-
-    return functools.partial(predict_image, functools.partial(classes, variables), fill=task.mean, multiple=multiple)

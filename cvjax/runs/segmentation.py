@@ -23,7 +23,7 @@ from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.runs.config import EvalConfig, InputConfig, SegmentationConfig, as_json
 from cvjax.runs.pictures import write_pictures
-from cvjax.tasks.inference import segment
+from cvjax.runs.prediction import make_predict
 from cvjax.tasks.segmentation import Segmentation
 from cvjax.training.distributed import initialize
 from cvjax.training.evaluation import evaluate
@@ -165,22 +165,6 @@ def train_stream(
         shard=HostShard(jax.process_index(), jax.process_count()),
         on_bad_record=reading.on_bad_record,
     )
-
-
-def make_predict(model: nn.Module, config: EvalConfig) -> Callable[[Any, jax.Array], jax.Array]:
-    """(variables, normalised images [B, H, W, 3]) -> class probabilities [B, H, W, C], as configured."""
-
-    def predict(variables: Any, images: jax.Array) -> jax.Array:
-        return segment(
-            lambda x: model.apply(variables, x, train=False),
-            images,
-            scales=config.scales,
-            flip=config.flip,
-            window=config.window,
-            overlap=config.overlap,
-        )
-
-    return predict
 
 
 def make_evaluator(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cvjax.cli import predict
 from cvjax.errors import ConfigError, DataError, UserError
+from cvjax.runs import prediction
 from cvjax.visual.palette import voc_palette
 
 NAMES = ("background", "red", "green", "blue")
@@ -83,7 +84,7 @@ def test_writes_an_overlay_and_a_palette_mask(calls, tmp_path, capsys, size):
 
 
 def test_tiles_a_large_image(calls, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "_TILE", 512)
+    monkeypatch.setattr(prediction, "_TILE", 512)
     image, labels = stripes(40, 1300)
     Image.fromarray(image).save(tmp_path / "wide.png")
     command("run", tmp_path / "wide.png", "--out", tmp_path)
@@ -103,20 +104,20 @@ def test_any_kind_of_image(calls, tmp_path, mode):
 
 def test_options_reach_the_model(calls, tmp_path, monkeypatch):
     seen = {}
-    original = predict.segment
+    original = prediction.segment
 
     def spy(logits_fn, images, **options):
         seen.update(options)
         return original(logits_fn, images, **options)
 
-    monkeypatch.setattr(predict, "segment", spy)
+    monkeypatch.setattr(prediction, "segment", spy)
     image, labels = stripes(64, 64)
     Image.fromarray(image).save(tmp_path / "a.png")
     command(
         "run", tmp_path / "a.png", "--out", tmp_path, "--scales", 0.5, 1.0, "--flip", "--window", 48, 32,
         "--output-stride", 8,
     )  # fmt: skip
-    assert seen == {"scales": (0.5, 1.0), "flip": True, "window": (48, 32)}
+    assert seen == {"scales": (0.5, 1.0), "flip": True, "window": (48, 32), "overlap": 1 / 3}
     assert calls == [("run", {"output_stride": 8})]
     mask = np.asarray(Image.open(tmp_path / "a_mask.png"))
     assert (mask == labels).mean() > 0.9
@@ -124,13 +125,13 @@ def test_options_reach_the_model(calls, tmp_path, monkeypatch):
 
 def test_several_images_share_one_compilation(calls, tmp_path, monkeypatch):
     shapes = []
-    original = predict.segment
+    original = prediction.segment
 
     def spy(logits_fn, images, **options):
         shapes.append(images.shape)
         return original(logits_fn, images, **options)
 
-    monkeypatch.setattr(predict, "segment", spy)
+    monkeypatch.setattr(prediction, "segment", spy)
     for number, size in enumerate([(10, 20), (30, 40), (64, 64)]):
         Image.fromarray(stripes(*size)[0]).save(tmp_path / f"{number}.png")
     command("run", *sorted(tmp_path.glob("*.png")), "--out", tmp_path / "out")
