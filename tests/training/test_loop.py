@@ -78,26 +78,35 @@ def test_resumed_run_is_the_run_never_stopped(whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_run_continues(tmp_path):
-    """SIGKILL at 20 random moments; every restart continues, and all losses are those of a run never killed."""
+    """SIGKILL at 20 random moments; every restart continues, and all losses are those of a run never killed.
+
+    Moments are counted from the first line of the log, and every second time from a new checkpoint, so that
+    the run moves on also where starting and saving are slow.
+    """
     steps, rng = 300, random.Random(0)
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(SCRIPT.parent), *sys.path]))
     reference, killed = tmp_path / "reference", tmp_path / "killed"
     command = [sys.executable, str(SCRIPT), str(reference), str(steps)]
     subprocess.run(command, check=True, env=environment, timeout=600)
     reached = [0]
-    for _ in range(20):
+    log = killed / "metrics.jsonl"
+    signs = (
+        lambda: log.stat().st_size if log.exists() else 0,
+        lambda: max(complete_steps(killed / "checkpoints"), default=0),
+    )
+    for attempt in range(20):
+        sign = signs[attempt % 2]
+        before = sign()
         command = [sys.executable, str(SCRIPT), str(killed), str(steps), "resume", "slow"]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        log = killed / "metrics.jsonl"
-        before = log.stat().st_size if log.exists() else 0
-        while (log.stat().st_size if log.exists() else 0) == before and process.poll() is None:
+        while sign() == before and process.poll() is None:
             time.sleep(0.02)  # the moments of interest come after start-up
         time.sleep(rng.uniform(0, 0.6))
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached.append(max(complete_steps(killed / "checkpoints"), default=0))
     assert reached == sorted(reached)
-    assert reached[-1] > 0
+    assert reached[-1] >= 10
     command = [sys.executable, str(SCRIPT), str(killed), str(steps), "resume"]
     finished = subprocess.run(command, check=True, env=environment, capture_output=True, text=True, timeout=600)
     assert "finished" in finished.stdout
