@@ -1,5 +1,6 @@
 """From images to class probabilities and label maps, as a configuration says."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from cvjax.ops.compiling import compiler_options
 from cvjax.runs.config import EvalConfig
 from cvjax.tasks.inference import predict_image, segment
 from cvjax.tasks.segmentation import Segmentation
@@ -44,7 +46,9 @@ def make_map_predictor(
     """
     variables, predict = jax.device_put(variables), make_predict(model, config)
 
-    @jax.jit
+    options = compiler_options(jax.devices()[0].platform)
+
+    @functools.partial(jax.jit, compiler_options=options)
     def classes(variables: dict[str, Any], images: jax.Array) -> jax.Array:
         return jnp.argmax(predict(variables, task.normalize(images)), axis=-1).astype(jnp.uint8)
 

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cvjax.errors import ConfigError
+from cvjax.ops.compiling import compiler_options
 from cvjax.training.step import EvalStep, TrainStep
 
 Mode = Literal["jit", "pmap"]
@@ -62,6 +63,7 @@ class JitStrategy:
         mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
         self._rows = NamedSharding(mesh, P(AXIS))
         self._everywhere = NamedSharding(mesh, P())
+        self._options = compiler_options(devices[0].platform)
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
         """See `Strategy`."""
@@ -71,11 +73,17 @@ class JitStrategy:
             in_shardings=(everywhere, self._rows, everywhere),
             out_shardings=(everywhere, everywhere),
             donate_argnums=0,
+            compiler_options=self._options,
         )
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
         """See `Strategy`."""
-        return jax.jit(step, in_shardings=(self._everywhere, self._rows), out_shardings=self._everywhere)
+        return jax.jit(
+            step,
+            in_shardings=(self._everywhere, self._rows),
+            out_shardings=self._everywhere,
+            compiler_options=self._options,
+        )
 
     def place_state(self, tree: Any) -> Any:
         """See `Strategy`."""
@@ -95,7 +103,10 @@ class JitStrategy:
 
 
 class PmapStrategy:
-    """The same step on every device with its own rows; collectives over a named axis join them."""
+    """The same step on every device with its own rows; collectives over a named axis join them.
+
+    `jax.pmap` takes no compiler options, so on CPU `JitStrategy` is the faster one.
+    """
 
     axis_name = AXIS
 

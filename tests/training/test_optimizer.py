@@ -64,7 +64,7 @@ def test_weight_decay_spares_norms_and_biases():
     np.testing.assert_array_equal(decayed["head"]["bias"], plain["head"]["bias"])
 
 
-@pytest.mark.parametrize("name", ["sgd", "nesterov", "rmsprop", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "rmsprop", "adamw", "muon"])
 def test_head_moves_by_its_multiplier(name):
     plain = first_update(name=name, learning_rate=0.01)
     scaled = first_update(name=name, learning_rate=0.01, head_multiplier=10.0)
@@ -83,3 +83,25 @@ def test_first_step_is_the_optimizers_own(name, factor):
 def test_clipping_bounds_the_global_norm():
     update = first_update(learning_rate=1.0, weight_decay=0.0, clip_norm=0.5)
     assert float(optax.tree.norm(update)) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_muon_moves_kernels_orthogonally_and_the_rest_by_adam():
+    """Along every direction alike: singular values near one, with the root mean square that is promised."""
+    config = OptimizerConfig(name="muon", learning_rate=1.0, weight_decay=0.0, schedule="constant")
+    optimizer = make_optimizer(config, 9)
+    keys = jax.random.split(jax.random.key(0), 3)
+    grads = {
+        "kernel": jax.random.normal(keys[0], (3, 3, 4, 12)) * jnp.logspace(0, -2, 12),
+        "depthwise": jax.random.normal(keys[1], (3, 3, 1, 12)),
+        "scale": jax.random.normal(keys[2], (12,)),
+    }
+    updates = optimizer.update(grads, optimizer.init(grads), grads)[0]
+    matrix = np.asarray(updates["kernel"]).reshape(36, 12)
+    values = np.linalg.svd(matrix / (0.2 * np.sqrt(36)), compute_uv=False)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    u, _, v = np.linalg.svd(np.asarray(grads["kernel"]).reshape(36, 12), full_matrices=False)
+    assert -np.sum(matrix * (u @ v)) > 0.98 * np.linalg.norm(matrix) * np.linalg.norm(u @ v)
+    for name in ("depthwise", "scale"):
+        # Nesterov's first step of Adam is 0.9 / (1 + 0.9) + 1 = 1.474 times the rate, whatever the gradient.
+        np.testing.assert_allclose(updates[name], -0.1474 * np.sign(grads[name]), rtol=1e-3)
