@@ -1,12 +1,16 @@
 """The commands as a person types them: train, evaluate, predict, and what they say to bad input."""
 
 import json
+import random
 import shutil
+import time
 
 import cv2
 import numpy as np
 import pytest
 from conftest import command, draw_folder, train
+
+from cvjax.training.checkpoint import complete_steps
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +100,27 @@ def test_two_processes_of_two_devices_are_one_run(folder, trained, tmp_path):
     assert len(scores) == 1
     assert scores[0]["val/miou"] == pytest.approx(alone_scores[0]["val/miou"], rel=1e-3)
     assert json.loads((tmp_path / "two" / "report.json").read_text())["examples"] == 13
+
+
+def test_a_killed_experiment_resumes_as_the_run_never_killed(folder, tmp_path):
+    """The experiment's own net, optimizer and loader; `tests/training/test_loop.py` kills a small one more often."""
+    options = "--steps 60 --eval-every 60 --checkpoint-every 2 --log-every 1 --optim.name muon".split()
+    assert train(folder, tmp_path / "whole", *options).returncode == 0
+    checkpoints, rng = tmp_path / "killed" / "checkpoints", random.Random(0)
+    for _ in range(3):
+        before = max(complete_steps(checkpoints), default=0)
+        process = train(folder, tmp_path / "killed", *options, "--resume", wait=False)
+        while max(complete_steps(checkpoints), default=0) == before and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+    assert max(complete_steps(checkpoints)) >= 6
+    finished = train(folder, tmp_path / "killed", *options, "--resume")
+    assert finished.returncode == 0, finished.err
+    assert metrics(tmp_path / "killed")[0] == metrics(tmp_path / "whole")[0]
+    reports = [json.loads((tmp_path / run / "report.json").read_text()) for run in ("killed", "whole")]
+    assert reports[0] == reports[1]
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
