@@ -8,7 +8,7 @@
 
 Presets:
 
-quick     a narrow v3+ on ResNet-18, from scratch on the embedded scenes; docs/results.md has its time and mIoU.
+quick     a v3+ on a narrow and shallow ResNet, from scratch on the embedded scenes; docs/results.md has its time and mIoU.
 voc       the recipe of DeepLab v3 (1706.05587): trainaug, crop 513, batch 16, 30k steps, poly from 0.007. From
           ImageNet weights the papers and reference code report 77.2 mIoU for v3 and 78.9 for v3+ with ResNet-101
           at output stride 16.
@@ -39,6 +39,7 @@ class DeepLabConfig(ModelConfig):
       multi_grid: factors on the dilations of the last stage's blocks.
       aux: a second head on stage 3, in training only.
       width: channels of the backbone's stem; 64 is the published one.
+      stage_sizes: blocks in each of the backbone's four stages; None is as the name says.
       deep_stem: three 3x3 convolutions instead of the 7x7.
       separable_decoder: depthwise separable convolutions in v3+'s decoder; None leaves it to the architecture.
       low_level_features: channels of the first stage's map in v3+'s decoder; None is the paper's 48.
@@ -53,6 +54,7 @@ class DeepLabConfig(ModelConfig):
     multi_grid: tuple[int, int, int] = (1, 2, 4)
     aux: bool = False
     width: int = 64
+    stage_sizes: tuple[int, int, int, int] | None = None
     deep_stem: bool = False
     separable_decoder: bool | None = None
     low_level_features: int | None = None
@@ -85,7 +87,8 @@ PRESETS = {
         model=DeepLabConfig(
             name="deeplabv3plus_resnet18",
             multi_grid=(1, 1, 1),
-            width=24,
+            width=32,
+            stage_sizes=(2, 1, 1, 1),
             aspp_features=48,
             low_level_features=16,
             separable_decoder=False,
@@ -94,6 +97,7 @@ PRESETS = {
         ),
         steps=1000,
         batch_size=16,
+        jaccard_weight=1.0,
         log_every=50,
         eval_every=1000,
         checkpoint_every=250,

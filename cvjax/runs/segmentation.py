@@ -120,6 +120,7 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
         class_names=tuple(source.class_names),
         class_weights=class_weights,
         aux_weight=config.aux_weight,
+        jaccard_weight=config.jaccard_weight,
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvjax.tasks.losses import cross_entropy, soft_jaccard
 from cvjax.tasks.metrics import confusion_matrix, segmentation_report
 
 Batch = Mapping[str, jax.Array]
@@ -20,13 +21,14 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for s
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """Pixel-wise classification with cross entropy over the labelled pixels.
+    """Pixel-wise classification with cross entropy over the labelled pixels, and soft Jaccard beside it if asked.
 
     Attributes:
       class_names: one name a class, background first where there is one.
       mean, std: per channel, in units of 0..255; what `normalize` subtracts and divides by.
       ignore: the label of pixels that neither train nor count.
       aux_weight: weight of the auxiliary head's loss, where the model has one.
+      jaccard_weight: weight of the soft Jaccard loss (see `cvjax.tasks.losses`) beside the cross entropy.
       class_weights: factor of each class's pixels in the loss; None weighs all alike.
       brightness, contrast, saturation: half-widths of the uniform factors around 1 in training; 0 is off.
     """
@@ -36,6 +38,7 @@ class Segmentation:
     std: tuple[float, float, float] = IMAGENET_STD
     ignore: int = 255
     aux_weight: float = 0.4
+    jaccard_weight: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -93,7 +96,9 @@ class Segmentation:
         return counted * jnp.take(jnp.asarray(self.class_weights), batch["mask"].astype(jnp.int32), mode="clip")
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Cross entropy as a sum, so that a mean over devices, hosts and micro-batches is one division.
+        """The loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
+
+        Soft Jaccard, a figure of a whole image, is counted once for each of its labelled pixels.
 
         Args:
           outputs: logits [B, H, W, C], or (logits, {"aux": logits}) of a model with an auxiliary head.
@@ -108,6 +113,9 @@ class Segmentation:
         chex.assert_shape(logits, (*mask.shape, self.num_classes))
         weights = self._weights(batch)
         total = (cross_entropy(logits, mask) * weights).sum()
+        if self.jaccard_weight:
+            each = soft_jaccard(logits, mask, weights > 0)
+            total += self.jaccard_weight * (each * weights.sum((1, 2))).sum()
         for branch in auxiliary.values():
             total += self.aux_weight * (cross_entropy(branch, mask) * weights).sum()
         correct = (jnp.argmax(logits, axis=-1) == mask) * weights
@@ -129,14 +137,3 @@ class Segmentation:
         """Scores of a whole split from the sums of all its batches: see `segmentation_report`."""
         report = segmentation_report(np.asarray(sums["confusion"], np.int64), self.class_names)
         return report | {"examples": int(sums["examples"]), "skipped": int(sums["skipped"])}
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy per pixel: float32 [..., ] of logits [..., C] and integer labels [...].
-
-    The label's logit is read with a mask rather than a gather: its gradient is then a product, not a scatter.
-    A label outside [0, C), such as 255, contributes its normaliser alone and must be weighted out.
-    """
-    logits = logits.astype(jnp.float32)
-    chosen = jnp.arange(logits.shape[-1], dtype=jnp.int32) == labels[..., None].astype(jnp.int32)
-    return jax.nn.logsumexp(logits, axis=-1) - jnp.where(chosen, logits, 0.0).sum(axis=-1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from cvjax.errors import ConfigError
+from cvjax.training.muon import muon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,7 @@ class OptimizerConfig:
 
     Attributes:
       name: `sgd` and `nesterov` with momentum, `rmsprop` (with momentum, as EfficientNet), `adamw`, `muon`
-        (see `orthogonal_updates`).
+        (see `cvjax.training.muon`).
       learning_rate: the peak, for the whole batch as it is; nothing is scaled by the batch size.
       momentum: of sgd, nesterov, rmsprop and muon; the first-moment decay of adamw.
       weight_decay: added to the gradient (L2), in adamw and muon decoupled; spares norms and biases.
@@ -95,33 +96,6 @@ def scale_outside_backbone(factor: float) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def orthogonal_updates(momentum: float) -> optax.GradientTransformation:
-    """Muon (Jordan, 2024): the momentum of every kernel, made orthogonal, so that all directions move alike.
-
-    A kernel [h, w, in, out] is one matrix of h * w * in rows here. Its update has a root mean square of 0.2, which is
-    about Adam's, whatever its shape (2502.16982). What is no such matrix (norms, biases, depthwise kernels) moves by
-    Adam at a tenth of the learning rate.
-    """
-
-    def matrices(params: Any) -> Any:
-        return jax.tree.map(_matrix_axes, params)
-
-    # Signs: like every part of the chain this gives the direction; the chain's end turns it downhill.
-    return optax.contrib.muon(
-        -1.0,
-        beta=momentum,
-        adam_learning_rate=-0.1,
-        muon_weight_dimension_numbers=matrices,
-        consistent_rms=0.2,
-    )
-
-
-def _matrix_axes(p: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
-    if p.ndim < 2 or p.shape[-2] == 1:
-        return None
-    return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
-
-
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optax transformation that a configuration names, schedule included.
 
@@ -139,7 +113,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     if config.name == "adamw":
         parts += [optax.scale_by_adam(b1=config.momentum), decay]
     elif config.name == "muon":
-        parts += [orthogonal_updates(config.momentum), decay]
+        parts += [muon(config.momentum), decay]
     elif config.name == "rmsprop":
         # TensorFlow's RMSProp, which EfficientNet's recipe means: epsilon inside the root, memory starts at 1.
         parts += [decay, optax.scale_by_rms(decay=0.9, eps=1e-3, initial_scale=1.0, eps_in_sqrt=True)]

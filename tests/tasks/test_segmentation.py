@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from cvjax.tasks.segmentation import Segmentation, cross_entropy
+from cvjax.tasks.losses import soft_jaccard
+from cvjax.tasks.segmentation import Segmentation
 
 NAMES = ("background", "a", "b")
 
@@ -28,14 +29,6 @@ def logits(seed=1, rows=3, size=6):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, size, size, 3)), jnp.float32)
 
 
-def test_cross_entropy_is_optaxs_with_its_gradient():
-    labels = jnp.asarray(batch()["mask"] % 3)
-    ours = jax.value_and_grad(lambda x: cross_entropy(x, labels).sum())(logits())
-    theirs = jax.value_and_grad(lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).sum())(logits())
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
-    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-6)
-
-
 def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
     task, given, scores = Segmentation(NAMES), batch(), logits()
     total, sums = task.loss(scores, given)
@@ -52,6 +45,17 @@ def test_auxiliary_loss_is_added_with_its_weight():
     main, aux = task.loss(logits(1), given)[0], task.loss(logits(2), given)[0]
     both, _ = task.loss((logits(1), {"aux": logits(2)}), given)
     assert both == pytest.approx(float(main + 0.4 * aux), rel=1e-6)
+
+
+def test_jaccard_is_added_and_adds_up_over_parts_of_a_batch():
+    task, given, scores = Segmentation(NAMES, jaccard_weight=0.5), batch(), logits()
+    counted = (given["mask"] != 255) & given["valid"][:, None, None]
+    plain = Segmentation(NAMES).loss(scores, given)[0]
+    each = soft_jaccard(scores, jnp.asarray(given["mask"]), counted)
+    expected = plain + 0.5 * (each * counted.sum((1, 2))).sum()
+    assert task.loss(scores, given)[0] == pytest.approx(float(expected), rel=1e-6)
+    parts = [task.loss(scores[i : i + 1], {k: v[i : i + 1] for k, v in given.items()})[0] for i in range(3)]
+    assert sum(map(float, parts)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_class_weights_weigh_pixels_in_sum_and_divisor():
