@@ -8,7 +8,7 @@
 
 Presets:
 
-quick     a v3+ on a narrow and shallow ResNet, from scratch on the embedded scenes; docs/results.md has its time and mIoU.
+quick     a v3+ on a narrow, shallow ResNet, from scratch on the embedded scenes; docs/results.md has time and mIoU.
 voc       the recipe of DeepLab v3 (1706.05587): trainaug, crop 513, batch 16, 30k steps, poly from 0.007. From
           ImageNet weights the papers and reference code report 77.2 mIoU for v3 and 78.9 for v3+ with ResNet-101
           at output stride 16.
@@ -98,6 +98,7 @@ PRESETS = {
         steps=1000,
         batch_size=16,
         jaccard_weight=1.0,
+        loss_stride=2,
         log_every=50,
         eval_every=1000,
         checkpoint_every=250,

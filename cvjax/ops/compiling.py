@@ -5,9 +5,10 @@ import functools
 import jax
 
 _CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+_CPU_ONCE = {"xla_backend_optimization_level": "0"}
 
 
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str, *, once: bool = False) -> dict[str, str]:
     """Options for `jax.jit(..., compiler_options=...)` of a program that convolves.
 
     On CPU the XLA of jax 0.10 hands convolutions, matrix products and sums to YNNPACK. It is good at sums; its
@@ -15,11 +16,14 @@ def compiler_options(platform: str) -> dict[str, str]:
 
     Args:
       platform: "cpu", "cuda", "tpu" and so on, as `jax.Device.platform` has it.
+      once: the program runs once, as the drawing of initial parameters does, so that optimizing it does not pay:
+        a DeepLab's took 3.6 times as long to compile with it, and well below a second to run either way.
 
     Returns:
       Names and values; empty for other platforms than CPU, and where the installed jaxlib does not know them.
     """
-    return dict(_CPU) if platform == "cpu" and _known(tuple(_CPU.items())) else {}
+    options = _CPU_ONCE if once else _CPU
+    return dict(options) if platform == "cpu" and _known(tuple(options.items())) else {}
 
 
 @functools.cache

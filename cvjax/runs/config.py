@@ -100,6 +100,7 @@ class SegmentationConfig:
       sync_batch_norm: statistics over all devices; False, with pmap, normalises per device.
       aux_weight: of the auxiliary head's loss, where the model has one.
       jaccard_weight: of the soft Jaccard loss beside the cross entropy; 0 is the papers' cross entropy alone.
+      loss_stride: the loss looks at every n-th pixel of every n-th row.
       class_balance: power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
       init: file with a PyTorch state dict of the backbone (.safetensors, .npz, or .pth with the torch extra).
       log_every, eval_every, checkpoint_every: in steps.
@@ -118,6 +119,7 @@ class SegmentationConfig:
     sync_batch_norm: bool = True
     aux_weight: float = 0.4
     jaccard_weight: float = 0.0
+    loss_stride: int = 1
     class_balance: float = 0.0
     init: str | None = None
     log_every: int = 20

@@ -21,6 +21,7 @@ from cvjax.data.source import Source, image_sizes
 from cvjax.data.statistics import balancing_weights, class_frequencies
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
+from cvjax.ops.compiling import compiler_options
 from cvjax.runs.config import EvalConfig, InputConfig, SegmentationConfig, as_json
 from cvjax.runs.pictures import write_pictures
 from cvjax.runs.prediction import make_predict
@@ -56,9 +57,9 @@ def run(config: SegmentationConfig) -> Outcome:
     train_transform(config.input, task)  # says now what is wrong with it, not once the data flows
     axis_name = strategy.axis_name if config.sync_batch_norm else None
     model = create_model(config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options())
-    variables = jax.jit(functools.partial(init_variables, model, image_shape=(*config.input.crop, 3)))(
-        jax.random.key(config.seed)
-    )
+    initialize_model = functools.partial(init_variables, model, image_shape=(*config.input.crop, 3))
+    options = compiler_options(jax.devices()[0].platform, once=True)
+    variables = jax.jit(initialize_model, compiler_options=options)(jax.random.key(config.seed))
     if config.init is not None:
         variables = load_backbone(variables, read_state_dict(config.init), config.model.name)
     info = describe(config, task, train_source)
@@ -121,6 +122,7 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
         class_weights=class_weights,
         aux_weight=config.aux_weight,
         jaccard_weight=config.jaccard_weight,
+        loss_stride=config.loss_stride,
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,

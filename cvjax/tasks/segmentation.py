@@ -29,6 +29,8 @@ class Segmentation:
       ignore: the label of pixels that neither train nor count.
       aux_weight: weight of the auxiliary head's loss, where the model has one.
       jaccard_weight: weight of the soft Jaccard loss (see `cvjax.tasks.losses`) beside the cross entropy.
+      loss_stride: the loss looks at every n-th pixel of every n-th row. Neighbours say much the same, and on CPU the
+        loss at full size costs as much as a small net's decoder.
       class_weights: factor of each class's pixels in the loss; None weighs all alike.
       brightness, contrast, saturation: half-widths of the uniform factors around 1 in training; 0 is off.
     """
@@ -39,6 +41,7 @@ class Segmentation:
     ignore: int = 255
     aux_weight: float = 0.4
     jaccard_weight: float = 0.0
+    loss_stride: int = 1
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -87,13 +90,16 @@ class Segmentation:
 
     def weight(self, batch: Batch) -> jax.Array:
         """What the summed loss is divided by: the labelled pixels, each as its class weighs, float32 scalar."""
-        return self._weights(batch).sum()
+        return self._weights(self._thin(batch["mask"]), batch["valid"]).sum()
 
-    def _weights(self, batch: Batch) -> jax.Array:
-        counted = ((batch["mask"] != self.ignore) & batch["valid"][:, None, None]).astype(jnp.float32)
+    def _thin(self, maps: jax.Array) -> jax.Array:
+        return maps[:, :: self.loss_stride, :: self.loss_stride]
+
+    def _weights(self, mask: jax.Array, valid: jax.Array) -> jax.Array:
+        counted = ((mask != self.ignore) & valid[:, None, None]).astype(jnp.float32)
         if self.class_weights is None:
             return counted
-        return counted * jnp.take(jnp.asarray(self.class_weights), batch["mask"].astype(jnp.int32), mode="clip")
+        return counted * jnp.take(jnp.asarray(self.class_weights), mask.astype(jnp.int32), mode="clip")
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
@@ -105,19 +111,19 @@ class Segmentation:
           batch: `mask` [B, H, W] and `valid` [B].
 
         Returns:
-          The loss summed over the labelled pixels, and further sums over them (`accuracy`: those predicted right),
-          each pixel as its class weighs.
+          The loss summed over the labelled pixels that it looks at, and further sums over them (`accuracy`: those
+          predicted right), each pixel as its class weighs.
         """
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
-        mask = batch["mask"]
-        chex.assert_shape(logits, (*mask.shape, self.num_classes))
-        weights = self._weights(batch)
+        chex.assert_shape(logits, (*batch["mask"].shape, self.num_classes))
+        logits, mask = self._thin(logits), self._thin(batch["mask"])
+        weights = self._weights(mask, batch["valid"])
         total = (cross_entropy(logits, mask) * weights).sum()
         if self.jaccard_weight:
             each = soft_jaccard(logits, mask, weights > 0)
             total += self.jaccard_weight * (each * weights.sum((1, 2))).sum()
         for branch in auxiliary.values():
-            total += self.aux_weight * (cross_entropy(branch, mask) * weights).sum()
+            total += self.aux_weight * (cross_entropy(self._thin(branch), mask) * weights).sum()
         correct = (jnp.argmax(logits, axis=-1) == mask) * weights
         return total, {"accuracy": correct.sum()}
 

@@ -12,6 +12,15 @@ def test_other_platforms_get_none():
     assert compiler_options("tpu") == compiler_options("cuda") == {}
 
 
+def test_a_program_that_runs_once_draws_the_same_numbers():
+    def draw(key):
+        return jax.random.normal(key, (64, 3)), jax.random.uniform(key, (7,))
+
+    quick = jax.jit(draw, compiler_options=compiler_options("cpu", once=True))(jax.random.key(5))
+    for got, expected in zip(quick, jax.jit(draw)(jax.random.key(5))):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_options_that_jaxlib_does_not_know_are_left_out(monkeypatch):
     monkeypatch.setattr(compiling, "_CPU", {"xla_cpu_of_another_year": "1"})
     assert compiler_options("cpu") == {}

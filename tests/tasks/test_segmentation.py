@@ -58,6 +58,18 @@ def test_jaccard_is_added_and_adds_up_over_parts_of_a_batch():
     assert sum(map(float, parts)) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_loss_stride_is_the_loss_of_every_nth_pixel():
+    given, scores = batch(), logits()
+    thinned = given | {"mask": given["mask"][:, ::2, ::2]}
+    for options in ({}, {"jaccard_weight": 1.0}, {"class_weights": (0.5, 1.0, 3.0)}):
+        wide, dense = Segmentation(NAMES, loss_stride=2, **options), Segmentation(NAMES, **options)
+        got, sums = wide.loss((scores, {"aux": scores}), given)
+        expected, expected_sums = dense.loss((scores[:, ::2, ::2], {"aux": scores[:, ::2, ::2]}), thinned)
+        assert got == pytest.approx(float(expected), rel=1e-6)
+        assert sums["accuracy"] == expected_sums["accuracy"]
+        assert wide.weight(given) == dense.weight(thinned)
+
+
 def test_class_weights_weigh_pixels_in_sum_and_divisor():
     weights = (0.5, 1.0, 3.0)
     task, given, scores = Segmentation(NAMES, class_weights=weights), batch(), logits()
