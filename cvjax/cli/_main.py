@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from cvjax.errors import UserError
+from cvjax.ops.host_memory import keep_host_memory
 
 
 def run(main: Callable[[], None]) -> None:
@@ -14,6 +15,7 @@ def run(main: Callable[[], None]) -> None:
     that cannot be parsed do; Ctrl-C ends it with 130, as shells expect. Anything else keeps its traceback.
     """
     threading.excepthook = _thread_failed
+    keep_host_memory()  # before JAX starts its threads, each of which would get a heap of its own
     try:
         main()
     except UserError as error:
