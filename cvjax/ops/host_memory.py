@@ -27,4 +27,5 @@ def keep_host_memory() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     wanted = {_M_ARENA_MAX: 1, _M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 2**26}
-    return all([library.mallopt(name, value) == 1 for name, value in wanted.items()])
+    taken = [library.mallopt(name, value) for name, value in wanted.items()]
+    return min(taken) == 1
