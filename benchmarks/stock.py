@@ -6,6 +6,8 @@ to Flax's while the context lasts. The package itself has no such switch.
 """
 
 import contextlib
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,8 +21,30 @@ from layer_sides import Layer
 import cvjax
 import cvjax.nn
 
-_SWAPPED = ("Conv", "ConvTranspose", "avg_pool", "max_pool")
 _POOLS = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}
+
+
+def _stock_conv(ours: type[flax.linen.Module], *arguments: Any, **options: Any) -> flax.linen.Conv:
+    """Flax's convolution for the arguments of ours, whose defaults it has, None for PyTorch's padding included."""
+    known = {field.name for field in dataclasses.fields(flax.linen.Conv)} - {"parent", "name"}
+    fields = [field for field in dataclasses.fields(ours) if field.name in known]
+    given = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    given.update(zip((field.name for field in fields), arguments))
+    given.update(options)
+    size, rate = (given[name] for name in ("kernel_size", "kernel_dilation"))
+    size, rate = ((side, side) if isinstance(side, int) else tuple(side) for side in (size, rate))
+    if given["padding"] is None:
+        given["padding"] = tuple((d * (k // 2), d * (k // 2)) for k, d in zip(size, rate))
+    return flax.linen.Conv(**{**given, "kernel_size": size})
+
+
+def _stock_pool(
+    pool: Callable[..., jax.Array], x: jax.Array, window: Any, strides: Any = 1, padding: Any = "VALID", **options: Any
+) -> jax.Array:
+    """Flax's pooling, where ours takes a number for both sides."""
+    window, strides = ((side, side) if isinstance(side, int) else side for side in (window, strides))
+    padding = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+    return pool(x, window, strides, padding, **options)
 
 
 @contextlib.contextmanager
@@ -31,7 +55,12 @@ def stock_layers() -> Iterator[None]:
     """
     for name in cvjax.list_models():
         cvjax.model_options(name)  # Imports the architectures, so that their references are found.
-    pairs = [(getattr(cvjax.nn, n), getattr(flax.linen, n)) for n in _SWAPPED if hasattr(cvjax.nn, n)]
+    pairs = [(cvjax.nn.Conv, functools.partial(_stock_conv, cvjax.nn.Conv))]
+    for name in ("avg_pool", "max_pool"):
+        if hasattr(cvjax.nn, name):
+            pairs.append((getattr(cvjax.nn, name), functools.partial(_stock_pool, getattr(flax.linen, name))))
+    if hasattr(cvjax.nn, "ConvTranspose"):
+        pairs.append((cvjax.nn.ConvTranspose, flax.linen.ConvTranspose))
     swapped: list[tuple[Any, str, Any]] = []
     for module_name, module in list(sys.modules.items()):
         if module_name.split(".")[0] != "cvjax":
