@@ -1,6 +1,6 @@
 """PyTorch state dicts, as numpy arrays, into Flax variables."""
 
-import re
+import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +23,7 @@ def from_torch(name: str, state_dict: StateDict, variables: Variables | None = N
     """Turns torchvision's weights for a model into Flax variables.
 
     Args:
-      name: a ResNet or `deeplabv3_resnet*` of `cvjax.list_models()`.
+      name: of `cvjax.list_models()`: a classifier, or a `deeplabv3_resnet*`.
       state_dict: arrays under PyTorch's keys: OIHW for convolutions, [out, in] for linear layers.
       variables: what `model.init` gave, to be filled (other collections are kept); None builds them for the
         number of classes, and the auxiliary head, that the state dict has.
@@ -81,11 +81,11 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
 
 
 def _architecture(name: str) -> tuple[tuple[tuple[str, str], ...], str, str | None]:
-    family = re.sub(r"\d+$", "", name)
-    if family not in ARCHITECTURES:
-        known = ", ".join(f"{family}*" for family in ARCHITECTURES)
-        raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
-    return ARCHITECTURES[family]
+    for pattern, architecture in ARCHITECTURES.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            return architecture
+    known = ", ".join(ARCHITECTURES)
+    raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
 
 
 def _fill(
