@@ -22,13 +22,11 @@ import fnmatch
 import pathlib
 
 from layer_sides import JAX_SIDES, Layer
-from paired import Message, add_arguments, measure, medians, ratio, settle, start, use_threads
-from reporting import Report, cell, describe, machine, place, table
+from paired import RATIOS, Message, add_arguments, measure, medians, ratio, settle, start, use_threads
+from reporting import Report, cell, describe, machine, notes, place, table
 
 Shape = tuple[int, int, int]
 HERE = pathlib.Path(__file__).resolve().parent
-# (other, base): how many times as fast base is.
-RATIOS = (("flax", "cvjax"), ("flax-options", "cvjax"), ("flax", "cvjax-plain"), ("torch", "cvjax"))
 
 
 def _conv(shape: Shape, features: int, size: int, stride: int = 1, rate: int = 1, groups: int = 1) -> Layer:
@@ -135,9 +133,7 @@ def write(record: Message) -> str:
         if ranked:
             worst, row = min(ranked, key=lambda entry: entry[0])
             lines.append(f"- {other} / {base}: worst {cell(worst)} at {row['case']} ({row['mode']}).")
-    for row in rows:
-        lines += [f"- Without {name}: {row['case']} ({row['mode']}): {why}." for name, why in row["absent"].items()]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *notes(rows)]).rstrip() + "\n"
 
 
 def main() -> None:
@@ -168,12 +164,11 @@ def main() -> None:
             for mode in arguments.modes:
                 case = {"layer": dataclasses.asdict(layer), "mode": mode, "batch": arguments.batch, "dtype": dtype}
                 times, absent = measure(contestants, case, schedule)
-                row = {"case": name_of(layer), "mode": mode, "seconds": medians(times), "times": times}
-                report.add({**row, "absent": absent, **({"models": models} if models else {})})
+                row = {"case": name_of(layer), "mode": mode, "models": models}
+                row |= {"seconds": medians(times), "times": times, "absent": absent}
+                report.add(row)
                 figures = ", ".join(f"{name} {cell(1e3 * t)} ms" for name, t in row["seconds"].items())
-                print(f"{row['case']} ({mode}): {figures}", flush=True)
-                for name, why in absent.items():
-                    print(f"  without {name}: {why}", flush=True)
+                print(f"{row['case']} ({mode}): {figures}", *notes([row]), sep="\n  ", flush=True)
     print(write(report.record))
 
 

@@ -32,6 +32,7 @@ import numpy as np
 Message = dict[str, Any]
 Times = dict[str, list[float]]
 CPU_SIDES = ("cvjax-plain", "flax-options")  # They differ from others by compiler options that are for CPU.
+RATIOS = (("flax", "cvjax"), ("flax-options", "cvjax"), ("flax", "cvjax-plain"), ("torch", "cvjax"))  # Of times.
 PAUSE = 0.005  # Seconds between turns, in which the threads of the turn before go to sleep.
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 

@@ -58,6 +58,15 @@ def cell(value: float | None) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
 
 
+def notes(rows: Iterable[Message]) -> list[str]:
+    """Who is missing from which row, and why, as items of a Markdown list."""
+    return [
+        f"- Without {name}: {row['case']} ({row['mode']}): {reason}."
+        for row in rows
+        for name, reason in row["absent"].items()
+    ]
+
+
 class Report:
     """The results' files, written anew with every row, so that a run that is stopped leaves what it has.
 

@@ -35,7 +35,7 @@ def from_torch(name: str, state_dict: StateDict, variables: Variables | None = N
       ConfigError: a model that no conversion is known for.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    table, classes_key, aux_prefix = _architecture(name)
+    table, classes_key, aux_prefix = architecture(name)
     if variables is None:
         if classes_key not in state_dict:
             raise CheckpointError(
@@ -65,7 +65,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
       ConfigError: a classifier that is not a ResNet, or variables without a backbone.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    table, _, _ = _architecture(name)
+    table, _, _ = architecture(name)
     if table is not RESNET:
         raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
     if "backbone" not in variables.get("params", {}):
@@ -80,7 +80,12 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
     }
 
 
-def _architecture(name: str) -> tuple[tuple[tuple[str, str], ...], str, str | None]:
+def architecture(name: str) -> tuple[tuple[tuple[str, str], ...], str, str | None]:
+    """A model's entry in `cvjax.weights.names.ARCHITECTURES`.
+
+    Raises:
+      ConfigError: a model that no conversion is known for.
+    """
     for pattern, architecture in ARCHITECTURES.items():
         if fnmatch.fnmatchcase(name, pattern):
             return architecture
