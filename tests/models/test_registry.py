@@ -11,22 +11,18 @@ import cvjax
 from cvjax.errors import ConfigError
 
 
-def _shapes(model, images):
-    return jax.eval_shape(model.init, jax.random.key(0), images)
-
-
 @pytest.mark.parametrize("name", cvjax.list_models())
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
-    variables = _shapes(model, jnp.zeros((2, 64, 64, 3)))
+    square, oblong = (jax.ShapeDtypeStruct((2, *sides, 3), jnp.float32) for sides in ((64, 64), (97, 61)))
+    at_square, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), square)
+    at_oblong = jax.eval_shape(model.apply, variables, oblong)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
-    for height, width in ((64, 64), (97, 61)):
-        images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
-        logits = jax.eval_shape(model.apply, variables, images)
+    for images, logits in ((square, at_square), (oblong, at_oblong)):
         assert logits.dtype == jnp.float32
-        expected = (2, height, width) if info.task == "segmentation" else (2,)
+        expected = images.shape[:3] if info.task == "segmentation" else (2,)
         assert logits.shape == (*expected, info.params_classes)
 
 
