@@ -37,7 +37,9 @@ def test_inference_is_the_same_on_stock_layers():
 
 @pytest.mark.slow
 def test_training_step_is_the_same_on_stock_layers():
-    works = [model_sides.prepare_jax({**CASE, "mode": "training"}, side) for side in ("cvjax", "flax")]
+    # Larger than elsewhere: BatchNorm over two values would magnify rounding beyond the tolerance.
+    case = {**CASE, "batch": 4, "size": 96, "mode": "training"}
+    works = [model_sides.prepare_jax(case, side) for side in ("cvjax", "flax")]
     ours, theirs = (work.values for work in works)
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
     np.testing.assert_allclose(ours["gradient"], theirs["gradient"], rtol=1e-3)
