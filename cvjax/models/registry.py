@@ -17,6 +17,7 @@ from cvjax.models.info import ModelInfo, Variant
 
 # Each of these modules has a table `VARIANTS: Mapping[str, Variant]`. A new architecture adds its line here.
 _ARCHITECTURES = (
+    "cvjax.models.classification.efficientnet",
     "cvjax.models.classification.resnet",
     "cvjax.models.segmentation.deeplabv3",
     "cvjax.models.segmentation.deeplabv3plus",

@@ -1,6 +1,6 @@
 """PyTorch state dicts, as numpy arrays, into Flax variables."""
 
-import re
+import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +23,7 @@ def from_torch(name: str, state_dict: StateDict, variables: Variables | None = N
     """Turns torchvision's weights for a model into Flax variables.
 
     Args:
-      name: a ResNet or `deeplabv3_resnet*` of `cvjax.list_models()`.
+      name: of `cvjax.list_models()`: a classifier, or a `deeplabv3_resnet*`.
       state_dict: arrays under PyTorch's keys: OIHW for convolutions, [out, in] for linear layers.
       variables: what `model.init` gave, to be filled (other collections are kept); None builds them for the
         number of classes, and the auxiliary head, that the state dict has.
@@ -35,7 +35,7 @@ def from_torch(name: str, state_dict: StateDict, variables: Variables | None = N
       ConfigError: a model that no conversion is known for.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    table, classes_key, aux_prefix = _architecture(name)
+    table, classes_key, aux_prefix = architecture(name)
     if variables is None:
         if classes_key not in state_dict:
             raise CheckpointError(
@@ -65,7 +65,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
       ConfigError: a classifier that is not a ResNet, or variables without a backbone.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    table, _, _ = _architecture(name)
+    table, _, _ = architecture(name)
     if table is not RESNET:
         raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
     if "backbone" not in variables.get("params", {}):
@@ -80,12 +80,17 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
     }
 
 
-def _architecture(name: str) -> tuple[tuple[tuple[str, str], ...], str, str | None]:
-    family = re.sub(r"\d+$", "", name)
-    if family not in ARCHITECTURES:
-        known = ", ".join(f"{family}*" for family in ARCHITECTURES)
-        raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
-    return ARCHITECTURES[family]
+def architecture(name: str) -> tuple[tuple[tuple[str, str], ...], str, str | None]:
+    """A model's entry in `cvjax.weights.names.ARCHITECTURES`.
+
+    Raises:
+      ConfigError: a model that no conversion is known for.
+    """
+    for pattern, architecture in ARCHITECTURES.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            return architecture
+    known = ", ".join(ARCHITECTURES)
+    raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
 
 
 def _fill(

@@ -28,11 +28,36 @@ DEEPLABV3 = (
     (r"aux_head/conv/bn", r"aux_classifier.1"),
     (r"aux_head/classifier", r"aux_classifier.4"),
 )
-# By the model's name up to its depth: the table, the key whose first axis counts the classes, and the prefix
-# of the keys of an auxiliary head.
+# torchvision numbers the layers of a block; those of the first stage lack the widening at the front.
+EFFICIENTNET = (
+    (r"stem_conv", r"features.0.0"),
+    (r"stem_bn", r"features.0.1"),
+    *(
+        (rf"stage({stage})_(\d+)/{ours}", rf"features.\1.\2.block.{theirs - skipped}{rest}")
+        for stage, skipped in ((r"1", 1), (r"[2-7]", 0))
+        for ours, theirs, rest in (
+            ("expand_conv", 0, ".0"),
+            ("expand_bn", 0, ".1"),
+            ("depthwise_conv", 1, ".0"),
+            ("depthwise_bn", 1, ".1"),
+            ("squeeze_excite/reduce", 2, ".fc1"),
+            ("squeeze_excite/expand", 2, ".fc2"),
+            ("project_conv", 3, ".0"),
+            ("project_bn", 3, ".1"),
+        )
+    ),
+    (r"top_conv", r"features.8.0"),
+    (r"top_bn", r"features.8.1"),
+    (r"head", r"classifier.1"),
+)
+# By patterns of models' names: the table, the key whose first axis counts the classes, and the prefix of the
+# keys of an auxiliary head.
 ARCHITECTURES = {
-    "resnet": (RESNET, "fc.weight", None),
-    "deeplabv3_resnet": (DEEPLABV3, "classifier.4.weight", "aux_classifier."),
+    "resnet*": (RESNET, "fc.weight", None),
+    "resnext*": (RESNET, "fc.weight", None),
+    "wide_resnet*": (RESNET, "fc.weight", None),
+    "efficientnet_b*": (EFFICIENTNET, "classifier.1.weight", None),
+    "deeplabv3_resnet*": (DEEPLABV3, "classifier.4.weight", "aux_classifier."),
 }
 _LEAVES = {
     "kernel": "weight",

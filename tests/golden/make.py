@@ -1,7 +1,7 @@
 """Cuts the reference outputs down to what the tests keep: `python tests/golden/make.py FOLDER`.
 
 FOLDER holds the reference outputs (torchvision 0.14 and timm 1.0 under weights rebuilt from their keys, see
-tests/weights/_reference.py). ResNet-18 is kept whole; of DeepLab v3's logits every eighth pixel.
+tests/weights/_reference.py). ResNet-18 and EfficientNet-B0 are kept whole; of DeepLab v3's logits every eighth pixel.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-SPARSE = {"resnet18": 1, "deeplabv3_resnet50": 8}
+SPARSE = {"resnet18": 1, "efficientnet_b0": 1, "deeplabv3_resnet50": 8}
 
 
 def main(source: pathlib.Path) -> None:

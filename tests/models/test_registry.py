@@ -11,22 +11,18 @@ import cvjax
 from cvjax.errors import ConfigError
 
 
-def _shapes(model, images):
-    return jax.eval_shape(model.init, jax.random.key(0), images)
-
-
 @pytest.mark.parametrize("name", cvjax.list_models())
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
-    variables = _shapes(model, jnp.zeros((2, 64, 64, 3)))
+    square, oblong = (jax.ShapeDtypeStruct((2, *sides, 3), jnp.float32) for sides in ((64, 64), (97, 61)))
+    at_square, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), square)
+    at_oblong = jax.eval_shape(model.apply, variables, oblong)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
-    for height, width in ((64, 64), (97, 61)):
-        images = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
-        logits = jax.eval_shape(model.apply, variables, images)
+    for images, logits in ((square, at_square), (oblong, at_oblong)):
         assert logits.dtype == jnp.float32
-        expected = (2, height, width) if info.task == "segmentation" else (2,)
+        expected = images.shape[:3] if info.task == "segmentation" else (2,)
         assert logits.shape == (*expected, info.params_classes)
 
 
@@ -38,6 +34,18 @@ def test_counts_known_from_torchvision():
         "resnet50": 25_557_032,
         "resnet101": 44_549_160,
         "resnet152": 60_192_808,
+        "resnext50_32x4d": 25_028_904,
+        "resnext101_32x8d": 88_791_336,
+        "wide_resnet50_2": 68_883_240,
+        "wide_resnet101_2": 126_886_696,
+        "efficientnet_b0": 5_288_548,
+        "efficientnet_b1": 7_794_184,
+        "efficientnet_b2": 9_109_994,
+        "efficientnet_b3": 12_233_232,
+        "efficientnet_b4": 19_341_616,
+        "efficientnet_b5": 30_389_784,
+        "efficientnet_b6": 43_040_704,
+        "efficientnet_b7": 66_347_960,
         "deeplabv3_resnet50": 42_004_074,
         "deeplabv3_resnet101": 60_996_202,
     }

@@ -88,6 +88,26 @@ def test_deep_stem_zero_gamma_and_dtype():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
 
+def test_groups_and_width_shape_the_3x3_convolution_alone():
+    def kernels(**options):
+        model = create_model("resnet50", num_classes=0, stage_sizes=(1, 1, 1, 1), **options)
+        variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        return [variables["params"]["stage2_0"][f"conv{i}"]["kernel"].shape for i in (1, 2, 3)]
+
+    assert kernels(groups=32, width_per_group=4) == [(1, 1, 256, 256), (3, 3, 8, 256), (1, 1, 256, 512)]
+    assert kernels(width_per_group=128) == [(1, 1, 256, 256), (3, 3, 256, 256), (1, 1, 256, 512)]
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [({"bottleneck": False, "groups": 2}, "bottleneck=True"), ({"width": 8, "width_per_group": 4}, "at least 64")],
+)
+def test_impossible_groups(options, fix):
+    model = create_model("resnet50", num_classes=2, **options)
+    with pytest.raises(ConfigError, match=fix):
+        model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
 def test_images_of_a_wrong_kind():
     model = create_model("resnet18", num_classes=2)
     with pytest.raises(ConfigError, match="uint8"):

@@ -32,11 +32,15 @@ def test_resnet18_agrees_with_torchvision():
     _run_classifier("resnet18", reference.GOLDEN)
 
 
+def test_efficientnet_b0_agrees_with_torchvision():
+    _run_classifier("efficientnet_b0", reference.GOLDEN)
+
+
 def test_deeplabv3_agrees_with_torchvision():
     _run_deeplab(reference.GOLDEN, step=8)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_classifier_agrees_with_the_full_reference(name, shared_dir):
     _run_classifier(name, shared_dir / "reference")
 

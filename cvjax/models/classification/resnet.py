@@ -2,6 +2,9 @@
 
 With `output_stride` and `multi_grid` the last stages are dilated instead of strided, which is the backbone of
 DeepLab v3 (1706.05587). `deep_stem` is ResNet-C of the bag of tricks (1812.01187).
+
+ResNeXt (Xie et al., 1611.05431) splits the 3x3 convolution of a bottleneck into groups; Wide ResNet (Zagoruyko and
+Komodakis, 1605.07146), as torchvision has it, doubles that convolution's channels. Both keep a stage's output as wide.
 """
 
 from collections.abc import Callable
@@ -53,8 +56,12 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 around a shortcut, four times as wide at its ends (ResNet-50 and deeper).
 
-    Attributes: those of `BasicBlock`; `features` are those of the 3x3 convolution, which alone is dilated (by
-    the first of `dilations`) and strided.
+    The 3x3 convolution alone is dilated (by the first of `dilations`) and strided. It has `groups` groups of
+    `features * width_per_group / 64` channels: with the defaults, `features` channels in one group.
+
+    Attributes: those of `BasicBlock`, and
+      groups: of the 3x3 convolution.
+      width_per_group: channels of a group in a stage of 64 features.
     """
 
     features: int
@@ -63,14 +70,18 @@ class Bottleneck(nn.Module):
     conv: ModuleMaker
     norm: ModuleMaker
     zero_gamma: bool = False
+    groups: int = 1
+    width_per_group: int = 64
     expansion = 4
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
-        y = self.conv(self.features, 1, name="conv1")(x)
+        inner = self.features * self.width_per_group // 64 * self.groups
+        grouped = partial(self.conv, kernel_dilation=self.dilations[0], feature_group_count=self.groups)
+        y = self.conv(inner, 1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, not train))
-        y = self.conv(self.features, 3, self.stride, kernel_dilation=self.dilations[0], name="conv2")(y)
+        y = grouped(inner, 3, self.stride, name="conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y, not train))
         y = self.conv(self.features * self.expansion, 1, name="conv3")(y)
         y = self.norm(name="bn3", scale_init=_last_scale(self.zero_gamma))(y, not train)
@@ -85,6 +96,7 @@ class ResNet(nn.Module):
       stage_sizes: blocks in each of the four stages.
       bottleneck: three-layer blocks instead of two-layer ones.
       width: channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
+      groups, width_per_group: of the bottlenecks' 3x3 convolutions, see `Bottleneck`.
       output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, where later stages dilate
         instead of striding. Parameters are the same at every output stride.
       multi_grid: factors on the dilation of the last stage's blocks, repeated if there are more blocks. With
@@ -102,6 +114,8 @@ class ResNet(nn.Module):
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     bottleneck: bool = True
     width: int = 64
+    groups: int = 1
+    width_per_group: int = 64
     output_stride: int = 32
     multi_grid: tuple[int, ...] = (1, 1, 1)
     deep_stem: bool = False
@@ -127,10 +141,18 @@ class ResNet(nn.Module):
         else:
             self.stem_conv = [conv(self.width, 7, 2)]
             self.stem_bn = [norm()]
-        block = Bottleneck if self.bottleneck else BasicBlock
+        grouping = {"groups": self.groups, "width_per_group": self.width_per_group}
+        if not self.bottleneck and grouping != {"groups": 1, "width_per_group": 64}:
+            raise ConfigError("groups and width_per_group need bottlenecks; set bottleneck=True or leave them out")
+        if self.width * self.width_per_group < 64:
+            raise ConfigError(
+                f"a width of {self.width} leaves nothing in groups of {self.width_per_group}; "
+                f"width times width_per_group must be at least 64"
+            )
+        block = partial(Bottleneck, **grouping) if self.bottleneck else BasicBlock
         stages = [
             [
-                block(self.width * 2**stage, stride, dilations, conv, norm, self.zero_gamma)
+                block(self.width * 2**stage, stride, dilations, conv, norm, zero_gamma=self.zero_gamma)
                 for stride, dilations in plan
             ]
             for stage, plan in enumerate(stage_plan(self.stage_sizes, self.output_stride, self.multi_grid))
@@ -235,25 +257,35 @@ def _last_scale(zero: bool) -> Callable[..., jax.Array]:
 
 
 def _variant(
-    depth: int, sizes: tuple[int, int, int, int], bottleneck: bool, params: int, gmacs: float
+    name: str,
+    sizes: tuple[int, int, int, int],
+    params: int,
+    gmacs: float,
+    paper: tuple[str, int] = ("1512.03385", 2015),
+    **settings: Any,
 ) -> Variant:
     info = ModelInfo(
-        name=f"resnet{depth}",
+        name=name,
         task="classification",
-        paper="1512.03385",
-        year=2015,
+        paper=paper[0],
+        year=paper[1],
         image_size=224,
         params=params,
         gmacs=gmacs,
         params_classes=1000,
     )
-    return Variant(info, ResNet, {"stage_sizes": sizes, "bottleneck": bottleneck})
+    return Variant(info, ResNet, {"stage_sizes": sizes, **settings})
 
 
+_RESNEXT, _WIDE = ("1611.05431", 2016), ("1605.07146", 2016)
 VARIANTS = (
-    _variant(18, (2, 2, 2, 2), False, 11_689_512, 1.81),
-    _variant(34, (3, 4, 6, 3), False, 21_797_672, 3.66),
-    _variant(50, (3, 4, 6, 3), True, 25_557_032, 4.089),
-    _variant(101, (3, 4, 23, 3), True, 44_549_160, 7.80),
-    _variant(152, (3, 8, 36, 3), True, 60_192_808, 11.51),
+    _variant("resnet18", (2, 2, 2, 2), 11_689_512, 1.81, bottleneck=False),
+    _variant("resnet34", (3, 4, 6, 3), 21_797_672, 3.66, bottleneck=False),
+    _variant("resnet50", (3, 4, 6, 3), 25_557_032, 4.089),
+    _variant("resnet101", (3, 4, 23, 3), 44_549_160, 7.80),
+    _variant("resnet152", (3, 8, 36, 3), 60_192_808, 11.51),
+    _variant("resnext50_32x4d", (3, 4, 6, 3), 25_028_904, 4.23, _RESNEXT, groups=32, width_per_group=4),
+    _variant("resnext101_32x8d", (3, 4, 23, 3), 88_791_336, 16.41, _RESNEXT, groups=32, width_per_group=8),
+    _variant("wide_resnet50_2", (3, 4, 6, 3), 68_883_240, 11.40, _WIDE, width_per_group=128),
+    _variant("wide_resnet101_2", (3, 4, 23, 3), 126_886_696, 22.75, _WIDE, width_per_group=128),
 )

@@ -1,0 +1,163 @@
+"""The children of `benchmarks/models.py`: inference or a training step of one classifier, in JAX or in PyTorch.
+
+    python benchmarks/model_sides.py cvjax
+
+serves one contestant over its pipes, as `benchmarks/paired.py` says. The torch side imports neither JAX nor cvjax.
+All draw the same weights by the rule of `drawn`, under PyTorch's names, and drop nothing in training.
+"""
+
+import argparse
+import contextlib
+import zlib
+from typing import Any
+
+import numpy as np
+from layer_sides import JAX_SIDES, hello
+from paired import Message, Work, serve
+
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+_DROPPING = ("dropout", "drop_connect")
+
+
+def drawn(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The float32 parameter or statistic of that name in PyTorch; kernels OIHW, dense layers [out, in]."""
+    if key.endswith(("running_mean", "bias")):
+        return np.zeros(shape, np.float32)
+    if len(shape) < 2:  # BatchNorm's variances and scales.
+        return np.ones(shape, np.float32)
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+
+
+def batch_of(case: Message) -> tuple[np.ndarray, np.ndarray]:
+    """Images [B, H, W, 3] and labels [B]."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((case["batch"], case["size"], case["size"], 3), np.float32)
+    return images, rng.integers(1000, size=case["batch"])
+
+
+def flax_variables(name: str, shapes: Any) -> Any:
+    """The weights of `drawn` as Flax variables, for the shapes that `model.init` has."""
+    from flax import traverse_util
+
+    from cvjax import weights
+    from cvjax.weights.convert import architecture
+    from cvjax.weights.names import torch_key
+
+    table = architecture(name)[0]
+    state = {}
+    for path, leaf in traverse_util.flatten_dict(shapes).items():
+        key, shape = torch_key(path[1:], table), leaf.shape
+        state[key] = drawn(key, (shape[-1], *shape[-2:-1], *shape[:-2]))
+    return weights.from_torch(name, state, shapes)
+
+
+def prepare_jax(case: Message, side: str) -> Work:
+    """The work of one of `JAX_SIDES`; those of Flax run the same model on stock layers."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from stock import stock_layers
+
+    import cvjax
+    from cvjax.ops.compiling import compiler_options
+
+    whose, with_options = JAX_SIDES[side]
+    name, platform = case["model"], jax.default_backend()
+    options = compiler_options(platform) if with_options else None
+    dropping = {option: 0.0 for option in _DROPPING if option in cvjax.model_options(name)}
+    model = cvjax.create_model(name, num_classes=1000, dtype=jnp.dtype(case["dtype"]), **dropping)
+    images, labels = map(jnp.asarray, batch_of(case))
+    optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
+
+    def step(state: tuple, images: jax.Array, labels: jax.Array) -> tuple[tuple, jax.Array]:
+        params, statistics, momentum = state
+
+        def loss_of(params: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": params, "batch_stats": statistics}
+            logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), new["batch_stats"]
+
+        (loss, new_statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, momentum = optimizer.update(gradients, momentum)
+        return (optax.apply_updates(params, updates), new_statistics, momentum), loss
+
+    with stock_layers() if whose == "flax" else contextlib.nullcontext():
+        variables = flax_variables(name, jax.eval_shape(model.init, jax.random.key(0), images))
+        if case["mode"] == "inference":
+            infer = jax.jit(model.apply, compiler_options=options).lower(variables, images).compile()
+            values = {"logits": np.asarray(infer(variables, images), np.float32)}
+            return Work(lambda: infer(variables, images), jax.block_until_ready, values, platform == "cpu")
+        state = (variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
+        train = jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, images, labels).compile()
+
+    state, loss = train(state, images, labels)
+    # After one step momentum holds the gradient.
+    norm = sum(float(jnp.vdot(leaf, leaf)) for leaf in jax.tree.leaves(state[2][0].trace)) ** 0.5
+    values = {"loss": np.asarray(loss), "gradient": np.asarray(norm)}
+
+    def run() -> tuple:
+        nonlocal state
+        state, loss = train(state, images, labels)
+        return state, loss
+
+    return Work(run, jax.block_until_ready, values, platform == "cpu")
+
+
+def prepare_torch(case: Message) -> Work:
+    """PyTorch, channels_last; on a GPU compiled, under autocast if the case asks for bfloat16."""
+    import torch
+    import torch_models
+
+    on_gpu = torch.cuda.is_available()
+    device, dtype = "cuda" if on_gpu else "cpu", getattr(torch, case["dtype"])
+    model = torch_models.create(case["model"])
+    state = model.state_dict()
+    for key, tensor in state.items():
+        if not key.endswith("num_batches_tracked"):
+            tensor.copy_(torch.from_numpy(drawn(key, tuple(tensor.shape))))
+    model = model.to(device, memory_format=torch.channels_last)
+    forward = torch.compile(model) if on_gpu else model
+    images, labels = (torch.from_numpy(array).to(device) for array in batch_of(case))
+    images = images.permute(0, 3, 1, 2)  # NHWC in memory, which is channels_last.
+    autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+
+    if case["mode"] == "inference":
+        model.eval()
+
+        def infer() -> torch.Tensor:
+            with torch.inference_mode(), autocast:
+                return forward(images)
+
+        values = {"logits": infer().float().cpu().numpy()}
+        return Work(infer, lambda result: wait(), values, wait_each=not on_gpu)
+
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            loss = torch.nn.functional.cross_entropy(forward(images).float(), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    loss = step()
+    norm = sum(float(parameter.grad.double().square().sum()) for parameter in model.parameters()) ** 0.5
+    values = {"loss": loss.cpu().numpy(), "gradient": np.asarray(norm)}
+    return Work(step, lambda result: wait(), values, wait_each=not on_gpu)
+
+
+def main() -> None:
+    """Serve one contestant."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("side", choices=[*JAX_SIDES, "torch"])
+    side = parser.parse_args().side
+    serve(hello(side), prepare_torch if side == "torch" else lambda case: prepare_jax(case, side))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Whole models on our layers and on stock ones: same weights, same numbers."""
+
+import jax
+import jax.numpy as jnp
+import model_sides
+import models
+import numpy as np
+import pytest
+
+import cvjax
+
+CASE = {"model": "resnet18", "batch": 2, "size": 32, "dtype": "float32"}
+
+
+def test_weights_are_drawn_under_torchs_names():
+    model = cvjax.create_model("resnext50_32x4d", num_classes=1000)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = model_sides.flax_variables("resnext50_32x4d", shapes)
+    kernel = variables["params"]["stage1_0"]["conv2"]["kernel"]
+    np.testing.assert_array_equal(
+        kernel, model_sides.drawn("layer1.0.conv2.weight", (128, 4, 3, 3)).transpose(2, 3, 1, 0)
+    )
+    np.testing.assert_array_equal(
+        variables["params"]["head"]["kernel"], model_sides.drawn("fc.weight", (1000, 2048)).T
+    )
+    assert not variables["batch_stats"]["stem_bn_0"]["mean"].any()
+    assert (variables["batch_stats"]["stem_bn_0"]["var"] == 1).all()
+    assert 0.9 < kernel.std() / np.sqrt(2 / 36) < 1.1
+
+
+def test_inference_is_the_same_on_stock_layers():
+    works = [model_sides.prepare_jax({**CASE, "mode": "inference"}, side) for side in ("cvjax-plain", "flax")]
+    ours, theirs = (work.values["logits"] for work in works)
+    assert ours.shape == (2, 1000)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+
+
+@pytest.mark.slow
+def test_training_step_is_the_same_on_stock_layers():
+    # At 32 pixels the last stage has one pixel an image, and BatchNorm over two values is ill-conditioned.
+    case = {**CASE, "batch": 4, "size": 96, "mode": "training"}
+    works = [model_sides.prepare_jax(case, side) for side in ("cvjax", "flax")]
+    ours, theirs = (work.values for work in works)
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
+    np.testing.assert_allclose(ours["gradient"], theirs["gradient"], rtol=1e-3)
+    # Repeated steps train on.
+    losses = [float(works[0].wait(works[0].step())[1]) for _ in range(8)]
+    assert losses[-1] < losses[0] < float(ours["loss"])
+
+
+def test_write_gives_images_a_second():
+    hello = {"versions": {"jax": "1"}, "device": "cpu"}
+    machine = {"processor": "P", "cores": 2, "threads": 2, "contestants": {"cvjax": hello, "torch": hello}}
+    settings = {"batch": 8, "size": 224, "dtype": "float32", "rounds": 1}
+    row = {"case": "resnet50", "mode": "training", "absent": {}}
+    row |= {"times": {"cvjax": [2.0], "torch": [3.0]}, "seconds": {"cvjax": 2.0, "torch": 3.0}}
+    text = models.write({"machine": machine, "settings": settings, "rows": [row]})
+    assert "| resnet50 | training | 4.00 | 2.67 | 1.50 |" in text

@@ -1,0 +1,50 @@
+"""Tables, and files that grow row by row."""
+
+import json
+
+import pytest
+import reporting
+
+HELLO = {"versions": {"jax": "1"}, "device": "cpu"}
+MACHINE = {"processor": "P", "cores": 4, "threads": 2, "contestants": {"cvjax": HELLO, "torch": HELLO}}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.4, "1234"), (12.345, "12.3"), (1.2345, "1.23"), (0.05678, "0.0568"), (0.0, "0"), (None, "-")],
+)
+def test_cell(value, text):
+    assert reporting.cell(value) == text
+
+
+def test_table_is_markdown():
+    assert reporting.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_place_is_the_device():
+    assert reporting.place(MACHINE) == "cpu"
+    gpu = {"contestants": {"cvjax": {"device": "NVIDIA H200"}}}
+    assert reporting.place(gpu) == "h200"
+    gpu["contestants"]["torch"] = {"device": "cpu"}
+    with pytest.raises(SystemExit, match="different devices"):
+        reporting.place(gpu)
+
+
+def test_report_keeps_rows_of_the_same_machine_and_settings(tmp_path):
+    def report(**settings):
+        return reporting.Report(tmp_path / "out" / "x", MACHINE, settings, lambda record: f"{len(record['rows'])} rows")
+
+    first = report(batch=4)
+    first.add({"case": "a", "mode": "forward", "figure": 1})
+    first.add({"case": "b", "mode": "forward", "figure": 2})
+    again = report(batch=4)
+    again.add({"case": "a", "mode": "forward", "figure": 3})
+    again.add({"case": "a", "mode": "gradients", "figure": 4})
+    saved = json.loads((tmp_path / "out" / "x.json").read_text())
+    assert [(row["case"], row["mode"], row["figure"]) for row in saved["rows"]] == [
+        ("a", "forward", 3),
+        ("b", "forward", 2),
+        ("a", "gradients", 4),
+    ]
+    assert (tmp_path / "out" / "x.md").read_text() == "3 rows"
+    assert report(batch=8).record["rows"] == []
