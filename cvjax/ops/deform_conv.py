@@ -90,20 +90,32 @@ def deform_conv2d(
     @partial(jax.checkpoint, prevent_cse=False)  # scan keeps the second reading apart from the first
     def product(table: jax.Array, kernel: jax.Array, corner: jax.Array, weights: jax.Array) -> jax.Array:
         read = jax.vmap(lambda t, c, w: weighted_corners(t, c, width + 2, w))(table, corner, weights)
-        read = read.astype(x.dtype).reshape(batch * size[0] * size[1], groups, inside)
-        kernel = kernel.reshape(inside, groups, features // groups)
-        return jnp.einsum("pgi,igo->pgo", read, kernel, preferred_element_type=wide)
+        return jnp.matmul(read.astype(x.dtype).reshape(-1, channels), kernel, preferred_element_type=wide)
 
     def add_tap(total: jax.Array, tap: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         return total + product(table, *tap), None
 
+    points = size[0] * size[1] * offset_groups
     taps = (
-        kernel.reshape(kh * kw, inside, features),
-        *(jnp.moveaxis(a.reshape(batch, kh * kw, *a.shape[3:]), 1, 0) for a in (corner, weights)),
+        _block_diagonal(kernel, groups).reshape(kh * kw, channels, features),
+        jnp.moveaxis(corner.reshape(batch, kh * kw, points), 1, 0),
+        jnp.moveaxis(weights.reshape(batch, kh * kw, points, 4), 1, 0),
     )
-    total = jnp.zeros((batch * size[0] * size[1], groups, features // groups), wide)
-    total, _ = lax.scan(add_tap, total, taps)
+    total, _ = lax.scan(add_tap, jnp.zeros((batch * size[0] * size[1], features), wide), taps)
     return total.reshape(batch, *size, features).astype(x.dtype)
+
+
+def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
+    """The dense kernel that does what a grouped one does: [kh, kw, C // groups, F] -> [kh, kw, C, F].
+
+    The products with its zeros cost less than many small matrix products would, next to reading the taps.
+    """
+    if groups == 1:
+        return kernel
+    kh, kw, inside, features = kernel.shape
+    blocks = kernel.reshape(kh, kw, 1, inside, groups, features // groups)
+    blocks = blocks * jnp.eye(groups, dtype=kernel.dtype)[:, None, :, None]
+    return blocks.reshape(kh, kw, inside * groups, features)
 
 
 def _tap_positions(length: int, size: int, stride: int, pads: Pair, dilation: int) -> jax.Array:

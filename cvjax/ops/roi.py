@@ -199,32 +199,28 @@ def _align(
         raise ValueError(f"roi_align: the sampling ratio must be at least 1, got {sampling_ratio}; torchvision's is 2")
     dtype = maps[0].dtype
     wide = jnp.promote_types(dtype, jnp.float32)
-    # Each sample lies between two pixels, so a map of one row or column gets a second one.
-    padded = [jnp.pad(m, ((0, 0), *((0, max(0, 2 - n)) for n in m.shape[1:3]), (0, 0))) for m in maps]
-    table = jnp.concatenate([m.reshape(-1, m.shape[-1]) for m in padded])
-    sizes = [m.shape[0] * m.shape[1] * m.shape[2] for m in padded]
-    starts = jnp.asarray([sum(sizes[:i]) for i in range(len(sizes))])[level]
-    row = jnp.asarray([m.shape[2] for m in padded])[level]
-    image = jnp.asarray([m.shape[1] * m.shape[2] for m in padded])[level]
-    height, width = (jnp.asarray([m.shape[axis] for m in maps])[level] for axis in (1, 2))
-    scale = jnp.asarray(scales, wide)[level]
+    height, width, scale = (
+        jnp.asarray(values)[level] for values in ([m.shape[1] for m in maps], [m.shape[2] for m in maps], scales)
+    )
+    table, start, image, row = _flat_table(maps)
+    first = (start[level] + batch_index * image[level])[:, None, None]
+    row = row[level][:, None, None]
 
-    corners = boxes.astype(wide) * scale[:, None] - (0.5 if aligned else 0.0)
+    corners = jnp.asarray(boxes, wide) * scale[:, None].astype(wide) - (0.5 if aligned else 0.0)
     samples = partial(_samples, count=sampling_ratio, least=0.0 if aligned else 1.0)
     y, inside_y = samples(corners[:, 1], corners[:, 3], output_size[0], height)
     x, inside_x = samples(corners[:, 0], corners[:, 2], output_size[1], width)
     top, down = split_points(y, jnp.maximum(height - 2, 0)[:, None])
     left, right = split_points(x, jnp.maximum(width - 2, 0)[:, None])
-    rows, columns = row[:, None, None], (starts + batch_index * image)[:, None, None]
     mean = 1 / sampling_ratio**2
 
     @partial(jax.checkpoint, prevent_cse=False)  # reads the pixels again for the gradient
     def sample(table: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
         """The i-th of the rows of samples of each bin, and the j-th of their columns: [R, h, w, C]."""
-        corner = columns + top[i][:, :, None] * rows + left[j][:, None, :]
+        corner = first + top[i][:, :, None] * row + left[j][:, None, :]
         inside = inside_y[i][:, :, None] & inside_x[j][:, None, :]
         weights = bilinear_weights(down[i][:, :, None], right[j][:, None, :])
-        return weighted_corners(table, corner, rows, jnp.where(inside[..., None], weights * mean, 0))
+        return weighted_corners(table, corner, row, jnp.where(inside[..., None], weights * mean, 0))
 
     def add(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
         return total + sample(table, *jnp.divmod(step, sampling_ratio)), None
@@ -232,6 +228,19 @@ def _align(
     total = jnp.zeros((len(boxes), *output_size, table.shape[-1]), wide)
     total, _ = lax.scan(add, total, jnp.arange(sampling_ratio**2))
     return total.astype(dtype)
+
+
+def _flat_table(maps: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """All maps as one table [N, C], and for each map where it starts, and the lengths of an image and of a row.
+
+    A sample lies between two pixels along each axis, so a map of one row or column gets a second one.
+    """
+    maps = [jnp.pad(m, ((0, 0), *((0, max(0, 2 - n)) for n in m.shape[1:3]), (0, 0))) for m in maps]
+    sizes = [m.shape[0] * m.shape[1] * m.shape[2] for m in maps]
+    table = jnp.concatenate([m.reshape(size, -1) for m, size in zip(maps, sizes)])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    images, rows = [m.shape[1] * m.shape[2] for m in maps], [m.shape[2] for m in maps]
+    return table, *(jnp.asarray(values, jnp.int32) for values in (starts, images, rows))
 
 
 def _samples(
