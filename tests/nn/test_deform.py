@@ -29,8 +29,9 @@ def test_starts_as_the_plain_convolution(modulated, options):
     expected = linen.Conv(6, (3, 3), **{"padding": 1, **plain}).apply({"params": params}, _X)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     channels = options.get("offset_groups", 1) * 9 * (3 if modulated else 2)
-    assert jax.tree.map(jnp.shape, variables["params"]["offset"]) == {"kernel": (3, 3, 4, channels), "bias": (channels,)}
-    assert not any(np.any(v) for v in variables["params"]["offset"].values())
+    offset = variables["params"]["offset"]
+    assert jax.tree.map(jnp.shape, offset) == {"kernel": (3, 3, 4, channels), "bias": (channels,)}
+    assert not any(np.any(v) for v in offset.values())
 
 
 def test_predicted_offsets_and_factors_reach_the_operator():

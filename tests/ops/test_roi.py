@@ -126,7 +126,8 @@ def test_align_gradients_equal_finite_differences():
 
 
 def test_pyramid_levels():
-    sides = np.asarray([[1, 1], [111, 111], [112, 112], [223.9, 223.9], [224, 224], [448, 448], [5000, 3000], [112, 448]])
+    squares = [1, 111, 112, 223.9, 224, 448]
+    sides = np.asarray([*((side, side) for side in squares), (5000, 3000), (112, 448)])
     boxes = np.concatenate([np.full_like(sides, 7), 7 + sides], axis=1)
     np.testing.assert_array_equal(pyramid_level(boxes, 2, 5), [2, 2, 3, 3, 4, 5, 5, 4])
     np.testing.assert_array_equal(pyramid_level(boxes, 3, 4), [3, 3, 3, 3, 4, 4, 4, 4])
