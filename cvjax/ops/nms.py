@@ -127,7 +127,7 @@ def soft_nms(
         raise ValueError(f"soft_nms knows the methods 'linear' and 'gaussian', not {method!r}")
     if scores.shape[0] == 0:
         return _nothing(scores, max_output)
-    boxes = lax.stop_gradient(boxes)
+    boxes = lax.stop_gradient(jnp.asarray(boxes))
 
     def take_best(left: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         best = jnp.argmax(left)
