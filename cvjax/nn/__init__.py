@@ -1,6 +1,7 @@
 """Layers that the architectures share; with `cvjax.ops`, the only room that knows that platforms differ."""
 
 from cvjax.nn.conv import Conv, ConvBNReLU, SeparableConv
+from cvjax.nn.deform import DeformConv
 from cvjax.nn.dropout import Dropout
 from cvjax.nn.initializers import gaussian, he_normal, xavier_uniform
 from cvjax.nn.norm import BatchNorm
@@ -10,6 +11,7 @@ __all__ = [
     "BatchNorm",
     "Conv",
     "ConvBNReLU",
+    "DeformConv",
     "Dropout",
     "SeparableConv",
     "gaussian",

@@ -1,0 +1,98 @@
+"""Deformable convolution as a layer that predicts its own offsets."""
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.nn.conv import Conv, _explicit_padding, _pair
+from cvjax.nn.initializers import Initializer, he_normal
+from cvjax.ops.deform_conv import deform_conv2d
+
+
+class DeformConv(nn.Module):
+    """Deformable convolution of version 1 (1703.06211) or, `modulated`, of version 2 (1811.11168).
+
+    A convolution of the same size, stride and dilation, `offset`, predicts from the input where every tap
+    reads, and when modulated a factor for what it reads. It starts at zero, so the layer starts as the plain
+    convolution with the same kernel, and can replace one in a trained net. The second paper's factor is
+    `sigmoid`, which starts at one half; here it is `2 * sigmoid`, which starts at one and spans the same
+    functions: a kernel trained with the paper's layer is halved to give the same here.
+
+    Both papers train the offsets of pretrained nets with a tenth of the learning rate.
+
+    Parameters: `kernel` [kh, kw, C // groups, features], `bias` [features], and those of the convolution
+    `offset`, whose channels are offset_groups * kh * kw pairs (dy, dx), then, when modulated,
+    offset_groups * kh * kw factors before the sigmoid.
+
+    Attributes:
+      features: output channels.
+      kernel_size: (height, width), or one number for both.
+      strides: steps between outputs, in pixels.
+      padding: None for `dilation * (k // 2)` zeros on every side, "SAME", "VALID", a number of pixels, or
+        pairs for height and width.
+      kernel_dilation: distance between taps, in pixels.
+      feature_group_count: groups of the kernel.
+      offset_groups: the input's channels are split into this many groups with offsets of their own.
+      modulated: whether taps are weighted too.
+      use_bias: whether to add a bias.
+      dtype: of the computation; None takes it from the input and the parameters. Offsets are applied in
+        float32 whatever it is.
+      param_dtype: of the parameters.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: str | int | Sequence[int | tuple[int, int]] | None = None
+    kernel_dilation: int | Sequence[int] = 1
+    feature_group_count: int = 1
+    offset_groups: int = 1
+    modulated: bool = False
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+    param_dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = he_normal()
+    bias_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H', W', features].
+
+        Raises:
+          ValueError: channels that either kind of groups does not divide, or a padding of an unknown form.
+        """
+        chex.assert_rank(x, 4)
+        channels, groups = x.shape[-1], self.feature_group_count
+        if channels % groups or self.features % groups or channels % self.offset_groups:
+            raise ValueError(
+                f"DeformConv {self.name}: {groups} groups must divide the {channels} input channels and the "
+                f"{self.features} features, and {self.offset_groups} offset groups the input channels"
+            )
+        size, strides, dilation = _pair(self.kernel_size), _pair(self.strides), _pair(self.kernel_dilation)
+        padding = _explicit_padding(self.padding, x.shape[1:3], size, strides, dilation)
+        taps = self.offset_groups * size[0] * size[1]
+        geometry = Conv(
+            taps * (3 if self.modulated else 2),
+            size,
+            strides,
+            padding,
+            dilation,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=nn.initializers.zeros,
+            name="offset",
+        )(x)
+        offset, mask = geometry[..., : 2 * taps], None
+        if self.modulated:
+            mask = 2 * nn.sigmoid(geometry[..., 2 * taps :])
+        shape = (*size, channels // groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = deform_conv2d(
+            x, kernel, offset, mask, strides=strides, padding=padding, dilation=dilation, groups=groups
+        )
+        return x if bias is None else x + bias

@@ -1,0 +1,60 @@
+"""Bilinear reads of feature maps at scattered points: the heart of deformable convolution and RoI align."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def weighted_corners(
+    table: jax.Array, corner: jax.Array, row: jax.Array | int, weights: jax.Array
+) -> jax.Array:
+    """Weighted sum of the four pixels around each point, in maps that lie flat in a table.
+
+    Four reads of whole pixels: XLA fuses them, the products and the sum into one loop, so nothing four times
+    the size of the result is stored. Reading the four corners in one gather took 15 times as long on CPU.
+
+    Args:
+      table: [N, C], the pixels of one map or several, row after row.
+      corner: int [...], place in the table of the pixel above and to the left of each point.
+      row: int, or int [...]: how far one pixel down lies in the table.
+      weights: [..., 4], of the pixels above left, above right, below left, below right.
+
+    Returns:
+      [..., C] in the wider dtype of table and weights.
+    """
+    chex.assert_rank(table, 2)
+    chex.assert_shape(weights, (*corner.shape, 4))
+    dtype = jnp.promote_types(table.dtype, weights.dtype)
+    total = jnp.zeros((*corner.shape, table.shape[1]), dtype)
+    for i, step in enumerate((0, 1, row, row + 1)):
+        pixels = jnp.take(table, corner + step, axis=0, mode="clip")
+        total = total + pixels.astype(dtype) * weights[..., i, None]
+    return total
+
+
+def bilinear_weights(down: jax.Array, right: jax.Array) -> jax.Array:
+    """Weights for `weighted_corners`.
+
+    Args:
+      down: [...] in [0, 1], distance of each point below its upper left pixel.
+      right: [...] in [0, 1], distance to the right of it; down and right broadcast.
+
+    Returns:
+      [..., 4], which sum to 1.
+    """
+    up, left = 1 - down, 1 - right
+    return jnp.stack([up * left, up * right, down * left, down * right], axis=-1)
+
+
+def split_points(points: jax.Array, limit: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Points along one axis as a whole pixel that has a neighbour, and the way from it to that neighbour.
+
+    Args:
+      points: float [...], in [0, limit + 1] pixels.
+      limit: last pixel that has a neighbour after it; an int, or int [...] that broadcasts.
+
+    Returns:
+      int32 [...] pixels in [0, limit], and float [...] fractions in [0, 1].
+    """
+    whole = jnp.minimum(jnp.floor(points).astype(jnp.int32), limit)
+    return whole, points - whole.astype(points.dtype)
