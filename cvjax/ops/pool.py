@@ -53,7 +53,7 @@ def max_pool(
     if _is_foreign(x, window_shape):
         return linen.max_pool(x, window_shape, strides, padding)
     geometry, _ = _geometry(x, window_shape, strides, padding, ceil_mode, "max_pool")
-    return _over_batch(partial(bind, _max, geometry=geometry), x)
+    return _over_batch(_max, x, geometry)
 
 
 def avg_pool(
@@ -83,7 +83,7 @@ def avg_pool(
     if _is_foreign(x, window_shape):
         return linen.avg_pool(x, window_shape, strides, padding, count_include_pad)
     geometry, inner = _geometry(x, window_shape, strides, padding, ceil_mode, "avg_pool")
-    total = _over_batch(partial(bind, _sum, geometry=geometry), x)
+    total = _over_batch(_sum, x, geometry)
     counted = inner if count_include_pad else ((0, 0), (0, 0))
     rows, columns = (_counts(geometry, axis, counted[axis]) for axis in (0, 1))
     return total / jnp.asarray(rows[:, None, None] * columns[:, None], total.dtype)
@@ -150,12 +150,13 @@ def _counts(geometry: Geometry, axis: int, pads: Pair) -> np.ndarray:
     return stops - np.maximum(starts, -pads[0])
 
 
-def _over_batch(function: Any, x: jax.Array) -> jax.Array:
-    """Applies a function of [B, H, W, C] to [..., H, W, C]."""
-    if x.ndim == 4:
-        return function(x)
-    y = function(x.reshape(int(np.prod(x.shape[:-3])), *x.shape[-3:]))
-    return y.reshape(*x.shape[:-3], *y.shape[1:])
+def _over_batch(primitive: Any, x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Applies a primitive of [B, H, W, C] to [..., H, W, C]."""
+    *batch, _, _, channels = x.shape
+    if 0 in (*batch, *geometry.output_size, channels):
+        return jnp.zeros((*batch, *geometry.output_size, channels), x.dtype)
+    y = bind(primitive, x if x.ndim == 4 else x.reshape(-1, *x.shape[-3:]), geometry=geometry)
+    return y.reshape(*batch, *y.shape[1:])
 
 
 def _stock(x: jax.Array, geometry: Geometry, start: float, combine: Any) -> jax.Array:

@@ -33,8 +33,6 @@ def gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
 
 def scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
     """[B, H, W, C], [B, H', W', C] -> [B, H, W, C]: cotangents summed where the maxima of x are."""
-    if 0 in (*x.shape, *ct.shape):
-        return jnp.zeros(x.shape, ct.dtype)
     winner = lax.optimization_barrier(_winners(x, geometry))  # made once, not once for each phase
     # Windows beside the map, so that every pixel of a phase sees the same number of them.
     (rows, columns), pads = geometry.strides, _windows_beside(geometry)
@@ -50,8 +48,6 @@ def scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
 
 def spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
     """[B, H', W', C] -> [B, H, W, C]: to every pixel, the sum over the windows that cover it."""
-    if 0 in ct.shape:
-        return jnp.zeros((ct.shape[0], *geometry.input_size, ct.shape[-1]), ct.dtype)
     wide = jnp.promote_types(ct.dtype, jnp.float32)
     out = _pad(ct.astype(wide), _windows_beside(geometry), 0)
     for axis in (0, 1):
@@ -106,8 +102,7 @@ def _separable(x: jax.Array, geometry: Geometry, combine: Callable[[jax.Array, j
 
 
 def _window(x: jax.Array, axis: int, start: int, length: int, step: int = 1) -> jax.Array:
-    stop = start + (length - 1) * step + 1 if length else start
-    return lax.slice_in_dim(x, start, stop, step, axis + 1)
+    return lax.slice_in_dim(x, start, start + (length - 1) * step + 1, step, axis + 1)
 
 
 def _windows_beside(geometry: Geometry) -> Pads:
