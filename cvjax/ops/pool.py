@@ -53,7 +53,7 @@ def max_pool(
     if _is_foreign(x, window_shape):
         return linen.max_pool(x, window_shape, strides, padding)
     geometry, _ = _geometry(x, window_shape, strides, padding, ceil_mode, "max_pool")
-    return _over_batch(_max, x, geometry)
+    return _pool(_max, _stock_max, x, geometry)
 
 
 def avg_pool(
@@ -83,7 +83,7 @@ def avg_pool(
     if _is_foreign(x, window_shape):
         return linen.avg_pool(x, window_shape, strides, padding, count_include_pad)
     geometry, inner = _geometry(x, window_shape, strides, padding, ceil_mode, "avg_pool")
-    total = _over_batch(_sum, x, geometry)
+    total = _pool(_sum, _stock_sum, x, geometry)
     counted = inner if count_include_pad else ((0, 0), (0, 0))
     rows, columns = (_counts(geometry, axis, counted[axis]) for axis in (0, 1))
     return total / jnp.asarray(rows[:, None, None] * columns[:, None], total.dtype)
@@ -105,9 +105,9 @@ def _pair(value: Window) -> Pair:
 
 
 def _is_foreign(x: jax.Array, window: Window) -> bool:
-    """Windows of one or three axes, integers and typed shardings are left to Flax."""
+    """Windows of one or three axes, and integers, are left to Flax."""
     flat = isinstance(window, int) or len(window) == 2
-    return not flat or not jnp.issubdtype(x.dtype, jnp.floating) or is_explicitly_sharded(x)
+    return not flat or not jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _geometry(
@@ -150,11 +150,13 @@ def _counts(geometry: Geometry, axis: int, pads: Pair) -> np.ndarray:
     return stops - np.maximum(starts, -pads[0])
 
 
-def _over_batch(primitive: Any, x: jax.Array, geometry: Geometry) -> jax.Array:
+def _pool(primitive: Any, stock: Any, x: jax.Array, geometry: Geometry) -> jax.Array:
     """Applies a primitive of [B, H, W, C] to [..., H, W, C]."""
     *batch, _, _, channels = x.shape
     if 0 in (*batch, *geometry.output_size, channels):
         return jnp.zeros((*batch, *geometry.output_size, channels), x.dtype)
+    if is_explicitly_sharded(x) and x.ndim == 4:
+        return stock(x, geometry)  # the rules of jax.lax say what the gradient's sharding is
     y = bind(primitive, x if x.ndim == 4 else x.reshape(-1, *x.shape[-3:]), geometry=geometry)
     return y.reshape(*batch, *y.shape[1:])
 
@@ -164,8 +166,12 @@ def _stock(x: jax.Array, geometry: Geometry, start: float, combine: Any) -> jax.
     return lax.reduce_window(x, start, combine, (1, *geometry.kernel_size, 1), (1, *geometry.strides, 1), pads)
 
 
-_stock_max = partial(_stock, start=-jnp.inf, combine=lax.max)
-_stock_sum = partial(_stock, start=0.0, combine=lax.add)
+def _stock_max(x: jax.Array, geometry: Geometry) -> jax.Array:
+    return _stock(x, geometry, -jnp.inf, lax.max)
+
+
+def _stock_sum(x: jax.Array, geometry: Geometry) -> jax.Array:
+    return _stock(x, geometry, 0.0, lax.add)
 
 
 def _stock_gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:

@@ -81,7 +81,11 @@ KINDS = {
     "many groups": ((1, 4, 4, 80), (3, 3, 2, 40), {"groups": 40}),
     "grouped pointwise": ((2, 4, 3, 6), (1, 1, 3, 4), {"groups": 2}),
     "transposed": ((2, 4, 5, 3), (4, 4, 3, 12), {"input_dilation": (2, 2), "padding": ((2, 2), (2, 2))}),
-    "transposed, all phases at once": ((2, 3, 2, 3), (8, 8, 3, 5), {"input_dilation": (4, 4), "padding": ((5, 5),) * 2}),
+    "transposed, all phases at once": (
+        (2, 3, 2, 3),
+        (8, 8, 3, 5),
+        {"input_dilation": (4, 4), "padding": ((5, 5), (4, 6))},
+    ),
     "transposed, gaps": ((2, 3, 2, 3), (2, 2, 3, 5), {"input_dilation": (3, 3), "padding": ((1, 1), (2, 1))}),
     "transposed, grouped": ((2, 4, 5, 4), (3, 3, 2, 6), {"input_dilation": (2, 1), "groups": 2}),
     "transposed, depthwise": ((2, 4, 5, 4), (3, 3, 1, 4), {"input_dilation": (2, 2), "groups": 4}),

@@ -37,7 +37,7 @@ def _value_and_gradient(pool):
     include=st.booleans(),
     ties=st.booleans(),
 )
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 def test_values_and_gradients_equal_flaxs(batch, size, window, strides, padding, include, ties):
     if not isinstance(padding, str):
         padding = tuple(tuple(min(p, k // 2) for p in pads) for pads, k in zip((padding[:2], padding[2:]), window))
@@ -89,41 +89,35 @@ def test_pools_are_torchs(side, window, stride, pad, ceil_mode):
     assert maxima.shape[1:3] == means.shape[1:3] == last
 
 
-def test_forward_mode_and_second_derivatives():
+@pytest.mark.parametrize(("pool", "flaxs"), [(max_pool, linen.max_pool), (avg_pool, linen.avg_pool)])
+def test_forward_mode_and_second_derivatives(pool, flaxs):
     x, t = _maps(2, 7, 6, 3), jax.random.normal(jax.random.key(1), (2, 7, 6, 3))
-    for pool, flaxs in ((max_pool, linen.max_pool), (avg_pool, linen.avg_pool)):
-        ours, theirs = (partial(p, window_shape=(3, 2), strides=(2, 2), padding="SAME") for p in (pool, flaxs))
-        for a, b in zip(jax.jvp(ours, (x,), (t,)), jax.jvp(theirs, (x,), (t,))):
-            np.testing.assert_allclose(a, b, atol=1e-5)
+    ours, theirs = (partial(p, window_shape=(3, 2), strides=(2, 2), padding="SAME") for p in (pool, flaxs))
+    for a, b in zip(*(jax.jit(partial(jax.jvp, f))((x,), (t,)) for f in (ours, theirs))):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
-        def loss(f, x):
-            return jnp.sin(f(x)).sum()
-
-        # Differences of gradients: what the derivative of the gradient along t must be.
-        gradient = jax.jit(jax.grad(partial(loss, ours)))
-        _, along = jax.jvp(gradient, (x,), (t,))
-        difference = (gradient(x + 1e-3 * t) - gradient(x - 1e-3 * t)) / 2e-3
-        assert float(jnp.mean(jnp.abs(along - difference) < 2e-2)) > 0.97  # a maximum may move in between
-        reverse = jax.grad(lambda x: (gradient(x) * t).sum())(x)
-        np.testing.assert_allclose(reverse, along, atol=1e-5)  # a Hessian is symmetric
+    gradient = jax.jit(jax.grad(lambda x: jnp.sin(ours(x)).sum()))
+    _, along = jax.jvp(gradient, (x,), (t,))
+    difference = (gradient(x + 1e-3 * t) - gradient(x - 1e-3 * t)) / 2e-3
+    assert float(jnp.mean(jnp.abs(along - difference) < 2e-2)) > 0.97  # a maximum may move in between
+    reverse = jax.jit(jax.grad(lambda x: (gradient(x) * t).sum()))(x)
+    np.testing.assert_allclose(reverse, along, atol=1e-5)  # a Hessian is symmetric
 
 
-def test_any_batch_axes_vmap_and_other_ranks():
+@pytest.mark.parametrize(("pool", "flaxs"), [(max_pool, linen.max_pool), (avg_pool, linen.avg_pool)])
+def test_any_batch_axes_and_other_ranks(pool, flaxs):
     x = _maps(2, 3, 6, 5, 4)
-    for pool, flaxs in ((max_pool, linen.max_pool), (avg_pool, linen.avg_pool)):
-        expected = flaxs(x, (2, 2), (2, 1))
-        for got in (
-            pool(x, (2, 2), (2, 1)),
-            jax.vmap(lambda a: pool(a, (2, 2), (2, 1)))(x),
-            jax.vmap(lambda a: pool(a, (2, 2), (2, 1)), in_axes=3, out_axes=3)(x.transpose(0, 1, 2, 4, 3)[..., None])[
-                ..., 0
-            ].transpose(0, 1, 2, 4, 3)
-            if pool is None
-            else pool(x[0, 0], (2, 2), (2, 1))[None, None],
-        ):
-            np.testing.assert_allclose(got, expected[: got.shape[0], : got.shape[1]], atol=1e-6)
-        row = x[0, 0]  # a batch of rows
-        np.testing.assert_allclose(pool(row, (3,), (2,)), flaxs(row, (3,), (2,)), atol=1e-6)
+    expected = flaxs(x, (2, 2), (2, 1))
+    np.testing.assert_allclose(pool(x, (2, 2), (2, 1)), expected, atol=1e-6)
+    np.testing.assert_allclose(pool(x[0, 0], (2, 2), (2, 1)), expected[0, 0], atol=1e-6)
+    mapped = jax.vmap(lambda a: pool(a, (2, 2), (2, 1)), in_axes=1, out_axes=1)(x)
+    np.testing.assert_allclose(mapped, expected, atol=1e-6)
+    row = x[0, 0]  # a batch of rows
+    np.testing.assert_allclose(pool(row, (3,), (2,)), flaxs(row, (3,), (2,)), atol=1e-6)
+
+
+def test_vmapped_gradient():
+    x = _maps(2, 3, 6, 5, 4)
     per_example = jax.vmap(jax.grad(lambda a: max_pool(a, 2, 2).sum()))(x[:, 0])
     np.testing.assert_array_equal(per_example, jax.grad(lambda a: max_pool(a, 2, 2).sum())(x[:, 0]))
 
@@ -136,11 +130,11 @@ def test_sharded_maps():
         mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
         with jax.set_mesh(mesh):
             spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
-            np.testing.assert_allclose(jax.jit(gradient)(spread), expected, atol=1e-6)
+            np.testing.assert_allclose(jax.jit(gradient)(spread), expected, atol=1e-5)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     data = PartitionSpec("data")
     mapped = jax.shard_map(gradient, mesh=mesh, in_specs=data, out_specs=data)
-    np.testing.assert_allclose(jax.jit(mapped)(x), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(mapped)(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
@@ -151,8 +145,8 @@ def test_exported_programs_hold_the_lowering_of_their_platform(platform):
         return export.export(jax.jit(function), platforms=[platform])(shape).mlir_module()
 
     stock = platform != "cpu"
-    for pool in (max_pool, avg_pool):
-        assert ("stablehlo.reduce_window" in text(lambda x: pool(x, 3, 2, 1))) == stock
+    assert ("stablehlo.reduce_window" in text(lambda x: max_pool(x, 3, 2, 1))) == stock
+    assert ("stablehlo.reduce_window" in text(lambda x: avg_pool(x, 3, 2, 1))) == stock
     assert ("stablehlo.select_and_scatter" in text(jax.grad(lambda x: max_pool(x, 3, 2, 1).sum()))) == stock
     assert ("stablehlo.reduce_window" in text(jax.grad(lambda x: avg_pool(x, 3, 2, 1).sum()))) == stock
 
@@ -160,7 +154,8 @@ def test_exported_programs_hold_the_lowering_of_their_platform(platform):
 def test_bfloat16_and_global_pools():
     x = _maps(2, 5, 4, 3)
     half = x.astype(jnp.bfloat16)
-    for pool in (partial(max_pool, window_shape=2), partial(avg_pool, window_shape=2), global_avg_pool, global_max_pool):
+    windows = (partial(max_pool, window_shape=2), partial(avg_pool, window_shape=2))
+    for pool in (*windows, global_avg_pool, global_max_pool):
         assert pool(half).dtype == jnp.bfloat16
         np.testing.assert_allclose(pool(half).astype(jnp.float32), pool(x), rtol=1e-2)
     np.testing.assert_allclose(global_avg_pool(x), np.asarray(x).mean((1, 2)), rtol=1e-6)
