@@ -6,7 +6,6 @@ to Flax's while the context lasts. The package itself has no such switch.
 """
 
 import contextlib
-import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -22,20 +21,6 @@ import cvjax
 import cvjax.nn
 
 _POOLS = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}
-
-
-def _stock_conv(ours: type[flax.linen.Module], *arguments: Any, **options: Any) -> flax.linen.Conv:
-    """Flax's convolution for the arguments of ours, whose defaults it has, None for PyTorch's padding included."""
-    known = {field.name for field in dataclasses.fields(flax.linen.Conv)} - {"parent", "name"}
-    fields = [field for field in dataclasses.fields(ours) if field.name in known]
-    given = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    given.update(zip((field.name for field in fields), arguments))
-    given.update(options)
-    size, rate = (given[name] for name in ("kernel_size", "kernel_dilation"))
-    size, rate = ((side, side) if isinstance(side, int) else tuple(side) for side in (size, rate))
-    if given["padding"] is None:
-        given["padding"] = tuple((d * (k // 2), d * (k // 2)) for k, d in zip(size, rate))
-    return flax.linen.Conv(**{**given, "kernel_size": size})
 
 
 def _stock_pool(
@@ -55,12 +40,12 @@ def stock_layers() -> Iterator[None]:
     """
     for name in cvjax.list_models():
         cvjax.model_options(name)  # Imports the architectures, so that their references are found.
-    pairs = [(cvjax.nn.Conv, functools.partial(_stock_conv, cvjax.nn.Conv))]
+    # Ours are Flax's convolution with another function inside; None is Flax's own.
+    convolutions = (cvjax.nn.Conv, cvjax.nn.TorchConv)
+    pairs = [(ours, functools.partial(ours, conv_general_dilated=None)) for ours in convolutions]
     for name in ("avg_pool", "max_pool"):
-        if hasattr(cvjax.nn, name):
-            pairs.append((getattr(cvjax.nn, name), functools.partial(_stock_pool, getattr(flax.linen, name))))
-    if hasattr(cvjax.nn, "ConvTranspose"):
-        pairs.append((cvjax.nn.ConvTranspose, flax.linen.ConvTranspose))
+        pairs.append((getattr(cvjax.nn, name), functools.partial(_stock_pool, getattr(flax.linen, name))))
+    pairs.append((cvjax.nn.ConvTranspose, flax.linen.ConvTranspose))
     swapped: list[tuple[Any, str, Any]] = []
     for module_name, module in list(sys.modules.items()):
         if module_name.split(".")[0] != "cvjax":

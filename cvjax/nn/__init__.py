@@ -1,21 +1,59 @@
-"""Layers that the architectures share; with `cvjax.ops`, the only room that knows that platforms differ."""
+"""Layers that the architectures share; with `cvjax.ops`, the only room that knows that platforms differ.
 
-from cvjax.nn.conv import Conv, ConvBNReLU, SeparableConv
+`Conv`, `ConvTranspose`, `BatchNorm`, `max_pool` and `avg_pool` take the place of their namesakes in `flax.linen`: same
+arguments, parameters, defaults and results.
+"""
+
+from cvjax.nn.conv import Conv, ConvBNReLU, ResizeConv, SeparableConv, TorchConv
+from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.deform import DeformConv
-from cvjax.nn.dropout import Dropout
-from cvjax.nn.initializers import gaussian, he_normal, xavier_uniform
-from cvjax.nn.norm import BatchNorm
-from cvjax.ops.conv import max_pool
+from cvjax.nn.dropout import Dropout, DropPath
+from cvjax.nn.initializers import (
+    bilinear,
+    gaussian,
+    he_normal,
+    he_uniform,
+    lecun_normal,
+    xavier_normal,
+    xavier_uniform,
+    zero_gamma,
+)
+from cvjax.nn.norm import BatchNorm, LocalResponseNorm
+from cvjax.nn.spatial_pyramid_pool import SpatialPyramidPool
+from cvjax.nn.squeeze_excite import SqueezeExcite
+from cvjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
+from cvjax.ops.padding import mirror_pad
+from cvjax.ops.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
+from cvjax.ops.resize import resize
 
 __all__ = [
     "BatchNorm",
     "Conv",
     "ConvBNReLU",
+    "ConvTranspose",
     "DeformConv",
+    "DropPath",
     "Dropout",
+    "LocalResponseNorm",
+    "ResizeConv",
     "SeparableConv",
+    "SpatialPyramidPool",
+    "SqueezeExcite",
+    "TorchConv",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
+    "bilinear",
     "gaussian",
+    "global_avg_pool",
+    "global_max_pool",
     "he_normal",
+    "he_uniform",
+    "lecun_normal",
     "max_pool",
+    "mirror_pad",
+    "resize",
+    "xavier_normal",
     "xavier_uniform",
+    "zero_gamma",
 ]

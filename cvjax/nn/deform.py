@@ -6,10 +6,12 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from cvjax.nn.conv import Conv, _explicit_padding, _pair
+from cvjax.nn.conv import Conv
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.ops.deform_conv import deform_conv2d
+from cvjax.ops.geometry import Pads, Pair
 
 
 class DeformConv(nn.Module):
@@ -72,14 +74,14 @@ class DeformConv(nn.Module):
                 f"{self.features} features, and {self.offset_groups} offset groups the input channels"
             )
         size, strides, dilation = _pair(self.kernel_size), _pair(self.strides), _pair(self.kernel_dilation)
-        padding = _explicit_padding(self.padding, x.shape[1:3], size, strides, dilation)
+        padding = self._pads(x.shape[1:3], size, strides, dilation)
         taps = self.offset_groups * size[0] * size[1]
         geometry = Conv(
             taps * (3 if self.modulated else 2),
             size,
             strides,
             padding,
-            dilation,
+            kernel_dilation=dilation,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             kernel_init=nn.initializers.zeros,
@@ -96,3 +98,23 @@ class DeformConv(nn.Module):
             x, kernel, offset, mask, strides=strides, padding=padding, dilation=dilation, groups=groups
         )
         return x if bias is None else x + bias
+
+    def _pads(self, spatial: Pair, size: Pair, strides: Pair, dilation: Pair) -> Pads:
+        padding = self.padding
+        if isinstance(padding, str):
+            if padding not in ("SAME", "VALID"):
+                raise ValueError(
+                    f"DeformConv: padding is None, 'SAME', 'VALID', pixels or pairs of them, not {padding!r}"
+                )
+            reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, size))
+            padding = lax.padtype_to_pads(spatial, reach, strides, padding)
+        elif padding is None:
+            padding = tuple(d * (k // 2) for d, k in zip(dilation, size))
+        elif isinstance(padding, int):
+            padding = (padding, padding)
+        height, width = ((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+        return height, width
+
+
+def _pair(value: int | Sequence[int]) -> Pair:
+    return (value, value) if isinstance(value, int) else tuple(value)

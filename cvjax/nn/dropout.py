@@ -1,4 +1,4 @@
-"""Dropout whose masks do not depend on how the batch is spread over devices."""
+"""Dropout of elements and of whole residual branches, with masks that do not depend on the spread over devices."""
 
 import flax.linen as nn
 import jax
@@ -27,14 +27,43 @@ class Dropout(nn.Module):
         Raises:
           ValueError: a rate outside [0, 1).
         """
-        if not 0.0 <= self.rate < 1.0:
-            raise ValueError(f"Dropout: the rate must be at least 0 and below 1, got {self.rate}")
-        if not train or self.rate == 0.0:
-            return x
-        key = self.make_rng("dropout")
-        rows = jnp.arange(x.shape[0])
-        if self.axis_name is not None and not self.is_initializing():
-            rows = rows + jax.lax.axis_index(self.axis_name) * x.shape[0]
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
-        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+        return _drop(self, x, train, x.shape[1:])
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (1603.09382): zeroes whole examples of a residual branch, scales the rest by 1 / (1 - rate).
+
+    Put it on the branch, before the shortcut is added. Randomness and fields are those of `Dropout`.
+
+    Attributes:
+      rate: probability of zeroing an example, 0 <= rate < 1.
+      axis_name: the device axis under pmap; None under jit.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """[B, ...] -> [B, ...]; the identity unless `train`.
+
+        Raises:
+          ValueError: a rate outside [0, 1).
+        """
+        return _drop(self, x, train, (1,) * (x.ndim - 1))
+
+
+def _drop(module: Dropout | DropPath, x: jax.Array, train: bool, shape: tuple[int, ...]) -> jax.Array:
+    """Zeroes with one decision for each element of `shape`, which is broadcast over an example."""
+    rate = module.rate
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"{type(module).__name__}: the rate must be at least 0 and below 1, got {rate}")
+    if not train or rate == 0.0:
+        return x
+    key = module.make_rng("dropout")
+    rows = jnp.arange(x.shape[0])
+    if module.axis_name is not None and not module.is_initializing():
+        rows = rows + jax.lax.axis_index(module.axis_name) * x.shape[0]
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - rate, shape))(keys)
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.nn import initializers
 
 Initializer = Callable[..., jax.Array]
@@ -17,11 +19,58 @@ def he_normal(mode: str = "fan_out") -> Initializer:
     return initializers.variance_scaling(2.0, mode, "normal")
 
 
+def he_uniform(mode: str = "fan_in") -> Initializer:
+    """Uniform with variance 2 / fan (He et al., 1502.01852)."""
+    return initializers.variance_scaling(2.0, mode, "uniform")
+
+
 def xavier_uniform() -> Initializer:
     """Uniform with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
     return initializers.glorot_uniform()
 
 
+def xavier_normal() -> Initializer:
+    """Normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010), cut off at two deviations."""
+    return initializers.glorot_normal()
+
+
+def lecun_normal() -> Initializer:
+    """Normal with variance 1 / fan_in (LeCun et al., Efficient BackProp, 1998), cut off; Flax's default."""
+    return initializers.lecun_normal()
+
+
 def gaussian(std: float = 0.01) -> Initializer:
     """Normal with a fixed standard deviation, as for the last layer of most classifiers (1706.02677)."""
     return initializers.normal(std)
+
+
+def zero_gamma() -> Initializer:
+    """Zeros, for the scale of a residual branch's last BatchNorm: the block starts as the identity (1706.02677)."""
+    return initializers.zeros
+
+
+def bilinear() -> Initializer:
+    """Kernel of a transposed convolution that starts as bilinear upsampling, channel by channel (FCN, 1411.4038).
+
+    For stride s use kernel size 2 * s - s % 2. The initialiser raises ValueError for another number of output than of
+    input channels.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        height, width, channels, features = shape
+        if channels != features:
+            raise ValueError(
+                f"bilinear upsampling keeps the channels; the kernel has {channels} in, {features} out"
+            )
+        kernel = np.zeros(shape)
+        kernel[:, :, range(channels), range(channels)] = np.outer(_triangle(height), _triangle(width))[..., None]
+        return jnp.asarray(kernel, dtype)
+
+    return init
+
+
+def _triangle(size: int) -> np.ndarray:
+    """Weights of linear interpolation around the middle of the kernel, as Caffe's bilinear filler has them."""
+    factor = (size + 1) // 2
+    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    return 1 - np.abs(np.arange(size) / factor - centre)

@@ -1,12 +1,15 @@
-"""Batch normalisation that can be frozen."""
+"""Normalisation: over the batch, and over neighbouring channels."""
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 
 class BatchNorm(nn.BatchNorm):
-    """`flax.linen.BatchNorm` (1502.03167) with PyTorch's epsilon, and a switch that freezes its statistics.
+    """`flax.linen.BatchNorm` (1502.03167) with a switch that freezes its statistics.
 
+    Fields, parameters (`scale`, `bias`), statistics (`mean`, `var`), defaults and results are Flax's.
     `momentum` is the decay of the running averages, as in flax and TensorFlow: new = momentum * old +
     (1 - momentum) * batch. PyTorch's momentum is one minus that; its default of 0.1 is 0.9 here.
     The running variance is that of the batch divided by n, where PyTorch divides by n - 1.
@@ -18,10 +21,62 @@ class BatchNorm(nn.BatchNorm):
     still learn. That is the choice when fine-tuning with a batch too small for its statistics to mean much.
     """
 
-    momentum: float = 0.9
-    epsilon: float = 1e-5
     frozen: bool = False
 
-    def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:
-        """[..., C] -> [..., C]; `use_running_average` is False in training; it is not taken as a field."""
-        return super().__call__(x, use_running_average=use_running_average or self.frozen)
+    def __call__(
+        self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """[..., C] -> [..., C].
+
+        Args:
+          x: the maps.
+          use_running_average: True in evaluation, False in training; here or as a field, not both.
+          mask: where False, elements do not count for the statistics of the batch (broadcast against x).
+
+        Raises:
+          ValueError: `frozen` with False as the field `use_running_average`.
+        """
+        if self.frozen:
+            if self.use_running_average is False:
+                raise ValueError("BatchNorm: frozen means use_running_average; leave that field out")
+            use_running_average = None if self.use_running_average else True
+        return super().__call__(x, use_running_average=use_running_average, mask=mask)
+
+
+class LocalResponseNorm(nn.Module):
+    """Each channel divided by a power of the energy of its neighbours (AlexNet, section 3.3).
+
+    y_c = x_c / (k + alpha * sum of x_j^2 over the `size` channels j around c) ^ beta, computed in float32 or wider.
+    The defaults are the paper's. Caffe and PyTorch divide their alpha by `size`, and their k is 1 by default: for
+    `torch.nn.LocalResponseNorm(5)` pass alpha=1e-4 / 5 and k=1.
+
+    Attributes:
+      size: channels in the sum; from `size // 2` before c to `(size - 1) // 2` after it.
+      alpha: factor on the sum.
+      beta: exponent.
+      k: what the sum is added to.
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 2.0
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., C] -> [..., C], in the dtype of x.
+
+        Raises:
+          ValueError: a size below 1.
+        """
+        if self.size < 1:
+            raise ValueError(f"LocalResponseNorm: size is at least 1, got {self.size}")
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        edges = [(0, 0)] * (x.ndim - 1) + [(self.size // 2, (self.size - 1) // 2)]
+        squares = jnp.pad(wide * wide, edges)
+        channels = x.shape[-1]
+        energy = sum(lax.slice_in_dim(squares, i, i + channels, axis=-1) for i in range(self.size))
+        scale = self.k + self.alpha * energy
+        if self.beta == 0.75:
+            root = lax.rsqrt(scale)  # two roots are far cheaper than a power
+            return (wide * root * jnp.sqrt(root)).astype(x.dtype)
+        return (wide * scale**-self.beta).astype(x.dtype)

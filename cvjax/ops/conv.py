@@ -1,21 +1,24 @@
-"""Two-dimensional convolution and max-pooling, each with the lowering that suits the platform.
+"""Two-dimensional convolution as a primitive with three faces, each with the lowering that suits the platform.
 
-XLA's own convolution is the right one on GPU and TPU. On CPU it is slow for 1x1 kernels (a matrix product
-in disguise) and very slow for depthwise and grouped ones, and so is the gradient of `reduce_window`. The
-choice is made by `jax.lax.platform_dependent` when a program is lowered, so a program exported on a laptop
-for a TPU holds what a TPU wants.
+Convolution is linear in the maps and in the kernel, so its derivatives of every order are made of three functions:
+the convolution itself, the gradient for its input, and the gradient for its kernel, each the transpose of the others.
+XLA's own convolution is the right one on GPU and TPU. On CPU it is slow for many shapes and its gradients are slower
+still; `cvjax.ops.conv_cpu` says what is done instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+from cvjax.ops import conv_cpu, conv_stock
+from cvjax.ops.geometry import Geometry, Pads, Pair
+from cvjax.ops.primitives import bind, define_batching, define_bilinear, is_explicitly_sharded, platform_primitive
 
 
 def conv2d(
@@ -23,22 +26,27 @@ def conv2d(
     kernel: jax.Array,
     *,
     strides: Pair = (1, 1),
-    padding: Padding = ((0, 0), (0, 0)),
+    padding: Pads = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
+    input_dilation: Pair = (1, 1),
     groups: int = 1,
+    precision: lax.PrecisionLike = None,
 ) -> jax.Array:
     """Cross-correlation of maps with a kernel.
 
     Args:
-      x: [B, H, W, C].
+      x: [B, H, W, C], floating point.
       kernel: [kh, kw, C // groups, F], of the same dtype.
       strides: steps between outputs, in pixels.
-      padding: zeros before and after, for height and for width.
+      padding: zeros before and after, for height and for width; negative numbers crop.
       dilation: distance between the taps of the kernel, in pixels.
+      input_dilation: distance that the input's pixels are spread to, with zeros between them, before padding.
       groups: channels are split into this many independent groups.
+      precision: of the products, for GPU and TPU (see `jax.lax.Precision`); CPU always computes in full.
 
     Returns:
-      [B, H', W', F] with H' = (H + pads - dilation * (kh - 1) - 1) // stride + 1, in the dtype of x.
+      [B, H', W', F] with H' = (H + pads - dilation * (kh - 1) - 1) // stride + 1, in the dtype of x, where H is
+      counted after spreading.
 
     Raises:
       AssertionError: ranks, dtypes or channel counts that do not fit together.
@@ -46,121 +54,141 @@ def conv2d(
     chex.assert_rank((x, kernel), 4)
     chex.assert_equal(x.dtype, kernel.dtype)
     chex.assert_equal(x.shape[-1], kernel.shape[2] * groups)
-    stock = partial(_stock_conv, strides=strides, padding=padding, dilation=dilation, groups=groups)
-    cpu: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-    if groups == 1 and kernel.shape[:2] == (1, 1):
-        cpu = partial(_pointwise_conv, strides=strides, padding=padding)
-    elif groups > 1 and kernel.shape[2] == 1:
-        cpu = partial(_depthwise_conv, strides=strides, padding=padding, dilation=dilation)
-    elif groups > 1:
-        cpu = partial(_grouped_conv, strides=strides, padding=padding, dilation=dilation, groups=groups)
-    if cpu is None:
-        return stock(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=cpu, default=stock)
+    chex.assert_is_divisible(kernel.shape[3], groups)
+    geometry = Geometry(
+        input_size=x.shape[1:3],
+        kernel_size=kernel.shape[:2],
+        strides=tuple(strides),
+        padding=tuple((low, high) for low, high in padding),
+        input_dilation=tuple(input_dilation),
+        kernel_dilation=tuple(dilation),
+        groups=groups,
+        precision=precision if not isinstance(precision, list) else tuple(precision),
+    )
+    if is_explicitly_sharded(x, kernel):
+        return conv_stock.convolve(x, kernel, geometry)  # the rules of jax.lax say what the gradients' shardings are
+    return bind(_conv, x, kernel, geometry=geometry)
 
 
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
-    """Maximum over square windows; padding never wins (it counts as minus infinity), as in PyTorch.
-
-    Args:
-      x: [B, H, W, C], floating point.
-      window: side of the window, in pixels.
-      stride: step between windows, in pixels.
-      padding: pixels added on every side, at most half of the window.
-
-    Returns:
-      [B, H', W', C] with H' = (H + 2 * padding - window) // stride + 1.
-
-    Raises:
-      ValueError: padding of more than half the window, which would make windows of padding alone.
-    """
-    chex.assert_rank(x, 4)
-    if 2 * padding > window:
-        raise ValueError(f"max_pool: padding {padding} is more than half of the window {window}")
-
-    def stock(x: jax.Array) -> jax.Array:
-        pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), pads)
-
-    def slices(x: jax.Array) -> jax.Array:
-        x = _pad(x, ((padding, padding), (padding, padding)), -jnp.inf)
-        # Rows first, then columns: 2k - 1 maxima instead of k * k.
-        rows = _taps(x, 1, window, stride, 1)
-        x = jax.tree.reduce(lax.max, rows)
-        return jax.tree.reduce(lax.max, _taps(x, 2, window, stride, 1))
-
-    return lax.platform_dependent(x, cpu=slices, default=stock)
-
-
-def _stock_conv(
-    x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, dilation: Pair, groups: int
+def conv_general_dilated(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
 ) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        padding,
-        rhs_dilation=dilation,
-        feature_group_count=groups,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    """`jax.lax.conv_general_dilated`, through `conv2d` where it is a two-dimensional NHWC convolution of floats.
+
+    Anything else goes to `jax.lax` as it is. Arguments, result and errors are those of `jax.lax`.
+    """
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    ours = (
+        numbers == _NUMBERS
+        and batch_group_count == 1
+        and preferred_element_type is None
+        and lhs.dtype == rhs.dtype
+        and jnp.issubdtype(lhs.dtype, jnp.floating)
+    )
+    if not ours:
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count,
+            batch_group_count,
+            precision,
+            preferred_element_type,
+        )
+    lhs_dilation, rhs_dilation = tuple(lhs_dilation or (1, 1)), tuple(rhs_dilation or (1, 1))
+    if isinstance(padding, str):
+        if lhs_dilation != (1, 1):
+            raise ValueError(
+                "conv_general_dilated: padding by name has no meaning with lhs_dilation; give pairs of pixels, "
+                "or use conv_transpose"
+            )
+        reach = tuple((k - 1) * d + 1 for k, d in zip(rhs.shape[:2], rhs_dilation))
+        padding = lax.padtype_to_pads(lhs.shape[1:3], reach, window_strides, padding)
+    return conv2d(
+        lhs,
+        rhs,
+        strides=tuple(window_strides),
+        padding=padding,
+        dilation=rhs_dilation,
+        input_dilation=lhs_dilation,
+        groups=feature_group_count,
+        precision=precision,
     )
 
 
-def _pointwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """A 1x1 convolution as one matrix product over all pixels."""
-    x = _pad(x, padding)[:, :: strides[0], :: strides[1]]
-    flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
-    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+_NUMBERS = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
 
 
-def _depthwise_conv(
-    x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, dilation: Pair
-) -> jax.Array:
-    """A depthwise convolution as a sum of shifted products, which XLA fuses into one loop."""
-    kh, kw, _, features = kernel.shape
-    channels = x.shape[-1]
-    multiplier = features // channels
-    weights = kernel.astype(jnp.float32).reshape(kh, kw, channels, multiplier)
-    total: jax.Array | None = None
-    for i, rows in enumerate(_taps(_pad(x, padding), 1, kh, strides[0], dilation[0])):
-        for j, tap in enumerate(_taps(rows, 2, kw, strides[1], dilation[1])):
-            tap = tap.astype(jnp.float32)
-            # An axis for several outputs a channel; one of length 1 would make the gradient twice as slow.
-            product = tap * weights[i, j, :, 0] if multiplier == 1 else tap[..., None] * weights[i, j]
-            total = product if total is None else total + product
-    assert total is not None
-    return total.reshape(*total.shape[:3], features).astype(x.dtype)
+_conv = platform_primitive("conv2d", stock=conv_stock.convolve, cpu=conv_cpu.convolve)
+_input_gradient = platform_primitive(
+    "conv2d_input_gradient", stock=conv_stock.input_gradient, cpu=conv_cpu.input_gradient
+)
+_kernel_gradient = platform_primitive(
+    "conv2d_kernel_gradient", stock=conv_stock.kernel_gradient, cpu=conv_cpu.kernel_gradient
+)
+
+# conv(x, k), input_gradient(ct, k) and kernel_gradient(x, ct) are the three contractions of one trilinear form.
+define_bilinear(
+    _conv,
+    lambda ct, kernel, geometry: bind(_input_gradient, ct, kernel, geometry=geometry),
+    lambda ct, x, geometry: bind(_kernel_gradient, x, ct, geometry=geometry),
+)
+define_bilinear(
+    _input_gradient,
+    lambda x, kernel, geometry: bind(_conv, x, kernel, geometry=geometry),
+    lambda x, ct, geometry: bind(_kernel_gradient, x, ct, geometry=geometry),
+)
+define_bilinear(
+    _kernel_gradient,
+    lambda kernel, ct, geometry: bind(_input_gradient, ct, kernel, geometry=geometry),
+    lambda kernel, x, geometry: bind(_conv, x, kernel, geometry=geometry),
+)
 
 
-def _grouped_conv(
-    x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, dilation: Pair, groups: int
-) -> jax.Array:
-    """A grouped convolution as one matrix product a group, batched, over the taps side by side."""
-    kh, kw, inside, features = kernel.shape
-    patches = [
-        tap
-        for rows in _taps(_pad(x, padding), 1, kh, strides[0], dilation[0])
-        for tap in _taps(rows, 2, kw, strides[1], dilation[1])
-    ]
-    batch, height, width, _ = patches[0].shape
-    stacked = jnp.stack([p.reshape(-1, groups, inside) for p in patches])  # [taps, pixels, groups, inside]
-    weights = kernel.reshape(kh * kw, inside, groups, features // groups)
-    out = jnp.einsum("tpgi,tigo->gpo", stacked, weights)
-    return out.transpose(1, 0, 2).reshape(batch, height, width, features)
+def _batched(
+    primitive: Any,
+    size: int,
+    first: jax.Array,
+    second: jax.Array,
+    *,
+    mapped: list[bool],
+    geometry: Geometry,
+) -> tuple[jax.Array, int]:
+    """Maps over the batch where the kernel is shared, over groups of channels otherwise."""
+    if mapped == [True, False] and primitive is not _kernel_gradient:
+        out = bind(primitive, first.reshape(-1, *first.shape[2:]), second, geometry=geometry)
+        return out.reshape(size, -1, *out.shape[1:]), 0
+    if not mapped[0] and geometry.groups == 1 and primitive is not _input_gradient:
+        out = bind(primitive, first, _into_channels(second), geometry=geometry)
+    else:
+        first, second = (
+            a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
+            for a, is_mapped in zip((first, second), mapped)
+        )
+        geometry = replace(geometry, groups=geometry.groups * size)
+        out = bind(primitive, _into_channels(first), _into_channels(second), geometry=geometry)
+    return out.reshape(*out.shape[:3], size, out.shape[3] // size), 3
 
 
-def _pad(x: jax.Array, padding: Padding, value: float = 0.0) -> jax.Array:
-    (top, bottom), (left, right) = padding
-    if top == bottom == left == right == 0:
-        return x
-    edges = ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0))
-    return lax.pad(x, jnp.asarray(value, x.dtype), edges)
+def _into_channels(a: jax.Array) -> jax.Array:
+    """[V, ., ., ., C] -> [., ., ., V * C]."""
+    a = jnp.moveaxis(a, 0, 3)
+    return a.reshape(*a.shape[:3], a.shape[3] * a.shape[4])
 
 
-def _taps(x: jax.Array, axis: int, size: int, stride: int, dilation: int) -> list[jax.Array]:
-    """The strided slices along an axis that the taps of a kernel see, one a tap."""
-    count = (x.shape[axis] - dilation * (size - 1) - 1) // stride + 1
-    return [
-        lax.slice_in_dim(x, i * dilation, i * dilation + (count - 1) * stride + 1, stride, axis)
-        for i in range(size)
-    ]
+for _primitive in (_conv, _input_gradient, _kernel_gradient):
+    define_batching(_primitive, partial(_batched, _primitive))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvjax.ops.conv import Padding, Pair
+from cvjax.ops.geometry import Pads, Pair
 from cvjax.ops.sampling import bilinear_weights, split_points, weighted_corners
 
 
@@ -18,7 +18,7 @@ def deform_conv2d(
     mask: jax.Array | None = None,
     *,
     strides: Pair = (1, 1),
-    padding: Padding = ((0, 0), (0, 0)),
+    padding: Pads = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> jax.Array:

@@ -1,107 +1,296 @@
-"""The CPU lowerings equal XLA's own convolution, and programs for other platforms hold the latter."""
+"""Convolution equals XLA's own in values and derivatives, and holds the lowering of the platform it is exported for."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import export, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cvjax.ops.conv import conv2d, max_pool
+from cvjax.ops.conv import conv2d, conv_general_dilated
 
 
-def _stock(x, kernel, strides, padding, dilation, groups):
+def _stock(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), input_dilation=(1, 1), groups=1):
     return lax.conv_general_dilated(
         x,
         kernel,
         strides,
         padding,
+        lhs_dilation=input_dilation,
         rhs_dilation=dilation,
         feature_group_count=groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-@given(
-    size=st.tuples(st.integers(5, 12), st.integers(5, 12)),
-    kernel=st.sampled_from([(1, 1), (3, 3), (1, 3), (2, 2)]),
-    strides=st.tuples(st.integers(1, 3), st.integers(1, 2)),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    pads=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    groups=st.sampled_from([(4, 1, 6), (4, 4, 4), (4, 4, 8), (6, 2, 4)]),
-)
-@settings(max_examples=15, deadline=None)
-def test_values_and_gradients_equal_stock(size, kernel, strides, dilation, pads, groups):
-    channels, count, features = groups
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((2, *size, channels)), jnp.float32)
-    k = jnp.asarray(rng.standard_normal((*kernel, channels // count, features)), jnp.float32)
-    padding = ((pads[0], pads[1]), (pads[1], pads[0]))
-
-    def ours(x, k):
-        return conv2d(x, k, strides=strides, padding=padding, dilation=dilation, groups=count)
-
-    def stock(x, k):
-        return _stock(x, k, strides, padding, dilation, count)
-
-    y, pull = jax.vjp(jax.jit(ours), x, k)
-    expected, expected_pull = jax.vjp(jax.jit(stock), x, k)
-    np.testing.assert_allclose(y, expected, atol=1e-5, rtol=1e-5)
-    cotangent = jnp.asarray(rng.standard_normal(y.shape), jnp.float32)
-    for a, b in zip(pull(cotangent), expected_pull(cotangent)):
-        np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(jnp.abs(b).max())))
+def _arrays(x_shape, kernel_shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (x_shape, kernel_shape))
 
 
-@pytest.mark.parametrize("side", [(5, 8), (12, 13)])
-@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (3, 1, 1)])
-def test_max_pool_equals_reduce_window(side, window):
-    height, width = side
-    size, stride, padding = window
-    x = jax.random.normal(jax.random.key(0), (2, height, width, 3)) - 5.0  # zero padding would win
+def _assert_close(got, expected, tolerance=1e-5):
+    """Equal within a part of the largest element, tree by tree."""
 
-    def stock(x):
-        pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, size, size, 1), (1, stride, stride, 1), pads)
+    def check(a, b):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        scale = float(jnp.abs(b).max(initial=0.0))
+        np.testing.assert_allclose(a, b, atol=tolerance * max(scale, 1e-3), rtol=0)
 
-    y, pull = jax.vjp(jax.jit(lambda x: max_pool(x, size, stride, padding)), x)
-    expected, expected_pull = jax.vjp(jax.jit(stock), x)
-    np.testing.assert_array_equal(y, expected)
-    np.testing.assert_allclose(pull(expected)[0], expected_pull(expected)[0], atol=1e-5)
+    jax.tree.map(check, got, expected)
 
 
-def test_max_pool_refuses_padding_without_pixels():
-    with pytest.raises(ValueError, match="more than half"):
-        max_pool(jnp.zeros((1, 4, 4, 1)), 2, 2, padding=2)
+def _faces(conv):
+    """The value and both gradients, for a cotangent that differs everywhere."""
+
+    def run(x, kernel):
+        y, pull = jax.vjp(conv, x, kernel)
+        return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+    return jax.jit(run)
 
 
-CASES = {
-    "pointwise": ((1, 1, 8, 16), 1),
-    "depthwise": ((3, 3, 1, 8), 8),
-    "grouped": ((3, 3, 4, 8), 2),
+def _assert_equals_stock(x_shape, kernel_shape, **options):
+    x, kernel = _arrays(x_shape, kernel_shape)
+    ours, stock = partial(conv2d, **options), partial(_stock, **options)
+    _assert_close(_faces(ours)(x, kernel), _faces(stock)(x, kernel))
+
+
+KINDS = {
+    "dense": ((2, 7, 9, 3), (3, 3, 3, 5), {"padding": ((1, 1), (1, 1))}),
+    "dense strided": ((2, 8, 9, 3), (3, 3, 3, 5), {"strides": (2, 2), "padding": ((1, 1), (1, 1))}),
+    "picture to features, strided": ((2, 11, 12, 3), (7, 7, 3, 4), {"strides": (2, 2), "padding": ((3, 3), (3, 3))}),
+    "patches": ((2, 16, 19, 3), (8, 8, 3, 4), {"strides": (8, 8)}),
+    "large stride, padded": ((2, 17, 15, 3), (11, 11, 3, 4), {"strides": (4, 4), "padding": ((2, 2), (2, 2))}),
+    "pointwise": ((2, 5, 6, 4), (1, 1, 4, 7), {}),
+    "pointwise strided": ((2, 5, 6, 4), (1, 1, 4, 7), {"strides": (2, 3), "padding": ((1, 0), (0, 2))}),
+    "wide dilation": ((2, 6, 5, 3), (3, 3, 3, 4), {"dilation": (4, 4), "padding": ((4, 4), (4, 4))}),
+    "taps that never meet the map": ((2, 2, 3, 3), (3, 3, 3, 4), {"dilation": (5, 4), "padding": ((5, 5), (4, 4))}),
+    "depthwise": ((2, 6, 8, 5), (3, 3, 1, 5), {"groups": 5, "padding": ((1, 1), (1, 1))}),
+    "depthwise 5x5, odd width": ((2, 9, 11, 3), (5, 5, 1, 3), {"groups": 3, "padding": ((2, 2), (2, 2))}),
+    "depthwise, prime width": ((1, 4, 19, 3), (3, 3, 1, 3), {"groups": 3, "padding": ((1, 1), (1, 1))}),
+    "depthwise strided": ((2, 9, 8, 3), (3, 3, 1, 3), {"groups": 3, "strides": (2, 2), "padding": ((1, 1), (0, 1))}),
+    "depthwise dilated": ((2, 9, 8, 3), (3, 3, 1, 3), {"groups": 3, "dilation": (2, 3), "padding": ((2, 2), (3, 3))}),
+    "depthwise, several outputs a channel": ((2, 6, 7, 3), (3, 3, 1, 6), {"groups": 3}),
+    "grouped": ((2, 6, 7, 8), (3, 3, 2, 12), {"groups": 4, "padding": ((1, 1), (1, 1))}),
+    "grouped strided": ((2, 6, 7, 8), (3, 3, 2, 12), {"groups": 4, "strides": (2, 2)}),
+    "many groups": ((1, 4, 4, 80), (3, 3, 2, 40), {"groups": 40}),
+    "grouped pointwise": ((2, 4, 3, 6), (1, 1, 3, 4), {"groups": 2}),
+    "transposed": ((2, 4, 5, 3), (4, 4, 3, 12), {"input_dilation": (2, 2), "padding": ((2, 2), (2, 2))}),
+    "transposed, all phases at once": (
+        (2, 3, 2, 3),
+        (8, 8, 3, 5),
+        {"input_dilation": (4, 4), "padding": ((5, 5), (4, 6))},
+    ),
+    "transposed, gaps": ((2, 3, 2, 3), (2, 2, 3, 5), {"input_dilation": (3, 3), "padding": ((1, 1), (2, 1))}),
+    "transposed, grouped": ((2, 4, 5, 4), (3, 3, 2, 6), {"input_dilation": (2, 1), "groups": 2}),
+    "transposed, depthwise": ((2, 4, 5, 4), (3, 3, 1, 4), {"input_dilation": (2, 2), "groups": 4}),
+    "strided over spread pixels": ((2, 5, 5, 3), (3, 3, 3, 2), {"input_dilation": (2, 2), "strides": (3, 3)}),
+    "one pixel": ((2, 1, 1, 3), (3, 3, 3, 4), {"padding": ((1, 1), (1, 1))}),
+    "cropped": ((2, 7, 7, 3), (3, 3, 3, 2), {"padding": ((-1, 0), (0, -2))}),
+    "empty batch": ((0, 5, 5, 4), (3, 3, 2, 4), {"groups": 2}),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
-def test_exported_programs_hold_the_lowering_of_their_platform(case, platform):
-    shape, groups = CASES[case]
-
-    def loss(x, k):
-        return (conv2d(x, k, groups=groups) ** 2).sum()
-
-    x = jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32)
-    k = jax.ShapeDtypeStruct(shape, jnp.float32)
-    step = jax.jit(jax.grad(loss, argnums=(0, 1)))
-    text = export.export(step, platforms=[platform])(x, k).mlir_module()
-    assert ("stablehlo.convolution" in text) == (platform != "cpu")
-    assert ("stablehlo.dot_general" in text) == (platform == "cpu" and case != "depthwise")
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_equals_stock(kind):
+    x_shape, kernel_shape, options = KINDS[kind]
+    _assert_equals_stock(x_shape, kernel_shape, **options)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
-def test_exported_pooling(platform):
-    step = jax.jit(jax.grad(lambda x: max_pool(x, 3, 2, 1).sum()))
-    text = export.export(step, platforms=[platform])(
-        jax.ShapeDtypeStruct((1, 8, 8, 4), jnp.float32)
-    ).mlir_module()
-    assert ("stablehlo.select_and_scatter" in text) == (platform != "cpu")
+@given(
+    batch=st.integers(0, 2),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 3)),
+    step=st.tuples(st.integers(1, 5), st.integers(1, 3)),
+    spread=st.booleans(),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(-1, 4)] * 4),
+    groups=st.integers(1, 4),
+    inside=st.integers(1, 3),
+    outside=st.integers(1, 3),
+)
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_values_and_gradients_equal_stock(
+    batch, size, kernel, step, spread, dilation, pads, groups, inside, outside
+):
+    padding = (pads[:2], pads[2:])
+    input_dilation, strides = (step, (1, 1)) if spread else ((1, 1), step)
+    reached = [(n - 1) * d + 1 + sum(p) for n, d, p in zip(size, input_dilation, padding)]
+    assume(all(n >= (k - 1) * d + 1 for n, k, d in zip(reached, kernel, dilation)))
+    _assert_equals_stock(
+        (batch, *size, groups * inside),
+        (*kernel, inside, groups * outside),
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        input_dilation=input_dilation,
+        groups=groups,
+    )
+
+
+OPTIONS = {"strides": (2, 1), "padding": ((1, 2), (0, 1)), "dilation": (1, 2), "groups": 2}
+SHAPES = ((4, 5, 6, 4), (3, 2, 2, 6))
+
+
+def _loss(conv):
+    return lambda x, kernel: jnp.sin(conv(x, kernel, **OPTIONS)).sum()
+
+
+def test_derivatives_of_all_orders_equal_stocks():
+    x, kernel = _arrays(*SHAPES)
+    directions = _arrays(*SHAPES, seed=1)
+
+    def forward(conv):
+        return jax.jvp(partial(conv, **OPTIONS), (x, kernel), directions)
+
+    def forward_over_reverse(conv):
+        return jax.jvp(jax.grad(_loss(conv), (0, 1)), (x, kernel), directions)
+
+    def reverse_over_reverse(conv):
+        def norm(x, kernel):
+            return sum((g**2).sum() for g in jax.grad(_loss(conv), (0, 1))(x, kernel))
+
+        return jax.grad(jax.checkpoint(norm), (0, 1))(x, kernel)
+
+    for derivative in (forward, forward_over_reverse, reverse_over_reverse):
+        ours, stock = (jax.jit(partial(derivative, conv))() for conv in (conv2d, _stock))
+        _assert_close(ours, stock)
+
+
+def test_hessian_of_the_kernel():
+    x, kernel = _arrays((1, 3, 3, 2), (2, 2, 2, 2))
+
+    def hessian(conv):
+        return jax.jit(jax.hessian(lambda kernel: jnp.sin(conv(x, kernel)).sum()))(kernel)
+
+    _assert_close(hessian(conv2d), hessian(_stock))
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 1), (2, 0)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_vmap_over_either_or_both(axes, groups):
+    arrays = _arrays((2, 5, 4, 4), (3, 2, 4 // groups, 6))
+    more = [
+        a if axis is None else jnp.stack([a, a * 2 - 1, a**2], axis)
+        for a, axis in zip(arrays, axes)
+    ]
+
+    def mapped(conv):
+        def each(x, kernel):
+            def loss(x, kernel):
+                return jnp.sin(conv(x, kernel, strides=(1, 2), groups=groups)).sum()
+
+            return jax.value_and_grad(loss, (0, 1))(x, kernel)
+
+        return jax.jit(jax.vmap(each, axes))(*more)
+
+    _assert_close(mapped(conv2d), mapped(_stock))
+
+
+def test_per_device_programs_and_sharded_arrays():
+    x, kernel = _arrays(*SHAPES)
+    gradient, expected = jax.grad(_loss(conv2d), (0, 1)), jax.grad(_loss(_stock), (0, 1))(x, kernel)
+    data, everywhere = PartitionSpec("data"), PartitionSpec()
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    # The kernel does not vary over the devices, so its gradient is summed over them.
+    mapped = jax.shard_map(gradient, mesh=mesh, in_specs=(data, everywhere), out_specs=(data, everywhere))
+    _assert_close(jax.jit(mapped)(x, kernel), expected)
+    spread = jax.device_put(x, NamedSharding(mesh, data))
+    result = jax.jit(gradient)(spread, kernel)
+    _assert_close(result, expected)
+    per_device = jax.pmap(lambda x, k: lax.psum(gradient(x, k)[1], "data"), "data", in_axes=(0, None))
+    _assert_close(per_device(x[:, None], kernel)[0], expected[1])
+
+    typed = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(typed):
+        arrays = jax.device_put(x, NamedSharding(typed, data)), jax.device_put(kernel, NamedSharding(typed, everywhere))
+        _assert_close(jax.jit(gradient)(*arrays), expected)
+
+
+PLATFORM_CASES = {
+    "pointwise": ((1, 1, 8, 16), {}),
+    "depthwise": ((3, 3, 1, 8), {"groups": 8}),
+    "wide dilation": ((3, 3, 8, 8), {"dilation": (6, 6), "padding": ((6, 6), (6, 6))}),
+    "large transposed": ((8, 8, 8, 8), {"input_dilation": (4, 4), "padding": ((7, 7), (7, 7))}),
+}
+
+
+@pytest.mark.parametrize("case", PLATFORM_CASES)
+def test_exported_programs_hold_the_lowering_of_their_platform(case):
+    kernel_shape, options = PLATFORM_CASES[case]
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 8, 8, 8), kernel_shape)]
+
+    def texts(conv, platform):
+        """StableHLO of the value, and of the value with both gradients, without the names in it."""
+        programs = (jax.jit(partial(conv, **options)), _faces(partial(conv, **options)))
+        return [export.export(p, platforms=[platform])(*shapes).mlir_module() for p in programs]
+
+    for platform in ("tpu", "cuda"):
+        value, gradients = (text.count("stablehlo.convolution") for text in texts(conv2d, platform))
+        assert (value, gradients) == (1, 3)
+    value, gradients = texts(conv2d, "cpu")
+    if case == "large transposed":
+        # Folded, so that nothing is spread: XLA's convolution would be told of `lhs_dilate`.
+        assert "lhs_dilate = [4, 4]" in texts(_stock, "cpu")[0]
+        assert "lhs_dilate = [4, 4]" not in value + gradients
+    else:
+        assert "stablehlo.convolution" not in value + gradients
+        assert ("stablehlo.dot_general" in gradients) == (case != "depthwise")
+
+
+def test_one_program_for_two_platforms_and_for_any_batch():
+    x, kernel = _arrays(*SHAPES)
+    gradient = jax.jit(jax.grad(_loss(conv2d), (0, 1)))
+    (batch,) = export.symbolic_shape("b")
+    program = export.export(gradient, platforms=["cpu", "tpu"])(
+        jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), kernel
+    )
+    _assert_close(program.call(x, kernel), jax.grad(_loss(_stock), (0, 1))(x, kernel))
+
+
+@pytest.mark.parametrize("kind", ["dense", "pointwise", "depthwise", "grouped", "wide dilation", "transposed"])
+def test_bfloat16(kind):
+    x_shape, kernel_shape, options = KINDS[kind]
+    x, kernel = (a.astype(jnp.bfloat16) for a in _arrays(x_shape, kernel_shape))
+    y, pull = jax.vjp(partial(conv2d, **options), x, kernel)
+    exact, exact_pull = jax.vjp(partial(_stock, **options), x.astype(jnp.float32), kernel.astype(jnp.float32))
+    assert {a.dtype for a in (y, *pull(y))} == {jnp.dtype(jnp.bfloat16)}
+    cast = partial(jax.tree.map, lambda a: a.astype(jnp.float32))
+    _assert_close(cast((y, *pull(y))), (exact, *exact_pull(y.astype(jnp.float32))), tolerance=2e-2)
+
+
+def test_general_convolution_is_jax_laxs():
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
+    nhwc = ("NHWC", "HWIO", "NHWC")
+    calls = [
+        ((array(2, 6, 7, 4), array(3, 2, 2, 6), (2, 1), "SAME"), {"dimension_numbers": nhwc, "feature_group_count": 2}),
+        ((array(2, 6, 7, 4), array(3, 2, 4, 6), (1, 1), "VALID", (1, 1), (2, 1)), {"dimension_numbers": nhwc}),
+        ((array(2, 4, 6, 7), array(6, 4, 3, 3), (1, 1), "SAME"), {}),  # NCHW
+        ((array(2, 9, 3), array(3, 3, 5), (2,), "SAME"), {"dimension_numbers": ("NHC", "HIO", "NHC")}),
+        ((array(4, 5, 5, 3), array(3, 3, 3, 4), (1, 1), "SAME"), {"dimension_numbers": nhwc, "batch_group_count": 2}),
+    ]
+    for args, options in calls:
+        _assert_close(conv_general_dilated(*args, **options), lax.conv_general_dilated(*args, **options))
+    with pytest.raises(ValueError, match="conv_transpose"):
+        conv_general_dilated(*calls[0][0], (2, 2), None, nhwc)
+
+
+def test_arrays_that_do_not_fit():
+    x, kernel = _arrays((1, 4, 4, 4), (3, 3, 4, 4))
+    for bad in (
+        lambda: conv2d(x[0], kernel),
+        lambda: conv2d(x, kernel.astype(jnp.bfloat16)),
+        lambda: conv2d(x, kernel, groups=2),
+        lambda: conv2d(x, kernel[:, :, :2, :3], groups=2),
+    ):
+        with pytest.raises(AssertionError):
+            bad()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.nn import BatchNorm, Conv, Dropout
+from cvjax.nn import BatchNorm, Dropout, TorchConv
 from cvjax.tasks.segmentation import Segmentation
 from cvjax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from cvjax.training.state import TrainState, create_state, init_variables
@@ -27,10 +27,10 @@ class ToyNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        x = Conv(self.width, (3, 3), padding=((1, 1), (1, 1)), use_bias=False, name="backbone")(images)
+        x = TorchConv(self.width, (3, 3), padding=((1, 1), (1, 1)), use_bias=False, name="backbone")(images)
         x = BatchNorm(axis_name=self.axis_name, momentum=0.9)(x, not train)
         x = Dropout(self.dropout, axis_name=self.axis_name)(nn.relu(x), train)
-        return Conv(len(CLASSES), (1, 1), name="classifier")(x)
+        return TorchConv(len(CLASSES), (1, 1), name="classifier")(x)
 
 
 def toy_task(**options: Any) -> Segmentation:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, Conv, gaussian, max_pool
+from cvjax.nn import BatchNorm, TorchConv, gaussian, max_pool
 
 ModuleMaker = Callable[..., nn.Module]
 
@@ -126,7 +126,7 @@ class ResNet(nn.Module):
     freeze_bn: bool = False
 
     def setup(self) -> None:
-        conv = partial(Conv, use_bias=False, dtype=self.dtype)
+        conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
         norm = partial(
             BatchNorm,
             momentum=self.bn_momentum,

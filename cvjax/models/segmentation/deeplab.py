@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from cvjax.models.classification.resnet import ResNet
 from cvjax.models.segmentation.aspp import ASPP, aspp_rates
-from cvjax.nn import Conv, ConvBNReLU, Dropout, gaussian
+from cvjax.nn import ConvBNReLU, Dropout, TorchConv, gaussian
 from cvjax.ops.resize import resize
 
 
@@ -41,7 +41,7 @@ class FCNHead(nn.Module):
             name="conv",
         )(x, train)
         x = Dropout(self.dropout, self.axis_name, name="dropout")(x, train)
-        return Conv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01), name="classifier")(x)
+        return TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01), name="classifier")(x)
 
 
 class DeepLab(nn.Module):
@@ -105,7 +105,7 @@ class DeepLab(nn.Module):
         )
         if self.aux:
             self.aux_head = FCNHead(self.num_classes, self.aux_dropout, **self.layer_options())
-        self.classifier = Conv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
+        self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def layer_options(self) -> dict[str, Any]:
         """The fields that every block of layers takes."""

@@ -1,0 +1,57 @@
+"""Transposed convolution."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.ops.conv_transpose import conv_transpose
+
+
+class ConvTranspose(nn.ConvTranspose):
+    """`flax.linen.ConvTranspose`, with two-dimensional ones that are fast on CPU, too (see `cvjax.ops.conv`).
+
+    Fields, parameters (`kernel` [kh, kw, C, features], `bias` [features]), defaults and results are Flax's.
+    `torch.nn.ConvTranspose2d(k, s, p)` has `padding=((k - 1 - p, k - 1 - p),) * 2` here, and its kernel is turned:
+    `kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]`.
+    For the upsampling of FCN (1411.4038): `kernel_init=bilinear()`, twice the stride as kernel size, no bias.
+    """
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[..., H, W, C] -> [..., H', W', features].
+
+        Raises:
+          ValueError: a mask of another shape than the kernel's.
+        """
+        flat = not isinstance(self.kernel_size, int) and len(self.kernel_size) == 2
+        if not flat or self.padding == "CIRCULAR":
+            return super().__call__(inputs)
+        kernel_size = tuple(self.kernel_size)
+        channels = (inputs.shape[-1], self.features)
+        shape = (*kernel_size, *(channels[::-1] if self.transpose_kernel else channels))
+        if self.mask is not None and self.mask.shape != shape:
+            raise ValueError(f"the mask {self.mask.shape} must have the shape of the kernel {shape}")
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        if self.mask is not None:
+            kernel = kernel * self.mask
+        bias = (
+            self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        )
+        inputs, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        y = conv_transpose(
+            jnp.reshape(inputs, (-1, *inputs.shape[-3:])),
+            kernel,
+            _pair(self.strides),
+            nn.linear.canonicalize_padding(self.padding, 2),
+            rhs_dilation=_pair(self.kernel_dilation),
+            transpose_kernel=self.transpose_kernel,
+            precision=self.precision,
+            preferred_element_type=self.preferred_element_type,
+        )
+        y = y if bias is None else y + bias
+        return y.reshape(*inputs.shape[:-3], *y.shape[1:])
+
+
+def _pair(value: int | tuple[int, int] | None) -> tuple[int, int]:
+    value = 1 if value is None else value
+    return (value, value) if isinstance(value, int) else tuple(value)

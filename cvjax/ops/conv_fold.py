@@ -1,0 +1,72 @@
+"""Strided convolution as one without stride: each stride x stride block of pixels becomes one pixel of more channels.
+
+In this form the strided convolution wastes no steps, and its transpose makes all phases of the output at once.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cvjax.ops.geometry import Geometry, Pair, pad
+
+
+def is_foldable(geometry: Geometry) -> bool:
+    """One group, taps side by side, and strides that the kernel covers."""
+    covered = all(k >= step for k, step in zip(geometry.kernel_size, geometry.strides))
+    return geometry.groups == 1 and geometry.kernel_dilation == (1, 1) and covered and geometry.strides != (1, 1)
+
+
+def fold_geometry(geometry: Geometry) -> Geometry:
+    """Of the convolution over folded maps."""
+    taps = _folded_taps(geometry)
+    sizes = tuple(n + k - 1 for n, k in zip(geometry.output_size, taps))
+    return replace(geometry, input_size=sizes, kernel_size=taps, strides=(1, 1), padding=((0, 0), (0, 0)))
+
+
+def fold(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C] -> [B, h, w, stride * stride * C]."""
+    (sh, sw), (h, w) = geometry.strides, fold_geometry(geometry).input_size
+    x = pad(x, tuple((low, -high) for low, high in _cropping(geometry)))
+    x = x.reshape(x.shape[0], h, sh, w, sw, x.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(x.shape[0], h, w, -1)
+
+
+def unfold(x: jax.Array, geometry: Geometry, channels: int) -> jax.Array:
+    """The transpose of `fold`: [B, h, w, stride * stride * C] -> [B, H, W, C]."""
+    (sh, sw), (batch, h, w, _) = geometry.strides, x.shape
+    x = x.reshape(batch, h, w, sh, sw, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, h * sh, w * sw, channels)
+    return pad(x, tuple((-low, high) for low, high in _cropping(geometry)))
+
+
+def fold_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """[kh, kw, C, F] -> [ceil(kh / stride), ceil(kw / stride), stride * stride * C, F]."""
+    (sh, sw), (qh, qw) = geometry.strides, _folded_taps(geometry)
+    kh, kw, channels, features = kernel.shape
+    edges = ((0, qh * sh - kh, 0), (0, qw * sw - kw, 0), (0, 0, 0), (0, 0, 0))
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), edges)
+    kernel = kernel.reshape(qh, sh, qw, sw, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    return kernel.reshape(qh, qw, sh * sw * channels, features)
+
+
+def unfold_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """The transpose of `fold_kernel`."""
+    (sh, sw), (qh, qw, _, features) = geometry.strides, kernel.shape
+    kernel = kernel.reshape(qh, qw, sh, sw, -1, features).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(qh * sh, qw * sw, -1, features)
+    return kernel[: geometry.kernel_size[0], : geometry.kernel_size[1]]
+
+
+def _folded_taps(geometry: Geometry) -> Pair:
+    return tuple(-(-k // step) for k, step in zip(geometry.kernel_size, geometry.strides))
+
+
+def _cropping(geometry: Geometry) -> list[Pair]:
+    """Per axis: pixels to add before, and to take off after, so that the blocks start where the first output looks."""
+    folded = fold_geometry(geometry).input_size
+    lows = [low for low, _ in geometry.padding]
+    return [
+        (low, low + n - f * step) for low, n, f, step in zip(lows, geometry.input_size, folded, geometry.strides)
+    ]

@@ -1,0 +1,34 @@
+"""XLA's own convolution and its two gradients, as `jax.lax` makes them."""
+
+import jax
+from jax import lax
+
+from cvjax.ops.geometry import Geometry
+from cvjax.ops.primitives import transpose
+
+
+def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        geometry.strides,
+        geometry.padding,
+        lhs_dilation=geometry.input_dilation,
+        rhs_dilation=geometry.kernel_dilation,
+        feature_group_count=geometry.groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=geometry.precision,
+    )
+
+
+def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]."""
+    shape = (ct.shape[0], *geometry.input_size, kernel.shape[2] * geometry.groups)
+    return transpose(lambda x: convolve(x, kernel, geometry), shape, ct)
+
+
+def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C], [B, H', W', F] -> [kh, kw, C // groups, F]."""
+    shape = (*geometry.kernel_size, x.shape[-1] // geometry.groups, ct.shape[-1])
+    return transpose(lambda kernel: convolve(x, kernel, geometry), shape, ct)

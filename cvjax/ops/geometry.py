@@ -1,0 +1,160 @@
+"""What a convolution does to its maps: sizes, steps and padding, in pixels."""
+
+import math
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All of a two-dimensional convolution but its arrays; (height, width) throughout.
+
+    Attributes:
+      input_size: of the maps that go in.
+      kernel_size: taps of the kernel.
+      strides: steps between outputs.
+      padding: zeros before and after, negative to crop; added after `input_dilation`.
+      input_dilation: distance between the pixels of the input, with zeros between them (transposed convolution).
+      kernel_dilation: distance between the taps.
+      groups: channels are split into this many independent groups.
+      precision: of the products, as `jax.lax.conv_general_dilated` takes it; CPU always computes in full.
+    """
+
+    input_size: Pair
+    kernel_size: Pair
+    strides: Pair = (1, 1)
+    padding: Pads = ((0, 0), (0, 0))
+    input_dilation: Pair = (1, 1)
+    kernel_dilation: Pair = (1, 1)
+    groups: int = 1
+    precision: lax.PrecisionLike = None
+
+    @property
+    def spread_size(self) -> Pair:
+        """The input with the zeros between its pixels."""
+        return tuple((n - 1) * d + 1 if n else 0 for n, d in zip(self.input_size, self.input_dilation))
+
+    @property
+    def reach(self) -> Pair:
+        """Pixels from the first to the last tap, both included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.kernel_dilation))
+
+    @property
+    def output_size(self) -> Pair:
+        """Of the maps that come out."""
+        sizes = zip(self.spread_size, self.padding, self.reach, self.strides)
+        return tuple(max(0, (n + sum(pads) - reach) // step + 1) for n, pads, reach, step in sizes)
+
+    @property
+    def places(self) -> list[Pair]:
+        """(row, column) of every tap of the kernel."""
+        return [(i, j) for i in range(self.kernel_size[0]) for j in range(self.kernel_size[1])]
+
+    def valid_outputs(self, axis: int) -> list[slice]:
+        """For each tap along an axis: the outputs for which it falls on the map (input dilation 1)."""
+        size, step = self.input_size[axis], self.strides[axis]
+        spans = []
+        for i in range(self.kernel_size[axis]):
+            offset = i * self.kernel_dilation[axis] - self.padding[axis][0]
+            first = max(0, -(offset // step))
+            last = min(self.output_size[axis] - 1, (size - 1 - offset) // step)
+            spans.append(slice(first, max(first, last + 1)))
+        return spans
+
+    def pixels(self, axis: int, i: int, outputs: slice) -> slice:
+        """The pixels that tap i sees for these outputs."""
+        offset, step = i * self.kernel_dilation[axis] - self.padding[axis][0], self.strides[axis]
+        return slice(outputs.start * step + offset, (outputs.stop - 1) * step + offset + 1, step)
+
+    @property
+    def transposed(self) -> "Geometry":
+        """Of the convolution that takes the output's cotangent to the input's, with the kernel turned around."""
+        pads = []
+        for n, m, reach, (low, _) in zip(self.spread_size, self._spread_output, self.reach, self.padding):
+            before = reach - 1 - low
+            pads.append((before, n - 1 + reach - before - m))
+        return replace(
+            self,
+            input_size=self.output_size,
+            strides=self.input_dilation,
+            padding=tuple(pads),
+            input_dilation=self.strides,
+        )
+
+    @property
+    def _spread_output(self) -> Pair:
+        return tuple((n - 1) * step + 1 if n else 0 for n, step in zip(self.output_size, self.strides))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Along one axis of a convolution over spread pixels: the outputs start, start + spread, start + 2 * spread, ...
+
+    Those see the pixels of the input themselves through some of the taps, so they are a convolution without spreading.
+
+    Attributes:
+      start: the first output.
+      selected: the taps that meet pixels rather than the zeros between them.
+      taps: their number.
+      dilation: their distance, in pixels of the input.
+      padding: zeros before and after the input.
+    """
+
+    start: int
+    selected: slice
+    taps: int
+    dilation: int
+    padding: Pair
+
+
+def phases(geometry: Geometry, axis: int) -> list[Phase]:
+    """The phases along an axis (strides 1), without those whose taps all meet zeros."""
+    spread, dilation = geometry.input_dilation[axis], geometry.kernel_dilation[axis]
+    size, low, outputs = geometry.input_size[axis], geometry.padding[axis][0], geometry.output_size[axis]
+    found = []
+    for start in range(min(spread, outputs)):
+        hits = [i for i in range(geometry.kernel_size[axis]) if (start + i * dilation - low) % spread == 0]
+        if hits:
+            first, last = ((start + i * dilation - low) // spread for i in (hits[0], hits[-1]))
+            count = (outputs - start + spread - 1) // spread
+            found.append(
+                Phase(
+                    start=start,
+                    selected=slice(hits[0], hits[-1] + 1, hits[1] - hits[0] if len(hits) > 1 else 1),
+                    taps=len(hits),
+                    dilation=dilation // math.gcd(spread, dilation),
+                    padding=(-first, count - 1 + last - (size - 1)),
+                )
+            )
+    return found
+
+
+def pad(x: jax.Array, padding: Pads) -> jax.Array:
+    """[B, H, W, C] with zeros around, or cropped where the padding is negative."""
+    if padding == ((0, 0), (0, 0)):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pads, 0) for pads in padding), (0, 0, 0)))
+
+
+def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:
+    """What one tap sees of padded maps: [B, H, W, C] -> [B, H', W', C], for the H' x W' outputs."""
+    starts = [i * d for i, d in zip(place, geometry.kernel_dilation)]
+    rows, columns = (
+        slice(start, start + (n - 1) * step + 1, step)
+        for start, n, step in zip(starts, geometry.output_size, geometry.strides)
+    )
+    return x[:, rows, columns]
+
+
+def turn(kernel: jax.Array, groups: int) -> jax.Array:
+    """The kernel of the transposed convolution: [kh, kw, C // groups, F] -> [kh, kw, F // groups, C], taps reversed."""
+    kh, kw, inside, features = kernel.shape
+    outside = features // groups
+    kernel = kernel[::-1, ::-1].reshape(kh, kw, inside, groups, outside)
+    return kernel.transpose(0, 1, 4, 3, 2).reshape(kh, kw, outside, groups * inside)

@@ -1,0 +1,227 @@
+"""Maximum and average over windows, with Flax's arguments, each direction lowered as its platform likes best.
+
+XLA's `reduce_window` is the right operation on GPU and TPU. On CPU its gradients are slow (`select_and_scatter` takes
+12 times as long or more), so there windows are strided slices of the maps, and gradients go phase by phase: the pixels
+of one offset modulo the stride all see the same few windows.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen
+from jax import lax
+from jax.interpreters import ad
+
+from cvjax.ops import pool_cpu
+from cvjax.ops.geometry import Geometry, Pads, Pair
+from cvjax.ops.primitives import bind, define_batching, is_explicitly_sharded, platform_primitive, transpose
+
+Window = int | Sequence[int]
+Padding = str | int | Sequence[int | tuple[int, int]]
+
+
+def max_pool(
+    x: jax.Array,
+    window_shape: Window,
+    strides: Window | None = None,
+    padding: Padding = "VALID",
+    ceil_mode: bool = False,
+) -> jax.Array:
+    """Maximum over windows; padding never wins (it counts as minus infinity).
+
+    The arguments are those of `flax.linen.max_pool`, and so is the result; numbers are taken for pairs, too. Among
+    equal pixels of a window the gradient goes to the first, in rows from the top, as XLA's does.
+
+    Args:
+      x: [..., H, W, C], with any number of axes in front.
+      window_shape: (height, width) of the window, in pixels.
+      strides: steps between windows, in pixels; 1 by default.
+      padding: "VALID", "SAME", pixels on every side, or pairs of (before, after) for height and width.
+      ceil_mode: PyTorch's: a last window that sticks out counts if it starts on the map or on the padding before it.
+
+    Returns:
+      [..., H', W', C] with H' = (H + pads - window) // stride + 1, or that division rounded up, in the dtype of x.
+
+    Raises:
+      ValueError: padding by pixels of more than half the window, which would make windows of padding alone, or
+        `ceil_mode` with padding by name.
+    """
+    if _is_foreign(x, window_shape):
+        return linen.max_pool(x, window_shape, strides, padding)
+    geometry, _ = _geometry(x, window_shape, strides, padding, ceil_mode, "max_pool")
+    return _pool(_max, _stock_max, x, geometry)
+
+
+def avg_pool(
+    x: jax.Array,
+    window_shape: Window,
+    strides: Window | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
+    ceil_mode: bool = False,
+) -> jax.Array:
+    """Mean over windows.
+
+    The arguments are those of `flax.linen.avg_pool`, and so is the result; numbers are taken for pairs, too.
+
+    Args:
+      x: [..., H, W, C], with any number of axes in front.
+      window_shape, strides, padding, ceil_mode: as for `max_pool`.
+      count_include_pad: padding counts as zeros among the pixels of a window; otherwise the mean is over the pixels on
+        the map. What sticks out beyond the padding (`ceil_mode`) never counts.
+
+    Returns:
+      [..., H', W', C] in the dtype of x.
+
+    Raises:
+      ValueError: as for `max_pool`.
+    """
+    if _is_foreign(x, window_shape):
+        return linen.avg_pool(x, window_shape, strides, padding, count_include_pad)
+    geometry, inner = _geometry(x, window_shape, strides, padding, ceil_mode, "avg_pool")
+    total = _pool(_sum, _stock_sum, x, geometry)
+    counted = inner if count_include_pad else ((0, 0), (0, 0))
+    rows, columns = (_counts(geometry, axis, counted[axis]) for axis in (0, 1))
+    return total / jnp.asarray(rows[:, None, None] * columns[:, None], total.dtype)
+
+
+def global_avg_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+    """Mean over the map, summed in float32 or wider: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return x.mean(axis=(-3, -2), keepdims=keepdims, dtype=wide).astype(x.dtype)
+
+
+def global_max_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+    """Maximum over the map: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
+    return x.max(axis=(-3, -2), keepdims=keepdims)
+
+
+def _pair(value: Window) -> Pair:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _is_foreign(x: jax.Array, window: Window) -> bool:
+    """Windows of one or three axes, and integers, are left to Flax."""
+    flat = isinstance(window, int) or len(window) == 2
+    return not flat or not jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _geometry(
+    x: jax.Array, window: Window, strides: Window | None, padding: Padding, ceil_mode: bool, name: str
+) -> tuple[Geometry, Pads]:
+    """The geometry, and the padding without what `ceil_mode` adds to it."""
+    if x.ndim < 3:
+        raise ValueError(f"{name} takes maps [..., H, W, C], got {x.ndim} axes")
+    sizes, window, strides = x.shape[-3:-1], _pair(window), _pair(1 if strides is None else strides)
+    if isinstance(padding, str):
+        if ceil_mode:
+            raise ValueError(f"{name}: ceil_mode needs padding in pixels, not {padding!r}")
+        inner = tuple(lax.padtype_to_pads(sizes, window, strides, padding))
+    else:
+        padding = (padding, padding) if isinstance(padding, int) else padding
+        inner = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+        if any(2 * p > k for pads, k in zip(inner, window) for p in pads):
+            raise ValueError(f"{name}: padding {padding} is more than half of the window {window}")
+    outer = inner
+    if ceil_mode:
+        outer = tuple(
+            (low, high + _overhang(n, low, high, k, step))
+            for n, (low, high), k, step in zip(sizes, inner, window, strides)
+        )
+    return Geometry(sizes, window, strides, outer), inner
+
+
+def _overhang(size: int, low: int, high: int, window: int, step: int) -> int:
+    """Pixels by which the last window of `ceil_mode` sticks out beyond the padding."""
+    last = -(-(size + low + high - window) // step) * step
+    if last >= size + low:  # it would see padding alone
+        last -= step
+    return max(0, last + window - (size + low + high))
+
+
+def _counts(geometry: Geometry, axis: int, pads: Pair) -> np.ndarray:
+    """How many pixels each window covers along an axis, of the map with these pads."""
+    starts = np.arange(geometry.output_size[axis]) * geometry.strides[axis] - geometry.padding[axis][0]
+    stops = np.minimum(starts + geometry.kernel_size[axis], geometry.input_size[axis] + pads[1])
+    return stops - np.maximum(starts, -pads[0])
+
+
+def _pool(primitive: Any, stock: Any, x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Applies a primitive of [B, H, W, C] to [..., H, W, C]."""
+    *batch, _, _, channels = x.shape
+    if 0 in (*batch, *geometry.output_size, channels):
+        return jnp.zeros((*batch, *geometry.output_size, channels), x.dtype)
+    if is_explicitly_sharded(x) and x.ndim == 4:
+        return stock(x, geometry)  # the rules of jax.lax say what the gradient's sharding is
+    y = bind(primitive, x if x.ndim == 4 else x.reshape(-1, *x.shape[-3:]), geometry=geometry)
+    return y.reshape(*batch, *y.shape[1:])
+
+
+def _stock(x: jax.Array, geometry: Geometry, start: float, combine: Any) -> jax.Array:
+    pads = ((0, 0), *geometry.padding, (0, 0))
+    return lax.reduce_window(x, start, combine, (1, *geometry.kernel_size, 1), (1, *geometry.strides, 1), pads)
+
+
+def _stock_max(x: jax.Array, geometry: Geometry) -> jax.Array:
+    return _stock(x, geometry, -jnp.inf, lax.max)
+
+
+def _stock_sum(x: jax.Array, geometry: Geometry) -> jax.Array:
+    return _stock(x, geometry, 0.0, lax.add)
+
+
+def _stock_gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+    return jax.jvp(partial(_stock_max, geometry=geometry), (x,), (t,))[1]
+
+
+def _stock_scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    return transpose(lambda t: _stock_gather(x, t, geometry), x.shape, ct)
+
+
+def _stock_spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
+    shape = (ct.shape[0], *geometry.input_size, ct.shape[-1])
+    return transpose(partial(_stock_sum, geometry=geometry), shape, ct)
+
+
+# x -> the maxima; (x, t) -> t at the places of the maxima; (x, ct) -> the transpose of that.
+_max = platform_primitive("max_pool", stock=_stock_max, cpu=pool_cpu.maximum)
+_gather = platform_primitive("max_pool_gather", stock=_stock_gather, cpu=pool_cpu.gather)
+_scatter = platform_primitive("max_pool_scatter", stock=_stock_scatter, cpu=pool_cpu.scatter)
+# x -> the sums; ct -> the transpose of that.
+_sum = platform_primitive("sum_pool", stock=_stock_sum, cpu=pool_cpu.total)
+_spread = platform_primitive("sum_pool_spread", stock=_stock_spread, cpu=pool_cpu.spread)
+
+
+def _transposed_to(primitive: Any) -> Any:
+    """The transpose rule of a primitive of (x, t) that is linear in t alone."""
+
+    def rule(ct: Any, x: jax.Array, t: Any, *, geometry: Geometry) -> list[Any]:
+        return [None, ct if type(ct) is ad.Zero else bind(primitive, x, ct, geometry=geometry)]
+
+    return rule
+
+
+ad.defjvp(_max, lambda t, x, geometry: bind(_gather, x, t, geometry=geometry))
+# The place of the maximum does not move with x, almost everywhere.
+ad.defjvp(_gather, None, lambda dt, x, t, geometry: bind(_gather, x, dt, geometry=geometry))
+ad.defjvp(_scatter, None, lambda dct, x, ct, geometry: bind(_scatter, x, dct, geometry=geometry))
+ad.primitive_transposes[_gather] = _transposed_to(_scatter)
+ad.primitive_transposes[_scatter] = _transposed_to(_gather)
+ad.deflinear2(_sum, lambda ct, x, geometry: [bind(_spread, ct, geometry=geometry)])
+ad.deflinear2(_spread, lambda ct, x, geometry: [bind(_sum, ct, geometry=geometry)])
+
+
+def _batched(
+    primitive: Any, size: int, *arrays: jax.Array, mapped: list[bool], geometry: Geometry
+) -> tuple[jax.Array, int]:
+    arrays = [a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(arrays, mapped)]
+    out = bind(primitive, *(a.reshape(-1, *a.shape[2:]) for a in arrays), geometry=geometry)
+    return out.reshape(size, -1, *out.shape[1:]), 0
+
+
+for _primitive in (_max, _gather, _scatter, _sum, _spread):
+    define_batching(_primitive, partial(_batched, _primitive))

@@ -1,0 +1,129 @@
+"""Pooling and its gradients for CPU, as elementwise operations on strided slices; see `cvjax.ops.pool`."""
+
+import operator
+from collections.abc import Callable
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cvjax.ops.geometry import Geometry, Pads, tap
+
+
+def maximum(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C] -> [B, H', W', C]: the maxima."""
+    return _separable(_pad(x, geometry.padding, -jnp.inf), geometry, lax.max)
+
+
+def total(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C] -> [B, H', W', C]: the sums, made in float32 or wider."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return _separable(_pad(x.astype(wide), geometry.padding, 0), geometry, operator.add).astype(x.dtype)
+
+
+def gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C] twice -> [B, H', W', C]: the elements of t where the maxima of x are."""
+    winner, t = _winners(x, geometry), _pad(t, geometry.padding, 0)
+    chosen = jnp.zeros((), t.dtype)
+    for number, place in enumerate(geometry.places):
+        chosen = jnp.where(winner == number, tap(t, place, geometry), chosen)
+    return chosen
+
+
+def scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C], [B, H', W', C] -> [B, H, W, C]: cotangents summed where the maxima of x are."""
+    winner = lax.optimization_barrier(_winners(x, geometry))  # made once, not once for each phase
+    # Windows beside the map, so that every pixel of a phase sees the same number of them.
+    (rows, columns), pads = geometry.strides, _windows_beside(geometry)
+    winner, ct = _pad(winner, pads, -1), _pad(ct, pads, 0)
+    mosaic = None
+    for r in range(rows):
+        for c in range(columns):
+            phase = _phase(winner, ct, r, c, geometry)
+            phase = _pad(phase, ((r, rows - 1 - r), (c, columns - 1 - c)), 0, (rows - 1, columns - 1))
+            mosaic = phase if mosaic is None else mosaic + phase
+    return _crop(mosaic, geometry)
+
+
+def spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H', W', C] -> [B, H, W, C]: to every pixel, the sum over the windows that cover it."""
+    wide = jnp.promote_types(ct.dtype, jnp.float32)
+    out = _pad(ct.astype(wide), _windows_beside(geometry), 0)
+    for axis in (0, 1):
+        step, taps = geometry.strides[axis], geometry.kernel_size[axis]
+        reach = -(-taps // step)
+        length = out.shape[axis + 1] - (reach - 1)
+        phases = [
+            reduce(operator.add, [_window(out, axis, reach - 1 - t, length) for t in range(len(range(r, taps, step)))])
+            if r < taps
+            else jnp.zeros_like(_window(out, axis, 0, length))
+            for r in range(step)
+        ]
+        shape = (*out.shape[: axis + 1], length * step, *out.shape[axis + 2 :])
+        out = jnp.stack(phases, axis + 2).reshape(shape)
+    return _crop(out, geometry).astype(ct.dtype)
+
+
+def _phase(winner: jax.Array, ct: jax.Array, r: int, c: int, geometry: Geometry) -> jax.Array:
+    """What the pixels at (r, c) modulo the strides get: from each window that covers them, if they won it."""
+    (kh, kw), (rows, columns) = geometry.kernel_size, geometry.strides
+    above, before = -(-kh // rows) - 1, -(-kw // columns) - 1
+    height, width = winner.shape[1] - above, winner.shape[2] - before
+    summed = jnp.zeros((ct.shape[0], height, width, ct.shape[3]), ct.dtype)
+    for t, i in enumerate(range(r, kh, rows)):
+        for u, j in enumerate(range(c, kw, columns)):
+            window = (slice(None), slice(above - t, above - t + height), slice(before - u, before - u + width))
+            summed = summed + jnp.where(winner[window] == i * kw + j, ct[window], 0)
+    return summed
+
+
+def _winners(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H', W', C]: the number of the tap with the (first) maximum."""
+    x = _pad(x, geometry.padding, -jnp.inf)
+    # Narrow, for the sake of memory traffic, where the number fits.
+    dtype = jnp.int8 if len(geometry.places) < 128 else jnp.int32
+    best, winner = tap(x, (0, 0), geometry), None
+    winner = jnp.zeros(best.shape, dtype)
+    for number, place in enumerate(geometry.places[1:], start=1):
+        seen = tap(x, place, geometry)
+        better = seen > best
+        best, winner = jnp.where(better, seen, best), jnp.where(better, jnp.asarray(number, dtype), winner)
+    return winner
+
+
+def _separable(x: jax.Array, geometry: Geometry, combine: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """Rows first, then columns: kh + kw operations instead of kh * kw."""
+    for axis in (0, 1):
+        step, length = geometry.strides[axis], geometry.output_size[axis]
+        taps = [_window(x, axis, i, length, step) for i in range(geometry.kernel_size[axis])]
+        x = reduce(combine, taps)
+    return x
+
+
+def _window(x: jax.Array, axis: int, start: int, length: int, step: int = 1) -> jax.Array:
+    return lax.slice_in_dim(x, start, start + (length - 1) * step + 1, step, axis + 1)
+
+
+def _windows_beside(geometry: Geometry) -> Pads:
+    """Per axis, how many windows to add before and after those that are, so that every pixel has its full number."""
+    pads = []
+    for n, m, k, step, (low, _) in zip(
+        geometry.input_size, geometry.output_size, geometry.kernel_size, geometry.strides, geometry.padding
+    ):
+        pads.append((-(-k // step) - 1, max(0, -(-(n + low) // step) - m)))
+    return tuple(pads)
+
+
+def _crop(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Takes the padding off, and pixels after the last window."""
+    (top, _), (left, _) = geometry.padding
+    height, width = geometry.input_size
+    return x[:, top : top + height, left : left + width]
+
+
+def _pad(x: jax.Array, pads: Pads, value: float, inside: tuple[int, int] = (0, 0)) -> jax.Array:
+    if pads == ((0, 0), (0, 0)) and inside == (0, 0):
+        return x
+    edges = [(*pair, between) for pair, between in zip(pads, inside)]
+    return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))

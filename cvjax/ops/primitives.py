@@ -1,0 +1,110 @@
+"""Primitives whose lowering is chosen when a program is compiled for a platform.
+
+`jax.lax.platform_dependent` chooses as well, but it is differentiated through: the gradient of a fast forward pass is
+then whatever differentiation makes of it. A primitive names its derivative itself, so each direction has a lowering
+of its own, and programs exported for another platform hold that platform's.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Function = Callable[..., jax.Array]
+
+
+def platform_primitive(name: str, *, stock: Function, cpu: Function) -> Primitive:
+    """A primitive with one result, computed by `cpu` on CPU and by `stock` everywhere else.
+
+    Args:
+      name: as it appears in a jaxpr.
+      stock: `(*arrays, geometry) -> array` in XLA's own operations; it also tells the result's shape and dtype.
+      cpu: the same function, as CPU likes it.
+
+    Returns:
+      The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
+    """
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
+
+    def result(*avals: Any, geometry: Hashable) -> Any:
+        # Traced, not computed by hand: so manual axes (shard_map) and explicit shardings follow XLA's own rules.
+        return jax.make_jaxpr(partial(stock, geometry=geometry))(*avals).out_avals[0]
+
+    primitive.def_abstract_eval(result)
+    mlir.register_lowering(primitive, mlir.lower_fun(stock, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    return primitive
+
+
+def bind(primitive: Primitive, *arrays: jax.Array, geometry: Hashable) -> jax.Array:
+    """Applies a primitive of `platform_primitive`.
+
+    Under `jax.shard_map` all arrays must vary over the same device axes; this makes them (and so sums the gradient of
+    a kernel that all devices share).
+    """
+    axes = [_varying_axes(a) for a in arrays]
+    everywhere = frozenset().union(*axes)
+    arrays = tuple(
+        jax.lax.pcast(a, tuple(everywhere - own), to="varying") if everywhere - own else a
+        for a, own in zip(arrays, axes)
+    )
+    return primitive.bind(*arrays, geometry=geometry)
+
+
+def _varying_axes(a: jax.Array) -> frozenset:
+    kind = jax.typeof(a)
+    manual = getattr(kind, "manual_axis_type", None)  # jax before 0.10.2 has `vma` on the type itself
+    return kind.vma if manual is None else manual.varying
+
+
+def is_explicitly_sharded(*arrays: jax.Array) -> bool:
+    """Whether shardings are part of the arrays' types (`jax.sharding.AxisType.Explicit`)."""
+    return any(axis is not None for a in arrays for axis in jax.typeof(a).sharding.spec)
+
+
+def transpose(linear: Function, shape: tuple[int, ...], ct: jax.Array) -> jax.Array:
+    """The transpose of a linear function of an array of this shape, applied to a cotangent."""
+    example = jax.typeof(jax.lax.full_like(ct, 0, shape=shape))  # has the manual axes of ct
+    (result,) = jax.linear_transpose(linear, example)(ct)
+    return result
+
+
+def define_bilinear(
+    primitive: Primitive,
+    transpose_first: Function,
+    transpose_second: Function,
+) -> None:
+    """Derivatives of a primitive that is linear in each of its two arrays.
+
+    Args:
+      primitive: of `platform_primitive`.
+      transpose_first: `(cotangent, second, geometry) -> cotangent of the first array`.
+      transpose_second: `(cotangent, first, geometry) -> cotangent of the second array`.
+    """
+    ad.defbilinear(
+        primitive,
+        lambda ct, x, y, geometry: transpose_first(ct, y, geometry),
+        lambda ct, x, y, geometry: transpose_second(ct, x, geometry),
+    )
+
+
+def define_batching(primitive: Primitive, rule: Callable[..., tuple[jax.Array, int]]) -> None:
+    """How `jax.vmap` maps a primitive.
+
+    Args:
+      primitive: of `platform_primitive`.
+      rule: `(size, *arrays, mapped, geometry) -> (array, axis)`; the mapped axis of each array is in front where
+        `mapped` says so, and absent otherwise.
+    """
+
+    def batched(arrays: Sequence[jax.Array], axes: Sequence[int | None], *, geometry: Hashable):
+        size = next(a.shape[axis] for a, axis in zip(arrays, axes) if axis is not None)
+        arrays = [a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(arrays, axes)]
+        return rule(size, *arrays, mapped=[axis is not None for axis in axes], geometry=geometry)
+
+    batching.primitive_batchers[primitive] = batched
