@@ -133,9 +133,17 @@ def conv_general_dilated(
 _NUMBERS = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
 
 
-_conv = platform_primitive("conv2d", stock=conv_stock.convolve, cpu=conv_cpu.convolve)
+_conv = platform_primitive(
+    "conv2d",
+    stock=conv_stock.convolve,
+    cpu=conv_cpu.convolve,
+    local_cpu=partial(conv_cpu.convolve, library=True),
+)
 _input_gradient = platform_primitive(
-    "conv2d_input_gradient", stock=conv_stock.input_gradient, cpu=conv_cpu.input_gradient
+    "conv2d_input_gradient",
+    stock=conv_stock.input_gradient,
+    cpu=conv_cpu.input_gradient,
+    local_cpu=partial(conv_cpu.input_gradient, library=True),
 )
 _kernel_gradient = platform_primitive(
     "conv2d_kernel_gradient", stock=conv_stock.kernel_gradient, cpu=conv_cpu.kernel_gradient

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvjax.ops import conv_depthwise, conv_stock
+from cvjax.ops import conv_depthwise, conv_onednn, conv_stock
 from cvjax.ops.conv_fold import fold, fold_geometry, fold_kernel, is_foldable, unfold, unfold_kernel
 from cvjax.ops.geometry import Geometry, pad, phases, tap, turn
 
@@ -21,22 +21,26 @@ _MERGED_CHANNELS = 32
 _MOST_MERGED = 16
 # Where fewer of the taps than this fall on the map (wide dilation, tiny maps), the others are left out.
 _FEW_VALID = 0.6
+# oneDNN passes over rows of such taps itself, so it wins until there are fewer than this.
+_FEW_VALID_ONEDNN = 0.2
 # From this stride on, pixels are folded into channels and all phases are one convolution.
 _FOLDED_STRIDE = 4
 # A transposed convolution to as few channels as these (the gradient for the picture) is folded at any stride.
 _FEW_CHANNELS = 8
 
 
-def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]; see `Geometry`."""
+def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
+    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]; see `Geometry`. With `library` oneDNN may do it."""
     if not _is_known(geometry, x, kernel):
         return conv_stock.convolve(x, kernel, geometry)
     if geometry.input_dilation != (1, 1):
-        return _transposed(x, kernel, geometry)
+        return _transposed(x, kernel, geometry, library)
+    if library and not _is_plain(geometry) and conv_onednn.suits(x, kernel, geometry):
+        return conv_onednn.convolve(x, kernel, geometry)
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
             return conv_depthwise.convolve(x, kernel, geometry)
-        return _grouped(x, kernel, geometry)
+        return _grouped(x, kernel, geometry, library)
     if geometry.kernel_size == (1, 1):
         return _dot(tap(pad(x, geometry.padding), (0, 0), geometry), kernel[0, 0])
     if _valid_share(geometry) < _FEW_VALID:
@@ -44,11 +48,11 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     return conv_stock.convolve(x, kernel, geometry)
 
 
-def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
     """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]: a convolution itself, with the kernel turned."""
     if not _is_known(geometry, ct, kernel):
         return conv_stock.input_gradient(ct, kernel, geometry)
-    return convolve(ct, turn(kernel, geometry.groups), geometry.transposed)
+    return convolve(ct, turn(kernel, geometry.groups), geometry.transposed, library=library)
 
 
 def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
@@ -80,6 +84,13 @@ def _is_known(geometry: Geometry, *arrays: jax.Array) -> bool:
     return geometry.strides == (1, 1) or geometry.input_dilation == (1, 1)
 
 
+def _is_plain(geometry: Geometry) -> bool:
+    """What is a matrix product, or has few taps on the map."""
+    if geometry.groups > 1:
+        return False
+    return geometry.kernel_size == (1, 1) or _valid_share(geometry) < _FEW_VALID_ONEDNN
+
+
 def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """[B, H, W, C], [C, F] -> [B, H, W, F] as one product over all pixels (1.7 times a 1x1 convolution, or more)."""
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:3], -1)
@@ -90,23 +101,21 @@ def _outer(x: jax.Array, ct: jax.Array) -> jax.Array:
     return x.reshape(-1, x.shape[-1]).T @ ct.reshape(-1, ct.shape[-1])
 
 
-def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
     """A convolution over maps with zeros between their pixels, most of which would be multiplied."""
     features = kernel.shape[3]
     if geometry.groups > 1:
-        if kernel.shape[2] > 1:
-            return _grouped(x, kernel, geometry)
-        return _by_phases(x, kernel, geometry)
-    if geometry.kernel_size == (1, 1):
-        return _by_phases(x, kernel, geometry)
+        if kernel.shape[2] == 1:
+            return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of all phases
+        return (_by_phases if library else _grouped)(x, kernel, geometry, library)
     onward = geometry.transposed  # the strided convolution whose transpose this one is
     if is_foldable(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
-        folded = input_gradient(x, fold_kernel(turn(kernel, 1), onward), fold_geometry(onward))
+        folded = input_gradient(x, fold_kernel(turn(kernel, 1), onward), fold_geometry(onward), library=library)
         return unfold(folded, onward, features)
-    return conv_stock.convolve(x, kernel, geometry)
+    return _by_phases(x, kernel, geometry, library)
 
 
-def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
     """One convolution for each offset of the output modulo the spread of the input, put together as a mosaic."""
     height, width = geometry.output_size
     (rows, columns), total = geometry.input_dilation, None
@@ -119,7 +128,7 @@ def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array
                 input_dilation=(1, 1),
                 kernel_dilation=(row.dilation, column.dilation),
             )
-            y = convolve(x, kernel[row.selected, column.selected], inner)
+            y = convolve(x, kernel[row.selected, column.selected], inner, library=library)
             edges = (
                 (0, 0, 0),
                 (row.start, height - row.start - (y.shape[1] - 1) * rows - 1, rows - 1),
@@ -133,7 +142,7 @@ def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array
     return total
 
 
-def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
     """Groups merged into a few dense kernels, with zeros between the groups."""
     kh, kw, inside, features = kernel.shape
     outside = features // geometry.groups
@@ -143,7 +152,7 @@ def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     dense = blocks[:, :, :, :, :, None] * jnp.eye(merged, dtype=kernel.dtype)[:, None, :, None]
     dense = dense.reshape(count, kh, kw, merged * inside, merged * outside)
     one = replace(geometry, groups=1)
-    parts = [convolve(part, dense[i], one) for i, part in enumerate(jnp.split(x, count, axis=-1))]
+    parts = [convolve(part, dense[i], one, library=library) for i, part in enumerate(jnp.split(x, count, axis=-1))]
     return jnp.concatenate(parts, axis=-1)
 
 

@@ -17,13 +17,16 @@ from jax.interpreters import ad, batching, mlir
 Function = Callable[..., jax.Array]
 
 
-def platform_primitive(name: str, *, stock: Function, cpu: Function) -> Primitive:
+def platform_primitive(name: str, *, stock: Function, cpu: Function, local_cpu: Function | None = None) -> Primitive:
     """A primitive with one result, computed by `cpu` on CPU and by `stock` everywhere else.
 
     Args:
       name: as it appears in a jaxpr.
       stock: `(*arrays, geometry) -> array` in XLA's own operations; it also tells the result's shape and dtype.
       cpu: the same function, as CPU likes it.
+      local_cpu: taken instead of `cpu` for programs that are compiled for a CPU of this process and that XLA need not
+        split over devices; it may call libraries of this process, which exported programs and XLA's partitioner
+        know nothing of.
 
     Returns:
       The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
@@ -37,8 +40,29 @@ def platform_primitive(name: str, *, stock: Function, cpu: Function) -> Primitiv
 
     primitive.def_abstract_eval(result)
     mlir.register_lowering(primitive, mlir.lower_fun(stock, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, _cpu_rule(cpu, local_cpu or cpu), platform="cpu")
     return primitive
+
+
+def _cpu_rule(cpu: Function, local_cpu: Function) -> Callable[..., Any]:
+    elsewhere, here = (mlir.lower_fun(function, multiple_results=False) for function in (cpu, local_cpu))
+
+    def rule(context: mlir.LoweringRuleContext, *operands: Any, **parameters: Any) -> Any:
+        return (here if _is_local(context.module_context) else elsewhere)(context, *operands, **parameters)
+
+    return rule
+
+
+def _is_local(module: Any) -> bool:
+    """Whether a program runs in this process, on one device or with all that crosses devices written out."""
+    if module.lowering_parameters.for_export:
+        return False
+    axes = module.axis_context
+    if hasattr(axes, "num_devices"):  # jit
+        return axes.num_devices == 1
+    if hasattr(axes, "mesh"):  # shard_map, and with it pmap
+        return set(axes.manual_axes) == set(axes.mesh.axis_names)
+    return False
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, geometry: Hashable) -> jax.Array:
