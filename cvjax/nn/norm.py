@@ -40,7 +40,51 @@ class BatchNorm(nn.BatchNorm):
             if self.use_running_average is False:
                 raise ValueError("BatchNorm: frozen means use_running_average; leave that field out")
             use_running_average = None if self.use_running_average else True
-        return super().__call__(x, use_running_average=use_running_average, mask=mask)
+        averages = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        if averages or not self.force_float32_reductions:
+            return super().__call__(x, use_running_average=use_running_average, mask=mask)
+        return self._normalize_by_batch(x, mask)
+
+    @nn.compact
+    def _normalize_by_batch(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """Flax's result as one product and one sum an element, whose gradients need only x.
+
+        Flax subtracts the mean first. XLA then keeps the difference for the gradient: one array more to write and read.
+        """
+        kept = {axis % x.ndim for axis in jax.tree.leaves(self.axis)}
+        axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
+        shape = [x.shape[axis] for axis in sorted(kept)]
+        old_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        old_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
+
+        mean, var = self._statistics(x, axes, mask)
+        if not self.is_initializing():
+            old_mean.value = self.momentum * old_mean.value + (1 - self.momentum) * mean
+            old_var.value = self.momentum * old_var.value + (1 - self.momentum) * var
+        factor = lax.rsqrt(var + self.epsilon)
+        factor = factor if scale is None else factor * scale
+        offset = -mean * factor if bias is None else bias - mean * factor
+        y = x * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
+        given = [a for a in (x, scale, bias) if a is not None]
+        return y.astype(nn.dtypes.canonicalize_dtype(*given, dtype=self.dtype))
+
+    def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance of the batch, over all devices of `axis_name`; in float32 or wider."""
+        x = x.astype(jnp.promote_types(self.dtype or x.dtype, jnp.float32))
+
+        def averages(*arrays: jax.Array) -> jax.Array:
+            means = jnp.stack([a.mean(axes, where=None if mask is None else mask.astype(bool)) for a in arrays])
+            if self.axis_name is None or self.is_initializing():
+                return means
+            return lax.pmean(means, self.axis_name, axis_index_groups=self.axis_index_groups)
+
+        if not self.use_fast_variance:
+            (mean,) = averages(x)
+            return mean, averages(jnp.square(x - jnp.expand_dims(mean, axes)))[0]
+        mean, square = averages(x, jnp.square(x))
+        return mean, jnp.maximum(0.0, square - jnp.square(mean))
 
 
 class LocalResponseNorm(nn.Module):

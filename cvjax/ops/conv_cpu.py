@@ -52,7 +52,13 @@ def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, libr
     """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]: a convolution itself, with the kernel turned."""
     if not _is_known(geometry, ct, kernel):
         return conv_stock.input_gradient(ct, kernel, geometry)
-    return convolve(ct, turn(kernel, geometry.groups), geometry.transposed, library=library)
+    onward = geometry.transposed
+    if geometry.groups == 1 and geometry.input_dilation == (1, 1):
+        if geometry.kernel_size == (1, 1):
+            return _spread(_dot(ct, kernel[0, 0].T), geometry)  # XLA's product reads the matrix either way round
+        if library and not _is_plain(onward) and conv_onednn.suits(ct, kernel, onward):
+            return conv_onednn.convolve(ct, kernel[::-1, ::-1], onward, swapped=True)
+    return convolve(ct, turn(kernel, geometry.groups), onward, library=library)
 
 
 def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
@@ -94,6 +100,13 @@ def _is_plain(geometry: Geometry) -> bool:
 def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """[B, H, W, C], [C, F] -> [B, H, W, F] as one product over all pixels (1.7 times a 1x1 convolution, or more)."""
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:3], -1)
+
+
+def _spread(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H', W', C] -> [B, H, W, C]: outputs of a 1x1 convolution to the pixels that they saw, zeros elsewhere."""
+    places = zip(geometry.input_size, geometry.output_size, geometry.strides, geometry.padding)
+    edges = [(-low, n + low - (m - 1) * step - 1, step - 1) for n, m, step, (low, _) in places]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
 
 
 def _outer(x: jax.Array, ct: jax.Array) -> jax.Array:

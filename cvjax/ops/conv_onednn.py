@@ -41,15 +41,20 @@ def suits(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
     return x.shape[0] * rows * columns >= _FEW_PIXELS and is_available()
 
 
-def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F] where `suits` says so."""
+def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, swapped: bool = False) -> jax.Array:
+    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F] where `suits` says so.
+
+    With `swapped` (one group) the kernel is [kh, kw, F, C], which spares a copy of it.
+    """
     x = pad(x, tuple((min(low, 0), min(high, 0)) for low, high in geometry.padding))
     pads = [(max(low, 0), max(high, 0)) for low, high in geometry.padding]
+    inside, outside = (3, 2) if swapped else (2, 3)
     maps = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
+    taps = {"input_feature_dim": inside, "output_feature_dim": outside, "spatial_dims": [0, 1]}
     config = {
         "dims": 4,
         "input": maps,
-        "kernel": {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}},
+        "kernel": {"dims": 4, "filter": taps},
         "output": maps,
         "window": {
             "pad_left": [low for low, _ in pads],
@@ -59,7 +64,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         },
         "feature_groups": geometry.groups,
     }
-    shape = (x.shape[0], *geometry.output_size, kernel.shape[3])
+    shape = (x.shape[0], *geometry.output_size, kernel.shape[outside])
     row_major = tuple(range(4))
     call = jax.ffi.ffi_call(
         _TARGET,

@@ -1,5 +1,6 @@
 """Batch normalisation against Flax's; local response normalisation against the paper's formula."""
 
+import chex
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
@@ -11,18 +12,39 @@ from cvjax import nn
 X = jax.random.normal(jax.random.key(0), (8, 3)) * 3 + 1
 
 
-def test_batch_norm_is_flaxs():
-    variables = []
-    for layer in (nn.BatchNorm, linen.BatchNorm):
-        assert (layer().momentum, layer().epsilon) == (0.99, 1e-5)
-        variables.append(layer(False).init(jax.random.key(0), X))
-    jax.tree.map(np.testing.assert_array_equal, *variables)
-    for mask in (None, jnp.arange(8)[:, None] < 5):
-        ours, theirs = (
-            layer().apply(variables[0], X, use_running_average=False, mask=mask, mutable=["batch_stats"])
-            for layer in (nn.BatchNorm, linen.BatchNorm)
-        )
-        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"use_scale": False},
+        {"use_bias": False, "use_fast_variance": False},
+        {"axis": 0},
+        {"axis": (0, -1)},
+        {"dtype": jnp.bfloat16},
+        {"force_float32_reductions": False},
+        {"momentum": 0.5, "epsilon": 0.1, "scale_init": jax.nn.initializers.normal(1)},
+    ],
+    ids=lambda fields: " ".join(fields) or "defaults",
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_batch_norm_is_flaxs(fields, masked):
+    assert (nn.BatchNorm().momentum, nn.BatchNorm().epsilon) == (0.99, 1e-5)
+    mask = jnp.arange(8)[:, None] < 5 if masked and "axis" not in fields else None
+    results = []
+    for layer in (nn.BatchNorm(False, **fields), linen.BatchNorm(False, **fields)):
+        variables = layer.init(jax.random.key(0), X)
+
+        def loss(params, x, layer=layer, variables=variables):
+            rest = {"batch_stats": variables["batch_stats"]}
+            y, new = layer.apply({"params": params, **rest}, x, mask=mask, mutable=["batch_stats"])
+            return jnp.sum(jnp.sin(y.astype(jnp.float32))), (y, new)
+
+        gradients, outputs = jax.grad(loss, (0, 1), has_aux=True)(variables.get("params", {}), X)
+        evaluated = layer.clone(use_running_average=True).apply(variables, X)
+        results.append((variables, gradients, outputs, evaluated))
+    tolerance = 1e-2 if fields.get("dtype") else 1e-5
+    chex.assert_trees_all_equal_shapes_and_dtypes(*results)
+    chex.assert_trees_all_close(*results, rtol=tolerance, atol=tolerance)
 
 
 def test_momentum_is_the_decay():
