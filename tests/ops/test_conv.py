@@ -1,6 +1,7 @@
 """Convolution equals XLA's own in values and derivatives, and holds the lowering of the platform it is exported for."""
 
 from functools import partial
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cvjax.ops import conv_onednn, primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 
 
@@ -55,9 +57,14 @@ def _faces(conv):
 
 
 def _assert_equals_stock(x_shape, kernel_shape, **options):
+    """As programs of this process compute it, with oneDNN for whatever it can do, and as exported ones do."""
     x, kernel = _arrays(x_shape, kernel_shape)
     ours, stock = partial(conv2d, **options), partial(_stock, **options)
-    _assert_close(_faces(ours)(x, kernel), _faces(stock)(x, kernel))
+    expected = _faces(stock)(x, kernel)
+    with mock.patch.multiple(conv_onednn, _FEW_PIXELS=0, _LONG_STRIDE=99):
+        _assert_close(_faces(ours)(x, kernel), expected)
+    with mock.patch.object(primitives, "_is_local", return_value=False):
+        _assert_close(_faces(ours)(x, kernel), expected)
 
 
 KINDS = {
@@ -102,22 +109,21 @@ def test_each_kind_equals_stock(kind):
     _assert_equals_stock(x_shape, kernel_shape, **options)
 
 
-@given(
-    batch=st.integers(0, 2),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    kernel=st.tuples(st.integers(1, 5), st.integers(1, 3)),
-    step=st.tuples(st.integers(1, 5), st.integers(1, 3)),
-    spread=st.booleans(),
-    dilation=st.tuples(st.integers(1, 3), st.integers(1, 2)),
-    pads=st.tuples(*[st.integers(-1, 4)] * 4),
-    groups=st.integers(1, 4),
-    inside=st.integers(1, 3),
-    outside=st.integers(1, 3),
-)
-@settings(max_examples=20, deadline=None, derandomize=True)
-def test_values_and_gradients_equal_stock(
-    batch, size, kernel, step, spread, dilation, pads, groups, inside, outside
-):
+SWEEP = {
+    "batch": st.integers(0, 2),
+    "size": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    "kernel": st.tuples(st.integers(1, 5), st.integers(1, 3)),
+    "step": st.tuples(st.integers(1, 5), st.integers(1, 3)),
+    "spread": st.booleans(),
+    "dilation": st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    "pads": st.tuples(*[st.integers(-1, 4)] * 4),
+    "groups": st.integers(1, 4),
+    "inside": st.integers(1, 3),
+    "outside": st.integers(1, 3),
+}
+
+
+def _sweep(batch, size, kernel, step, spread, dilation, pads, groups, inside, outside):
     padding = (pads[:2], pads[2:])
     input_dilation, strides = (step, (1, 1)) if spread else ((1, 1), step)
     reached = [(n - 1) * d + 1 + sum(p) for n, d, p in zip(size, input_dilation, padding)]
@@ -131,6 +137,19 @@ def test_values_and_gradients_equal_stock(
         input_dilation=input_dilation,
         groups=groups,
     )
+
+
+@given(**SWEEP)
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_values_and_gradients_equal_stock(**drawn):
+    _sweep(**drawn)
+
+
+@pytest.mark.slow
+@given(**SWEEP)
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_values_and_gradients_equal_stock_wherever_one_looks(**drawn):
+    _sweep(**drawn)
 
 
 OPTIONS = {"strides": (2, 1), "padding": ((1, 2), (0, 1)), "dilation": (1, 2), "groups": 2}
@@ -241,6 +260,48 @@ def test_exported_programs_hold_the_lowering_of_their_platform(case):
     else:
         assert "stablehlo.convolution" not in value + gradients
         assert ("stablehlo.dot_general" in gradients) == (case != "depthwise")
+
+
+onednn = pytest.mark.skipif(not conv_onednn.is_available(), reason="this jaxlib's oneDNN is not known to us")
+
+
+@onednn
+def test_onednn_is_called_only_by_programs_of_this_process():
+    x, kernel = _arrays((4, 16, 16, 32), (3, 3, 4, 32))
+    convolve = jax.jit(partial(conv2d, groups=8))
+
+    def calls(program, *arrays):
+        return "__onednn$convolution" in program.lower(*arrays).as_text()
+
+    assert calls(convolve, x, kernel)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    data, everywhere = PartitionSpec("data"), PartitionSpec()
+    assert not calls(convolve, jax.device_put(x, NamedSharding(mesh, data)), kernel)  # XLA splits this one
+    mapped = jax.shard_map(partial(conv2d, groups=8), mesh=mesh, in_specs=(data, everywhere), out_specs=data)
+    assert calls(jax.jit(mapped), x, kernel)
+    assert "__onednn" not in export.export(convolve, platforms=["cpu"])(x, kernel).mlir_module()
+    assert "__onednn" not in convolve.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
+
+
+@onednn
+@pytest.mark.parametrize("groups", [1, 8])
+def test_onednn_at_the_sizes_of_nets(groups):
+    x, kernel = _arrays((2, 28, 29, 48), (3, 3, 48 // groups, 64))
+    options = {"padding": ((1, 1), (1, 1)), "groups": groups}
+    for strides in ((1, 1), (2, 2)):
+        ours, stock = (_faces(partial(conv, strides=strides, **options)) for conv in (conv2d, _stock))
+        assert "__onednn$convolution" in ours.lower(x, kernel).as_text()
+        _assert_close(ours(x, kernel), stock(x, kernel))
+
+
+def test_without_onednn(monkeypatch):
+    monkeypatch.setattr(conv_onednn, "_RELEASES", ())
+    conv_onednn.is_available.cache_clear()
+    try:
+        assert not conv_onednn.is_available()
+        _assert_equals_stock((2, 6, 7, 8), (3, 3, 2, 12), groups=4, strides=(2, 1))
+    finally:
+        conv_onednn.is_available.cache_clear()
 
 
 def test_one_program_for_two_platforms_and_for_any_batch():
