@@ -32,9 +32,16 @@ def _stock_pool(
     return pool(x, window, strides, padding, **options)
 
 
+def _stock_norm(*args: Any, frozen: bool = False, **fields: Any) -> flax.linen.BatchNorm:
+    """Flax's normalisation, which cannot be frozen."""
+    if frozen:
+        raise NotImplementedError("stock layers have no frozen BatchNorm")
+    return flax.linen.BatchNorm(*args, **fields)
+
+
 @contextlib.contextmanager
 def stock_layers() -> Iterator[None]:
-    """Inside, models and layers of cvjax are made of `flax.linen`'s convolutions and pools.
+    """Inside, models and layers of cvjax are made of `flax.linen`'s convolutions, pools and batch normalisation.
 
     Affects the whole process. Names, parameters and values are the same; only how they are computed differs.
     """
@@ -45,7 +52,7 @@ def stock_layers() -> Iterator[None]:
     pairs = [(ours, functools.partial(ours, conv_general_dilated=None)) for ours in convolutions]
     for name in ("avg_pool", "max_pool"):
         pairs.append((getattr(cvjax.nn, name), functools.partial(_stock_pool, getattr(flax.linen, name))))
-    pairs.append((cvjax.nn.ConvTranspose, flax.linen.ConvTranspose))
+    pairs += [(cvjax.nn.ConvTranspose, flax.linen.ConvTranspose), (cvjax.nn.BatchNorm, _stock_norm)]
     swapped: list[tuple[Any, str, Any]] = []
     for module_name, module in list(sys.modules.items()):
         if module_name.split(".")[0] != "cvjax":

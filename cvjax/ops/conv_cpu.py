@@ -74,7 +74,8 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Arra
         return _grouped_gradient(x, ct, geometry)
     if geometry.kernel_size == (1, 1):
         return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct)[None, None]
-    if min(geometry.strides) >= _FOLDED_STRIDE and is_foldable(geometry):
+    whole_blocks = all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
+    if is_foldable(geometry) and (min(geometry.strides) >= _FOLDED_STRIDE or whole_blocks):
         folded = kernel_gradient(fold(x, geometry), ct, fold_geometry(geometry))
         return unfold_kernel(folded, geometry)
     if _valid_share(geometry) < _FEW_VALID:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from cvjax.models.classification.resnet import ModuleMaker, check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, Conv, Dropout, he_normal
+from cvjax.nn import BatchNorm, Conv, Dropout, DropPath, SqueezeExcite, he_normal
 
 # Of B0, a stage each: (expansion, kernel size, stride of the first block, channels, blocks).
 _STAGES = (
@@ -27,26 +27,6 @@ _STAGES = (
     (6, 3, 1, 320, 1),
 )
 _STEM, _TOP = 32, 1280
-
-
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate in (0, 1) that depends on the mean of every channel (1709.01507).
-
-    Attributes:
-      features: channels in between.
-      dtype: of the computation.
-    """
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]."""
-        conv = partial(Conv, kernel_size=(1, 1), padding="VALID", dtype=self.dtype, kernel_init=he_normal())
-        gate = x.mean(axis=(1, 2), keepdims=True)
-        gate = nn.swish(conv(self.features, name="reduce")(gate))
-        return x * nn.sigmoid(conv(x.shape[-1], name="expand")(gate))
 
 
 class MBConv(nn.Module):
@@ -87,13 +67,12 @@ class MBConv(nn.Module):
             y = nn.swish(self.norm(name="expand_bn")(y, not train))
         depthwise = _conv(inner, self.kernel_size, self.stride, inner, self.dtype, name="depthwise_conv")
         y = nn.swish(self.norm(name="depthwise_bn")(depthwise(y), not train))
-        y = SqueezeExcite(max(1, channels // 4), self.dtype, name="squeeze_excite")(y)
+        hidden = max(1, channels // 4)  # of the input, not of the widened map
+        y = SqueezeExcite(hidden=hidden, activation=nn.swish, dtype=self.dtype, name="squeeze_excite")(y)
         y = self.norm(name="project_bn")(pointwise(self.features, name="project_conv")(y), not train)
         if y.shape != x.shape:
             return y
-        # Dropout of a one per example; its masks are the same on any number of devices.
-        kept = Dropout(self.drop_rate, self.axis_name)(jnp.ones((x.shape[0], 1, 1, 1), y.dtype), train)
-        return x + y * kept
+        return x + DropPath(self.drop_rate, self.axis_name)(y, train)
 
 
 class EfficientNet(nn.Module):
