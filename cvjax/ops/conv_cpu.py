@@ -12,7 +12,7 @@ from jax import lax
 
 from cvjax.ops import conv_depthwise, conv_onednn, conv_stock
 from cvjax.ops.conv_fold import fold, fold_geometry, fold_kernel, is_foldable, unfold, unfold_kernel
-from cvjax.ops.geometry import Geometry, pad, phases, tap, turn
+from cvjax.ops.geometry import Geometry, pad, phase_geometry, phases, tap, turn
 
 # Groups are merged into dense kernels of about this many channels: wider matrix products outweigh the zeros in them
 # (32 groups of 8: merged to 32 channels 1 time, to 64 1.6 times, to 128 3 times).
@@ -27,6 +27,10 @@ _FEW_VALID_ONEDNN = 0.2
 _FOLDED_STRIDE = 4
 # A transposed convolution to as few channels as these (the gradient for the picture) is folded at any stride.
 _FEW_CHANNELS = 8
+# Kernel gradients with a stride go phase by phase from these sizes on (56x56x128, batch 8: 1.3 times; 28x28x256: 1.1
+# times), and not below (14x14x512: 0.7 times; 3 channels: 0.2 times).
+_MANY_CHANNELS = 32
+_MANY_PIXELS = 1500
 
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
@@ -68,10 +72,10 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Arra
     if geometry.input_dilation != (1, 1):
         # Seen from the output this is an ordinary strided convolution, whose kernel is turned around.
         return turn(kernel_gradient(ct, x, geometry.transposed), geometry.groups)
+    if x.shape[-1] == geometry.groups > 1:
+        return conv_depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
-        if x.shape[-1] == geometry.groups:
-            return conv_depthwise.kernel_gradient(x, ct, geometry)
-        return _grouped_gradient(x, ct, geometry)
+        return (_gradient_by_phases if geometry.strides != (1, 1) else _grouped_gradient)(x, ct, geometry)
     if geometry.kernel_size == (1, 1):
         return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct)[None, None]
     whole_blocks = all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
@@ -80,6 +84,8 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Arra
         return unfold_kernel(folded, geometry)
     if _valid_share(geometry) < _FEW_VALID:
         return _valid_taps_gradient(x, ct, geometry)
+    if geometry.strides != (1, 1) and x.shape[-1] >= _MANY_CHANNELS and ct.size >= _MANY_PIXELS * ct.shape[-1]:
+        return _gradient_by_phases(x, ct, geometry)
     return conv_stock.kernel_gradient(x, ct, geometry)
 
 
@@ -135,13 +141,7 @@ def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: boo
     (rows, columns), total = geometry.input_dilation, None
     for row in phases(geometry, 0):
         for column in phases(geometry, 1):
-            inner = replace(
-                geometry,
-                kernel_size=(row.taps, column.taps),
-                padding=(row.padding, column.padding),
-                input_dilation=(1, 1),
-                kernel_dilation=(row.dilation, column.dilation),
-            )
+            inner = phase_geometry(geometry, row, column)
             y = convolve(x, kernel[row.selected, column.selected], inner, library=library)
             edges = (
                 (0, 0, 0),
@@ -154,6 +154,23 @@ def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: boo
     if total is None:
         return jnp.zeros((x.shape[0], height, width, kernel.shape[3]), x.dtype)
     return total
+
+
+def _gradient_by_phases(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """One gradient for each offset of the pixels modulo the stride, each of a convolution without stride."""
+    onward, total = geometry.transposed, None
+    rows, columns = geometry.strides
+    for row in phases(onward, 0):
+        for column in phases(onward, 1):
+            seen = x[:, row.start :: rows, column.start :: columns]
+            part = kernel_gradient(ct, seen, phase_geometry(onward, row, column))
+            edges = [
+                (phase.selected.start, taps - phase.selected.start - (phase.taps - 1) * phase.step - 1, phase.step - 1)
+                for phase, taps in ((row, geometry.kernel_size[0]), (column, geometry.kernel_size[1]))
+            ]
+            part = lax.pad(part, jnp.zeros((), part.dtype), (*edges, (0, 0, 0), (0, 0, 0)))
+            total = part if total is None else total + part
+    return turn(total, geometry.groups)
 
 
 def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:

@@ -112,6 +112,22 @@ class Phase:
     dilation: int
     padding: Pair
 
+    @property
+    def step(self) -> int:
+        """Taps of the kernel from one selected tap to the next."""
+        return self.selected.step
+
+
+def phase_geometry(geometry: Geometry, row: Phase, column: Phase) -> Geometry:
+    """Of the convolution that makes one phase of the output along either axis."""
+    return replace(
+        geometry,
+        kernel_size=(row.taps, column.taps),
+        padding=(row.padding, column.padding),
+        input_dilation=(1, 1),
+        kernel_dilation=(row.dilation, column.dilation),
+    )
+
 
 def phases(geometry: Geometry, axis: int) -> list[Phase]:
     """The phases along an axis (strides 1), without those whose taps all meet zeros."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cvjax.ops import conv_onednn, primitives
+from cvjax.ops import conv_cpu, conv_onednn, primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 
 
@@ -57,11 +57,12 @@ def _faces(conv):
 
 
 def _assert_equals_stock(x_shape, kernel_shape, **options):
-    """As programs of this process compute it, with oneDNN for whatever it can do, and as exported ones do."""
+    """As programs of this process compute it, with thresholds of size left out, and as exported programs do."""
     x, kernel = _arrays(x_shape, kernel_shape)
     ours, stock = partial(conv2d, **options), partial(_stock, **options)
     expected = _faces(stock)(x, kernel)
-    with mock.patch.multiple(conv_onednn, _FEW_PIXELS=0, _LONG_STRIDE=99):
+    anything = mock.patch.multiple(conv_onednn, _FEW_PIXELS=0, _LONG_STRIDE=99)
+    with anything, mock.patch.multiple(conv_cpu, _MANY_CHANNELS=0, _MANY_PIXELS=0):
         _assert_close(_faces(ours)(x, kernel), expected)
     with mock.patch.object(primitives, "_is_local", return_value=False):
         _assert_close(_faces(ours)(x, kernel), expected)
