@@ -44,6 +44,7 @@ class DeepLabConfig(ModelConfig):
       separable_decoder: depthwise separable convolutions in v3+'s decoder; None leaves it to the architecture.
       low_level_features: channels of the first stage's map in v3+'s decoder; None is the paper's 48.
       aspp_features: channels of the pyramid and of the decoder.
+      aspp_rates: dilations in the pyramid at output stride 16; the paper's are for crops of about 513 pixels.
       dropout: after the pyramid's projection.
       bn_momentum: decay of BatchNorm's running averages.
       freeze_bn: leave BatchNorm as the weights brought it.
@@ -59,6 +60,7 @@ class DeepLabConfig(ModelConfig):
     separable_decoder: bool | None = None
     low_level_features: int | None = None
     aspp_features: int = 256
+    aspp_rates: tuple[int, int, int] = (6, 12, 18)
     dropout: float = 0.1
     bn_momentum: float = 0.9997
     freeze_bn: bool = False
@@ -90,6 +92,7 @@ PRESETS = {
             width=32,
             stage_sizes=(2, 1, 1, 1),
             aspp_features=48,
+            aspp_rates=(2, 4, 6),
             low_level_features=16,
             separable_decoder=False,
             dropout=0.0,

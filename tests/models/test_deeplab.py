@@ -19,8 +19,11 @@ def _tiny(name, **options):
 
 def test_rates_follow_the_output_stride():
     assert [aspp_rates(stride) for stride in (8, 16, 32)] == [(12, 24, 36), (6, 12, 18), (3, 6, 9)]
+    assert [aspp_rates(stride, (1, 2, 4)) for stride in (8, 16, 32)] == [(2, 4, 8), (1, 2, 4), (1, 1, 2)]
     with pytest.raises(ConfigError, match="8, 16 or 32"):
         aspp_rates(4)
+    with pytest.raises(ConfigError, match="at least 1"):
+        aspp_rates(16, (0, 1, 2))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,19 +9,24 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.nn import ConvBNReLU, Dropout, SeparableConv
 
+# Dilations at output stride 16, for crops of about 513 pixels.
+PAPER_RATES = (6, 12, 18)
 
-def aspp_rates(output_stride: int) -> tuple[int, int, int]:
-    """Dilations of the three atrous branches, in pixels of the map.
 
-    The paper gives 6, 12, 18 at output stride 16; the field of view in the image stays the same when the
-    rates follow the map's resolution, so they double at 8 and halve at 32.
+def aspp_rates(output_stride: int, at_16: tuple[int, ...] = PAPER_RATES) -> tuple[int, ...]:
+    """Dilations of the atrous branches, in pixels of the map, for those at output stride 16.
+
+    The field of view in the image stays the same when the rates follow the map's resolution, so they double at 8 and
+    halve at 32 (1706.05587, section 3.3).
 
     Raises:
-      ConfigError: an output stride other than 8, 16 or 32.
+      ConfigError: an output stride other than 8, 16 or 32, or a rate below 1.
     """
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")
-    return tuple(rate * 16 // output_stride for rate in (6, 12, 18))
+    if min(at_16) < 1:
+        raise ConfigError(f"aspp_rates are at least 1, not {at_16}")
+    return tuple(max(1, rate * 16 // output_stride) for rate in at_16)
 
 
 class ASPP(nn.Module):
@@ -36,7 +41,7 @@ class ASPP(nn.Module):
     """
 
     features: int = 256
-    rates: tuple[int, ...] = aspp_rates(16)
+    rates: tuple[int, ...] = PAPER_RATES
     separable: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.models.classification.resnet import ResNet
-from cvjax.models.segmentation.aspp import ASPP, aspp_rates
+from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
 from cvjax.nn import ConvBNReLU, Dropout, TorchConv, gaussian
 from cvjax.ops.resize import resize
 
@@ -57,6 +57,8 @@ class DeepLab(nn.Module):
         and parameters do not depend on it, so a model may train at 16 and be evaluated at 8.
       aux: an auxiliary FCN head on stage3; its logits come with `train=True`, evaluation never computes it.
       aspp_features: channels of ASPP and of the layers after it.
+      aspp_rates: dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels;
+        on a map that a rate does not fit, its branch is a 1x1 convolution.
       separable_aspp: atrous separable convolutions in ASPP (v3+ with Xception).
       dropout: rate after ASPP.
       aux_dropout: rate in the auxiliary head.
@@ -76,6 +78,7 @@ class DeepLab(nn.Module):
     zero_gamma: bool = False
     aux: bool = True
     aspp_features: int = 256
+    aspp_rates: tuple[int, ...] = PAPER_RATES
     separable_aspp: bool = False
     dropout: float = 0.5
     aux_dropout: float = 0.1
@@ -98,7 +101,7 @@ class DeepLab(nn.Module):
         )
         self.aspp = ASPP(
             self.aspp_features,
-            aspp_rates(self.output_stride),
+            aspp_rates(self.output_stride, self.aspp_rates),
             self.separable_aspp,
             self.dropout,
             **self.layer_options(),
