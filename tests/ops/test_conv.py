@@ -287,7 +287,7 @@ def test_onednn_is_called_only_by_programs_of_this_process():
 @onednn
 @pytest.mark.parametrize("groups", [1, 8])
 def test_onednn_at_the_sizes_of_nets(groups):
-    x, kernel = _arrays((2, 28, 29, 48), (3, 3, 48 // groups, 64))
+    x, kernel = _arrays((4, 28, 29, 48), (3, 3, 48 // groups, 64))
     options = {"padding": ((1, 1), (1, 1)), "groups": groups}
     for strides in ((1, 1), (2, 2)):
         ours, stock = (_faces(partial(conv, strides=strides, **options)) for conv in (conv2d, _stock))
