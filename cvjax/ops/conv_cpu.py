@@ -39,6 +39,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bo
         return conv_stock.convolve(x, kernel, geometry)
     if geometry.input_dilation != (1, 1):
         return _transposed(x, kernel, geometry, library)
+    x, geometry = _crop(x, geometry)
     if library and not _is_plain(geometry) and conv_onednn.suits(x, kernel, geometry):
         return conv_onednn.convolve(x, kernel, geometry)
     if geometry.groups > 1:
@@ -72,6 +73,7 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Arra
     if geometry.input_dilation != (1, 1):
         # Seen from the output this is an ordinary strided convolution, whose kernel is turned around.
         return turn(kernel_gradient(ct, x, geometry.transposed), geometry.groups)
+    x, geometry = _crop(x, geometry)
     if x.shape[-1] == geometry.groups > 1:
         return conv_depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
@@ -95,6 +97,15 @@ def _is_known(geometry: Geometry, *arrays: jax.Array) -> bool:
     if not all(isinstance(n, int) for n in sizes) or 0 in sizes:
         return False
     return geometry.strides == (1, 1) or geometry.input_dilation == (1, 1)
+
+
+def _crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
+    """The same convolution without negative padding, where XLA's on CPU reads beside the map (jaxlib 0.10.2)."""
+    if min(p for pads in geometry.padding for p in pads) >= 0:
+        return x, geometry
+    x = pad(x, tuple((min(low, 0), min(high, 0)) for low, high in geometry.padding))
+    padding = tuple((max(low, 0), max(high, 0)) for low, high in geometry.padding)
+    return x, replace(geometry, input_size=x.shape[1:3], padding=padding)
 
 
 def _is_plain(geometry: Geometry) -> bool:

@@ -17,6 +17,11 @@ from cvjax.ops.conv import conv2d, conv_general_dilated
 
 
 def _stock(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), input_dilation=(1, 1), groups=1):
+    if min(p for pads in padding for p in pads) < 0:
+        # XLA's own on CPU reads beside the map for padding of (-1, 1) (jaxlib 0.10.2), so it is given none.
+        edges = [(*pads, step - 1) for pads, step in zip(padding, input_dilation)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+        padding, input_dilation = ((0, 0), (0, 0)), (1, 1)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -100,6 +105,12 @@ KINDS = {
     "strided over spread pixels": ((2, 5, 5, 3), (3, 3, 3, 2), {"input_dilation": (2, 2), "strides": (3, 3)}),
     "one pixel": ((2, 1, 1, 3), (3, 3, 3, 4), {"padding": ((1, 1), (1, 1))}),
     "cropped": ((2, 7, 7, 3), (3, 3, 3, 2), {"padding": ((-1, 0), (0, -2))}),
+    "cropped on one side, padded on the other": ((1, 5, 3, 4), (2, 1, 4, 2), {"padding": ((0, 0), (-1, 1))}),
+    "phases that are cropped": (
+        (1, 5, 3, 4),
+        (3, 2, 4, 2),
+        {"input_dilation": (4, 2), "dilation": (2, 1), "padding": ((0, 0), (0, 2))},
+    ),
     "empty batch": ((0, 5, 5, 4), (3, 3, 2, 4), {"groups": 2}),
 }
 
