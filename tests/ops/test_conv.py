@@ -157,13 +157,6 @@ def test_values_and_gradients_equal_stock(**drawn):
     _sweep(**drawn)
 
 
-@pytest.mark.slow
-@given(**SWEEP)
-@settings(max_examples=60, deadline=None, derandomize=True)
-def test_values_and_gradients_equal_stock_wherever_one_looks(**drawn):
-    _sweep(**drawn)
-
-
 OPTIONS = {"strides": (2, 1), "padding": ((1, 2), (0, 1)), "dilation": (1, 2), "groups": 2}
 SHAPES = ((4, 5, 6, 4), (3, 2, 2, 6))
 
