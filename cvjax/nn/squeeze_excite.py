@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from cvjax.nn.conv import Conv
 from cvjax.nn.initializers import Initializer, he_normal
+from cvjax.ops.pool import global_avg_pool
 
 
 class SqueezeExcite(nn.Module):
@@ -39,7 +40,7 @@ class SqueezeExcite(nn.Module):
         channels = x.shape[-1]
         hidden = max(1, channels // self.reduction) if self.hidden is None else self.hidden
         pointwise = partial(Conv, kernel_size=(1, 1), kernel_init=self.kernel_init, dtype=self.dtype)
-        squeezed = self.activation(pointwise(hidden, name="reduce")(x.mean(axis=(1, 2), keepdims=True)))
+        squeezed = self.activation(pointwise(hidden, name="reduce")(global_avg_pool(x, keepdims=True)))
         attention = self.gate(pointwise(channels, name="expand")(squeezed))
         self.sow("intermediates", "attention", attention[:, 0, 0])
         return x * attention.astype(x.dtype)

@@ -1,18 +1,18 @@
 """Convolution and its two gradients as XLA compiles them well for CPU: one formulation for each kind of kernel.
 
-XLA's own convolution stays wherever it is the fastest, which is for dense kernels without much dilation. Ratios in
-comments are times measured against it on two AVX-512 cores in float32, above 1 where it is the slower one.
+oneDNN does what it is the fastest at, where it may be called; XLA's own convolution stays where that is, which is for
+dense kernels of few pixels and for most kernel gradients. Ratios in comments are times measured against XLA's on two
+AVX-512 cores in float32, above 1 where it is the slower one.
 """
 
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from cvjax.ops import conv_depthwise, conv_onednn, conv_stock
 from cvjax.ops.conv_fold import fold, fold_geometry, fold_kernel, is_foldable, unfold, unfold_kernel
-from cvjax.ops.geometry import Geometry, pad, phase_geometry, phases, tap, turn
+from cvjax.ops.geometry import Geometry, crop, pad, phase_geometry, phases, scatter, tap, turn
 
 # Groups are merged into dense kernels of about this many channels: wider matrix products outweigh the zeros in them
 # (32 groups of 8: merged to 32 channels 1 time, to 64 1.6 times, to 128 3 times).
@@ -39,8 +39,8 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bo
         return conv_stock.convolve(x, kernel, geometry)
     if geometry.input_dilation != (1, 1):
         return _transposed(x, kernel, geometry, library)
-    x, geometry = _crop(x, geometry)
-    if library and not _is_plain(geometry) and conv_onednn.suits(x, kernel, geometry):
+    x, geometry = crop(x, geometry)  # XLA's own on CPU reads beside the map otherwise (jaxlib 0.10.2)
+    if library and _suits_onednn(x, kernel, geometry):
         return conv_onednn.convolve(x, kernel, geometry)
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
@@ -60,9 +60,13 @@ def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, libr
     onward = geometry.transposed
     if geometry.groups == 1 and geometry.input_dilation == (1, 1):
         if geometry.kernel_size == (1, 1):
-            return _spread(_dot(ct, kernel[0, 0].T), geometry)  # XLA's product reads the matrix either way round
-        if library and not _is_plain(onward) and conv_onednn.suits(ct, kernel, onward):
-            return conv_onednn.convolve(ct, kernel[::-1, ::-1], onward, swapped=True)
+            seen = _dot(ct, kernel[0, 0].T)  # XLA's product reads the matrix either way round
+            starts = tuple(-low for low, _ in geometry.padding)
+            return scatter(seen, 1, starts, geometry.strides, geometry.input_size)
+        if library and geometry.strides == (1, 1):
+            seen, inner = crop(ct, onward)
+            if _suits_onednn(seen, kernel, inner):
+                return conv_onednn.convolve(seen, kernel[::-1, ::-1], inner, swapped=True)
     return convolve(ct, turn(kernel, geometry.groups), onward, library=library)
 
 
@@ -73,7 +77,7 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Arra
     if geometry.input_dilation != (1, 1):
         # Seen from the output this is an ordinary strided convolution, whose kernel is turned around.
         return turn(kernel_gradient(ct, x, geometry.transposed), geometry.groups)
-    x, geometry = _crop(x, geometry)
+    x, geometry = crop(x, geometry)
     if x.shape[-1] == geometry.groups > 1:
         return conv_depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
@@ -99,32 +103,17 @@ def _is_known(geometry: Geometry, *arrays: jax.Array) -> bool:
     return geometry.strides == (1, 1) or geometry.input_dilation == (1, 1)
 
 
-def _crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
-    """The same convolution without negative padding, where XLA's on CPU reads beside the map (jaxlib 0.10.2)."""
-    if min(p for pads in geometry.padding for p in pads) >= 0:
-        return x, geometry
-    x = pad(x, tuple((min(low, 0), min(high, 0)) for low, high in geometry.padding))
-    padding = tuple((max(low, 0), max(high, 0)) for low, high in geometry.padding)
-    return x, replace(geometry, input_size=x.shape[1:3], padding=padding)
-
-
-def _is_plain(geometry: Geometry) -> bool:
-    """What is a matrix product, or has few taps on the map."""
-    if geometry.groups > 1:
+def _suits_onednn(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
+    """Whether oneDNN is faster than a matrix product, or one for each of few taps on the map, and than XLA."""
+    dense = geometry.groups == 1
+    if dense and (geometry.kernel_size == (1, 1) or _valid_share(geometry) < _FEW_VALID_ONEDNN):
         return False
-    return geometry.kernel_size == (1, 1) or _valid_share(geometry) < _FEW_VALID_ONEDNN
+    return conv_onednn.suits(x, kernel, geometry)
 
 
 def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """[B, H, W, C], [C, F] -> [B, H, W, F] as one product over all pixels (1.7 times a 1x1 convolution, or more)."""
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:3], -1)
-
-
-def _spread(x: jax.Array, geometry: Geometry) -> jax.Array:
-    """[B, H', W', C] -> [B, H, W, C]: outputs of a 1x1 convolution to the pixels that they saw, zeros elsewhere."""
-    places = zip(geometry.input_size, geometry.output_size, geometry.strides, geometry.padding)
-    edges = [(-low, n + low - (m - 1) * step - 1, step - 1) for n, m, step, (low, _) in places]
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
 
 
 def _outer(x: jax.Array, ct: jax.Array) -> jax.Array:
@@ -148,39 +137,27 @@ def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bo
 
 def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
     """One convolution for each offset of the output modulo the spread of the input, put together as a mosaic."""
-    height, width = geometry.output_size
-    (rows, columns), total = geometry.input_dilation, None
+    total = jnp.zeros((x.shape[0], *geometry.output_size, kernel.shape[3]), x.dtype)
     for row in phases(geometry, 0):
         for column in phases(geometry, 1):
             inner = phase_geometry(geometry, row, column)
             y = convolve(x, kernel[row.selected, column.selected], inner, library=library)
-            edges = (
-                (0, 0, 0),
-                (row.start, height - row.start - (y.shape[1] - 1) * rows - 1, rows - 1),
-                (column.start, width - column.start - (y.shape[2] - 1) * columns - 1, columns - 1),
-                (0, 0, 0),
-            )
-            y = lax.pad(y, jnp.zeros((), y.dtype), edges)
-            total = y if total is None else total + y
-    if total is None:
-        return jnp.zeros((x.shape[0], height, width, kernel.shape[3]), x.dtype)
+            starts = (row.start, column.start)
+            total = total + scatter(y, 1, starts, geometry.input_dilation, geometry.output_size)
     return total
 
 
 def _gradient_by_phases(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
     """One gradient for each offset of the pixels modulo the stride, each of a convolution without stride."""
-    onward, total = geometry.transposed, None
-    rows, columns = geometry.strides
+    onward, (rows, columns) = geometry.transposed, geometry.strides
+    channels = x.shape[-1]
+    total = jnp.zeros((*geometry.kernel_size, ct.shape[-1] // geometry.groups, channels), x.dtype)
     for row in phases(onward, 0):
         for column in phases(onward, 1):
             seen = x[:, row.start :: rows, column.start :: columns]
             part = kernel_gradient(ct, seen, phase_geometry(onward, row, column))
-            edges = [
-                (phase.selected.start, taps - phase.selected.start - (phase.taps - 1) * phase.step - 1, phase.step - 1)
-                for phase, taps in ((row, geometry.kernel_size[0]), (column, geometry.kernel_size[1]))
-            ]
-            part = lax.pad(part, jnp.zeros((), part.dtype), (*edges, (0, 0, 0), (0, 0, 0)))
-            total = part if total is None else total + part
+            starts, steps = zip(*((taps.start, taps.step) for taps in (row.selected, column.selected)))
+            total = total + scatter(part, 0, starts, steps, geometry.kernel_size)
     return turn(total, geometry.groups)
 
 
@@ -229,13 +206,11 @@ def _valid_share(geometry: Geometry) -> float:
 
 def _valid_taps(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """One matrix product a tap, over the pixels that it finds on the map (1.6 and 1.2 times at rate 12 on 33x33)."""
-    height, width = geometry.output_size
-    total = jnp.zeros((x.shape[0], height, width, kernel.shape[3]), jnp.promote_types(x.dtype, jnp.float32))
+    total = jnp.zeros((x.shape[0], *geometry.output_size, kernel.shape[3]), jnp.promote_types(x.dtype, jnp.float32))
     for place, rows, columns, seen in _views(x, geometry):
         y = jnp.dot(seen.reshape(-1, x.shape[-1]), kernel[place], preferred_element_type=total.dtype)
         y = y.reshape(*seen.shape[:3], -1)
-        edges = ((0, 0, 0), (rows.start, height - rows.stop, 0), (columns.start, width - columns.stop, 0), (0, 0, 0))
-        total = total + lax.pad(y, jnp.zeros((), y.dtype), edges)
+        total = total + scatter(y, 1, (rows.start, columns.start), (1, 1), geometry.output_size)
     return total.astype(x.dtype)
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 
-from cvjax.ops.geometry import Geometry, pad
+from cvjax.ops.geometry import Geometry
 
 _TARGET = "__onednn$convolution"
 # The releases under which the call below was tried. The meaning of its fields has changed before.
@@ -28,7 +28,9 @@ _LONG_STRIDE = 4
 
 
 def suits(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    """Whether oneDNN is there and the fastest for these arrays (sizes known, not empty)."""
+    """Whether oneDNN is there and the fastest for these arrays (sizes known, no negative padding)."""
+    if 0 in x.shape:  # cropped away: XLA knows what to do
+        return False
     if geometry.input_dilation != (1, 1) or not x.dtype == kernel.dtype == jnp.float32:
         return False
     if any(p >= reach for pads, reach in zip(geometry.padding, geometry.reach) for p in pads):
@@ -46,8 +48,6 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, swapped: bo
 
     With `swapped` (one group) the kernel is [kh, kw, F, C], which spares a copy of it.
     """
-    x = pad(x, tuple((min(low, 0), min(high, 0)) for low, high in geometry.padding))
-    pads = [(max(low, 0), max(high, 0)) for low, high in geometry.padding]
     inside, outside = (3, 2) if swapped else (2, 3)
     maps = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
     taps = {"input_feature_dim": inside, "output_feature_dim": outside, "spatial_dims": [0, 1]}
@@ -57,8 +57,8 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, swapped: bo
         "kernel": {"dims": 4, "filter": taps},
         "output": maps,
         "window": {
-            "pad_left": [low for low, _ in pads],
-            "pad_right": [high for _, high in pads],
+            "pad_left": [low for low, _ in geometry.padding],
+            "pad_right": [high for _, high in geometry.padding],
             "strides": geometry.strides,
             "window_dilations": geometry.kernel_dilation,
         },

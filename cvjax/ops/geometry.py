@@ -112,11 +112,6 @@ class Phase:
     dilation: int
     padding: Pair
 
-    @property
-    def step(self) -> int:
-        """Taps of the kernel from one selected tap to the next."""
-        return self.selected.step
-
 
 def phase_geometry(geometry: Geometry, row: Phase, column: Phase) -> Geometry:
     """Of the convolution that makes one phase of the output along either axis."""
@@ -156,6 +151,30 @@ def pad(x: jax.Array, padding: Pads) -> jax.Array:
     if padding == ((0, 0), (0, 0)):
         return x
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pads, 0) for pads in padding), (0, 0, 0)))
+
+
+def crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
+    """The same convolution (input dilation 1) of maps that are cropped instead of padded by negative numbers."""
+    kept, padding = [], []
+    for n, (low, high) in zip(geometry.input_size, geometry.padding):
+        first, last = min(max(-low, 0), n), n - min(max(-high, 0), n)
+        before, after = low + first, high + n - last
+        # What is to be cropped of an empty map is cropped of the zeros on its other side.
+        padding.append((max(before + min(after, 0), 0), max(after + min(before, 0), 0)))
+        kept.append(slice(first, max(first, last)))
+    x = x[:, *kept]
+    return x, replace(geometry, input_size=x.shape[1:3], padding=tuple(padding))
+
+
+def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> jax.Array:
+    """Zeros of a size along `axis` and the next, with the elements of x at start, start + step, ... along either.
+
+    A negative start leaves elements out.
+    """
+    edges = [(0, 0, 0)] * x.ndim
+    for i, start, step, n in zip((axis, axis + 1), starts, steps, size):
+        edges[i] = (start, n - start - (x.shape[i] - 1) * step - 1, step - 1)
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
 def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:
