@@ -24,9 +24,9 @@ def platform_primitive(name: str, *, stock: Function, cpu: Function, local_cpu: 
       name: as it appears in a jaxpr.
       stock: `(*arrays, geometry) -> array` in XLA's own operations; it also tells the result's shape and dtype.
       cpu: the same function, as CPU likes it.
-      local_cpu: taken instead of `cpu` for programs that are compiled for a CPU of this process and that XLA need not
-        split over devices; it may call libraries of this process, which exported programs and XLA's partitioner
-        know nothing of.
+      local_cpu: taken instead of `cpu` for programs that are compiled for a CPU of this process, that XLA need not
+        split over devices and that JAX does not store; it may call libraries of this process, of which exported
+        programs, XLA's partitioner and its writer of programs know nothing.
 
     Returns:
       The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
@@ -54,8 +54,8 @@ def _cpu_rule(cpu: Function, local_cpu: Function) -> Callable[..., Any]:
 
 
 def _is_local(module: Any) -> bool:
-    """Whether a program runs in this process, on one device or with all that crosses devices written out."""
-    if module.lowering_parameters.for_export:
+    """Whether a program runs in this process only, on one device or with all that crosses devices written out."""
+    if module.lowering_parameters.for_export or _is_stored():
         return False
     axes = module.axis_context
     if hasattr(axes, "num_devices"):  # jit
@@ -63,6 +63,11 @@ def _is_local(module: Any) -> bool:
     if hasattr(axes, "mesh"):  # shard_map, and with it pmap
         return set(axes.manual_axes) == set(axes.mesh.axis_names)
     return False
+
+
+def _is_stored() -> bool:
+    """Whether programs go into JAX's persistent cache. XLA's attempt to write one that calls a library is unsafe."""
+    return jax.config.jax_enable_compilation_cache and bool(jax.config.jax_compilation_cache_dir)
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, geometry: Hashable) -> jax.Array:

@@ -1,5 +1,6 @@
 """Convolution equals XLA's own in values and derivatives, and holds the lowering of the platform it is exported for."""
 
+from contextlib import contextmanager
 from functools import partial
 from unittest import mock
 
@@ -10,10 +11,35 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import export, lax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cvjax.ops import conv_cpu, conv_onednn, primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
+
+
+@contextmanager
+def _compilation_cache(**options):
+    """JAX's persistent cache under other options."""
+
+    def configure(values):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+    before = {name: getattr(jax.config, name) for name in options}
+    configure(options)
+    try:
+        yield
+    finally:
+        configure(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_stored():
+    """Programs that go into the cache may not call oneDNN."""
+    with _compilation_cache(jax_enable_compilation_cache=False):
+        yield
 
 
 def _stock(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), input_dilation=(1, 1), groups=1):
@@ -286,10 +312,13 @@ def test_exported_programs_hold_the_lowering_of_their_platform(case):
         assert ("stablehlo.dot_general" in gradients) == (case != "depthwise")
 
 
-onednn = pytest.mark.skipif(not conv_onednn.is_available(), reason="this jaxlib's oneDNN is not known to us")
+@pytest.fixture
+def onednn():
+    if not conv_onednn.is_available():
+        pytest.skip("this jaxlib's oneDNN is not known to us")
 
 
-@onednn
+@pytest.mark.usefixtures("onednn")
 def test_onednn_is_called_only_by_programs_of_this_process():
     x, kernel = _arrays((4, 16, 16, 32), (3, 3, 4, 32))
     convolve = jax.jit(partial(conv2d, groups=8))
@@ -307,7 +336,21 @@ def test_onednn_is_called_only_by_programs_of_this_process():
     assert "__onednn" not in convolve.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
 
 
-@onednn
+@pytest.mark.filterwarnings("error")
+def test_jax_can_store_the_programs(tmp_path):
+    x, kernel = _arrays((4, 16, 16, 32), (3, 3, 4, 32))
+    here = _faces(partial(conv2d, groups=8))(x, kernel)
+    with _compilation_cache(
+        jax_enable_compilation_cache=True,
+        jax_compilation_cache_dir=str(tmp_path),
+        jax_persistent_cache_min_compile_time_secs=0,
+        jax_persistent_cache_min_entry_size_bytes=-1,
+    ):
+        _assert_close(_faces(partial(conv2d, groups=8))(x, kernel), here)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("jit_run-")]
+
+
+@pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("groups", [1, 8])
 def test_onednn_at_the_sizes_of_nets(groups):
     x, kernel = _arrays((4, 28, 29, 48), (3, 3, 48 // groups, 64))
