@@ -17,8 +17,16 @@ from cvjax.models.info import ModelInfo, Variant
 
 # Each of these modules has a table `VARIANTS: Mapping[str, Variant]`. A new architecture adds its line here.
 _ARCHITECTURES = (
+    "cvjax.models.classification.alexnet",
+    "cvjax.models.classification.densenet",
     "cvjax.models.classification.efficientnet",
+    "cvjax.models.classification.googlenet",
+    "cvjax.models.classification.nin",
     "cvjax.models.classification.resnet",
+    "cvjax.models.classification.resnet_cifar",
+    "cvjax.models.classification.resnet_v2",
+    "cvjax.models.classification.senet",
+    "cvjax.models.classification.vgg",
     "cvjax.models.segmentation.deeplabv3",
     "cvjax.models.segmentation.deeplabv3plus",
 )

@@ -55,6 +55,7 @@ class ConvBNReLU(nn.Module):
       axis_name: the device axis under pmap, see `BatchNorm`.
       bn_momentum: decay of BatchNorm's running averages.
       freeze_bn: use the running statistics in training too, and leave them alone.
+      bn_epsilon: added to BatchNorm's variances.
     """
 
     features: int
@@ -66,6 +67,7 @@ class ConvBNReLU(nn.Module):
     axis_name: str | None = None
     bn_momentum: float = 0.9
     freeze_bn: bool = False
+    bn_epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -82,6 +84,7 @@ class ConvBNReLU(nn.Module):
         )(x)
         x = BatchNorm(
             momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
             axis_name=self.axis_name,
             frozen=self.freeze_bn,
             dtype=self.dtype,

@@ -19,12 +19,13 @@ class SqueezeExcite(nn.Module):
     [B, C] can be read out: `apply(..., mutable=["intermediates"])` returns it under `attention`.
 
     Attributes:
-      reduction: the hidden layer has C // reduction channels (at least 1), unless `hidden` says how many.
+      reduction: the hidden layer has C // reduction channels, unless `hidden` says how many.
       hidden: channels of the hidden layer.
       activation: of the hidden layer.
       gate: makes the attention of the last layer's outputs.
       kernel_init: initialiser of both kernels.
       dtype: of the computation; None takes it from the input and the parameters.
+      least: channels of the hidden layer that `reduction` never goes below.
     """
 
     reduction: int = 16
@@ -33,12 +34,13 @@ class SqueezeExcite(nn.Module):
     gate: Callable[[jax.Array], jax.Array] = nn.sigmoid
     kernel_init: Initializer = he_normal()
     dtype: jnp.dtype | None = None
+    least: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         channels = x.shape[-1]
-        hidden = max(1, channels // self.reduction) if self.hidden is None else self.hidden
+        hidden = max(self.least, channels // self.reduction) if self.hidden is None else self.hidden
         pointwise = partial(Conv, kernel_size=(1, 1), kernel_init=self.kernel_init, dtype=self.dtype)
         squeezed = self.activation(pointwise(hidden, name="reduce")(global_avg_pool(x, keepdims=True)))
         attention = self.gate(pointwise(channels, name="expand")(squeezed))

@@ -29,6 +29,8 @@ def _pool(x: jax.Array, size: tuple[int, int], reduce: Callable[..., jax.Array])
     chex.assert_rank(x, 4)
     if min(size) < 1 or 0 in x.shape[1:3]:
         raise ValueError(f"adaptive pooling needs pixels and a size of at least 1x1, got {x.shape[1:3]} to {size}")
+    if x.shape[1:3] == tuple(size):
+        return x
     # Both are separable: rows first, then columns.
     for axis, bins in zip((1, 2), size):
         length = x.shape[axis]

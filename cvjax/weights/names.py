@@ -28,35 +28,116 @@ DEEPLABV3 = (
     (r"aux_head/conv/bn", r"aux_classifier.1"),
     (r"aux_head/classifier", r"aux_classifier.4"),
 )
-# torchvision numbers the layers of a block; those of the first stage lack the widening at the front.
-EFFICIENTNET = (
-    (r"stem_conv", r"features.0.0"),
-    (r"stem_bn", r"features.0.1"),
-    *(
-        (rf"stage({stage})_(\d+)/{ours}", rf"features.\1.\2.block.{theirs - skipped}{rest}")
-        for stage, skipped in ((r"1", 1), (r"[2-7]", 0))
-        for ours, theirs, rest in (
-            ("expand_conv", 0, ".0"),
-            ("expand_bn", 0, ".1"),
-            ("depthwise_conv", 1, ".0"),
-            ("depthwise_bn", 1, ".1"),
-            ("squeeze_excite/reduce", 2, ".fc1"),
-            ("squeeze_excite/expand", 2, ".fc2"),
-            ("project_conv", 3, ".0"),
-            ("project_bn", 3, ".1"),
-        )
-    ),
-    (r"top_conv", r"features.8.0"),
-    (r"top_bn", r"features.8.1"),
-    (r"head", r"classifier.1"),
+ALEXNET = (
+    *((rf"conv_{ours}", rf"features.{theirs}") for ours, theirs in enumerate((0, 3, 6, 8, 10))),
+    (r"head/fc6", r"classifier.1"),
+    (r"head/fc7", r"classifier.4"),
+    (r"head/head", r"classifier.6"),
 )
+
+
+def _vgg(sizes: tuple[int, ...], batch_norm: bool) -> tuple[tuple[str, str], ...]:
+    """torchvision numbers convolutions, BatchNorms, rectifiers and poolings in one row."""
+    rows, place = [], 0
+    for stage, count in enumerate(sizes, start=1):
+        for number in range(1, count + 1):
+            rows.append((rf"conv{stage}_{number}", rf"features.{place}"))
+            rows.append((rf"bn{stage}_{number}", rf"features.{place + 1}"))
+            place += 3 if batch_norm else 2
+        place += 1
+    return (*rows, (r"head/fc6", r"classifier.0"), (r"head/fc7", r"classifier.3"), (r"head/head", r"classifier.6"))
+
+
+GOOGLENET = (
+    (r"(conv\d)/(conv|bn)", r"\1.\2"),
+    (r"(inception\w+)/branch1/(conv|bn)", r"\1.branch1.\2"),
+    (r"(inception\w+)/branch(\d)_(\d)/(conv|bn)", r"\1.branch\2.\3.\4"),
+    (r"(aux\d)/conv/(conv|bn)", r"\1.conv.\2"),
+    (r"(aux\d)/(fc\d)", r"\1.\2"),
+    (r"head", r"fc"),
+)
+DENSENET = (
+    (r"stem_conv", r"features.conv0"),
+    (r"stem_bn", r"features.norm0"),
+    (r"block(\d)_layer(\d+)/(norm\d|conv\d)", r"features.denseblock\1.denselayer\2.\3"),
+    (r"(transition\d)/(norm|conv)", r"features.\1.\2"),
+    (r"last_bn", r"features.norm5"),
+    (r"head", r"classifier"),
+)
+SERESNET = (
+    *RESNET,
+    (r"stage(\d)_(\d+)/squeeze_excite/reduce", r"layer\1.\2.se.fc1"),
+    (r"stage(\d)_(\d+)/squeeze_excite/expand", r"layer\1.\2.se.fc2"),
+)
+SENET = (
+    *((rf"stem_{kind}_{i}", rf"layer0.{kind}{i + 1}") for kind in ("conv", "bn") for i in range(3)),
+    *RESNET[2:-1],
+    (r"stage(\d)_(\d+)/squeeze_excite/reduce", r"layer\1.\2.se_module.fc1"),
+    (r"stage(\d)_(\d+)/squeeze_excite/expand", r"layer\1.\2.se_module.fc2"),
+    (r"head", r"last_linear"),
+)
+
+
+def _efficientnet(fused: str, separable: str, top: int, narrow: str = "") -> tuple[tuple[str, str], ...]:
+    """torchvision numbers the layers of a block; `narrow` stages lack the widening at the front.
+
+    Args:
+      fused, separable, narrow: the stages of each kind, as the inside of a pattern's brackets.
+      top: the number of the last convolution.
+    """
+    kinds = [
+        (fused, ("fused_conv", "fused_bn"), ("project_conv", "project_bn")),
+        (narrow, *_SEPARABLE[1:]),
+        (separable, *_SEPARABLE),
+    ]
+    return (
+        (r"stem_conv", r"features.0.0"),
+        (r"stem_bn", r"features.0.1"),
+        *(
+            (rf"stage([{stages}])_(\d+)/{ours}", rf"features.\1.\2.block.{place}.{theirs}")
+            for stages, *layers in kinds
+            if stages
+            for place, parts in enumerate(layers)
+            for ours, theirs in zip(parts, ("fc1", "fc2") if "reduce" in parts[0] else ("0", "1"))
+        ),
+        (r"top_conv", rf"features.{top}.0"),
+        (r"top_bn", rf"features.{top}.1"),
+        (r"head", r"classifier.1"),
+    )
+
+
+_SEPARABLE = (
+    ("expand_conv", "expand_bn"),
+    ("depthwise_conv", "depthwise_bn"),
+    ("squeeze_excite/reduce", "squeeze_excite/expand"),
+    ("project_conv", "project_bn"),
+)
+EFFICIENTNET = _efficientnet("", "2-7", 8, narrow="1")
+EFFICIENTNET_V2_S = _efficientnet("1-3", "4-6", 7)
+EFFICIENTNET_V2_ML = _efficientnet("1-3", "4-7", 8)
 # By patterns of models' names: the table, the key whose first axis counts the classes, and the prefix of the
 # keys of an auxiliary head.
 ARCHITECTURES = {
     "resnet*": (RESNET, "fc.weight", None),
     "resnext*": (RESNET, "fc.weight", None),
     "wide_resnet*": (RESNET, "fc.weight", None),
+    "seresnet*": (SERESNET, "fc.weight", None),
+    "seresnext*": (SERESNET, "fc.weight", None),
+    "legacy_senet154": (SENET, "last_linear.weight", None),
+    "alexnet": (ALEXNET, "classifier.6.weight", None),
+    "vgg11": (_vgg((1, 1, 2, 2, 2), False), "classifier.6.weight", None),
+    "vgg11_bn": (_vgg((1, 1, 2, 2, 2), True), "classifier.6.weight", None),
+    "vgg13": (_vgg((2, 2, 2, 2, 2), False), "classifier.6.weight", None),
+    "vgg13_bn": (_vgg((2, 2, 2, 2, 2), True), "classifier.6.weight", None),
+    "vgg16": (_vgg((2, 2, 3, 3, 3), False), "classifier.6.weight", None),
+    "vgg16_bn": (_vgg((2, 2, 3, 3, 3), True), "classifier.6.weight", None),
+    "vgg19": (_vgg((2, 2, 4, 4, 4), False), "classifier.6.weight", None),
+    "vgg19_bn": (_vgg((2, 2, 4, 4, 4), True), "classifier.6.weight", None),
+    "googlenet": (GOOGLENET, "fc.weight", "aux1."),
+    "densenet*": (DENSENET, "classifier.weight", None),
     "efficientnet_b*": (EFFICIENTNET, "classifier.1.weight", None),
+    "efficientnet_v2_s": (EFFICIENTNET_V2_S, "classifier.1.weight", None),
+    "efficientnet_v2_[ml]": (EFFICIENTNET_V2_ML, "classifier.1.weight", None),
     "deeplabv3_resnet*": (DEEPLABV3, "classifier.4.weight", "aux_classifier."),
 }
 _LEAVES = {

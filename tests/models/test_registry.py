@@ -15,7 +15,7 @@ from cvjax.errors import ConfigError
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
-    square, oblong = (jax.ShapeDtypeStruct((2, *sides, 3), jnp.float32) for sides in ((64, 64), (97, 61)))
+    square, oblong = (jax.ShapeDtypeStruct((2, *sides, 3), jnp.float32) for sides in ((96, 96), (97, 71)))
     at_square, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), square)
     at_oblong = jax.eval_shape(model.apply, variables, oblong)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
@@ -53,7 +53,7 @@ def test_counts_known_from_torchvision():
 
 
 def test_list_filters():
-    assert cvjax.list_models("classification", "*18") == ["resnet18"]
+    assert cvjax.list_models("classification", "*resnet18") == ["resnet18", "seresnet18"]
     assert "deeplabv3plus_resnet50" in cvjax.list_models(pattern="deeplab*50")
     with pytest.raises(ConfigError, match="segmentation"):
         cvjax.list_models("segmentaton")

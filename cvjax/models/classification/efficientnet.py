@@ -1,87 +1,115 @@
 """EfficientNet (Tan and Le, 1905.11946): inverted bottlenecks with squeeze-and-excitation, scaled as a whole.
 
-B0 is the net that the authors' search found; B1 to B7 multiply its width and depth, and the size of its images. The
-layers pad evenly, as torchvision's do, so that weights fit; the authors' own code pads as TensorFlow's "SAME" does.
+B0 is the net that the authors' search found; B1 to B7 multiply its width and depth, and the size of its images
+(`compound_scale`). EfficientNetV2 (2104.00298) fuses the first two convolutions of its early blocks into a dense one,
+which is faster than a depthwise one where maps are large. The layers pad evenly, as torchvision's do, so that weights
+fit; the authors' own code pads as TensorFlow's "SAME" does.
 """
 
+import dataclasses
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvjax.models.classification.resnet import ModuleMaker, check_images
+from cvjax.errors import ConfigError
+from cvjax.models.classification.mbconv import MBConv, spatial_conv
+from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, Conv, Dropout, DropPath, SqueezeExcite, he_normal
-
-# Of B0, a stage each: (expansion, kernel size, stride of the first block, channels, blocks).
-_STAGES = (
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
-)
-_STEM, _TOP = 32, 1280
+from cvjax.nn import BatchNorm, Dropout
 
 
-class MBConv(nn.Module):
-    """Inverted bottleneck: widen by a 1x1 convolution, filter depthwise, gate, narrow by a 1x1 convolution.
+class Stage(NamedTuple):
+    """Blocks of one kind; the first may have a stride."""
 
-    Where shapes allow, the input is added; in training whole examples are then dropped from the branch (drop-connect,
-    as EfficientNet's code calls the stochastic depth of 1603.09382).
-
-    Attributes:
-      features: channels of the output.
-      expansion: channels of the depthwise convolution, in multiples of the input's; 1 leaves out the widening.
-      kernel_size: side of the depthwise kernel, in pixels.
-      stride: of the depthwise convolution, in pixels.
-      drop_rate: probability of dropping an example from the branch.
-      norm: maker of the BatchNorms, already told of dtype and momentum.
-      dtype: of the computation.
-      axis_name: the device axis under pmap, so that all devices drop as one would.
-    """
-
-    features: int
     expansion: int
     kernel_size: int
     stride: int
-    drop_rate: float
-    norm: ModuleMaker
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
+    features: int
+    blocks: int
+    fused: bool = False
 
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
-        channels = x.shape[-1]
-        inner = channels * self.expansion
-        pointwise = partial(_conv, size=1, dtype=self.dtype)
-        y = x
-        if self.expansion > 1:
-            y = pointwise(inner, name="expand_conv")(y)
-            y = nn.swish(self.norm(name="expand_bn")(y, not train))
-        depthwise = _conv(inner, self.kernel_size, self.stride, inner, self.dtype, name="depthwise_conv")
-        y = nn.swish(self.norm(name="depthwise_bn")(depthwise(y), not train))
-        hidden = max(1, channels // 4)  # of the input, not of the widened map
-        y = SqueezeExcite(hidden=hidden, activation=nn.swish, dtype=self.dtype, name="squeeze_excite")(y)
-        y = self.norm(name="project_bn")(pointwise(self.features, name="project_conv")(y), not train)
-        if y.shape != x.shape:
-            return y
-        return x + DropPath(self.drop_rate, self.axis_name)(y, train)
+
+B0 = (
+    Stage(1, 3, 1, 16, 1),
+    Stage(6, 3, 2, 24, 2),
+    Stage(6, 5, 2, 40, 2),
+    Stage(6, 3, 2, 80, 3),
+    Stage(6, 5, 1, 112, 3),
+    Stage(6, 5, 2, 192, 4),
+    Stage(6, 3, 1, 320, 1),
+)
+V2_S = (
+    Stage(1, 3, 1, 24, 2, fused=True),
+    Stage(4, 3, 2, 48, 4, fused=True),
+    Stage(4, 3, 2, 64, 4, fused=True),
+    Stage(4, 3, 2, 128, 6),
+    Stage(6, 3, 1, 160, 9),
+    Stage(6, 3, 2, 256, 15),
+)
+V2_M = (
+    Stage(1, 3, 1, 24, 3, fused=True),
+    Stage(4, 3, 2, 48, 5, fused=True),
+    Stage(4, 3, 2, 80, 5, fused=True),
+    Stage(4, 3, 2, 160, 7),
+    Stage(6, 3, 1, 176, 14),
+    Stage(6, 3, 2, 304, 18),
+    Stage(6, 3, 1, 512, 5),
+)
+V2_L = (
+    Stage(1, 3, 1, 32, 4, fused=True),
+    Stage(4, 3, 2, 64, 7, fused=True),
+    Stage(4, 3, 2, 96, 7, fused=True),
+    Stage(4, 3, 2, 192, 10),
+    Stage(6, 3, 1, 224, 19),
+    Stage(6, 3, 2, 384, 25),
+    Stage(6, 3, 1, 640, 7),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How much wider, deeper and larger than B0: the arguments of `create_model`, and the side of the images."""
+
+    width_coefficient: float
+    depth_coefficient: float
+    image_size: int
+
+
+def compound_scale(phi: float, *, width: bool = True, depth: bool = True, resolution: bool = True) -> Scaling:
+    """The paper's equation 3: depth 1.2 ** phi, width 1.1 ** phi, resolution 1.15 ** phi, about 2 ** phi the cost.
+
+    B1 to B7 were rounded by hand from phi = 0.5, 1, 2, 3.5, 5, 6, 7.
+
+    Args:
+      phi: 0 is B0.
+      width, depth, resolution: what to scale; one alone is what the paper's figure 3 compares with.
+
+    Returns:
+      Coefficients for `create_model("efficientnet_b0", ...)`, and the side of the images in pixels.
+    """
+    return Scaling(
+        width_coefficient=1.1**phi if width else 1.0,
+        depth_coefficient=1.2**phi if depth else 1.0,
+        image_size=round(224 * 1.15**phi) if resolution else 224,
+    )
 
 
 class EfficientNet(nn.Module):
-    """Seven stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
+    """Stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
 
     Attributes:
       num_classes: channels of the logits; 0 returns the pooled features [B, C].
-      width_coefficient: multiplies B0's channels, which are then rounded to multiples of 8.
-      depth_coefficient: multiplies B0's blocks a stage, rounded up.
+      in_channels: of the images.
+      stages: of the net that is scaled.
+      stem_features, top_features: channels of the first and the last convolution, before scaling.
+      width_coefficient: multiplies channels, which are then rounded to multiples of 8.
+      depth_coefficient: multiplies the blocks of a stage, rounded up.
+      output_stride: pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
+        of striding. Parameters are the same.
       dropout: on the pooled features, in training.
       drop_connect: drop rate of a block after the last; it grows from 0 at the first in equal steps.
       dtype: of the computation; parameters, statistics and logits are float32.
@@ -92,8 +120,13 @@ class EfficientNet(nn.Module):
     """
 
     num_classes: int
+    in_channels: int = 3
+    stages: tuple[Stage, ...] = B0
+    stem_features: int = 32
+    top_features: int = 1280
     width_coefficient: float = 1.0
     depth_coefficient: float = 1.0
+    output_stride: int = 32
     dropout: float = 0.2
     drop_connect: float = 0.2
     dtype: Any = jnp.float32
@@ -103,6 +136,8 @@ class EfficientNet(nn.Module):
     freeze_bn: bool = False
 
     def setup(self) -> None:
+        if self.output_stride not in (8, 16, 32):
+            raise ConfigError(f"output_stride is 8, 16 or 32, not {self.output_stride}")
         norm = partial(
             BatchNorm,
             momentum=self.bn_momentum,
@@ -112,18 +147,22 @@ class EfficientNet(nn.Module):
             dtype=self.dtype,
         )
         width = partial(round_channels, coefficient=self.width_coefficient)
-        counts = [math.ceil(blocks * self.depth_coefficient) for *_, blocks in _STAGES]
+        counts = [math.ceil(stage.blocks * self.depth_coefficient) for stage in self.stages]
         rate, before = self.drop_connect / sum(counts), 0
-        stages = []
-        for count, (expansion, size, stride, channels, _) in zip(counts, _STAGES):
-            block = partial(
-                MBConv, width(channels), expansion, size, norm=norm, dtype=self.dtype, axis_name=self.axis_name
-            )
-            stages.append([block(stride if i == 0 else 1, drop_rate=rate * (before + i)) for i in range(count)])
+        reached, dilation = 2, 1
+        for number, (count, stage) in enumerate(zip(counts, self.stages), start=1):
+            stride, first_dilation = stage.stride, dilation
+            if reached * stride > self.output_stride:
+                stride, dilation = 1, dilation * stride
+            reached *= stride
+            shape = (width(stage.features), stage.expansion, stage.kernel_size, stage.fused)
+            block = partial(MBConv, *shape, norm=norm, dtype=self.dtype, axis_name=self.axis_name)
+            blocks = [block(stride, first_dilation, rate * before)]
+            blocks += [block(1, dilation, rate * (before + i)) for i in range(1, count)]
+            setattr(self, f"stage{number}", blocks)
             before += count
-        self.stem_conv, self.stem_bn = _conv(width(_STEM), 3, 2, dtype=self.dtype), norm()
-        self.stage1, self.stage2, self.stage3, self.stage4, self.stage5, self.stage6, self.stage7 = stages
-        self.top_conv, self.top_bn = _conv(width(_TOP), 1, dtype=self.dtype), norm()
+        self.stem_conv, self.stem_bn = spatial_conv(width(self.stem_features), 3, 2, dtype=self.dtype), norm()
+        self.top_conv, self.top_bn = spatial_conv(width(self.top_features), 1, dtype=self.dtype), norm()
         if self.num_classes:
             self.drop = Dropout(self.dropout, self.axis_name)
             # Uniform in +-1 / sqrt(classes), as in the paper's code.
@@ -134,24 +173,24 @@ class EfficientNet(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, C], floating point, normalised; any size.
+          images: [B, H, W, in_channels], floating point, normalised; any size.
           train: whether BatchNorm uses the batch's statistics, and blocks are dropped (`dropout` stream).
 
         Returns:
-          `stem` (stride 2), `stage1` (2), `stage2` (4), `stage3` (8), `stage4` and `stage5` (16), `stage6` and
-          `stage7` (32), and `top`, the last 1x1 convolution's; a side of n pixels becomes ceil(n / stride).
+          `stem` (stride 2), `stage1`, `stage2`, ... (2, 4, 8, 16, 16, 32, 32, none above `output_stride`), and `top`,
+          the last 1x1 convolution's; a side of n pixels becomes ceil(n / stride).
 
         Raises:
-          ConfigError: images that are not four-dimensional floating point, or empty ones.
+          ConfigError: images that it cannot take.
         """
-        check_images(images)
+        check_images(images, self.in_channels)
         x = images.astype(self.dtype)
         x = nn.swish(self.stem_bn(self.stem_conv(x), use_running_average=not train))
         maps = {"stem": x}
-        for name in ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7"):
-            for block in getattr(self, name):
+        for number in range(1, len(self.stages) + 1):
+            for block in getattr(self, f"stage{number}"):
                 x = block(x, train)
-            maps[name] = x
+            maps[f"stage{number}"] = x
         maps["top"] = nn.swish(self.top_bn(self.top_conv(x), use_running_average=not train))
         return maps
 
@@ -173,49 +212,40 @@ def round_channels(channels: int, coefficient: float) -> int:
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
-def _conv(
-    features: int, size: int, stride: int = 1, groups: int = 1, dtype: Any = jnp.float32, name: str | None = None
-) -> Conv:
-    """Padded evenly, without bias. A depthwise kernel's fan is that of one channel."""
-    pad = size // 2
-    return Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        padding=((pad, pad), (pad, pad)),
-        feature_group_count=groups,
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=he_normal("fan_in" if groups > 1 else "fan_out"),
-        name=name,
-    )
-
-
-def _variant(
-    number: int, width: float, depth: float, size: int, dropout: float, params: int, gmacs: float, epsilon: float
-) -> Variant:
+def _variant(name: str, size: int, dropout: float, params: int, gmacs: float, **settings: Any) -> Variant:
     info = ModelInfo(
-        name=f"efficientnet_b{number}",
+        name=f"efficientnet_{name}",
         task="classification",
-        paper="1905.11946",
-        year=2019,
+        paper="2104.00298" if "stages" in settings else "1905.11946",
+        year=2021 if "stages" in settings else 2019,
         image_size=size,
         params=params,
         gmacs=gmacs,
         params_classes=1000,
     )
-    settings = {"width_coefficient": width, "depth_coefficient": depth, "dropout": dropout, "bn_epsilon": epsilon}
-    return Variant(info, EfficientNet, settings)
+    return Variant(info, EfficientNet, {"dropout": dropout, **settings})
+
+
+def _b(number: int, width: float, depth: float, *published: Any, epsilon: float = 1e-5) -> Variant:
+    scaling = {"width_coefficient": width, "depth_coefficient": depth, "bn_epsilon": epsilon}
+    return _variant(f"b{number}", *published, **scaling)
+
+
+def _v2(size: str, stages: tuple[Stage, ...], *published: Any) -> Variant:
+    return _variant(f"v2_{size}", *published, stages=stages, stem_features=stages[0].features)
 
 
 # Epsilons are torchvision's, so that its weights give its numbers.
 VARIANTS = (
-    _variant(0, 1.0, 1.0, 224, 0.2, 5_288_548, 0.386, 1e-5),
-    _variant(1, 1.0, 1.1, 240, 0.2, 7_794_184, 0.687, 1e-5),
-    _variant(2, 1.1, 1.2, 260, 0.3, 9_109_994, 1.0, 1e-5),
-    _variant(3, 1.2, 1.4, 300, 0.3, 12_233_232, 1.827, 1e-5),
-    _variant(4, 1.4, 1.8, 380, 0.4, 19_341_616, 4.39, 1e-5),
-    _variant(5, 1.6, 2.2, 456, 0.4, 30_389_784, 10.27, 1e-3),
-    _variant(6, 1.8, 2.6, 528, 0.5, 43_040_704, 19.07, 1e-3),
-    _variant(7, 2.0, 3.1, 600, 0.5, 66_347_960, 37.75, 1e-3),
+    _b(0, 1.0, 1.0, 224, 0.2, 5_288_548, 0.386),
+    _b(1, 1.0, 1.1, 240, 0.2, 7_794_184, 0.687),
+    _b(2, 1.1, 1.2, 260, 0.3, 9_109_994, 1.0),
+    _b(3, 1.2, 1.4, 300, 0.3, 12_233_232, 1.827),
+    _b(4, 1.4, 1.8, 380, 0.4, 19_341_616, 4.39),
+    _b(5, 1.6, 2.2, 456, 0.4, 30_389_784, 10.27, epsilon=1e-3),
+    _b(6, 1.8, 2.6, 528, 0.5, 43_040_704, 19.07, epsilon=1e-3),
+    _b(7, 2.0, 3.1, 600, 0.5, 66_347_960, 37.75, epsilon=1e-3),
+    _v2("s", V2_S, 384, 0.2, 21_458_488, 8.366),
+    _v2("m", V2_M, 480, 0.3, 54_139_356, 24.582),
+    _v2("l", V2_L, 480, 0.4, 118_515_272, 56.08),
 )

@@ -1,91 +1,26 @@
 """ResNet (He et al., 1512.03385), version 1.5: the stride sits in the 3x3 convolution, as in torchvision.
 
 With `output_stride` and `multi_grid` the last stages are dilated instead of strided, which is the backbone of
-DeepLab v3 (1706.05587). `deep_stem` is ResNet-C of the bag of tricks (1812.01187).
+DeepLab v3 (1706.05587). `deep_stem` is ResNet-C of the bag of tricks (1812.01187). `plain*` are the twins without
+shortcuts that the paper compares with. `deformable` stages are those of 1703.06211 and 1811.11168.
 
 ResNeXt (Xie et al., 1611.05431) splits the 3x3 convolution of a bottleneck into groups; Wide ResNet (Zagoruyko and
 Komodakis, 1605.07146), as torchvision has it, doubles that convolution's channels. Both keep a stage's output as wide.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.classification.residual import SHORTCUTS, BasicBlock, Bottleneck
+from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, TorchConv, gaussian, max_pool
-
-ModuleMaker = Callable[..., nn.Module]
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (ResNet-18 and 34).
-
-    Attributes:
-      features: channels of the output (`expansion` is 1).
-      stride: of the first convolution, in pixels.
-      dilations: of the two convolutions, in pixels.
-      conv, norm: makers of the layers, already told of dtype and momentum.
-      zero_gamma: the last BatchNorm's scale starts at 0, so the block starts as the identity.
-    """
-
-    features: int
-    stride: int
-    dilations: tuple[int, int]
-    conv: ModuleMaker
-    norm: ModuleMaker
-    zero_gamma: bool = False
-    expansion = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
-        first, second = self.dilations
-        y = self.conv(self.features, 3, self.stride, kernel_dilation=first, name="conv1")(x)
-        y = nn.relu(self.norm(name="bn1")(y, not train))
-        y = self.conv(self.features, 3, kernel_dilation=second, name="conv2")(y)
-        y = self.norm(name="bn2", scale_init=_last_scale(self.zero_gamma))(y, not train)
-        return nn.relu(y + _shortcut(self, x, y, train))
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut, four times as wide at its ends (ResNet-50 and deeper).
-
-    The 3x3 convolution alone is dilated (by the first of `dilations`) and strided. It has `groups` groups of
-    `features * width_per_group / 64` channels: with the defaults, `features` channels in one group.
-
-    Attributes: those of `BasicBlock`, and
-      groups: of the 3x3 convolution.
-      width_per_group: channels of a group in a stage of 64 features.
-    """
-
-    features: int
-    stride: int
-    dilations: tuple[int, int]
-    conv: ModuleMaker
-    norm: ModuleMaker
-    zero_gamma: bool = False
-    groups: int = 1
-    width_per_group: int = 64
-    expansion = 4
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
-        inner = self.features * self.width_per_group // 64 * self.groups
-        grouped = partial(self.conv, kernel_dilation=self.dilations[0], feature_group_count=self.groups)
-        y = self.conv(inner, 1, name="conv1")(x)
-        y = nn.relu(self.norm(name="bn1")(y, not train))
-        y = grouped(inner, 3, self.stride, name="conv2")(y)
-        y = nn.relu(self.norm(name="bn2")(y, not train))
-        y = self.conv(self.features * self.expansion, 1, name="conv3")(y)
-        y = self.norm(name="bn3", scale_init=_last_scale(self.zero_gamma))(y, not train)
-        return nn.relu(y + _shortcut(self, x, y, train))
+from cvjax.models.maker import ModuleMaker
+from cvjax.nn import BatchNorm, DeformConv, Dropout, SqueezeExcite, TorchConv, gaussian, max_pool
 
 
 class ResNet(nn.Module):
@@ -93,6 +28,7 @@ class ResNet(nn.Module):
 
     Attributes:
       num_classes: channels of the logits; 0 returns the pooled features [B, C].
+      in_channels: of the images.
       stage_sizes: blocks in each of the four stages.
       bottleneck: three-layer blocks instead of two-layer ones.
       width: channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
@@ -103,14 +39,20 @@ class ResNet(nn.Module):
         (1, 1, 1) the first block of a dilated stage keeps the dilation of the stage before, as torchvision
         does; otherwise each block has dilation stage x factor, as in the paper.
       deep_stem: three 3x3 convolutions instead of the 7x7 one.
-      zero_gamma: the last BatchNorm scale of every block starts at 0 (1706.02677).
+      zero_gamma, shortcut, norm_after: of the blocks, see `ResidualBlock`.
+      squeeze_excite: gate every block, with this reduction of channels (1709.01507); 0 does not.
+      deformable: stages, of 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so
+        the net starts as the plain one.
+      modulated: these are of version 2, which also weighs what it reads.
+      dropout: on the pooled features, in training.
       dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for global BatchNorm statistics.
+      axis_name: the device axis under pmap, for global BatchNorm statistics and dropout's masks.
       bn_momentum: decay of BatchNorm's running averages.
       freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
     num_classes: int
+    in_channels: int = 3
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     bottleneck: bool = True
     width: int = 64
@@ -120,6 +62,12 @@ class ResNet(nn.Module):
     multi_grid: tuple[int, ...] = (1, 1, 1)
     deep_stem: bool = False
     zero_gamma: bool = False
+    shortcut: str = "B"
+    norm_after: bool = False
+    squeeze_excite: int = 0
+    deformable: tuple[int, ...] = ()
+    modulated: bool = False
+    dropout: float = 0.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
     bn_momentum: float = 0.9
@@ -141,31 +89,54 @@ class ResNet(nn.Module):
         else:
             self.stem_conv = [conv(self.width, 7, 2)]
             self.stem_bn = [norm()]
-        grouping = {"groups": self.groups, "width_per_group": self.width_per_group}
-        if not self.bottleneck and grouping != {"groups": 1, "width_per_group": 64}:
+        self.stage1, self.stage2, self.stage3, self.stage4 = self._stages(conv, norm)
+        if self.num_classes:
+            self.drop = Dropout(self.dropout, self.axis_name)
+            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=gaussian(0.01))
+
+    def _stages(self, conv: ModuleMaker, norm: ModuleMaker) -> list[list[nn.Module]]:
+        self._check_fields()
+        gate = partial(SqueezeExcite, self.squeeze_excite, least=8, dtype=self.dtype)  # 8 as in timm
+        block = partial(Bottleneck, groups=self.groups, width_per_group=self.width_per_group)
+        block = partial(
+            block if self.bottleneck else BasicBlock,
+            conv=conv,
+            norm=norm,
+            gate=gate if self.squeeze_excite else None,
+            shortcut=self.shortcut,
+            norm_after=self.norm_after,
+            zero_gamma=self.zero_gamma,
+        )
+        deformed = partial(DeformConv, modulated=self.modulated, use_bias=False, dtype=self.dtype)
+        plans = stage_plan(self.stage_sizes, self.output_stride, self.multi_grid)
+        return [
+            [
+                block(self.width * 2**stage, *row, spatial=deformed if stage + 1 in self.deformable else None)
+                for row in plan
+            ]
+            for stage, plan in enumerate(plans)
+        ]
+
+    def _check_fields(self) -> None:
+        if not self.bottleneck and (self.groups, self.width_per_group) != (1, 64):
             raise ConfigError("groups and width_per_group need bottlenecks; set bottleneck=True or leave them out")
         if self.width * self.width_per_group < 64:
             raise ConfigError(
                 f"a width of {self.width} leaves nothing in groups of {self.width_per_group}; "
                 f"width times width_per_group must be at least 64"
             )
-        block = partial(Bottleneck, **grouping) if self.bottleneck else BasicBlock
-        stages = [
-            [
-                block(self.width * 2**stage, stride, dilations, conv, norm, zero_gamma=self.zero_gamma)
-                for stride, dilations in plan
-            ]
-            for stage, plan in enumerate(stage_plan(self.stage_sizes, self.output_stride, self.multi_grid))
-        ]
-        self.stage1, self.stage2, self.stage3, self.stage4 = stages
-        if self.num_classes:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=gaussian(0.01))
+        if self.shortcut not in SHORTCUTS:
+            raise ConfigError(f"shortcut is one of {', '.join(SHORTCUTS)}, not {self.shortcut!r}")
+        if self.zero_gamma and (self.norm_after or self.shortcut == "none"):
+            raise ConfigError("zero_gamma needs a shortcut past the last BatchNorm, else nothing passes; leave it out")
+        if not set(self.deformable) <= {1, 2, 3, 4}:
+            raise ConfigError(f"deformable holds stages of 1 to 4, not {self.deformable}")
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, C], floating point, normalised; any size.
+          images: [B, H, W, in_channels], floating point, normalised; any size.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:
@@ -174,9 +145,9 @@ class ResNet(nn.Module):
           Stages have width x (1, 2, 4, 8) channels, times 4 with bottlenecks.
 
         Raises:
-          ConfigError: images that are not four-dimensional floating point, or empty ones.
+          ConfigError: images that it cannot take.
         """
-        check_images(images)
+        check_images(images, self.in_channels)
         x = images.astype(self.dtype)
         for conv, norm in zip(self.stem_conv, self.stem_bn):
             x = nn.relu(norm(conv(x), use_running_average=not train))
@@ -196,7 +167,7 @@ class ResNet(nn.Module):
         pooled = self.features(images, train)["stage4"].mean(axis=(1, 2), dtype=jnp.float32)
         if not self.num_classes:
             return pooled
-        return self.head(pooled).astype(jnp.float32)
+        return self.head(self.drop(pooled, train)).astype(jnp.float32)
 
 
 def stage_plan(
@@ -230,40 +201,10 @@ def stage_plan(
     return plan
 
 
-def check_images(images: jax.Array) -> None:
-    """Raises ConfigError unless images are a non-empty floating-point [B, H, W, C]."""
-    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ConfigError(
-            f"models take floating-point images [B, H, W, C], got {images.dtype} {images.shape}; "
-            "normalise uint8 images and add the batch axis first"
-        )
-    if 0 in images.shape:
-        height, width = (max(1, side) for side in images.shape[1:3])
-        raise ConfigError(
-            f"images of shape {images.shape} are empty; the nearest usable size is {height}x{width}"
-        )
-    chex.assert_rank(images, 4)
-
-
-def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
-    if block.stride == 1 and x.shape == y.shape:
-        return x
-    x = block.conv(y.shape[-1], 1, block.stride, name="downsample_conv")(x)
-    return block.norm(name="downsample_bn")(x, not train)
-
-
-def _last_scale(zero: bool) -> Callable[..., jax.Array]:
-    return nn.initializers.zeros if zero else nn.initializers.ones
-
-
-def _variant(
-    name: str,
-    sizes: tuple[int, int, int, int],
-    params: int,
-    gmacs: float,
-    paper: tuple[str, int] = ("1512.03385", 2015),
-    **settings: Any,
+def classifier(
+    name: str, params: int, gmacs: float | None, paper: tuple[str, int] = ("1512.03385", 2015), **settings: Any
 ) -> Variant:
+    """A line of a table of ResNets for ImageNet."""
     info = ModelInfo(
         name=name,
         task="classification",
@@ -274,18 +215,33 @@ def _variant(
         gmacs=gmacs,
         params_classes=1000,
     )
-    return Variant(info, ResNet, {"stage_sizes": sizes, **settings})
+    return Variant(info, ResNet, settings)
 
 
+SHAPES: dict[int, dict[str, Any]] = {
+    18: {"stage_sizes": (2, 2, 2, 2), "bottleneck": False},
+    34: {"stage_sizes": (3, 4, 6, 3), "bottleneck": False},
+    50: {"stage_sizes": (3, 4, 6, 3)},
+    101: {"stage_sizes": (3, 4, 23, 3)},
+    152: {"stage_sizes": (3, 8, 36, 3)},
+}
+"""Fields of the nets by depth."""
 _RESNEXT, _WIDE = ("1611.05431", 2016), ("1605.07146", 2016)
+_PLAIN = {"shortcut": "none"}
 VARIANTS = (
-    _variant("resnet18", (2, 2, 2, 2), 11_689_512, 1.81, bottleneck=False),
-    _variant("resnet34", (3, 4, 6, 3), 21_797_672, 3.66, bottleneck=False),
-    _variant("resnet50", (3, 4, 6, 3), 25_557_032, 4.089),
-    _variant("resnet101", (3, 4, 23, 3), 44_549_160, 7.80),
-    _variant("resnet152", (3, 8, 36, 3), 60_192_808, 11.51),
-    _variant("resnext50_32x4d", (3, 4, 6, 3), 25_028_904, 4.23, _RESNEXT, groups=32, width_per_group=4),
-    _variant("resnext101_32x8d", (3, 4, 23, 3), 88_791_336, 16.41, _RESNEXT, groups=32, width_per_group=8),
-    _variant("wide_resnet50_2", (3, 4, 6, 3), 68_883_240, 11.40, _WIDE, width_per_group=128),
-    _variant("wide_resnet101_2", (3, 4, 23, 3), 126_886_696, 22.75, _WIDE, width_per_group=128),
+    classifier("resnet18", 11_689_512, 1.81, **SHAPES[18]),
+    classifier("resnet34", 21_797_672, 3.66, **SHAPES[34]),
+    classifier("resnet50", 25_557_032, 4.089, **SHAPES[50]),
+    classifier("resnet101", 44_549_160, 7.80, **SHAPES[101]),
+    classifier("resnet152", 60_192_808, 11.51, **SHAPES[152]),
+    classifier("plain18", 11_515_688, None, **SHAPES[18], **_PLAIN),
+    classifier("plain34", 21_623_848, None, **SHAPES[34], **_PLAIN),
+    classifier("plain50", 22_780_456, None, **SHAPES[50], **_PLAIN),
+    classifier("plain101", 41_772_584, None, **SHAPES[101], **_PLAIN),
+    classifier("plain152", 57_416_232, None, **SHAPES[152], **_PLAIN),
+    classifier("resnext50_32x4d", 25_028_904, 4.23, _RESNEXT, **SHAPES[50], groups=32, width_per_group=4),
+    classifier("resnext101_32x8d", 88_791_336, 16.41, _RESNEXT, **SHAPES[101], groups=32, width_per_group=8),
+    classifier("resnext101_64x4d", 83_455_272, 15.46, _RESNEXT, **SHAPES[101], groups=64, width_per_group=4),
+    classifier("wide_resnet50_2", 68_883_240, 11.40, _WIDE, **SHAPES[50], width_per_group=128),
+    classifier("wide_resnet101_2", 126_886_696, 22.75, _WIDE, **SHAPES[101], width_per_group=128),
 )

@@ -1,0 +1,148 @@
+"""AlexNet (Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, 2012).
+
+`alexnet_grouped` is the net of that paper: its convolutions 2, 4 and 5 are split in two groups, which lay on two GPUs;
+responses are normalised locally after the first two layers, and pooling windows overlap. `alexnet` is the one-tower net
+of the author's later paper (1404.5997) as torchvision has it: fewer channels, no groups, no normalisation.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import Conv, LocalResponseNorm, adaptive_avg_pool, gaussian, he_normal, max_pool
+
+ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "tanh": nn.tanh}
+_POOLED = (1, 2, 5)  # the convolutions that pooling follows
+
+
+class AlexNet(nn.Module):
+    """Five convolutions, three poolings and three dense layers.
+
+    Attributes:
+      num_classes: channels of the logits; 0 returns the second dense layer's output [B, hidden].
+      in_channels: of the images.
+      channels: of the five convolutions.
+      grouped: two groups in convolutions 2, 4 and 5.
+      response_norm: `LocalResponseNorm` after the first two convolutions.
+      stem_padding: zeros around the image.
+      activation: "relu"; "sigmoid" and "tanh" are what the paper's first figure compares it with.
+      hidden: channels of the dense layers.
+      dropout: of the two hidden dense layers, in training.
+      drop_inputs: drop those layers' inputs rather than their outputs, as torchvision does.
+      paper_init: normal kernels of deviation 0.01, and biases of 1 where the paper has them, so that rectifiers start
+        with positive inputs. Otherwise kernels keep the size of activations, from which training starts at once.
+      dtype: of the computation; parameters and logits are float32.
+      axis_name: the device axis under pmap, for dropout's masks.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    channels: tuple[int, int, int, int, int] = (64, 192, 384, 256, 256)
+    grouped: bool = False
+    response_norm: bool = False
+    stem_padding: int = 2
+    activation: str = "relu"
+    hidden: int = 4096
+    dropout: float = 0.5
+    drop_inputs: bool = True
+    paper_init: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"activation is one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        kernel_init = gaussian(0.01) if self.paper_init else he_normal("fan_in")
+        ones, zeros = nn.initializers.ones, nn.initializers.zeros
+        self.conv = [
+            Conv(
+                features,
+                (size, size),
+                (stride, stride),
+                padding=((pad, pad), (pad, pad)),
+                feature_group_count=2 if self.grouped and number in (2, 4, 5) else 1,
+                kernel_init=kernel_init,
+                bias_init=ones if self.paper_init and number in (2, 4, 5) else zeros,
+                dtype=self.dtype,
+            )
+            for number, features, size, stride, pad in zip(
+                range(1, 6), self.channels, (11, 5, 3, 3, 3), (4, 1, 1, 1, 1), (self.stem_padding, 2, 1, 1, 1)
+            )
+        ]
+        self.normalize = LocalResponseNorm()
+        self.head = DenseHead(
+            self.num_classes,
+            window=6,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            drop_inputs=self.drop_inputs,
+            activation=ACTIVATIONS[self.activation],
+            kernel_init=kernel_init,
+            bias_init=ones if self.paper_init else zeros,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised; at least 63 pixels a side, or 67 without padding
+            in the stem.
+          train: has no influence here; it is what every model takes.
+
+        Returns:
+          `conv1` (stride 4), `conv2` (8), `conv3`, `conv4` and `conv5` (16), each after activation, and `pool5` (32).
+
+        Raises:
+          ConfigError: images that it cannot take.
+        """
+        check_images(images, self.in_channels, smallest=67 - 2 * self.stem_padding)
+        x, maps = images.astype(self.dtype), {}
+        activation = ACTIVATIONS[self.activation]
+        for number, conv in enumerate(self.conv, start=1):
+            x = activation(conv(x))
+            maps[f"conv{number}"] = x
+            if self.response_norm and number in (1, 2):
+                x = self.normalize(x)
+            if number in _POOLED:
+                x = max_pool(x, 3, 2)
+        return maps | {"pool5": x}
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
+
+        The dense layers see 6x6 pixels, which is what the default size leaves; maps of another size are averaged to it.
+
+        Args and errors: as for `features`.
+        """
+        pooled = adaptive_avg_pool(self.features(images, train)["pool5"], (6, 6))
+        return self.head(pooled, train)[:, 0, 0].astype(jnp.float32)
+
+
+_info = partial(ModelInfo, task="classification", params_classes=1000)
+_GROUPED = {
+    "channels": (96, 256, 384, 384, 256),
+    "grouped": True,
+    "response_norm": True,
+    "stem_padding": 0,
+    "drop_inputs": False,
+    "paper_init": True,
+}
+VARIANTS = (
+    Variant(
+        _info("alexnet", paper="1404.5997", year=2014, image_size=224, params=61_100_840, gmacs=0.714), AlexNet, {}
+    ),
+    Variant(
+        _info("alexnet_grouped", paper="NIPS 2012", year=2012, image_size=227, params=60_965_224, gmacs=0.724),
+        AlexNet,
+        _GROUPED,
+    ),
+)

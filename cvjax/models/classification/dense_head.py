@@ -1,0 +1,101 @@
+"""The classifier of AlexNet and VGG: three dense layers, which may slide over larger maps instead."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.nn import Dropout, gaussian
+from cvjax.nn.initializers import Initializer
+from cvjax.ops.conv import conv2d
+
+
+class WindowDense(nn.Module):
+    """A dense layer over windows of a map: one window that is the whole map, or every window of a larger one.
+
+    The second is a convolution. Both have the same parameters: `kernel` [window * window * C, features], in the order
+    of a flattened [window, window, C], and `bias` [features].
+
+    Attributes:
+      features: output channels.
+      window: side of the window, in pixels.
+      rate: distance between the pixels of a window; above 1 for maps that are as much denser.
+      dtype: of the computation.
+      kernel_init, bias_init: initialisers.
+    """
+
+    features: int
+    window: int = 1
+    rate: int = 1
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = gaussian(0.01)
+    bias_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H - reach + 1, W - reach + 1, features], for reach = (window - 1) * rate + 1."""
+        shape = (self.window**2 * x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        reach = (self.window - 1) * self.rate + 1
+        if x.shape[1:3] == (reach, reach) and self.rate == 1:
+            return (x.reshape(x.shape[0], -1) @ kernel + bias)[:, None, None]
+        kernel = kernel.reshape(self.window, self.window, x.shape[-1], self.features)
+        return conv2d(x, kernel, dilation=(self.rate, self.rate)) + bias
+
+
+class DenseHead(nn.Module):
+    """Two hidden layers, called fc6 and fc7 as in Caffe's nets, and the layer of logits.
+
+    Attributes:
+      num_classes: channels of the logits; 0 leaves that layer out.
+      window: side of the maps that fc6 sees, in pixels.
+      rate: of fc6, see `WindowDense`.
+      hidden: channels of fc6 and fc7.
+      dropout: of fc6 and fc7, in training.
+      drop_inputs: drop what goes into these two layers rather than what comes out.
+      activation: of fc6 and fc7.
+      kernel_init, bias_init: of fc6 and fc7; the last kernel starts normal with deviation 0.01.
+      dtype: of the computation.
+      axis_name: the device axis under pmap, see `cvjax.nn.Dropout`.
+    """
+
+    num_classes: int
+    window: int
+    rate: int = 1
+    hidden: int = 4096
+    dropout: float = 0.5
+    drop_inputs: bool = False
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: Initializer = gaussian(0.01)
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """[B, H, W, C] -> [B, H', W', num_classes], or without classes [B, H', W', hidden].
+
+        H' and W' are 1 for maps of `window` pixels.
+        """
+        for name, window in (("fc6", self.window), ("fc7", 1)):
+            layer = WindowDense(
+                self.hidden,
+                window,
+                self.rate if window > 1 else 1,
+                self.dtype,
+                self.kernel_init,
+                self.bias_init,
+                name=name,
+            )
+            drop = Dropout(self.dropout, self.axis_name)
+            if self.drop_inputs:
+                x = self.activation(layer(drop(x, train)))
+            else:
+                x = drop(self.activation(layer(x)), train)
+        if not self.num_classes:
+            return x
+        return WindowDense(self.num_classes, dtype=self.dtype, name="head")(x)

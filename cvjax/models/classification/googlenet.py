@@ -1,0 +1,231 @@
+"""GoogLeNet (Szegedy et al., 1409.4842): nine inception blocks, and two classifiers halfway that training listens to.
+
+An inception block looks at its input through 1x1, 3x3 and 5x5 convolutions and a pooling side by side; 1x1 convolutions
+before the larger kernels, and behind the pooling, keep it cheap.
+
+`googlenet_original` is the net of 2014 as the Caffe model has it whose weights people hold: local response
+normalisation, no BatchNorm, poolings that round sizes up. `googlenet` is torchvision's: BatchNorm everywhere, and a 3x3
+kernel in the place of the 5x5.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.maker import ModuleMaker
+from cvjax.nn import ConvBNReLU, Dropout, LocalResponseNorm, TorchConv, adaptive_avg_pool, max_pool, xavier_uniform
+
+# Features of a block: 1x1; reduction before the 3x3, 3x3; reduction before the 5x5, 5x5; behind the pooling.
+_BLOCKS = {
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+_AUX = {"aux1": "inception4a", "aux2": "inception4d"}
+_SMALLEST = 15
+
+
+class ConvReLU(nn.Module):
+    """Convolution with bias, ReLU, as nets had it before BatchNorm.
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the kernel, in pixels.
+      strides: step between outputs, in pixels.
+      dtype: of the computation.
+    """
+
+    features: int
+    kernel_size: int = 3
+    strides: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / strides), ceil(W / strides), features]."""
+        conv = partial(TorchConv, kernel_init=xavier_uniform(), bias_init=nn.initializers.constant(0.2))
+        return nn.relu(conv(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")(x))
+
+
+class Inception(nn.Module):
+    """Four branches side by side, their channels concatenated.
+
+    Attributes:
+      features: of the branches, in the order of `_BLOCKS`.
+      unit: maker of a convolution with its activation, called with features and kernel size.
+      large: side of the largest kernel, in pixels.
+      naive: without the 1x1 convolutions before the larger kernels and behind the pooling (the paper's figure 2a).
+    """
+
+    features: tuple[int, int, int, int, int, int]
+    unit: ModuleMaker
+    large: int = 5
+    naive: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, sum of the branches' features]."""
+        one, reduce3, three, reduce5, five, projected = self.features
+        pooled = max_pool(x, 3, 1, padding=1)
+        narrow3, narrow5 = x, x
+        if not self.naive:
+            narrow3 = self.unit(reduce3, 1, name="branch2_0")(x, train)
+            narrow5 = self.unit(reduce5, 1, name="branch3_0")(x, train)
+            pooled = self.unit(projected, 1, name="branch4_1")(pooled, train)
+        branches = (
+            self.unit(one, 1, name="branch1")(x, train),
+            self.unit(three, 3, name="branch2_1")(narrow3, train),
+            self.unit(five, self.large, name="branch3_1")(narrow5, train),
+            pooled,
+        )
+        return jnp.concatenate(branches, axis=-1)
+
+
+class AuxiliaryClassifier(nn.Module):
+    """A small net on an early map, whose loss brings gradients there.
+
+    Attributes:
+      num_classes: channels of the logits.
+      unit: as for `Inception`.
+      dropout: of the hidden layer, in training.
+      dtype: of the computation.
+      axis_name: the device axis under pmap, for dropout's masks.
+    """
+
+    num_classes: int
+    unit: ModuleMaker
+    dropout: float = 0.7
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, num_classes], float32. Maps of 14x14, those of 224x224 images, are averaged to 4x4."""
+        x = self.unit(128, 1, name="conv")(adaptive_avg_pool(x, (4, 4)), train)
+        x = nn.relu(nn.Dense(1024, dtype=self.dtype, name="fc1")(x.reshape(x.shape[0], -1)))
+        x = Dropout(self.dropout, self.axis_name)(x, train)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
+
+
+class GoogLeNet(nn.Module):
+    """A stem of three convolutions, nine inception blocks, global average pooling.
+
+    Attributes:
+      num_classes: channels of the logits; 0 returns the pooled features [B, 1024], and has no auxiliary classifiers.
+      in_channels: of the images.
+      batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalised locally.
+      large_kernel: side of the largest kernel of a block, in pixels.
+      last_pool: side of the last pooling's window, in pixels.
+      naive: inception blocks without reduction, see `Inception`.
+      aux: have the two auxiliary classifiers.
+      dropout: on the pooled features, in training.
+      aux_dropout: in the auxiliary classifiers.
+      dtype: of the computation; parameters, statistics and logits are float32.
+      axis_name: the device axis under pmap, for BatchNorm and dropout.
+      bn_momentum: decay of BatchNorm's running averages.
+      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    batch_norm: bool = True
+    large_kernel: int = 3
+    last_pool: int = 2
+    naive: bool = False
+    aux: bool = True
+    dropout: float = 0.2
+    aux_dropout: float = 0.7
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    bn_momentum: float = 0.9
+    freeze_bn: bool = False
+
+    def setup(self) -> None:
+        unit = partial(ConvReLU, dtype=self.dtype)
+        if self.batch_norm:
+            unit = partial(
+                ConvBNReLU,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                bn_momentum=self.bn_momentum,
+                bn_epsilon=1e-3,
+                freeze_bn=self.freeze_bn,
+            )
+        self.conv1, self.conv2, self.conv3 = unit(64, 7, 2), unit(64, 1), unit(192, 3)
+        # Caffe divides alpha by the size of the neighbourhood.
+        self.normalize = LocalResponseNorm(alpha=1e-4 / 5, k=1.0)
+        for name, features in _BLOCKS.items():
+            setattr(self, name, Inception(features, unit, self.large_kernel, self.naive))
+        if self.num_classes:
+            self.drop = Dropout(self.dropout, self.axis_name)
+            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
+        if self.num_classes and self.aux:
+            classifier = partial(
+                AuxiliaryClassifier, self.num_classes, unit, self.aux_dropout, self.dtype, self.axis_name
+            )
+            self.aux1, self.aux2 = classifier(), classifier()
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised; at least 15 pixels a side.
+          train: whether BatchNorm uses the batch's statistics.
+
+        Returns:
+          `conv1` (stride 2), `conv3` (4), `inception3a` and `3b` (8), `inception4a` to `4e` (16), and `inception5a` and
+          `5b` (32).
+
+        Raises:
+          ConfigError: images that it cannot take.
+        """
+        check_images(images, self.in_channels, _SMALLEST)
+        pool = partial(max_pool, strides=2, padding=0, ceil_mode=True)
+        x = images.astype(self.dtype)
+        maps = {"conv1": self.conv1(x, train)}
+        x = pool(maps["conv1"], 3)
+        x = self.conv2(x if self.batch_norm else self.normalize(x), train)
+        maps["conv3"] = self.conv3(x, train)
+        x = maps["conv3"] if self.batch_norm else self.normalize(maps["conv3"])
+        for name in _BLOCKS:
+            if name in ("inception3a", "inception4a", "inception5a"):
+                x = pool(x, self.last_pool if name == "inception5a" else 3)
+            x = maps[name] = getattr(self, name)(x, train)
+        return maps
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, 1024]; float32.
+
+        With `train=True` and auxiliary classifiers: (logits, {"aux1": logits, "aux2": logits}). Evaluation does not
+        compute them.
+
+        Args and errors: as for `features`.
+        """
+        maps = self.features(images, train)
+        pooled = maps["inception5b"].mean(axis=(1, 2), dtype=jnp.float32)
+        if not self.num_classes:
+            return pooled
+        logits = self.head(self.drop(pooled, train)).astype(jnp.float32)
+        if not self.aux or not (train or self.is_initializing()):
+            return logits
+        auxiliary = {name: getattr(self, name)(maps[where], train) for name, where in _AUX.items()}
+        return (logits, auxiliary) if train else logits
+
+
+_info = partial(ModelInfo, task="classification", paper="1409.4842", year=2014, image_size=224, params_classes=1000)
+_ORIGINAL = {"batch_norm": False, "large_kernel": 5, "last_pool": 3, "dropout": 0.4}
+VARIANTS = (
+    Variant(_info("googlenet", params=13_004_888, gmacs=1.498), GoogLeNet, {}),
+    Variant(_info("googlenet_original", params=13_378_280, gmacs=None), GoogLeNet, _ORIGINAL),
+)

@@ -1,0 +1,98 @@
+"""The block of MobileNetV2 and EfficientNet, and its fused form."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.models.maker import ModuleMaker
+from cvjax.nn import DropPath, SqueezeExcite, TorchConv, he_normal
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: widen by a 1x1 convolution, filter depthwise, gate, narrow by a 1x1 convolution.
+
+    Fused, one dense convolution widens and filters, nothing gates, and without widening it is the whole block. Where
+    shapes allow, the input is added; in training whole examples are then dropped from the branch (drop-connect, as
+    EfficientNet's code calls the stochastic depth of 1603.09382).
+
+    Attributes:
+      features: channels of the output.
+      expansion: channels within, in multiples of the input's; 1 leaves out the widening.
+      kernel_size: side of the spatial kernel, in pixels.
+      fused: see above.
+      stride: of the spatial convolution, in pixels.
+      dilation: distance of its taps, in pixels.
+      drop_rate: probability of dropping an example from the branch.
+      norm: maker of the BatchNorms, already told of dtype and momentum.
+      dtype: of the computation.
+      axis_name: the device axis under pmap, so that all devices drop as one would.
+    """
+
+    features: int
+    expansion: int
+    kernel_size: int
+    fused: bool
+    stride: int
+    dilation: int
+    drop_rate: float
+    norm: ModuleMaker
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        y = self._fused(x, train) if self.fused else self._separable(x, train)
+        if y.shape != x.shape:
+            return y
+        return x + DropPath(self.drop_rate, self.axis_name)(y, train)
+
+    def _fused(self, x: jax.Array, train: bool) -> jax.Array:
+        narrow = self.expansion == 1
+        inner = self.features if narrow else x.shape[-1] * self.expansion
+        spatial = spatial_conv(inner, self.kernel_size, self.stride, self.dilation, dtype=self.dtype, name="fused_conv")
+        y = nn.swish(self.norm(name="fused_bn")(spatial(x), not train))
+        return y if narrow else self._project(y, train)
+
+    def _separable(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        inner, y = channels * self.expansion, x
+        if self.expansion > 1:
+            y = spatial_conv(inner, 1, dtype=self.dtype, name="expand_conv")(y)
+            y = nn.swish(self.norm(name="expand_bn")(y, not train))
+        spatial = spatial_conv(
+            inner, self.kernel_size, self.stride, self.dilation, groups=inner, dtype=self.dtype, name="depthwise_conv"
+        )
+        y = nn.swish(self.norm(name="depthwise_bn")(spatial(y), not train))
+        hidden = max(1, channels // 4)  # of the input, not of the widened map
+        y = SqueezeExcite(hidden=hidden, activation=nn.swish, dtype=self.dtype, name="squeeze_excite")(y)
+        return self._project(y, train)
+
+    def _project(self, y: jax.Array, train: bool) -> jax.Array:
+        y = spatial_conv(self.features, 1, dtype=self.dtype, name="project_conv")(y)
+        return self.norm(name="project_bn")(y, not train)
+
+
+def spatial_conv(
+    features: int,
+    size: int,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    dtype: Any = jnp.float32,
+    name: str | None = None,
+) -> TorchConv:
+    """A convolution without bias, padded evenly. A depthwise kernel's fan is that of one channel."""
+    return TorchConv(
+        features,
+        size,
+        stride,
+        kernel_dilation=dilation,
+        feature_group_count=groups,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=he_normal("fan_in" if groups > 1 else "fan_out"),
+        name=name,
+    )

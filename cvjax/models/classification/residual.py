@@ -1,0 +1,107 @@
+"""Residual blocks (He et al., 1512.03385), with the choices that the literature has made about them."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.models.maker import ModuleMaker
+from cvjax.nn import zero_gamma
+
+SHORTCUTS = ("A", "B", "C", "none")
+
+
+class ResidualBlock(nn.Module):
+    """What residual blocks share: fields, the shortcut, and how the branch joins it.
+
+    Attributes:
+      features: channels of the output, divided by `expansion`.
+      stride: of the block, in pixels.
+      dilations: of its first and its later 3x3 convolutions, in pixels.
+      conv, norm: makers of the layers, already told of dtype and momentum.
+      spatial: maker of the last 3x3 convolution; None takes `conv`. Deformable convolution comes in here.
+      gate: maker of what scales the branch before it is added (squeeze-and-excitation), or None.
+      shortcut: the paper's options where shapes differ: "A" takes every `stride`-th pixel and adds channels of zeros,
+        "B" projects by a 1x1 convolution; "C" projects everywhere; "none" leaves all shortcuts out (plain nets).
+      norm_after: the last BatchNorm comes after the addition instead of before it (1603.05027, figure 4b).
+      zero_gamma: the last BatchNorm's scale starts at 0, so the block starts as the identity (1706.02677).
+    """
+
+    features: int
+    stride: int
+    dilations: tuple[int, int]
+    conv: ModuleMaker
+    norm: ModuleMaker
+    spatial: ModuleMaker | None = None
+    gate: ModuleMaker | None = None
+    shortcut: str = "B"
+    norm_after: bool = False
+    zero_gamma: bool = False
+    expansion = 1
+
+    def _join(self, x: jax.Array, y: jax.Array, name: str, train: bool) -> jax.Array:
+        """The block's output from its input x and its branch y, through the last BatchNorm `name`."""
+        scale = zero_gamma() if self.zero_gamma else nn.initializers.ones
+        norm = partial(self.norm(name=name, scale_init=scale), use_running_average=not train)
+        if not self.norm_after:
+            y = norm(y)
+        if self.gate is not None:
+            y = self.gate(name="squeeze_excite")(y)
+        if self.shortcut != "none":
+            y = y + self._shortcut(x, y, train)
+        return nn.relu(norm(y) if self.norm_after else y)
+
+    def _shortcut(self, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
+        same = self.stride == 1 and x.shape == y.shape
+        if same and self.shortcut != "C":
+            return x
+        if self.shortcut == "A":
+            x = x[:, :: self.stride, :: self.stride]
+            return jnp.pad(x, ((0, 0),) * 3 + ((0, y.shape[-1] - x.shape[-1]),))
+        return self.norm(name="downsample_bn")(self._project(x, y.shape[-1]), not train)
+
+    def _project(self, x: jax.Array, features: int) -> jax.Array:
+        return self.conv(features, 1, self.stride, name="downsample_conv")(x)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions around a shortcut (ResNet-18 and 34)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        first, second = self.dilations
+        y = self.conv(self.features, 3, self.stride, kernel_dilation=first, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y, not train))
+        y = (self.spatial or self.conv)(self.features, 3, kernel_dilation=second, name="conv2")(y)
+        return self._join(x, y, "bn2", train)
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3, 1x1 around a shortcut, four times as wide at its ends (ResNet-50 and deeper).
+
+    The 3x3 convolution alone is dilated (by the first of `dilations`) and strided. It has `groups` groups of
+    `features * width_per_group / 64` channels: with the defaults, `features` channels in one group.
+
+    Attributes: those of `ResidualBlock`, and
+      groups: of the 3x3 convolution.
+      width_per_group: channels of a group in a stage of 64 features.
+    """
+
+    groups: int = 1
+    width_per_group: int = 64
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
+        inner = self.features * self.width_per_group // 64 * self.groups
+        options: dict[str, Any] = {"kernel_dilation": self.dilations[0], "feature_group_count": self.groups}
+        y = self.conv(inner, 1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y, not train))
+        y = (self.spatial or self.conv)(inner, 3, self.stride, name="conv2", **options)(y)
+        y = nn.relu(self.norm(name="bn2")(y, not train))
+        y = self.conv(self.features * self.expansion, 1, name="conv3")(y)
+        return self._join(x, y, "bn3", train)

@@ -1,0 +1,167 @@
+"""SENet (Hu et al., 1709.01507): residual nets whose branches are gated channel by channel.
+
+Squeeze: the mean of every channel over the map. Excitation: two small layers make of these means a factor for each
+channel, between 0 and 1. `seresnet*` and `seresnext*` are the nets of `resnet.py` with gates, as timm has them; any of
+those nets takes `squeeze_excite=16`. `legacy_senet154` is the net that won ILSVRC 2017.
+
+The factors can be read out: `model.apply(variables, images, mutable=["intermediates"])` returns them by block, as
+`attention` [B, C].
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.models.classification.residual import ResidualBlock
+from cvjax.models.classification.resnet import SHAPES, classifier, stage_plan
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import BatchNorm, Dropout, SqueezeExcite, TorchConv, gaussian, max_pool
+
+_PAPER = ("1709.01507", 2017)
+
+
+class SENetBottleneck(ResidualBlock):
+    """A bottleneck of SENet-154: 1x1 to twice the features, 3x3 in groups to four times, 1x1.
+
+    Attributes: those of `ResidualBlock`, and
+      groups: of the 3x3 convolution.
+      projection_size: side of the shortcut's kernel where it projects, in pixels.
+    """
+
+    groups: int = 64
+    projection_size: int = 3
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), 4 * features]."""
+        y = self.conv(2 * self.features, 1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y, not train))
+        grouped = {"kernel_dilation": self.dilations[0], "feature_group_count": self.groups}
+        y = self.conv(4 * self.features, 3, self.stride, name="conv2", **grouped)(y)
+        y = nn.relu(self.norm(name="bn2")(y, not train))
+        y = self.conv(4 * self.features, 1, name="conv3")(y)
+        return self._join(x, y, "bn3", train)
+
+    def _project(self, x: jax.Array, features: int) -> jax.Array:
+        return self.conv(features, self.projection_size, self.stride, name="downsample_conv")(x)
+
+
+class SENet(nn.Module):
+    """SENet-154: a deep stem, four stages of `SENetBottleneck`, dropout before the classifier.
+
+    Attributes:
+      num_classes: channels of the logits; 0 returns the pooled features [B, 2048].
+      in_channels: of the images.
+      stage_sizes: blocks in each of the four stages.
+      groups: of the 3x3 convolutions.
+      reduction: of the gates' hidden layers.
+      output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, see `ResNet`.
+      dropout: on the pooled features, in training.
+      dtype: of the computation; parameters, statistics and logits are float32.
+      axis_name: the device axis under pmap, for BatchNorm and dropout.
+      bn_momentum: decay of BatchNorm's running averages.
+      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    stage_sizes: tuple[int, int, int, int] = (3, 8, 36, 3)
+    groups: int = 64
+    reduction: int = 16
+    output_stride: int = 32
+    dropout: float = 0.2
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    bn_momentum: float = 0.9
+    freeze_bn: bool = False
+
+    def setup(self) -> None:
+        conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
+        norm = partial(
+            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
+        )
+        self.stem_conv = [conv(64, 3, 2), conv(64, 3), conv(128, 3)]
+        self.stem_bn = [norm() for _ in range(3)]
+        gate = partial(SqueezeExcite, self.reduction, dtype=self.dtype)
+        for stage, plan in enumerate(stage_plan(self.stage_sizes, self.output_stride), start=1):
+            block = partial(
+                SENetBottleneck,
+                32 * 2**stage,
+                conv=conv,
+                norm=norm,
+                gate=gate,
+                groups=self.groups,
+                projection_size=1 if stage == 1 else 3,
+            )
+            setattr(self, f"stage{stage}", [block(*row) for row in plan])
+        if self.num_classes:
+            self.drop = Dropout(self.dropout, self.axis_name)
+            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=gaussian(0.01))
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised; at least 3 pixels a side.
+          train: whether BatchNorm uses the batch's statistics.
+
+        Returns:
+          `stem` (stride 2), `stage1` (4) to `stage4` (32), none above `output_stride`.
+
+        Raises:
+          ConfigError: images that it cannot take.
+        """
+        check_images(images, self.in_channels, smallest=3)
+        x = images.astype(self.dtype)
+        for conv, norm in zip(self.stem_conv, self.stem_bn):
+            x = nn.relu(norm(conv(x), use_running_average=not train))
+        maps = {"stem": x}
+        x = max_pool(x, 3, 2, padding=0, ceil_mode=True)
+        for name in ("stage1", "stage2", "stage3", "stage4"):
+            for block in getattr(self, name):
+                x = block(x, train)
+            maps[name] = x
+        return maps
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, 2048]; float32.
+
+        Args and errors: as for `features`.
+        """
+        pooled = self.features(images, train)["stage4"].mean(axis=(1, 2), dtype=jnp.float32)
+        if not self.num_classes:
+            return pooled
+        return self.head(self.drop(pooled, train)).astype(jnp.float32)
+
+
+_gated = partial(classifier, paper=_PAPER, squeeze_excite=16)
+_X4, _X8 = {"groups": 32, "width_per_group": 4}, {"groups": 32, "width_per_group": 8}
+VARIANTS = (
+    _gated("seresnet18", 11_779_624, None, **SHAPES[18]),
+    _gated("seresnet34", 21_960_416, None, **SHAPES[34]),
+    _gated("seresnet50", 28_088_024, 4.11, **SHAPES[50]),
+    _gated("seresnet101", 49_326_872, None, **SHAPES[101]),
+    _gated("seresnet152", 66_821_848, None, **SHAPES[152]),
+    _gated("seresnext50_32x4d", 27_559_896, None, **SHAPES[50], **_X4),
+    _gated("seresnext101_32x4d", 48_955_416, None, **SHAPES[101], **_X4),
+    _gated("seresnext101_32x8d", 93_569_048, None, **SHAPES[101], **_X8),
+    Variant(
+        ModelInfo(
+            name="legacy_senet154",
+            task="classification",
+            paper=_PAPER[0],
+            year=_PAPER[1],
+            image_size=224,
+            params=115_088_984,
+            gmacs=20.7,
+            params_classes=1000,
+        ),
+        SENet,
+        {},
+    ),
+)

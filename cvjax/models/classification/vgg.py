@@ -1,0 +1,166 @@
+"""VGG (Simonyan and Zisserman, 1409.1556): nothing but 3x3 convolutions, in five stages of doubling width.
+
+Two 3x3 convolutions see 5x5 pixels, as one 5x5 convolution does, with 18 instead of 25 weights for each pair of
+channels and a rectifier more between them; three see 7x7 with 27 instead of 49.
+
+With `fully_convolutional` the dense layers slide over larger images (section 3.2), with the same weights: that is what
+FCN starts from. Models with `_bn` normalise after every convolution (1502.03167), as torchvision's do.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import BatchNorm, TorchConv, adaptive_avg_pool, max_pool
+
+_WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(nn.Module):
+    """Five stages of 3x3 convolutions, each followed by pooling, and three dense layers.
+
+    Attributes:
+      num_classes: channels of the logits; 0 returns the second dense layer's output.
+      in_channels: of the images.
+      stage_sizes: convolutions in each of the five stages.
+      batch_norm: normalise after every convolution.
+      output_stride: pixels of the input per pixel of `pool5`: 32, or 16 or 8, where late poolings keep every pixel and
+        what follows reads at a distance, so that every n-th pixel is the one that the plain net computes (the "hole
+        algorithm" of DeepLab, 1412.7062). Parameters are the same.
+      fully_convolutional: slide the dense layers over the map, which gives a map of logits, instead of averaging the
+        map to the 7x7 pixels that they see.
+      hidden: channels of the dense layers.
+      dropout: of the two hidden dense layers, in training.
+      dtype: of the computation; parameters, statistics and logits are float32.
+      axis_name: the device axis under pmap, for BatchNorm and dropout.
+      bn_momentum: decay of BatchNorm's running averages.
+      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
+    batch_norm: bool = False
+    output_stride: int = 32
+    fully_convolutional: bool = False
+    hidden: int = 4096
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    bn_momentum: float = 0.9
+    freeze_bn: bool = False
+
+    def setup(self) -> None:
+        if self.output_stride not in (8, 16, 32):
+            raise ConfigError(f"output_stride is 8, 16 or 32, not {self.output_stride}")
+        norm = partial(
+            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
+        )
+        layers, rate = {}, 1
+        for stage, (count, width) in enumerate(zip(self.stage_sizes, _WIDTHS), start=1):
+            for number in range(1, count + 1):
+                layers[f"conv{stage}_{number}"] = TorchConv(width, 3, kernel_dilation=rate, dtype=self.dtype)
+                if self.batch_norm:
+                    layers[f"bn{stage}_{number}"] = norm()
+            rate *= 2 if 2**stage > self.output_stride else 1
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.head = DenseHead(
+            self.num_classes,
+            window=7,
+            rate=rate if self.fully_convolutional else 1,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised; at least 32 pixels a side.
+          train: whether BatchNorm uses the batch's statistics.
+
+        Returns:
+          `stage1` to `stage5` (strides 1, 2, 4, 8, 16), each before its pooling, and `pool1` to `pool5` (2 to 32), with
+          64, 128, 256, 512 and 512 channels; no stride above `output_stride`. Sides are rounded down.
+
+        Raises:
+          ConfigError: images that it cannot take.
+        """
+        check_images(images, self.in_channels, smallest=32)
+        x, maps, rate = images.astype(self.dtype), {}, 1
+        for stage, count in enumerate(self.stage_sizes, start=1):
+            for number in range(1, count + 1):
+                x = getattr(self, f"conv{stage}_{number}")(x)
+                if self.batch_norm:
+                    x = getattr(self, f"bn{stage}_{number}")(x, use_running_average=not train)
+                x = nn.relu(x)
+            maps[f"stage{stage}"] = x
+            if 2**stage <= self.output_stride:
+                x = max_pool(x, 2, 2)
+            else:
+                x, rate = _max_in_place(x, rate), 2 * rate
+            maps[f"pool{stage}"] = x
+        return maps
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
+
+        With `fully_convolutional`, maps of them [B, H', W', ...] with a position for every window of 224 pixels, at
+        distances of `output_stride`.
+
+        Args and errors: as for `features`; fully convolutional nets take images of at least 224 pixels a side.
+        """
+        if self.fully_convolutional:
+            check_images(images, self.in_channels, smallest=224)
+            return self.head(self.features(images, train)["pool5"], train).astype(jnp.float32)
+        pooled = adaptive_avg_pool(self.features(images, train)["pool5"], (7, 7))
+        return self.head(pooled, train)[:, 0, 0].astype(jnp.float32)
+
+
+def _max_in_place(x: jax.Array, rate: int) -> jax.Array:
+    """The maximum of 2x2 pixels at a distance, at every pixel: what 2x2 pooling with stride 2 takes every other of."""
+    for axis in (1, 2):
+        far = jax.lax.slice_in_dim(x, min(rate, x.shape[axis]), None, axis=axis)
+        edges = [(0, 0)] * 4
+        edges[axis] = (0, x.shape[axis] - far.shape[axis])
+        x = jnp.maximum(x, jnp.pad(far, edges, constant_values=-jnp.inf))
+    return x
+
+
+def _variant(depth: int, sizes: tuple[int, int, int, int, int], params: int, gmacs: float, norm: int) -> list[Variant]:
+    """The net without and with BatchNorm, which adds `norm` parameters."""
+    return [
+        Variant(
+            ModelInfo(
+                name=f"vgg{depth}{'_bn' * batch_norm}",
+                task="classification",
+                paper="1409.1556",
+                year=2014,
+                image_size=224,
+                params=params + norm * batch_norm,
+                gmacs=gmacs,
+                params_classes=1000,
+            ),
+            VGG,
+            {"stage_sizes": sizes, "batch_norm": batch_norm},
+        )
+        for batch_norm in (False, True)
+    ]
+
+
+VARIANTS = (
+    *_variant(11, (1, 1, 2, 2, 2), 132_863_336, 7.609, 5_504),
+    *_variant(13, (2, 2, 2, 2, 2), 133_047_848, 11.308, 5_888),
+    *_variant(16, (2, 2, 3, 3, 3), 138_357_544, 15.47, 8_448),
+    *_variant(19, (2, 2, 4, 4, 4), 143_667_240, 19.632, 11_008),
+)

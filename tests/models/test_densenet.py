@@ -1,0 +1,72 @@
+"""DenseNet: concatenation, compression, and gradients with maps computed anew."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cvjax.errors import ConfigError
+from cvjax.models import create_model
+
+TINY = {"block_sizes": (2, 3), "growth": 4, "stem_features": 8}
+
+
+def test_every_map_of_a_block_is_passed_on():
+    model = create_model("densenet100_k12_cifar", num_classes=0, **TINY)
+    images = jax.random.normal(jax.random.key(0), (1, 8, 8, 3))
+    maps, variables = jax.jit(lambda key, x: model.init_with_output(key, x, method="features"))(
+        jax.random.key(1), images
+    )
+    assert maps["block1"].shape == (1, 8, 8, 8 + 2 * 4)
+    np.testing.assert_array_equal(maps["block1"][..., :8], maps["stem"])
+    kernels = {name: tree["conv1"]["kernel"].shape for name, tree in variables["params"].items() if "layer" in name}
+    # 16 channels leave the first block, half of them the transition; every layer adds four.
+    assert [kernels[f"block2_layer{i}"] for i in (1, 2, 3)] == [(1, 1, n, 16) for n in (8, 12, 16)]
+
+
+@pytest.mark.parametrize("compression", [0.25, 1.0])
+def test_compression(compression):
+    model = create_model("densenet121", num_classes=0, compression=compression)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    assert variables["params"]["transition1"]["conv"]["kernel"].shape == (1, 1, 256, int(256 * compression))
+
+
+def test_checkpointing_keeps_values_and_gradients_and_saves_memory():
+    options = {"num_classes": 2, "block_sizes": (6, 6), "growth": 8, "stem_features": 8, "small_images": True}
+    images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+    plain, spare = (create_model("densenet121", checkpoint=checkpoint, **options) for checkpoint in (False, True))
+    variables = jax.jit(plain.init)(jax.random.key(1), images)
+
+    def step(model):
+        def loss(params):
+            logits, updates = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            return (logits**2).sum(), updates
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile()
+
+    one, other = step(plain), step(spare)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        one(variables["params"]),
+        other(variables["params"]),
+    )
+    temporary = [program.memory_analysis().temp_size_in_bytes for program in (one, other)]
+    assert temporary[1] < 0.75 * temporary[0]
+
+
+def test_strides():
+    model = create_model("densenet121", num_classes=0)
+    images = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    maps = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, images)
+    for name, stride in {"stem": 2, "block1": 4, "block2": 8, "block3": 16, "block4": 32}.items():
+        assert maps[name].shape[1:3] == (64 // stride, 96 // stride)
+
+
+@pytest.mark.parametrize(("name", "size", "fix"), [("densenet121", 28, "29x29"), ("densenet100_k12_cifar", 3, "4x4")])
+def test_too_small_images(name, size, fix):
+    model = create_model(name, num_classes=2)
+    with pytest.raises(ConfigError, match=fix):
+        model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    size = int(fix.split("x")[0])
+    jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
