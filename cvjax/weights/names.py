@@ -2,6 +2,9 @@
 
 import re
 
+from cvjax.weights.architecture import Architecture, Table
+from cvjax.weights.names_timm import EFFICIENTNET_TIMM
+
 # Each row: a pattern on our module path, joined by "/", and what torchvision calls that module.
 RESNET = (
     (r"stem_conv_0", r"conv1"),
@@ -50,14 +53,22 @@ EFFICIENTNET = (
     (r"top_bn", r"features.8.1"),
     (r"head", r"classifier.1"),
 )
-# By patterns of models' names: the table, the key whose first axis counts the classes, and the prefix of the
-# keys of an auxiliary head.
+# By patterns of models' names; the first that matches counts.
+_RESNET = Architecture(RESNET, classes_key="fc.weight", input_key="conv1.weight")
 ARCHITECTURES = {
-    "resnet*": (RESNET, "fc.weight", None),
-    "resnext*": (RESNET, "fc.weight", None),
-    "wide_resnet*": (RESNET, "fc.weight", None),
-    "efficientnet_b*": (EFFICIENTNET, "classifier.1.weight", None),
-    "deeplabv3_resnet*": (DEEPLABV3, "classifier.4.weight", "aux_classifier."),
+    "resnet*": _RESNET,
+    "resnext*": _RESNET,
+    "wide_resnet*": _RESNET,
+    "efficientnet_b*": Architecture(
+        EFFICIENTNET, classes_key="classifier.1.weight", input_key="features.0.0.weight", others=(EFFICIENTNET_TIMM,)
+    ),
+    "deeplabv3_resnet*": Architecture(
+        DEEPLABV3,
+        classes_key="classifier.4.weight",
+        input_key="backbone.conv1.weight",
+        aux_prefix="aux_classifier.",
+        aux_classes_keys=("aux_classifier.4.weight",),
+    ),
 }
 _LEAVES = {
     "kernel": "weight",
@@ -68,7 +79,7 @@ _LEAVES = {
 }
 
 
-def torch_key(path: tuple[str, ...], table: tuple[tuple[str, str], ...]) -> str | None:
+def torch_key(path: tuple[str, ...], table: Table) -> str | None:
     """The state dict's key of one of our leaves, or None if the architecture has no such thing in PyTorch.
 
     Args:
