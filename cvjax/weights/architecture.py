@@ -1,7 +1,7 @@
 """How PyTorch lays out the weights of an architecture, and how a single array goes from its layout to ours and back.
 
-Convolutions are OIHW there and HWIO here, linear layers [out, in] there and [in, out] here. Where a linear layer reads a
-flattened map, its inputs are ordered channel, row, column there and row, column, channel here, because maps are NHWC.
+Convolutions are OIHW there and HWIO here, linear layers [out, in] there and [in, out] here. The inputs of a linear
+layer that reads a flattened map are ordered channel, row, column there and row, column, channel here.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.models import create_model, list_models, model_info, model_options
+from cvjax.models import create_model, model_info, model_options
 from cvjax.weights.adapt import adapt_state_dict
 from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
@@ -20,7 +20,8 @@ StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
-_COLLECTIONS = ("params", "batch_stats")
+COLLECTIONS = ("params", "batch_stats")
+_ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")
 
 
@@ -59,7 +60,7 @@ def from_torch(
       ConfigError: a model that no conversion is known for; a replaced head without `key`.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    architecture, state_dict = _recognise(name, state_dict)
+    architecture, state_dict = recognise(name, state_dict)
     options = {"num_classes": num_classes, "in_channels": in_channels, "aux": aux}
     asked = any(value is not None for value in options.values())
     if variables is not None and asked:
@@ -69,11 +70,11 @@ def from_torch(
         init = _initializer(name, architecture, state_dict, **options)
         variables = jax.eval_shape(init, jax.random.key(0))
     if not (adapt or asked):
-        return _fill(name, variables, architecture, state_dict)
+        return fill(name, variables, architecture, state_dict, advice=_ADVICE)
     leaves = {torch: (path, leaf) for path, torch, leaf in _leaves(variables, architecture) if torch is not None}
     shapes = {torch: leaf.shape for torch, (_, leaf) in leaves.items()}
     adapted = adapt_state_dict(architecture, state_dict, shapes)
-    filled = _fill(name, variables, architecture, adapted.state_dict, adapted.lacking)
+    filled = fill(name, variables, architecture, adapted.state_dict, lacking=adapted.lacking)
     lacking = dict(leaves[torch] for torch in adapted.lacking)
     if init is not None and lacking:
         drawn = _draw(name, init, key, list(lacking))
@@ -118,51 +119,6 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
     return state_dict
 
 
-def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
-    """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model.
-
-    Args:
-      variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
-      state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped.
-      name: of the classifier, such as "resnet50".
-
-    Returns:
-      New variables: the backbone from the state dict, everything else as it was.
-
-    Raises:
-      ConfigError: a model that is not a classifier, or variables without a backbone.
-      CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
-    """
-    architecture, state_dict = _recognise(name, state_dict)
-    if model_info(name).task != "classification":
-        raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
-    if "backbone" not in variables.get("params", {}):
-        raise ConfigError("these variables have no 'backbone'; for a classifier itself use from_torch")
-    collections = [key for key in _COLLECTIONS if "backbone" in variables.get(key, {})]
-    backbone = {key: variables[key]["backbone"] for key in collections}
-    head = architecture.classes_key.removesuffix("weight")
-    trunk = {
-        key: value for key, value in state_dict.items() if not (key.startswith(head) or architecture.is_aux(key))
-    }
-    filled = _fill(name, backbone, architecture, trunk)
-    return {
-        **variables,
-        **{key: {**variables[key], "backbone": filled[key]} for key in collections},
-    }
-
-
-def backbone_name(name: str) -> str:
-    """The classifier that a model's name ends with: "resnet50" for "deeplabv3plus_resnet50".
-
-    Raises:
-      ConfigError: a name that ends with no classifier's.
-    """
-    found = [classifier for classifier in list_models("classification") if name.endswith(f"_{classifier}")]
-    if not found:
-        raise ConfigError(f"{name} has no backbone that is a classifier of its own, so there are no weights for it")
-    return max(found, key=len)
-
-
 def architectures(name: str) -> tuple[Architecture, ...]:
     """The layouts in which PyTorch has a model's weights, from `cvjax.weights.names.ARCHITECTURES`.
 
@@ -176,7 +132,7 @@ def architectures(name: str) -> tuple[Architecture, ...]:
     raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
 
 
-def _recognise(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
+def recognise(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
     """The layout that a state dict is in, and its entries under today's keys."""
     known = architectures(name)
     best = max(known, key=lambda a: (a.classes_key in state_dict) + (a.input_key in state_dict))
@@ -218,19 +174,24 @@ def _leaves(
     variables: Variables, architecture: Architecture
 ) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
     """(path, PyTorch's key if there is one, leaf) of params and batch_stats."""
-    held = {key: variables[key] for key in _COLLECTIONS if key in variables}
+    held = {key: variables[key] for key in COLLECTIONS if key in variables}
     for path, leaf in traverse_util.flatten_dict(held).items():
         yield path, torch_key(path[1:], architecture.table), leaf
 
 
-def _fill(
+def fill(
     name: str,
     variables: Variables,
     architecture: Architecture,
     state_dict: Mapping[str, np.ndarray],
+    *,
     lacking: frozenset[str] = frozenset(),
+    advice: str = "",
 ) -> Variables:
-    """Replaces every leaf of params and batch_stats by its entry in the state dict, except for those `lacking`."""
+    """Replaces every leaf of params and batch_stats by its entry in the state dict, except for those `lacking`.
+
+    The error that lists what does not fit ends with `advice`, if it is a matter of classes or image channels.
+    """
     missing, misshaped, used, arrays = [], {}, set(), {}
     for path, key, leaf in _leaves(variables, architecture):
         if key is None:
@@ -252,10 +213,8 @@ def _fill(
     if any(faults.values()):
         listing = "; ".join(f"{kind}: {', '.join(sorted(keys))}" for kind, keys in faults.items() if keys)
         adaptable = {architecture.input_key, *(f"{head}.weight" for head in architecture.heads)}
-        hint = "; from_torch(..., adapt=True) keeps these variables' head, and adapts the first convolution"
-        raise CheckpointError(
-            f"the state dict does not fit {name}; {listing}{hint if adaptable & set(misshaped) else ''}"
-        )
+        hint = f"; {advice}" if advice and adaptable & set(misshaped) else ""
+        raise CheckpointError(f"the state dict does not fit {name}; {listing}{hint}")
     return {**variables, **traverse_util.unflatten_dict(arrays)}
 
 
