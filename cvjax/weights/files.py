@@ -1,6 +1,8 @@
 """State dicts from and to files."""
 
+import importlib.util
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ from cvjax.files import replacing
 
 _SUFFIXES = (".safetensors", ".npz", ".pth", ".pt")
 # What DataParallel and torch.compile put before every key.
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")
 
 
 def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -40,9 +42,8 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # each reader has its own kinds, from zipfile's to pickle's
         raise CheckpointError(f"{path}: not a readable {path.suffix} file ({error})") from error
-    for prefix in _WRAPPERS:
-        if state_dict and all(key.startswith(prefix) for key in state_dict):
-            state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    if all(map(_WRAPPERS.match, state_dict)):
+        state_dict = {_WRAPPERS.sub("", key, count=1): value for key, value in state_dict.items()}
     return state_dict
 
 
@@ -67,6 +68,13 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
             writers[path.suffix](partial, arrays)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
+
+
+def check_readable(path: pathlib.Path) -> None:
+    """Raises CheckpointError, without opening it, for a file that nothing installed here can read."""
+    _check_suffix(path)
+    if path.suffix in (".pth", ".pt") and importlib.util.find_spec("torch") is None:
+        raise _needs_torch(path, "reading")
 
 
 def _check_suffix(path: pathlib.Path) -> None:
@@ -133,10 +141,14 @@ def _torch(path: pathlib.Path, verb: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise CheckpointError(
-            f"{path}: {verb} a {path.suffix} file needs PyTorch; pip install 'cvjax[torch]', or use .safetensors"
-        ) from error
+        raise _needs_torch(path, verb) from error
     return torch
+
+
+def _needs_torch(path: pathlib.Path, verb: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: {verb} a {path.suffix} file needs PyTorch; pip install 'cvjax[torch]', or use .safetensors"
+    )
 
 
 def _single(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from cvjax.files import default_data_dir, download
 from cvjax.models import list_models
 from cvjax.models.info import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from cvjax.weights.convert import Variables, from_torch
-from cvjax.weights.files import read_state_dict
+from cvjax.weights.files import check_readable, read_state_dict
 from cvjax.weights.published import DEFAULTS, HUB, PUBLISHED
 
 
@@ -126,6 +126,7 @@ def _fetch_url(url: str, folder: pathlib.Path, progress: bool) -> pathlib.Path:
     if target.is_file():
         check(target)
         return target
+    check_readable(target)  # before it is fetched in vain
     try:
         return download(url, target, check=check, progress=progress)
     except OSError as error:
@@ -151,7 +152,7 @@ def _fetch_from_hub(repository: str, folder: pathlib.Path) -> Fetched:
         try:
             huggingface_hub.hf_hub_download(name, file, revision=revision or None, local_dir=place)
         except Exception as error:  # its kinds change with its releases
-            raise _unreachable(path, url, str(error).partition("\n")[0]) from error
+            raise _unreachable(path, url, str(error).partition("\n")[0].partition(". ")[0]) from error
     try:
         config = json.loads(paths[0].read_text())
         return Fetched(config["architecture"], paths[1], _timm_preprocessing(config.get("pretrained_cfg", config)))
