@@ -54,7 +54,8 @@ def from_torch(
         what is lacking stays as it is in them.
 
     Returns:
-      {"params": ..., "batch_stats": ...}, float32, for any output stride and dtype of the model.
+      {"params": ..., "batch_stats": ...}, float32, for any output stride and dtype of the model; without "batch_stats"
+      where it has no BatchNorm.
 
     Raises:
       ConfigError: a model that no conversion is known for; a replaced head without `key`.
