@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,3 +108,9 @@ def test_errors_name_the_file(tmp_path):
     damaged.write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match=r"damaged\.safetensors"):
         read_state_dict(damaged)
+
+
+def test_importing_weights_needs_no_more_than_the_models():
+    code = "import sys, cvjax.weights; print(*{module.split('.')[0] for module in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(loaded) & {"torch", "huggingface_hub", "safetensors", "PIL", "cv2", "grain"}
