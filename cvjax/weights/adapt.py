@@ -46,7 +46,8 @@ def adapt_state_dict(
     for head in architecture.heads:
         key = f"{head}.weight"
         of_head = {k for k in {*state, *shapes} if k.startswith(f"{head}.")} - lacking
-        if not of_head or (key in state and key in shapes and fits(architecture, key, state[key], shapes[key])):
+        fits = key in state and key in shapes and architecture.to_flax(key, state[key]).shape == shapes[key]
+        if fits or not of_head:
             continue
         if key not in shapes:
             notes.append(f"the head {head} is left out")
@@ -86,8 +87,3 @@ def adapted_input(kernel: np.ndarray, channels: int) -> np.ndarray:
         return kernel.sum(axis=1, keepdims=True, dtype=kernel.dtype)
     repeated = np.tile(kernel, (1, -(-channels // before), 1, 1))[:, :channels]
     return (repeated * (before / channels)).astype(kernel.dtype)
-
-
-def fits(architecture: Architecture, key: str, array: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether an array of PyTorch's has a leaf's shape once it is in our layout."""
-    return architecture.to_flax(key, array, len(shape)).shape == shape

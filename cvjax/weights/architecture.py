@@ -24,10 +24,8 @@ class Architecture:
       input_key: of the first convolution's weight, whose second axis counts the image's channels.
       aux_prefix: of all keys of auxiliary classifiers; None for an architecture without an `aux` option.
       aux_classes_keys: the same as `classes_key`, of each auxiliary classifier.
-      flattened: linear layers that read a map of (height, width), by patterns of the weight's key. Ours hold the kernel
-        as [H * W * C, O], or as the convolution [H, W, C, O] that does the same; (1, 1) is for linear layers
-        that may be convolutions here.
-      windows: the other way round: convolutions of (height, width) that are dense layers here, [H * W * C, O].
+      flattened: linear layers that read a map of (height, width), by patterns of the weight's key; [H * W * C, O] here.
+      windows: convolutions of (height, width) that are dense layers here, [H * W * C, O], likewise.
       renamed: rows of (pattern, replacement) for keys that older published files spell otherwise.
       layout: who lays it out so.
       others: further layouts of the same architecture, such as timm's.
@@ -59,26 +57,24 @@ class Architecture:
             key = re.sub(pattern, replacement, key)
         return key
 
-    def to_flax(self, key: str, array: np.ndarray, ndim: int) -> np.ndarray:
-        """An array of PyTorch's in our layout, for a leaf with `ndim` axes."""
-        window = _lookup(self.flattened, key)
-        if window is not None and array.ndim == 2 and array.shape[1] % (window[0] * window[1]) == 0:
-            array = array.reshape(array.shape[0], -1, *window)
+    def to_flax(self, key: str, array: np.ndarray) -> np.ndarray:
+        """An array of PyTorch's in our layout."""
+        flattened, window = _lookup(self.flattened, key), _lookup(self.windows, key)
+        if flattened and array.ndim == 2 and array.shape[1] % (flattened[0] * flattened[1]) == 0:
+            array = array.reshape(array.shape[0], -1, *flattened)
         if array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
-            flat = window is not None or _lookup(self.windows, key) is not None
-            return array.reshape(-1, array.shape[-1]) if flat and ndim == 2 else array
+            return array.reshape(-1, array.shape[-1]) if flattened or window else array
         return array.T if array.ndim == 2 else array
 
     def to_torch(self, key: str, array: np.ndarray) -> np.ndarray:
         """An array of ours in PyTorch's layout: undoes `to_flax`, bit for bit."""
-        flattened = _lookup(self.flattened, key)
-        window = flattened or _lookup(self.windows, key)
-        if window is not None and array.ndim == 2:
-            array = array.reshape(*window, -1, array.shape[-1])
+        flattened, window = _lookup(self.flattened, key), _lookup(self.windows, key)
+        if array.ndim == 2 and (flattened or window):
+            array = array.reshape(*(flattened or window), -1, array.shape[-1])
         if array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)
-            return array.reshape(array.shape[0], -1) if flattened is not None else array
+            return array.reshape(array.shape[0], -1) if flattened else array
         return array.T if array.ndim == 2 else array
 
 

@@ -203,7 +203,7 @@ def fill(
             missing.append(key)
         else:
             used.add(key)
-            array = architecture.to_flax(key, state_dict[key], len(leaf.shape))
+            array = architecture.to_flax(key, state_dict[key])
             if array.shape == leaf.shape:
                 arrays[path] = jnp.asarray(array, leaf.dtype)
             else:

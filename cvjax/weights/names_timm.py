@@ -1,6 +1,6 @@
 """How timm calls what torchvision calls otherwise."""
 
-from cvjax.weights.architecture import Architecture
+from cvjax.weights.architecture import Architecture, Table
 
 # The first stage's blocks do not widen: their depthwise convolution comes first, under other names.
 EFFICIENTNET_TIMM = Architecture(
@@ -38,3 +38,9 @@ EFFICIENTNET_TIMM = Architecture(
     input_key="conv_stem.weight",
     layout="timm",
 )
+
+
+def vgg_timm(table: Table) -> Table:
+    """torchvision's table of a VGG with timm's names for its dense layers, which are convolutions there."""
+    dense = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    return tuple((ours, dense.get(theirs, theirs)) for ours, theirs in table)
