@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cvjax.weights.architecture import Architecture
+from cvjax.weights.names_timm import vgg_timm
 
 FLAT = Architecture(
     (),
@@ -62,3 +63,9 @@ def test_a_linear_layer_of_another_map_keeps_its_shape_for_the_error_message():
 def test_older_spellings():
     assert FLAT.current_key("features.denselayer1.norm.2.weight") == "features.denselayer1.norm2.weight"
     assert FLAT.current_key("features.denselayer1.norm2.weight") == "features.denselayer1.norm2.weight"
+
+
+def test_timms_vgg_differs_in_its_dense_layers():
+    table = ((r"conv1_1", r"features.0"), (r"head/fc6", r"classifier.0"), (r"head/head", r"classifier.6"))
+    theirs = dict(vgg_timm(table))
+    assert theirs == {"conv1_1": "features.0", "head/fc6": "pre_logits.fc1", "head/head": "head.fc"}
