@@ -115,3 +115,6 @@ def test_what_is_no_matter_of_heads_stays_an_error(state):
     damaged = {**state, "layer1.0.conv1.weight": np.zeros((64, 64, 1, 1), np.float32), "surprise": np.zeros(1)}
     with pytest.raises(CheckpointError, match=r"unknown: surprise; mis-shaped: layer1\.0\.conv1\.weight"):
         from_torch("resnet18", damaged, num_classes=2, key=KEY)
+    narrow = {**state, "fc.weight": np.zeros((1000, 64), np.float32)}
+    with pytest.raises(CheckpointError, match=r"mis-shaped: fc\.weight \(1000, 64\)"):
+        from_torch("resnet18", narrow, num_classes=1000, key=KEY)
