@@ -38,17 +38,15 @@ def batch_of(case: Message) -> tuple[np.ndarray, np.ndarray]:
 
 def flax_variables(name: str, shapes: Any) -> Any:
     """The weights of `drawn` as Flax variables, for the shapes that `model.init` has."""
-    from flax import traverse_util
+    import jax
 
     from cvjax import weights
-    from cvjax.weights.convert import architecture
-    from cvjax.weights.names import torch_key
 
-    table = architecture(name)[0]
-    state = {}
-    for path, leaf in traverse_util.flatten_dict(shapes).items():
-        key, shape = torch_key(path[1:], table), leaf.shape
-        state[key] = drawn(key, (shape[-1], *shape[-2:-1], *shape[:-2]))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    state = {
+        key: value if key.endswith("num_batches_tracked") else drawn(key, value.shape)
+        for key, value in weights.to_torch(name, zeros).items()
+    }
     return weights.from_torch(name, state, shapes)
 
 

@@ -1,12 +1,11 @@
 """Published archives: fetched once, and compared with the digests that their publishers or mirrors state."""
 
-import contextlib
 import hashlib
 import pathlib
-import urllib.request
 from typing import NamedTuple
 
 from cvjax.errors import DataError
+from cvjax.files import download
 
 
 class Archive(NamedTuple):
@@ -52,35 +51,15 @@ def fetch(
     Raises:
         DataError: it cannot be fetched, or what came is not the published file.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
     target = folder / archive.name
-    partial = target.with_name(f"{archive.name}.part")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            urllib.request.urlopen(archive.url, timeout=60) as reply,
-            open(partial, "wb") as file,
-            Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
-        ):
-            length = int(reply.headers.get("Content-Length") or 0) or None
-            task = bar.add_task(archive.name, total=length)
-            while block := reply.read(1 << 20):
-                file.write(block)
-                bar.advance(task, len(block))
-        check_archive(partial, archive)
-        partial.replace(target)
+        download(archive.url, target, check=lambda path: check_archive(path, archive), progress=progress)
     except OSError as error:  # URLError and time-outs are OSErrors too.
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"{target}: is not there and could not be fetched from {archive.url} ({reason}); "
             f"fetch it elsewhere and put it into {folder}{instead}."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return target
 
 

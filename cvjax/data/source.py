@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypedDict
 
 from cvjax.data.decode import image_size
 from cvjax.errors import DataError
+from cvjax.files import default_data_dir as default_data_dir
 
 PREPARED_VERSION = "1.0.0"
 """The version of what we prepare; raised whenever the same input would be written differently."""
@@ -178,11 +179,6 @@ def max_size(source: Source) -> tuple[int, int]:
     if not sizes:
         raise DataError(f"{source.name}/{source.split}: no image's size can be read; check its files.")
     return max(height for height, _ in sizes), max(width for _, width in sizes)
-
-
-def default_data_dir() -> pathlib.Path:
-    """Where data sets are kept: the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`."""
-    return pathlib.Path(os.environ.get("CVJAX_DATA_DIR") or "~/.cache/cvjax").expanduser()
 
 
 def prepared_dir(data_dir: pathlib.Path, name: str, config: str) -> pathlib.Path:

@@ -1,6 +1,6 @@
 """Architectures, each a Flax module in a file of its own, and the registry that builds them by name."""
 
-from cvjax.models.info import ModelInfo
+from cvjax.models.info import ModelInfo, Preprocessing
 from cvjax.models.registry import create_model, list_models, model_info, model_options
 
-__all__ = ["ModelInfo", "create_model", "list_models", "model_info", "model_options"]
+__all__ = ["ModelInfo", "Preprocessing", "create_model", "list_models", "model_info", "model_options"]

@@ -102,7 +102,8 @@ class SegmentationConfig:
       jaccard_weight: of the soft Jaccard loss beside the cross entropy; 0 is the papers' cross entropy alone.
       loss_stride: the loss looks at every n-th pixel of every n-th row.
       class_balance: power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
-      init: file with a PyTorch state dict of the backbone (.safetensors, .npz, or .pth with the torch extra).
+      init: weights of the backbone: a name that `cvjax.weights.load_pretrained` knows, or a file with a PyTorch state
+        dict (.safetensors, .npz, or .pth with the torch extra).
       log_every, eval_every, checkpoint_every: in steps.
       keep: latest checkpoints that stay, beside the best.
     """

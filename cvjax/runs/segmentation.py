@@ -32,7 +32,7 @@ from cvjax.training.loop import LoopConfig, Outcome, fit
 from cvjax.training.parallel import Strategy, check_divides, make_strategy
 from cvjax.training.state import TrainState, init_variables
 from cvjax.training.step import make_eval_step
-from cvjax.weights import load_backbone, read_state_dict
+from cvjax.weights import backbone_name, load_backbone, read_weights
 
 
 def run(config: SegmentationConfig) -> Outcome:
@@ -61,7 +61,8 @@ def run(config: SegmentationConfig) -> Outcome:
     options = compiler_options(jax.devices()[0].platform, once=True)
     variables = jax.jit(initialize_model, compiler_options=options)(jax.random.key(config.seed))
     if config.init is not None:
-        variables = load_backbone(variables, read_state_dict(config.init), config.model.name)
+        weights = read_weights(config.init, data_dir=config.data_dir)
+        variables = load_backbone(variables, weights, backbone_name(config.model.name))
     info = describe(config, task, train_source)
     workdir = pathlib.Path(config.workdir)
     if main_host:

@@ -1,6 +1,21 @@
-"""Weights from PyTorch."""
+"""Weights from PyTorch and back, from files and by name, with the preprocessing that they expect."""
 
-from cvjax.weights.convert import from_torch, load_backbone
-from cvjax.weights.files import read_state_dict
+from cvjax.weights.backbone import backbone_name, load_backbone
+from cvjax.weights.convert import from_torch, to_torch
+from cvjax.weights.files import read_state_dict, write_state_dict
+from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
+from cvjax.weights.preprocess import preprocess
 
-__all__ = ["from_torch", "load_backbone", "read_state_dict"]
+__all__ = [
+    "Pretrained",
+    "backbone_name",
+    "from_torch",
+    "list_pretrained",
+    "load_backbone",
+    "load_pretrained",
+    "preprocess",
+    "read_state_dict",
+    "read_weights",
+    "to_torch",
+    "write_state_dict",
+]

@@ -1,7 +1,8 @@
-"""PyTorch state dicts, as numpy arrays, into Flax variables."""
+"""PyTorch state dicts, as numpy arrays, into Flax variables and back."""
 
 import fnmatch
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -10,120 +11,227 @@ import numpy as np
 from flax import traverse_util
 
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.models import create_model
-from cvjax.weights.names import ARCHITECTURES, RESNET, torch_key
+from cvjax.models import create_model, model_info, model_options
+from cvjax.weights.adapt import adapt_state_dict
+from cvjax.weights.architecture import Architecture
+from cvjax.weights.names import ARCHITECTURES, torch_key
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
-_IGNORED = "num_batches_tracked"
+_COUNTER = "num_batches_tracked"
+COLLECTIONS = ("params", "batch_stats")
+_ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
+_LOG = logging.getLogger("cvjax.weights")
 
 
-def from_torch(name: str, state_dict: StateDict, variables: Variables | None = None) -> Variables:
-    """Turns torchvision's weights for a model into Flax variables.
+def from_torch(
+    name: str,
+    state_dict: StateDict,
+    variables: Variables | None = None,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    aux: bool | None = None,
+    key: jax.Array | None = None,
+    adapt: bool = False,
+) -> Variables:
+    """Turns the weights that torchvision or timm has for a model into Flax variables.
+
+    For another number of classes the heads keep fresh weights; for another number of image channels the first
+    convolution is adapted as timm does it (see `cvjax.weights.adapt`). The log (`cvjax.weights`) says both.
 
     Args:
-      name: of `cvjax.list_models()`: a classifier, or a `deeplabv3_resnet*`.
+      name: of `cvjax.list_models()`.
       state_dict: arrays under PyTorch's keys: OIHW for convolutions, [out, in] for linear layers.
-      variables: what `model.init` gave, to be filled (other collections are kept); None builds them for the
-        number of classes, and the auxiliary head, that the state dict has.
+      variables: what `model.init` gave, to be filled (other collections are kept). None builds them with the model's
+        default options and the next three arguments, which are not for given variables.
+      num_classes: of the model; None has the state dict's. 0 leaves out the heads.
+      in_channels: of the images; None has the state dict's.
+      aux: whether the model has its auxiliary classifiers; None: if the state dict has them.
+      key: draws the weights of replaced heads.
+      adapt: let given variables differ from the state dict in classes, image channels and auxiliary classifiers:
+        what is lacking stays as it is in them.
 
     Returns:
-      {"params": ..., "batch_stats": ...}, float32, for any output stride and dtype of the model.
+      {"params": ..., "batch_stats": ...}, float32, for any output stride and dtype of the model; without "batch_stats"
+      where it has no BatchNorm.
 
     Raises:
-      ConfigError: a model that no conversion is known for.
+      ConfigError: a model that no conversion is known for; a replaced head without `key`.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    table, classes_key, aux_prefix = architecture(name)
+    architecture, state_dict = recognise(name, state_dict)
+    options = {"num_classes": num_classes, "in_channels": in_channels, "aux": aux}
+    asked = any(value is not None for value in options.values())
+    if variables is not None and asked:
+        raise ConfigError(f"{', '.join(options)} describe a model to build, and the given variables are one's already")
+    init = None
     if variables is None:
-        if classes_key not in state_dict:
-            raise CheckpointError(
-                f"the state dict for {name} lacks {classes_key}, so its classes are unknown"
-            )
-        options = {}
-        if aux_prefix is not None:
-            options["aux"] = any(key.startswith(aux_prefix) for key in state_dict)
-        model = create_model(name, num_classes=state_dict[classes_key].shape[0], **options)
-        images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    return _fill(name, variables, table, state_dict)
+        init = _initializer(name, architecture, state_dict, **options)
+        variables = jax.eval_shape(init, jax.random.key(0))
+    if not (adapt or asked):
+        return fill(name, variables, architecture, state_dict, advice=_ADVICE)
+    leaves = {torch: (path, leaf) for path, torch, leaf in _leaves(variables, architecture) if torch is not None}
+    shapes = {torch: leaf.shape for torch, (_, leaf) in leaves.items()}
+    adapted = adapt_state_dict(architecture, state_dict, shapes)
+    filled = fill(name, variables, architecture, adapted.state_dict, lacking=adapted.lacking)
+    lacking = dict(leaves[torch] for torch in adapted.lacking)
+    if init is not None and lacking:
+        drawn = _draw(name, init, key, list(lacking))
+        filled = traverse_util.unflatten_dict(traverse_util.flatten_dict(filled) | drawn)
+    elif any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in lacking.values()):
+        raise ConfigError(f"adapt=True keeps the head of {name}'s variables, and these are shapes; pass arrays")
+    for note in adapted.notes:
+        _LOG.warning("%s: %s", name, note)
+    return filled
 
 
-def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
-    """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model.
+def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> dict[str, np.ndarray]:
+    """Turns Flax variables into a PyTorch state dict: undoes `from_torch`, bit for bit.
 
     Args:
-      variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
-      state_dict: of the classifier, under torchvision's keys; its last layer `fc` is dropped.
-      name: of the classifier, such as "resnet50".
+      name: of the model.
+      variables: {"params": ..., "batch_stats": ...}; other collections are left out.
+      layout: "torchvision" or "timm", where a model has both; None takes the first that there is.
 
     Returns:
-      New variables: the backbone from the state dict, everything else as it was.
+      Arrays under the keys of the PyTorch model, so that `load_state_dict(strict=True)` takes them. BatchNorm's
+      `num_batches_tracked`, which has no counterpart here, is 0.
 
     Raises:
-      ConfigError: a classifier that is not a ResNet, or variables without a backbone.
-      CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
+      ConfigError: a model or layout that no conversion is known for.
+      CheckpointError: parameters that the PyTorch model does not have, all listed.
     """
-    table, _, _ = architecture(name)
-    if table is not RESNET:
-        raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
-    if "backbone" not in variables.get("params", {}):
-        raise ConfigError("these variables have no 'backbone'; for a classifier itself use from_torch")
-    collections = ("params", "batch_stats")
-    backbone = {key: variables[key]["backbone"] for key in collections}
-    trunk = {key: value for key, value in state_dict.items() if not key.startswith("fc.")}
-    filled = _fill(name, backbone, table, trunk)
-    return {
-        **variables,
-        **{key: {**variables[key], "backbone": filled[key]} for key in collections},
-    }
+    layouts = {architecture.layout: architecture for architecture in architectures(name)}
+    if layout is not None and layout not in layouts:
+        raise ConfigError(f"{name} has no layout {layout!r}; it has {', '.join(layouts)}")
+    architecture = layouts[layout] if layout else next(iter(layouts.values()))
+    state_dict, nameless = {}, []
+    for path, key, leaf in _leaves(variables, architecture):
+        if key is None:
+            nameless.append("/".join(path[1:]))
+            continue
+        state_dict[key] = np.ascontiguousarray(architecture.to_torch(key, np.asarray(leaf)))
+        if key.endswith(".running_mean"):
+            state_dict[f"{key.removesuffix('running_mean')}{_COUNTER}"] = np.zeros((), np.int64)
+    if nameless:
+        raise CheckpointError(f"nothing in PyTorch's {name} is called {', '.join(sorted(nameless))}")
+    return state_dict
 
 
-def architecture(name: str) -> tuple[tuple[tuple[str, str], ...], str, str | None]:
-    """A model's entry in `cvjax.weights.names.ARCHITECTURES`.
+def architectures(name: str) -> tuple[Architecture, ...]:
+    """The layouts in which PyTorch has a model's weights, from `cvjax.weights.names.ARCHITECTURES`.
 
     Raises:
       ConfigError: a model that no conversion is known for.
     """
     for pattern, architecture in ARCHITECTURES.items():
         if fnmatch.fnmatchcase(name, pattern):
-            return architecture
+            return architecture, *architecture.others
     known = ", ".join(ARCHITECTURES)
     raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
 
 
-def _fill(
-    name: str, variables: Variables, table: tuple[tuple[str, str], ...], state_dict: StateDict
+def recognise(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """The layout that a state dict is in, and its entries under today's keys."""
+    known = architectures(name)
+    best = max(known, key=lambda a: (a.classes_key in state_dict) + (a.input_key in state_dict))
+    return best, {best.current_key(key): np.asarray(value) for key, value in state_dict.items()}
+
+
+def _initializer(
+    name: str,
+    architecture: Architecture,
+    state_dict: StateDict,
+    num_classes: int | None,
+    in_channels: int | None,
+    aux: bool | None,
+) -> Callable[[jax.Array], Variables]:
+    """A function from a key to variables of the model that the state dict is of, but for what is asked for."""
+    if num_classes is None:
+        if architecture.classes_key not in state_dict:
+            raise CheckpointError(
+                f"the state dict for {name} lacks {architecture.classes_key}, so its classes are unknown; "
+                "pass num_classes (0 leaves out the head)"
+            )
+        num_classes = state_dict[architecture.classes_key].shape[0]
+    if in_channels is None:
+        first = state_dict.get(architecture.input_key)
+        in_channels = first.shape[1] if first is not None and first.ndim == 4 else 3
+    options: dict[str, Any] = {}
+    if architecture.aux_prefix is not None:
+        options["aux"] = any(map(architecture.is_aux, state_dict)) if aux is None else aux
+    elif aux:
+        raise ConfigError(f"{name} has no auxiliary classifiers; leave out aux")
+    if "in_channels" in model_options(name):
+        options["in_channels"] = in_channels
+    model = create_model(name, num_classes=num_classes, **options)
+    size = model_info(name).image_size
+    return lambda key: model.init(key, jnp.zeros((2, size, size, in_channels)))
+
+
+def _leaves(
+    variables: Variables, architecture: Architecture
+) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
+    """(path, PyTorch's key if there is one, leaf) of params and batch_stats."""
+    held = {key: variables[key] for key in COLLECTIONS if key in variables}
+    for path, leaf in traverse_util.flatten_dict(held).items():
+        yield path, torch_key(path[1:], architecture.table), leaf
+
+
+def fill(
+    name: str,
+    variables: Variables,
+    architecture: Architecture,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    lacking: frozenset[str] = frozenset(),
+    advice: str = "",
 ) -> Variables:
-    """Replaces every leaf of params and batch_stats by its entry in the state dict."""
-    missing, misshaped, used, arrays = [], [], set(), {}
-    converted = {key: variables[key] for key in ("params", "batch_stats")}
-    for path, leaf in traverse_util.flatten_dict(converted).items():
-        key = torch_key(path[1:], table)
+    """Replaces every leaf of params and batch_stats by its entry in the state dict, except for those `lacking`.
+
+    The error that lists what does not fit ends with `advice`, if it is a matter of classes or image channels.
+    """
+    missing, misshaped, used, arrays = [], {}, set(), {}
+    for path, key, leaf in _leaves(variables, architecture):
         if key is None:
             missing.append(f"(nothing in PyTorch is called {'/'.join(path[1:])})")
-            continue
-        if key not in state_dict:
+        elif key in lacking:
+            arrays[path] = leaf
+        elif key not in state_dict:
             missing.append(key)
-            continue
-        used.add(key)
-        array = _to_flax(np.asarray(state_dict[key]), path[-1])
-        if array.shape != leaf.shape:
-            misshaped.append(f"{key} {tuple(state_dict[key].shape)}, as ours {array.shape} for {leaf.shape}")
-            continue
-        arrays[path] = jnp.asarray(array, leaf.dtype)
-    unknown = [key for key in state_dict if key not in used and not key.endswith(_IGNORED)]
-    faults = {"missing": missing, "unknown": unknown, "mis-shaped": misshaped}
+        else:
+            used.add(key)
+            array = architecture.to_flax(key, state_dict[key])
+            if array.shape == leaf.shape:
+                arrays[path] = jnp.asarray(array, leaf.dtype)
+            else:
+                there = tuple(state_dict[key].shape)
+                misshaped[key] = f"{key} {there}, as ours {array.shape} for {leaf.shape}"
+    unknown = [key for key in state_dict if key not in used and not key.endswith(_COUNTER)]
+    faults = {"missing": missing, "unknown": unknown, "mis-shaped": misshaped.values()}
     if any(faults.values()):
         listing = "; ".join(f"{kind}: {', '.join(sorted(keys))}" for kind, keys in faults.items() if keys)
-        raise CheckpointError(f"the state dict does not fit {name}; {listing}")
+        adaptable = {architecture.input_key, *(f"{head}.weight" for head in architecture.heads)}
+        hint = f"; {advice}" if advice and adaptable & set(misshaped) else ""
+        raise CheckpointError(f"the state dict does not fit {name}; {listing}{hint}")
     return {**variables, **traverse_util.unflatten_dict(arrays)}
 
 
-def _to_flax(array: np.ndarray, leaf: str) -> np.ndarray:
-    if leaf == "kernel" and array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)  # OIHW -> HWIO
-    if leaf == "kernel" and array.ndim == 2:
-        return array.T
-    return array
+def _draw(
+    name: str, init: Callable[[jax.Array], Variables], key: jax.Array | None, paths: list[tuple[str, ...]]
+) -> dict[tuple[str, ...], jax.Array]:
+    """Single leaves of a model's initial variables, without the others' cost."""
+    if key is None:
+        modules = sorted({"/".join(path[1:-1]) for path in paths})
+        raise ConfigError(
+            f"the state dict has no weights for {', '.join(modules)} of this {name}, so they are drawn anew; pass "
+            "key=jax.random.key(0), or another"
+        )
+
+    def draw(key: jax.Array) -> list[jax.Array]:
+        drawn = traverse_util.flatten_dict(init(key))
+        return [drawn[path] for path in paths]
+
+    return dict(zip(paths, jax.jit(draw)(key)))

@@ -1,11 +1,19 @@
-"""State dicts from files."""
+"""State dicts from and to files."""
 
+import importlib.util
 import pathlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cvjax.errors import CheckpointError
+from cvjax.files import replacing
+
+_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt")
+# What DataParallel and torch.compile put before every key.
+_WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")
 
 
 def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -17,50 +25,131 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         "model" is found there.
 
     Returns:
-      Arrays under PyTorch's keys; bfloat16 and float16 tensors of `.pth` files become float32.
+      Arrays under PyTorch's keys, without the prefix of DataParallel or torch.compile; bfloat16 and float16 tensors
+      become float32.
 
     Raises:
       CheckpointError: a file that is missing, unreadable or of another kind, or PyTorch missing.
     """
     path = pathlib.Path(path)
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": _read_torch, ".pt": _read_torch}
-    if path.suffix not in readers:
-        raise CheckpointError(f"{path}: weights come as {', '.join(readers)}, not as {path.suffix or 'this'}")
+    readers = dict(zip(_SUFFIXES, (_read_safetensors, _read_npz, _read_torch, _read_torch)))
+    _check_suffix(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
-        return readers[path.suffix](path)
+        state_dict = readers[path.suffix](path)
     except CheckpointError:
         raise
     except Exception as error:  # each reader has its own kinds, from zipfile's to pickle's
         raise CheckpointError(f"{path}: not a readable {path.suffix} file ({error})") from error
+    if all(map(_WRAPPERS.match, state_dict)):
+        state_dict = {_WRAPPERS.sub("", key, count=1): value for key, value in state_dict.items()}
+    return state_dict
+
+
+def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Writes a PyTorch state dict, bit for bit; a file that was there is replaced once the new one is whole.
+
+    Args:
+      path: its suffix decides the kind: `.safetensors` or `.npz`, or `.pth` or `.pt`, for which PyTorch must be
+        installed. `torch.load` reads the last two, `safetensors.torch.load_file` the first.
+      state_dict: arrays under PyTorch's keys, as `to_torch` returns them.
+
+    Raises:
+      CheckpointError: another suffix, PyTorch missing, or a place that cannot be written to.
+    """
+    path = pathlib.Path(path)
+    _check_suffix(path)
+    # safetensors writes an array's memory as it lies.
+    arrays = {key: np.require(value, requirements="C") for key, value in state_dict.items()}
+    writers = dict(zip(_SUFFIXES, (_write_safetensors, _write_npz, _write_torch, _write_torch)))
+    try:
+        with replacing(path) as partial:
+            writers[path.suffix](partial, arrays)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
+
+
+def check_readable(path: pathlib.Path) -> None:
+    """Raises CheckpointError, without opening it, for a file that nothing installed here can read."""
+    _check_suffix(path)
+    if path.suffix in (".pth", ".pt") and importlib.util.find_spec("torch") is None:
+        raise _needs_torch(path, "reading")
+
+
+def _check_suffix(path: pathlib.Path) -> None:
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(f"{path}: weights come as {', '.join(_SUFFIXES)}, not as {path.suffix or 'this'}")
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     import safetensors.numpy  # late: `import cvjax.weights` needs no more than the models do
 
-    return safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, framework="np") as file:
+        kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    if "BF16" not in kinds.values():
+        return {key: _single(value) for key, value in safetensors.numpy.load_file(path).items()}
+    # numpy has no bfloat16: it is the upper half of a float32.
+    arrays = {}
+    for key, entry in safetensors.deserialize(path.read_bytes()):
+        if entry["dtype"] == "BF16":
+            bits = np.frombuffer(entry["data"], np.uint16).astype(np.uint32) << 16
+            arrays[key] = bits.view(np.float32).reshape(entry["shape"])
+    if len(arrays) < len(kinds):
+        with safetensors.safe_open(path, framework="np") as file:
+            arrays |= {key: _single(file.get_tensor(key)) for key in kinds if key not in arrays}
+    return arrays
+
+
+def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    import safetensors.numpy
+
+    # Readers of other frameworks look for this note.
+    safetensors.numpy.save_file(dict(arrays), path, metadata={"format": "pt"})
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+        return {key: _single(value) for key, value in archive.items()}
+
+
+def _write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with open(path, "wb") as file:  # by its name numpy would add a suffix
+        np.savez(file, **arrays)
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path}: reading a {path.suffix} file needs PyTorch; pip install 'cvjax[torch]', or convert the "
-            "file to .safetensors"
-        ) from error
+    torch = _torch(path, "reading")
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     return {
-        key: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        key: (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
         for key, tensor in content.items()
         if isinstance(tensor, torch.Tensor)
     }
+
+
+def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    torch = _torch(path, "writing")
+    # Copies, because PyTorch's arrays are writable and ours may not be.
+    torch.save({key: torch.from_numpy(value.copy()) for key, value in arrays.items()}, path)
+
+
+def _torch(path: pathlib.Path, verb: str) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise _needs_torch(path, verb) from error
+    return torch
+
+
+def _needs_torch(path: pathlib.Path, verb: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: {verb} a {path.suffix} file needs PyTorch; pip install 'cvjax[torch]', or use .safetensors"
+    )
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float16 else array

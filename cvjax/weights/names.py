@@ -2,6 +2,9 @@
 
 import re
 
+from cvjax.weights.architecture import Architecture, Table
+from cvjax.weights.names_timm import EFFICIENTNET_TIMM, vgg_timm
+
 # Each row: a pattern on our module path, joined by "/", and what torchvision calls that module.
 RESNET = (
     (r"stem_conv_0", r"conv1"),
@@ -115,30 +118,87 @@ _SEPARABLE = (
 EFFICIENTNET = _efficientnet("", "2-7", 8, narrow="1")
 EFFICIENTNET_V2_S = _efficientnet("1-3", "4-6", 7)
 EFFICIENTNET_V2_ML = _efficientnet("1-3", "4-7", 8)
-# By patterns of models' names: the table, the key whose first axis counts the classes, and the prefix of the
-# keys of an auxiliary head.
+# By patterns of models' names; the first that matches counts.
+_RESNET = Architecture(RESNET, classes_key="fc.weight", input_key="conv1.weight")
+_SERESNET = Architecture(SERESNET, classes_key="fc.weight", input_key="conv1.weight", layout="timm")
+_EFFICIENTNET = Architecture(
+    EFFICIENTNET,
+    classes_key="classifier.1.weight",
+    input_key="features.0.0.weight",
+    others=(EFFICIENTNET_TIMM,),
+)
+
+
+def _vgg_architecture(*sizes: int, batch_norm: bool) -> Architecture:
+    table = _vgg(sizes, batch_norm)
+    timm = Architecture(
+        vgg_timm(table),
+        classes_key="head.fc.weight",
+        input_key="features.0.weight",
+        windows={"pre_logits.fc1.weight": (7, 7), "pre_logits.fc2.weight": (1, 1)},
+        layout="timm",
+    )
+    return Architecture(
+        table,
+        classes_key="classifier.6.weight",
+        input_key="features.0.weight",
+        flattened={"classifier.0.weight": (7, 7)},
+        others=(timm,),
+    )
+
+
 ARCHITECTURES = {
-    "resnet*": (RESNET, "fc.weight", None),
-    "resnext*": (RESNET, "fc.weight", None),
-    "wide_resnet*": (RESNET, "fc.weight", None),
-    "seresnet*": (SERESNET, "fc.weight", None),
-    "seresnext*": (SERESNET, "fc.weight", None),
-    "legacy_senet154": (SENET, "last_linear.weight", None),
-    "alexnet": (ALEXNET, "classifier.6.weight", None),
-    "vgg11": (_vgg((1, 1, 2, 2, 2), False), "classifier.6.weight", None),
-    "vgg11_bn": (_vgg((1, 1, 2, 2, 2), True), "classifier.6.weight", None),
-    "vgg13": (_vgg((2, 2, 2, 2, 2), False), "classifier.6.weight", None),
-    "vgg13_bn": (_vgg((2, 2, 2, 2, 2), True), "classifier.6.weight", None),
-    "vgg16": (_vgg((2, 2, 3, 3, 3), False), "classifier.6.weight", None),
-    "vgg16_bn": (_vgg((2, 2, 3, 3, 3), True), "classifier.6.weight", None),
-    "vgg19": (_vgg((2, 2, 4, 4, 4), False), "classifier.6.weight", None),
-    "vgg19_bn": (_vgg((2, 2, 4, 4, 4), True), "classifier.6.weight", None),
-    "googlenet": (GOOGLENET, "fc.weight", "aux1."),
-    "densenet*": (DENSENET, "classifier.weight", None),
-    "efficientnet_b*": (EFFICIENTNET, "classifier.1.weight", None),
-    "efficientnet_v2_s": (EFFICIENTNET_V2_S, "classifier.1.weight", None),
-    "efficientnet_v2_[ml]": (EFFICIENTNET_V2_ML, "classifier.1.weight", None),
-    "deeplabv3_resnet*": (DEEPLABV3, "classifier.4.weight", "aux_classifier."),
+    "resnet*": _RESNET,
+    "resnext*": _RESNET,
+    "wide_resnet*": _RESNET,
+    "seresnet*": _SERESNET,
+    "seresnext*": _SERESNET,
+    "legacy_senet154": Architecture(
+        SENET, classes_key="last_linear.weight", input_key="layer0.conv1.weight", layout="timm"
+    ),
+    "alexnet": Architecture(
+        ALEXNET,
+        classes_key="classifier.6.weight",
+        input_key="features.0.weight",
+        flattened={"classifier.1.weight": (6, 6)},
+    ),
+    "vgg11": _vgg_architecture(1, 1, 2, 2, 2, batch_norm=False),
+    "vgg11_bn": _vgg_architecture(1, 1, 2, 2, 2, batch_norm=True),
+    "vgg13": _vgg_architecture(2, 2, 2, 2, 2, batch_norm=False),
+    "vgg13_bn": _vgg_architecture(2, 2, 2, 2, 2, batch_norm=True),
+    "vgg16": _vgg_architecture(2, 2, 3, 3, 3, batch_norm=False),
+    "vgg16_bn": _vgg_architecture(2, 2, 3, 3, 3, batch_norm=True),
+    "vgg19": _vgg_architecture(2, 2, 4, 4, 4, batch_norm=False),
+    "vgg19_bn": _vgg_architecture(2, 2, 4, 4, 4, batch_norm=True),
+    "googlenet": Architecture(
+        GOOGLENET,
+        classes_key="fc.weight",
+        input_key="conv1.conv.weight",
+        aux_prefix="aux",
+        aux_classes_keys=("aux1.fc2.weight", "aux2.fc2.weight"),
+        flattened={"aux?.fc1.weight": (4, 4)},
+    ),
+    "densenet*": Architecture(
+        DENSENET,
+        classes_key="classifier.weight",
+        input_key="features.conv0.weight",
+        # torchvision's published files are older than its names.
+        renamed=((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),),
+    ),
+    "efficientnet_b*": _EFFICIENTNET,
+    "efficientnet_v2_s": Architecture(
+        EFFICIENTNET_V2_S, classes_key="classifier.1.weight", input_key="features.0.0.weight"
+    ),
+    "efficientnet_v2_[ml]": Architecture(
+        EFFICIENTNET_V2_ML, classes_key="classifier.1.weight", input_key="features.0.0.weight"
+    ),
+    "deeplabv3_resnet*": Architecture(
+        DEEPLABV3,
+        classes_key="classifier.4.weight",
+        input_key="backbone.conv1.weight",
+        aux_prefix="aux_classifier.",
+        aux_classes_keys=("aux_classifier.4.weight",),
+    ),
 }
 _LEAVES = {
     "kernel": "weight",
@@ -149,7 +209,7 @@ _LEAVES = {
 }
 
 
-def torch_key(path: tuple[str, ...], table: tuple[tuple[str, str], ...]) -> str | None:
+def torch_key(path: tuple[str, ...], table: Table) -> str | None:
     """The state dict's key of one of our leaves, or None if the architecture has no such thing in PyTorch.
 
     Args:

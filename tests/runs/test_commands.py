@@ -6,11 +6,15 @@ import shutil
 import time
 
 import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import command, draw_folder, train
 
+from cvjax.models import create_model
 from cvjax.training.checkpoint import complete_steps
+from cvjax.weights import read_state_dict, to_torch, write_state_dict
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +70,23 @@ def test_predict_writes_overlay_and_mask_of_any_size(trained, tmp_path):
     for name, size in (("wide", (7, 301)), ("dot", (1, 1)), ("grey", (90, 33))):
         assert cv2.imread(str(tmp_path / "out" / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED).shape[:2] == size
         assert (tmp_path / "out" / f"{name}_overlay.png").exists()
+
+
+def test_a_run_starts_from_weights_of_the_backbone_and_is_exported(folder, tmp_path):
+    sizes = (2, 1, 1, 1)
+    model = create_model("resnet18", num_classes=5, width=8, stage_sizes=sizes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    weights = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
+    write_state_dict(tmp_path / "weights.npz", to_torch("resnet18", weights))
+    net = "--model.name deeplabv3_resnet18 --model.low-level-features None --model.separable-decoder None".split()
+    options = ("--model.stage-sizes", *sizes, "--init", tmp_path / "weights.npz", "--optim.learning-rate", "1e-9")
+    process = train(folder, tmp_path / "run", *net, *options)
+    assert process.returncode == 0, process.err
+    process = command("cvjax.cli.convert", tmp_path / "run", tmp_path / "out.safetensors")
+    assert process.returncode == 0, process.err
+    exported = read_state_dict(tmp_path / "out.safetensors")
+    np.testing.assert_allclose(exported["backbone.layer3.0.conv2.weight"], 0.01, rtol=1e-3)
+    assert exported["classifier.4.weight"].shape == (3, 8, 1, 1)
 
 
 def test_workers_change_nothing(folder, trained, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
-from cvjax.weights import from_torch, load_backbone
+from cvjax.weights import backbone_name, from_torch, load_backbone
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,10 @@ def test_load_backbone_refuses_what_it_cannot_do(resnet18_state):
         load_backbone({"params": {}, "batch_stats": {}}, resnet18_state, "resnet18")
     with pytest.raises(ConfigError, match="classifier"):
         load_backbone({"params": {"backbone": {}}}, resnet18_state, "deeplabv3_resnet50")
+
+
+def test_backbone_name_is_the_longest_classifier_that_the_name_ends_with():
+    assert backbone_name("deeplabv3plus_resnet50") == "resnet50"
+    assert backbone_name("fcn_wide_resnet50_2") == "wide_resnet50_2"
+    with pytest.raises(ConfigError, match="deeplabv3_nothing has no backbone"):
+        backbone_name("deeplabv3_nothing")

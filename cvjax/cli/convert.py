@@ -1,0 +1,97 @@
+"""`python -m cvjax.cli.convert SOURCE TARGET`: weights into a file that PyTorch, timm and cvjax all read."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from cvjax.cli._main import run
+from cvjax.errors import ConfigError
+from cvjax.runs import load
+from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
+from cvjax.weights.hub import fetch_pretrained, is_pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Writes weights under PyTorch's names, whatever they come from.
+
+    A .safetensors file needs no PyTorch to be read again, here or elsewhere; `torch.load` takes .pth files.
+
+    Attributes:
+      source: a trained run's work folder or checkpoint, a PyTorch file (.safetensors, .npz, .pth, .pt), or the name of
+        published weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
+      target: the file to write: .safetensors, .npz, or with PyTorch installed .pth or .pt.
+      model: that a file's weights are of: they are checked against it, and the next two options need it.
+      num_classes: put a new head on, drawn with `seed`; 0 leaves it out.
+      in_channels: adapt the first convolution to images of so many channels.
+      seed: of a new head.
+      data_dir: where published weights are kept; CVJAX_DATA_DIR, or a folder in the user's cache by default.
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    model: str | None = None
+    num_classes: int | None = None
+    in_channels: int | None = None
+    seed: int = 0
+    data_dir: str | None = None
+
+
+def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
+    """Writes the target.
+
+    Returns:
+      (the model if it is known, what was written).
+
+    Raises:
+      UserError: a source that is missing, damaged or of another model, a model that PyTorch does not have, or a
+        target that cannot be written.
+    """
+    changes = {"num_classes": arguments.num_classes, "in_channels": arguments.in_channels}
+    changed = any(value is not None for value in changes.values())
+    is_run = pathlib.Path(arguments.source).is_dir()
+    is_file = not is_run and not is_pretrained(arguments.source)
+    if arguments.model is not None and not is_file:
+        raise ConfigError(f"--model is for files; {arguments.source} says itself what it is of")
+    if is_run:
+        loaded = load.load_for_inference(arguments.source)
+        model = loaded.config["model"]["name"]
+        state_dict = to_torch(model, loaded.variables)
+    elif is_file:
+        model, state_dict = arguments.model, read_state_dict(arguments.source)
+    else:
+        model, path, _ = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
+        state_dict = read_state_dict(path)
+    if changed and model is None:
+        raise ConfigError(f"name the model of {arguments.source} with --model, so that it can be changed")
+    if changed or (is_file and model is not None):  # without changes, this checks that it fits
+        variables = from_torch(model, state_dict, **changes, key=jax.random.key(arguments.seed))
+        state_dict = to_torch(model, variables) if changed else state_dict
+    write_state_dict(arguments.target, state_dict)
+    return model, state_dict
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; `argv` is the process's own by default."""
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.convert")
+    logging.basicConfig(format="%(message)s")
+    model, state_dict = convert(arguments)
+    numbers = sum(value.size for key, value in state_dict.items() if not key.endswith("num_batches_tracked"))
+    what = "a state dict that no model was named for" if model is None else model
+    Console().print(
+        f"{arguments.target}: {what}, {len(state_dict)} entries, {numbers / 1e6:.2f} M numbers",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

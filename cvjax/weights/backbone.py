@@ -1,0 +1,50 @@
+"""The weights of a classifier as the backbone of another model."""
+
+from cvjax.errors import ConfigError
+from cvjax.models import list_models, model_info
+from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recognise
+
+
+def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
+    """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model.
+
+    Args:
+      variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
+      state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped.
+      name: of the classifier, such as "resnet50".
+
+    Returns:
+      New variables: the backbone from the state dict, everything else as it was.
+
+    Raises:
+      ConfigError: a model that is not a classifier, or variables without a backbone.
+      CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
+    """
+    architecture, state_dict = recognise(name, state_dict)
+    if model_info(name).task != "classification":
+        raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
+    if "backbone" not in variables.get("params", {}):
+        raise ConfigError("these variables have no 'backbone'; for a classifier itself use from_torch")
+    collections = [key for key in COLLECTIONS if "backbone" in variables.get(key, {})]
+    backbone = {key: variables[key]["backbone"] for key in collections}
+    head = architecture.classes_key.removesuffix("weight")
+    trunk = {
+        key: value for key, value in state_dict.items() if not (key.startswith(head) or architecture.is_aux(key))
+    }
+    filled = fill(name, backbone, architecture, trunk)
+    return {
+        **variables,
+        **{key: {**variables[key], "backbone": filled[key]} for key in collections},
+    }
+
+
+def backbone_name(name: str) -> str:
+    """The classifier that a model's name ends with: "resnet50" for "deeplabv3plus_resnet50".
+
+    Raises:
+      ConfigError: a name that ends with no classifier's.
+    """
+    found = [classifier for classifier in list_models("classification") if name.endswith(f"_{classifier}")]
+    if not found:
+        raise ConfigError(f"{name} has no backbone that is a classifier of its own, so there are no weights for it")
+    return max(found, key=len)

@@ -1,0 +1,183 @@
+"""Published weights by name: fetched once, checked, and kept beside the data sets."""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cvjax.errors import CheckpointError, ConfigError
+from cvjax.files import default_data_dir, download
+from cvjax.models import list_models
+from cvjax.models.info import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from cvjax.weights.convert import Variables, from_torch
+from cvjax.weights.files import check_readable, read_state_dict
+from cvjax.weights.published import DEFAULTS, HUB, PUBLISHED
+
+
+class Pretrained(NamedTuple):
+    """Weights, and what they expect to have been done to a photograph (see `cvjax.weights.preprocess`)."""
+
+    variables: Variables
+    preprocessing: Preprocessing
+
+
+class Fetched(NamedTuple):
+    """A file of published weights: the model that they are of, its place, and the preprocessing."""
+
+    model: str
+    path: pathlib.Path
+    preprocessing: Preprocessing
+
+
+def list_pretrained() -> list[str]:
+    """Names of published weights, as MODEL.TAG, for the models that there are; MODEL alone takes the last of its."""
+    models = set(list_models())
+    return sorted(name for name, published in PUBLISHED.items() if published.model in models)
+
+
+def load_pretrained(
+    reference: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    aux: bool | None = None,
+    key: jax.Array | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Pretrained:
+    """Published weights as Flax variables, with their preprocessing; fetched the first time.
+
+    Args:
+      reference: a model's name, such as "resnet50", for what its publisher recommends; one of `list_pretrained()`,
+        such as "resnet50.imagenet1k_v1"; or a repository of timm's on Hugging Face's hub, such as
+        "hf-hub:timm/resnet50.a1_in1k", with "@REVISION" behind it or not.
+      num_classes, in_channels, aux, key: see `from_torch`.
+      data_dir: files are kept in its folder `weights`; None is $CVJAX_DATA_DIR, else `~/.cache/cvjax`.
+      progress: show a bar while fetching.
+
+    Returns:
+      (variables, preprocessing), for a model built with the same `num_classes` and otherwise default options.
+
+    Raises:
+      ConfigError: a name that is not known, or as for `from_torch`.
+      CheckpointError: weights that cannot be fetched or are damaged (the message says what to fetch by hand, and where
+        to put it), a reader that is not installed, or as for `from_torch`.
+    """
+    fetched = fetch_pretrained(reference, data_dir=data_dir, progress=progress)
+    variables = from_torch(
+        fetched.model,
+        read_state_dict(fetched.path),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        aux=aux,
+        key=key,
+    )
+    return Pretrained(variables, fetched.preprocessing)
+
+
+def read_weights(source: str, *, data_dir: str | os.PathLike[str] | None = None) -> dict[str, np.ndarray]:
+    """The state dict of published weights, or of a file. Args and errors: of `load_pretrained`, `read_state_dict`."""
+    return read_state_dict(fetch_pretrained(source, data_dir=data_dir).path if is_pretrained(source) else source)
+
+
+def is_pretrained(reference: str) -> bool:
+    """Whether `load_pretrained` knows a name; what it does not know may be a file."""
+    return reference in PUBLISHED or reference in DEFAULTS or reference.startswith(HUB)
+
+
+def fetch_pretrained(
+    reference: str, *, data_dir: str | os.PathLike[str] | None = None, progress: bool = True
+) -> Fetched:
+    """The file of published weights, fetched if it is not there yet. Args and errors: as for `load_pretrained`."""
+    if not is_pretrained(reference):
+        raise ConfigError(
+            f"no weights are called {reference!r}; cvjax.weights.list_pretrained() names those that are, and "
+            f"{HUB}timm/NAME takes any of timm's"
+        )
+    folder = (default_data_dir() if data_dir is None else pathlib.Path(data_dir).expanduser()) / "weights"
+    published = PUBLISHED.get(DEFAULTS.get(reference, reference))
+    source = reference if published is None else published.source
+    if source.startswith(HUB):
+        return _fetch_from_hub(source.removeprefix(HUB), folder)
+    path = _fetch_url(source, folder, progress)
+    return Fetched(published.model, path, published.preprocessing)
+
+
+def _fetch_url(url: str, folder: pathlib.Path, progress: bool) -> pathlib.Path:
+    target = folder / url.rpartition("/")[2]
+    digits = re.fullmatch(r".*-([0-9a-f]{8,})\.\w+", target.name).group(1)
+
+    def check(path: pathlib.Path) -> None:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(digits):
+            raise CheckpointError(
+                f"{path}: its sha256 begins with {digest[: len(digits)]} and not with {digits}, so it is damaged or "
+                f"another file; remove it and fetch it again from {url}"
+            )
+
+    if target.is_file():
+        check(target)
+        return target
+    check_readable(target)  # before it is fetched in vain
+    try:
+        return download(url, target, check=check, progress=progress)
+    except OSError as error:
+        raise _unreachable(target, url, getattr(error, "reason", None) or error) from error
+
+
+def _fetch_from_hub(repository: str, folder: pathlib.Path) -> Fetched:
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", repository):
+        raise ConfigError(f"a repository is {HUB}OWNER/NAME, or with @REVISION behind it; this is {HUB}{repository}")
+    name, _, revision = repository.partition("@")
+    place = folder / name / revision
+    paths = []
+    for file in ("config.json", "model.safetensors"):
+        path = place / file
+        paths.append(path)
+        if path.is_file():
+            continue
+        url = f"https://huggingface.co/{name}/resolve/{revision or 'main'}/{file}"
+        try:
+            import huggingface_hub
+        except ImportError as error:
+            raise _unreachable(path, url, "that needs huggingface_hub; pip install 'cvjax[hub]'") from error
+        try:
+            huggingface_hub.hf_hub_download(name, file, revision=revision or None, local_dir=place)
+        except Exception as error:  # its kinds change with its releases
+            raise _unreachable(path, url, str(error).partition("\n")[0].partition(". ")[0]) from error
+    try:
+        config = json.loads(paths[0].read_text())
+        return Fetched(config["architecture"], paths[1], _timm_preprocessing(config.get("pretrained_cfg", config)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{paths[0]} does not describe a net that cvjax can feed ({error}); for its weights alone, give "
+            f"{paths[1]} to read_state_dict and from_torch"
+        ) from error
+
+
+def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
+    """As `timm.data.create_transform` makes it for evaluation, at the size of training."""
+    _, height, width = config.get("input_size", (3, 224, 224))
+    if height != width or config.get("crop_mode", "center") != "center":
+        raise ValueError("images are not cropped to a centred square")
+    return Preprocessing(
+        size=height,
+        resize=math.floor(height / config.get("crop_pct", 0.875)),
+        mean=tuple(config.get("mean", IMAGENET_MEAN)),
+        std=tuple(config.get("std", IMAGENET_STD)),
+        interpolation=config.get("interpolation", "bicubic"),
+    )
+
+
+def _unreachable(path: pathlib.Path, url: str, reason: object) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: is not there and could not be fetched from {url} ({reason}); fetch it elsewhere and put it there"
+    )

@@ -1,0 +1,58 @@
+"""What weights expect to have been done to a photograph, done on the host."""
+
+import numpy as np
+
+from cvjax.errors import DataError
+from cvjax.models.info import Preprocessing
+
+
+def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Resizes, crops and normalises as the weights' own framework does: Pillow's resizing, torchvision's rounding.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      preprocessing: from `load_pretrained`, or of `cvjax.model_info(name)`.
+
+    Returns:
+      float32 [size, size, 3]; without a size as large as the resized image.
+
+    Raises:
+      DataError: an image of another type or shape, or smaller than a crop that no resizing goes before.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise DataError(f"an image is uint8 [H, W, 3], not {image.dtype} {image.shape}; decode it as RGB")
+    if preprocessing.resize is not None:
+        image = _resize(image, preprocessing.resize, preprocessing.interpolation)
+    if preprocessing.size is not None:
+        image = center_crop(image, preprocessing.size)
+    x = (image.astype(np.float32) / np.float32(255) - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    return np.ascontiguousarray(x[..., ::-1]) if preprocessing.bgr else x
+
+
+def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
+    """Height and width of an image once its shorter side is `shorter`; the longer is rounded down, as torchvision's."""
+    longer = int(shorter * max(height, width) / min(height, width))
+    return (shorter, longer) if height <= width else (longer, shorter)
+
+
+def center_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle [size, size, C] of [H, W, C]; halves of a pixel go to the even neighbour, as torchvision's.
+
+    Raises:
+      DataError: an image that is smaller.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < size:
+        raise DataError(f"an image of {height}x{width} pixels has no crop of {size}; resize it to {size} or more")
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return image[top : top + size, left : left + size]
+
+
+def _resize(image: np.ndarray, shorter: int, interpolation: str) -> np.ndarray:
+    from PIL import Image  # late: `import cvjax.weights` needs no more than the models do
+
+    height, width = resized_shape(*image.shape[:2], shorter)
+    if (height, width) == image.shape[:2]:
+        return image
+    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+    return np.asarray(Image.fromarray(image).resize((width, height), method))

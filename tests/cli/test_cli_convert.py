@@ -1,0 +1,82 @@
+"""The convert command: from a run, a file or a published name to a file that PyTorch reads."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cvjax.cli import convert
+from cvjax.errors import CheckpointError, ConfigError
+from cvjax.models import create_model
+from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
+from cvjax.weights.hub import Fetched
+
+
+@pytest.fixture(scope="module")
+def state():
+    """ResNet-18's state dict, of noise, with five classes."""
+    model = create_model("resnet18", num_classes=5)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    return to_torch("resnet18", jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), shapes))
+
+
+@pytest.fixture
+def file(state, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_state_dict(path, state)
+    return path
+
+
+def command(*arguments) -> None:
+    convert.main([str(argument) for argument in arguments])
+
+
+def test_a_file_becomes_another_kind_of_file(state, file, tmp_path, capsys):
+    command(file, tmp_path / "copy.npz")
+    assert "no model was named" in capsys.readouterr().out
+    command(tmp_path / "copy.npz", tmp_path / "again.safetensors", "--model", "resnet18")
+    assert "resnet18, 122 entries, 11.19 M numbers" in capsys.readouterr().out
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_a_file_of_another_model_is_refused_and_nothing_written(file, tmp_path):
+    with pytest.raises(CheckpointError, match="does not fit resnet34; missing: layer1"):
+        command(file, tmp_path / "out.npz", "--model", "resnet34")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_classes_and_channels_change(state, file, tmp_path, caplog):
+    options = ("--model", "resnet18", "--num-classes", 3, "--in-channels", 1, "--seed", 7)
+    command(file, tmp_path / "out.npz", *options)
+    changed = read_state_dict(tmp_path / "out.npz")
+    assert set(changed) == set(state)
+    fresh = from_torch("resnet18", state, num_classes=3, key=jax.random.key(7))["params"]["head"]["kernel"]
+    np.testing.assert_array_equal(changed["fc.weight"], fresh.T)
+    np.testing.assert_allclose(changed["conv1.weight"][:, 0], state["conv1.weight"].sum(1), rtol=1e-5, atol=1e-6)
+    assert "head fc is replaced" in caplog.text
+    with pytest.raises(ConfigError, match="--model"):
+        command(file, tmp_path / "out.npz", "--num-classes", 3)
+
+
+def test_a_trained_run_is_exported_under_pytorchs_names(state, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    loaded = types.SimpleNamespace(
+        variables=from_torch("resnet18", state), config={"model": {"name": "resnet18", "options": {}}}
+    )
+    monkeypatch.setattr(convert.load, "load_for_inference", {str(run): loaded}.__getitem__)
+    command(run, tmp_path / "out.safetensors")
+    exported = read_state_dict(tmp_path / "out.safetensors")
+    assert set(exported) == set(state)
+    assert all(exported[key].tobytes() == state[key].tobytes() for key in state)
+    with pytest.raises(ConfigError, match="is for files"):
+        command(run, tmp_path / "out.safetensors", "--model", "resnet18")
+
+
+def test_published_weights_are_written_out(state, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "fetch_pretrained", lambda name, data_dir: Fetched(name, file, None))
+    command("resnet18", tmp_path / "out.npz")
+    assert set(read_state_dict(tmp_path / "out.npz")) == set(state)

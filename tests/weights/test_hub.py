@@ -1,0 +1,168 @@
+"""Published weights by name, with local files in the network's place."""
+
+import hashlib
+import json
+import re
+import sys
+import types
+
+import _reference as reference
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import cvjax
+from cvjax.errors import CheckpointError, ConfigError
+from cvjax.models import Preprocessing
+from cvjax.weights import hub, list_pretrained, load_pretrained, read_weights
+from cvjax.weights.published import DEFAULTS, PUBLISHED, Published
+
+HUB_CONFIG = {
+    "architecture": "resnet18",
+    "num_classes": 1000,
+    "pretrained_cfg": {
+        "input_size": [3, 224, 224],
+        "test_input_size": [3, 288, 288],
+        "interpolation": "bicubic",
+        "crop_pct": 0.95,
+        "crop_mode": "center",
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.4],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """ResNet-18's weights under a name that ends with their digest, as torchvision publishes them."""
+    path = tmp_path_factory.mktemp("server") / "weights.safetensors"
+    safetensors.numpy.save_file(reference.load(reference.GOLDEN, "resnet18")[0], path)
+    return path.rename(path.with_name(f"resnet18-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.safetensors"))
+
+
+@pytest.fixture
+def publish(monkeypatch, tmp_path):
+    """Lets a URL stand for resnet18.test, and data lie under `tmp_path / "data"`."""
+    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path / "data"))
+
+    def publish(url):
+        rows = {"resnet18.test": Published("resnet18", url, Preprocessing(224, 232))}
+        monkeypatch.setattr(hub, "PUBLISHED", rows)
+        monkeypatch.setattr(hub, "DEFAULTS", {"resnet18": "resnet18.test"})
+
+    return publish
+
+
+@pytest.fixture
+def fake_hub(monkeypatch, file, tmp_path):
+    """huggingface_hub with one repository; returns the list of its calls."""
+    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path / "data"))
+    calls = []
+
+    def hf_hub_download(repo_id, filename, *, revision, local_dir):
+        calls.append((repo_id, filename, revision))
+        local_dir.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(HUB_CONFIG).encode() if filename == "config.json" else file.read_bytes()
+        (local_dir / filename).write_bytes(content)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=hf_hub_download))
+    return calls
+
+
+def test_weights_are_fetched_once_and_bring_their_preprocessing(publish, file, tmp_path):
+    publish(file.as_uri())
+    variables, preprocessing = load_pretrained("resnet18", progress=False)
+    assert preprocessing == Preprocessing(224, 232)
+    stem = np.asarray(variables["params"]["stem_conv_0"]["kernel"])
+    expected = safetensors.numpy.load_file(file)["conv1.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(stem, expected)
+    assert (tmp_path / "data" / "weights" / file.name).is_file()
+    publish(f"http://nowhere.invalid/{file.name}")
+    again = load_pretrained("resnet18.test", num_classes=4, in_channels=1, key=jax.random.key(0), progress=False)
+    assert again.variables["params"]["head"]["bias"].shape == (4,)
+    assert again.variables["params"]["stem_conv_0"]["kernel"].shape == (7, 7, 1, 64)
+    assert "conv1.weight" in read_weights("resnet18.test")
+    assert "conv1.weight" in read_weights(str(file))
+
+
+def test_without_network_one_sentence_says_what_to_fetch_and_where_to_put_it(publish, tmp_path):
+    url = (tmp_path / "gone-0123abcd.safetensors").as_uri()
+    publish(url)
+    place = tmp_path / "data" / "weights" / "gone-0123abcd.safetensors"
+    with pytest.raises(CheckpointError) as error:
+        load_pretrained("resnet18", progress=False)
+    assert str(error.value).startswith(f"{place}: is not there and could not be fetched from {url} (")
+    assert str(error.value).endswith("fetch it elsewhere and put it there")
+    assert list(place.parent.iterdir()) == []
+
+
+def test_another_file_than_the_published_is_refused(publish, file, tmp_path):
+    wrong = tmp_path / "resnet18-01234567.safetensors"
+    wrong.write_bytes(b"damaged")
+    publish(wrong.as_uri())
+    with pytest.raises(CheckpointError, match=r"sha256 begins with .* and not with 01234567"):
+        load_pretrained("resnet18", progress=False)
+    assert list((tmp_path / "data" / "weights").iterdir()) == []
+    by_hand = tmp_path / "data" / "weights" / wrong.name
+    by_hand.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=re.escape(f"{by_hand}: its sha256")):
+        load_pretrained("resnet18", progress=False)
+
+
+def test_a_file_that_nothing_here_reads_is_not_fetched(publish, monkeypatch, tmp_path):
+    publish("http://nowhere.invalid/resnet18-01234567.pth")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"cvjax\[torch\]"):
+        load_pretrained("resnet18", progress=False)
+
+
+def test_unknown_names_are_told_the_known(publish):
+    with pytest.raises(ConfigError, match=r"'resnet19'.*list_pretrained\(\).*hf-hub:timm/"):
+        load_pretrained("resnet19")
+    with pytest.raises(ConfigError, match="OWNER/NAME"):
+        load_pretrained("hf-hub:../../etc")
+
+
+def test_a_repository_brings_model_weights_and_preprocessing(fake_hub, file, tmp_path, monkeypatch):
+    variables, preprocessing = load_pretrained("hf-hub:timm/resnet18.a1_in1k@v2")
+    assert preprocessing == Preprocessing(224, 235, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic")
+    assert variables["params"]["head"]["kernel"].shape == (512, 1000)
+    repository = ("timm/resnet18.a1_in1k", "v2")
+    assert fake_hub == [(repository[0], name, repository[1]) for name in ("config.json", "model.safetensors")]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # what lies there needs no hub
+    load_pretrained("hf-hub:timm/resnet18.a1_in1k@v2")
+    place = tmp_path / "data" / "weights" / "timm" / "resnet18.a1_in1k"
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(place))}/config\.json: .*cvjax\[hub\].*put it there$"):
+        load_pretrained("hf-hub:timm/resnet18.a1_in1k")
+
+
+def test_a_hub_out_of_reach_is_one_sentence(fake_hub, monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("no route. Please check\nyour connection")
+
+    monkeypatch.setattr(sys.modules["huggingface_hub"], "hf_hub_download", fail)
+    with pytest.raises(CheckpointError, match=r"resolve/main/config\.json \(no route\); fetch it elsewhere"):
+        load_pretrained("hf-hub:timm/resnet18.a1_in1k")
+
+
+@pytest.mark.parametrize(
+    "change", [{"crop_mode": "squash"}, {"input_size": [3, 224, 256]}, {"interpolation": "lanczos"}]
+)
+def test_a_preprocessing_that_we_lack_is_refused(fake_hub, monkeypatch, change):
+    changed = {**HUB_CONFIG, "pretrained_cfg": {**HUB_CONFIG["pretrained_cfg"], **change}}
+    monkeypatch.setattr(f"{__name__}.HUB_CONFIG", changed)
+    with pytest.raises(CheckpointError, match="read_state_dict and from_torch"):
+        load_pretrained("hf-hub:timm/resnet18.a1_in1k")
+
+
+def test_table_of_published_weights():
+    assert "resnet50.imagenet1k_v1" in list_pretrained()
+    assert {name.partition(".")[0] for name in list_pretrained()} <= set(cvjax.list_models())
+    assert DEFAULTS["resnet50"] == "resnet50.imagenet1k_v2"
+    assert DEFAULTS["efficientnet_b0"] == "efficientnet_b0.imagenet1k_v1"
+    for name, published in PUBLISHED.items():
+        assert name.startswith(f"{published.model}.")
+        on_hub = published.source.startswith("hf-hub:timm/")
+        assert on_hub == (published.preprocessing is None)
+        assert on_hub or re.fullmatch(r"https://\S+-[0-9a-f]{8}\.pth", published.source)
