@@ -37,7 +37,7 @@ def inspect_model(
     """
     if isinstance(model, str):
         info = model_info(model)
-        name, image_size = model, image_size or info.image_size
+        name, image_size = model, info.image_size if image_size is None else image_size
         classes = info.params_classes if num_classes is None else num_classes
         model = create_model(model, num_classes=classes, **options)
     else:

@@ -45,7 +45,8 @@ def describe(equation: JaxprEqn) -> str | None:
     if name == "conv_general_dilated":
         kernel = p["dimension_numbers"][1]
         sizes = [equation.invars[1].aval.shape[i] for i in kernel[2:]]
-        return _window("Conv", sizes, p["window_strides"], p["rhs_dilation"], p["lhs_dilation"], p["feature_group_count"])
+        dilation, spread, groups = p["rhs_dilation"], p["lhs_dilation"], p["feature_group_count"]
+        return _window("Conv", sizes, p["window_strides"], dilation, spread, groups)
     if name in ("conv2d", "max_pool", "sum_pool"):
         g: Geometry = p["geometry"]
         kind = {"conv2d": "Conv", "max_pool": "MaxPool", "sum_pool": "AvgPool"}[name]

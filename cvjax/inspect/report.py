@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from cvjax.visual.tables import quantity
+
 
 @dataclass(frozen=True)
 class LayerInfo:
@@ -19,11 +21,12 @@ class LayerInfo:
         normalisation, activations, pools and resizing have none.
       activations: elements that convolutions and matrix products put out for one image (2003.13678).
       receptive_field: (height, width) in pixels of what one element of the output depends on, padding counted as if the
-        image went on. It is the field through convolutions and windows: what global pooling lets in elsewhere,
-        as the gates of squeeze-and-excitation and the image pooling of ASPP do, is left out and said by `whole_image`.
-        Deformable convolutions count as they start, with offsets of zero. None: the output does not depend on the image.
-      stride: (down, right) pixels of the image from one element of the map to the next; None where the output is no map.
-      whole_image: whether every element of the output depends on all of the image, through whatever.
+        image went on. It is the field through convolutions and windows: what global pooling lets in beside them, as
+        the gates of squeeze-and-excitation and the image pooling of ASPP do, is left out, and `whole_image` says so.
+        Deformable convolutions count as they start, with offsets of zero. Where it differs from place to place, as
+        after resizing, it is the largest. None: the output does not depend on the image.
+      stride: (down, right) pixels of the image from one element of the map to the next; None for what is no map.
+      whole_image: whether every element of the output depends on all of the image, by whatever way.
     """
 
     name: str
@@ -101,15 +104,14 @@ class Inspection:
         if any(_gated(row) for row in rows):
             lines.append("+ the rest of the image comes in too, through global pooling")
         if self.training_only_params:
-            lines.append(f"{say(self.training_only_params)} of the parameters are used in training only")
+            lines.append(f"{quantity(self.training_only_params)} of the parameters are used in training only")
         return "\n".join(lines) + "\n"
 
     @property
     def totals(self) -> str:
         """Such as "25.6 M parameters, 4.09 G multiply-adds, 11.1 M activations"."""
-        return (
-            f"{say(self.params)} parameters, {say(self.macs)} multiply-adds, {say(self.activations)} activations"
-        )
+        params, macs, activations = map(quantity, (self.params, self.macs, self.activations))
+        return f"{params} parameters, {macs} multiply-adds, {activations} activations"
 
     def as_json(self) -> str:
         """Totals, layers and blocks under the names of the attributes; ends with a newline."""
@@ -168,15 +170,6 @@ def with_sums(blocks: Iterable[LayerInfo], layers: Sequence[LayerInfo]) -> tuple
     )
 
 
-def say(number: int) -> str:
-    """A number as people say it: three digits and K, M, G or T."""
-    for unit in ("", "K", "M", "G", "T"):
-        if float(f"{number:.3g}") < 1000 or unit == "T":
-            return f"{number:.3g} {unit}".strip()
-        number /= 1000
-    raise AssertionError
-
-
 def _gated(layer: LayerInfo) -> bool:
     return layer.whole_image and layer.stride is not None
 
@@ -193,8 +186,8 @@ def _cells(layer: LayerInfo) -> tuple[str, ...]:
         layer.name,
         layer.kind,
         "x".join(map(str, layer.output_shape)),
-        say(layer.params) if layer.params else "-",
-        say(layer.macs) if layer.macs else "-",
+        quantity(layer.params) if layer.params else "-",
+        quantity(layer.macs) if layer.macs else "-",
         field + "+" * _gated(layer),
         stride,
     )

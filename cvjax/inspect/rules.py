@@ -175,10 +175,9 @@ def _dynamic_slice(equation: JaxprEqn, s: Span) -> Span:
 
 
 def _split(equation: JaxprEqn, field: Field) -> list[Known]:
-    axis, starts = equation.params["axis"], np.cumsum([0, *equation.params["sizes"]])
-    return [
-        field.each(lambda s, a=a, b=b: s.taken(slice(a, b)) if s.dim == axis else s) for a, b in zip(starts, starts[1:])
-    ]
+    axis, ends = equation.params["axis"], np.cumsum(equation.params["sizes"])
+    parts = [slice(end - size, end) for end, size in zip(ends, equation.params["sizes"])]
+    return [field.each(lambda s, part=part: s.taken(part) if s.dim == axis else s) for part in parts]
 
 
 def _unstack(equation: JaxprEqn, field: Field) -> list[Known]:

@@ -42,7 +42,7 @@ class Span:
         return int(max(0, (self.high - self.low).max() + 1))
 
     def covers(self, pixels: int) -> bool:
-        """Whether every element depends on the first and on the last pixel of an axis of that length, gates included."""
+        """Whether every element depends on the first and the last pixel of an axis so long, gates included."""
         return min(self.low.max(), self.gate[0]) <= 0 and max(self.high.min(), self.gate[1]) >= pixels - 1
 
     def collapsed(self) -> "Span":

@@ -2,13 +2,14 @@
 
 import pathlib
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cvjax.visual import canvas
+from cvjax.visual.tables import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,8 @@ _ACTIVATIONS, _PARAMS = "#2f6db5", "#c2703d"
 _BAND = "#f2f4f7"
 _FEW = 24
 """Up to so many layers each has its name below; beyond, groups of them have."""
+_WIDTH, _LINE = 1360, 17
+"""Pixels: of a panel, about, and from one slanted name to the next."""
 
 
 def plot_layers(
@@ -62,22 +65,34 @@ def plot_layers(
         ax.tick_params(colors="#50555c", labelsize=9, length=3)
         ax.tick_params(axis="x", length=0)
         ax.set_xlim(-0.5, max(1, len(names)) - 0.5)
-        ax.yaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=" "))
+        ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: quantity(value)))
     if len(names) <= _FEW:
-        _label(lower, places, names, 1 / max(1, len(names)))
+        _label(lower, places, names, 1)
     else:
         middles = [(first + last) / 2 for first, last, _ in bands]
-        _label(lower, middles, [name for *_, name in bands], min(b - a + 1 for a, b, _ in bands) / len(names))
+        _label(lower, middles, [name for *_, name in bands], min(last - first + 1 for first, last, _ in bands))
     drawing.draw()
     canvas.save_png(path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
 
 
-def _label(ax: "Axes", places: Sequence[float], names: Sequence[str], share: float) -> None:
-    """Names below an axis: level where the narrowest place (a share of the width) has the room, slanted elsewhere."""
-    room = 1340 * share
-    level = max((canvas.text_width(name, 15) for name in names), default=0) < room
-    slant = {} if level else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(places, names, fontsize=9 if level or room > 18 else 8, **slant)
+def _label(ax: "Axes", places: Sequence[float], names: Sequence[str], narrowest: float) -> None:
+    """Names below an axis of bars: level where the narrowest place (in bars) has the room, slanted elsewhere."""
+    bar = _WIDTH / ax.get_xlim()[1]
+    if max((canvas.text_width(name, 15) for name in names), default=0) < narrowest * bar:
+        ax.set_xticks(places, names, fontsize=9)
+        return
+    kept = slice(None, None, -(-len(names) * _LINE // _WIDTH) or 1)
+    ax.set_xticks(
+        _apart(places[kept], _LINE / bar), names[kept], fontsize=9, rotation=40, ha="right", rotation_mode="anchor"
+    )
+
+
+def _apart(places: Sequence[float], distance: float) -> np.ndarray:
+    """Rising places moved to the left as little as keeps them a distance apart."""
+    moved = np.array(places, float)
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = min(moved[i], moved[i + 1] - distance)
+    return moved
 
 
 def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
@@ -85,12 +100,15 @@ def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
 
     What most of the layers share, as a backbone, tells little: there the next part of the name counts.
     """
-    depth = {name: 1 for name in names}
+    depth = dict.fromkeys(names, 1)
     for _ in range(max((name.count("/") for name in names), default=0)):
-        counts = Counter(_group(name, depth[name]) for name in names)
+        groups = defaultdict(list)
         for name in names:
-            if counts[_group(name, depth[name])] > 0.6 * len(names) and name.count("/") > depth[name]:
-                depth[name] += 1
+            groups[_group(name, depth[name])].append(name)
+        largest = max(groups.values(), key=len)
+        deeper = sum(name.count("/") > depth[name] for name in largest)
+        if len(largest) > 0.6 * len(names) and deeper > 0.5 * len(largest):
+            depth |= {name: depth[name] + 1 for name in largest}
     bands: list[tuple[int, int, str]] = []
     for i, name in enumerate(names):
         group = _group(name, depth[name])
@@ -102,6 +120,5 @@ def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def _group(name: str, depth: int) -> str:
-    """The first parts of a name without the number after the last underscore; a layer's own name is no part."""
-    parts = name.split("/")[:depth]
-    return re.sub(r"_\d+$", "", "/".join(parts))
+    """The first parts of a name, without the number after the last underscore."""
+    return re.sub(r"_\d+$", "", "/".join(name.split("/")[:depth]))
