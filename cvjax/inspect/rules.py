@@ -20,6 +20,11 @@ class Field:
     rows: Span
     columns: Span
 
+    @staticmethod
+    def of_images(shape: Sequence[int]) -> "Field":
+        """Of the images [B, H, W, C] themselves."""
+        return Field(*(Span.of_image(dim, shape[dim]) for dim in (1, 2)))
+
     def each(self, change: Callable[[Span], Span]) -> "Field":
         """The same change along both axes."""
         return Field(change(self.rows), change(self.columns))

@@ -41,6 +41,12 @@ class Span:
         """The receptive field in pixels: the longest interval."""
         return int(max(0, (self.high - self.low).max() + 1))
 
+    @property
+    def step(self) -> float:
+        """Pixels from the middle of one interval to that of the next, on average."""
+        middles = (self.low + self.high) / 2
+        return float(middles[-1] - middles[0]) / (len(middles) - 1)
+
     def covers(self, pixels: int) -> bool:
         """Whether every element depends on the first and the last pixel of an axis so long, gates included."""
         return min(self.low.max(), self.gate[0]) <= 0 and max(self.high.min(), self.gate[1]) >= pixels - 1
@@ -106,18 +112,18 @@ class Span:
         low, high = (
             np.broadcast_to(a.reshape(index), dims_old).reshape(dims_new) for a in (self.low, self.high)
         )
-        varying = [
-            i
-            for i in range(len(dims_new))
-            if any((a != a.take([0], axis=i)).any() for a in (low, high))
-        ]
-        if len(self.low) == 1 and list(dims_old) == list(dims_new):
+        varying = [i for i, n in enumerate(dims_new) if any((a != a.take([0], axis=i)).any() for a in (low, high))]
+        if len(self.low) == 1 and tuple(dims_old) == tuple(dims_new):
             varying = [self.dim - before[0]]
-        if len(varying) != 1:
+        if not varying:
             return self.collapsed()
-        (i,) = varying
-        low, high = (np.moveaxis(a, i, 0).reshape(dims_new[i], -1)[:, 0] for a in (low, high))
-        return replace(self, dim=before[1] + i, low=low, high=high)
+        found = []
+        for i in varying:
+            others = tuple(other for other in range(len(dims_new)) if other != i)
+            found.append(replace(self, dim=before[1] + i, low=low.min(axis=others), high=high.max(axis=others)))
+        best = min(found, key=lambda span: span.size)
+        # A dimension that is split keeps the part along which the intervals stay short: blocks of pixels.
+        return best if len(found) == 1 else replace(best, stride=best.step)
 
 
 def join(spans: Sequence[Span]) -> Span:
@@ -155,8 +161,8 @@ def concatenate(spans: Sequence[Span | None], sizes: Sequence[int], dim: int) ->
         np.concatenate([_filled(span, size, side) for span, size in zip(spans, sizes)]) for side in (0, 1)
     )
     strides = [span.stride for span in present if span.stride is not None]
-    stride = min(strides) if strides else float((low[-1] + high[-1] - low[0] - high[0]) / (2 * (len(low) - 1)))
-    return Span(dim, low, high, stride, join([span.collapsed() for span in present]).gate)
+    joined = Span(dim, low, high, None, join([span.collapsed() for span in present]).gate)
+    return replace(joined, stride=min(strides) if strides else joined.step)
 
 
 def _filled(span: Span | None, size: int, side: int) -> np.ndarray:

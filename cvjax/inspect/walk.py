@@ -14,7 +14,6 @@ from cvjax.errors import ConfigError
 from cvjax.inspect.count import describe, describe_global_pool, multiply_adds
 from cvjax.inspect.report import LayerInfo
 from cvjax.inspect.rules import Constant, Field, Known, propagate
-from cvjax.inspect.span import Span
 from cvjax.inspect.trace import LEAVE, Call, Trace, scope
 
 _LOOPS = ("scan", "while")
@@ -30,9 +29,8 @@ def layers_and_blocks(trace: Trace, images: jax.ShapeDtypeStruct) -> tuple[list[
       ConfigError: maps that run out of pixels.
     """
     walk = _Walk(trace, images.shape[1:3])
-    seen = Field(*(Span.of_image(dim, images.shape[dim]) for dim in (1, 2)))
-    program = trace.jaxpr
-    walk.run(program, [*([None] * (len(program.jaxpr.invars) - 1)), seen], None)
+    variables = [None] * (len(trace.jaxpr.jaxpr.invars) - 1)
+    walk.run(trace.jaxpr, [*variables, Field.of_images(images.shape)], None)
     return walk.layers, walk.blocks
 
 
@@ -146,7 +144,7 @@ class _Walk:
             if call.deformable:
                 kernel = _at(self.parameters, call.path)["kernel"]
                 macs, activations = math.prod(shape[1:3]) * kernel.size, math.prod(shape)
-                kind = f"DeformConv {kernel.shape[0]}x{kernel.shape[1]}"
+                kind = f"Deform{self.tallies[call.children[0]].kind}"
             params = 0 if call.path in self.counted else params
             self.counted.add(call.path)
             self.layers.append(self.info(name, kind, shape, known, params, macs, activations))
