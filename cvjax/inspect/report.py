@@ -22,10 +22,11 @@ class LayerInfo:
       activations: elements that convolutions and matrix products put out for one image (2003.13678).
       receptive_field: (height, width) in pixels of what one element of the output depends on, padding counted as if the
         image went on. It is the field through convolutions and windows: what global pooling lets in beside them, as
-        the gates of squeeze-and-excitation and the image pooling of ASPP do, is left out, and `whole_image` says so.
+        the gates of squeeze-and-excitation and the image pooling of ASPP do, is left out, and `gated` says so.
         Deformable convolutions count as they start, with offsets of zero. Where it differs from place to place, as
         after resizing, it is the largest. None: the output does not depend on the image.
       stride: (down, right) pixels of the image from one element of the map to the next; None for what is no map.
+      gated: whether a map depends on more than its receptive field, through global pooling.
       whole_image: whether every element of the output depends on all of the image, by whatever way.
     """
 
@@ -37,6 +38,7 @@ class LayerInfo:
     activations: int
     receptive_field: tuple[int, int] | None
     stride: tuple[float, float] | None
+    gated: bool
     whole_image: bool
 
 
@@ -101,8 +103,8 @@ class Inspection:
         lines.insert(1, "  ".join("-" * width for width in widths))
         height, width = self.image_size
         lines += ["", f"{self.model} at {height}x{width}: {self.totals}"]
-        if any(_gated(row) for row in rows):
-            lines.append("+ the rest of the image comes in too, through global pooling")
+        if any(row.gated for row in rows):
+            lines.append("+ and what global pooling lets in beside it")
         if self.training_only_params:
             lines.append(f"{quantity(self.training_only_params)} of the parameters are used in training only")
         return "\n".join(lines) + "\n"
@@ -170,10 +172,6 @@ def with_sums(blocks: Iterable[LayerInfo], layers: Sequence[LayerInfo]) -> tuple
     )
 
 
-def _gated(layer: LayerInfo) -> bool:
-    return layer.whole_image and layer.stride is not None
-
-
 def _cells(layer: LayerInfo) -> tuple[str, ...]:
     field = stride = "-"
     if layer.receptive_field is not None:
@@ -188,7 +186,7 @@ def _cells(layer: LayerInfo) -> tuple[str, ...]:
         "x".join(map(str, layer.output_shape)),
         quantity(layer.params) if layer.params else "-",
         quantity(layer.macs) if layer.macs else "-",
-        field + "+" * _gated(layer),
+        field + "+" * layer.gated,
         stride,
     )
 

@@ -14,6 +14,7 @@ from cvjax.errors import ConfigError
 from cvjax.inspect.count import describe, describe_global_pool, multiply_adds
 from cvjax.inspect.report import LayerInfo
 from cvjax.inspect.rules import Constant, Field, Known, propagate
+from cvjax.inspect.span import NOTHING
 from cvjax.inspect.trace import LEAVE, Call, Trace, scope
 
 _LOOPS = ("scan", "while")
@@ -161,13 +162,14 @@ class _Walk:
         self, name: str, kind: str, shape: Sequence[int], known: Known, params: int, macs: int, activations: int
     ) -> LayerInfo:
         field = stride = None
-        whole = False
+        gated = whole = False
         if isinstance(known, Field):
             field = tuple(s.size for s in known.spans)
             whole = all(s.covers(pixels) for s, pixels in zip(known.spans, self.image_size))
             if all(s.dim is not None for s in known.spans):
                 stride = tuple(s.stride for s in known.spans)
-        return LayerInfo(name, kind, tuple(shape[1:]), params, macs, activations, field, stride, whole)
+                gated = any(s.gate != NOTHING for s in known.spans)
+        return LayerInfo(name, kind, tuple(shape[1:]), params, macs, activations, field, stride, gated, whole)
 
 
 def _at(tree: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:

@@ -120,5 +120,5 @@ def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def _group(name: str, depth: int) -> str:
-    """The first parts of a name, without the number after the last underscore."""
-    return re.sub(r"_\d+$", "", "/".join(name.split("/")[:depth]))
+    """The first parts of a name, without what follows the last underscore if that is numbered: 3, layer12."""
+    return re.sub(r"_[a-z]*\d+$", "", "/".join(name.split("/")[:depth]))

@@ -68,7 +68,7 @@ def test_figures_known_from_elsewhere():
     segmentation = inspect_model("deeplabv3_resnet50", image_size=520, num_classes=21)
     auxiliary = 65 * 65 * (9 * 1024 * 256 + 256 * 21)
     assert (segmentation.macs + auxiliary) / 1e9 == pytest.approx(178.72, abs=0.005)
-    assert segmentation.training_only_params == 2_360_853  # the auxiliary head: 3x3 1024 to 256, BatchNorm, 1x1 to 21
+    assert segmentation.training_only_params == 9 * 1024 * 256 + 2 * 256 + 257 * 21
     assert segmentation.params == cvjax.model_info("deeplabv3_resnet50").params
 
 
@@ -144,7 +144,8 @@ def test_rows_tell_what_a_person_wants_to_know():
     assert not rows["up"].whole_image
     # The gate lets the whole image in beside the convolutions' field.
     assert rows["stock"].receptive_field == rows["up"].receptive_field
-    assert rows["stock"].whole_image
+    assert (rows["stock"].gated, rows["stock"].whole_image) == (True, True)
+    assert (rows["up"].gated, rows["shared"].gated) == (False, False)
     assert rows["shared"].stride is None
     assert rows["shared"].whole_image
 
@@ -190,7 +191,8 @@ def test_json_round_trip():
     assert len(read["layers"]) == len(found.layers)
     assert read["layers"][0] == {
         "name": "stem_conv_0", "kind": "Conv 7x7/2", "output_shape": [112, 112, 64], "params": 9408, "macs": 118013952,
-        "activations": 802816, "receptive_field": [7, 7], "stride": [2.0, 2.0], "whole_image": False,
+        "activations": 802816, "receptive_field": [7, 7], "stride": [2.0, 2.0], "gated": False,
+        "whole_image": False,
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_bands_are_stages_and_look_into_what_holds_most():
     found = layers._bands([*inner, "head/conv"])
     assert [band[2] for band in found][:3] == ["backbone/stem", "backbone/stage1", "backbone/stage2"]
     assert found[-1] == (len(inner), len(inner), "head")
-    assert layers._bands(["a_0/x", "a_1/x", "b"]) == [(0, 1, "a"), (2, 2, "b")]
+    assert layers._bands(["a_0/x", "a_1/x", "b_layer1", "b_layer12"]) == [(0, 1, "a"), (2, 3, "b")]
 
 
 def test_labels_keep_a_distance():
