@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jax.extend.core import JaxprEqn
 
-from cvjax.inspect.rules import Constant, Known
+from cvjax.inspect.field import Constant, Known
 from cvjax.ops.geometry import Geometry
 
 

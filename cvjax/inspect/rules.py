@@ -1,75 +1,15 @@
 """How the equations of a jaxpr pass on what their inputs see of the image."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
 
 import numpy as np
 from jax.extend.core import JaxprEqn
 
 from cvjax.inspect import span
+from cvjax.inspect.field import Constant, Field, Known, join
 from cvjax.inspect.span import Span
 from cvjax.ops.geometry import Geometry
-
-
-@dataclass(frozen=True)
-class Field:
-    """What the elements of an array see of the image, along either of its axes."""
-
-    rows: Span
-    columns: Span
-
-    @staticmethod
-    def of_images(shape: Sequence[int]) -> "Field":
-        """Of the images [B, H, W, C] themselves."""
-        return Field(*(Span.of_image(dim, shape[dim]) for dim in (1, 2)))
-
-    def each(self, change: Callable[[Span], Span]) -> "Field":
-        """The same change along both axes."""
-        return Field(change(self.rows), change(self.columns))
-
-    def collapsed(self) -> "Field":
-        """Of an array each of whose elements depends on all of this one's."""
-        return self.each(lambda s: s if s.dim is None else s.collapsed())
-
-    @property
-    def spans(self) -> tuple[Span, Span]:
-        """Rows and columns."""
-        return self.rows, self.columns
-
-
-class Constant:
-    """An array that depends on nothing; its value is computed if a rule asks for it."""
-
-    def __init__(self, compute: Callable[[], Any]) -> None:
-        self._compute = compute
-
-    @cached_property
-    def value(self) -> np.ndarray:
-        """The array itself."""
-        return np.asarray(self._compute())
-
-    @staticmethod
-    def of(equation: JaxprEqn, inputs: Sequence["Constant"], result: int) -> "Constant":
-        """One result of an equation of constants."""
-
-        def compute() -> Any:
-            out = equation.primitive.bind(*(a.value for a in inputs), **equation.params)
-            return out[result] if equation.primitive.multiple_results else out
-
-        return Constant(compute)
-
-
-Known = Field | Constant | None
-"""What is known about an array; None: it depends on parameters and not on the image."""
-
-
-def join(fields: Sequence[Field]) -> Field:
-    """Of a function, element by element, of arrays of one shape."""
-    if len(fields) == 1:
-        return fields[0]
-    return Field(span.join([f.rows for f in fields]), span.join([f.columns for f in fields]))
 
 
 def propagate(equation: JaxprEqn, inputs: Sequence[Known]) -> list[Known]:
@@ -95,9 +35,8 @@ def _default(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
     fields = [known for known in inputs if isinstance(known, Field)]
     whole = shapes[0]
     like = all(shape == () or len(shape) == len(whole) for shape in shapes)
-    if not like or any(n not in (1, m) for shape in shapes for n, m in zip(shape, whole)):
-        return join([f.collapsed() for f in fields])
-    if equation.primitive.name in _MIXING:
+    like = like and all(n in (1, m) for shape in shapes for n, m in zip(shape, whole))
+    if not like or equation.primitive.name in _MIXING:
         return join([f.collapsed() for f in fields])
     return join([f.each(lambda s: s if s.dim is None else _repeated(s, whole[s.dim])) for f in fields])
 

@@ -12,8 +12,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from cvjax.errors import ConfigError
 from cvjax.inspect.count import describe, describe_global_pool, multiply_adds
+from cvjax.inspect.field import Constant, Field, Known
 from cvjax.inspect.report import LayerInfo
-from cvjax.inspect.rules import Constant, Field, Known, propagate
+from cvjax.inspect.rules import propagate
 from cvjax.inspect.span import NOTHING
 from cvjax.inspect.trace import LEAVE, Call, Trace, scope
 

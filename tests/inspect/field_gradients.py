@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvjax.inspect.rules import Field
+from cvjax.inspect.field import Field
 from cvjax.inspect.trace import Trace
 from cvjax.inspect.walk import _Walk
 
