@@ -21,7 +21,24 @@ def inspected(name: str) -> Inspection:
     return inspect_model(name)
 
 
-@pytest.mark.parametrize("name", cvjax.list_models("classification"))
+def by_architecture(task: str | None = None) -> list[list[str]]:
+    """The models of each class, the smallest first."""
+    families: dict[type, list[str]] = {}
+    for name in sorted(cvjax.list_models(task), key=lambda name: cvjax.model_info(name).params):
+        families.setdefault(type(cvjax.create_model(name, num_classes=2)), []).append(name)
+    return list(families.values())
+
+
+def every_classifier() -> list:
+    """All of them; the smallest three of each architecture among the quick tests."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if i >= 3 else [])
+        for names in by_architecture("classification")
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("name", every_classifier())
 def test_published_figures(name):
     info, found = cvjax.model_info(name), inspected(name)
     assert found.params == info.params
@@ -29,15 +46,7 @@ def test_published_figures(name):
         assert found.macs / 1e9 == pytest.approx(info.gmacs, rel=0.01)
 
 
-def representatives() -> list[str]:
-    """The smallest model of every architecture."""
-    smallest: dict[type, str] = {}
-    for name in sorted(cvjax.list_models(), key=lambda name: cvjax.model_info(name).params):
-        smallest.setdefault(type(cvjax.create_model(name, num_classes=2)), name)
-    return sorted(smallest.values())
-
-
-@pytest.mark.parametrize("name", representatives())
+@pytest.mark.parametrize("name", [names[0] for names in by_architecture()])
 def test_multiply_adds_agree_with_a_count_over_modules(name):
     info, found = cvjax.model_info(name), inspected(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
