@@ -1,4 +1,4 @@
-"""The per-class table of a segmentation report, for the terminal and as Markdown."""
+"""Numbers as people read them, and the per-class table of a segmentation report, for the terminal and as Markdown."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,15 @@ _BAR = 20
 def percent(value: float) -> str:
     """A fraction as percent with two decimals; a dash for nan: the class does not occur."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def quantity(number: float) -> str:
+    """A number as people say it: three digits at most, and K, M, G or T; 25557032 is 25.6 M."""
+    for unit in ("", "K", "M", "G"):
+        if float(f"{number:.3g}") < 1000:
+            return f"{number:.3g} {unit}".strip()
+        number /= 1000
+    return f"{number:.3g} T"
 
 
 def iou_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":

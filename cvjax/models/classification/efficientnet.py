@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.classification.mbconv import MBConv, spatial_conv
 from cvjax.models.images import check_images
-from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.nn import BatchNorm, Dropout
 
 
@@ -222,6 +222,7 @@ def _variant(name: str, size: int, dropout: float, params: int, gmacs: float, **
         params=params,
         gmacs=gmacs,
         params_classes=1000,
+        preprocessing=Preprocessing(size, round(size * 8 / 7), interpolation="bicubic"),
     )
     return Variant(info, EfficientNet, {"dropout": dropout, **settings})
 

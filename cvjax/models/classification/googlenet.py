@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.models.images import check_images
-from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.models.maker import ModuleMaker
 from cvjax.nn import ConvBNReLU, Dropout, LocalResponseNorm, TorchConv, adaptive_avg_pool, max_pool, xavier_uniform
 
@@ -225,7 +225,9 @@ class GoogLeNet(nn.Module):
 
 _info = partial(ModelInfo, task="classification", paper="1409.4842", year=2014, image_size=224, params_classes=1000)
 _ORIGINAL = {"batch_norm": False, "large_kernel": 5, "last_pool": 3, "dropout": 0.4}
+# Caffe's: blue first, in values up to 255, less the mean.
+_CAFFE = Preprocessing(224, 256, mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3, bgr=True)
 VARIANTS = (
     Variant(_info("googlenet", params=13_004_888, gmacs=1.498), GoogLeNet, {}),
-    Variant(_info("googlenet_original", params=13_378_280, gmacs=None), GoogLeNet, _ORIGINAL),
+    Variant(_info("googlenet_original", params=13_378_280, gmacs=None, preprocessing=_CAFFE), GoogLeNet, _ORIGINAL),
 )

@@ -1,0 +1,105 @@
+"""A model's inference as one jaxpr in which it is still known which module did what."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
+from jax.interpreters import batching
+
+from cvjax.nn import DeformConv
+
+LEAVE = Primitive("leave_module")
+"""The identity, on what a module returns. It is there to be found in the jaxpr, so it has no lowering."""
+LEAVE.def_abstract_eval(lambda x, **_: x)
+batching.defvectorized(LEAVE)
+
+_SCOPE = re.compile(r"call:(\d+)")
+
+
+@dataclass
+class Call:
+    """One call of a module.
+
+    Attributes:
+      path: of the module, from the model down; () is the model itself.
+      kind: the module's class.
+      deformable: whether it is a `cvjax.nn.DeformConv`.
+      children: numbers of the calls within this one.
+    """
+
+    path: tuple[str, ...]
+    kind: str
+    deformable: bool
+    children: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Attributes:
+      jaxpr: of (variables, images) -> outputs with `train=False`, for one image.
+      calls: in the order in which they began. A method that calls another of the same module is one call with it.
+      variables: shapes of all collections, as `init` makes them.
+    """
+
+    jaxpr: ClosedJaxpr
+    calls: list[Call]
+    variables: Mapping[str, Any]
+
+
+def trace(module: nn.Module, images: jax.ShapeDtypeStruct) -> Trace:
+    """Traces `module.init` and `module.apply(..., train=False)`; nothing is computed.
+
+    Args:
+      module: unbound; its `__call__` takes images and perhaps `train`.
+      images: shape and type of the input.
+    """
+    calls: list[Call] = []
+    running: list[int] = []
+
+    def note(method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        path = context.module.path
+        if context.method_name == "setup" or (running and calls[running[-1]].path == path):
+            return method(*args, **kwargs)
+        number = len(calls)
+        if running:
+            calls[running[-1]].children.append(number)
+        calls.append(Call(path, type(context.module).__name__, isinstance(context.module, DeformConv)))
+        running.append(number)
+        try:
+            with jax.named_scope(f"call:{number}"):
+                return _marked(method(*args, **kwargs), number)
+        finally:
+            running.pop()
+
+    options = {"train": False} if "train" in inspect.signature(type(module).__call__).parameters else {}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(lambda key, x: module.init(key, x, **options), key, images)
+    with nn.intercept_methods(note):
+        jaxpr = jax.make_jaxpr(lambda variables, x: module.apply(variables, x, **options))(variables, images)
+    return Trace(jaxpr, calls, variables)
+
+
+def scope(equation: JaxprEqn) -> int | None:
+    """Number of the innermost call that an equation was traced in, as far as the equation itself tells."""
+    found = _SCOPE.findall(str(equation.source_info.name_stack))
+    return int(found[-1]) if found else None
+
+
+def _marked(output: Any, number: int) -> Any:
+    main = _main(output)
+    return jax.tree.map(
+        lambda leaf: LEAVE.bind(leaf, call=number, main=leaf is main) if isinstance(leaf, jax.Array) else leaf, output
+    )
+
+
+def _main(output: Any) -> Any:
+    """The deepest of named maps, the first of several results."""
+    while isinstance(output, Mapping | tuple | list) and output:
+        output = list(output.values())[-1] if isinstance(output, Mapping) else output[0]
+    return output
+
