@@ -28,19 +28,45 @@ def _run_deeplab(folder, step):
     assert reference.relative_error(extra["aux"][:, ::step, ::step], outputs["aux"]) < 1e-4
 
 
-def test_resnet18_agrees_with_torchvision():
-    _run_classifier("resnet18", reference.GOLDEN)
+SLOW = pytest.mark.slow
 
 
-def test_efficientnet_b0_agrees_with_torchvision():
-    _run_classifier("efficientnet_b0", reference.GOLDEN)
+@pytest.mark.parametrize(
+    "name", ["alexnet", "resnet18", "efficientnet_b0", *(pytest.param(n, marks=SLOW) for n in ("vgg11", "densenet121"))]
+)
+def test_classifier_agrees_with_torchvision(name):
+    _run_classifier(name, reference.GOLDEN)
+
+
+@SLOW
+def test_googlenet_and_its_auxiliary_classifiers_agree_with_torchvision():
+    state, outputs = reference.load(reference.GOLDEN, "googlenet")
+    # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary logits.
+    model = create_model("googlenet", num_classes=1000, freeze_bn=True, dropout=0.0, aux_dropout=0.0)
+    run = jax.jit(lambda v, x: model.apply(v, x, train=True))
+    logits, extra = run(from_torch("googlenet", state), reference.images((2, 224, 224, 3)))
+    for ours, key in ((logits, "logits"), (extra["aux1"], "aux1"), (extra["aux2"], "aux2")):
+        assert reference.relative_error(ours, outputs[key]) < 1e-4
 
 
 def test_deeplabv3_agrees_with_torchvision():
     _run_deeplab(reference.GOLDEN, step=8)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
+@SLOW
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vgg16_bn",
+        "resnet50",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+        "seresnet50",
+        "seresnext50_32x4d",
+        "legacy_senet154",
+        "efficientnet_v2_s",
+    ],
+)
 def test_classifier_agrees_with_the_full_reference(name, shared_dir):
     _run_classifier(name, shared_dir / "reference")
 
