@@ -31,27 +31,30 @@ def test_compression(compression):
     assert variables["params"]["transition1"]["conv"]["kernel"].shape == (1, 1, 256, int(256 * compression))
 
 
-def test_checkpointing_keeps_values_and_gradients_and_saves_memory():
-    options = {"num_classes": 2, "block_sizes": (6, 6), "growth": 8, "stem_features": 8, "small_images": True}
-    images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+def test_checkpointing_gives_the_same_gradients_and_keeps_fewer_maps():
+    options = {"num_classes": 2, "block_sizes": (4, 4), "growth": 8, "stem_features": 8, "small_images": True}
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     plain, spare = (create_model("densenet121", checkpoint=checkpoint, **options) for checkpoint in (False, True))
     variables = jax.jit(plain.init)(jax.random.key(1), images)
 
-    def step(model):
+    def logits(model, params):
+        return model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+
+    def gradients(model):
         def loss(params):
-            logits, updates = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
-            return (logits**2).sum(), updates
+            return jnp.square(logits(model, params)[0]).sum()
 
-        return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile()
+        return jax.jit(jax.grad(loss))(variables["params"])
 
-    one, other = step(plain), step(spare)
+    def kept(model):
+        """Elements that wait for the backward pass."""
+        pull = jax.eval_shape(lambda params: jax.vjp(lambda p: logits(model, p)[0], params)[1], variables["params"])
+        return sum(leaf.size for leaf in jax.tree.leaves(pull))
+
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-        one(variables["params"]),
-        other(variables["params"]),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradients(plain), gradients(spare)
     )
-    temporary = [program.memory_analysis().temp_size_in_bytes for program in (one, other)]
-    assert temporary[1] < 0.75 * temporary[0]
+    assert kept(spare) < 0.4 * kept(plain)
 
 
 def test_strides():
