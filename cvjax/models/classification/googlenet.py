@@ -122,8 +122,10 @@ class GoogLeNet(nn.Module):
     """A stem of three convolutions, nine inception blocks, global average pooling.
 
     Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, 1024], and has no auxiliary classifiers.
+      num_classes: channels of the logits; 0 returns the pooled features [B, 1024 * width], and has no auxiliary
+        classifiers.
       in_channels: of the images.
+      width: multiplies the channels of all convolutions but those of the auxiliary classifiers.
       batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalised locally.
       large_kernel: side of the largest kernel of a block, in pixels.
       last_pool: side of the last pooling's window, in pixels.
@@ -139,6 +141,7 @@ class GoogLeNet(nn.Module):
 
     num_classes: int
     in_channels: int = 3
+    width: float = 1.0
     batch_norm: bool = True
     large_kernel: int = 3
     last_pool: int = 2
@@ -162,11 +165,12 @@ class GoogLeNet(nn.Module):
                 bn_epsilon=1e-3,
                 freeze_bn=self.freeze_bn,
             )
-        self.conv1, self.conv2, self.conv3 = unit(64, 7, 2), unit(64, 1), unit(192, 3)
+        scaled = partial(_scaled, width=self.width)
+        self.conv1, self.conv2, self.conv3 = unit(*scaled(64), 7, 2), unit(*scaled(64), 1), unit(*scaled(192), 3)
         # Caffe divides alpha by the size of the neighbourhood.
         self.normalize = LocalResponseNorm(alpha=1e-4 / 5, k=1.0)
         for name, features in _BLOCKS.items():
-            setattr(self, name, Inception(features, unit, self.large_kernel, self.naive))
+            setattr(self, name, Inception(scaled(*features), unit, self.large_kernel, self.naive))
         if self.num_classes:
             self.drop = Dropout(self.dropout, self.axis_name)
             self.head = nn.Dense(self.num_classes, dtype=self.dtype)
@@ -205,7 +209,7 @@ class GoogLeNet(nn.Module):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, 1024]; float32.
+        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, 1024 * width]; float32.
 
         With `train=True` and auxiliary classifiers: (logits, {"aux1": logits, "aux2": logits}). Evaluation does not
         compute them.
@@ -221,6 +225,10 @@ class GoogLeNet(nn.Module):
             return logits
         auxiliary = {name: getattr(self, name)(maps[where], train) for name, where in _AUX.items()}
         return (logits, auxiliary) if train else logits
+
+
+def _scaled(*features: int, width: float) -> tuple[int, ...]:
+    return tuple(max(1, round(n * width)) for n in features)
 
 
 _info = partial(ModelInfo, task="classification", paper="1409.4842", year=2014, image_size=224, params_classes=1000)

@@ -20,8 +20,6 @@ from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import BatchNorm, TorchConv, adaptive_avg_pool, max_pool
 
-_WIDTHS = (64, 128, 256, 512, 512)
-
 
 class VGG(nn.Module):
     """Five stages of 3x3 convolutions, each followed by pooling, and three dense layers.
@@ -30,6 +28,7 @@ class VGG(nn.Module):
       num_classes: channels of the logits; 0 returns the second dense layer's output.
       in_channels: of the images.
       stage_sizes: convolutions in each of the five stages.
+      widths: channels of each stage.
       batch_norm: normalise after every convolution.
       output_stride: pixels of the input per pixel of `pool5`: 32, or 16 or 8, where late poolings keep every pixel and
         what follows reads at a distance, so that every n-th pixel is the one that the plain net computes (the "hole
@@ -47,6 +46,7 @@ class VGG(nn.Module):
     num_classes: int
     in_channels: int = 3
     stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
+    widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
     batch_norm: bool = False
     output_stride: int = 32
     fully_convolutional: bool = False
@@ -64,7 +64,7 @@ class VGG(nn.Module):
             BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
         )
         layers, rate = {}, 1
-        for stage, (count, width) in enumerate(zip(self.stage_sizes, _WIDTHS), start=1):
+        for stage, (count, width) in enumerate(zip(self.stage_sizes, self.widths), start=1):
             for number in range(1, count + 1):
                 layers[f"conv{stage}_{number}"] = TorchConv(width, 3, kernel_dilation=rate, dtype=self.dtype)
                 if self.batch_norm:
@@ -91,7 +91,7 @@ class VGG(nn.Module):
 
         Returns:
           `stage1` to `stage5` (strides 1, 2, 4, 8, 16), each before its pooling, and `pool1` to `pool5` (2 to 32), with
-          64, 128, 256, 512 and 512 channels; no stride above `output_stride`. Sides are rounded down.
+          the channels of `widths`; no stride above `output_stride`. Sides are rounded down.
 
         Raises:
           ConfigError: images that it cannot take.
