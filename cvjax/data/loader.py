@@ -11,7 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import grain
@@ -19,10 +19,9 @@ import numpy as np
 from absl import flags
 from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
-from cvjax.data.augment import EvalTransform
 from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
-from cvjax.data.source import Source
+from cvjax.data.source import Source, Target
 from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [
@@ -39,6 +38,25 @@ Record = Mapping[str, Any]
 Decode = Callable[[Record], Mapping[str, np.ndarray]]
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
+
+class Fit(Protocol):
+    """A dataclass that brings a decoded example to the fixed size of an evaluation batch, such as `EvalTransform`.
+
+    Attributes:
+      size: height and width of its result, in pixels.
+    """
+
+    size: tuple[int, int]
+
+    def __call__(
+        self, image: np.ndarray, target: np.ndarray, name: str
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image u8[*size,3], its target, and the height and width that are not padding."""
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and target of a row that stands for no example."""
+
+
 # Arrays below this many bytes travel between processes by pickle: a shared-memory file each costs more.
 _MIN_SHARED_BYTES = 1 << 16
 
@@ -50,26 +68,37 @@ class _Reader:
     source: Source
     decode: Decode
     skip: bool
+    target: Target
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
-        """Image u8[H,W,3], mask u8[H,W] and id of one record; DataError if it is damaged."""
+        """Image u8[H,W,3], target and id of one record; DataError if it is damaged."""
         record = self.source[index]
         example = self.decode(record)
-        return example["image"], example["mask"], record["id"]
+        return example["image"], example[self.target], record["id"]
+
+    def empty_batch(self, rows: int, image: np.ndarray, target: np.ndarray) -> Batch:
+        """A batch for examples of the same shapes as the one given, not filled in."""
+        return {
+            "image": np.empty((rows, *image.shape), image.dtype),
+            self.target: np.empty((rows, *target.shape), target.dtype),
+            "index": np.empty(rows, np.int32),
+            "valid": np.empty(rows, np.bool_),
+            "skipped": np.empty(rows, np.int32),
+        }
 
     def read_first_good(self, index: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """As `read`, passing over bad records if `skip`: image, mask, index used, how many were bad."""
+        """As `read`, passing over bad records if `skip`: image, target, index used, how many were bad."""
         length = len(self.source)
         for skipped in range(length):
             used = (index + skipped) % length
             try:
-                image, mask, _ = self.read(used)
+                image, target, _ = self.read(used)
             except DataError as error:
                 if not self.skip:
                     raise
                 last = error
             else:
-                return image, mask, used, skipped
+                return image, target, used, skipped
         raise DataError(f"{self.source.name}: none of its {length} records is readable; the last one: {last}")
 
 
@@ -92,11 +121,11 @@ class _TrainBatches:
         for row, global_row in enumerate(self.rows):
             epoch, position = divmod(number * self.batch_size + global_row, length)
             wanted = shuffled_index(position, length, self.seed, epoch)
-            image, mask, index, skipped = self.reader.read_first_good(wanted)
-            image, mask = self.transform(image, mask, example_rng(self.seed, epoch, index))
+            image, target, index, skipped = self.reader.read_first_good(wanted)
+            image, target = self.transform(image, target, example_rng(self.seed, epoch, index))
             if not batch:
-                batch = _empty_batch(len(self.rows), image.shape, mask.shape)
-            batch["image"][row], batch["mask"][row] = image, mask
+                batch = self.reader.empty_batch(len(self.rows), image, target)
+            batch["image"][row], batch[self.reader.target][row] = image, target
             batch["index"][row], batch["valid"][row], batch["skipped"][row] = index, True, skipped
         return batch
 
@@ -106,7 +135,7 @@ class _EvalBatches:
     """Random access to this host's share of every global evaluation batch."""
 
     reader: _Reader
-    transform: EvalTransform
+    transform: Fit
     batch_size: int
     rows: range
     plan: tuple[Planned, ...]
@@ -117,7 +146,8 @@ class _EvalBatches:
     def __getitem__(self, number: int) -> Batch:
         size, indices = self.plan[number]
         transform = dataclasses.replace(self.transform, size=size)
-        batch = _empty_batch(len(self.rows), (*size, 3), size)
+        target, blank = self.reader.target, transform.blank()
+        batch = self.reader.empty_batch(len(self.rows), *blank)
         batch["size"] = np.zeros((len(self.rows), 2), np.int32)
         for row, global_row in enumerate(self.rows):
             inside = global_row < len(indices)
@@ -126,9 +156,9 @@ class _EvalBatches:
             batch["valid"][row] = example is not None
             batch["skipped"][row] = inside and example is None
             if example is None:
-                batch["image"][row], batch["mask"][row] = transform.fill, transform.ignore
+                batch["image"][row], batch[target][row] = blank
             else:
-                batch["image"][row], batch["mask"][row], batch["size"][row] = transform(*example)
+                batch["image"][row], batch[target][row], batch["size"][row] = transform(*example)
         return batch
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, str] | None:
@@ -197,13 +227,14 @@ def train_batches(
     shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
+    target: Target = "mask",
 ) -> BatchIterator:
     """The endless training stream: shuffled anew each epoch, augmented, batched; batches may straddle epochs.
 
     Args:
       source: the records; picklable if `workers` is not 0, as are `decode` and `transform`.
-      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}.
-      transform: (image, mask, generator) -> image and mask of one fixed size, such as `TrainTransform`.
+      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" in the mask's place.
+      transform: (image, target, generator) -> image and target of one fixed size, such as `TrainTransform`.
       batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
       start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
@@ -215,9 +246,10 @@ def train_batches(
       threads: threads in each process, each making a whole batch, so that as many batches are in memory; 0
         makes them when they are asked for. By default one a core (at most 16) without workers, and 0 in each
         worker.
+      target: what `decode` and the batches hold beside the image.
 
     Returns:
-      An iterator of batches with `image`, `mask`, `index`, `valid` and `skipped`; see docs/architecture.md.
+      An iterator of batches with `image`, the target, `index`, `valid` and `skipped`; see docs/architecture.md.
 
     Raises:
       ConfigError: an argument is outside its range.
@@ -227,7 +259,7 @@ def train_batches(
         raise ConfigError(f"seed is {seed}: give a whole number from 0 to 4294967295.")
     if start < 0:
         raise ConfigError(f"start is {start}: give the number of batches drawn so far, 0 or more.")
-    reader = _make_reader(source, decode, on_bad_record)
+    reader = _make_reader(source, decode, on_bad_record, target)
     batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed)
     return _iterate(grain.MapDataset.source(batches)[start:], workers, threads)
 
@@ -235,7 +267,7 @@ def train_batches(
 def eval_batches(
     source: Source,
     decode: Decode,
-    transform: EvalTransform,
+    transform: Fit,
     *,
     batch_size: int,
     plan: Sequence[Planned] | None = None,
@@ -243,13 +275,14 @@ def eval_batches(
     shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
+    target: Target = "mask",
 ) -> BatchIterator:
     """Every example exactly once over all hosts; as many batches, of the same shapes, on each host.
 
     The arguments are those of `train_batches`, and `plan`, as `batches_by_size` makes it: which examples share
     a batch and its shape. Without it they come in the source's order, all of shape `transform.size`.
     A batch with fewer examples than rows is filled up with rows that are not `valid`:
-    index -1, mask `transform.ignore`, image `transform.fill`. With on_bad_record="skip" a damaged record
+    index -1, image and target `transform.blank()`. With on_bad_record="skip" a damaged record
     becomes such a row, which keeps its index and has `skipped` 1.
 
     Returns:
@@ -260,7 +293,7 @@ def eval_batches(
       DataError: the source is empty; while iterating, a record is damaged, or larger than `transform.size`
         (also with "skip": that is a setting to change, not a record to do without).
     """
-    reader = _make_reader(source, decode, on_bad_record)
+    reader = _make_reader(source, decode, on_bad_record, target)
     if plan is None:
         starts = range(0, len(source), batch_size)
         plan = [(transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts]
@@ -268,12 +301,12 @@ def eval_batches(
     return _iterate(grain.MapDataset.source(batches), workers, threads)
 
 
-def _make_reader(source: Source, decode: Decode, on_bad_record: str) -> _Reader:
+def _make_reader(source: Source, decode: Decode, on_bad_record: str, target: Target) -> _Reader:
     if on_bad_record not in ("error", "skip"):
         raise ConfigError(f'on_bad_record is {on_bad_record!r}: give "error" or "skip".')
     if len(source) == 0:
         raise DataError(f"{source.name} has no records: prepare the data set, or choose another split.")
-    return _Reader(source, decode, skip=on_bad_record == "skip")
+    return _Reader(source, decode, on_bad_record == "skip", target)
 
 
 def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> BatchIterator:
@@ -300,12 +333,3 @@ def _prepare_process(*worker: int) -> None:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
 
-
-def _empty_batch(rows: int, image: tuple[int, ...], mask: tuple[int, ...]) -> Batch:
-    return {
-        "image": np.empty((rows, *image), np.uint8),
-        "mask": np.empty((rows, *mask), np.uint8),
-        "index": np.empty(rows, np.int32),
-        "valid": np.empty(rows, np.bool_),
-        "skipped": np.empty(rows, np.int32),
-    }
