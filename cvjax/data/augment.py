@@ -29,6 +29,12 @@ def check_size(name: str, size: tuple[int, int] | None) -> None:
         raise ConfigError(f"{name} is {size!r}: give two positive whole numbers, height and width.")
 
 
+def check_probability(name: str, value: float) -> None:
+    """Raise ConfigError unless `value` lies between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is {value}: give a probability between 0 and 1.")
+
+
 def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
     """Raise ConfigError unless the padding values fit in uint8."""
     if len(fill) != 3 or not all(0 <= value <= 255 for value in (*fill, ignore)):
@@ -157,8 +163,7 @@ class TrainTransform:
             )
         if self.scale_step < 0:
             raise ConfigError(f"scale_step is {self.scale_step}: give 0 (continuous) or a positive step.")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip}: give a probability between 0 and 1.")
+        check_probability("flip", self.flip)
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator

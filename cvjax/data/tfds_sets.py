@@ -148,12 +148,17 @@ def encoding(builder: type) -> type:
 
 @contextlib.contextmanager
 def _plain_files(builder: type) -> Iterator[None]:
-    """Gives a builder's module, its helpers and TFDS's extractor Python's own functions where they use TensorFlow's."""
-    from tensorflow_datasets.core.download import extractor
+    """Gives a builder's module, its helpers and TFDS's downloader Python's functions in the place of TensorFlow's."""
+    from tensorflow_datasets.core.download import downloader, extractor
 
     gfile = types.SimpleNamespace(GFile=open, exists=os.path.exists, listdir=os.listdir, glob=glob.glob)
     package = builder.__module__.rpartition(".")[0]
-    modules = [extractor]
+    stand_in = types.SimpleNamespace(
+        io=types.SimpleNamespace(gfile=gfile),
+        compat=types.SimpleNamespace(as_text=os.fsdecode),
+        errors=types.SimpleNamespace(UnimplementedError=NotImplementedError),
+    )
+    modules = [downloader, extractor]
     modules += [
         module
         for name, module in list(sys.modules.items())
@@ -161,7 +166,7 @@ def _plain_files(builder: type) -> Iterator[None]:
     ]
     before = [module.tf for module in modules]
     for module in modules:
-        module.tf = types.SimpleNamespace(io=types.SimpleNamespace(gfile=gfile))
+        module.tf = stand_in
     try:
         yield
     finally:

@@ -22,6 +22,9 @@ class Task(Protocol):
     def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
         """Model input of a batch."""
 
+    def targets(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch as `loss` wants it, where `preprocess` with the same key has mixed examples."""
+
     def weight(self, batch: Batch) -> jax.Array:
         """What the summed loss is divided by, from the labels alone."""
 
@@ -76,7 +79,7 @@ def make_train_step(
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
-        loss_sum, sums = task.loss(outputs, batch)
+        loss_sum, sums = task.loss(outputs, task.targets(batch, colour_key))
         return loss_sum / weight, (updates.get("batch_stats", batch_stats), sums)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
