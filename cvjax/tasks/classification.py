@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -28,6 +28,7 @@ class Classification(ImageTask):
       mixup, cutmix: see `cvjax.tasks.mixing`; 0 is off.
     """
 
+    metric: ClassVar[str] = "top1"
     label_smoothing: float = 0.0
     aux_weight: float = 0.3
     mixup: float = 0.0

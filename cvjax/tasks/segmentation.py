@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -27,6 +27,7 @@ class Segmentation(ImageTask):
       class_weights: factor of each class's pixels in the loss; None weighs all alike.
     """
 
+    metric: ClassVar[str] = "miou"
     ignore: int = 255
     aux_weight: float = 0.4
     jaccard_weight: float = 0.0

@@ -1,7 +1,7 @@
 """The pure training and evaluation steps. No devices, no files, no loop."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,13 @@ EvalStep = Callable[[Any, Batch], dict[str, jax.Array]]
 
 
 class Task(Protocol):
-    """What the engine needs of a task; `cvjax.tasks` has them."""
+    """What the engine needs of a task; `cvjax.tasks` has them.
+
+    Attributes:
+      metric: the score of its report, larger is better, that decides which checkpoint is the best.
+    """
+
+    metric: ClassVar[str]
 
     def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
         """Model input of a batch."""
