@@ -75,7 +75,7 @@ PRESETS = {
         **QUICK,
         workdir="runs/resnet_imagenet/quick",
         model=ResNetConfig(name="resnet18", width=32, stage_sizes=(1, 1, 1, 1)),
-        steps=800,
+        steps=400,
         optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, schedule="poly", warmup=0.05),
     ),
     "imagenet": IMAGENET,

@@ -9,8 +9,12 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.special
 
 from cvjax.errors import ConfigError
+
+_QUANTILES = 4096
 
 
 class Mix(NamedTuple):
@@ -50,11 +54,11 @@ def draw_mix(index: jax.Array, key: jax.Array, mixup: float, cutmix: float, size
         )
 
     def draw(number: jax.Array) -> Mix:
-        kind, share, place = jax.random.split(jax.random.fold_in(key, number), 3)
-        cut = jax.random.bernoulli(kind, 0.5 if mixup and cutmix else float(bool(cutmix)))
-        alpha = jnp.where(cut, cutmix or 1.0, mixup or 1.0)
-        kept = jax.random.beta(share, alpha, alpha)
-        centre, half = jax.random.uniform(place, (2,)), jnp.sqrt(1.0 - kept) / 2
+        # Kind, share, and the rectangle's centre.
+        kind, share, *centre = jax.random.uniform(jax.random.fold_in(key, number), (4,))
+        cut = kind < (0.5 if mixup and cutmix else float(bool(cutmix)))
+        kept = jnp.where(cut, _beta(cutmix or 1.0, share), _beta(mixup or 1.0, share))
+        centre, half = jnp.stack(centre), jnp.sqrt(1.0 - kept) / 2
         extent = jnp.asarray(size, jnp.float32)
         low, high = (jnp.round(jnp.clip(centre + side * half, 0.0, 1.0) * extent) / extent for side in (-1, 1))
         kept = jnp.where(cut, 1.0 - jnp.prod(high - low), kept)
@@ -79,6 +83,18 @@ def mix_targets(targets: jax.Array, mix: Mix) -> jax.Array:
     """Distributions over classes [B, C], mixed as their images are."""
     chex.assert_rank(targets, 2)
     return _blend(targets, mix.share[:, None, None])
+
+
+def _beta(alpha: float, uniform: jax.Array) -> jax.Array:
+    """A draw from Beta(alpha, alpha), from a uniform one.
+
+    By a table of quantiles, linear between them: the rejection sampling of `jax.random.beta` takes XLA longer to
+    compile than a small net.
+    """
+    table = jnp.asarray(scipy.special.betaincinv(alpha, alpha, np.linspace(0, 1, _QUANTILES + 1)), jnp.float32)
+    place = uniform * _QUANTILES
+    below = jnp.minimum(place.astype(jnp.int32), _QUANTILES - 1)
+    return table[below] + (place - below) * (table[below + 1] - table[below])
 
 
 def _blend(values: jax.Array, kept: jax.Array) -> jax.Array:
