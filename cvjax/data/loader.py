@@ -10,8 +10,7 @@ import dataclasses
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
 
 import cv2
 import grain
@@ -21,92 +20,31 @@ from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
 from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
+from cvjax.data.reader import Augment, Batch, Decode, Fit, Reader
 from cvjax.data.source import Source, Target
 from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [
+    "Augment",
     "Batch",
     "BatchIterator",
+    "Decode",
+    "Fit",
     "HostShard",
     "eval_batches",
     "prefetch_to_device",
     "train_batches",
 ]
 
-Batch = dict[str, np.ndarray]
-Record = Mapping[str, Any]
-Decode = Callable[[Record], Mapping[str, np.ndarray]]
-Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-
-
-class Fit(Protocol):
-    """A dataclass that brings a decoded example to the fixed size of an evaluation batch, such as `EvalTransform`.
-
-    Attributes:
-      size: height and width of its result, in pixels.
-    """
-
-    size: tuple[int, int]
-
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, name: str
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Image u8[*size,3], its target, and the height and width that are not padding."""
-
-    def blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and target of a row that stands for no example."""
-
-
 # Arrays below this many bytes travel between processes by pickle: a shared-memory file each costs more.
 _MIN_SHARED_BYTES = 1 << 16
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Reads and decodes one example; what the training and evaluation streams share."""
-
-    source: Source
-    decode: Decode
-    skip: bool
-    target: Target
-
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
-        """Image u8[H,W,3], target and id of one record; DataError if it is damaged."""
-        record = self.source[index]
-        example = self.decode(record)
-        return example["image"], example[self.target], record["id"]
-
-    def empty_batch(self, rows: int, image: np.ndarray, target: np.ndarray) -> Batch:
-        """A batch for examples of the same shapes as the one given, not filled in."""
-        return {
-            "image": np.empty((rows, *image.shape), image.dtype),
-            self.target: np.empty((rows, *target.shape), target.dtype),
-            "index": np.empty(rows, np.int32),
-            "valid": np.empty(rows, np.bool_),
-            "skipped": np.empty(rows, np.int32),
-        }
-
-    def read_first_good(self, index: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """As `read`, passing over bad records if `skip`: image, target, index used, how many were bad."""
-        length = len(self.source)
-        for skipped in range(length):
-            used = (index + skipped) % length
-            try:
-                image, target, _ = self.read(used)
-            except DataError as error:
-                if not self.skip:
-                    raise
-                last = error
-            else:
-                return image, target, used, skipped
-        raise DataError(f"{self.source.name}: none of its {length} records is readable; the last one: {last}")
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainBatches:
     """Random access to this host's share of every global training batch."""
 
-    reader: _Reader
+    reader: Reader
     transform: Augment
     batch_size: int
     rows: range
@@ -134,7 +72,7 @@ class _TrainBatches:
 class _EvalBatches:
     """Random access to this host's share of every global evaluation batch."""
 
-    reader: _Reader
+    reader: Reader
     transform: Fit
     batch_size: int
     rows: range
@@ -301,12 +239,12 @@ def eval_batches(
     return _iterate(grain.MapDataset.source(batches), workers, threads)
 
 
-def _make_reader(source: Source, decode: Decode, on_bad_record: str, target: Target) -> _Reader:
+def _make_reader(source: Source, decode: Decode, on_bad_record: str, target: Target) -> Reader:
     if on_bad_record not in ("error", "skip"):
         raise ConfigError(f'on_bad_record is {on_bad_record!r}: give "error" or "skip".')
     if len(source) == 0:
         raise DataError(f"{source.name} has no records: prepare the data set, or choose another split.")
-    return _Reader(source, decode, on_bad_record == "skip", target)
+    return Reader(source, decode, on_bad_record == "skip", target)
 
 
 def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> BatchIterator:
