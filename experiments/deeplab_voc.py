@@ -16,14 +16,12 @@ voc_pod   the same schedule in bfloat16, the cluster found by JAX.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
-from cvjax.data.source import default_data_dir
 from cvjax.data.voc import find_voc
-from cvjax.runs.commandline import parse_experiment
+from cvjax.runs.commandline import configure_run
 from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
 from cvjax.runs.segmentation import run
 from cvjax.training.distributed import ClusterConfig
@@ -121,21 +119,16 @@ PRESETS = {
 
 def configure(argv: Sequence[str] | None = None) -> Config:
     """The configuration of a command line; without preset and data set, the one that this machine has data for."""
-    parse = functools.partial(
-        parse_experiment,
+    return configure_run(
         PRESETS,
-        prog="python -m experiments.deeplab_voc",
-        description=__doc__.splitlines()[0],
+        lambda where, config: find_voc(where, config.input.manual_dir and pathlib.Path(config.input.manual_dir))
+        is not None,
+        instead="voc",
+        what="no VOC 2012 is prepared or unpacked",
+        module="experiments.deeplab_voc",
+        docstring=__doc__,
         argv=argv,
     )
-    config = parse(bare=dataclasses.replace(PRESETS["quick"], data="auto"))
-    if config.data != "auto":
-        return config
-    where, manual_dir = config.data_dir or default_data_dir(), config.input.manual_dir
-    if find_voc(where, manual_dir and pathlib.Path(manual_dir)) is not None:
-        return parse(bare=PRESETS["voc"])
-    print(f"no VOC 2012 is prepared or unpacked under {where}, so this trains on the embedded scenes (preset quick)")
-    return dataclasses.replace(config, data="scenes")
 
 
 def main() -> None:

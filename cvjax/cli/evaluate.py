@@ -3,18 +3,20 @@
 import dataclasses
 import json
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
 from cvjax.data.catalogue import open_source
-from cvjax.runs.config import EvalConfig, InputConfig, from_json
+from cvjax.errors import ConfigError
 from cvjax.runs.load import load_for_inference
-from cvjax.runs.segmentation import make_evaluator
+from cvjax.runs.pictures import draw_scores
+from cvjax.runs.training import make_evaluator, plain
 from cvjax.training.parallel import Mode, make_strategy
-from cvjax.visual.tables import iou_table
+
+_SCORING = ("scales", "flip", "window", "overlap", "crop", "resize", "crops", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +28,15 @@ class Arguments:
       data: name of another data set with the same classes.
       data_dir, manual_dir: where to look for it, if elsewhere than the run did.
       split: the run's own evaluation split by default.
-      scales: image scales whose probabilities are averaged.
-      flip: average with the mirrored image too.
-      window: height and width of a sliding window.
-      overlap: fraction that neighbouring windows share.
+      scales: segmentation: image scales whose probabilities are averaged.
+      flip: segmentation: average with the mirrored image too.
+      window: segmentation: height and width of a sliding window.
+      overlap: segmentation: fraction that neighbouring windows share.
       output_stride: of the backbone, if other than in training.
+      crop: classification: height and width of what the net sees.
+      resize: classification: length that the shorter side is brought to before the crop.
+      crops: classification: centre or ten.
+      pictures: classification: write the confusion matrix and the reliability diagram into this folder.
       batch_size: over all devices; the run's own by default.
       parallel: jit or pmap.
       on_bad_record: stop at a damaged record, or pass it over and count it.
@@ -47,55 +53,70 @@ class Arguments:
     window: tuple[int, int] | None = None
     overlap: float | None = None
     output_stride: int | None = None
+    crop: tuple[int, int] | None = None
+    resize: int | None = None
+    crops: Literal["centre", "ten"] | None = None
+    pictures: str | None = None
     batch_size: int | None = None
     parallel: Mode = "jit"
     on_bad_record: str | None = None
     json: str | None = None
 
 
-def evaluate_checkpoint(arguments: Arguments) -> dict[str, Any]:
-    """The report of `Segmentation.report` for a checkpoint; what is not given is as in the run.
+def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
+    """The report of the task for a checkpoint; what is not given is as in the run.
 
     Raises:
-      UserError: a missing or foreign checkpoint, or missing data.
+      UserError: a missing or foreign checkpoint, missing data, or options of another task.
     """
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load_for_inference(arguments.checkpoint, **overrides)
-    run_config = loaded.config["run"]
-    reading = _given(InputConfig(**from_json(run_config["input"])), arguments, "manual_dir", "on_bad_record")
-    scoring = _given(
-        EvalConfig(**from_json(run_config["eval"])), arguments, "scales", "flip", "window", "overlap", "batch_size"
-    )
+    kind, data_dir = loaded.kind, arguments.data_dir or loaded.config["run"]["data_dir"]
+    reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record")
+    scoring = _given(loaded.scoring, arguments, *_SCORING)
     source = open_source(
         arguments.data or loaded.config["data"]["name"],
         arguments.split or reading.eval_split,
-        data_dir=arguments.data_dir or run_config["data_dir"],
+        target=kind.target,
+        data_dir=data_dir,
         manual_dir=reading.manual_dir,
     )
+    if len(source.class_names) != loaded.task.num_classes:
+        raise ConfigError(
+            f"{source.name} has {len(source.class_names)} classes and the checkpoint {loaded.task.num_classes}; give"
+            " the data that it was trained for"
+        )
     strategy = make_strategy(arguments.parallel, scoring.batch_size)
-    score = make_evaluator(loaded.model, loaded.task, source, scoring, reading, strategy)
+    score = make_evaluator(kind, loaded.model, loaded.task, source, scoring, reading, strategy)
     report = score(strategy.place_state(loaded.variables))
-    return report | {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
+    place = {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
+    table, line = kind.show(report)
+    console.print(table)
+    console.print(
+        f"{loaded.place}: {line} on {report['examples']} images of {source.name} {source.split}"
+        + (f", {report['skipped']} bad records passed over" if report["skipped"] else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+    if arguments.pictures is not None:
+        if "confusion" not in report:
+            raise ConfigError(f"--pictures draws a classification, and this is a {kind.name}; leave it out")
+        draw_scores(pathlib.Path(arguments.pictures), loaded.task, report)
+    return plain(report) | place
 
 
 def _given(config: Any, arguments: Arguments, *names: str) -> Any:
-    values = {name: getattr(arguments, name) for name in names}
-    return dataclasses.replace(config, **{name: value for name, value in values.items() if value is not None})
+    values = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    foreign = [f"--{name}" for name in values if not hasattr(config, name)]
+    if foreign:
+        raise ConfigError(f"{', '.join(foreign)} is of no use to a checkpoint of this task; leave it out")
+    return dataclasses.replace(config, **values)
 
 
 def main() -> None:
     """Command line."""
     arguments = tyro.cli(Arguments, prog="python -m cvjax.cli.evaluate", description=Arguments.__doc__)
-    report = evaluate_checkpoint(arguments)
-    console = Console()
-    console.print(iou_table(report))
-    console.print(
-        f"{report['checkpoint']}: mIoU {report['miou']:.4f}, pixel accuracy {report['pixel_accuracy']:.4f}, mean"
-        f" accuracy {report['mean_accuracy']:.4f} on {report['examples']} images of {report['data']}"
-        f" {report['split']}" + (f", {report['skipped']} bad records passed over" if report["skipped"] else ""),
-        highlight=False,
-        soft_wrap=True,
-    )
+    report = evaluate_checkpoint(arguments, Console())
     if arguments.json is not None:
         pathlib.Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n")
 

@@ -1,9 +1,9 @@
-"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...`: label maps and overlays of photographs of any size."""
+"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...`: what a trained model sees on photographs of any size."""
 
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -14,26 +14,31 @@ from cvjax.data.decode import decode_image
 from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
 from cvjax.runs.config import EvalConfig
-from cvjax.runs.prediction import make_map_predictor
+from cvjax.runs.prediction import make_classifier, make_map_predictor
+from cvjax.tasks.classification import Classification
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
+
+_SHOWN = 5
+"""Classes that a classification names for each image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Predicts photographs with a trained model.
 
-    For each IMAGE it writes NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose pixels
-    are class numbers.
+    A segmentation writes for each IMAGE NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose
+    pixels are class numbers. A classification prints the five likeliest classes of each.
 
     Attributes:
       checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
       images: photographs of any size and any common format.
-      out: folder for the results.
-      scales: image scales whose probabilities are averaged.
-      flip: average with the mirrored image too.
-      window: height and width of a sliding window; the whole image by default.
+      out: segmentation: folder for the results.
+      scales: segmentation: image scales whose probabilities are averaged.
+      flip: segmentation: average with the mirrored image too.
+      window: segmentation: height and width of a sliding window; the whole image by default.
       output_stride: of the backbone, if other than in training.
+      crops: classification: centre or ten; the run's own by default.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -43,17 +48,18 @@ class Arguments:
     flip: bool = False
     window: tuple[int, int] | None = None
     output_stride: int | None = None
+    crops: Literal["centre", "ten"] | None = None
 
 
 def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
-    """Predict every image and write its overlay and mask.
+    """Predict every image; of a segmentation, write its overlay and mask.
 
     Args:
         arguments: as on the command line.
         console: for one line an image; None prints nothing.
 
     Returns:
-        The files written: overlay and mask of each image in turn.
+        The files written: overlay and mask of each image in turn; none of a classification.
 
     Raises:
         UserError: a missing or damaged checkpoint or image, names that collide, a folder that cannot be
@@ -64,6 +70,9 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     targets = _targets(sources, pathlib.Path(arguments.out))
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load.load_for_inference(arguments.checkpoint, **overrides)
+    if isinstance(loaded.task, Classification):
+        _print_classes(loaded, sources, arguments.crops, console or Console(quiet=True))
+        return []
     predict = make_predictor(loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window)
     for source, (overlay, mask) in zip(sources, targets):
         image = decode_image(_read(source), str(source))
@@ -94,6 +103,19 @@ def make_predictor(
     """
     config = EvalConfig(scales=tuple(scales), flip=flip, window=window)
     return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
+
+
+def _print_classes(
+    loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: str | None, console: Console
+) -> None:
+    """One line an image: its likeliest classes with their probabilities."""
+    scoring = loaded.scoring if crops is None else dataclasses.replace(loaded.scoring, crops=crops)
+    classify = make_classifier(loaded.model, loaded.task, loaded.variables, scoring, loaded.reading)
+    for source in sources:
+        probabilities = classify(decode_image(_read(source), str(source)))
+        order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
+        classes = ", ".join(f"{loaded.task.class_names[label]} {probabilities[label]:.1%}" for label in order)
+        console.print(f"{source}: {classes}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:

@@ -22,11 +22,17 @@ IMAGENET_MEAN = (124, 116, 104)
 _MAX_DENOMINATOR = 64
 
 
-def _check_size(name: str, size: tuple[int, int] | None) -> None:
+def check_size(name: str, size: tuple[int, int] | None) -> None:
     """Raise ConfigError unless `size` is two positive integers."""
     whole = isinstance(size, tuple | list) and all(isinstance(n, int | np.integer) and n > 0 for n in size)
     if not whole or len(size) != 2:
         raise ConfigError(f"{name} is {size!r}: give two positive whole numbers, height and width.")
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raise ConfigError unless `value` lies between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is {value}: give a probability between 0 and 1.")
 
 
 def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
@@ -35,6 +41,11 @@ def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
         raise ConfigError(
             f"fill is {fill!r} and ignore {ignore!r}: give three levels and one label between 0 and 255."
         )
+
+
+def blank_image(size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
+    """An image uint8 [*size, 3] of one colour."""
+    return np.broadcast_to(np.asarray(fill, np.uint8), (*size, 3))
 
 
 def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -141,9 +152,9 @@ class TrainTransform:
     resize: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_size("crop", self.crop)
+        check_size("crop", self.crop)
         if self.resize is not None:
-            _check_size("resize", self.resize)
+            check_size("resize", self.resize)
         _check_padding(self.fill, self.ignore)
         if not 1 / _MAX_DENOMINATOR <= self.min_scale <= self.max_scale:
             raise ConfigError(
@@ -152,8 +163,7 @@ class TrainTransform:
             )
         if self.scale_step < 0:
             raise ConfigError(f"scale_step is {self.scale_step}: give 0 (continuous) or a positive step.")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip}: give a probability between 0 and 1.")
+        check_probability("flip", self.flip)
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
@@ -206,10 +216,10 @@ class EvalTransform:
     resize: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_size("size", self.size)
+        check_size("size", self.size)
         _check_padding(self.fill, self.ignore)
         if self.resize is not None:
-            _check_size("resize", self.resize)
+            check_size("resize", self.resize)
             if self.resize[0] > self.size[0] or self.resize[1] > self.size[1]:
                 raise ConfigError(f"resize {self.resize} exceeds size {self.size}: give a larger size.")
 
@@ -237,6 +247,10 @@ class EvalTransform:
                 f" {self.size[0]}x{self.size[1]}: raise the evaluation size to at least that, or set resize."
             )
         return *_pad(image, mask, self.size, self.fill, self.ignore), (height, width)
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of a row that stands for no example: nothing but padding."""
+        return blank_image(self.size, self.fill), np.full(self.size, self.ignore, np.uint8)
 
 
 def _pad(

@@ -1,11 +1,13 @@
 """The data sets by name: a new one adds its opener here."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cvjax.data.source import Source, TfdsSource, default_data_dir
+from cvjax.data.source import Source, Target, TfdsSource, default_data_dir
+from cvjax.data.tfds_sets import SETS, open_catalogue_set
 from cvjax.errors import ConfigError
 
 
@@ -13,6 +15,7 @@ def open_source(
     name: str,
     split: str,
     *,
+    target: Target = "mask",
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -20,37 +23,44 @@ def open_source(
     """Opens a split of a data set by name.
 
     Args:
-        name: one of `list_sources()`.
+        name: one of `list_sources(target)`.
         split: "train", "val", ...; what there is depends on the data set.
+        target: whether its records are to carry masks or labels.
         data_dir: where prepared sets are kept; by default `default_data_dir()`.
         manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
         **options: of the data set: `void` and `config` of image_folder_segmentation; `workers` of scenes.
 
     Raises:
-        ConfigError: there is no data set of that name.
+        ConfigError: there is no data set of that name with such a target.
         DataError: the data set, or the split, is not there.
     """
-    opener = _OPENERS.get(name)
+    opener = _OPENERS[target].get(name)
     if opener is None:
-        raise ConfigError(f"There is no data set {name!r}; choose one of {', '.join(list_sources())}.")
+        others = [other for other in _OPENERS if name in _OPENERS[other]]
+        what = f"{name} has {others[0]}s, no {target}s" if others else f"There is no data set {name!r}"
+        raise ConfigError(f"{what}; choose one of {', '.join(list_sources(target))}.")
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
     return opener(split, root, manual, **options)
 
 
-def list_sources() -> list[str]:
-    """The names that `open_source` knows."""
-    return sorted(_OPENERS)
+def list_sources(target: Target | None = None) -> list[str]:
+    """The names that `open_source` knows, of one target or of all."""
+    return sorted({name for kind in _OPENERS if target in (kind, None) for name in _OPENERS[kind]})
 
 
 def _open_scenes(
-    split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any
+    split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, *, target: Target = "mask", **options: Any
 ) -> Source:
     from cvjax.data.scenes.prepare import prepare_scenes
 
     builder = prepare_scenes(data_dir, **options)
     names = builder.info.features["label"].names
-    return TfdsSource(builder.data_dir, split, name="scenes", class_names=names)
+    # Label 0 is the background of masks; every image has something in it.
+    first_label = 1 if target == "label" else 0
+    return TfdsSource(
+        builder.data_dir, split, name="scenes", class_names=names, target=target, first_label=first_label
+    )
 
 
 def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
@@ -67,9 +77,22 @@ def _open_folder(
     return open_image_folder(split, data_dir, manual_dir, **options)
 
 
+def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.data.labelled_folder import open_labelled_folder
+
+    return open_labelled_folder(split, data_dir, manual_dir)
+
+
 # Openers import their data set's module when called, so that naming a data set costs nothing.
-_OPENERS: Mapping[str, Callable[..., Source]] = {
-    "scenes": _open_scenes,
-    "voc_segmentation": _open_voc,
-    "image_folder_segmentation": _open_folder,
+_OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
+    "mask": {
+        "scenes": _open_scenes,
+        "voc_segmentation": _open_voc,
+        "image_folder_segmentation": _open_folder,
+    },
+    "label": {
+        "scenes": functools.partial(_open_scenes, target="label"),
+        "image_folder_classification": _open_labelled_folder,
+        **{name: functools.partial(open_catalogue_set, name) for name in SETS},
+    },
 }

@@ -20,6 +20,9 @@ from cvjax.errors import DataError
 IGNORE = 255
 """The label of pixels that count in neither loss nor metric."""
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Of files that a data set's folder is searched for, in lower case."""
+
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
 # A complete PNG ends with this chunk: its length 0, its name and its checksum.
@@ -113,6 +116,22 @@ def decode_example(
             f"{image.shape[0]}x{image.shape[1]}; make both the same size, or remove the pair."
         )
     return {"image": image, "mask": mask}
+
+
+def decode_labelled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:
+    """Decodes a source's record, {"image": bytes, "label": int, "id": str}.
+
+    Returns:
+        {"image": uint8 [H, W, 3], as `decode_image` gives it, "label": int32 scalar}.
+
+    Raises:
+        DataError: the image is damaged, or the label no class.
+    """
+    name = f"{record['id']}{_suffix(record['image'])}"
+    label = int(record["label"])
+    if not 0 <= label < num_classes:
+        raise DataError(f"{name}: label {label} is outside [0, {num_classes}); correct it or the number of classes.")
+    return {"image": decode_image(record["image"], name), "label": np.asarray(label, np.int32)}
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.data.source import FolderSource, Source, TfdsSource, prepared_dir
 from cvjax.errors import DataError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 NAME = "image_folder_segmentation"
 CLASSES_FILE = "classes.txt"
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _SHOWN = 3  # How many of the offending files a message lists.
 
 
@@ -44,8 +44,8 @@ def image_folder_source(folder: pathlib.Path, split: str, *, void: tuple[int, ..
                 f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
             )
         listed = [line.strip() for line in _lines(listing)]
-    images = _by_stem(place / "images", _IMAGE_SUFFIXES)
-    masks = _by_stem(place / "masks", frozenset({".png"}))
+    images = _by_stem(place / "images", IMAGE_SUFFIXES)
+    masks = _by_stem(place / "masks", (".png",))
     if listed is None:
         _complain(place, "images without a mask", sorted(images.keys() - masks.keys()), "add the masks")
         _complain(place, "masks without an image", sorted(masks.keys() - images.keys()), "add the images")
@@ -167,7 +167,7 @@ def _lines(path: pathlib.Path) -> list[str]:
         ) from error
 
 
-def _by_stem(folder: pathlib.Path, suffixes: frozenset[str]) -> Mapping[str, str]:
+def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for entry in os.scandir(folder):
         stem, suffix = os.path.splitext(entry.name)

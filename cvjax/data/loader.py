@@ -10,8 +10,7 @@ import dataclasses
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import cv2
 import grain
@@ -19,65 +18,33 @@ import numpy as np
 from absl import flags
 from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
-from cvjax.data.augment import EvalTransform
 from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
-from cvjax.data.source import Source
+from cvjax.data.reader import Augment, Batch, Decode, Fit, Reader
+from cvjax.data.source import Source, Target
 from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [
+    "Augment",
     "Batch",
     "BatchIterator",
+    "Decode",
+    "Fit",
     "HostShard",
     "eval_batches",
     "prefetch_to_device",
     "train_batches",
 ]
 
-Batch = dict[str, np.ndarray]
-Record = Mapping[str, Any]
-Decode = Callable[[Record], Mapping[str, np.ndarray]]
-Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-
 # Arrays below this many bytes travel between processes by pickle: a shared-memory file each costs more.
 _MIN_SHARED_BYTES = 1 << 16
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Reads and decodes one example; what the training and evaluation streams share."""
-
-    source: Source
-    decode: Decode
-    skip: bool
-
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
-        """Image u8[H,W,3], mask u8[H,W] and id of one record; DataError if it is damaged."""
-        record = self.source[index]
-        example = self.decode(record)
-        return example["image"], example["mask"], record["id"]
-
-    def read_first_good(self, index: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """As `read`, passing over bad records if `skip`: image, mask, index used, how many were bad."""
-        length = len(self.source)
-        for skipped in range(length):
-            used = (index + skipped) % length
-            try:
-                image, mask, _ = self.read(used)
-            except DataError as error:
-                if not self.skip:
-                    raise
-                last = error
-            else:
-                return image, mask, used, skipped
-        raise DataError(f"{self.source.name}: none of its {length} records is readable; the last one: {last}")
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainBatches:
     """Random access to this host's share of every global training batch."""
 
-    reader: _Reader
+    reader: Reader
     transform: Augment
     batch_size: int
     rows: range
@@ -92,11 +59,11 @@ class _TrainBatches:
         for row, global_row in enumerate(self.rows):
             epoch, position = divmod(number * self.batch_size + global_row, length)
             wanted = shuffled_index(position, length, self.seed, epoch)
-            image, mask, index, skipped = self.reader.read_first_good(wanted)
-            image, mask = self.transform(image, mask, example_rng(self.seed, epoch, index))
+            image, target, index, skipped = self.reader.read_first_good(wanted)
+            image, target = self.transform(image, target, example_rng(self.seed, epoch, index))
             if not batch:
-                batch = _empty_batch(len(self.rows), image.shape, mask.shape)
-            batch["image"][row], batch["mask"][row] = image, mask
+                batch = self.reader.empty_batch(len(self.rows), image, target)
+            batch["image"][row], batch[self.reader.target][row] = image, target
             batch["index"][row], batch["valid"][row], batch["skipped"][row] = index, True, skipped
         return batch
 
@@ -105,8 +72,8 @@ class _TrainBatches:
 class _EvalBatches:
     """Random access to this host's share of every global evaluation batch."""
 
-    reader: _Reader
-    transform: EvalTransform
+    reader: Reader
+    transform: Fit
     batch_size: int
     rows: range
     plan: tuple[Planned, ...]
@@ -117,7 +84,8 @@ class _EvalBatches:
     def __getitem__(self, number: int) -> Batch:
         size, indices = self.plan[number]
         transform = dataclasses.replace(self.transform, size=size)
-        batch = _empty_batch(len(self.rows), (*size, 3), size)
+        target, blank = self.reader.target, transform.blank()
+        batch = self.reader.empty_batch(len(self.rows), *blank)
         batch["size"] = np.zeros((len(self.rows), 2), np.int32)
         for row, global_row in enumerate(self.rows):
             inside = global_row < len(indices)
@@ -126,9 +94,9 @@ class _EvalBatches:
             batch["valid"][row] = example is not None
             batch["skipped"][row] = inside and example is None
             if example is None:
-                batch["image"][row], batch["mask"][row] = transform.fill, transform.ignore
+                batch["image"][row], batch[target][row] = blank
             else:
-                batch["image"][row], batch["mask"][row], batch["size"][row] = transform(*example)
+                batch["image"][row], batch[target][row], batch["size"][row] = transform(*example)
         return batch
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, str] | None:
@@ -197,13 +165,14 @@ def train_batches(
     shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
+    target: Target = "mask",
 ) -> BatchIterator:
     """The endless training stream: shuffled anew each epoch, augmented, batched; batches may straddle epochs.
 
     Args:
       source: the records; picklable if `workers` is not 0, as are `decode` and `transform`.
-      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}.
-      transform: (image, mask, generator) -> image and mask of one fixed size, such as `TrainTransform`.
+      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" in the mask's place.
+      transform: (image, target, generator) -> image and target of one fixed size, such as `TrainTransform`.
       batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
       start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
@@ -215,9 +184,10 @@ def train_batches(
       threads: threads in each process, each making a whole batch, so that as many batches are in memory; 0
         makes them when they are asked for. By default one a core (at most 16) without workers, and 0 in each
         worker.
+      target: what `decode` and the batches hold beside the image.
 
     Returns:
-      An iterator of batches with `image`, `mask`, `index`, `valid` and `skipped`; see docs/architecture.md.
+      An iterator of batches with `image`, the target, `index`, `valid` and `skipped`; see docs/architecture.md.
 
     Raises:
       ConfigError: an argument is outside its range.
@@ -227,7 +197,7 @@ def train_batches(
         raise ConfigError(f"seed is {seed}: give a whole number from 0 to 4294967295.")
     if start < 0:
         raise ConfigError(f"start is {start}: give the number of batches drawn so far, 0 or more.")
-    reader = _make_reader(source, decode, on_bad_record)
+    reader = _make_reader(source, decode, on_bad_record, target)
     batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed)
     return _iterate(grain.MapDataset.source(batches)[start:], workers, threads)
 
@@ -235,7 +205,7 @@ def train_batches(
 def eval_batches(
     source: Source,
     decode: Decode,
-    transform: EvalTransform,
+    transform: Fit,
     *,
     batch_size: int,
     plan: Sequence[Planned] | None = None,
@@ -243,13 +213,14 @@ def eval_batches(
     shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
     threads: int | None = None,
+    target: Target = "mask",
 ) -> BatchIterator:
     """Every example exactly once over all hosts; as many batches, of the same shapes, on each host.
 
     The arguments are those of `train_batches`, and `plan`, as `batches_by_size` makes it: which examples share
     a batch and its shape. Without it they come in the source's order, all of shape `transform.size`.
     A batch with fewer examples than rows is filled up with rows that are not `valid`:
-    index -1, mask `transform.ignore`, image `transform.fill`. With on_bad_record="skip" a damaged record
+    index -1, image and target `transform.blank()`. With on_bad_record="skip" a damaged record
     becomes such a row, which keeps its index and has `skipped` 1.
 
     Returns:
@@ -260,7 +231,7 @@ def eval_batches(
       DataError: the source is empty; while iterating, a record is damaged, or larger than `transform.size`
         (also with "skip": that is a setting to change, not a record to do without).
     """
-    reader = _make_reader(source, decode, on_bad_record)
+    reader = _make_reader(source, decode, on_bad_record, target)
     if plan is None:
         starts = range(0, len(source), batch_size)
         plan = [(transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts]
@@ -268,12 +239,12 @@ def eval_batches(
     return _iterate(grain.MapDataset.source(batches), workers, threads)
 
 
-def _make_reader(source: Source, decode: Decode, on_bad_record: str) -> _Reader:
+def _make_reader(source: Source, decode: Decode, on_bad_record: str, target: Target) -> Reader:
     if on_bad_record not in ("error", "skip"):
         raise ConfigError(f'on_bad_record is {on_bad_record!r}: give "error" or "skip".')
     if len(source) == 0:
         raise DataError(f"{source.name} has no records: prepare the data set, or choose another split.")
-    return _Reader(source, decode, skip=on_bad_record == "skip")
+    return Reader(source, decode, on_bad_record == "skip", target)
 
 
 def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> BatchIterator:
@@ -300,12 +271,3 @@ def _prepare_process(*worker: int) -> None:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
 
-
-def _empty_batch(rows: int, image: tuple[int, ...], mask: tuple[int, ...]) -> Batch:
-    return {
-        "image": np.empty((rows, *image), np.uint8),
-        "mask": np.empty((rows, *mask), np.uint8),
-        "index": np.empty(rows, np.int32),
-        "valid": np.empty(rows, np.bool_),
-        "skipped": np.empty(rows, np.int32),
-    }

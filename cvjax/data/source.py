@@ -1,14 +1,15 @@
 """Sources: random access to encoded examples. `cvjax.data.catalogue` opens them by name.
 
-A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk, and
-the attributes `name`, `split`, `class_names` and `void` (labels that `decode_example` turns into 255).
+A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk (a set of
+labelled images has `"label": int` in the mask's place), and the attributes `name`, `split`, `class_names` and
+`void` (labels that `decode_example` turns into 255).
 Sources pickle: only names travel, and each process opens its own files at its first read.
 """
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypedDict
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 from cvjax.data.decode import image_size
 from cvjax.errors import DataError
@@ -17,12 +18,21 @@ from cvjax.files import default_data_dir as default_data_dir
 PREPARED_VERSION = "1.0.0"
 """The version of what we prepare; raised whenever the same input would be written differently."""
 
+# What the catalogue's sets call the name of an example, where they keep one.
+_ID_FEATURES = ("id", "file_name")
+_HELD_OUT = ("val", "validation", "test")
+
+
+Target = Literal["mask", "label"]
+"""What an example is to be recognised as: a class for each pixel, or one for the image."""
+
 
 class Record(TypedDict):
-    """One example as encoded on disk."""
+    """One example as encoded on disk, with a mask or a label."""
 
     image: bytes
-    mask: bytes
+    mask: NotRequired[bytes]
+    label: NotRequired[int]
     id: str
 
 
@@ -48,6 +58,8 @@ class TfdsSource:
         name: the data set's name; by default TFDS's.
         class_names: by default from the set's metadata, or from its `label` feature.
         split_name: what to call the split; by default `split`.
+        target: whether records carry their mask or their label.
+        first_label: stored labels and class names start here: 1 where 0 is a background that no image is.
 
     Raises:
         DataError: the folder is no prepared data set, or lacks the split.
@@ -61,6 +73,8 @@ class TfdsSource:
         name: str | None = None,
         class_names: Sequence[str] | None = None,
         split_name: str | None = None,
+        target: Target = "mask",
+        first_label: int = 0,
     ) -> None:
         import tensorflow_datasets as tfds  # Takes most of a second, which only readers need to spend.
 
@@ -80,7 +94,8 @@ class TfdsSource:
             ) from error
         self.name = name or builder.name
         self.split = split_name or split
-        self.class_names = tuple(class_names or _class_names(builder, self._directory))
+        self.class_names = tuple(class_names or _class_names(builder, self._directory))[first_label:]
+        self._target, self._first_label = target, first_label
         self.void: tuple[int, ...] = ()  # Preparation has already turned void labels into 255.
 
     def __len__(self) -> int:
@@ -95,13 +110,23 @@ class TfdsSource:
             # Reading three features from the protocol buffer is nearly twice as fast as TFDS's own decoding,
             # even with SkipDecoding.
             feature = self._parse(self._records[int(index)]).features.feature
-            image, mask, name = (feature[key].bytes_list.value[0] for key in ("image", "mask", "id"))
+            record: Record = {"image": feature["image"].bytes_list.value[0], "id": self._id(feature, index)}
+            if self._target == "mask":
+                record["mask"] = feature["mask"].bytes_list.value[0]
+            else:
+                record["label"] = feature["label"].int64_list.value[0] - self._first_label
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise DataError(
                 f"{self._directory}: record {index} of split {self.split!r} cannot be read ({error}); "
                 "prepare the data set again."
             ) from error
-        return {"image": image, "mask": mask, "id": name.decode()}
+        return record
+
+    def _id(self, feature: Any, index: int) -> str:
+        for key in _ID_FEATURES:
+            if key in feature:
+                return feature[key].bytes_list.value[0].decode()
+        return f"{self.split}-{index:06d}"
 
     def _open(self) -> None:
         import tensorflow_datasets as tfds
@@ -147,11 +172,11 @@ class FolderSource:
         if not 0 <= index < len(self._pairs):
             raise IndexError(index)
         key, image, mask = self._pairs[index]
-        return {"image": _read(image), "mask": _read(mask), "id": key}
+        return {"image": read_file(image), "mask": read_file(mask), "id": key}
 
     def header_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image, from the first bytes of its mask's file."""
-        return image_size(_read(self._pairs[index][2], 64), self._pairs[index][0])
+        return image_size(read_file(self._pairs[index][2], 64), self._pairs[index][0])
 
     def __repr__(self) -> str:
         return f"FolderSource({self.name!r}, {self.split!r}, {len(self)} records)"
@@ -181,6 +206,15 @@ def max_size(source: Source) -> tuple[int, int]:
     return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 
+def held_out(split: str, present: Collection[str]) -> str:
+    """The split meant by "val" in a set that has those present: its own "validation" or "test" where it has no "val".
+
+    Any other split, and one that is not there, is given back as it is.
+    """
+    known = [name for name in _HELD_OUT if name in present]
+    return known[0] if split == "val" and known else split
+
+
 def prepared_dir(data_dir: pathlib.Path, name: str, config: str) -> pathlib.Path:
     """Where TFDS keeps a data set of ours that has been prepared; it need not exist."""
     return pathlib.Path(data_dir) / name / config / PREPARED_VERSION
@@ -197,15 +231,15 @@ def _header_size(source: Source, index: int) -> tuple[int, int] | None:
 
 
 def _class_names(builder: Any, directory: str) -> Sequence[str]:
-    names = (builder.info.metadata or {}).get("class_names") or getattr(
-        builder.info.features.get("label"), "names", None
-    )
+    features = builder.info.features
+    names = (builder.info.metadata or {}).get("class_names") or ("label" in features and features["label"].names)
     if not names:
         raise DataError(f"{directory}: the data set names no classes; pass class_names.")
     return names
 
 
-def _read(path: str, count: int = -1) -> bytes:
+def read_file(path: str, count: int = -1) -> bytes:
+    """The bytes of a record's file, or the first `count` of them; a DataError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(count)

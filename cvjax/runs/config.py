@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any, Literal
 
+from cvjax.data.crops import Cut, Interpolation
 from cvjax.training.distributed import ClusterConfig
 from cvjax.training.optimizer import OptimizerConfig
 from cvjax.training.parallel import Mode
@@ -28,16 +29,13 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """How examples are read and varied.
+class ReadingConfig:
+    """How examples of any task are read and varied.
 
     Attributes:
-      train_split, eval_split: of the data set.
-      manual_dir: folder with archives or an unpacked devkit that the data set is made from.
-      void: labels in the masks that mean "ignored", beside 255.
-      resize: height and width that images are brought to first; None leaves them as they are.
-      crop: height and width of training crops; what an image lacks is filled with the mean, and not trained on.
-      min_scale, max_scale, scale_step: of the random scale before the crop; step 0 draws from all between.
+      train_split, eval_split: of the data set; `val` is what the set holds out, also where it is called otherwise.
+      manual_dir: folder with archives, an unpacked devkit, or images in folders that the data set is made from.
+      crop: height and width of training crops.
       flip: probability of mirroring.
       brightness, contrast, saturation: half-widths of the random factors around 1; 0 is off.
       workers: processes that decode; 0 decodes in threads of this process.
@@ -47,12 +45,7 @@ class InputConfig:
     train_split: str = "train"
     eval_split: str = "val"
     manual_dir: str | None = None
-    void: tuple[int, ...] = ()
-    resize: tuple[int, int] | None = None
-    crop: tuple[int, int] = (513, 513)
-    min_scale: float = 0.5
-    max_scale: float = 2.0
-    scale_step: float = 0.25
+    crop: tuple[int, int] = (224, 224)
     flip: float = 0.5
     brightness: float = 0.0
     contrast: float = 0.0
@@ -62,48 +55,37 @@ class InputConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalConfig:
-    """How a split is scored. Every pixel counts at the image's native size.
+class ScoringConfig:
+    """How a split is scored.
 
     Attributes:
       batch_size: over all devices and hosts.
-      pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch: each shape
-        compiles once. None pads all to one shape, as the papers' evaluation does.
-      scales: the image at each of these, probabilities averaged.
-      flip: add the mirrored image at each scale.
-      window: height and width of a sliding window; None sees the image whole.
-      overlap: fraction of a window shared with the next.
     """
 
     batch_size: int = 8
-    pad_multiple: int | None = 64
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    window: tuple[int, int] | None = None
-    overlap: float = 1 / 3
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentationConfig:
-    """A segmentation run.
+class RunConfig:
+    """A run of any task.
 
     Attributes:
-      model, input, optim, eval, cluster: see their classes.
+      model, optim, cluster: see their classes.
+      input, eval: how examples are read, and how they are scored.
       workdir: takes everything that the run writes.
-      data: name of the data set; `auto` takes VOC where it is prepared or found, else the embedded scenes.
+      data: name of the data set; `auto` takes the experiment's own where it is prepared or found, else the embedded
+        scenes.
       data_dir: where prepared data sets lie; None is $CVJAX_DATA_DIR, else a folder in the user's cache.
-      steps: length of the run, over which the learning rate decays.
+      steps: length of the run, over which the learning rate decays; None is as `epochs` says.
+      epochs: length in passes over the training split, where `steps` is None.
       batch_size: over all devices and hosts.
       seed: the same seed gives the same run.
       resume: continue from the latest checkpoint in workdir, if there is one.
       parallel: `jit` over a mesh of all devices, or `pmap`.
       sync_batch_norm: statistics over all devices; False, with pmap, normalises per device.
-      aux_weight: of the auxiliary head's loss, where the model has one.
-      jaccard_weight: of the soft Jaccard loss beside the cross entropy; 0 is the papers' cross entropy alone.
-      loss_stride: the loss looks at every n-th pixel of every n-th row.
-      class_balance: power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
-      init: weights of the backbone: a name that `cvjax.weights.load_pretrained` knows, or a file with a PyTorch state
-        dict (.safetensors, .npz, or .pth with the torch extra).
+      aux_weight: of each auxiliary head's loss, where the model has some.
+      init: weights of the backbone, or of the whole classifier: a name that `cvjax.weights.load_pretrained` knows, or a
+        file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra).
       log_every, eval_every, checkpoint_every: in steps.
       keep: latest checkpoints that stay, beside the best.
     """
@@ -112,25 +94,143 @@ class SegmentationConfig:
     workdir: str
     data: str = "auto"
     data_dir: str | None = None
-    steps: int = 30_000
+    steps: int | None = None
+    epochs: float | None = None
     batch_size: int = 16
     seed: int = 0
     resume: bool = False
     parallel: Mode = "jit"
     sync_batch_norm: bool = True
     aux_weight: float = 0.4
-    jaccard_weight: float = 0.0
-    loss_stride: int = 1
-    class_balance: float = 0.0
     init: str | None = None
     log_every: int = 20
     eval_every: int = 1000
     checkpoint_every: int = 500
     keep: int = 2
-    input: InputConfig = InputConfig()
+    input: ReadingConfig = ReadingConfig()
     optim: OptimizerConfig = OptimizerConfig()
-    eval: EvalConfig = EvalConfig()
+    eval: ScoringConfig = ScoringConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig(ReadingConfig):
+    """How images with masks are read and varied. What a crop reaches beyond its image is not trained on.
+
+    Attributes: those of `ReadingConfig`, and
+      void: labels in the masks that mean "ignored", beside 255.
+      resize: height and width that images are brought to first; None leaves them as they are.
+      min_scale, max_scale, scale_step: of the random scale before the crop; step 0 draws from all between.
+    """
+
+    crop: tuple[int, int] = (513, 513)
+    void: tuple[int, ...] = ()
+    resize: tuple[int, int] | None = None
+    min_scale: float = 0.5
+    max_scale: float = 2.0
+    scale_step: float = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig(ScoringConfig):
+    """How a split with masks is scored. Every pixel counts at the image's native size.
+
+    Attributes: those of `ScoringConfig`, and
+      pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch: each shape
+        compiles once. None pads all to one shape, as the papers' evaluation does.
+      scales: the image at each of these, probabilities averaged.
+      flip: add the mirrored image at each scale.
+      window: height and width of a sliding window; None sees the image whole.
+      overlap: fraction of a window shared with the next.
+    """
+
+    pad_multiple: int | None = 64
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+    overlap: float = 1 / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationConfig(RunConfig):
+    """A segmentation run.
+
+    Attributes: those of `RunConfig`, and
+      jaccard_weight: of the soft Jaccard loss beside the cross entropy; 0 is the papers' cross entropy alone.
+      loss_stride: the loss looks at every n-th pixel of every n-th row.
+      class_balance: power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
+    """
+
+    steps: int | None = 30_000
+    jaccard_weight: float = 0.0
+    loss_stride: int = 1
+    class_balance: float = 0.0
+    input: InputConfig = InputConfig()
+    eval: EvalConfig = EvalConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationInput(ReadingConfig):
+    """How labelled images are read and varied.
+
+    Attributes: those of `ReadingConfig`, and
+      cut: `resized` cuts pieces of random area and shape and resizes them; `padded` cuts pieces of the crop's size
+        from the image with a border.
+      min_area: smallest piece as a fraction of the image; `resized` alone.
+      max_aspect: most that a piece is wider than high, or higher than wide; `resized` alone.
+      padding: width of the border in pixels; `padded` alone.
+      interpolation: for enlarging, and for the resizing before an evaluation's crop.
+      policy: RandAugment or TrivialAugment.
+      num_ops, magnitude: of RandAugment; the magnitude from 0 to 30.
+      erase: probability of erasing a rectangle.
+      pca_noise: standard deviation of AlexNet's colour noise; 0.1 in the paper.
+    """
+
+    cut: Cut = "resized"
+    min_area: float = 0.08
+    max_aspect: float = 4 / 3
+    padding: int = 4
+    interpolation: Interpolation = "bilinear"
+    policy: Literal["rand", "trivial"] | None = None
+    num_ops: int = 2
+    magnitude: int = 9
+    erase: float = 0.0
+    pca_noise: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationEval(ScoringConfig):
+    """How a split with labels is scored: on the middle of each image, or on ten crops of it.
+
+    Attributes: those of `ScoringConfig`, and
+      crop: height and width of what the net sees; None is the training crop's.
+      resize: length that the image's shorter side is brought to before; None is the crop's longer side.
+      crops: `centre`, or `ten`: the corners and the middle of the square of `resize` pixels, each also mirrored, their
+        probabilities averaged (AlexNet).
+    """
+
+    batch_size: int = 64
+    crop: tuple[int, int] | None = None
+    resize: int | None = None
+    crops: Literal["centre", "ten"] = "centre"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationConfig(RunConfig):
+    """A classification run.
+
+    Attributes: those of `RunConfig`, and
+      label_smoothing: share of the target that is spread evenly over all classes.
+      mixup, cutmix: parameter of the Beta distribution that neighbours are mixed by; 0 is off. With both, each pair
+        takes one of them.
+    """
+
+    aux_weight: float = 0.3
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    input: ClassificationInput = ClassificationInput()
+    eval: ClassificationEval = ClassificationEval()
 
 
 def as_json(value: Any) -> Any:

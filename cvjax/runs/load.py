@@ -10,10 +10,15 @@ from flax import linen as nn
 
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
-from cvjax.runs.config import from_json
-from cvjax.tasks.segmentation import Segmentation
+from cvjax.runs import classification, segmentation
+from cvjax.runs.config import ReadingConfig, ScoringConfig, from_json
+from cvjax.runs.training import Kind
+from cvjax.tasks.images import ImageTask
 from cvjax.training.checkpoint import find_checkpoint, read_info, read_variables
 from cvjax.training.state import init_variables
+
+KINDS = {kind.name: kind for kind in (segmentation.KIND, classification.KIND)}
+"""What a checkpoint can be of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +31,25 @@ class Loaded:
       task: class names and normalisation.
       config: what the run recorded of itself.
       place: the checkpoint's folder.
+      kind: what its task has of its own.
     """
 
     model: nn.Module
     variables: dict[str, Any]
-    task: Segmentation
+    task: ImageTask
     config: dict[str, Any]
     place: pathlib.Path
+    kind: Kind
+
+    @property
+    def reading(self) -> ReadingConfig:
+        """How the run read its examples."""
+        return self.kind.input(**from_json(self.config["run"]["input"]))
+
+    @property
+    def scoring(self) -> ScoringConfig:
+        """How the run scored."""
+        return self.kind.scoring(**from_json(self.config["run"]["eval"]))
 
 
 def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> Loaded:
@@ -50,11 +67,12 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
     info = read_info(place)
     try:
         name, options = info["model"]["name"], from_json(info["model"]["options"]) | model_overrides
-        fields = {f.name for f in dataclasses.fields(Segmentation)}
-        task = Segmentation(**{k: v for k, v in from_json(info["task"]).items() if k in fields})
+        kind = KINDS[info["task"]["kind"]]
+        fields = {f.name for f in dataclasses.fields(kind.task)}
+        task = kind.task(**{k: v for k, v in from_json(info["task"]).items() if k in fields})
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
     model = create_model(name, num_classes=task.num_classes, **options)
     crop = from_json(info["data"]["crop"])
     like = jax.eval_shape(lambda key: init_variables(model, key, (*crop, 3)), jax.random.key(0))
-    return Loaded(model, read_variables(place, like), task, info, place)
+    return Loaded(model, read_variables(place, like), task, info, place, kind)

@@ -1,4 +1,4 @@
-"""From images to class probabilities and label maps, as a configuration says."""
+"""From images to class probabilities, of pixels or of images, as a configuration says."""
 
 import functools
 from collections.abc import Callable
@@ -9,9 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from cvjax.data.crops import CentreCrop
+from cvjax.errors import ConfigError
 from cvjax.ops.compiling import compiler_options
-from cvjax.runs.config import EvalConfig
-from cvjax.tasks.inference import predict_image, segment
+from cvjax.runs.config import ClassificationEval, ClassificationInput, EvalConfig
+from cvjax.runs.training import fill_colour
+from cvjax.tasks.classification import Classification
+from cvjax.tasks.inference import classify, predict_image, segment
 from cvjax.tasks.segmentation import Segmentation
 
 _TILE = 2048
@@ -61,3 +65,58 @@ def make_map_predictor(
         )
 
     return label
+
+
+def eval_crop(task: Classification, scoring: ClassificationEval, reading: ClassificationInput) -> CentreCrop:
+    """What of an image the host hands over: the crop, or for ten crops the square that they are cut from.
+
+    Raises:
+      ConfigError: ten crops, and no square that is larger than they are.
+    """
+    crop = scoring.crop or reading.crop
+    fill = fill_colour(task)
+    if scoring.crops == "centre":
+        return CentreCrop(crop, scoring.resize, fill, reading.interpolation)
+    if scoring.resize is None or scoring.resize < max(crop):
+        raise ConfigError(
+            f"ten crops of {crop[0]}x{crop[1]} pixels are cut from a larger square; give its side as --eval.resize"
+        )
+    return CentreCrop((scoring.resize, scoring.resize), None, fill, reading.interpolation)
+
+
+def make_classify(
+    model: nn.Module, scoring: ClassificationEval, reading: ClassificationInput
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """(variables, normalised images [B, H, W, 3] of `eval_crop`) -> class probabilities [B, C], as configured."""
+    ten = (scoring.crop or reading.crop) if scoring.crops == "ten" else None
+
+    def predict(variables: Any, images: jax.Array) -> jax.Array:
+        return classify(lambda x: model.apply(variables, x, train=False), images, ten_crops=ten)
+
+    return predict
+
+
+def make_classifier(
+    model: nn.Module,
+    task: Classification,
+    variables: dict[str, Any],
+    scoring: ClassificationEval,
+    reading: ClassificationInput,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 [H, W, 3] of any size to probabilities float32 [C], as the evaluation computes them.
+
+    Args:
+      model, task, variables: of the run or checkpoint.
+      scoring, reading: its configurations.
+    """
+    variables, predict = jax.device_put(variables), make_classify(model, scoring, reading)
+    transform = eval_crop(task, scoring, reading)
+
+    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
+        return predict(variables, task.normalize(images))
+
+    def classify_image(image: np.ndarray) -> np.ndarray:
+        return np.asarray(probabilities(variables, transform(image, np.int32(0))[0][None]))[0]
+
+    return classify_image

@@ -1,7 +1,7 @@
-"""Dense prediction at test time: several scales, mirror images, sliding windows, and pictures of any size.
+"""Prediction at test time: several scales, mirror images, sliding windows, ten crops, and pictures of any size.
 
-`segment` is pure and runs under `jax.jit`; `predict_image` is its companion on the host, for one picture of
-any size.
+`segment` and `classify` are pure and run under `jax.jit`; `predict_image` is the companion of `segment` on the host,
+for one picture of any size.
 """
 
 import itertools
@@ -135,6 +135,37 @@ def segment(
         else:
             total = total + probabilities_of(scaled)
     return total / len(scales)
+
+
+def classify(logits_fn: LogitsFn, images: jax.Array, *, ten_crops: tuple[int, int] | None = None) -> jax.Array:
+    """Class probabilities of images, or their mean over ten crops of each (AlexNet, section 4.1).
+
+    Args:
+        logits_fn: images [B, h, w, 3] to logits [B, C]; called while tracing, so pure.
+        images: [B, H, W, 3] float, normalised as the model wants them.
+        ten_crops: height and width of crops at the four corners and in the middle, each also mirrored; None sees the
+            image whole.
+
+    Returns:
+        Probabilities [B, C], float32; they sum to 1 over C.
+    """
+    chex.assert_rank(images, 4)
+
+    def probabilities_of(x: jax.Array) -> jax.Array:
+        logits = logits_fn(x)
+        chex.assert_shape(logits, (x.shape[0], None))
+        return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+
+    if ten_crops is None:
+        return probabilities_of(images)
+    height, width = ten_crops
+    below, beside = images.shape[1] - height, images.shape[2] - width
+    chex.assert_scalar_non_negative(min(below, beside))
+    corners = [(0, 0), (0, beside), (below, 0), (below, beside), (below // 2, beside // 2)]
+    crops = [images[:, top : top + height, left : left + width] for top, left in corners]
+    crops += [crop[:, :, ::-1] for crop in crops]
+    # One after another: one copy of the model in the program, the memory of one pass.
+    return jax.lax.map(probabilities_of, jnp.stack(crops)).mean(axis=0)
 
 
 def predict_image(

@@ -1,4 +1,4 @@
-"""Losses of dense prediction, per pixel or per image, as pure functions of logits and labels."""
+"""Losses per pixel or per image, as pure functions of logits and labels."""
 
 import chex
 import jax
@@ -13,6 +13,13 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     logits = logits.astype(jnp.float32)
     return jax.nn.logsumexp(logits, axis=-1) - jnp.where(_is_label(logits, labels), logits, 0.0).sum(axis=-1)
+
+
+def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross entropy, float32 [...], of logits [..., C] with distributions [..., C] that each add up to 1."""
+    chex.assert_equal_shape((logits, targets))
+    logits = logits.astype(jnp.float32)
+    return jax.nn.logsumexp(logits, axis=-1) - (logits * targets).sum(axis=-1)
 
 
 def soft_jaccard(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:

@@ -1,14 +1,16 @@
-"""How well a segmentation agrees with the truth: a confusion matrix on the device, a report on the host.
+"""How well predictions agree with the truth: sums such as a confusion matrix on the device, a report on the host.
 
-Confusion matrices add up over batches, devices and hosts; the report is made once, from the sum.
+Sums add up over batches, devices and hosts; the report is made once, from the sum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from cvjax.tasks.calibration import calibration_report
 
 # One-hot entries (bytes, as they are int8) alive at a time; beyond about 1 MiB a CPU's caches no longer hold
 # them.
@@ -79,6 +81,49 @@ def confusion_matrix(
     return total + count(whole * chunk, rest) if rest else total
 
 
+def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many classes come before the true one: int32 [B] of scores [B, C] and labels [B].
+
+    Of equal scores the lower class comes first, as for `argmax`; so rank 0 means that `argmax` is right.
+    """
+    chex.assert_rank(scores, 2)
+    mine = jnp.take_along_axis(scores, jnp.maximum(labels, 0)[:, None], axis=-1)
+    earlier = jnp.arange(scores.shape[-1]) < labels[:, None]
+    return ((scores > mine) | ((scores == mine) & earlier)).sum(-1, dtype=jnp.int32)
+
+
+def classification_report(sums: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict:
+    """Accuracies and calibration of a split.
+
+    Args:
+        sums: `confusion` [C, C] (rows are the truth), `top5`, `surprise` (the sum of -log of the true class's
+            probability), `examples`, `skipped`, and those of `calibration_sums`.
+        class_names: C different names.
+
+    Returns:
+        `top1`, `top5`, `mean_accuracy` (over the classes that occur), `loss` and `ece`: floats, nan without an
+            example; `accuracy`: recall by class name, nan for a class that does not occur; `bins`: see
+            `calibration_report`; `confusion`: the matrix, int64; `examples` and `skipped`: ints.
+
+    Raises:
+        ValueError: not a square matrix of non-negative integers, or names that do not match it.
+    """
+    confusion = _checked(sums["confusion"], class_names)
+    hits, truth, examples = np.diag(confusion), confusion.sum(axis=1), int(sums["examples"])
+    recall = _ratio(hits, truth)
+    return {
+        "top1": float(_ratio(hits.sum(), examples)),
+        "top5": float(_ratio(sums["top5"], examples)),
+        "mean_accuracy": _mean(recall),
+        "loss": float(_ratio(sums["surprise"], examples)),
+        **calibration_report(sums),
+        "accuracy": dict(zip(class_names, map(float, recall))),
+        "confusion": confusion,
+        "examples": examples,
+        "skipped": int(sums["skipped"]),
+    }
+
+
 def segmentation_report(confusion: np.ndarray, class_names: Sequence[str]) -> dict:
     """Intersection over union and accuracies from a confusion matrix.
 
@@ -98,20 +143,7 @@ def segmentation_report(confusion: np.ndarray, class_names: Sequence[str]) -> di
     Raises:
         ValueError: not a square matrix of non-negative integers, or names that do not match it.
     """
-    confusion = np.asarray(confusion)
-    num_classes = len(class_names)
-    if confusion.shape != (num_classes, num_classes) or not np.issubdtype(confusion.dtype, np.integer):
-        raise ValueError(
-            f"segmentation_report needs an integer [{num_classes}, {num_classes}] matrix for {num_classes} "
-            f"class names, not {confusion.dtype} {list(confusion.shape)}"
-        )
-    if len(set(class_names)) != num_classes:
-        raise ValueError(f"class names must differ, as the report is keyed by them: {list(class_names)}")
-    if (confusion < 0).any():
-        raise ValueError(
-            "the confusion matrix has negative counts: a sum overflowed; add batches up in int64"
-        )
-    confusion = confusion.astype(np.int64)
+    confusion = _checked(confusion, class_names)
     hits, truth, guess = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     iou = _ratio(hits, truth + guess - hits)
     return {
@@ -120,6 +152,24 @@ def segmentation_report(confusion: np.ndarray, class_names: Sequence[str]) -> di
         "pixel_accuracy": float(_ratio(hits.sum(), confusion.sum())),
         "mean_accuracy": _mean(_ratio(hits, truth)),
     }
+
+
+def _checked(confusion: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """The confusion matrix as int64, if it is one of these classes."""
+    confusion = np.asarray(confusion)
+    num_classes = len(class_names)
+    if confusion.shape != (num_classes, num_classes) or not np.issubdtype(confusion.dtype, np.integer):
+        raise ValueError(
+            f"a report needs an integer [{num_classes}, {num_classes}] matrix for {num_classes} "
+            f"class names, not {confusion.dtype} {list(confusion.shape)}"
+        )
+    if len(set(class_names)) != num_classes:
+        raise ValueError(f"class names must differ, as the report is keyed by them: {list(class_names)}")
+    if (confusion < 0).any():
+        raise ValueError(
+            "the confusion matrix has negative counts: a sum overflowed; add batches up in int64"
+        )
+    return confusion.astype(np.int64)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

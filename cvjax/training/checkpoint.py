@@ -186,8 +186,9 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
     for folder in (place, place / "checkpoints"):
         steps = complete_steps(folder)
         if steps:
-            scored = [(read_info(folder / str(s)).get("scores"), s) for s in steps]
-            known = [(scores["miou"], s) for scores, s in scored if scores and "miou" in scores]
+            infos = [(read_info(folder / str(s)), s) for s in steps]
+            scored = [(info.get("scores") or {}, info.get("metric", "miou"), s) for info, s in infos]
+            known = [(scores[metric], s) for scores, metric, s in scored if metric in scores]
             return folder / str(max(known)[1] if known else steps[-1])
     raise CheckpointError(f"{path} holds no checkpoint; give a run's --workdir or one of its checkpoints/STEP")
 

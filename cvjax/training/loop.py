@@ -106,7 +106,7 @@ def fit(
       CheckpointError: a checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
     """
     schedule, optimizer = make_schedule(optim, config.steps), make_optimizer(optim, config.steps)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
     state = create_state(dict(variables), optimizer, ema=optim.ema_decay is not None)
     state, start = _restore(checkpoints, state, info) if resume else (state, _require_empty(checkpoints))
     if start > config.steps:
@@ -146,7 +146,7 @@ def fit(
 
     def save(report: dict[str, Any] | None, wait: bool = False) -> None:
         scores = None if report is None else scalars(report)
-        told = dict(info) | {"position": step, "scores": scores}
+        told = dict(info) | {"position": step, "scores": scores, "metric": task.metric}
         checkpoints.save(strategy.replicated(state), told, scores, wait=wait)
 
     report, step, stopped = None, start, False

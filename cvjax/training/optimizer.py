@@ -25,11 +25,12 @@ class OptimizerConfig:
       clip_norm: largest global norm of the gradient, None for no limit.
       accumulate: micro-batches a step; the gradient is that of the whole batch.
       ema_decay: of the average of parameters and statistics that evaluation then uses; None for none.
-      schedule: `poly` (1 - t/T)^power, `cosine`, `step`, or `constant`.
+      schedule: `poly` (1 - t/T)^power, `cosine`, `step`, `exponential` or `constant`.
       warmup: fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
       power: of `poly`.
       milestones: fractions of the run at which `step` multiplies by `decay_factor`.
-      decay_factor: of `step`.
+      decay_every: fraction of the run after which, again and again, `exponential` multiplies by `decay_factor`.
+      decay_factor: of `step` and `exponential`.
       end_fraction: the schedule's last value as a fraction of the peak, for `poly` and `cosine`.
     """
 
@@ -41,10 +42,11 @@ class OptimizerConfig:
     clip_norm: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
-    schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
+    schedule: Literal["poly", "cosine", "step", "exponential", "constant"] = "poly"
     warmup: float = 0.0
     power: float = 0.9
     milestones: tuple[float, ...] = (0.5, 0.75)
+    decay_every: float = 0.1
     decay_factor: float = 0.1
     end_fraction: float = 0.0
 
@@ -53,7 +55,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step number, for a run of `steps` steps.
 
     Raises:
-      ConfigError: the warm-up lies outside [0, 1), or milestones outside (0, 1).
+      ConfigError: the warm-up lies outside [0, 1), or milestones or the decay's interval outside (0, 1).
     """
     if not 0.0 <= config.warmup < 1.0:
         raise ConfigError(f"optim.warmup is {config.warmup}; it is a fraction of the run, at least 0 and below 1")
@@ -69,6 +71,13 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         main = optax.piecewise_constant_schedule(
             peak, {round(m * steps) - warmup: config.decay_factor for m in config.milestones}
         )
+    elif config.schedule == "exponential":
+        if not 0.0 < config.decay_every < 1.0:
+            raise ConfigError(f"optim.decay_every is {config.decay_every}; it is a fraction of the run, below 1")
+        every = config.decay_every * steps
+
+        def main(step: jax.Array) -> jax.Array:
+            return peak * config.decay_factor ** jnp.floor((step + warmup) / every)
     else:
         main = optax.constant_schedule(peak)
     if not warmup:

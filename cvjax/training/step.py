@@ -1,7 +1,7 @@
 """The pure training and evaluation steps. No devices, no files, no loop."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,19 @@ EvalStep = Callable[[Any, Batch], dict[str, jax.Array]]
 
 
 class Task(Protocol):
-    """What the engine needs of a task; `cvjax.tasks` has them."""
+    """What the engine needs of a task; `cvjax.tasks` has them.
+
+    Attributes:
+      metric: the score of its report, larger is better, that decides which checkpoint is the best.
+    """
+
+    metric: ClassVar[str]
 
     def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
         """Model input of a batch."""
+
+    def targets(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch as `loss` wants it, where `preprocess` with the same key has mixed examples."""
 
     def weight(self, batch: Batch) -> jax.Array:
         """What the summed loss is divided by, from the labels alone."""
@@ -76,7 +85,7 @@ def make_train_step(
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
-        loss_sum, sums = task.loss(outputs, batch)
+        loss_sum, sums = task.loss(outputs, task.targets(batch, colour_key))
         return loss_sum / weight, (updates.get("batch_stats", batch_stats), sums)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:

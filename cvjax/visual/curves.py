@@ -1,4 +1,4 @@
-"""Training curves from the metrics file: loss, learning rate and validation mIoU over steps."""
+"""Training curves from the metrics file: loss, learning rate and the validation's score over steps."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvjax.errors import DataError
-from cvjax.visual import canvas
+from cvjax.visual import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ _PANELS = (
     ("loss", "training loss", "#2f6db5", False),
     ("learning_rate", "learning rate", "#8a6d3b", False),
     ("val/miou", "validation mIoU (%)", "#2e8b57", True),
+    ("val/top1", "validation top-1 accuracy (%)", "#2e8b57", True),
 )
 _MANY = 60
 """From this many points on a line needs no markers, and a noisy loss gets a moving average."""
@@ -74,26 +75,22 @@ def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
 
 
 def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
-    """Draw loss, learning rate and validation mIoU over steps, one panel each, into a PNG file.
+    """Draw loss, learning rate and the validation's score over steps, one panel each, into a PNG file.
 
-    A metric that the file lacks gets no panel; of the mIoU the best value is marked.
+    A metric that the file lacks gets no panel; of the score the best value is marked.
 
     Raises:
-        DataError: the file cannot be read, or has none of the three.
+        DataError: the file cannot be read, or has none of these.
         ConfigError: the picture cannot be written.
     """
     import matplotlib.ticker
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     series = read_metrics(jsonl_path)
     panels = [panel for panel in _PANELS if panel[0] in series]
     if not panels:
         wanted = ", ".join(panel[0] for panel in _PANELS)
         raise DataError(f"{jsonl_path} has none of {wanted}; train for some steps first")
-    # The object interface with its own canvas: no global state, no window system, safe in threads.
-    figure = Figure(figsize=(8, 0.6 + 2.3 * len(panels)), dpi=120, layout="constrained")
-    drawing = FigureCanvasAgg(figure)
+    figure = plots.new_figure(8, 0.6 + 2.3 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (name, title, colour, percent) in zip(axes, panels):
         steps, values = series[name]
@@ -102,22 +99,17 @@ def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) ->
         elif name == "learning_rate":
             values, title = _without_exponent(values, title)
         _draw_line(ax, steps, values, colour, smooth=name == "loss")
-        ax.set_title(title, loc="left", fontsize=10, color="#222222")
-        ax.grid(axis="y", color="#e4e6ea", linewidth=0.8)
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color("#9aa0a8")
-        ax.tick_params(colors="#50555c", labelsize=9)
+        plots.style(ax, title)
         ax.margins(x=0.02, y=0.12)
         if name == "learning_rate":
             ax.set_ylim(bottom=0)
-    if "val/miou" in series:
-        _mark_best(axes[-1], *series["val/miou"], _PANELS[-1][2])
+    name, _, colour, percent = panels[-1]
+    if percent:
+        _mark_best(axes[-1], *series[name], colour)
     axes[-1].set_xlabel("step (optimizer updates)", fontsize=9, color="#50555c")
     axes[-1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=8))
     axes[-1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    drawing.draw()
-    canvas.save_png(png_path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
+    plots.save_figure(figure, png_path)
 
 
 def _draw_line(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str, *, smooth: bool) -> None:

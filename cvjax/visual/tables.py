@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the per-class table of a segmentation report, for the terminal and as Markdown."""
+"""Numbers as people read them, and the per-class table of a report, for the terminal and as Markdown."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,17 @@ if TYPE_CHECKING:
     import rich.console
     import rich.table
 
-_SUMMARY = (("mean IoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy"))
+# By the key of a report's score of each class: what that is called, and the scores of the whole split.
+_KINDS = {
+    "iou": ("IoU %", (("mean IoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy"))),
+    "accuracy": (
+        "accuracy %",
+        (("top-1", "top1"), ("top-5", "top5"), ("mean accuracy", "mean_accuracy"), ("calibration error", "ece")),
+    ),
+}
 _BAR = 20
+_MOST = 60
+"""Of more classes than this the terminal shows the hardest alone."""
 
 
 def percent(value: float) -> str:
@@ -25,27 +34,32 @@ def quantity(number: float) -> str:
     return f"{number:.3g} T"
 
 
-def iou_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
-    """A `rich` table of the IoU of each class, with a bar, then the means.
+def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
+    """A `rich` table of the score of each class, with a bar, then those of the whole split.
 
     Args:
-        report: as `cvjax.tasks.metrics.segmentation_report` returns it.
+        report: as `segmentation_report` or `classification_report` of `cvjax.tasks.metrics` returns it.
         title: printed above; the run or checkpoint.
     """
     import rich.box
     import rich.table
     import rich.text
 
+    key, column, summary = _kind(report)
+    scores = list(report[key].items())
+    if len(scores) > _MOST:
+        title = f"{title} the {_MOST} hardest of {len(scores)} classes".strip()
+        scores = sorted(scores, key=lambda item: math.inf if math.isnan(item[1]) else item[1])[:_MOST]
     table = rich.table.Table(title=title or None, box=rich.box.SIMPLE_HEAD, title_justify="left")
     table.add_column("class", no_wrap=True)
-    table.add_column("IoU %", justify="right", no_wrap=True)
+    table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, style="green")
-    for name, value in report["iou"].items():
+    for name, value in scores:
         bar = "" if math.isnan(value) else "█" * round(_BAR * value)
         # Text, not str: a class name with square brackets is no markup.
         table.add_row(rich.text.Text(str(name)), percent(value), bar)
     table.add_section()
-    for label, key in _SUMMARY:
+    for label, key in summary:
         table.add_row(
             rich.text.Text(label, style="bold"), rich.text.Text(percent(report[key]), style="bold"), ""
         )
@@ -55,16 +69,22 @@ def iou_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
 def print_report(
     report: dict[str, Any], title: str = "", console: "rich.console.Console | None" = None
 ) -> None:
-    """Print `iou_table` to the terminal (or the console given)."""
+    """Print `report_table` to the terminal (or the console given)."""
     import rich.console
 
-    (console or rich.console.Console()).print(iou_table(report, title))
+    (console or rich.console.Console()).print(report_table(report, title))
 
 
-def iou_markdown(report: dict[str, Any]) -> str:
-    """The same table as GitHub Markdown; ends with a newline."""
-    rows = [(str(name), percent(value)) for name, value in report["iou"].items()]
-    summary = [(f"**{label}**", f"**{percent(report[key])}**") for label, key in _SUMMARY]
-    lines = ["| class | IoU % |", "| --- | ---: |"]
-    lines += ["| " + name.replace("|", "\\|") + f" | {value} |" for name, value in rows + summary]
+def report_markdown(report: dict[str, Any]) -> str:
+    """The same table as GitHub Markdown, every class in it; ends with a newline."""
+    key, column, summary = _kind(report)
+    rows = [(str(name), percent(value)) for name, value in report[key].items()]
+    rows += [(f"**{label}**", f"**{percent(report[key])}**") for label, key in summary]
+    lines = [f"| class | {column} |", "| --- | ---: |"]
+    lines += ["| " + name.replace("|", "\\|") + f" | {value} |" for name, value in rows]
     return "\n".join(lines) + "\n"
+
+
+def _kind(report: dict[str, Any]) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    key = next(key for key in _KINDS if key in report)
+    return key, *_KINDS[key]

@@ -116,7 +116,7 @@ def test_sources_travel_to_spawned_workers(prepared):
 
 
 def test_names(tmp_path):
-    assert list_sources() == ["image_folder_segmentation", "scenes", "voc_segmentation"]
+    assert list_sources("mask") == ["image_folder_segmentation", "scenes", "voc_segmentation"]
     with pytest.raises(ConfigError, match=r"There is no data set 'vok'; choose one of image_folder"):
         open_source("vok", "train", data_dir=tmp_path)
 

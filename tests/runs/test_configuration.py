@@ -7,12 +7,15 @@ import pytest
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.runs.config import as_json, from_json
-from experiments import deeplab_voc
+from cvjax.runs.training import with_steps
+from cvjax.training.optimizer import make_schedule
+from experiments import deeplab_voc, efficientnet_imagenet, resnet_imagenet
 from experiments.deeplab_voc import PRESETS, configure
 
 
-def test_presets_name_models_that_exist():
-    for config in PRESETS.values():
+@pytest.mark.parametrize("experiment", [deeplab_voc, efficientnet_imagenet, resnet_imagenet])
+def test_presets_name_models_that_exist(experiment):
+    for config in experiment.PRESETS.values():
         create_model(config.model.name, num_classes=21, **config.model.options())
 
 
@@ -50,3 +53,20 @@ def test_configurations_survive_json():
     saved = as_json(PRESETS["quick"])
     again = deeplab_voc.DeepLabConfig(**from_json(saved["model"]))
     assert again == PRESETS["quick"].model
+
+
+def test_epochs_are_steps_where_no_steps_are_given():
+    config = dataclasses.replace(resnet_imagenet.PRESETS["cifar10"], epochs=2.0)
+    assert with_steps(config, 45_000).steps == 704  # 703.125
+    assert with_steps(dataclasses.replace(config, steps=7), 45_000).steps == 7
+    with pytest.raises(ConfigError, match="--steps or --epochs"):
+        with_steps(dataclasses.replace(config, epochs=None), 45_000)
+
+
+def test_imagenet_preset_is_flaxs_recipe():
+    config = resnet_imagenet.PRESETS["imagenet"]
+    assert config.batch_size / 256 * 0.1 == config.optim.learning_rate
+    assert config.steps == round(90 * 1_281_167 / 1024)
+    schedule = make_schedule(config.optim, config.steps)
+    assert schedule(config.steps // 18) == pytest.approx(0.4, rel=1e-3)
+    assert (config.optim.name, config.optim.weight_decay, config.model.zero_gamma) == ("nesterov", 1e-4, True)

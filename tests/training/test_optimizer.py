@@ -1,5 +1,7 @@
 """Schedules and optimizers against their formulas."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,3 +107,17 @@ def test_muon_moves_kernels_orthogonally_and_the_rest_by_adam():
     for name in ("depthwise", "scale"):
         # Nesterov's first step of Adam is 0.9 / (1 + 0.9) + 1 = 1.474 times the rate, whatever the gradient.
         np.testing.assert_allclose(updates[name], -0.1474 * np.sign(grads[name]), rtol=1e-3)
+
+
+def test_exponential_decay_counts_from_the_start_of_the_run():
+    """EfficientNet's: warm-up, then at every multiple of an interval a factor of what there would be without one."""
+    config = OptimizerConfig(
+        schedule="exponential", learning_rate=0.256, warmup=0.05, decay_every=0.02, decay_factor=0.97
+    )
+    schedule = make_schedule(config, 1000)
+    assert schedule(0) == pytest.approx(0.256 / 50, rel=1e-5)
+    assert schedule(49) == pytest.approx(0.256, rel=1e-5)
+    for step in (50, 59, 60, 500, 999):
+        assert schedule(step) == pytest.approx(0.256 * 0.97 ** (step // 20), rel=1e-5)
+    with pytest.raises(ConfigError, match="decay_every"):
+        make_schedule(dataclasses.replace(config, decay_every=0.0), 1000)

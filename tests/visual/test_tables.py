@@ -29,7 +29,7 @@ def test_terminal_table():
 
 
 def test_markdown_table():
-    assert tables.iou_markdown(REPORT) == (
+    assert tables.report_markdown(REPORT) == (
         "| class | IoU % |\n"
         "| --- | ---: |\n"
         "| [red]ground | 75.00 |\n"

@@ -1,0 +1,149 @@
+"""Random policies of image operations: RandAugment (1909.13719) and TrivialAugment (2103.10158).
+
+Operations, their ranges and their order are torchvision's, so that its recipes mean the same here.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import cv2
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from cvjax.errors import ConfigError
+
+Fill = tuple[int, int, int]
+Policy = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+BINS = 31
+"""Strengths that an operation can have: magnitude 0 does nothing or little, 30 the most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """`num_ops` operations one after the other, each drawn from 14, all of one strength.
+
+    Attributes:
+      num_ops: how many.
+      magnitude: 0 to 30.
+      fill: RGB of what geometric operations uncover.
+
+    Raises:
+      ConfigError: when made, if a number is outside its range.
+    """
+
+    num_ops: int = 2
+    magnitude: int = 9
+    fill: Fill = (128, 128, 128)
+
+    def __post_init__(self) -> None:
+        if self.num_ops < 0 or not 0 <= self.magnitude < BINS:
+            raise ConfigError(
+                f"num_ops is {self.num_ops} and magnitude {self.magnitude}: give 0 or more, and 0 to {BINS - 1}."
+            )
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [H, W, 3] to the same shape."""
+        ranges = _ranges(image.shape[:2], _NARROW)
+        for number in rng.integers(len(OPERATIONS), size=self.num_ops):
+            name = OPERATIONS[number]
+            image = apply_operation(name, image, _signed(name, ranges[name][self.magnitude], rng), self.fill)
+        return image
+
+
+@dataclasses.dataclass(frozen=True)
+class TrivialAugment:
+    """One of 14 operations, of a strength drawn anew, over wider ranges than RandAugment's.
+
+    Attributes:
+      num_ops, magnitude: not used: there is nothing to choose.
+      fill: RGB of what geometric operations uncover.
+    """
+
+    num_ops: int = 1
+    magnitude: int = 0
+    fill: Fill = (128, 128, 128)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [H, W, 3] to the same shape."""
+        name = OPERATIONS[rng.integers(len(OPERATIONS))]
+        strength = _ranges(image.shape[:2], _WIDE)[name][rng.integers(BINS)]
+        return apply_operation(name, image, _signed(name, strength, rng), self.fill)
+
+
+POLICIES: Mapping[str, Callable[[int, int, Fill], Policy]] = {"rand": RandAugment, "trivial": TrivialAugment}
+
+OPERATIONS = (
+    "identity,shear_x,shear_y,translate_x,translate_y,rotate,brightness,color,contrast,sharpness,posterize,solarize,"
+    "auto_contrast,equalize"
+).split(",")
+_SIGNED = frozenset("shear_x,shear_y,translate_x,translate_y,rotate,brightness,color,contrast,sharpness".split(","))
+_ENHANCERS = {
+    "brightness": ImageEnhance.Brightness,
+    "color": ImageEnhance.Color,
+    "contrast": ImageEnhance.Contrast,
+    "sharpness": ImageEnhance.Sharpness,
+}
+
+
+def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -> np.ndarray:
+    """One of `OPERATIONS` on uint8 [H, W, 3].
+
+    Args:
+      name: which.
+      image: what to vary.
+      strength: shears in pixels a pixel, translations in pixels, rotations in degrees (against the clock), colours
+        as the distance from an unchanged factor of 1, posterising in bits that stay, solarising from a level on.
+      fill: RGB of what geometric operations uncover.
+    """
+    height, width = image.shape[:2]
+    if name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"):
+        if name == "rotate":
+            # Around the middle between the pixels, counted from pixel centres.
+            matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), strength, 1.0)
+        else:
+            matrix = np.eye(2, 3)
+            row, column = {"x": (0, 1), "y": (1, 0)}[name[-1]]
+            if name.startswith("shear"):
+                matrix[row, column] = strength  # about the top left corner
+            else:
+                matrix[row, 2] = int(strength)
+        return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=fill)
+    if name in _ENHANCERS:
+        return np.asarray(_ENHANCERS[name](Image.fromarray(image)).enhance(1.0 + strength))
+    if name == "posterize":
+        return image & np.uint8(256 - (1 << (8 - int(strength))))
+    if name == "solarize":
+        return np.where(image >= strength, 255 - image, image)
+    if name == "auto_contrast":
+        return np.asarray(ImageOps.autocontrast(Image.fromarray(image)))
+    if name == "equalize":
+        return np.asarray(ImageOps.equalize(Image.fromarray(image)))
+    return image
+
+
+# Of shears, translations (a fraction of the side, or pixels), rotations, colours, and bits lost at most.
+_NARROW = (0.3, 150 / 331, 30.0, 0.9, 4)
+_WIDE = (0.99, 32.0, 135.0, 0.99, 6)
+
+
+def _ranges(size: tuple[int, int], widths: tuple[float, float, float, float, int]) -> dict[str, np.ndarray]:
+    """Every operation's strength at each magnitude."""
+    shear, shift, angle, colour, bits = widths
+    ramp = np.linspace(0.0, 1.0, BINS)
+    height, width = (shift * side if shift < 1 else shift for side in size)
+    lost = np.round(np.arange(BINS) / ((BINS - 1) / bits))
+    strengths = {
+        "shear_x": shear * ramp,
+        "shear_y": shear * ramp,
+        "translate_x": width * ramp,
+        "translate_y": height * ramp,
+        "rotate": angle * ramp,
+        "posterize": 8 - lost,
+        "solarize": 255.0 * (1 - ramp),
+    }
+    return {name: strengths.get(name, colour * ramp if name in _ENHANCERS else np.zeros(BINS)) for name in OPERATIONS}
+
+
+def _signed(name: str, strength: float, rng: np.random.Generator) -> float:
+    return -float(strength) if name in _SIGNED and rng.integers(2) else float(strength)

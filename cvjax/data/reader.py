@@ -1,0 +1,81 @@
+"""What the loader asks of a data set's decoding and transforms, and the reading of one example."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from cvjax.data.source import Source, Target
+from cvjax.errors import DataError
+
+Batch = dict[str, np.ndarray]
+Record = Mapping[str, Any]
+Decode = Callable[[Record], Mapping[str, np.ndarray]]
+Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+class Fit(Protocol):
+    """A dataclass that brings a decoded example to the fixed size of an evaluation batch, such as `EvalTransform`.
+
+    Attributes:
+      size: height and width of its result, in pixels.
+    """
+
+    size: tuple[int, int]
+
+    def __call__(
+        self, image: np.ndarray, target: np.ndarray, name: str
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image u8[*size,3], its target, and the height and width that are not padding."""
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and target of a row that stands for no example."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Reads and decodes one example; what the training and evaluation streams share.
+
+    Attributes:
+      source: the records.
+      decode: record -> image and target.
+      skip: pass damaged records over.
+      target: the key of what `decode` gives beside the image.
+    """
+
+    source: Source
+    decode: Decode
+    skip: bool
+    target: Target
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
+        """Image u8[H,W,3], target and id of one record; DataError if it is damaged."""
+        record = self.source[index]
+        example = self.decode(record)
+        return example["image"], example[self.target], record["id"]
+
+    def empty_batch(self, rows: int, image: np.ndarray, target: np.ndarray) -> Batch:
+        """A batch for examples of the same shapes as the one given, not filled in."""
+        return {
+            "image": np.empty((rows, *image.shape), image.dtype),
+            self.target: np.empty((rows, *target.shape), target.dtype),
+            "index": np.empty(rows, np.int32),
+            "valid": np.empty(rows, np.bool_),
+            "skipped": np.empty(rows, np.int32),
+        }
+
+    def read_first_good(self, index: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """As `read`, passing over bad records if `skip`: image, target, index used, how many were bad."""
+        length = len(self.source)
+        for skipped in range(length):
+            used = (index + skipped) % length
+            try:
+                image, target, _ = self.read(used)
+            except DataError as error:
+                if not self.skip:
+                    raise
+                last = error
+            else:
+                return image, target, used, skipped
+        raise DataError(f"{self.source.name}: none of its {length} records is readable; the last one: {last}")

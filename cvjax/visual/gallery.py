@@ -1,0 +1,69 @@
+"""A picture of labelled images: each with what it is, what it was taken for, and how surely."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cvjax.visual import canvas
+
+_GAP = 10
+_LINE = 18
+_RIGHT, _WRONG = (28, 122, 62), (190, 48, 38)
+_LARGEST_FACTOR = 6
+"""Thumbnails such as CIFAR's are enlarged by this at most, so that they do not fill the cell with blocks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """One image of the gallery.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        truth: name of its class, or None where that is not known.
+        prediction: name of the class that was predicted.
+        probability: of that class.
+    """
+
+    image: np.ndarray
+    truth: str | None
+    prediction: str
+    probability: float
+
+
+def draw_gallery(tiles: Sequence[Tile], *, columns: int = 6, cell: int = 180) -> np.ndarray:
+    """Images in rows, the prediction below each: green where it is right, red with the truth below where it is not.
+
+    Args:
+        tiles: at least one; sizes may differ.
+        columns: images in a row.
+        cell: side of the square that an image is fitted into, in pixels.
+
+    Returns:
+        uint8 [height, width, 3], to be looked at 1:1.
+
+    Raises:
+        ValueError: no tiles.
+    """
+    if not tiles:
+        raise ValueError("draw_gallery needs at least one tile")
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    high, wide = cell + 2 * _LINE + _GAP, cell + _GAP
+    picture = Image.new("RGB", (columns * wide + _GAP, rows * high + _GAP), canvas.PAPER)
+    draw = ImageDraw.Draw(picture)
+    for number, tile in enumerate(tiles):
+        top, left = _GAP + number // columns * high, _GAP + number % columns * wide
+        scale = min(cell / max(tile.image.shape[:2]), _LARGEST_FACTOR)
+        size = tuple(max(1, round(side * scale)) for side in tile.image.shape[:2])
+        thumbnail = Image.fromarray(canvas.resize_photo(tile.image, size))
+        picture.paste(thumbnail, (left + (cell - size[1]) // 2, top + (cell - size[0]) // 2))
+        right = tile.truth in (None, tile.prediction)
+        lines = [(f"{tile.prediction} {tile.probability:.0%}", _RIGHT if right else _WRONG)]
+        if not right:
+            lines.append((f"is {tile.truth}", canvas.FAINT))
+        for line, (text, colour) in enumerate(lines):
+            place = (left + cell // 2, top + cell + _LINE // 2 + line * _LINE)
+            draw.text(place, canvas.fit_text(text, cell), fill=colour, font=canvas.font(), anchor="mm")
+    return np.asarray(picture)
