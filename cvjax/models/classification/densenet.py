@@ -6,16 +6,16 @@ compression. The nets for CIFAR have three blocks and keep the pixels of the ima
 """
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import BatchNorm, Dropout, TorchConv, avg_pool, he_normal, max_pool
+from cvjax.nn import Dropout, TorchConv, avg_pool, he_normal, max_pool
 
 
 class DenseLayer(nn.Module):
@@ -66,12 +66,10 @@ class Transition(nn.Module):
         return avg_pool(x, 2, 2)
 
 
-class DenseNet(nn.Module):
+class DenseNet(Classifier):
     """Dense blocks with transitions between them.
 
-    Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, C].
-      in_channels: of the images.
+    Attributes: those of `Classifier`, and
       block_sizes: layers in each block.
       growth: channels that a layer adds.
       stem_features: channels of the first convolution.
@@ -81,15 +79,8 @@ class DenseNet(nn.Module):
       checkpoint: compute layers anew for the gradient instead of keeping their maps, which grow with the square of a
         block's depth. XLA for CPU merges the second computation with the first, so it saves memory elsewhere only.
       layer_dropout: of every layer's new channels, in training.
-      dropout: on the pooled features, in training.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
-    num_classes: int
-    in_channels: int = 3
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
     growth: int = 32
     stem_features: int = 64
@@ -98,17 +89,10 @@ class DenseNet(nn.Module):
     compression: float = 0.5
     checkpoint: bool = False
     layer_dropout: float = 0.0
-    dropout: float = 0.0
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype, kernel_init=he_normal("fan_in"))
-        norm = partial(
-            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
-        )
+        norm = self._norm()
         # Under remat `train` has to be a constant: argument 2, counted from the module itself.
         layer = nn.remat(DenseLayer, static_argnums=(2,)) if self.checkpoint else DenseLayer
         layer = partial(layer, self.growth, self.bottleneck, self.layer_dropout, conv, norm, self.axis_name)
@@ -125,9 +109,7 @@ class DenseNet(nn.Module):
                 channels = int(channels * self.compression)
                 setattr(self, f"transition{number}", Transition(channels, conv, norm))
         self.last_bn = norm()
-        if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
+        self._make_head(nn.initializers.lecun_normal())
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
@@ -158,17 +140,6 @@ class DenseNet(nn.Module):
             if number < len(self.block_sizes):
                 x = getattr(self, f"transition{number}")(x, train)
         return maps | {f"block{number}": nn.relu(self.last_bn(x, use_running_average=not train))}
-
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
-
-        Args and errors: as for `features`.
-        """
-        last = self.features(images, train)[f"block{len(self.block_sizes)}"]
-        pooled = last.mean(axis=(1, 2), dtype=jnp.float32)
-        if not self.num_classes:
-            return pooled
-        return self.head(self.drop(pooled, train)).astype(jnp.float32)
 
 
 def _imagenet(sizes: tuple[int, ...], params: int, gmacs: float, growth: int = 32, stem: int = 64) -> Variant:

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.mbconv import MBConv, spatial_conv
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
-from cvjax.nn import BatchNorm, Dropout
 
 
 class Stage(NamedTuple):
@@ -98,29 +97,20 @@ def compound_scale(phi: float, *, width: bool = True, depth: bool = True, resolu
     )
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Classifier):
     """Stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
 
-    Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, C].
-      in_channels: of the images.
+    Attributes: those of `Classifier`, and
       stages: of the net that is scaled.
       stem_features, top_features: channels of the first and the last convolution, before scaling.
       width_coefficient: multiplies channels, which are then rounded to multiples of 8.
       depth_coefficient: multiplies the blocks of a stage, rounded up.
       output_stride: pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
         of striding. Parameters are the same.
-      dropout: on the pooled features, in training.
       drop_connect: drop rate of a block after the last; it grows from 0 at the first in equal steps.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for global BatchNorm statistics and drop masks.
-      bn_momentum: decay of BatchNorm's running averages.
       bn_epsilon: added to BatchNorm's variances: 1e-3 in the paper's code; torchvision's B0 to B4 have 1e-5.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
-    num_classes: int
-    in_channels: int = 3
     stages: tuple[Stage, ...] = B0
     stem_features: int = 32
     top_features: int = 1280
@@ -129,23 +119,13 @@ class EfficientNet(nn.Module):
     output_stride: int = 32
     dropout: float = 0.2
     drop_connect: float = 0.2
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
-    freeze_bn: bool = False
 
     def setup(self) -> None:
         if self.output_stride not in (8, 16, 32):
             raise ConfigError(f"output_stride is 8, 16 or 32, not {self.output_stride}")
-        norm = partial(
-            BatchNorm,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            axis_name=self.axis_name,
-            frozen=self.freeze_bn,
-            dtype=self.dtype,
-        )
+        norm = self._norm(epsilon=self.bn_epsilon)
         width = partial(round_channels, coefficient=self.width_coefficient)
         counts = [math.ceil(stage.blocks * self.depth_coefficient) for stage in self.stages]
         rate, before = self.drop_connect / sum(counts), 0
@@ -163,11 +143,8 @@ class EfficientNet(nn.Module):
             before += count
         self.stem_conv, self.stem_bn = spatial_conv(width(self.stem_features), 3, 2, dtype=self.dtype), norm()
         self.top_conv, self.top_bn = spatial_conv(width(self.top_features), 1, dtype=self.dtype), norm()
-        if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
-            # Uniform in +-1 / sqrt(classes), as in the paper's code.
-            init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init)
+        # Uniform in +-1 / sqrt(classes), as in the paper's code.
+        self._make_head(nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
@@ -187,22 +164,9 @@ class EfficientNet(nn.Module):
         x = images.astype(self.dtype)
         x = nn.swish(self.stem_bn(self.stem_conv(x), use_running_average=not train))
         maps = {"stem": x}
-        for number in range(1, len(self.stages) + 1):
-            for block in getattr(self, f"stage{number}"):
-                x = block(x, train)
-            maps[f"stage{number}"] = x
-        maps["top"] = nn.swish(self.top_bn(self.top_conv(x), use_running_average=not train))
-        return maps
-
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
-
-        Args and errors: as for `features`.
-        """
-        pooled = self.features(images, train)["top"].mean(axis=(1, 2), dtype=jnp.float32)
-        if not self.num_classes:
-            return pooled
-        return self.head(self.drop(pooled, train)).astype(jnp.float32)
+        maps |= self._through([f"stage{number}" for number in range(1, len(self.stages) + 1)], x, train)
+        *_, x = maps.values()
+        return maps | {"top": nn.swish(self.top_bn(self.top_conv(x), use_running_average=not train))}
 
 
 def round_channels(channels: int, coefficient: float) -> int:

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.models.maker import ModuleMaker
@@ -118,29 +119,19 @@ class AuxiliaryClassifier(nn.Module):
         return nn.Dense(self.num_classes, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Classifier):
     """A stem of three convolutions, nine inception blocks, global average pooling.
 
-    Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, 1024 * width], and has no auxiliary
-        classifiers.
-      in_channels: of the images.
+    Attributes: those of `Classifier`, and
       width: multiplies the channels of all convolutions but those of the auxiliary classifiers.
       batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalised locally.
       large_kernel: side of the largest kernel of a block, in pixels.
       last_pool: side of the last pooling's window, in pixels.
       naive: inception blocks without reduction, see `Inception`.
-      aux: have the two auxiliary classifiers.
-      dropout: on the pooled features, in training.
+      aux: have the two auxiliary classifiers (not with `num_classes=0`).
       aux_dropout: in the auxiliary classifiers.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
-    num_classes: int
-    in_channels: int = 3
     width: float = 1.0
     batch_norm: bool = True
     large_kernel: int = 3
@@ -149,10 +140,6 @@ class GoogLeNet(nn.Module):
     aux: bool = True
     dropout: float = 0.2
     aux_dropout: float = 0.7
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
 
     def setup(self) -> None:
         unit = partial(ConvReLU, dtype=self.dtype)
@@ -171,9 +158,7 @@ class GoogLeNet(nn.Module):
         self.normalize = LocalResponseNorm(alpha=1e-4 / 5, k=1.0)
         for name, features in _BLOCKS.items():
             setattr(self, name, Inception(scaled(*features), unit, self.large_kernel, self.naive))
-        if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
+        self._make_head(nn.initializers.lecun_normal())
         if self.num_classes and self.aux:
             classifier = partial(
                 AuxiliaryClassifier, self.num_classes, unit, self.aux_dropout, self.dtype, self.axis_name
@@ -217,11 +202,8 @@ class GoogLeNet(nn.Module):
         Args and errors: as for `features`.
         """
         maps = self.features(images, train)
-        pooled = maps["inception5b"].mean(axis=(1, 2), dtype=jnp.float32)
-        if not self.num_classes:
-            return pooled
-        logits = self.head(self.drop(pooled, train)).astype(jnp.float32)
-        if not self.aux or not (train or self.is_initializing()):
+        logits = self._classify(maps["inception5b"], train)
+        if not (self.num_classes and self.aux) or not (train or self.is_initializing()):
             return logits
         auxiliary = {name: getattr(self, name)(maps[where], train) for name, where in _AUX.items()}
         return (logits, auxiliary) if train else logits

@@ -13,22 +13,22 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.residual import SHORTCUTS, BasicBlock, Bottleneck
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import BatchNorm, DeformConv, Dropout, SqueezeExcite, TorchConv, gaussian, max_pool
+from cvjax.nn import DeformConv, SqueezeExcite, TorchConv, max_pool
+
+_STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
-class ResNet(nn.Module):
+class ResNet(Classifier):
     """A residual network of four stages.
 
-    Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, C].
-      in_channels: of the images.
+    Attributes: those of `Classifier`, and
       stage_sizes: blocks in each of the four stages.
       bottleneck: three-layer blocks instead of two-layer ones.
       width: channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
@@ -44,15 +44,8 @@ class ResNet(nn.Module):
       deformable: stages, of 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so
         the net starts as the plain one.
       modulated: these are of version 2, which also weighs what it reads.
-      dropout: on the pooled features, in training.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for global BatchNorm statistics and dropout's masks.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
-    num_classes: int
-    in_channels: int = 3
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     bottleneck: bool = True
     width: int = 64
@@ -67,21 +60,10 @@ class ResNet(nn.Module):
     squeeze_excite: int = 0
     deformable: tuple[int, ...] = ()
     modulated: bool = False
-    dropout: float = 0.0
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = partial(
-            BatchNorm,
-            momentum=self.bn_momentum,
-            axis_name=self.axis_name,
-            frozen=self.freeze_bn,
-            dtype=self.dtype,
-        )
+        norm = self._norm()
         if self.deep_stem:
             half = self.width // 2
             self.stem_conv = [conv(half, 3, 2), conv(half, 3), conv(self.width, 3)]
@@ -90,9 +72,7 @@ class ResNet(nn.Module):
             self.stem_conv = [conv(self.width, 7, 2)]
             self.stem_bn = [norm()]
         self.stage1, self.stage2, self.stage3, self.stage4 = self._stages(conv, norm)
-        if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=gaussian(0.01))
+        self._make_head()
 
     def _stages(self, conv: ModuleMaker, norm: ModuleMaker) -> list[list[nn.Module]]:
         self._check_fields()
@@ -153,21 +133,7 @@ class ResNet(nn.Module):
             x = nn.relu(norm(conv(x), use_running_average=not train))
         maps = {"stem": x}
         x = max_pool(x, 3, 2, padding=1)
-        for name in ("stage1", "stage2", "stage3", "stage4"):
-            for block in getattr(self, name):
-                x = block(x, train)
-            maps[name] = x
-        return maps
-
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
-
-        Args and errors: as for `features`.
-        """
-        pooled = self.features(images, train)["stage4"].mean(axis=(1, 2), dtype=jnp.float32)
-        if not self.num_classes:
-            return pooled
-        return self.head(self.drop(pooled, train)).astype(jnp.float32)
+        return maps | self._through(_STAGES, x, train)
 
 
 def stage_plan(
@@ -201,7 +167,7 @@ def stage_plan(
     return plan
 
 
-def classifier(
+def imagenet_variant(
     name: str, params: int, gmacs: float | None, paper: tuple[str, int] = ("1512.03385", 2015), **settings: Any
 ) -> Variant:
     """A line of a table of ResNets for ImageNet."""
@@ -229,19 +195,19 @@ SHAPES: dict[int, dict[str, Any]] = {
 _RESNEXT, _WIDE = ("1611.05431", 2016), ("1605.07146", 2016)
 _PLAIN = {"shortcut": "none"}
 VARIANTS = (
-    classifier("resnet18", 11_689_512, 1.81, **SHAPES[18]),
-    classifier("resnet34", 21_797_672, 3.66, **SHAPES[34]),
-    classifier("resnet50", 25_557_032, 4.089, **SHAPES[50]),
-    classifier("resnet101", 44_549_160, 7.80, **SHAPES[101]),
-    classifier("resnet152", 60_192_808, 11.51, **SHAPES[152]),
-    classifier("plain18", 11_515_688, None, **SHAPES[18], **_PLAIN),
-    classifier("plain34", 21_623_848, None, **SHAPES[34], **_PLAIN),
-    classifier("plain50", 22_780_456, None, **SHAPES[50], **_PLAIN),
-    classifier("plain101", 41_772_584, None, **SHAPES[101], **_PLAIN),
-    classifier("plain152", 57_416_232, None, **SHAPES[152], **_PLAIN),
-    classifier("resnext50_32x4d", 25_028_904, 4.23, _RESNEXT, **SHAPES[50], groups=32, width_per_group=4),
-    classifier("resnext101_32x8d", 88_791_336, 16.41, _RESNEXT, **SHAPES[101], groups=32, width_per_group=8),
-    classifier("resnext101_64x4d", 83_455_272, 15.46, _RESNEXT, **SHAPES[101], groups=64, width_per_group=4),
-    classifier("wide_resnet50_2", 68_883_240, 11.40, _WIDE, **SHAPES[50], width_per_group=128),
-    classifier("wide_resnet101_2", 126_886_696, 22.75, _WIDE, **SHAPES[101], width_per_group=128),
+    imagenet_variant("resnet18", 11_689_512, 1.81, **SHAPES[18]),
+    imagenet_variant("resnet34", 21_797_672, 3.66, **SHAPES[34]),
+    imagenet_variant("resnet50", 25_557_032, 4.089, **SHAPES[50]),
+    imagenet_variant("resnet101", 44_549_160, 7.80, **SHAPES[101]),
+    imagenet_variant("resnet152", 60_192_808, 11.51, **SHAPES[152]),
+    imagenet_variant("plain18", 11_515_688, None, **SHAPES[18], **_PLAIN),
+    imagenet_variant("plain34", 21_623_848, None, **SHAPES[34], **_PLAIN),
+    imagenet_variant("plain50", 22_780_456, None, **SHAPES[50], **_PLAIN),
+    imagenet_variant("plain101", 41_772_584, None, **SHAPES[101], **_PLAIN),
+    imagenet_variant("plain152", 57_416_232, None, **SHAPES[152], **_PLAIN),
+    imagenet_variant("resnext50_32x4d", 25_028_904, 4.23, _RESNEXT, **SHAPES[50], groups=32, width_per_group=4),
+    imagenet_variant("resnext101_32x8d", 88_791_336, 16.41, _RESNEXT, **SHAPES[101], groups=32, width_per_group=8),
+    imagenet_variant("resnext101_64x4d", 83_455_272, 15.46, _RESNEXT, **SHAPES[101], groups=64, width_per_group=4),
+    imagenet_variant("wide_resnet50_2", 68_883_240, 11.40, _WIDE, **SHAPES[50], width_per_group=128),
+    imagenet_variant("wide_resnet101_2", 126_886_696, 22.75, _WIDE, **SHAPES[101], width_per_group=128),
 )

@@ -5,17 +5,16 @@ BatchNorm and ReLU follow at the end. The nets are those of timm's `resnetv2_*`,
 """
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.resnet import SHAPES, stage_plan
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import BatchNorm, Dropout, TorchConv, gaussian, max_pool
+from cvjax.nn import TorchConv, max_pool
 
 
 class PreActivationBlock(nn.Module):
@@ -56,48 +55,30 @@ class PreActivationBlock(nn.Module):
         return x + y
 
 
-class ResNetV2(nn.Module):
+class ResNetV2(Classifier):
     """A pre-activation residual network of four stages.
 
-    Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, C].
-      in_channels: of the images.
+    Attributes: those of `Classifier`, and
       stage_sizes: blocks in each of the four stages.
       bottleneck: three-layer blocks instead of two-layer ones.
       width: channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
       output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, see `ResNet`.
-      dropout: on the pooled features, in training.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
-    num_classes: int
-    in_channels: int = 3
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     bottleneck: bool = True
     width: int = 64
     output_stride: int = 32
-    dropout: float = 0.0
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = partial(
-            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
-        )
+        norm = self._norm()
         self.stem_conv = conv(self.width, 7, 2)
         for stage, plan in enumerate(stage_plan(self.stage_sizes, self.output_stride)):
             block = partial(PreActivationBlock, self.width * 2**stage, conv=conv, norm=norm, bottleneck=self.bottleneck)
             setattr(self, f"stage{stage + 1}", [block(*row) for row in plan])
         self.last_bn = norm()
-        if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=gaussian(0.01))
+        self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
@@ -118,21 +99,8 @@ class ResNetV2(nn.Module):
         x = self.stem_conv(images.astype(self.dtype))
         maps = {"stem": x}
         x = max_pool(x, 3, 2, padding=1)
-        for name in ("stage1", "stage2", "stage3", "stage4"):
-            for block in getattr(self, name):
-                x = block(x, train)
-            maps[name] = x
-        return maps | {"stage4": nn.relu(self.last_bn(x, use_running_average=not train))}
-
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
-
-        Args and errors: as for `features`.
-        """
-        pooled = self.features(images, train)["stage4"].mean(axis=(1, 2), dtype=jnp.float32)
-        if not self.num_classes:
-            return pooled
-        return self.head(self.drop(pooled, train)).astype(jnp.float32)
+        maps |= self._through(("stage1", "stage2", "stage3", "stage4"), x, train)
+        return maps | {"stage4": nn.relu(self.last_bn(maps["stage4"], use_running_average=not train))}
 
 
 VARIANTS = tuple(

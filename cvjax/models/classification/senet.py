@@ -9,17 +9,16 @@ The factors can be read out: `model.apply(variables, images, mutable=["intermedi
 """
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.residual import ResidualBlock
-from cvjax.models.classification.resnet import SHAPES, classifier, stage_plan
+from cvjax.models.classification.resnet import SHAPES, imagenet_variant, stage_plan
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, Dropout, SqueezeExcite, TorchConv, gaussian, max_pool
+from cvjax.nn import SqueezeExcite, TorchConv, max_pool
 
 _PAPER = ("1709.01507", 2017)
 
@@ -51,40 +50,25 @@ class SENetBottleneck(ResidualBlock):
         return self.conv(features, self.projection_size, self.stride, name="downsample_conv")(x)
 
 
-class SENet(nn.Module):
+class SENet(Classifier):
     """SENet-154: a deep stem, four stages of `SENetBottleneck`, dropout before the classifier.
 
-    Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, 2048].
-      in_channels: of the images.
+    Attributes: those of `Classifier`, and
       stage_sizes: blocks in each of the four stages.
       groups: of the 3x3 convolutions.
       reduction: of the gates' hidden layers.
       output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, see `ResNet`.
-      dropout: on the pooled features, in training.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
-    num_classes: int
-    in_channels: int = 3
     stage_sizes: tuple[int, int, int, int] = (3, 8, 36, 3)
     groups: int = 64
     reduction: int = 16
     output_stride: int = 32
     dropout: float = 0.2
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = partial(
-            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
-        )
+        norm = self._norm()
         self.stem_conv = [conv(64, 3, 2), conv(64, 3), conv(128, 3)]
         self.stem_bn = [norm() for _ in range(3)]
         gate = partial(SqueezeExcite, self.reduction, dtype=self.dtype)
@@ -99,9 +83,7 @@ class SENet(nn.Module):
                 projection_size=1 if stage == 1 else 3,
             )
             setattr(self, f"stage{stage}", [block(*row) for row in plan])
-        if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=gaussian(0.01))
+        self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
@@ -122,24 +104,10 @@ class SENet(nn.Module):
             x = nn.relu(norm(conv(x), use_running_average=not train))
         maps = {"stem": x}
         x = max_pool(x, 3, 2, padding=0, ceil_mode=True)
-        for name in ("stage1", "stage2", "stage3", "stage4"):
-            for block in getattr(self, name):
-                x = block(x, train)
-            maps[name] = x
-        return maps
-
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, 2048]; float32.
-
-        Args and errors: as for `features`.
-        """
-        pooled = self.features(images, train)["stage4"].mean(axis=(1, 2), dtype=jnp.float32)
-        if not self.num_classes:
-            return pooled
-        return self.head(self.drop(pooled, train)).astype(jnp.float32)
+        return maps | self._through(("stage1", "stage2", "stage3", "stage4"), x, train)
 
 
-_gated = partial(classifier, paper=_PAPER, squeeze_excite=16)
+_gated = partial(imagenet_variant, paper=_PAPER, squeeze_excite=16)
 _X4, _X8 = {"groups": 32, "width_per_group": 4}, {"groups": 32, "width_per_group": 8}
 VARIANTS = (
     _gated("seresnet18", 11_779_624, None, **SHAPES[18]),
