@@ -71,8 +71,8 @@ PRESETS = {
         **QUICK,
         workdir="runs/googlenet_imagenet/quick",
         model=GoogLeNetConfig(name="googlenet", width=0.34, dropout=0.0),
-        steps=300,
-        optim=OptimizerConfig(name="adamw", learning_rate=3e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        steps=350,
+        optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05),
     ),
     "imagenet": IMAGENET,
     "batch_norm": dataclasses.replace(

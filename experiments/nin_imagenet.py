@@ -48,8 +48,8 @@ PRESETS = {
         **QUICK,
         workdir="runs/nin_imagenet/quick",
         model=NINConfig(dropout=0.0),
-        steps=600,
-        optim=OptimizerConfig(name="adamw", learning_rate=5e-4, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        steps=400,
+        optim=OptimizerConfig(name="muon", learning_rate=0.01, weight_decay=0.01, warmup=0.05),
     ),
     "imagenet": Config(
         data="imagenet2012",
