@@ -1,22 +1,37 @@
 """Command lines and configurations, without running anything."""
 
 import dataclasses
+import importlib
+import pkgutil
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+import experiments
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.runs.config import as_json, from_json
 from cvjax.runs.training import with_steps
 from cvjax.training.optimizer import make_schedule
-from experiments import deeplab_voc, efficientnet_imagenet, resnet_imagenet
+from experiments import deeplab_voc, resnet_imagenet
 from experiments.deeplab_voc import PRESETS, configure
 
+EXPERIMENTS = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_"]
 
-@pytest.mark.parametrize("experiment", [deeplab_voc, efficientnet_imagenet, resnet_imagenet])
-def test_presets_name_models_that_exist(experiment):
-    for config in experiment.PRESETS.values():
-        create_model(config.model.name, num_classes=21, **config.model.options())
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_presets_are_runs_that_can_start(name):
+    experiment = importlib.import_module(f"experiments.{name}")
+    assert "quick" in experiment.PRESETS
+    for preset, config in experiment.PRESETS.items():
+        assert f"{preset} " in experiment.__doc__
+        model = create_model(config.model.name, num_classes=21, **config.model.options())
+        schedule = make_schedule(config.optim, with_steps(config, 45_000).steps)
+        assert float(schedule(1)) > 0
+        if preset in ("quick", "cifar10"):
+            images = jax.ShapeDtypeStruct((2, *config.input.crop, 3), jnp.float32)
+            jax.eval_shape(model.init, jax.random.key(0), images)
 
 
 def test_fields_override_the_preset():
