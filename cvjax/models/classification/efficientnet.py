@@ -143,7 +143,7 @@ class EfficientNet(Classifier):
             before += count
         self.stem_conv, self.stem_bn = spatial_conv(width(self.stem_features), 3, 2, dtype=self.dtype), norm()
         self.top_conv, self.top_bn = spatial_conv(width(self.top_features), 1, dtype=self.dtype), norm()
-        # The paper's code starts the head uniform in +-1 / sqrt(classes), whose first losses are large with few classes.
+        # The paper's code starts the head uniform in +-1 / sqrt(classes): large first losses where classes are few.
         self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
