@@ -57,7 +57,7 @@ PRESETS = {
         workdir="runs/vgg_imagenet/quick",
         model=VGGConfig(name="vgg11_bn", widths=(16, 32, 64, 128, 128), hidden=128, dropout=0.0),
         steps=500,
-        optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05),
+        optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
     ),
     "imagenet": Config(
         data="imagenet2012",

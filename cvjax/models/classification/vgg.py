@@ -18,7 +18,7 @@ from cvjax.errors import ConfigError
 from cvjax.models.classification.dense_head import DenseHead
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, TorchConv, adaptive_avg_pool, max_pool
+from cvjax.nn import BatchNorm, TorchConv, adaptive_avg_pool, he_normal, max_pool
 
 
 class VGG(nn.Module):
@@ -78,6 +78,7 @@ class VGG(nn.Module):
             rate=rate if self.fully_convolutional else 1,
             hidden=self.hidden,
             dropout=self.dropout,
+            kernel_init=he_normal("fan_in"),
             dtype=self.dtype,
             axis_name=self.axis_name,
         )
