@@ -3,6 +3,7 @@
     python -m experiments.efficientnet_imagenet            ImageNet where it is prepared, else the embedded scenes
     python -m experiments.efficientnet_imagenet quick      embedded scenes, a narrow, shallow net, CPU
     python -m experiments.efficientnet_imagenet imagenet --model.name efficientnet_b1 --input.crop 240 240
+    python -m experiments.efficientnet_imagenet imagenet --model.phi 1 --input.crop 258 258
     python -m experiments.efficientnet_imagenet modern --model.dtype bfloat16
     python -m experiments.efficientnet_imagenet cifar10
     python -m experiments.efficientnet_imagenet quick --resume
@@ -21,7 +22,9 @@ cifar10    100 epochs with images enlarged to 64 pixels, the net's strides being
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+from cvjax.models.classification.efficientnet import compound_scale
 from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
 from cvjax.training.optimizer import OptimizerConfig
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
@@ -34,6 +37,7 @@ class EfficientNetConfig(ModelConfig):
     Attributes:
       width_coefficient: multiplies B0's channels.
       depth_coefficient: multiplies B0's blocks a stage, rounded up.
+      phi: scale B0 by the paper's rule instead (`compound_scale`, which also has the image size for --input.crop).
       dropout: before the classifier.
       drop_connect: probability of dropping the last block for an example; earlier ones in proportion.
       bn_momentum: decay of BatchNorm's running averages.
@@ -42,9 +46,20 @@ class EfficientNetConfig(ModelConfig):
     name: str = "efficientnet_b0"
     width_coefficient: float | None = None
     depth_coefficient: float | None = None
+    phi: float | None = None
     dropout: float | None = None
     drop_connect: float = 0.2
     bn_momentum: float = 0.99
+
+    def options(self) -> dict[str, Any]:
+        """Those of `create_model`, with `phi` as the coefficients that it stands for."""
+        options = super().options()
+        phi = options.pop("phi", None)
+        if phi is None:
+            return options
+        scaling = dataclasses.asdict(compound_scale(phi))
+        scaling.pop("image_size")
+        return options | scaling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,8 @@
     python -m experiments.resnet_imagenet                  ImageNet where it is prepared, else the embedded scenes
     python -m experiments.resnet_imagenet quick            embedded scenes, a narrow net, CPU
     python -m experiments.resnet_imagenet imagenet --model.name resnet101
+    python -m experiments.resnet_imagenet imagenet --model.name plain34 --model.zero-gamma False
+    python -m experiments.resnet_imagenet imagenet --model.deformable 3 4 --model.modulated True
     python -m experiments.resnet_imagenet modern --parallel jit --model.dtype bfloat16
     python -m experiments.resnet_imagenet cifar10
     python -m experiments.resnet_imagenet quick --resume   continues a run that was stopped
@@ -22,6 +24,7 @@ cifar10    164 epochs in batches of 128 with the paper's schedule and augmentati
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
 from cvjax.training.optimizer import OptimizerConfig
@@ -30,12 +33,16 @@ from experiments._classifiers import CIFAR10, QUICK, configure_classifier, image
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig(ModelConfig):
-    """ResNet and its options.
+    """ResNet and its options; None is as the name says. CIFAR's nets have no stage sizes and no deformable stages.
 
     Attributes:
-      width: channels of the stem; None is the published 64. For CIFAR's nets leave it out.
-      stage_sizes: blocks in each stage; None is as the name says.
+      width: channels of the stem.
+      stage_sizes: blocks in each stage.
       zero_gamma: the last BatchNorm of every block starts at zero.
+      shortcut: the paper's options A, B and C, or none.
+      norm_after: the last BatchNorm of every block comes after the addition.
+      deformable: stages, of 1 to 4, with deformable 3x3 convolutions.
+      modulated: these are of version 2.
       bn_momentum: decay of BatchNorm's running averages.
     """
 
@@ -43,6 +50,10 @@ class ResNetConfig(ModelConfig):
     width: int | None = None
     stage_sizes: tuple[int, ...] | None = None
     zero_gamma: bool | None = None
+    shortcut: Literal["A", "B", "C", "none"] | None = None
+    norm_after: bool | None = None
+    deformable: tuple[int, ...] | None = None
+    modulated: bool | None = None
     bn_momentum: float = 0.9
 
 

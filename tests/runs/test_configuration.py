@@ -14,7 +14,7 @@ from cvjax.models import create_model
 from cvjax.runs.config import as_json, from_json
 from cvjax.runs.training import with_steps
 from cvjax.training.optimizer import make_schedule
-from experiments import deeplab_voc, resnet_imagenet
+from experiments import deeplab_voc, efficientnet_imagenet, resnet_imagenet
 from experiments.deeplab_voc import PRESETS, configure
 
 EXPERIMENTS = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_"]
@@ -85,3 +85,16 @@ def test_imagenet_preset_is_flaxs_recipe():
     schedule = make_schedule(config.optim, config.steps)
     assert schedule(config.steps // 18) == pytest.approx(0.4, rel=1e-3)
     assert (config.optim.name, config.optim.weight_decay, config.model.zero_gamma) == ("nesterov", 1e-4, True)
+
+
+def test_phi_scales_efficientnet():
+    config = efficientnet_imagenet.configure(["imagenet", "--model.phi", "2"])
+    assert config.model.options()["depth_coefficient"] == pytest.approx(1.44)
+    assert config.model.options()["width_coefficient"] == pytest.approx(1.21)
+    assert "phi" not in config.model.options()
+
+
+def test_resnets_options_reach_the_model():
+    config = resnet_imagenet.configure(["quick", "--model.deformable", "3", "4", "--model.shortcut", "C"])
+    model = create_model(config.model.name, num_classes=2, **config.model.options())
+    assert (model.deformable, model.shortcut) == ((3, 4), "C")
