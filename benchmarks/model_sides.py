@@ -16,7 +16,7 @@ from layer_sides import JAX_SIDES, hello
 from paired import Message, Work, serve
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
-_DROPPING = ("dropout", "drop_connect")
+_OFF = {"dropout": 0.0, "drop_connect": 0.0, "aux": False}  # What would make steps random, or two losses of one.
 
 
 def drawn(key: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,8 +63,8 @@ def prepare_jax(case: Message, side: str) -> Work:
     whose, with_options = JAX_SIDES[side]
     name, platform = case["model"], jax.default_backend()
     options = compiler_options(platform) if with_options else None
-    dropping = {option: 0.0 for option in _DROPPING if option in cvjax.model_options(name)}
-    model = cvjax.create_model(name, num_classes=1000, dtype=jnp.dtype(case["dtype"]), **dropping)
+    off = {option: value for option, value in _OFF.items() if option in cvjax.model_options(name)}
+    model = cvjax.create_model(name, num_classes=1000, dtype=jnp.dtype(case["dtype"]), **off)
     images, labels = map(jnp.asarray, batch_of(case))
     optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
 
@@ -75,7 +75,7 @@ def prepare_jax(case: Message, side: str) -> Work:
             variables = {"params": params, "batch_stats": statistics}
             logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean(), new["batch_stats"]
+            return losses.mean(), new.get("batch_stats", {})
 
         (loss, new_statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, momentum = optimizer.update(gradients, momentum)
@@ -87,7 +87,7 @@ def prepare_jax(case: Message, side: str) -> Work:
             infer = jax.jit(model.apply, compiler_options=options).lower(variables, images).compile()
             values = {"logits": np.asarray(infer(variables, images), np.float32)}
             return Work(lambda: infer(variables, images), jax.block_until_ready, values, platform == "cpu")
-        state = (variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
+        state = (variables["params"], variables.get("batch_stats", {}), optimizer.init(variables["params"]))
         train = jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, images, labels).compile()
 
     state, loss = train(state, images, labels)

@@ -1,6 +1,6 @@
 """ResNet, ResNeXt and EfficientNet in plain PyTorch, layer by layer and name by name as torchvision has them.
 
-torchvision's own are used where it is installed; these stand in for them where only torch is.
+torchvision's own, and timm's, are used where they are installed; these stand in for them where only torch is.
 """
 
 import torch
@@ -120,20 +120,32 @@ def _conv_bn_silu(before: int, features: int, size: int, stride: int = 1, groups
 
 
 def create(name: str) -> nn.Module:
-    """A model by torchvision's name, 1000 classes, without dropout of any kind.
+    """A model by torchvision's or timm's name, 1000 classes, without dropout and auxiliary classifiers.
 
     Raises:
-      KeyError: a name that neither torchvision nor this module has.
+      KeyError: a name that nothing installed has.
     """
     try:
         from torchvision import models
     except ImportError:
         return EfficientNetB0() if name == "efficientnet_b0" else ResNet50(*_RESNETS[name])
-    if not hasattr(models, name):
-        raise KeyError(name)
-    model = getattr(models, name)(weights=None)
+    if hasattr(models, name):
+        bare = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+        model = getattr(models, name)(weights=None, **bare)
+    else:
+        model = _of_timm(name)
     for module in model.modules():
         for rate in ("p", "stochastic_depth_prob"):
             if isinstance(getattr(module, rate, None), float):
                 setattr(module, rate, 0.0)
     return model
+
+
+def _of_timm(name: str) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise KeyError(name) from error
+    if not timm.is_model(name):
+        raise KeyError(name)
+    return timm.create_model(name)
