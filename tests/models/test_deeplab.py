@@ -10,6 +10,8 @@ from cvjax.models import create_model
 from cvjax.models.segmentation.aspp import aspp_rates
 
 NAMES = ["deeplabv3_resnet18", "deeplabv3plus_resnet18"]
+# Where XLA compiles for long.
+ONE_AT_ONCE = [pytest.param(NAMES[0], marks=pytest.mark.slow), NAMES[1]]
 TINY = {"num_classes": 3, "width": 8, "stage_sizes": (1, 1, 1, 1), "aspp_features": 16}
 
 
@@ -71,7 +73,7 @@ def test_v3plus_decoder_options():
     assert sizes[True] < sizes[False]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_AT_ONCE)
 def test_one_training_image_is_refused_unless_frozen(name):
     images = jnp.zeros((1, 33, 33, 3))
     variables = jax.jit(_tiny(name).init)(jax.random.key(0), images)
@@ -89,7 +91,7 @@ def test_one_training_image_is_refused_unless_frozen(name):
     train(_tiny(name, freeze_bn=True))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_AT_ONCE)
 def test_pmap_equals_jit(name):
     """Loss, statistics and gradients of one step, on one device and on two."""
     images = jax.random.normal(jax.random.key(0), (4, 33, 41, 3))

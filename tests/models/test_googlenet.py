@@ -59,6 +59,7 @@ def test_reduction_is_what_makes_a_block_cheap():
     assert many > 3.5 * few
 
 
+@pytest.mark.slow
 def test_auxiliary_losses_reach_early_blocks_alone():
     model = create_model("googlenet_original", num_classes=3, aux_dropout=0.0, dropout=0.0)
     images = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))

@@ -1,5 +1,6 @@
 """Every registered model: shapes, parameter counts, and errors that name the fix."""
 
+import collections
 import subprocess
 import sys
 
@@ -11,7 +12,16 @@ import cvjax
 from cvjax.errors import ConfigError
 
 
-@pytest.mark.parametrize("name", cvjax.list_models())
+def _small_first():
+    """All models; the two smallest of each architecture at once, the others among the slow tests."""
+    seen = collections.Counter()
+    for name in sorted(cvjax.list_models(), key=lambda name: cvjax.model_info(name).params):
+        kind = type(cvjax.create_model(name, num_classes=2))
+        seen[kind] += 1
+        yield pytest.param(name, marks=[pytest.mark.slow] if seen[kind] > 2 else [])
+
+
+@pytest.mark.parametrize("name", _small_first())
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)

@@ -43,7 +43,7 @@ def test_both_forms_agree_on_one_window_and_have_the_same_parameters():
     )
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.slow)])
 def test_denser_maps_hold_the_strided_ones(output_stride):
     coarse, dense = (create_model("vgg11", num_classes=0, output_stride=s, **TINY) for s in (32, output_stride))
     images, variables = _init(coarse, 1, 64, 96, 3)

@@ -18,6 +18,8 @@ from cvjax.runs.classification import run
 from cvjax.runs.load import load_for_inference
 from experiments import efficientnet_imagenet, resnet_imagenet
 
+pytestmark = pytest.mark.slow
+
 # One block a stage, and an optimizer that compiles soon; mixing and every random change are on, so that they run.
 TINY = (
     "quick --data image_folder_classification --model.width 8 --input.crop 32 32 --batch-size 16 --eval.batch-size 8"

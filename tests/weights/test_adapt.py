@@ -95,7 +95,7 @@ def test_channels_repeat_in_order_and_are_scaled():
 
 
 def test_given_variables_are_strict_unless_adapt_is_asked_for(state, caplog):
-    model = create_model("resnet18", num_classes=5)
+    model = create_model("resnet18", num_classes=5, in_channels=1)
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, 1)))
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), shapes)
     with pytest.raises(CheckpointError, match=r"mis-shaped: conv1\.weight .*fc\.weight.*; adapt=True keeps"):

@@ -38,6 +38,7 @@ def test_round_trip_is_exact(name):
     _assert_same(to_torch(name, from_torch(name, state)), state)
 
 
+@pytest.mark.slow
 def test_round_trip_of_every_reference_model_is_exact(shared_dir):
     names = {path.name.removesuffix(".keys.json") for path in (shared_dir / "reference").glob("*.keys.json")}
     names &= set(cvjax.list_models())
