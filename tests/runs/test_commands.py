@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import command, draw_folder, train
+from tiny_run import command, draw_folder, train
 
 from cvjax.models import create_model
 from cvjax.training.checkpoint import complete_steps
