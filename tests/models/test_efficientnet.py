@@ -69,7 +69,8 @@ def test_computes_in_its_dtype_and_learns_in_float32():
     assert {leaf.dtype for leaf in maps.values()} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize("output_stride", [pytest.param(8, marks=pytest.mark.slow), 16])
+@pytest.mark.slow
+@pytest.mark.parametrize("output_stride", [8, 16])
 def test_denser_maps_hold_the_strided_ones(output_stride):
     """Gates see the mean over the map, which differs; so these are held open."""
     images = jax.random.normal(jax.random.key(0), (1, 64, 96, 3))

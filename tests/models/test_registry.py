@@ -21,7 +21,7 @@ def _small_first():
         yield pytest.param(name, marks=[pytest.mark.slow] if seen[kind] > 2 else [])
 
 
-@pytest.mark.parametrize("name", _small_first())
+@pytest.mark.parametrize("name", list(_small_first()))
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)

@@ -101,6 +101,7 @@ def test_deformable_stages_start_as_the_plain_net(name, modulated):
     )
 
 
+@pytest.mark.slow
 def test_deformable_offsets_learn():
     model = create_model("resnet18", num_classes=3, deformable=(4,), **TINY)
     images = _images(2, 64, 64, 3)
@@ -144,6 +145,7 @@ def test_squeeze_excite_can_be_added_to_any_residual_net():
     assert not any("squeeze_excite" in tree for tree in bare.values())
 
 
+@pytest.mark.slow
 def test_version_2_keeps_its_shortcuts_clean():
     """Branches that add nothing leave what entered the first stage, without a rectifier on the way."""
     model = create_model("resnetv2_18", num_classes=0, width=8, stage_sizes=(3, 1, 1, 1))
