@@ -1,4 +1,4 @@
-"""What every model asks of its images."""
+"""What models ask of their images, and of their distance in the deepest map."""
 
 import chex
 import jax
@@ -34,3 +34,9 @@ def check_images(images: jax.Array, channels: int = 3, smallest: int = 1) -> Non
     if batch == 0 or min(height, width) < smallest:
         nearest = f"{max(height, smallest)}x{max(width, smallest)}"
         raise ConfigError(f"images of shape {images.shape} are too small or none; the nearest usable size is {nearest}")
+
+
+def check_output_stride(output_stride: int) -> None:
+    """Raises ConfigError for an output stride that no net here has."""
+    if output_stride not in (8, 16, 32):
+        raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")

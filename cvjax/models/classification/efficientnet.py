@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from cvjax.errors import ConfigError
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.mbconv import MBConv, spatial_conv
-from cvjax.models.images import check_images
+from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 
 
@@ -123,8 +122,7 @@ class EfficientNet(Classifier):
     bn_epsilon: float = 1e-3
 
     def setup(self) -> None:
-        if self.output_stride not in (8, 16, 32):
-            raise ConfigError(f"output_stride is 8, 16 or 32, not {self.output_stride}")
+        check_output_stride(self.output_stride)
         norm = self._norm(epsilon=self.bn_epsilon)
         width = partial(round_channels, coefficient=self.width_coefficient)
         counts = [math.ceil(stage.blocks * self.depth_coefficient) for stage in self.stages]

@@ -17,12 +17,12 @@ import jax
 from cvjax.errors import ConfigError
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.residual import SHORTCUTS, BasicBlock, Bottleneck
-from cvjax.models.images import check_images
+from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
 from cvjax.nn import DeformConv, SqueezeExcite, TorchConv, max_pool
 
-_STAGES = ("stage1", "stage2", "stage3", "stage4")
+STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
 class ResNet(Classifier):
@@ -133,7 +133,7 @@ class ResNet(Classifier):
             x = nn.relu(norm(conv(x), use_running_average=not train))
         maps = {"stem": x}
         x = max_pool(x, 3, 2, padding=1)
-        return maps | self._through(_STAGES, x, train)
+        return maps | self._through(STAGES, x, train)
 
 
 def stage_plan(
@@ -144,8 +144,7 @@ def stage_plan(
     Raises:
       ConfigError: an output stride other than 8, 16 or 32, four stages missing, or no multi-grid factor.
     """
-    if output_stride not in (8, 16, 32):
-        raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")
+    check_output_stride(output_stride)
     if len(stage_sizes) != 4 or min(stage_sizes) < 1:
         raise ConfigError(f"stage_sizes are four numbers of blocks, each at least 1, not {stage_sizes}")
     if not multi_grid or min(multi_grid) < 1:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 
 from cvjax.models.classification.classifier import Classifier
-from cvjax.models.classification.resnet import SHAPES, stage_plan
+from cvjax.models.classification.resnet import SHAPES, STAGES, stage_plan
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
@@ -99,7 +99,7 @@ class ResNetV2(Classifier):
         x = self.stem_conv(images.astype(self.dtype))
         maps = {"stem": x}
         x = max_pool(x, 3, 2, padding=1)
-        maps |= self._through(("stage1", "stage2", "stage3", "stage4"), x, train)
+        maps |= self._through(STAGES, x, train)
         return maps | {"stage4": nn.relu(self.last_bn(maps["stage4"], use_running_average=not train))}
 
 

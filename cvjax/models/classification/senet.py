@@ -15,7 +15,7 @@ import jax
 
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.residual import ResidualBlock
-from cvjax.models.classification.resnet import SHAPES, imagenet_variant, stage_plan
+from cvjax.models.classification.resnet import SHAPES, STAGES, imagenet_variant, stage_plan
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import SqueezeExcite, TorchConv, max_pool
@@ -104,7 +104,7 @@ class SENet(Classifier):
             x = nn.relu(norm(conv(x), use_running_average=not train))
         maps = {"stem": x}
         x = max_pool(x, 3, 2, padding=0, ceil_mode=True)
-        return maps | self._through(("stage1", "stage2", "stage3", "stage4"), x, train)
+        return maps | self._through(STAGES, x, train)
 
 
 _gated = partial(imagenet_variant, paper=_PAPER, squeeze_excite=16)

@@ -14,9 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvjax.errors import ConfigError
 from cvjax.models.classification.dense_head import DenseHead
-from cvjax.models.images import check_images
+from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import BatchNorm, TorchConv, adaptive_avg_pool, he_normal, max_pool
 
@@ -58,8 +57,7 @@ class VGG(nn.Module):
     freeze_bn: bool = False
 
     def setup(self) -> None:
-        if self.output_stride not in (8, 16, 32):
-            raise ConfigError(f"output_stride is 8, 16 or 32, not {self.output_stride}")
+        check_output_stride(self.output_stride)
         norm = partial(
             BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
         )
