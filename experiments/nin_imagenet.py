@@ -28,10 +28,12 @@ class NINConfig(ModelConfig):
     """NIN and its options.
 
     Attributes:
+      width: multiplies the features of all convolutions.
       dropout: of maps.
     """
 
     name: str = "nin"
+    width: float = 1.0
     dropout: float = 0.5
 
 
@@ -47,9 +49,9 @@ PRESETS = {
     "quick": Config(
         **QUICK,
         workdir="runs/nin_imagenet/quick",
-        model=NINConfig(dropout=0.0),
-        steps=400,
-        optim=OptimizerConfig(name="muon", learning_rate=0.01, weight_decay=0.01, warmup=0.05),
+        model=NINConfig(width=0.5, dropout=0.0),
+        steps=600,
+        optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
     ),
     "imagenet": Config(
         data="imagenet2012",

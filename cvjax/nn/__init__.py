@@ -7,6 +7,7 @@ arguments, parameters, defaults and results.
 from cvjax.nn.conv import Conv, ConvBNReLU, ResizeConv, SeparableConv, TorchConv
 from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.deform import DeformConv
+from cvjax.nn.dense_crf import DenseCRF
 from cvjax.nn.dropout import Dropout, DropPath
 from cvjax.nn.initializers import (
     bilinear,
@@ -32,6 +33,7 @@ __all__ = [
     "ConvBNReLU",
     "ConvTranspose",
     "DeformConv",
+    "DenseCRF",
     "DropPath",
     "Dropout",
     "LocalResponseNorm",

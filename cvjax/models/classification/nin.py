@@ -38,6 +38,7 @@ class NIN(nn.Module):
       num_classes: maps of the last layer; 0 returns the means of the maps that go into it [B, C].
       in_channels: of the images.
       layers: rows of ((side, stride, padding), (features of the three convolutions), pooling).
+      width: multiplies the features of all convolutions.
       drop_all: drop maps' pixels before every mlpconv layer but the first, as in the paper; otherwise before the last.
       dropout: the rate of that, in training.
       dtype: of the computation; parameters and logits are float32.
@@ -47,6 +48,7 @@ class NIN(nn.Module):
     num_classes: int
     in_channels: int = 3
     layers: tuple[Any, ...] = IMAGENET
+    width: float = 1.0
     drop_all: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
@@ -60,7 +62,7 @@ class NIN(nn.Module):
 
     def _mlpconv(self, convolution: tuple[int, int, int], features: tuple[int, ...], last: bool) -> list[nn.Module]:
         side, stride, pad = convolution
-        first, second, third = features
+        first, second, third = (round(self.width * count) for count in features)
         padding = ((pad, pad), (pad, pad))
         he = {"kernel_init": he_normal("fan_in"), "dtype": self.dtype}
         layers = [Conv(first, (side, side), (stride, stride), padding=padding, **he), Conv(second, (1, 1), **he)]

@@ -1,0 +1,52 @@
+"""A dense CRF as a layer whose weights are learnt (Zheng et al., CRF as RNN, 1502.03240)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.ops.dense_crf import DEEPLAB_V2, CRFKernels, dense_crf
+
+
+class DenseCRF(nn.Module):
+    """Mean field inference on a net's logits, with a weight for each pair of labels in both kernels and a learnt
+    compatibility.
+
+    Parameters: `smooth` and `appearance` [C, C], which start as multiples of the identity, and `compatibility` [C, C],
+    which starts as Potts, so that the layer starts as the plain CRF of these kernels.
+
+    Attributes:
+      kernels: widths of the kernels, and the weights that the layer starts from.
+      iterations: steps of inference; the paper trains with 5 and tests with 10.
+      colour_scale: what a unit of the images is in each channel, in 1/255 of the colours' range; what they are shifted
+        by does not matter. By default that of images normalised with ImageNet's deviations.
+    """
+
+    kernels: CRFKernels = DEEPLAB_V2
+    iterations: int = 5
+    colour_scale: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    @nn.compact
+    def __call__(self, logits: jax.Array, images: jax.Array) -> jax.Array:
+        """Logits of the marginals.
+
+        Args:
+          logits: [B, H, W, C].
+          images: [B, H, W, 3], floating point.
+
+        Returns:
+          float32 [B, H, W, C], logarithms of probabilities.
+        """
+        identity = jnp.eye(logits.shape[-1], dtype=jnp.float32)
+        smooth = self.param("smooth", lambda _: self.kernels.smooth_weight * identity)
+        appearance = self.param("appearance", lambda _: self.kernels.appearance_weight * identity)
+        compatibility = self.param("compatibility", lambda _: 1.0 - identity)
+        return dense_crf(
+            -logits.astype(jnp.float32),
+            images.astype(jnp.float32) * jnp.asarray(self.colour_scale),
+            self.kernels,
+            iterations=self.iterations,
+            smooth_weights=smooth,
+            appearance_weights=appearance,
+            compatibility=compatibility,
+            log=True,
+        )

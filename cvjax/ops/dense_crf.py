@@ -1,0 +1,192 @@
+"""Fully connected conditional random fields (Krähenbühl and Koltun, 1210.5644): labels that agree where pixels look
+alike.
+
+Every pixel is tied to every other by two Gaussian kernels, one of their distance and one of their distance and colours.
+Mean field inference repeats one step: each pixel's label distribution is set from its unary energy and the sum of all
+other distributions under the kernels. The first kernel's sums are two matrix products, the second's a filter on the
+permutohedral lattice.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from cvjax.ops.permutohedral import build_lattice, permutohedral_filter
+
+_FAR = 5.0  # standard deviations at which a kernel is taken for zero, 4e-6
+_TINY = 1e-20
+
+
+@dataclasses.dataclass(frozen=True)
+class CRFKernels:
+    """Weights and widths of the two kernels of a dense CRF.
+
+    Attributes:
+      smooth_weight, smooth_sigma: of the kernel of positions, its deviation in pixels.
+      appearance_weight, appearance_sigma, colour_sigma: of the kernel of positions and colours, its deviations in
+        pixels and in units of 1/255 of the colours' range.
+
+    Raises:
+      ValueError: a deviation that is not positive.
+    """
+
+    smooth_weight: float = 3.0
+    smooth_sigma: float = 1.0
+    appearance_weight: float = 4.0
+    appearance_sigma: float = 67.0
+    colour_sigma: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("smooth_sigma", "appearance_sigma", "colour_sigma"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a CRF must be positive, not {getattr(self, name)}")
+
+
+DEEPLAB_V1 = CRFKernels(3.0, 3.0, 4.0, 49.0, 5.0)
+DEEPLAB_V2 = CRFKernels(3.0, 1.0, 4.0, 67.0, 3.0)
+
+
+def dense_crf(
+    unaries: jax.Array,
+    images: jax.Array,
+    kernels: CRFKernels = DEEPLAB_V2,
+    *,
+    iterations: int = 10,
+    valid: jax.Array | None = None,
+    smooth_weights: jax.Array | None = None,
+    appearance_weights: jax.Array | None = None,
+    compatibility: jax.Array | None = None,
+    log: bool = False,
+    exact: bool = False,
+) -> jax.Array:
+    """Marginals of a dense CRF after so many steps of mean field inference, all pixels at once.
+
+    Pure, under `jit` and `vmap`, on any platform. Differentiable in reverse mode with respect to unaries, weights and
+    compatibility, so that it can be trained as the last layer of a net (CRF as RNN, 1502.03240); images take no part in
+    that. Kernels are normalised symmetrically: k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to
+    itself too, as in the authors' program.
+
+    Args:
+      unaries: [H, W, C] or [B, H, W, C], minus the logarithm of each label's probability, up to a constant for each
+        pixel; minus a net's logits will do.
+      images: [H, W, 3] or [B, H, W, 3], colours in [0, 255], integer or floating.
+      kernels: widths of the kernels, and weights where they are not given below.
+      iterations: steps of mean field inference.
+      valid: bool [H, W] or [B, H, W]; False for padding, which then has no influence. None takes all for pixels.
+      smooth_weights, appearance_weights: scalars, [C], or [C, C] that mix the labels' messages (1502.03240); they
+        replace the weights of `kernels`.
+      compatibility: [C, C], what label l at one pixel costs, in row l, beside each label at another. None is Potts: 1
+        for different labels.
+      log: return logarithms of probabilities, as losses want them.
+      exact: sum over all pairs of pixels, O((H W)^2) in time and memory: for tests.
+
+    Returns:
+      float32 probabilities, or their logarithms, in the shape of `unaries`.
+
+    Raises:
+      ValueError: fewer than 0 iterations.
+    """
+    chex.assert_rank(unaries, {3, 4})
+    chex.assert_shape(images, (*unaries.shape[:-1], 3))
+    if iterations < 0:
+        raise ValueError(f"mean field inference takes 0 iterations or more, not {iterations}")
+    valid = jnp.ones(unaries.shape[:-1], bool) if valid is None else valid
+    chex.assert_shape(valid, unaries.shape[:-1])
+    smooth = jnp.asarray(kernels.smooth_weight if smooth_weights is None else smooth_weights, jnp.float32)
+    appearance = jnp.asarray(
+        kernels.appearance_weight if appearance_weights is None else appearance_weights, jnp.float32
+    )
+
+    def one(unaries: jax.Array, image: jax.Array, valid: jax.Array) -> jax.Array:
+        filters = _filters(image, valid, kernels, exact)
+        logits = _mean_field(unaries, filters, (smooth, appearance), compatibility, iterations)
+        return jax.nn.log_softmax(logits) if log else jax.nn.softmax(logits)
+
+    if unaries.ndim == 4:
+        one = jax.vmap(one)
+    return one(unaries.astype(jnp.float32), images.astype(jnp.float32), valid)
+
+
+Filter = Callable[[jax.Array], jax.Array]
+
+
+def _mean_field(
+    unaries: jax.Array,
+    filters: tuple[Filter, ...],
+    weights: tuple[jax.Array, ...],
+    compatibility: jax.Array | None,
+    iterations: int,
+) -> jax.Array:
+    """Logits of the marginals."""
+
+    def step(logits: jax.Array, _: None) -> tuple[jax.Array, None]:
+        marginals = jax.nn.softmax(logits)
+        messages = sum(_mixed(filter_(marginals), weight) for filter_, weight in zip(filters, weights))
+        # Potts: what differs costs, so, up to a constant, what agrees pays.
+        pays = messages if compatibility is None else -messages @ compatibility.T
+        return pays - unaries, None
+
+    return jax.lax.scan(step, -unaries, length=iterations)[0]
+
+
+def _mixed(messages: jax.Array, weight: jax.Array) -> jax.Array:
+    return messages @ weight.T if weight.ndim == 2 else messages * weight
+
+
+def _filters(image: jax.Array, valid: jax.Array, kernels: CRFKernels, exact: bool) -> tuple[Filter, Filter]:
+    """The sums under the two kernels, each normalised symmetrically, as functions [H, W, C] -> [H, W, C]."""
+    height, width = valid.shape
+    rows, columns = jnp.mgrid[:height, :width].astype(jnp.float32)
+    position = jnp.stack([columns, rows], axis=-1)
+    appearance = jnp.concatenate([position / kernels.appearance_sigma, image / kernels.colour_sigma], axis=-1)
+    # Padding lies on top of some pixel, so that it adds no corners to the lattice.
+    some = appearance.reshape(-1, 5)[jnp.argmax(valid.reshape(-1))]
+    appearance = jnp.where(valid[..., None], appearance, some)
+    if exact:
+        sums = (_sum_over_pairs(position / kernels.smooth_sigma), _sum_over_pairs(appearance))
+    else:
+        sums = (_gaussian_blur(kernels.smooth_sigma), _lattice_sum(appearance))
+    return tuple(_normalised(sum_, valid) for sum_ in sums)
+
+
+def _normalised(sum_: Filter, valid: jax.Array) -> Filter:
+    valid = valid[..., None].astype(jnp.float32)
+    factor = valid * jax.lax.rsqrt(sum_(valid) + _TINY)
+    return lambda values: factor * sum_(factor * values)
+
+
+def _lattice_sum(points: jax.Array) -> Filter:
+    height, width, dimensions = points.shape
+    lattice = build_lattice(points.reshape(height * width, dimensions))
+    return lambda values: permutohedral_filter(lattice, values.reshape(height * width, -1)).reshape(values.shape)
+
+
+def _sum_over_pairs(points: jax.Array) -> Filter:
+    flat = points.reshape(-1, points.shape[-1])
+    kernel = jnp.exp(-0.5 * jnp.square(flat[:, None] - flat[None]).sum(-1))
+    return lambda values: (kernel @ values.reshape(len(flat), -1)).reshape(values.shape)
+
+
+def _gaussian_blur(sigma: float) -> Filter:
+    """exp(-distance^2 / 2 sigma^2) summed over an image, without its borders repeated: two passes along the axes."""
+    reach = math.ceil(_FAR * sigma)
+
+    def blur(values: jax.Array) -> jax.Array:
+        for axis in (0, 1):
+            values = _along(values, axis)
+        return values
+
+    def _along(values: jax.Array, axis: int) -> jax.Array:
+        size = values.shape[axis]
+        distance = jnp.arange(-min(reach, size - 1), min(reach, size - 1) + 1)
+        taps = jnp.exp(-0.5 * jnp.square(distance / sigma))
+        edges = [(0, 0)] * 3
+        edges[axis] = (len(distance) // 2,) * 2
+        padded = jnp.pad(values, edges)
+        return sum(tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+
+    return blur

@@ -1,0 +1,268 @@
+"""Gaussian filtering of points in several dimensions, on the permutohedral lattice (Adams et al., 2010).
+
+The value of every point is spread over the corners of the simplex that it lies in, the corners are blurred along each
+axis of the lattice, and every point reads the corners of its simplex again. That costs O(points x dimensions^2), where
+the sum over all pairs costs O(points^2).
+
+The usual implementation counts corners with a hash table that grows. Here all shapes are static: corners are found by
+sorting, one sort for each of their d + 1 classes, and corners that no point touches are room at the end of an array,
+which loops over blocks leave alone on CPU.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Corners that a loop on CPU handles at a time: what they are filled with fits the caches.
+_CORNERS = 8192
+_NO_CODE = np.uint32(0xFFFFFFFF)
+
+
+class Lattice(NamedTuple):
+    """Where N points lie in the lattice of d dimensions, with room for E = N (d + 1) corners.
+
+    Attributes:
+      corner: int32 [N, d + 1], the corners of each point's simplex, in [0, count).
+      weight: float32 [N, d + 1], barycentric coordinates; they sum to 1.
+      after, before: int32 [E, d + 1], neighbours of each corner along each axis; E where there is none.
+      count: int32 [], corners that there are.
+    """
+
+    corner: jax.Array
+    weight: jax.Array
+    after: jax.Array
+    before: jax.Array
+    count: jax.Array
+
+
+@jax.custom_batching.sequential_vmap
+def build_lattice(points: jax.Array) -> Lattice:
+    """The lattice of points; `permutohedral_filter` then sums over them as often as one likes.
+
+    Under `vmap` lattices are built one after the other. Corners are told apart by a code of 32 bits. Where the points
+    spread so far that more would be needed (2^32 cells in their bounding box), codes wrap around, and of M corners
+    about M^2 / 2^33 share one with another corner, whose values they then add to.
+
+    Args:
+      points: [N, d], in units of the Gaussian's standard deviation. No gradient flows to them.
+
+    Returns:
+      The lattice, for a Gaussian of standard deviation 1.
+    """
+    chex.assert_rank(points, 2)
+    count, dimensions = points.shape
+    entries = count * (dimensions + 1)
+    quotient, rank, weight = _enclosing_simplex(jax.lax.stop_gradient(points.astype(jnp.float32)))
+    codes, strides = _codes(quotient, rank)
+    # One sort a class, of codes alone: XLA sorts without a second operand five times as fast on CPU.
+    in_order = jnp.concatenate([jnp.sort(codes[k]) for k in range(dimensions + 1)])
+    place = jnp.arange(entries, dtype=jnp.int32)
+    first = (in_order != jnp.roll(in_order, 1)) | (place % count == 0)
+    number = jnp.cumsum(first, dtype=jnp.int32) - 1
+    corners = number[-1] + 1
+    bounds = jnp.concatenate([number[::count], corners[None]])
+    target = jnp.where(first, number, entries)
+    unique = jnp.full((entries,), _NO_CODE).at[target].set(in_order, mode="drop")
+    rank_of = jnp.zeros((entries,), jnp.int32).at[target].set(place // count, mode="drop")
+    classes = jnp.arange(dimensions + 1, dtype=jnp.int32)
+    corner = _find(unique, bounds, codes.T, classes[None])
+    after, before = _neighbours(unique, rank_of, bounds, strides)
+    return Lattice(corner, weight, after, before, corners)
+
+
+@jax.custom_vjp
+def permutohedral_filter(lattice: Lattice, values: jax.Array) -> jax.Array:
+    """Sums the values of all points, weighted by exp(-|distance|^2 / 2), approximately and up to a constant factor.
+
+    The factor depends on the dimension alone and cancels where sums are divided by sums of weights. Linear in `values`;
+    gradients flow to them, not to the lattice. Under `vmap` the examples follow one another.
+
+    Args:
+      lattice: of N points.
+      values: [N, C].
+
+    Returns:
+      float32 [N, C].
+    """
+    return _filter(lattice, values.astype(jnp.float32), jnp.asarray(False))
+
+
+def _forward(lattice: Lattice, values: jax.Array) -> tuple[jax.Array, tuple[Lattice, jax.Array]]:
+    return permutohedral_filter(lattice, values), (lattice, jnp.zeros((), values.dtype))
+
+
+def _backward(residuals: tuple[Lattice, jax.Array], gradient: jax.Array) -> tuple[None, jax.Array]:
+    lattice, like = residuals
+    # Spreading and reading are transposes of each other; the blurs along the axes are symmetric, but do not commute
+    # where corners are missing, so they go in the opposite order.
+    return None, _filter(lattice, gradient, jnp.asarray(True)).astype(like.dtype)
+
+
+permutohedral_filter.defvjp(_forward, _backward)
+
+
+def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where points lie in the lattice.
+
+    Returns:
+      quotient: int32 [N, d + 1], the nearest corner whose coordinates are multiples of d + 1, divided by that.
+      rank: int32 [N, d + 1], the order of the coordinates by how far the point lies beyond that corner, the farthest
+        first.
+      weight: [N, d + 1], barycentric coordinates in the simplex, of its corner of class 0, 1, ... d.
+    """
+    dimensions = points.shape[1]
+    sides = dimensions + 1
+    raised = points @ jnp.asarray(_elevation(dimensions), points.dtype)
+    nearest = jnp.round(raised / sides)
+    beyond = raised - nearest * sides
+    index = np.arange(sides)
+    ahead = (beyond[:, None] > beyond[..., None]) | (
+        (beyond[:, None] == beyond[..., None]) & (index[None] < index[:, None])
+    )
+    # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbour is.
+    rank = ahead.sum(-1, dtype=jnp.int32) + nearest.sum(-1).astype(jnp.int32)[:, None]
+    step = (rank < 0).astype(jnp.int32) - (rank > dimensions)
+    rank = rank + sides * step
+    nearest = nearest + step
+    beyond = (raised - nearest * sides) / sides
+    sorted_by_rank = jnp.where(rank[..., None] == index, beyond[..., None], 0.0).sum(1)
+    falling = sorted_by_rank[:, ::-1]
+    weight = falling - jnp.pad(falling[:, :-1], ((0, 0), (1, 0)))
+    weight = weight.at[:, 0].set(1.0 + falling[:, 0] - falling[:, -1])
+    return nearest.astype(jnp.int32), rank, weight
+
+
+def _elevation(dimensions: int) -> np.ndarray:
+    """The map from R^d onto the plane of R^(d + 1) whose coordinates sum to zero, scaled so that the lattice's blur has
+    a standard deviation of 1: float64 [d, d + 1]."""
+    basis = np.zeros((dimensions, dimensions + 1))
+    for i in range(dimensions):
+        basis[i, : i + 1] = 1.0
+        basis[i, i + 1] = -(i + 1)
+        basis[i] *= math.sqrt(2 / 3) * (dimensions + 1) / math.sqrt((i + 1) * (i + 2))
+    return basis
+
+
+def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Numbers that tell the corners of a class apart, in mixed radix: uint32 [d + 1, N], and the radices' strides [d].
+
+    A corner of class k has coordinates (d + 1) q + k; the last one follows from the others.
+    """
+    dimensions = quotient.shape[1] - 1
+    low = quotient.min(0)[:-1] - 2
+    # The neighbours that are looked up lie within a step of the corners, which lie within one of the quotients.
+    spans = (quotient.max(0)[:-1] - low + 2).astype(jnp.uint32)
+    strides = jnp.concatenate([jnp.ones((1,), jnp.uint32), jnp.cumprod(spans[:-1], dtype=jnp.uint32)])
+    digits = (quotient[:, :-1] - low).astype(jnp.uint32)
+    codes = [
+        ((digits - (rank[:, :-1] > dimensions - k).astype(jnp.uint32)) * strides).sum(-1, dtype=jnp.uint32)
+        for k in range(dimensions + 1)
+    ]
+    return jnp.stack(codes), strides
+
+
+def _neighbours(
+    codes: jax.Array, ranks: jax.Array, bounds: jax.Array, strides: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The corners one step along every axis, and one step back: two arrays int32 [E, d + 1].
+
+    A step along axis j takes class k to class k + 1: all coordinates grow by one, but that of the axis, which falls by
+    d.
+
+    Args:
+      codes, ranks: [E], code and class of each corner.
+      bounds: [d + 2], the first corner of each class, and the number of corners.
+      strides: of the codes, see `_codes`.
+    """
+    entries, sides = codes.shape[0], strides.shape[0] + 1
+    along = jnp.append(strides, jnp.uint32(0))  # the last coordinate is in no code
+    around = strides.sum(dtype=jnp.uint32)
+
+    def look_up(start: jax.Array, size: int) -> jax.Array:
+        code = jax.lax.dynamic_slice_in_dim(codes, start, size)[:, None]
+        rank = jax.lax.dynamic_slice_in_dim(ranks, start, size)[:, None]
+        ahead = code - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))
+        return _find(codes, bounds, ahead, (rank + 1) % sides)
+
+    missing = jnp.full((entries, sides), entries, jnp.int32)
+    after = _over_corners(bounds[-1], look_up, missing)
+    # Rows past the last corner may hold anything where they were looked up, too.
+    corner = jnp.arange(entries, dtype=jnp.int32)[:, None]
+    after = jnp.where(corner < bounds[-1], after, entries)
+    return after, missing.at[after, jnp.arange(sides)].set(corner, mode="drop")
+
+
+def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Array) -> jax.Array:
+    """The corners of class `rank` with the code `wanted`, by bisection; the length of `codes` where there is none."""
+    room = codes.shape[0]
+    low = jnp.broadcast_to(bounds[rank], wanted.shape)
+    end = jnp.broadcast_to(bounds[rank + 1], wanted.shape)
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = ends
+        middle = (low + high) // 2
+        below = jnp.take(codes, middle, mode="clip") < wanted
+        open_ = low < high
+        return jnp.where(open_ & below, middle + 1, low), jnp.where(open_ & ~below, middle, high)
+
+    steps = math.ceil(math.log2(room // (bounds.shape[0] - 1) + 1))
+    low, _ = jax.lax.fori_loop(0, steps, halve, (low, end))
+    found = (low < end) & (jnp.take(codes, low, mode="clip") == wanted)
+    return jnp.where(found, low, room)
+
+
+@jax.custom_batching.sequential_vmap
+def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Array:
+    points, sides = lattice.corner.shape
+    chex.assert_shape(values, (points, None))
+    parts = (values[:, None] * lattice.weight[..., None]).reshape(points * sides, -1)
+    corners = jnp.zeros_like(parts).at[lattice.corner.reshape(-1)].add(parts, mode="promise_in_bounds")
+    # Two arrays in turns, as what lies behind the last corner need not be written again.
+    spare = jnp.zeros_like(corners)
+    for i in range(sides):
+        axis = jnp.where(backwards, sides - 1 - i, i)
+        corners, spare = _blur(lattice, corners, spare, axis), corners
+    return sum(
+        jnp.take(corners, lattice.corner[:, k], axis=0, mode="clip") * lattice.weight[:, k, None] for k in range(sides)
+    )
+
+
+def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array) -> jax.Array:
+    """Each corner and half of its two neighbours along an axis, [E, C], written into `out`."""
+
+    def blurred(start: jax.Array, size: int) -> jax.Array:
+        def neighbours(of: jax.Array) -> jax.Array:
+            places = jax.lax.dynamic_slice(of, (start, axis), (size, 1))[:, 0]
+            return jnp.take(corners, places, axis=0, mode="fill", fill_value=0)
+
+        mine = jax.lax.dynamic_slice_in_dim(corners, start, size)
+        return mine + 0.5 * (neighbours(lattice.after) + neighbours(lattice.before))
+
+    return _over_corners(lattice.count, blurred, out)
+
+
+def _over_corners(count: jax.Array, work: Callable[[jax.Array, int], chex.ArrayTree], out: chex.ArrayTree):
+    """`out` with its first `count` rows, and perhaps more, replaced by `work(start, size)`, which gives rows [start,
+    start + size). On CPU in blocks that stop after `count`; accelerators do all rows at once rather than wait for a
+    loop."""
+    size = jax.tree.leaves(out)[0].shape[0]
+    block = min(size, _CORNERS)
+
+    def in_blocks(count: jax.Array) -> chex.ArrayTree:
+        def step(i: jax.Array, out: chex.ArrayTree) -> chex.ArrayTree:
+            start = jnp.minimum(i * block, size - block)
+            update = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+            return jax.tree.map(lambda whole, part: update(whole, part), out, work(start, block))
+
+        return jax.lax.fori_loop(0, (count + block - 1) // block, step, out)
+
+    def at_once(count: jax.Array) -> chex.ArrayTree:
+        return work(jnp.zeros((), jnp.int32), size)
+
+    return jax.lax.platform_dependent(count, cpu=in_blocks, default=at_once)
