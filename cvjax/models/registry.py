@@ -29,6 +29,9 @@ _ARCHITECTURES = (
     "cvjax.models.classification.vgg",
     "cvjax.models.segmentation.deeplabv3",
     "cvjax.models.segmentation.deeplabv3plus",
+    "cvjax.models.segmentation.unet",
+    "cvjax.models.segmentation.unet_encoder",
+    "cvjax.models.segmentation.unet_original",
 )
 _NOT_OPTIONS = frozenset({"parent", "name", "num_classes", "dtype"})
 
