@@ -13,10 +13,10 @@ from cvjax.data.catalogue import open_source
 from cvjax.errors import ConfigError
 from cvjax.runs.load import load_for_inference
 from cvjax.runs.pictures import draw_scores
-from cvjax.runs.training import make_evaluator, plain
+from cvjax.runs.training import make_evaluator, plain, source_options
 from cvjax.training.parallel import Mode, make_strategy
 
-_SCORING = ("scales", "flip", "window", "overlap", "crop", "resize", "crops", "batch_size")
+_SCORING = ("scales", "flip", "window", "overlap", "em_thresholds", "crop", "resize", "crops", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Arguments:
       flip: segmentation: average with the mirrored image too.
       window: segmentation: height and width of a sliding window.
       overlap: segmentation: fraction that neighbouring windows share.
+      em_thresholds: segmentation: of the cells' probability, for pixel, Rand and warping error.
       output_stride: of the backbone, if other than in training.
       crop: classification: height and width of what the net sees.
       resize: classification: length that the shorter side is brought to before the crop.
@@ -52,6 +53,7 @@ class Arguments:
     flip: bool | None = None
     window: tuple[int, int] | None = None
     overlap: float | None = None
+    em_thresholds: tuple[float, ...] | None = None
     output_stride: int | None = None
     crop: tuple[int, int] | None = None
     resize: int | None = None
@@ -74,12 +76,14 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     kind, data_dir = loaded.kind, arguments.data_dir or loaded.config["run"]["data_dir"]
     reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record")
     scoring = _given(loaded.scoring, arguments, *_SCORING)
+    name = arguments.data or loaded.config["data"]["name"]
     source = open_source(
-        arguments.data or loaded.config["data"]["name"],
+        name,
         arguments.split or reading.eval_split,
         target=kind.target,
         data_dir=data_dir,
         manual_dir=reading.manual_dir,
+        **source_options(name, reading),
     )
     if len(source.class_names) != loaded.task.num_classes:
         raise ConfigError(
@@ -87,7 +91,10 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
             " the data that it was trained for"
         )
     strategy = make_strategy(arguments.parallel, scoring.batch_size)
-    score = make_evaluator(kind, loaded.model, loaded.task, source, scoring, reading, strategy)
+    task = loaded.task
+    if arguments.em_thresholds is not None:
+        task = dataclasses.replace(task, em_thresholds=arguments.em_thresholds)
+    score = make_evaluator(kind, loaded.model, task, source, scoring, reading, strategy)
     report = score(strategy.place_state(loaded.variables))
     place = {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
     table, line = kind.show(report)

@@ -145,6 +145,31 @@ def encode_mask(mask: np.ndarray) -> bytes:
     return cv2.imencode(".png", mask, options)[1].tobytes()
 
 
+def relabelled(data: bytes, name: str, values: tuple[int, ...], void: tuple[int, ...] = ()) -> bytes:
+    """A label map whose pixels hold `values[i]` for class i, as one of class numbers.
+
+    Args:
+        data: an encoded PNG of one channel.
+        name: the file's name, for messages.
+        values: what stands for the classes 0, 1, ...
+        void: what means "ignored", and becomes 255.
+
+    Raises:
+        DataError: the PNG is damaged, or holds something else.
+    """
+    stored = _stored_labels(data, name)
+    table = np.full(1 << 16, -1, np.int32)
+    table[list(void)] = IGNORE
+    table[list(values)] = np.arange(len(values))
+    labels = table[stored]
+    if (labels < 0).any():
+        raise DataError(
+            f"{name}: level {int(stored[labels < 0][0])} is none of {', '.join(map(str, values))}, which stand for the "
+            "classes; correct the mask or the list, or name it as void."
+        )
+    return encode_mask(labels.astype(np.uint8))
+
+
 def image_size(data: bytes, name: str) -> tuple[int, int]:
     """Reads (height, width) from an encoded image's header; the pixels are not decoded.
 

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
-from cvjax.data.decode import image_size
+from cvjax.data.decode import image_size, relabelled
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
 
@@ -150,6 +150,8 @@ class FolderSource:
     Args:
         name, split, class_names, void: as in every source.
         pairs: (id, image path, mask path) of each example, in order.
+        values: what the masks hold in the place of the classes 0, 1, ..., such as 0 and 255. Records then carry masks
+            of class numbers; anything else is a DataError, unless it is `void`.
     """
 
     def __init__(
@@ -160,9 +162,13 @@ class FolderSource:
         *,
         class_names: Sequence[str],
         void: tuple[int, ...] = (),
+        values: tuple[int, ...] = (),
     ) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = tuple(class_names), tuple(void)
+        self._values = tuple(values)
+        if values and len(values) != len(class_names):
+            raise DataError(f"{name}: the masks' values are {values} for {len(class_names)} classes; give one for each.")
         self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
 
     def __len__(self) -> int:
@@ -172,7 +178,10 @@ class FolderSource:
         if not 0 <= index < len(self._pairs):
             raise IndexError(index)
         key, image, mask = self._pairs[index]
-        return {"image": read_file(image), "mask": read_file(mask), "id": key}
+        encoded = read_file(mask)
+        if self._values:
+            encoded = relabelled(encoded, os.path.basename(mask), self._values, self.void)
+        return {"image": read_file(image), "mask": encoded, "id": key}
 
     def header_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image, from the first bytes of its mask's file."""

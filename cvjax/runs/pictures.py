@@ -35,6 +35,9 @@ def show_segmentation(report: dict[str, Any]) -> tuple[Any, str]:
         f"mIoU {report['miou']:.4f}, pixel accuracy {report['pixel_accuracy']:.4f}, mean accuracy"
         f" {report['mean_accuracy']:.4f}"
     )
+    for name in ("pixel_error", "rand_error", "pair_error", "warping_error"):
+        if name in report:
+            line += f", {name.replace('_', ' ')} {report[name]:.6f}"
     return report_table(report), line
 
 

@@ -1,7 +1,7 @@
 """U-Net (1505.04597) as it is mostly used: padded convolutions, BatchNorm, logits of the image's size.
 
-Images of any size: they are continued by mirroring, at the bottom and on the right, until every level halves evenly, and
-the logits are cropped. So no map is ever odd, and skips need no cropping.
+Images of any size: they are continued by mirroring, at the bottom and on the right, until every level halves evenly,
+and the logits are cropped. So no map is ever odd, and skips need no cropping.
 """
 
 from functools import partial

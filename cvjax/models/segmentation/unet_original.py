@@ -24,9 +24,10 @@ _LOST = 4
 class UNetOriginal(nn.Module):
     """Levels of two unpadded 3x3 convolutions down to a bottom, and up again by 2x2 up-convolutions.
 
-    On the way up, each level joins the map of the same scale, cropped to what is left. Kernels start normal with variance 2
-    / N for N inputs of a neuron. Up-convolutions have no rectifier, and keep the variance. The first convolution sees
-    three equal channels where images are grey; `in_channels=1` is the 31,030,658 parameters of the paper's net.
+    On the way up, each level joins the map of the same scale, cropped to what is left. Kernels start normal with
+    variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and keep the variance. The first
+    convolution sees three equal channels where images are grey; `in_channels=1` is the 31,030,658 parameters of the
+    paper's net.
 
     Attributes:
       num_classes: channels of the logits.

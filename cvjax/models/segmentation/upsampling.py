@@ -19,8 +19,8 @@ class Doubling(nn.Module):
     Attributes:
       features: output channels.
       method: "transposed", a learned 2x2 kernel with stride 2, as U-Net's up-convolutions (1505.04597);
-        "transposed_fixed", a 1x1 convolution and the bilinear kernel of FCN (1411.4038), which is not trained; "nearest"
-        and "bilinear", resizing before a 3x3 convolution.
+        "transposed_fixed", a 1x1 convolution and the bilinear kernel of FCN (1411.4038), which is not trained;
+        "nearest" and "bilinear", resizing before a 3x3 convolution.
       dtype: of the computation.
     """
 
