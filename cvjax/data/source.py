@@ -168,7 +168,9 @@ class FolderSource:
         self.class_names, self.void = tuple(class_names), tuple(void)
         self._values = tuple(values)
         if values and len(values) != len(class_names):
-            raise DataError(f"{name}: the masks' values are {values} for {len(class_names)} classes; give one for each.")
+            raise DataError(
+                f"{name}: the masks' values are {values} for {len(class_names)} classes; give one for each."
+            )
         self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
 
     def __len__(self) -> int:

@@ -38,7 +38,9 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
     if margin:
         model.output_size(config.input.crop)  # says which sizes fit
     if not 0 <= config.input.cells < classes and (config.input.border_weight or config.eval.em_thresholds):
-        raise ConfigError(f"input.cells is {config.input.cells}, and the classes are 0 to {classes - 1}; give one of them")
+        raise ConfigError(
+            f"input.cells is {config.input.cells}, and the classes are 0 to {classes - 1}; give one of them"
+        )
     class_weights = None
     if config.class_balance:
         frequencies = class_frequencies(source, len(source.class_names), config.input.void)

@@ -163,7 +163,9 @@ def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
     """
     values = getattr(reading, "mask_values", ())
     if values and name != "image_folder_segmentation":
-        raise ConfigError(f"input.mask_values are of image_folder_segmentation, and the data set is {name}; leave them out")
+        raise ConfigError(
+            f"input.mask_values are of image_folder_segmentation, and the data set is {name}; leave them out"
+        )
     return {"values": values} if values else {}
 
 

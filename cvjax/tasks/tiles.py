@@ -53,7 +53,9 @@ def overlap_tile_logits(
     chex.assert_rank(images, 4)
     height, width = images.shape[1:3]
     # A tile that is smaller than its neighbours' distance would leave gaps.
-    wanted = (side if each >= side else max(each, net.step) for side, each in zip((height, width), tile or (height, width)))
+    wanted = (
+        side if each >= side else max(each, net.step) for side, each in zip((height, width), tile or (height, width))
+    )
     inputs = net.input_size(tuple(wanted))
     sizes = tuple(side - 2 * net.margin for side in inputs)
     rows, columns = (_starts(side, size, net.step) for side, size in zip((height, width), sizes))
