@@ -124,9 +124,7 @@ def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
     return labels if step == 1 else labels.astype(np.uint8) // np.uint8(step)
 
 
-def decode_example(
-    record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()
-) -> dict[str, np.ndarray]:
+def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
     """Decodes a source's record, {"image": bytes, "mask": bytes, "id": str}.
 
     Returns:

@@ -64,9 +64,7 @@ def make_map_predictor(
     tile = max(512, int(_TILE / max(1.0, *config.scales)) // 64 * 64) if config.scales else _TILE
 
     def label(image: np.ndarray) -> np.ndarray:
-        return predict_image(
-            functools.partial(classes, variables), image, multiple=multiple, fill=task.mean, tile=tile
-        )
+        return predict_image(functools.partial(classes, variables), image, multiple=multiple, fill=task.mean, tile=tile)
 
     return label
 
