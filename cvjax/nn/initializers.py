@@ -61,9 +61,7 @@ def bilinear() -> Initializer:
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         height, width, channels, features = shape
         if channels != features:
-            raise ValueError(
-                f"bilinear upsampling keeps the channels; the kernel has {channels} in, {features} out"
-            )
+            raise ValueError(f"bilinear upsampling keeps the channels; the kernel has {channels} in, {features} out")
         kernel = np.zeros(shape)
         profile = np.outer(bilinear_filter(height), bilinear_filter(width))
         kernel[:, :, range(channels), range(channels)] = profile[..., None]
