@@ -8,7 +8,8 @@
 
 Presets:
 
-quick      the ImageNet net at half its width, from scratch on the embedded scenes; docs/results.md has time and accuracy.
+quick      the ImageNet net at half its width, from scratch on the embedded scenes; docs/results.md has time and
+           accuracy.
 imagenet   the solver that the authors published for Caffe: 450,000 steps of 64 images, 0.01 divided by ten every
            200,000. They report 59.36 top-1.
 cifar10    the paper's net, whose test error on CIFAR-10 is 8.81% with shifts and flips, after whitening, which is left

@@ -127,9 +127,7 @@ class DeepLab(nn.Module):
         """The backbone's maps, see `ResNet.features`."""
         return self.backbone.features(images, train)
 
-    def __call__(
-        self, images: jax.Array, train: bool = False
-    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Segments images of any size.
 
         Args:
