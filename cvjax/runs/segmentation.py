@@ -36,6 +36,7 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
         class_weights=class_weights,
         aux_weight=config.aux_weight,
         loss_stride=config.loss_stride,
+        normalize_loss=config.normalize_loss,
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,
