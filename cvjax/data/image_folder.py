@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.data.decode import IGNORE, IMAGE_SUFFIXES
 from cvjax.data.source import FolderSource, Source, TfdsSource, prepared_dir
 from cvjax.errors import DataError
 
@@ -60,7 +60,12 @@ def image_folder_source(
     if not listed:
         raise DataError(f"{place}: split {split!r} has no images; add some to images and masks.")
     pairs = [(stem, images[stem], masks[stem]) for stem in listed]
-    return FolderSource(NAME, split, pairs, class_names=_class_names(folder), void=void, values=values)
+    names, labels = _class_names(folder), None
+    if values:
+        if len(values) != len(names):
+            raise DataError(f"{folder}: there are {len(values)} values for {len(names)} classes; give one for each.")
+        labels = dict.fromkeys(void, IGNORE) | {value: label for label, value in enumerate(values)}
+    return FolderSource(NAME, split, pairs, class_names=names, void=void, labels=labels)
 
 
 def image_folder_splits(folder: pathlib.Path) -> list[str]:

@@ -18,7 +18,8 @@ from cvjax.errors import DataError
 
 NAME = "isbi_membrane"
 CLASS_NAMES = ("membrane", "cell")
-VALUES = (0, 255)
+LABELS = {0: 0, 255: 1}
+"""Levels of the challenge's pictures to classes."""
 FOLDS = 5
 
 
@@ -45,7 +46,7 @@ def open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
     complain(folder, "labels without an image", sorted(masks.keys() - images.keys()), "add the images")
     stems = sorted(images, key=_by_number)
     pairs = [(stem, images[stem], masks[stem]) for stem in _chosen(stems, split, folder)]
-    return FolderSource(NAME, split, pairs, class_names=CLASS_NAMES, values=VALUES)
+    return FolderSource(NAME, split, pairs, class_names=CLASS_NAMES, labels=LABELS)
 
 
 def _chosen(stems: list[str], split: str, folder: pathlib.Path) -> list[str]:

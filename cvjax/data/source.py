@@ -8,10 +8,12 @@ Sources pickle: only names travel, and each process opens its own files at its f
 
 import os
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
-from cvjax.data.decode import image_size, relabelled
+import numpy as np
+
+from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
 
@@ -25,6 +27,10 @@ _HELD_OUT = ("val", "validation", "test")
 
 Target = Literal["mask", "label"]
 """What an example is to be recognised as: a class for each pixel, or one for the image."""
+
+
+Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
+"""Id, image and mask of an example that lies in files."""
 
 
 class Record(TypedDict):
@@ -150,28 +156,27 @@ class FolderSource:
     Args:
         name, split, class_names, void: as in every source.
         pairs: (id, image path, mask path) of each example, in order.
-        values: what the masks hold in the place of the classes 0, 1, ..., such as 0 and 255. Records then carry masks
-            of class numbers; anything else is a DataError, unless it is `void`.
+        labels: what the masks hold, to our labels, such as {0: 0, 255: 1}. Records then carry masks of our labels, and
+            a mask with another number is a DataError. Without it masks are handed over as they are.
     """
 
     def __init__(
         self,
         name: str,
         split: str,
-        pairs: Sequence[tuple[str, str | os.PathLike[str], str | os.PathLike[str]]],
+        pairs: Sequence[Files],
         *,
         class_names: Sequence[str],
         void: tuple[int, ...] = (),
-        values: tuple[int, ...] = (),
+        labels: Mapping[int, int] | None = None,
     ) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = tuple(class_names), tuple(void)
-        self._values = tuple(values)
-        if values and len(values) != len(class_names):
-            raise DataError(
-                f"{name}: the masks' values are {values} for {len(class_names)} classes; give one for each."
-            )
         self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
+        self._table: np.ndarray | None = None
+        if labels is not None:
+            self._table = np.full(256, -1, np.int16)
+            self._table[list(labels)] = list(labels.values())
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -180,10 +185,21 @@ class FolderSource:
         if not 0 <= index < len(self._pairs):
             raise IndexError(index)
         key, image, mask = self._pairs[index]
-        encoded = read_file(mask)
-        if self._values:
-            encoded = relabelled(encoded, os.path.basename(mask), self._values, self.void)
-        return {"image": read_file(image), "mask": encoded, "id": key}
+        data = read_file(mask)
+        if self._table is not None:
+            data = self._relabel(data, os.path.basename(mask), self._table)
+        return {"image": read_file(image), "mask": data, "id": key}
+
+    def _relabel(self, data: bytes, file: str, table: np.ndarray) -> bytes:
+        numbers = decode_label_numbers(data, file)
+        labels = table[np.minimum(numbers, 255)]
+        unknown = (labels < 0) | (numbers > 255)
+        if unknown.any():
+            raise DataError(
+                f"{file}: {int(numbers[unknown][0])} is no label of {self.name}, whose masks hold"
+                f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or name the label as void."
+            )
+        return encode_mask(labels.astype(np.uint8))
 
     def header_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image, from the first bytes of its mask's file."""
@@ -258,3 +274,8 @@ def read_file(path: str, count: int = -1) -> bytes:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); restore the file or take it off the list."
         ) from error
+
+
+def _some(numbers: np.ndarray) -> str:
+    shown = [str(number) for number in numbers[:8]]
+    return ", ".join(shown) + (", ..." if len(numbers) > len(shown) else "")

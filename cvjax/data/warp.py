@@ -60,8 +60,8 @@ class WarpTransform(TrainTransform):
             )
         if self.margin < 0 or min(self.crop) <= 2 * self.margin:
             raise ConfigError(
-                f"the net loses {self.margin} pixels on every side and the crop is {self.crop[0]}x{self.crop[1]}: give a "
-                f"crop above {2 * self.margin}."
+                f"the net loses {self.margin} pixels on every side and the crop is {self.crop[0]}x{self.crop[1]}: give "
+                f"a crop above {2 * self.margin}."
             )
 
     def __call__(
@@ -113,8 +113,8 @@ class WarpTransform(TrainTransform):
 def cubic_matrix(nodes: int, size: int) -> np.ndarray:
     """Weights of cubic convolution (Keys, 1981, a = -1/2) along an axis, float64 [size, nodes].
 
-    The first and the last node lie on the first and the last pixel; beyond them the curve goes on in a straight line, so
-    a straight line through the nodes stays one.
+    The first and the last node lie on the first and the last pixel; beyond them the curve goes on in a straight line,
+    so a straight line through the nodes stays one.
     """
     points = np.linspace(0, nodes - 1, size)[:, None] - np.arange(-1, nodes + 1)
     near, t = np.abs(points) <= 1, np.abs(points)

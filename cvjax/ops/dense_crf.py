@@ -30,6 +30,8 @@ class CRFKernels:
       appearance_weight, appearance_sigma, colour_sigma: of the kernel of positions and colours, its deviations in
         pixels and in units of 1/255 of the colours' range.
 
+    All but `smooth_sigma` may be traced scalars, so that a search over them compiles once.
+
     Raises:
       ValueError: a deviation that is not positive.
     """
@@ -42,8 +44,9 @@ class CRFKernels:
 
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "colour_sigma"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of a CRF must be positive, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, jax.core.Tracer) and not value > 0:
+                raise ValueError(f"{name} of a CRF must be positive, not {value}")
 
 
 DEEPLAB_V1 = CRFKernels(3.0, 3.0, 4.0, 49.0, 5.0)
@@ -65,10 +68,11 @@ def dense_crf(
 ) -> jax.Array:
     """Marginals of a dense CRF after so many steps of mean field inference, all pixels at once.
 
-    Pure, under `jit` and `vmap`, on any platform. Differentiable in reverse mode with respect to unaries, weights and
-    compatibility, so that it can be trained as the last layer of a net (CRF as RNN, 1502.03240); images take no part in
-    that. Kernels are normalised symmetrically: k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to
-    itself too, as in the authors' program.
+    Pure, under `jit` and `vmap`, on any platform. The images of a batch follow one another, so under `jit` every device
+    of a mesh goes through all of a batch that is spread over them; under `shard_map` or `pmap` each does its own.
+    Differentiable in reverse mode with respect to unaries, weights and compatibility, so that it can be trained as the
+    last layer of a net (CRF as RNN, 1502.03240); images take no part in that. Kernels are normalised symmetrically:
+    k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to itself too, as in the authors' program.
 
     Args:
       unaries: [H, W, C] or [B, H, W, C], minus the logarithm of each label's probability, up to a constant for each

@@ -151,7 +151,7 @@ _NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)
 
 
 def _simple_points() -> np.ndarray:
-    """Whether a pixel can be flipped, bool [256], by its neighbours: bit i is set where `_NEIGHBOURS[i]` is a cell's."""
+    """Whether a pixel can be flipped, bool [256], by its neighbours: bit i is set where `_NEIGHBOURS[i]` is cell."""
     table = np.zeros(256, bool)
     for code in range(256):
         cells = np.zeros((3, 3), bool)

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.upsampling import Doubling
-from cvjax.nn import ConvBNReLU, Dropout, TorchConv, gaussian, max_pool, mirror_pad
+from cvjax.nn import ConvBNReLU, Dropout, TorchConv, Upsample, Upsampling, gaussian, max_pool, mirror_pad
 
 
 class UNet(nn.Module):
@@ -26,7 +25,7 @@ class UNet(nn.Module):
       in_channels: of the images.
       width: channels of the first level; doubled from level to level.
       depth: how often maps are halved.
-      upsampling: "transposed", "transposed_fixed", "nearest" or "bilinear", see `Doubling`.
+      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`.
       dropout: rate at the bottom.
       dtype: of the computation; parameters, statistics and logits are float32.
       axis_name: the device axis under pmap, for BatchNorm and dropout.
@@ -38,7 +37,7 @@ class UNet(nn.Module):
     in_channels: int = 3
     width: int = 64
     depth: int = 4
-    upsampling: str = "transposed"
+    upsampling: Upsampling = "transposed"
     dropout: float = 0.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -57,7 +56,7 @@ class UNet(nn.Module):
         )
         widths = [self.width * 2**level for level in range(self.depth + 1)]
         self.down = [[layer(width), layer(width)] for width in widths]
-        self.up = [Doubling(width, self.upsampling, self.dtype) for width in widths[:-1]]
+        self.up = [doubling(width, self.upsampling, self.dtype) for width in widths[:-1]]
         self.join = [[layer(width), layer(width)] for width in widths[:-1]]
         self.drop = Dropout(self.dropout, self.axis_name)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
@@ -88,6 +87,15 @@ class UNet(nn.Module):
         for skip, up, layers in zip(reversed(skips), reversed(self.up), reversed(self.join)):
             x = _through(layers, jnp.concatenate([skip, up(x)], axis=-1), train)
         return self.classifier(x)[:, : images.shape[1], : images.shape[2]].astype(jnp.float32)
+
+
+def doubling(features: int, upsampling: Upsampling, dtype: Any) -> Upsample:
+    """A decoder's layer to twice the height and width; as a transposed convolution the paper's, 2x2 and with a bias."""
+    if upsampling != "transposed":
+        return Upsample(features, 2, upsampling, use_bias=True, dtype=dtype)
+    # Each output sees one tap of the kernel, so a quarter of what `fan_in` counts: this keeps the variance.
+    init = nn.initializers.variance_scaling(4.0, "fan_in", "normal")
+    return Upsample(features, 2, kernel_size=2, kernel_init=init, use_bias=True, dtype=dtype)
 
 
 def pad_to_multiple(x: jax.Array, multiple: int, smallest: int = 1) -> jax.Array:

@@ -18,9 +18,8 @@ from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.registry import create_model, list_models, model_options
-from cvjax.models.segmentation.unet import pad_to_multiple
-from cvjax.models.segmentation.upsampling import Doubling
-from cvjax.nn import ConvBNReLU, TorchConv, gaussian
+from cvjax.models.segmentation.unet import doubling, pad_to_multiple
+from cvjax.nn import ConvBNReLU, TorchConv, Upsampling, gaussian
 from cvjax.ops.resize import resize
 
 _STRIDE = 32
@@ -41,7 +40,7 @@ class EncoderUNet(nn.Module):
       in_channels: of the images.
       decoder_widths: channels of the decoder at strides 16, 8, 4, 2 and 1; those of an encoder that begins lower are
         left out at the front.
-      upsampling: "transposed", "transposed_fixed", "nearest" or "bilinear", see `Doubling`.
+      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`.
       dtype: of the computation; parameters, statistics and logits are float32.
       axis_name: the device axis under pmap, for BatchNorm and dropout.
       bn_momentum: decay of BatchNorm's running averages.
@@ -53,7 +52,7 @@ class EncoderUNet(nn.Module):
     encoder_options: Mapping[str, Any] = FrozenDict()
     in_channels: int = 3
     decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16)
-    upsampling: str = "transposed"
+    upsampling: Upsampling = "transposed"
     dtype: Any = jnp.float32
     axis_name: str | None = None
     bn_momentum: float = 0.9
@@ -62,7 +61,8 @@ class EncoderUNet(nn.Module):
     def setup(self) -> None:
         if self.encoder not in list_models("classification"):
             raise ConfigError(
-                f"there is no encoder {self.encoder!r}; it is one of cvjax.list_models('classification'), such as resnet50"
+                f"there is no encoder {self.encoder!r}; it is one of cvjax.list_models('classification'), such as"
+                " resnet50"
             )
         passed_on = ("in_channels", "axis_name", "bn_momentum", "freeze_bn")
         options = {name: getattr(self, name) for name in passed_on if name in model_options(self.encoder)}
@@ -76,7 +76,7 @@ class EncoderUNet(nn.Module):
             bn_momentum=self.bn_momentum,
             freeze_bn=self.freeze_bn,
         )
-        self.up = [Doubling(width, self.upsampling, self.dtype) for width in self.decoder_widths]
+        self.up = [doubling(width, self.upsampling, self.dtype) for width in self.decoder_widths]
         self.join = [[layer(width), layer(width)] for width in self.decoder_widths]
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
@@ -125,8 +125,8 @@ class EncoderUNet(nn.Module):
         # parameters would be others than those of a large one.
         if abs(exact - round(exact)) > 0.3:
             raise ConfigError(
-                f"images of {padded[0]}x{padded[1]} pixels are too small for the encoder {self.encoder}, whose layers are "
-                "not all padded; give it at least 192x192"
+                f"images of {padded[0]}x{padded[1]} pixels are too small for the encoder {self.encoder}, whose layers "
+                "are not all padded; give it at least 192x192"
             )
         return round(exact)
 

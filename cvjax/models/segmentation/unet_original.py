@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.upsampling import Doubling
-from cvjax.nn import Dropout, TorchConv, he_normal, max_pool
+from cvjax.models.segmentation.unet import doubling
+from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
 
 _LOST = 4
 """Pixels of height and width that the two 3x3 convolutions of a level take."""
@@ -34,6 +34,8 @@ class UNetOriginal(nn.Module):
       in_channels: of the images.
       width: channels of the first level; doubled from level to level.
       depth: how often maps are halved.
+      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see no
+        padding, so with the others tiles agree but for a few pixels at their borders.
       dropout: rate at the end of the contracting path: on the last map that is halved, and at the bottom.
       dtype: of the computation; parameters and logits are float32.
       axis_name: the device axis under pmap, for dropout's masks.
@@ -43,6 +45,7 @@ class UNetOriginal(nn.Module):
     in_channels: int = 3
     width: int = 64
     depth: int = 4
+    upsampling: Upsampling = "transposed"
     dropout: float = 0.5
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -54,7 +57,7 @@ class UNetOriginal(nn.Module):
             self._make_pair(f"down{level}", self.width * 2 ** (level - 1))
         for level in range(self.depth, 0, -1):
             width = self.width * 2 ** (level - 1)
-            setattr(self, f"up{level}", Doubling(width, dtype=self.dtype))
+            setattr(self, f"up{level}", doubling(width, self.upsampling, self.dtype))
             self._make_pair(f"join{level}", width)
         self.drop = Dropout(self.dropout, self.axis_name)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=he_normal("fan_in"))
@@ -103,8 +106,8 @@ class UNetOriginal(nn.Module):
 
     @nn.nowrap
     def _fitting(self, side: int, up: bool = True) -> int:
-        # The bottom map has n pixels behind its convolutions, so the input has first + (n - 1) * step; the logits of small
-        # n are less than nothing.
+        # The bottom map has n pixels behind its convolutions, so the input has first + (n - 1) * step; the logits of
+        # small n are less than nothing.
         first = self.step + _LOST * (2 ** (self.depth + 1) - 1)
         while first <= 2 * self.margin:
             first += self.step
