@@ -72,8 +72,8 @@ class CifarResNet(Classifier):
         return maps | self._through(("stage1", "stage2", "stage3"), x, train)
 
 
-def _variants(depth: int, params: int) -> list[Variant]:
-    """The net and its plain twin."""
+def _variants(depth: int, params: int, gmacs: float | None = None) -> list[Variant]:
+    """The net and its plain twin, whose shortcuts had cost nothing."""
     return [
         Variant(
             ModelInfo(
@@ -83,7 +83,7 @@ def _variants(depth: int, params: int) -> list[Variant]:
                 year=2015,
                 image_size=32,
                 params=params,
-                gmacs=None,
+                gmacs=gmacs,
                 params_classes=10,
             ),
             CifarResNet,
@@ -93,10 +93,11 @@ def _variants(depth: int, params: int) -> list[Variant]:
     ]
 
 
+# GMACs are those that pruning papers start from, such as HRank (2002.10179).
 VARIANTS = (
     *_variants(20, 269_722),
     *_variants(32, 464_154),
     *_variants(44, 658_586),
-    *_variants(56, 853_018),
-    *_variants(110, 1_727_962),
+    *_variants(56, 853_018, 0.12549),
+    *_variants(110, 1_727_962, 0.25289),
 )

@@ -103,6 +103,7 @@ class ResNetV2(Classifier):
         return maps | {"stage4": nn.relu(self.last_bn(maps["stage4"], use_running_average=not train))}
 
 
+# GMACs are timm's.
 VARIANTS = tuple(
     Variant(
         ModelInfo(
@@ -112,11 +113,17 @@ VARIANTS = tuple(
             year=2016,
             image_size=224,
             params=params,
-            gmacs=None,
+            gmacs=gmacs,
             params_classes=1000,
         ),
         ResNetV2,
         SHAPES[depth],
     )
-    for depth, params in ((18, 11_687_720), (34, 21_795_880), (50, 25_549_352), (101, 44_541_480), (152, 60_185_128))
+    for depth, params, gmacs in (
+        (18, 11_687_720, None),
+        (34, 21_795_880, None),
+        (50, 25_549_352, 4.11),
+        (101, 44_541_480, 7.83),
+        (152, 60_185_128, 11.55),
+    )
 )

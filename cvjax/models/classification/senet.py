@@ -110,14 +110,14 @@ class SENet(Classifier):
 _gated = partial(imagenet_variant, paper=_PAPER, squeeze_excite=16)
 _X4, _X8 = {"groups": 32, "width_per_group": 4}, {"groups": 32, "width_per_group": 8}
 VARIANTS = (
-    _gated("seresnet18", 11_779_624, None, **SHAPES[18]),
-    _gated("seresnet34", 21_960_416, None, **SHAPES[34]),
+    _gated("seresnet18", 11_779_624, 1.82, **SHAPES[18]),
+    _gated("seresnet34", 21_960_416, 3.67, **SHAPES[34]),
     _gated("seresnet50", 28_088_024, 4.11, **SHAPES[50]),
-    _gated("seresnet101", 49_326_872, None, **SHAPES[101]),
-    _gated("seresnet152", 66_821_848, None, **SHAPES[152]),
-    _gated("seresnext50_32x4d", 27_559_896, None, **SHAPES[50], **_X4),
-    _gated("seresnext101_32x4d", 48_955_416, None, **SHAPES[101], **_X4),
-    _gated("seresnext101_32x8d", 93_569_048, None, **SHAPES[101], **_X8),
+    _gated("seresnet101", 49_326_872, 7.84, **SHAPES[101]),
+    _gated("seresnet152", 66_821_848, 11.57, **SHAPES[152]),
+    _gated("seresnext50_32x4d", 27_559_896, 4.26, **SHAPES[50], **_X4),
+    _gated("seresnext101_32x4d", 48_955_416, 8.02, **SHAPES[101], **_X4),
+    _gated("seresnext101_32x8d", 93_569_048, 16.48, **SHAPES[101], **_X8),
     Variant(
         ModelInfo(
             name="legacy_senet154",
