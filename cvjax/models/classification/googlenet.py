@@ -98,6 +98,7 @@ class AuxiliaryClassifier(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
+      widths: channels of the convolution, and of the hidden layer.
       unit: as for `Inception`.
       dropout: of the hidden layer, in training.
       dtype: of the computation.
@@ -105,6 +106,7 @@ class AuxiliaryClassifier(nn.Module):
     """
 
     num_classes: int
+    widths: tuple[int, int]
     unit: ModuleMaker
     dropout: float = 0.7
     dtype: Any = jnp.float32
@@ -113,8 +115,8 @@ class AuxiliaryClassifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, num_classes], float32. Maps of 14x14, those of 224x224 images, are averaged to 4x4."""
-        x = self.unit(128, 1, name="conv")(adaptive_avg_pool(x, (4, 4)), train)
-        x = nn.relu(nn.Dense(1024, dtype=self.dtype, name="fc1")(x.reshape(x.shape[0], -1)))
+        x = self.unit(self.widths[0], 1, name="conv")(adaptive_avg_pool(x, (4, 4)), train)
+        x = nn.relu(nn.Dense(self.widths[1], dtype=self.dtype, name="fc1")(x.reshape(x.shape[0], -1)))
         x = Dropout(self.dropout, self.axis_name)(x, train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
 
@@ -123,7 +125,7 @@ class GoogLeNet(Classifier):
     """A stem of three convolutions, nine inception blocks, global average pooling.
 
     Attributes: those of `Classifier`, and
-      width: multiplies the channels of all convolutions but those of the auxiliary classifiers.
+      width: multiplies the channels of all layers.
       batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalised locally.
       large_kernel: side of the largest kernel of a block, in pixels.
       last_pool: side of the last pooling's window, in pixels.
@@ -160,10 +162,12 @@ class GoogLeNet(Classifier):
             setattr(self, name, Inception(scaled(*features), unit, self.large_kernel, self.naive))
         self._make_head(nn.initializers.lecun_normal())
         if self.num_classes and self.aux:
-            classifier = partial(
-                AuxiliaryClassifier, self.num_classes, unit, self.aux_dropout, self.dtype, self.axis_name
+            self.aux1, self.aux2 = (
+                AuxiliaryClassifier(
+                    self.num_classes, scaled(128, 1024), unit, self.aux_dropout, self.dtype, self.axis_name
+                )
+                for _ in _AUX
             )
-            self.aux1, self.aux2 = classifier(), classifier()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
