@@ -14,8 +14,7 @@ import numpy as np
 
 from cvjax.data.decode import IGNORE
 from cvjax.errors import ConfigError, DataError
-
-IMAGENET_MEAN = (124, 116, 104)
+from cvjax.imagenet import MEAN_COLOUR
 
 # Scales are fractions with at most this denominator, so that the grid of the resized image meets the grid of
 # the source every few pixels and a window of the one can be computed from a window of the other.
@@ -139,7 +138,7 @@ class TrainTransform:
     max_scale: float = 2.0
     scale_step: float = 0.25
     flip: float = 0.5
-    fill: tuple[int, int, int] = IMAGENET_MEAN
+    fill: tuple[int, int, int] = MEAN_COLOUR
     ignore: int = IGNORE
     resize: tuple[int, int] | None = None
 
@@ -198,7 +197,7 @@ class EvalTransform:
     """
 
     size: tuple[int, int]
-    fill: tuple[int, int, int] = IMAGENET_MEAN
+    fill: tuple[int, int, int] = MEAN_COLOUR
     ignore: int = IGNORE
     resize: tuple[int, int] | None = None
 

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cvjax.data.augment import IMAGENET_MEAN, blank_image, check_probability, check_size
+from cvjax.data.augment import blank_image, check_probability, check_size
 from cvjax.data.policies import POLICIES, Policy
 from cvjax.errors import ConfigError
+from cvjax.imagenet import MEAN_COLOUR, middle, resized_shape
 
 Interpolation = Literal["bilinear", "bicubic"]
 Cut = Literal["resized", "padded"]
@@ -60,7 +61,7 @@ class RandomCrop:
     num_ops: int = 2
     magnitude: int = 9
     erase: float = 0.0
-    fill: tuple[int, int, int] = IMAGENET_MEAN
+    fill: tuple[int, int, int] = MEAN_COLOUR
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class CentreCrop:
 
     size: tuple[int, int]
     resize: int | None = None
-    fill: tuple[int, int, int] = IMAGENET_MEAN
+    fill: tuple[int, int, int] = MEAN_COLOUR
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
@@ -131,12 +132,12 @@ class CentreCrop:
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Image u8[H,W,3] to u8[*size,3]; the label as it was; the height and width that are not padding."""
         shorter = self.resize or max(self.size)
-        scaled = tuple(shorter * side // min(image.shape[:2]) for side in image.shape[:2])
+        scaled = resized_shape(*image.shape[:2], shorter)
         if image.shape[:2] != scaled:
             picture = Image.fromarray(image).resize(scaled[::-1], _PILLOW[self.interpolation])
             image = np.asarray(picture)
         inside = tuple(min(have, want) for have, want in zip(scaled, self.size))
-        top, left = (round((have - want) / 2) for have, want in zip(scaled, inside))
+        top, left = middle(scaled, inside)
         image = image[top : top + inside[0], left : left + inside[1]]
         if inside != tuple(self.size):
             below, beside = self.size[0] - inside[0], self.size[1] - inside[1]

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
+
 Batch = Mapping[str, jax.Array]
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
 # Principal components of ImageNet's pixels, a row each, and the standard deviations along them, in units of 0..255.
 _PCA_DIRECTIONS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
@@ -31,8 +31,8 @@ class ImageTask:
     """
 
     class_names: tuple[str, ...]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_MEAN)
+    std: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_STD)
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0

@@ -14,8 +14,9 @@ import numpy as np
 
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.files import default_data_dir, download
+from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models import list_models
-from cvjax.models.info import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from cvjax.models.info import Preprocessing
 from cvjax.weights.convert import Variables, from_torch
 from cvjax.weights.files import check_readable, read_state_dict
 from cvjax.weights.published import DEFAULTS, HUB, PUBLISHED

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cvjax.errors import DataError
+from cvjax.imagenet import middle, resized_shape
 from cvjax.models.info import Preprocessing
 
 
@@ -29,14 +30,8 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return np.ascontiguousarray(x[..., ::-1]) if preprocessing.bgr else x
 
 
-def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
-    """Height and width of an image once its shorter side is `shorter`; the longer is rounded down, as torchvision's."""
-    longer = int(shorter * max(height, width) / min(height, width))
-    return (shorter, longer) if height <= width else (longer, shorter)
-
-
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle [size, size, C] of [H, W, C]; halves of a pixel go to the even neighbour, as torchvision's.
+    """The middle [size, size, C] of [H, W, C].
 
     Raises:
       DataError: an image that is smaller.
@@ -44,7 +39,7 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     if min(height, width) < size:
         raise DataError(f"an image of {height}x{width} pixels has no crop of {size}; resize it to {size} or more")
-    top, left = round((height - size) / 2), round((width - size) / 2)
+    top, left = middle((height, width), (size, size))
     return image[top : top + size, left : left + size]
 
 
