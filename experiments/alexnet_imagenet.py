@@ -9,8 +9,8 @@
 
 Presets:
 
-quick        the one-tower net with narrow dense layers, from scratch on the embedded scenes; docs/results.md has time
-             and accuracy.
+quick        the one-tower net with narrow dense layers, from scratch on the embedded scenes: 0.37 top-1 on val in under
+             3 minutes on 2 cores (docs/results.md; chance is 0.07).
 imagenet     the paper: two groups, local response normalisation, 90 epochs in batches of 128, the rate divided by ten
              three times, colour noise along the principal components, ten crops in the test: 59.3 top-1, 81.8 top-5.
              Crops are of random area here, where the paper's are of random place alone.

@@ -8,8 +8,8 @@
 
 Presets:
 
-quick      blocks of 2, 4, 4 and 2 layers with growth 16, from scratch on the embedded scenes; docs/results.md has time
-           and accuracy.
+quick      blocks of 2, 4, 4 and 2 layers with growth 16, from scratch on the embedded scenes: 0.46 top-1 on val in a
+           minute and a half on 2 cores (docs/results.md; chance is 0.07).
 imagenet   the paper's recipe: 90 epochs in batches of 256, 0.1 divided by ten after 30 and 60. The paper reports 74.98,
            76.20 and 77.42 top-1 for 121, 169 and 201 layers; torchvision 74.43, 75.60, 76.90, and 77.14 for 161.
 cifar10    the paper's recipe: 300 epochs in batches of 64, 0.1 divided by ten after half and three quarters: 4.51%

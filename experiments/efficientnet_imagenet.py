@@ -10,8 +10,8 @@
 
 Presets:
 
-quick      B0 of half the width and a third of the depth, from scratch on the embedded scenes; docs/results.md has time
-           and accuracy.
+quick      B0 of half the width and a third of the depth, from scratch on the embedded scenes: 0.39 to 0.42 top-1 on val
+           in 4 minutes on 2 busy cores (docs/results.md; chance is 0.07).
 imagenet   the paper's recipe: 350 epochs in batches of 4096, RMSProp, 0.256 after 5 epochs of warm-up, times 0.97
            every 2.4 epochs, averaged weights, drop-connect; RandAugment takes the place of AutoAugment. The paper
            reports 77.1 top-1 for B0.

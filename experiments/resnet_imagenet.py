@@ -11,8 +11,8 @@
 
 Presets:
 
-quick      a ResNet-18 of a quarter of the width, from scratch on the embedded scenes; docs/results.md has time and
-           accuracy.
+quick      a ResNet-18 of a quarter of the width, from scratch on the embedded scenes: 0.52 top-1 on val in 2 minutes on
+           2 cores (docs/results.md; chance is 0.07).
 imagenet   90 epochs with the recipe of Flax's example: batch 1024, Nesterov, 0.1 for every 256 images, 5 epochs of
            warm-up, cosine, the last BatchNorm of each block started at zero. ResNet-50 is reported at 76.3 to 76.7
            top-1 with it (Flax), torchvision's first weights at 76.13.
