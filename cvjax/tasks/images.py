@@ -85,6 +85,11 @@ class ImageTask:
         del kept
         return {}
 
+    def collect(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rows on the host of what `keep` gave of the whole batch, for scores that are no sum, such as a ranking."""
+        del kept
+        return {}
+
     def _recolour(self, image: jax.Array, key: jax.Array) -> jax.Array:
         widths = jnp.asarray([self.brightness, self.contrast, self.saturation])
         bright, contrast, saturation = 1.0 + widths * jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)

@@ -41,13 +41,16 @@ class Task(Protocol):
         """Sums of one batch, which add up over batches and devices."""
 
     def keep(self, outputs: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Arrays of one batch, a row an example, for `examine`."""
+        """Arrays of one batch, a row an example, for `examine` and `collect`."""
 
     def examine(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         """Further sums of one batch, on the host."""
 
+    def collect(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Rows of one batch, on the host, to be joined with those of all others."""
+
     def report(self, sums: Mapping[str, Any]) -> dict[str, Any]:
-        """Scores from the sums of a whole split."""
+        """Scores from the sums of a whole split, and its rows."""
 
 
 def make_train_step(
