@@ -53,7 +53,7 @@ def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_class
     try:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise ConfigError('COCO\'s scores need pycocotools; pip install "cvjax[coco]", or leave them out') from error
+        raise ConfigError("COCO's scores need pycocotools; pip install 'cvjax[coco]', or leave them out") from error
 
     class Evaluation(COCOeval):
         def _prepare(self) -> None:
