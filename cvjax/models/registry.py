@@ -27,6 +27,7 @@ _ARCHITECTURES = (
     "cvjax.models.classification.resnet_v2",
     "cvjax.models.classification.senet",
     "cvjax.models.classification.vgg",
+    "cvjax.models.classification.xception",
     "cvjax.models.segmentation.deeplabv3",
     "cvjax.models.segmentation.deeplabv3plus",
 )
