@@ -1,7 +1,7 @@
 """Xception as DeepLab v3+ has it (Chen et al., 1802.02611): Chollet's net (1610.02357), deeper and without pooling.
 
 Every convolution but the stem's is depthwise separable, and three of them lie under each shortcut. Where the original
-net pools, the third one strides, so that it can be dilated instead; depthwise convolutions have BatchNorms of their own.
+net pools, the third one strides, so that it can be dilated instead; depthwise convolutions have their own BatchNorms.
 Entry flow, middle flow and exit flow are one row of blocks here.
 """
 
