@@ -145,13 +145,9 @@ def torch_function(layer: Layer) -> Callable[[Any, Any], Any]:
     padding = tuple(before for before, _ in layer.padding)
     if layer.kind == "conv_transpose":
         padding = tuple(d * (k - 1) - p for d, k, p in zip(layer.dilation, layer.window, padding))
-        return lambda x, weight: F.conv_transpose2d(
-            x, weight, None, layer.strides, padding, dilation=layer.dilation
-        )
+        return lambda x, weight: F.conv_transpose2d(x, weight, None, layer.strides, padding, dilation=layer.dilation)
     if layer.kind == "conv":
-        return lambda x, weight: F.conv2d(
-            x, weight, None, layer.strides, padding, layer.dilation, layer.groups
-        )
+        return lambda x, weight: F.conv2d(x, weight, None, layer.strides, padding, layer.dilation, layer.groups)
     pool = {"max_pool": F.max_pool2d, "avg_pool": F.avg_pool2d}[layer.kind]
     return lambda x, weight: pool(x, layer.window, layer.strides, padding)
 

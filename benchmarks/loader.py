@@ -93,9 +93,7 @@ def decode(record: dict) -> dict[str, np.ndarray]:
     }
 
 
-def plain_transform(
-    image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def plain_transform(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Scale the whole, pad, cut, mirror: what one writes without thinking further."""
     scale = float(rng.choice(SCALES))
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
@@ -120,9 +118,7 @@ def bare_loop(records: tuple[dict, ...], count: int, turn: int, transform: Calla
         transform(example["image"], example["mask"], rng)
 
 
-def our_loader(
-    records: tuple[dict, ...], count: int, turn: int, batch_size: int, threads: int | None
-) -> None:
+def our_loader(records: tuple[dict, ...], count: int, turn: int, batch_size: int, threads: int | None) -> None:
     """Draw `count` examples from `train_batches`, started anew."""
     from cvjax.data.augment import TrainTransform
     from cvjax.data.loader import train_batches

@@ -197,9 +197,7 @@ def measure(contestants: Iterable[Contestant], case: Message, schedule: Schedule
     return times, absent
 
 
-def disagreement(
-    values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], tolerance: float
-) -> str | None:
+def disagreement(values: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], tolerance: float) -> str | None:
     """What differs by more than `tolerance` in norm(values - reference) / norm(reference), or None."""
     if values.keys() != reference.keys():
         return f"computes {', '.join(values)} instead of {', '.join(reference)}"

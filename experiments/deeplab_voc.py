@@ -121,8 +121,9 @@ def configure(argv: Sequence[str] | None = None) -> Config:
     """The configuration of a command line; without preset and data set, the one that this machine has data for."""
     return configure_run(
         PRESETS,
-        lambda where, config: find_voc(where, config.input.manual_dir and pathlib.Path(config.input.manual_dir))
-        is not None,
+        lambda where, config: (
+            find_voc(where, config.input.manual_dir and pathlib.Path(config.input.manual_dir)) is not None
+        ),
         instead="voc",
         what="no VOC 2012 is prepared or unpacked",
         module="experiments.deeplab_voc",

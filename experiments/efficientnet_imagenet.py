@@ -120,9 +120,7 @@ PRESETS = {
     "cifar10": Config(
         **CIFAR10_ENLARGED,
         workdir="runs/efficientnet_imagenet/cifar10",
-        optim=OptimizerConfig(
-            name="nesterov", learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warmup=0.05
-        ),
+        optim=OptimizerConfig(name="nesterov", learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warmup=0.05),
     ),
 }
 

@@ -76,9 +76,7 @@ IMAGENET = Config(
     checkpoint_every=imagenet_steps(1, 1024),
     input=ClassificationInput(workers=8),
     eval=ClassificationEval(batch_size=1024, resize=256),
-    optim=OptimizerConfig(
-        name="nesterov", learning_rate=0.4, weight_decay=1e-4, schedule="cosine", warmup=5 / 90
-    ),
+    optim=OptimizerConfig(name="nesterov", learning_rate=0.4, weight_decay=1e-4, schedule="cosine", warmup=5 / 90),
 )
 
 PRESETS = {

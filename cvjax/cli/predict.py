@@ -105,9 +105,7 @@ def make_predictor(
     return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
 
 
-def _print_classes(
-    loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: str | None, console: Console
-) -> None:
+def _print_classes(loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: str | None, console: Console) -> None:
     """One line an image: its likeliest classes with their probabilities."""
     scoring = loaded.scoring if crops is None else dataclasses.replace(loaded.scoring, crops=crops)
     classify = make_classifier(loaded.model, loaded.task, loaded.variables, scoring, loaded.reading)
@@ -130,9 +128,7 @@ def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[p
             raise DataError(f"there is no image {source}; check the path")
         other = by_stem.setdefault(source.stem, source)
         if other is not source:
-            raise ConfigError(
-                f"{other} and {source} would both become {source.stem}_mask.png; predict one at a time"
-            )
+            raise ConfigError(f"{other} and {source} would both become {source.stem}_mask.png; predict one at a time")
     targets = [(out / f"{source.stem}_overlay.png", out / f"{source.stem}_mask.png") for source in sources]
     given = {source.resolve() for source in sources}
     for path in (path for pair in targets for path in pair):

@@ -34,9 +34,7 @@ def check_archive(path: pathlib.Path, archive: Archive) -> None:
         raise _damaged(path, f"its {kind} is {digest} and not {expected}", archive)
 
 
-def fetch(
-    archive: Archive, folder: pathlib.Path, *, progress: bool = True, instead: str = ""
-) -> pathlib.Path:
+def fetch(archive: Archive, folder: pathlib.Path, *, progress: bool = True, instead: str = "") -> pathlib.Path:
     """Downloads an archive into a folder, checked; a broken download leaves nothing under the archive's name.
 
     Args:

@@ -38,9 +38,7 @@ def check_probability(name: str, value: float) -> None:
 def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
     """Raise ConfigError unless the padding values fit in uint8."""
     if len(fill) != 3 or not all(0 <= value <= 255 for value in (*fill, ignore)):
-        raise ConfigError(
-            f"fill is {fill!r} and ignore {ignore!r}: give three levels and one label between 0 and 255."
-        )
+        raise ConfigError(f"fill is {fill!r} and ignore {ignore!r}: give three levels and one label between 0 and 255.")
 
 
 def blank_image(size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
@@ -66,9 +64,7 @@ def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
     return tuple(max(1, extent * scale.numerator // scale.denominator) for extent in size)
 
 
-def resized_window(
-    image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]
-) -> np.ndarray:
+def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """Rows and columns `corner` to `corner + size` of the image scaled by `scale`, without scaling the rest.
 
     The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one grey level: the
@@ -110,17 +106,13 @@ def resized_window(
     return resized[tuple(cut)]
 
 
-def nearest_window(
-    mask: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]
-) -> np.ndarray:
+def nearest_window(mask: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """As `resized_window`, for labels u8[H,W]: exactly the source pixel whose centre is nearest."""
     if scale == 1:
         return mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
     up, down = scale.numerator, scale.denominator
     # floor((x + 1/2) / scale), in whole numbers; gathering by index is faster than OpenCV's resize here.
-    rows, columns = (
-        (2 * np.arange(first, first + count) + 1) * down // (2 * up) for first, count in zip(corner, size)
-    )
+    rows, columns = ((2 * np.arange(first, first + count) + 1) * down // (2 * up) for first, count in zip(corner, size))
     return mask[np.minimum(rows, mask.shape[0] - 1)][:, np.minimum(columns, mask.shape[1] - 1)]
 
 
@@ -158,25 +150,20 @@ class TrainTransform:
         _check_padding(self.fill, self.ignore)
         if not 1 / _MAX_DENOMINATOR <= self.min_scale <= self.max_scale:
             raise ConfigError(
-                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: "
-                "give 1/64 <= min_scale <= max_scale."
+                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: give 1/64 <= min_scale <= max_scale."
             )
         if self.scale_step < 0:
             raise ConfigError(f"scale_step is {self.scale_step}: give 0 (continuous) or a positive step.")
         check_probability("flip", self.flip)
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
         if self.resize is not None:
             image, mask = resize_pair(image, mask, self.resize)
         scale = self._draw_scale(rng)
         full = scaled_size(mask.shape, scale)
         # Four draws whatever their outcome, so that the example's random stream does not depend on its size.
-        corner = tuple(
-            int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip(full, self.crop)
-        )
+        corner = tuple(int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip(full, self.crop))
         mirror = rng.random() < self.flip
 
         size = tuple(min(have, want) for have, want in zip(full, self.crop))

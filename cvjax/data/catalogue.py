@@ -58,9 +58,7 @@ def _open_scenes(
     names = builder.info.features["label"].names
     # Label 0 is the background of masks; every image has something in it.
     first_label = 1 if target == "label" else 0
-    return TfdsSource(
-        builder.data_dir, split, name="scenes", class_names=names, target=target, first_label=first_label
-    )
+    return TfdsSource(builder.data_dir, split, name="scenes", class_names=names, target=target, first_label=first_label)
 
 
 def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
@@ -69,9 +67,7 @@ def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
     return open_voc(split, data_dir, manual_dir, **options)
 
 
-def _open_folder(
-    split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any
-) -> Source:
+def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
     from cvjax.data.image_folder import open_image_folder
 
     return open_image_folder(split, data_dir, manual_dir, **options)

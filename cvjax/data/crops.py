@@ -74,9 +74,7 @@ class RandomCrop:
         if self.policy is not None:
             self._make_policy()
 
-    def __call__(
-        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Transform `image` u8[H,W,3] into u8[*size,3]; the label as it was."""
         if self.cut == "padded":
             image = self._cut_padded(image, rng)

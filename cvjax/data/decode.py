@@ -95,9 +95,7 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
     return labels.astype(np.uint8, copy=False)
 
 
-def decode_example(
-    record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()
-) -> dict[str, np.ndarray]:
+def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
     """Decodes a source's record, {"image": bytes, "mask": bytes, "id": str}.
 
     Returns:

@@ -162,9 +162,7 @@ def _lines(path: pathlib.Path) -> list[str]:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{path}: cannot be read ({reason}); write one name a line into it, as UTF-8."
-        ) from error
+        raise DataError(f"{path}: cannot be read ({reason}); write one name a line into it, as UTF-8.") from error
 
 
 def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str]:

@@ -270,4 +270,3 @@ def _prepare_process(*worker: int) -> None:
     # Grain's worker processes read absl flags, which a program that is not an absl app has never parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-

@@ -35,8 +35,7 @@ def prefetch_to_device(
     return _prefetch(batches, place, size)
 
 
-def _prefetch(batches: Iterator[Host], place: Callable[[Host], Device], size: int) -> Generator[Any, None,
-None]:
+def _prefetch(batches: Iterator[Host], place: Callable[[Host], Device], size: int) -> Generator[Any, None, None]:
     slots = threading.Semaphore(size)  # Taken before a batch is drawn, so that no more than `size` wait.
     ready: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
     stopping = threading.Event()

@@ -61,9 +61,7 @@ def find_prepared(data_dir: pathlib.Path, name: str) -> pathlib.Path | None:
     return max((path.parent for path in found), key=_version, default=None)
 
 
-def open_catalogue_set(
-    name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None
-) -> Source:
+def open_catalogue_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
     """Opens a split of a prepared set; "val" is the one that its authors hold out.
 
     Args:
@@ -81,9 +79,7 @@ def open_catalogue_set(
         if known.archives:
             fix = f"put {' and '.join(known.archives)} into a folder and {fix} --manual-dir {manual_dir or 'FOLDER'}"
         raise DataError(f"{name} is not prepared in {data_dir}; {fix}`.")
-    return TfdsSource(
-        place, held_out(split, known.splits), name=name, class_names=known.class_names, target="label"
-    )
+    return TfdsSource(place, held_out(split, known.splits), name=name, class_names=known.class_names, target="label")
 
 
 def prepare_catalogue_set(

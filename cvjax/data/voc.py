@@ -123,9 +123,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
     if place is None:
         raise _nowhere(data_dir, manual_dir)
     if place.kind == "archive":
-        raise DataError(
-            f"{place.path}: the archive must be prepared once; run `{_command(data_dir, place)}`."
-        )
+        raise DataError(f"{place.path}: the archive must be prepared once; run `{_command(data_dir, place)}`.")
     parts = _SPLIT_PARTS[split]
     if place.kind == "prepared":
         if split == "trainaug" and not (any(place.path.glob(f"{NAME}-aug.*"))):
@@ -237,17 +235,11 @@ def check_counts(items: Mapping[str, list[Item]], counts: Mapping[str, int], pla
             continue
         found = len({item.key for part in parts for item in items[part]})
         if found != expected:
-            raise DataError(
-                f"{place}: split {split} has {found} images and not {expected}; fetch the archives again."
-            )
+            raise DataError(f"{place}: split {split} has {found} images and not {expected}; fetch the archives again.")
 
 
-def _find_raw(
-    data_dir: pathlib.Path, manual_dir: pathlib.Path | None, release: Release = OFFICIAL
-) -> VocPlace | None:
-    roots = [
-        pathlib.Path(root) for root in (manual_dir, data_dir, data_dir / "downloads") if root is not None
-    ]
+def _find_raw(data_dir: pathlib.Path, manual_dir: pathlib.Path | None, release: Release = OFFICIAL) -> VocPlace | None:
+    roots = [pathlib.Path(root) for root in (manual_dir, data_dir, data_dir / "downloads") if root is not None]
     extras = (root / name for root in roots for name in (release.sbd.name, "benchmark_RELEASE"))
     sbd = next((path for path in extras if path.exists()), None)
     for root in roots:

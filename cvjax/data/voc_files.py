@@ -83,9 +83,7 @@ class TarFiles:
             file = self._tar.extractfile(self._members[path])
             return file.read()  # type: ignore[union-attr]
         except (OSError, tarfile.TarError) as error:
-            raise DataError(
-                f"{self.place}: {path} cannot be read ({error}); fetch the archive again."
-            ) from error
+            raise DataError(f"{self.place}: {path} cannot be read ({error}); fetch the archive again.") from error
 
 
 class Sbd:
@@ -181,9 +179,7 @@ def voc_items(
     images, masks, aug_masks = files.stems(IMAGES), files.stems(MASKS), files.stems(AUG_MASKS)
     present = [split for split in ("train", "val") if split in files.stems(LISTS)]
     if not present:
-        raise DataError(
-            f"{files.place}: {LISTS} holds neither train.txt nor val.txt; unpack the devkit again."
-        )
+        raise DataError(f"{files.place}: {LISTS} holds neither train.txt nor val.txt; unpack the devkit again.")
     keys = {split: files.read(f"{LISTS}/{split}.txt").decode().split() for split in present}
     if len(keys) == 2:  # Without val's list nothing would keep val's images out of aug.
         listed = frozenset(keys["train"]) | frozenset(keys["val"])
@@ -212,9 +208,7 @@ def _absent(place: str, path: str) -> DataError:
 
 def _listed_absent(files: Files, split: str, path: str) -> DataError:
     named_by = "SBD" if split == "aug" else f"{LISTS}/{split}.txt"
-    return DataError(
-        f"{files.place}: {path} is absent although {named_by} names it; add it or take it off the list."
-    )
+    return DataError(f"{files.place}: {path} is absent although {named_by} names it; add it or take it off the list.")
 
 
 def _text(path: pathlib.Path) -> str:

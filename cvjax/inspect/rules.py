@@ -68,9 +68,9 @@ def _convolution(equation: JaxprEqn, s: Span) -> Span:
         return s.collapsed()
     i = places.index(s.dim)
     size = equation.invars[1].aval.shape[kernel[2 + i]]
-    return s.windows(
-        size, p["window_strides"][i], p["rhs_dilation"][i], p["padding"][i], p["lhs_dilation"][i]
-    ).moved(places_out[i])
+    return s.windows(size, p["window_strides"][i], p["rhs_dilation"][i], p["padding"][i], p["lhs_dilation"][i]).moved(
+        places_out[i]
+    )
 
 
 def _geometry(equation: JaxprEqn, s: Span) -> Span:
@@ -79,9 +79,7 @@ def _geometry(equation: JaxprEqn, s: Span) -> Span:
     if s.dim not in (1, 2):
         return s if s.dim == 0 or equation.primitive.name != "conv2d" else s.collapsed()
     i = s.dim - 1
-    return s.windows(
-        g.kernel_size[i], g.strides[i], g.kernel_dilation[i], g.padding[i], g.input_dilation[i]
-    )
+    return s.windows(g.kernel_size[i], g.strides[i], g.kernel_dilation[i], g.padding[i], g.input_dilation[i])
 
 
 def _window(equation: JaxprEqn, s: Span) -> Span:
@@ -166,9 +164,7 @@ def _stack(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
 
 def _concatenated(inputs: Sequence[Known], sizes: Sequence[int], dim: int) -> Field:
     fields = [known if isinstance(known, Field) else None for known in inputs]
-    rows, columns = (
-        span.concatenate([f and f.spans[axis] for f in fields], sizes, dim) for axis in (0, 1)
-    )
+    rows, columns = (span.concatenate([f and f.spans[axis] for f in fields], sizes, dim) for axis in (0, 1))
     return Field(rows, columns)
 
 
@@ -201,9 +197,7 @@ def _product(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
     """Matrix products; with one of known weights, as in resizing, weights of zero see nothing."""
     contracted, batch = equation.params["dimension_numbers"]
     arrays = [v.aval for v in equation.invars]
-    free = [
-        [i for i in range(a.ndim) if i not in c and i not in b] for a, c, b in zip(arrays, contracted, batch)
-    ]
+    free = [[i for i in range(a.ndim) if i not in c and i not in b] for a, c, b in zip(arrays, contracted, batch)]
     first = (len(batch[0]), len(batch[0]) + len(free[0]))  # where the free dimensions of either begin in the result
 
     def result(side: int, other: Known, s: Span) -> Span:

@@ -109,9 +109,7 @@ class Span:
         before, dims_old, dims_new = _group(old, new, self.dim)
         index = [1] * len(dims_old)
         index[self.dim - before[0]] = -1
-        low, high = (
-            np.broadcast_to(a.reshape(index), dims_old).reshape(dims_new) for a in (self.low, self.high)
-        )
+        low, high = (np.broadcast_to(a.reshape(index), dims_old).reshape(dims_new) for a in (self.low, self.high))
         varying = [i for i, n in enumerate(dims_new) if any((a != a.take([0], axis=i)).any() for a in (low, high))]
         if len(self.low) == 1 and tuple(dims_old) == tuple(dims_new):
             varying = [self.dim - before[0]]
@@ -157,9 +155,7 @@ def concatenate(spans: Sequence[Span | None], sizes: Sequence[int], dim: int) ->
     if not dims and not (apart and len(present) == len(spans) and set(sizes) == {1}):
         return join(present)
     # Pieces of a map; without the dimension, bins of one, as adaptive pooling stacks them.
-    low, high = (
-        np.concatenate([_filled(span, size, side) for span, size in zip(spans, sizes)]) for side in (0, 1)
-    )
+    low, high = (np.concatenate([_filled(span, size, side) for span, size in zip(spans, sizes)]) for side in (0, 1))
     strides = [span.stride for span in present if span.stride is not None]
     joined = Span(dim, low, high, None, join([span.collapsed() for span in present]).gate)
     return replace(joined, stride=min(strides) if strides else joined.step)
@@ -170,9 +166,7 @@ def _filled(span: Span | None, size: int, side: int) -> np.ndarray:
     return np.broadcast_to(values, size)
 
 
-def _group(
-    old: Sequence[int], new: Sequence[int], dim: int
-) -> tuple[tuple[int, int], Sequence[int], Sequence[int]]:
+def _group(old: Sequence[int], new: Sequence[int], dim: int) -> tuple[tuple[int, int], Sequence[int], Sequence[int]]:
     """The fewest neighbouring dimensions with `dim` that a reshape takes to neighbouring dimensions of its result.
 
     Returns:

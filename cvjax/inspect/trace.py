@@ -41,9 +41,9 @@ class Call:
 @dataclass(frozen=True)
 class Trace:
     """Attributes:
-      jaxpr: of (variables, images) -> outputs with `train=False`, for one image.
-      calls: in the order in which they began. A method that calls another of the same module is one call with it.
-      variables: shapes of all collections, as `init` makes them.
+    jaxpr: of (variables, images) -> outputs with `train=False`, for one image.
+    calls: in the order in which they began. A method that calls another of the same module is one call with it.
+    variables: shapes of all collections, as `init` makes them.
     """
 
     jaxpr: ClosedJaxpr
@@ -102,4 +102,3 @@ def _main(output: Any) -> Any:
     while isinstance(output, Mapping | tuple | list) and output:
         output = list(output.values())[-1] if isinstance(output, Mapping) else output[0]
     return output
-

@@ -177,4 +177,3 @@ def _at(tree: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
     for name in path:
         tree = tree.get(name, {})
     return tree
-

@@ -51,8 +51,7 @@ def list_models(task: str | None = None, pattern: str | None = None) -> list[str
     return sorted(
         name
         for name, variant in table.items()
-        if (task is None or variant.info.task == task)
-        and (pattern is None or fnmatch.fnmatchcase(name, pattern))
+        if (task is None or variant.info.task == task) and (pattern is None or fnmatch.fnmatchcase(name, pattern))
     )
 
 
@@ -76,9 +75,7 @@ def create_model(name: str, *, num_classes: int, dtype: Any = jnp.float32, **opt
     known = model_options(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ConfigError(
-            f"{name} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(known)}"
-        )
+        raise ConfigError(f"{name} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(known)}")
     return variant.module(num_classes=num_classes, dtype=dtype, **{**variant.settings, **options})
 
 
@@ -90,9 +87,7 @@ def model_options(name: str) -> dict[str, Any]:
     """
     variant = _variant(name)
     return {
-        field.name: variant.settings.get(
-            field.name, None if field.default is dataclasses.MISSING else field.default
-        )
+        field.name: variant.settings.get(field.name, None if field.default is dataclasses.MISSING else field.default)
         for field in dataclasses.fields(variant.module)
         if field.name not in _NOT_OPTIONS
     }

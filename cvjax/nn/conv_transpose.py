@@ -34,9 +34,7 @@ class ConvTranspose(nn.ConvTranspose):
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         if self.mask is not None:
             kernel = kernel * self.mask
-        bias = (
-            self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
-        )
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         inputs, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         y = conv_transpose(
             jnp.reshape(inputs, (-1, *inputs.shape[-3:])),

@@ -94,9 +94,7 @@ class DeformConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = deform_conv2d(
-            x, kernel, offset, mask, strides=strides, padding=padding, dilation=dilation, groups=groups
-        )
+        x = deform_conv2d(x, kernel, offset, mask, strides=strides, padding=padding, dilation=dilation, groups=groups)
         return x if bias is None else x + bias
 
     def _pads(self, spatial: Pair, size: Pair, strides: Pair, dilation: Pair) -> Pads:

@@ -59,9 +59,7 @@ def bilinear() -> Initializer:
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         height, width, channels, features = shape
         if channels != features:
-            raise ValueError(
-                f"bilinear upsampling keeps the channels; the kernel has {channels} in, {features} out"
-            )
+            raise ValueError(f"bilinear upsampling keeps the channels; the kernel has {channels} in, {features} out")
         kernel = np.zeros(shape)
         kernel[:, :, range(channels), range(channels)] = np.outer(_triangle(height), _triangle(width))[..., None]
         return jnp.asarray(kernel, dtype)

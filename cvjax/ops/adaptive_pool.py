@@ -35,8 +35,7 @@ def _pool(x: jax.Array, size: tuple[int, int], reduce: Callable[..., jax.Array])
     for axis, bins in zip((1, 2), size):
         length = x.shape[axis]
         parts = [
-            jax.lax.slice_in_dim(x, i * length // bins, -(-(i + 1) * length // bins), axis=axis)
-            for i in range(bins)
+            jax.lax.slice_in_dim(x, i * length // bins, -(-(i + 1) * length // bins), axis=axis) for i in range(bins)
         ]
         x = jnp.stack([reduce(part, axis=axis) for part in parts], axis)
     return x

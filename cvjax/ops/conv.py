@@ -184,8 +184,7 @@ def _batched(
         out = bind(primitive, first, _into_channels(second), geometry=geometry)
     else:
         first, second = (
-            a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
-            for a, is_mapped in zip((first, second), mapped)
+            a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)) for a, is_mapped in zip((first, second), mapped)
         )
         geometry = replace(geometry, groups=geometry.groups * size)
         out = bind(primitive, _into_channels(first), _into_channels(second), geometry=geometry)

@@ -216,9 +216,7 @@ def _valid_taps(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Arra
 
 def _valid_taps_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
     shape = (*geometry.kernel_size, x.shape[-1], ct.shape[-1])
-    gradients = {
-        place: _outer(seen, ct[:, rows, columns]) for place, rows, columns, seen in _views(x, geometry)
-    }
+    gradients = {place: _outer(seen, ct[:, rows, columns]) for place, rows, columns, seen in _views(x, geometry)}
     nothing = jnp.zeros(shape[2:], x.dtype)
     return jnp.stack([gradients.get(place, nothing) for place in geometry.places]).reshape(shape)
 

@@ -67,6 +67,4 @@ def _cropping(geometry: Geometry) -> list[Pair]:
     """Per axis: pixels to add before, and to take off after, so that the blocks start where the first output looks."""
     folded = fold_geometry(geometry).input_size
     lows = [low for low, _ in geometry.padding]
-    return [
-        (low, low + n - f * step) for low, n, f, step in zip(lows, geometry.input_size, folded, geometry.strides)
-    ]
+    return [(low, low + n - f * step) for low, n, f, step in zip(lows, geometry.input_size, folded, geometry.strides)]

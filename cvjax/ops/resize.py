@@ -34,9 +34,7 @@ def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> np
     return matrix.astype(np.float32)
 
 
-def resize(
-    x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_corners: bool = False
-) -> jax.Array:
+def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_corners: bool = False) -> jax.Array:
     """Resizes maps as `torch.nn.functional.interpolate` does.
 
     Bilinear resampling is separable, so it runs as two small matrix products: that suits the matrix units

@@ -5,9 +5,7 @@ import jax
 import jax.numpy as jnp
 
 
-def weighted_corners(
-    table: jax.Array, corner: jax.Array, row: jax.Array | int, weights: jax.Array
-) -> jax.Array:
+def weighted_corners(table: jax.Array, corner: jax.Array, row: jax.Array | int, weights: jax.Array) -> jax.Array:
     """Weighted sum of the four pixels around each point, in maps that lie flat in a table.
 
     Four reads of whole pixels: XLA fuses them, the products and the sum into one loop, so nothing four times

@@ -28,9 +28,7 @@ def window_starts(size: int, window: int, overlap: float = 1 / 3) -> tuple[int, 
         overlap: fraction of a window that it shares with the next, in [0, 1); the last may share more.
     """
     if size < 1 or window < 1:
-        raise ConfigError(
-            f"window {window} and image side {size} must be at least 1 pixel; give a larger --window"
-        )
+        raise ConfigError(f"window {window} and image side {size} must be at least 1 pixel; give a larger --window")
     if not 0 <= overlap < 1:
         raise ConfigError(f"overlap must lie in [0, 1), not {overlap}; 1/3 is the usual value")
     if window >= size:
@@ -111,9 +109,7 @@ def segment(
     chex.assert_type(images, float)
     scales = tuple(scales)
     if not scales or not all(0 < scale < math.inf for scale in scales):
-        raise ConfigError(
-            f"scales must be one or more positive numbers, not {scales}; 1.0 is the image's own size"
-        )
+        raise ConfigError(f"scales must be one or more positive numbers, not {scales}; 1.0 is the image's own size")
     if window is not None and min(window) < 1:
         raise ConfigError(f"window must be at least 1x1 pixel, not {window}")
     size = images.shape[1:3]
@@ -196,9 +192,7 @@ def predict_image(
         Labels [H, W] in `predict_fn`'s dtype.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(
-            f"predict_image needs a non-empty uint8 [H, W, 3] image, not {image.dtype} {image.shape}"
-        )
+        raise ValueError(f"predict_image needs a non-empty uint8 [H, W, 3] image, not {image.dtype} {image.shape}")
     if multiple < 1 or not 0 <= margin < tile:
         raise ValueError(f"need multiple >= 1 and 0 <= margin < tile, not {multiple=}, {margin=}, {tile=}")
     height, width = image.shape[:2]
@@ -244,6 +238,4 @@ def _apply(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
 
 
 def _resize(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    return (
-        x if x.shape[1:3] == tuple(size) else resize(x, tuple(size), method="bilinear", align_corners=False)
-    )
+    return x if x.shape[1:3] == tuple(size) else resize(x, tuple(size), method="bilinear", align_corners=False)

@@ -51,9 +51,7 @@ def confusion_matrix(
     chex.assert_equal_shape([labels, predictions])
     chex.assert_type([labels, predictions], int)
     if labels.size >= 2**31:
-        raise ValueError(
-            f"confusion_matrix counts fewer than 2^31 pixels a call, not {labels.size}; split the batch"
-        )
+        raise ValueError(f"confusion_matrix counts fewer than 2^31 pixels a call, not {labels.size}; split the batch")
     batch, pixels = labels.shape[0], labels.shape[1] * labels.shape[2]
     if valid is None:
         valid = jnp.ones((batch,), bool)
@@ -166,9 +164,7 @@ def _checked(confusion: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     if len(set(class_names)) != num_classes:
         raise ValueError(f"class names must differ, as the report is keyed by them: {list(class_names)}")
     if (confusion < 0).any():
-        raise ValueError(
-            "the confusion matrix has negative counts: a sum overflowed; add batches up in int64"
-        )
+        raise ValueError("the confusion matrix has negative counts: a sum overflowed; add batches up in int64")
     return confusion.astype(np.int64)
 
 

@@ -93,9 +93,7 @@ def draw_legend(
         middle = y + line_height // 2
         top = middle - swatch // 2
         # The outline keeps light colours, as the cream of void, apart from the paper.
-        draw.rectangle(
-            (x, top, x + swatch - 1, top + swatch - 1), fill=tuple(map(int, palette[label])), outline=FAINT
-        )
+        draw.rectangle((x, top, x + swatch - 1, top + swatch - 1), fill=tuple(map(int, palette[label])), outline=FAINT)
         draw.text((x + round(1.5 * swatch), middle), name, fill=INK, font=font(size), anchor="lm")
     return np.asarray(picture)
 

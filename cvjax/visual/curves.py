@@ -44,9 +44,7 @@ def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read the metrics file {path}: {error}; give a run's JSON-lines file"
-        ) from error
+        raise DataError(f"cannot read the metrics file {path}: {error}; give a run's JSON-lines file") from error
     series: dict[str, list[tuple[int, float]]] = {}
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):

@@ -80,9 +80,7 @@ def draw_grid(
     return np.concatenate([*blocks, legend])
 
 
-def save_grid(
-    path: str | pathlib.Path, examples: Sequence[Example], class_names: Sequence[str], **options
-) -> None:
+def save_grid(path: str | pathlib.Path, examples: Sequence[Example], class_names: Sequence[str], **options) -> None:
     """`draw_grid` into a PNG file."""
     canvas.save_png(path, draw_grid(examples, class_names, **options))
 

@@ -70,9 +70,7 @@ def _tint(
     tinted = ~np.isin(mask, _clear(class_names))
     # Integer arithmetic: a float copy of a large photograph would take 4 times its memory.
     weight = round(opacity * 256)
-    blend = ((image.astype(np.uint16) * (256 - weight) + colours.astype(np.uint16) * weight) >> 8).astype(
-        np.uint8
-    )
+    blend = ((image.astype(np.uint16) * (256 - weight) + colours.astype(np.uint16) * weight) >> 8).astype(np.uint8)
     picture = np.where(tinted[..., None], blend, image)
     width = max(1, round(max(mask.shape) / 400))
     border = _contours(mask, width)

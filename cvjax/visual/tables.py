@@ -60,15 +60,11 @@ def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
         table.add_row(rich.text.Text(str(name)), percent(value), bar)
     table.add_section()
     for label, key in summary:
-        table.add_row(
-            rich.text.Text(label, style="bold"), rich.text.Text(percent(report[key]), style="bold"), ""
-        )
+        table.add_row(rich.text.Text(label, style="bold"), rich.text.Text(percent(report[key]), style="bold"), "")
     return table
 
 
-def print_report(
-    report: dict[str, Any], title: str = "", console: "rich.console.Console | None" = None
-) -> None:
+def print_report(report: dict[str, Any], title: str = "", console: "rich.console.Console | None" = None) -> None:
     """Print `report_table` to the terminal (or the console given)."""
     import rich.console
 

@@ -28,9 +28,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
     collections = [key for key in COLLECTIONS if "backbone" in variables.get(key, {})]
     backbone = {key: variables[key]["backbone"] for key in collections}
     head = architecture.classes_key.removesuffix("weight")
-    trunk = {
-        key: value for key, value in state_dict.items() if not (key.startswith(head) or architecture.is_aux(key))
-    }
+    trunk = {key: value for key, value in state_dict.items() if not (key.startswith(head) or architecture.is_aux(key))}
     filled = fill(name, backbone, architecture, trunk)
     return {
         **variables,

@@ -171,9 +171,7 @@ def _initializer(
     return lambda key: model.init(key, jnp.zeros((2, size, size, in_channels)))
 
 
-def _leaves(
-    variables: Variables, architecture: Architecture
-) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
+def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
     """(path, PyTorch's key if there is one, leaf) of params and batch_stats."""
     held = {key: variables[key] for key in COLLECTIONS if key in variables}
     for path, leaf in traverse_util.flatten_dict(held).items():

@@ -20,9 +20,7 @@ def test_weights_are_drawn_under_torchs_names():
     np.testing.assert_array_equal(
         kernel, model_sides.drawn("layer1.0.conv2.weight", (128, 4, 3, 3)).transpose(2, 3, 1, 0)
     )
-    np.testing.assert_array_equal(
-        variables["params"]["head"]["kernel"], model_sides.drawn("fc.weight", (1000, 2048)).T
-    )
+    np.testing.assert_array_equal(variables["params"]["head"]["kernel"], model_sides.drawn("fc.weight", (1000, 2048)).T)
     assert not variables["batch_stats"]["stem_bn_0"]["mean"].any()
     assert (variables["batch_stats"]["stem_bn_0"]["var"] == 1).all()
     assert 0.9 < kernel.std() / np.sqrt(2 / 36) < 1.1

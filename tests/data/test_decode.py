@@ -48,9 +48,7 @@ def test_alpha_is_dropped_not_composited():
 
 def test_palette_is_looked_up():
     data = encoded(photo(5), "PNG", "P")
-    np.testing.assert_array_equal(
-        decode_image(data, "a.png"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    )
+    np.testing.assert_array_equal(decode_image(data, "a.png"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

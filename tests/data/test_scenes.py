@@ -213,9 +213,7 @@ def test_files_hold_what_is_drawn_whatever_the_workers(prepared):
             assert record["id"].decode() == want["id"] == f"{split}-{index:05d}"
             assert int(record["label"]) == want["label"]
             assert [int(k) for k in record["objects"]["label"]] == [t["label"] for t in want["objects"]]
-            np.testing.assert_allclose(
-                record["objects"]["bbox"], [t["bbox"] for t in want["objects"]], rtol=1e-6
-            )
+            np.testing.assert_allclose(record["objects"]["bbox"], [t["bbox"] for t in want["objects"]], rtol=1e-6)
             difficult = [bool(k) for k in record["objects"]["is_difficult"]]
             assert difficult == [t["is_difficult"] for t in want["objects"]]
 
@@ -263,9 +261,7 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
         prepare.prepare_scenes(tmp_path, workers=0, progress=False, sizes=SIZES)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
-    builder = prepare.prepare_scenes(
-        tmp_path, workers=0, progress=False, sizes={"train": 1, "val": 1, "test": 1}
-    )
+    builder = prepare.prepare_scenes(tmp_path, workers=0, progress=False, sizes={"train": 1, "val": 1, "test": 1})
     assert builder.info.splits["train"].num_examples == 1
 
 

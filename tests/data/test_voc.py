@@ -250,9 +250,7 @@ def test_data_dir_that_cannot_be_made(devkit, tmp_path):
         prepare_voc(tmp_path / "file" / "data", manual_dir=devkit, progress=False)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"no matlab", "cannot be read"), (None, "is absent or unreadable")]
-)
+@pytest.mark.parametrize(("content", "message"), [(b"no matlab", "cannot be read"), (None, "is absent or unreadable")])
 def test_sbd_mask_that_is_damaged_or_absent(archives, tmp_path, content, message):
     manual, _ = archives
     files = sbd_tree([5], [6])

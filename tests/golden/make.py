@@ -23,10 +23,7 @@ def main(source: pathlib.Path) -> None:
     for name, step in SPARSE.items():
         shutil.copyfile(source / f"{name}.keys.json", HERE / f"{name}.keys.json")
         with np.load(source / f"{name}.npz") as archive:
-            kept = {
-                key: value[:, ::step, ::step] if key in ("out", "aux") else value
-                for key, value in archive.items()
-            }
+            kept = {key: value[:, ::step, ::step] if key in ("out", "aux") else value for key, value in archive.items()}
         np.savez_compressed(HERE / f"{name}.npz", **kept)
     cut_operators(source)
 

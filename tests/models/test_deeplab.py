@@ -80,9 +80,7 @@ def test_one_training_image_is_refused_unless_frozen(name):
 
     def train(model):
         return jax.eval_shape(
-            lambda v: model.apply(
-                v, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
-            ),
+            lambda v: model.apply(v, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}),
             variables,
         )
 

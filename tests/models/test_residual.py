@@ -71,13 +71,15 @@ def test_norm_after_the_addition_normalises_the_sum():
     model = create_model("resnet18", num_classes=0, norm_after=True, **TINY)
     images = _images(8, 32, 32, 3)
     variables = jax.jit(model.init)(jax.random.key(1), images)
-    maps, _ = jax.jit(
-        lambda v, x: model.apply(v, x, True, method="features", mutable=["batch_stats"])
-    )(variables, images)
+    maps, _ = jax.jit(lambda v, x: model.apply(v, x, True, method="features", mutable=["batch_stats"]))(
+        variables, images
+    )
     # relu of a normalised sum: half the mass of a standard normal, whose mean is 0.4.
-    before = jax.jit(lambda v, x: create_model("resnet18", num_classes=0, **TINY).apply(
-        v, x, True, method="features", mutable=["batch_stats"]
-    )[0])(variables, images)
+    before = jax.jit(
+        lambda v, x: create_model("resnet18", num_classes=0, **TINY).apply(
+            v, x, True, method="features", mutable=["batch_stats"]
+        )[0]
+    )(variables, images)
     assert jnp.abs(maps["stage2"].mean((0, 1, 2)) - 0.4).max() < 0.1
     assert jnp.abs(before["stage2"].mean((0, 1, 2)) - 0.4).max() > 0.1
 

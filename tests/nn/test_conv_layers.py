@@ -124,9 +124,7 @@ def test_bilinear_start_interpolates(stride):
     size = 2 * stride - stride % 2
     low = (size - stride) // 2
     pad = (size - 1 - low, size - 1 - (size - stride - low))
-    layer = nn.ConvTranspose(
-        2, (size, size), (stride, stride), (pad, pad), use_bias=False, kernel_init=bilinear()
-    )
+    layer = nn.ConvTranspose(2, (size, size), (stride, stride), (pad, pad), use_bias=False, kernel_init=bilinear())
     ramp = jnp.arange(6.0)
     x = jnp.stack(jnp.broadcast_arrays(ramp[:, None], 10 * ramp[None]), -1)[None]
     y, _ = layer.init_with_output(jax.random.key(0), x)

@@ -37,9 +37,7 @@ def test_starts_as_the_plain_convolution(modulated, options):
 def test_predicted_offsets_and_factors_reach_the_operator():
     layer = nn.DeformConv(6, 3, modulated=True, offset_groups=2)
     params = layer.init(jax.random.key(1), _X)["params"]
-    params["offset"] = jax.tree.map(
-        lambda v: 0.3 * jax.random.normal(jax.random.key(2), v.shape), params["offset"]
-    )
+    params["offset"] = jax.tree.map(lambda v: 0.3 * jax.random.normal(jax.random.key(2), v.shape), params["offset"])
     geometry = linen.Conv(54, (3, 3), padding=1).apply({"params": params["offset"]}, _X)
     mask = 2 / (1 + jnp.exp(-geometry[..., 36:]))
     expected = deform_conv2d(_X, params["kernel"], geometry[..., :36], mask, padding=((1, 1), (1, 1)))

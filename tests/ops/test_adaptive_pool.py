@@ -16,8 +16,7 @@ def test_bins_are_torchs(side, bins):
     for i in range(bins[0]):
         for j in range(bins[1]):
             rows, columns = (
-                slice(int(np.floor(k * m / n)), int(np.ceil((k + 1) * m / n)))
-                for k, m, n in zip((i, j), side, bins)
+                slice(int(np.floor(k * m / n)), int(np.ceil((k + 1) * m / n))) for k, m, n in zip((i, j), side, bins)
             )
             np.testing.assert_allclose(maxima[:, i, j], x[:, rows, columns].max((1, 2)))
             np.testing.assert_allclose(means[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6)

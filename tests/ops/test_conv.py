@@ -244,10 +244,7 @@ def test_hessian_of_the_kernel():
 @pytest.mark.parametrize("groups", [1, 2])
 def test_vmap_over_either_or_both(axes, groups):
     arrays = _arrays((2, 5, 4, 4), (3, 2, 4 // groups, 6))
-    more = [
-        a if axis is None else jnp.stack([a, a * 2 - 1, a**2], axis)
-        for a, axis in zip(arrays, axes)
-    ]
+    more = [a if axis is None else jnp.stack([a, a * 2 - 1, a**2], axis) for a, axis in zip(arrays, axes)]
 
     def mapped(conv):
         def each(x, kernel):

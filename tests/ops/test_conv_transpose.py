@@ -40,8 +40,6 @@ def test_equals_jax_lax(kernel, strides, dilation, padding, transpose_kernel):
 
 def test_other_ranks_go_to_jax_lax_and_names_are_checked():
     x, k = jnp.ones((1, 5, 2)), jnp.ones((3, 2, 4))
-    np.testing.assert_array_equal(
-        conv_transpose(x, k, (2,), "SAME"), lax.conv_transpose(x, k, (2,), "SAME")
-    )
+    np.testing.assert_array_equal(conv_transpose(x, k, (2,), "SAME"), lax.conv_transpose(x, k, (2,), "SAME"))
     with pytest.raises(ValueError, match="'REFLECT'"):
         conv_transpose(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 4)), (2, 2), "REFLECT")

@@ -37,9 +37,7 @@ def test_bilinear_is_torchs(height, width, rows, columns, align_corners):
 def test_known_values():
     row = jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
     np.testing.assert_allclose(resize(row, (1, 4)).ravel(), [0, 0.25, 0.75, 1])
-    np.testing.assert_allclose(
-        resize(row, (1, 4), align_corners=True).ravel(), [0, 1 / 3, 2 / 3, 1], rtol=1e-6
-    )
+    np.testing.assert_allclose(resize(row, (1, 4), align_corners=True).ravel(), [0, 1 / 3, 2 / 3, 1], rtol=1e-6)
 
 
 def test_rows_of_the_matrix_sum_to_one_and_constants_stay():

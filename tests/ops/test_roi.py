@@ -31,9 +31,7 @@ def _align_by_hand(image, box, output, samples, aligned):
             y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
             for row in range(height):
                 for column in range(width):
-                    out[i, j, k, m] += (
-                        image[row, column] * max(0, 1 - abs(y - row)) * max(0, 1 - abs(x - column))
-                    )
+                    out[i, j, k, m] += image[row, column] * max(0, 1 - abs(y - row)) * max(0, 1 - abs(x - column))
     return out.mean((2, 3))
 
 

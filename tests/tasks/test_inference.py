@@ -16,9 +16,7 @@ KERNEL = jax.random.normal(jax.random.key(0), (3, 3, 3, 4))
 
 
 def convolve(images: jax.Array, kernel: jax.Array = KERNEL) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def pixelwise(images: jax.Array) -> jax.Array:
@@ -121,9 +119,7 @@ def test_windows_hold_one_copy_of_the_model():
         traces.append(x.shape)
         return pixelwise(x)
 
-    text = str(
-        jax.make_jaxpr(lambda x: inference.segment(model, x, window=(4, 4), flip=True))(pictures(40, 40))
-    )
+    text = str(jax.make_jaxpr(lambda x: inference.segment(model, x, window=(4, 4), flip=True))(pictures(40, 40)))
     assert text.count("dot_general[") == 1
     assert set(traces) == {(2, 4, 4, 3)}
 

@@ -49,9 +49,7 @@ def test_rows_are_the_truth():
 
 def test_invalid_images_and_ignored_labels_do_not_count():
     labels, predictions = random_maps(2, (3, 8, 8), 5)
-    confusion = metrics.confusion_matrix(
-        labels, predictions, 5, ignore=0, valid=jnp.array([True, False, True])
-    )
+    confusion = metrics.confusion_matrix(labels, predictions, 5, ignore=0, valid=jnp.array([True, False, True]))
     expected = count_by_hand(labels[[0, 2]], predictions[[0, 2]], 5)
     expected[0] = 0
     np.testing.assert_array_equal(confusion, expected)
@@ -66,18 +64,14 @@ def test_exact_beyond_the_integers_of_float32():
 
 def test_no_scatter_in_the_program():
     labels, predictions = random_maps(3, (2, 16, 16), 4)
-    assert "scatter" not in str(
-        jax.make_jaxpr(lambda t, p: metrics.confusion_matrix(t, p, 4))(labels, predictions)
-    )
+    assert "scatter" not in str(jax.make_jaxpr(lambda t, p: metrics.confusion_matrix(t, p, 4))(labels, predictions))
 
 
 def test_a_batch_sharded_over_devices_counts_the_same():
     labels, predictions = random_maps(4, (8, 32, 32), 6)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    confusion = jax.jit(metrics.confusion_matrix, static_argnums=2)(
-        *jax.device_put((labels, predictions), sharding), 6
-    )
+    confusion = jax.jit(metrics.confusion_matrix, static_argnums=2)(*jax.device_put((labels, predictions), sharding), 6)
     np.testing.assert_array_equal(confusion, count_by_hand(labels, predictions, 6))
 
 
@@ -85,18 +79,14 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(AssertionError):
         metrics.confusion_matrix(jnp.zeros((1, 4, 4), int), jnp.zeros((1, 4, 5), int), 2)
     with pytest.raises(AssertionError):
-        metrics.confusion_matrix(
-            jnp.zeros((2, 4, 4), int), jnp.zeros((2, 4, 4), int), 2, valid=jnp.ones(3, bool)
-        )
+        metrics.confusion_matrix(jnp.zeros((2, 4, 4), int), jnp.zeros((2, 4, 4), int), 2, valid=jnp.ones(3, bool))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_report_agrees_with_scikit_learn(seed):
     names = [f"class {i}" for i in range(12)]
     labels, predictions = random_maps(seed, (2, 33, 47), 9)
-    predictions[predictions == 3] = (
-        10  # never predicted, though true; 10 predicted, never true; 9 and 11 neither
-    )
+    predictions[predictions == 3] = 10  # never predicted, though true; 10 predicted, never true; 9 and 11 neither
     confusion = np.asarray(metrics.confusion_matrix(labels, predictions, 12), np.int64)
     report = metrics.segmentation_report(confusion, names)
     keep = labels != 255
@@ -124,9 +114,7 @@ def test_report_of_large_counts_by_hand():
 
 def test_report_of_nothing_is_nan_without_a_warning(recwarn):
     report = metrics.segmentation_report(np.zeros((2, 2), np.int64), ("a", "b"))
-    assert np.isnan(
-        [report["miou"], report["pixel_accuracy"], report["mean_accuracy"], *report["iou"].values()]
-    ).all()
+    assert np.isnan([report["miou"], report["pixel_accuracy"], report["mean_accuracy"], *report["iou"].values()]).all()
     assert not recwarn
 
 

@@ -54,7 +54,5 @@ def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM,
 
 if __name__ == "__main__":
     pathlib.Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    toy_fit(
-        sys.argv[1], int(sys.argv[2]), resume="resume" in sys.argv, pause=0.05 if "slow" in sys.argv else 0.0
-    )
+    toy_fit(sys.argv[1], int(sys.argv[2]), resume="resume" in sys.argv, pause=0.05 if "slow" in sys.argv else 0.0)
     print("finished", flush=True)

@@ -31,9 +31,7 @@ def points(path, name: str) -> list[tuple[int, float]]:
 
 
 def test_reads_every_number(write):
-    path = write(
-        TRAIN, TRAIN | {"step": 20, "loss": 1.0}, SCORE | {"note": "text", "flag": True, "none": None}
-    )
+    path = write(TRAIN, TRAIN | {"step": 20, "loss": 1.0}, SCORE | {"note": "text", "flag": True, "none": None})
     assert points(path, "loss") == [(10, 1.2), (20, 1.0)]
     assert points(path, "val/miou") == [(100, 0.31)]
     assert set(curves.read_metrics(path)) == {
@@ -83,9 +81,7 @@ def test_one_panel_for_each_metric_that_is_there(write, tmp_path):
 
 
 def test_draws_long_runs_and_losses_that_are_not_finite(write, tmp_path, recwarn):
-    entries = [
-        {"step": s, "loss": 1 / s if s % 7 else float("nan"), "learning_rate": 0.0} for s in range(1, 300)
-    ]
+    entries = [{"step": s, "loss": 1 / s if s % 7 else float("nan"), "learning_rate": 0.0} for s in range(1, 300)]
     curves.plot_curves(write(*entries, {"step": 300, "val/miou": float("nan")}), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
     assert not recwarn

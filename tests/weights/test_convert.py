@@ -52,9 +52,7 @@ def test_deeplab_without_auxiliary_head():
     assert "aux_head" not in from_torch("deeplabv3_resnet50", state)["params"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("deeplabv3_resnet18", marks=pytest.mark.slow), "deeplabv3plus_resnet18"]
-)
+@pytest.mark.parametrize("name", [pytest.param("deeplabv3_resnet18", marks=pytest.mark.slow), "deeplabv3plus_resnet18"])
 def test_load_backbone_fills_the_backbone_alone(name, resnet18_state):
     model = create_model(name, num_classes=3, aspp_features=8)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((2, 33, 33, 3)))

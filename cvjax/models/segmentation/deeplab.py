@@ -65,9 +65,7 @@ class DeepLab(DilatedNet):
         """The backbone's maps -> [B, h, w, C], the input of the classifier."""
         raise NotImplementedError
 
-    def __call__(
-        self, images: jax.Array, train: bool = False
-    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Segments images of any size.
 
         Args:
