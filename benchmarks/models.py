@@ -17,6 +17,8 @@ import argparse
 import contextlib
 import dataclasses
 import pathlib
+import statistics
+from collections.abc import Sequence
 
 from layer_sides import JAX_SIDES
 from paired import RATIOS, Message, add_arguments, measure, medians, ratio, settle, start, use_threads
@@ -40,6 +42,11 @@ def write(record: Message) -> str:
         [row["case"], row["mode"], *(rate(row, n) for n in names), *(cell(ratio(row["times"], *p)) for p in pairs)]
         for row in rows
     ]
+    for mode in MODES:
+        same = [row for row in rows if row["mode"] == mode]
+        if len(same) > 1:
+            means = (cell(geometric_mean([ratio(row["times"], *pair) for row in same])) for pair in pairs)
+            body.append([f"geometric mean of {len(same)}", mode, *("" for _ in names), *means])
     header = ["model", "mode", *(f"{name} images/s" for name in names), *(f"{a} / {b}" for a, b in pairs)]
     lines = [
         "# Classifiers",
@@ -53,6 +60,11 @@ def write(record: Message) -> str:
         *notes(rows),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def geometric_mean(ratios: Sequence[float | None]) -> float | None:
+    """Of ratios that are all there; None where one is missing."""
+    return None if None in ratios else statistics.geometric_mean(ratios)
 
 
 def main() -> None:

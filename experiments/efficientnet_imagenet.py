@@ -103,7 +103,7 @@ PRESETS = {
         model=EfficientNetConfig(
             width_coefficient=0.5, depth_coefficient=0.3, dropout=0.0, drop_connect=0.0, bn_momentum=0.9
         ),
-        steps=400,
+        steps=750,
         optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05),
     ),
     "imagenet": IMAGENET,

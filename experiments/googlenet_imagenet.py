@@ -73,8 +73,8 @@ PRESETS = {
         **QUICK,
         workdir="runs/googlenet_imagenet/quick",
         model=GoogLeNetConfig(name="googlenet", width=0.25, dropout=0.0, aux_dropout=0.0),
-        steps=280,
-        optim=OptimizerConfig(name="adamw", learning_rate=2e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        steps=400,
+        optim=OptimizerConfig(name="muon", learning_rate=0.01, weight_decay=0.05, schedule="cosine", warmup=0.05),
     ),
     "imagenet": IMAGENET,
     "batch_norm": dataclasses.replace(

@@ -30,6 +30,9 @@ _ARCHITECTURES = (
     "cvjax.models.classification.xception",
     "cvjax.models.segmentation.deeplabv3",
     "cvjax.models.segmentation.deeplabv3plus",
+    "cvjax.models.segmentation.fcn",
+    "cvjax.models.segmentation.fcn_resnet",
+    "cvjax.models.segmentation.hypercolumn",
 )
 _NOT_OPTIONS = frozenset({"parent", "name", "num_classes", "dtype"})
 

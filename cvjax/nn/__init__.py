@@ -22,6 +22,7 @@ from cvjax.nn.initializers import (
 from cvjax.nn.norm import BatchNorm, LocalResponseNorm
 from cvjax.nn.spatial_pyramid_pool import SpatialPyramidPool
 from cvjax.nn.squeeze_excite import SqueezeExcite
+from cvjax.nn.upsample import Upsample, Upsampling
 from cvjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
 from cvjax.ops.padding import mirror_pad
 from cvjax.ops.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
@@ -42,6 +43,8 @@ __all__ = [
     "SpatialPyramidPool",
     "SqueezeExcite",
     "TorchConv",
+    "Upsample",
+    "Upsampling",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
 
+from cvjax.ops.upsample import bilinear_filter
+
 Initializer = Callable[..., jax.Array]
 
 
@@ -61,14 +63,8 @@ def bilinear() -> Initializer:
         if channels != features:
             raise ValueError(f"bilinear upsampling keeps the channels; the kernel has {channels} in, {features} out")
         kernel = np.zeros(shape)
-        kernel[:, :, range(channels), range(channels)] = np.outer(_triangle(height), _triangle(width))[..., None]
+        profile = np.outer(bilinear_filter(height), bilinear_filter(width))
+        kernel[:, :, range(channels), range(channels)] = profile[..., None]
         return jnp.asarray(kernel, dtype)
 
     return init
-
-
-def _triangle(size: int) -> np.ndarray:
-    """Weights of linear interpolation around the middle of the kernel, as Caffe's bilinear filler has them."""
-    factor = (size + 1) // 2
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
-    return 1 - np.abs(np.arange(size) / factor - centre)

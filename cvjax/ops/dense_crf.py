@@ -65,10 +65,11 @@ def dense_crf(
 ) -> jax.Array:
     """Marginals of a dense CRF after so many steps of mean field inference, all pixels at once.
 
-    Pure, under `jit` and `vmap`, on any platform. Differentiable in reverse mode with respect to unaries, weights and
-    compatibility, so that it can be trained as the last layer of a net (CRF as RNN, 1502.03240); images take no part in
-    that. Kernels are normalised symmetrically: k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to
-    itself too, as in the authors' program.
+    Pure, under `jit` and `vmap`, on any platform. The images of a batch follow one another, so under `jit` every device
+    of a mesh goes through all of a batch that is spread over them; under `shard_map` or `pmap` each does its own.
+    Differentiable in reverse mode with respect to unaries, weights and compatibility, so that it can be trained as the
+    last layer of a net (CRF as RNN, 1502.03240); images take no part in that. Kernels are normalised symmetrically:
+    k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to itself too, as in the authors' program.
 
     Args:
       unaries: [H, W, C] or [B, H, W, C], minus the logarithm of each label's probability, up to a constant for each

@@ -9,7 +9,6 @@ sorting, one sort for each of their d + 1 classes, and corners that no point tou
 which loops over blocks leave alone on CPU.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,9 +27,9 @@ class Lattice(NamedTuple):
     """Where N points lie in the lattice of d dimensions, with room for E = N (d + 1) corners.
 
     Attributes:
-      corner: int32 [N, d + 1], the corners of each point's simplex, in [0, count).
-      weight: float32 [N, d + 1], barycentric coordinates; they sum to 1.
-      after, before: int32 [E, d + 1], neighbours of each corner along each axis; E where there is none.
+      corner: int32 [d + 1, N], the corners of each point's simplex, one of each class, in [0, count).
+      weight: float32 [d + 1, N], barycentric coordinates; they sum to 1.
+      after, before: int32 [d + 1, E], neighbours of each corner along each axis; E where there is none.
       count: int32 [], corners that there are.
     """
 
@@ -58,20 +57,21 @@ def build_lattice(points: jax.Array) -> Lattice:
     chex.assert_rank(points, 2)
     count, dimensions = points.shape
     entries = count * (dimensions + 1)
-    quotient, rank, weight = _enclosing_simplex(jax.lax.stop_gradient(points.astype(jnp.float32)))
+    # Points last all the way: few and short axes are what TPUs pad to 128.
+    quotient, rank, weight = _enclosing_simplex(jax.lax.stop_gradient(points.astype(jnp.float32)).T)
     codes, strides = _codes(quotient, rank)
     # One sort a class, of codes alone: XLA sorts without a second operand five times as fast on CPU.
     in_order = jnp.concatenate([jnp.sort(codes[k]) for k in range(dimensions + 1)])
     place = jnp.arange(entries, dtype=jnp.int32)
     first = (in_order != jnp.roll(in_order, 1)) | (place % count == 0)
-    number = jnp.cumsum(first, dtype=jnp.int32) - 1
+    number = jax.lax.associative_scan(jnp.add, first.astype(jnp.int32)) - 1
     corners = number[-1] + 1
     bounds = jnp.concatenate([number[::count], corners[None]])
     target = jnp.where(first, number, entries)
     unique = jnp.full((entries,), _NO_CODE).at[target].set(in_order, mode="drop")
     rank_of = jnp.zeros((entries,), jnp.int32).at[target].set(place // count, mode="drop")
-    classes = jnp.arange(dimensions + 1, dtype=jnp.int32)
-    corner = _find(unique, bounds, codes.T, classes[None])
+    classes = jnp.arange(dimensions + 1, dtype=jnp.int32)[:, None]
+    corner = _find(unique, bounds, codes, classes)
     after, before = _neighbours(unique, rank_of, bounds, strides)
     return Lattice(corner, weight, after, before, corners)
 
@@ -108,34 +108,33 @@ permutohedral_filter.defvjp(_forward, _backward)
 
 
 def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where points lie in the lattice.
+    """Where points [d, N] lie in the lattice.
 
     Returns:
-      quotient: int32 [N, d + 1], the nearest corner whose coordinates are multiples of d + 1, divided by that.
-      rank: int32 [N, d + 1], the order of the coordinates by how far the point lies beyond that corner, the farthest
+      quotient: int32 [d + 1, N], the nearest corner whose coordinates are multiples of d + 1, divided by that.
+      rank: int32 [d + 1, N], the order of the coordinates by how far the point lies beyond that corner, the farthest
         first.
-      weight: [N, d + 1], barycentric coordinates in the simplex, of its corner of class 0, 1, ... d.
+      weight: [d + 1, N], barycentric coordinates in the simplex, of its corner of class 0, 1, ... d.
     """
-    dimensions = points.shape[1]
+    dimensions = points.shape[0]
     sides = dimensions + 1
-    raised = points @ jnp.asarray(_elevation(dimensions), points.dtype)
+    elevation = jnp.asarray(_elevation(dimensions).T, points.dtype)
+    raised = jnp.matmul(elevation, points, precision=jax.lax.Precision.HIGHEST)
     nearest = jnp.round(raised / sides)
     beyond = raised - nearest * sides
-    index = np.arange(sides)
-    ahead = (beyond[:, None] > beyond[..., None]) | (
-        (beyond[:, None] == beyond[..., None]) & (index[None] < index[:, None])
-    )
+    rank = []
+    for i in range(sides):
+        ahead = [beyond[j] >= beyond[i] if j < i else beyond[j] > beyond[i] for j in range(sides) if j != i]
+        rank.append(sum(a.astype(jnp.int32) for a in ahead))
     # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbour is.
-    rank = ahead.sum(-1, dtype=jnp.int32) + nearest.sum(-1).astype(jnp.int32)[:, None]
+    rank = jnp.stack(rank) + nearest.sum(0).astype(jnp.int32)
     step = (rank < 0).astype(jnp.int32) - (rank > dimensions)
     rank = rank + sides * step
     nearest = nearest + step
     beyond = (raised - nearest * sides) / sides
-    sorted_by_rank = jnp.where(rank[..., None] == index, beyond[..., None], 0.0).sum(1)
-    falling = sorted_by_rank[:, ::-1]
-    weight = falling - jnp.pad(falling[:, :-1], ((0, 0), (1, 0)))
-    weight = weight.at[:, 0].set(1.0 + falling[:, 0] - falling[:, -1])
-    return nearest.astype(jnp.int32), rank, weight
+    falling = [jnp.where(rank == dimensions - k, beyond, 0.0).sum(0) for k in range(sides)]
+    weight = [falling[k] - falling[k - 1] for k in range(1, sides)]
+    return nearest.astype(jnp.int32), rank, jnp.stack([1.0 + falling[0] - falling[-1], *weight])
 
 
 def _elevation(dimensions: int) -> np.ndarray:
@@ -154,14 +153,14 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     A corner of class k has coordinates (d + 1) q + k; the last one follows from the others.
     """
-    dimensions = quotient.shape[1] - 1
-    low = quotient.min(0)[:-1] - 2
+    dimensions = quotient.shape[0] - 1
+    low = quotient[:-1].min(1) - 2
     # The neighbours that are looked up lie within a step of the corners, which lie within one of the quotients.
-    spans = (quotient.max(0)[:-1] - low + 2).astype(jnp.uint32)
+    spans = (quotient[:-1].max(1) - low + 2).astype(jnp.uint32)
     strides = jnp.concatenate([jnp.ones((1,), jnp.uint32), jnp.cumprod(spans[:-1], dtype=jnp.uint32)])
-    digits = (quotient[:, :-1] - low).astype(jnp.uint32)
+    digits = (quotient[:-1] - low[:, None]).astype(jnp.uint32)
     codes = [
-        ((digits - (rank[:, :-1] > dimensions - k).astype(jnp.uint32)) * strides).sum(-1, dtype=jnp.uint32)
+        ((digits - (rank[:-1] > dimensions - k).astype(jnp.uint32)) * strides[:, None]).sum(0, dtype=jnp.uint32)
         for k in range(dimensions + 1)
     ]
     return jnp.stack(codes), strides
@@ -170,7 +169,7 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _neighbours(
     codes: jax.Array, ranks: jax.Array, bounds: jax.Array, strides: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The corners one step along every axis, and one step back: two arrays int32 [E, d + 1].
+    """The corners one step along every axis, and one step back: two arrays int32 [d + 1, E].
 
     A step along axis j takes class k to class k + 1: all coordinates grow by one, but that of the axis, which falls by
     d.
@@ -181,21 +180,22 @@ def _neighbours(
       strides: of the codes, see `_codes`.
     """
     entries, sides = codes.shape[0], strides.shape[0] + 1
-    along = jnp.append(strides, jnp.uint32(0))  # the last coordinate is in no code
+    along = jnp.append(strides, jnp.uint32(0))[:, None]  # the last coordinate is in no code
     around = strides.sum(dtype=jnp.uint32)
 
     def look_up(start: jax.Array, size: int) -> jax.Array:
-        code = jax.lax.dynamic_slice_in_dim(codes, start, size)[:, None]
-        rank = jax.lax.dynamic_slice_in_dim(ranks, start, size)[:, None]
+        code = jax.lax.dynamic_slice_in_dim(codes, start, size)
+        rank = jax.lax.dynamic_slice_in_dim(ranks, start, size)
         ahead = code - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))
         return _find(codes, bounds, ahead, (rank + 1) % sides)
 
-    missing = jnp.full((entries, sides), entries, jnp.int32)
-    after = _over_corners(bounds[-1], look_up, missing)
+    missing = jnp.full((sides, entries), entries, jnp.int32)
+    after = _over_corners(bounds[-1], look_up, missing, axis=1)
     # Rows past the last corner may hold anything where they were looked up, too.
-    corner = jnp.arange(entries, dtype=jnp.int32)[:, None]
+    corner = jnp.arange(entries, dtype=jnp.int32)
     after = jnp.where(corner < bounds[-1], after, entries)
-    return after, missing.at[after, jnp.arange(sides)].set(corner, mode="drop")
+    before = [row.at[there].set(corner, mode="drop") for row, there in zip(missing, after)]
+    return after, jnp.stack(before)
 
 
 def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Array) -> jax.Array:
@@ -219,17 +219,27 @@ def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Arra
 
 @jax.custom_batching.sequential_vmap
 def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Array:
-    points, sides = lattice.corner.shape
+    sides, points = lattice.corner.shape
     chex.assert_shape(values, (points, None))
-    parts = (values[:, None] * lattice.weight[..., None]).reshape(points * sides, -1)
+    parts = (values * lattice.weight[..., None]).reshape(sides * points, -1)
     corners = jnp.zeros_like(parts).at[lattice.corner.reshape(-1)].add(parts, mode="promise_in_bounds")
-    # Two arrays in turns, as what lies behind the last corner need not be written again.
     spare = jnp.zeros_like(corners)
-    for i in range(sides):
-        axis = jnp.where(backwards, sides - 1 - i, i)
-        corners, spare = _blur(lattice, corners, spare, axis), corners
+
+    def axis(i: jax.Array | int) -> jax.Array:
+        return jnp.where(backwards, sides - 1 - i, i)
+
+    # Two arrays in turns, as what lies behind the last corner need not be written again; two axes a pass, as an array
+    # that trades places with another between passes would be copied.
+    def two_axes(i: jax.Array, arrays: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        corners, spare = arrays
+        spare = _blur(lattice, corners, spare, axis(2 * i))
+        return _blur(lattice, spare, corners, axis(2 * i + 1)), spare
+
+    corners, spare = jax.lax.fori_loop(0, sides // 2, two_axes, (corners, spare))
+    if sides % 2:
+        corners = _blur(lattice, corners, spare, axis(sides - 1))
     return sum(
-        jnp.take(corners, lattice.corner[:, k], axis=0, mode="clip") * lattice.weight[:, k, None] for k in range(sides)
+        jnp.take(corners, lattice.corner[k], axis=0, mode="clip") * lattice.weight[k, :, None] for k in range(sides)
     )
 
 
@@ -238,7 +248,7 @@ def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array)
 
     def blurred(start: jax.Array, size: int) -> jax.Array:
         def neighbours(of: jax.Array) -> jax.Array:
-            places = jax.lax.dynamic_slice(of, (start, axis), (size, 1))[:, 0]
+            places = jax.lax.dynamic_slice(of, (axis, start), (1, size))[0]
             return jnp.take(corners, places, axis=0, mode="fill", fill_value=0)
 
         mine = jax.lax.dynamic_slice_in_dim(corners, start, size)
@@ -247,22 +257,21 @@ def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array)
     return _over_corners(lattice.count, blurred, out)
 
 
-def _over_corners(count: jax.Array, work: Callable[[jax.Array, int], chex.ArrayTree], out: chex.ArrayTree):
-    """`out` with its first `count` rows, and perhaps more, replaced by `work(start, size)`, which gives rows [start,
-    start + size). On CPU in blocks that stop after `count`; accelerators do all rows at once rather than wait for a
-    loop."""
-    size = jax.tree.leaves(out)[0].shape[0]
+def _over_corners(count: jax.Array, work: Callable[[jax.Array, int], jax.Array], out: jax.Array, axis: int = 0):
+    """`out` with its first `count` places along an axis, and perhaps more, replaced by `work(start, size)`, which gives
+    those of [start, start + size). On CPU in blocks that stop after `count`; accelerators do all at once rather than
+    wait for a loop."""
+    size = out.shape[axis]
     block = min(size, _CORNERS)
 
-    def in_blocks(count: jax.Array) -> chex.ArrayTree:
-        def step(i: jax.Array, out: chex.ArrayTree) -> chex.ArrayTree:
+    def in_blocks(count: jax.Array) -> jax.Array:
+        def step(i: jax.Array, out: jax.Array) -> jax.Array:
             start = jnp.minimum(i * block, size - block)
-            update = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-            return jax.tree.map(lambda whole, part: update(whole, part), out, work(start, block))
+            return jax.lax.dynamic_update_slice_in_dim(out, work(start, block), start, axis)
 
         return jax.lax.fori_loop(0, (count + block - 1) // block, step, out)
 
-    def at_once(count: jax.Array) -> chex.ArrayTree:
+    def at_once(count: jax.Array) -> jax.Array:
         return work(jnp.zeros((), jnp.int32), size)
 
     return jax.lax.platform_dependent(count, cpu=in_blocks, default=at_once)

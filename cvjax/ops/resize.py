@@ -69,7 +69,16 @@ def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_
 
     by_rows = bilinear_matrix(x.shape[1], height, align_corners)
     by_columns = bilinear_matrix(x.shape[2], width, align_corners)
+    return resample(x, by_rows, by_columns)
+
+
+def resample(x: jax.Array, by_rows: np.ndarray, by_columns: np.ndarray) -> jax.Array:
+    """Mixes the rows and the columns of maps: [B, H, W, C], [H', H], [W', W] -> [B, H', W', C] in the dtype of x.
+
+    Computed in float32.
+    """
     batch, rows, columns, channels = x.shape
+    height, width = len(by_rows), len(by_columns)
     # Columns first, so that the larger product of the two moves whole rows of the result at once.
     out = _along_second(by_columns, x.astype(jnp.float32).reshape(batch * rows, columns, channels))
     out = _along_second(by_rows, out.reshape(batch, rows, width * channels))

@@ -85,7 +85,8 @@ class RunConfig:
       sync_batch_norm: statistics over all devices; False, with pmap, normalises per device.
       aux_weight: of each auxiliary head's loss, where the model has some.
       init: weights of the backbone, or of the whole classifier: a name that `cvjax.weights.load_pretrained` knows, or a
-        file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra).
+        file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra). Or the folder of another run
+        or of one of its checkpoints, of which all layers are taken that fit (see `cvjax.weights.inherit`).
       log_every, eval_every, checkpoint_every: in steps.
       keep: latest checkpoints that stay, beside the best.
     """
@@ -158,12 +159,14 @@ class SegmentationConfig(RunConfig):
     Attributes: those of `RunConfig`, and
       jaccard_weight: of the soft Jaccard loss beside the cross entropy; 0 is the papers' cross entropy alone.
       loss_stride: the loss looks at every n-th pixel of every n-th row.
+      normalize_loss: divide the loss by the pixels that it sums over; False leaves the sum over an image (FCN).
       class_balance: power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
     """
 
     steps: int | None = 30_000
     jaccard_weight: float = 0.0
     loss_stride: int = 1
+    normalize_loss: bool = True
     class_balance: float = 0.0
     input: InputConfig = InputConfig()
     eval: EvalConfig = EvalConfig()

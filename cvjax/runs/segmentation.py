@@ -35,6 +35,7 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
         aux_weight=config.aux_weight,
         jaccard_weight=config.jaccard_weight,
         loss_stride=config.loss_stride,
+        normalize_loss=config.normalize_loss,
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,

@@ -22,6 +22,7 @@ from cvjax.models import create_model
 from cvjax.ops.compiling import compiler_options
 from cvjax.runs.config import ReadingConfig, RunConfig, ScoringConfig, as_json
 from cvjax.tasks.images import ImageTask
+from cvjax.training.checkpoint import read_stored_variables
 from cvjax.training.distributed import initialize
 from cvjax.training.evaluation import evaluate
 from cvjax.training.logs import METRICS_FILE
@@ -30,7 +31,7 @@ from cvjax.training.parallel import Strategy, check_divides, make_strategy
 from cvjax.training.state import TrainState, init_variables
 from cvjax.training.step import make_eval_step
 from cvjax.visual.curves import plot_curves
-from cvjax.weights import read_weights
+from cvjax.weights import inherit, read_weights
 
 Variables = dict[str, Any]
 
@@ -96,8 +97,7 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
     options = compiler_options(jax.devices()[0].platform, once=True)
     variables = jax.jit(initialize_model, compiler_options=options)(jax.random.key(config.seed))
     if config.init is not None:
-        weights = read_weights(config.init, data_dir=config.data_dir)
-        variables = kind.load_weights(variables, weights, config.model.name)
+        variables = start_from(config, kind, variables)
     info = describe(config, kind, task, train_source)
     workdir = pathlib.Path(config.workdir)
     if main_host:
@@ -141,6 +141,18 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
         plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
         console.print(f"written: {workdir}/{', '.join([*files, 'curves.png'])}", highlight=False, soft_wrap=True)
     return outcome
+
+
+def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables:
+    """Fresh variables with the weights that `config.init` names: another run's checkpoint, or PyTorch's.
+
+    Raises:
+      CheckpointError: there are none, or they do not fit.
+    """
+    if pathlib.Path(config.init).is_dir():
+        return inherit(variables, read_stored_variables(config.init))
+    weights = read_weights(config.init, data_dir=config.data_dir)
+    return kind.load_weights(variables, weights, config.model.name)
 
 
 def open_split(config: RunConfig, split: str, kind: Kind) -> Source:

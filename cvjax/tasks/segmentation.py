@@ -24,6 +24,8 @@ class Segmentation(ImageTask):
       jaccard_weight: weight of the soft Jaccard loss (see `cvjax.tasks.losses`) beside the cross entropy.
       loss_stride: the loss looks at every n-th pixel of every n-th row. Neighbours say much the same, and on CPU the
         loss at full size costs as much as a small net's decoder.
+      normalize_loss: divide by the labelled pixels; False makes the loss of a batch the mean over its images of the sum
+        over their pixels, which is what FCN trains on, an image at a time (1605.06211).
       class_weights: factor of each class's pixels in the loss; None weighs all alike.
     """
 
@@ -32,10 +34,16 @@ class Segmentation(ImageTask):
     aux_weight: float = 0.4
     jaccard_weight: float = 0.0
     loss_stride: int = 1
+    normalize_loss: bool = True
     class_weights: tuple[float, ...] | None = None
 
     def weight(self, batch: Batch) -> jax.Array:
-        """What the summed loss is divided by: the labelled pixels, each as its class weighs, float32 scalar."""
+        """What the summed loss is divided by: the labelled pixels, each as its class weighs, float32 scalar.
+
+        Without `normalize_loss`, the images.
+        """
+        if not self.normalize_loss:
+            return batch["valid"].sum(dtype=jnp.float32)
         return self._weights(self._thin(batch["mask"]), batch["valid"]).sum()
 
     def _thin(self, maps: jax.Array) -> jax.Array:
@@ -71,6 +79,8 @@ class Segmentation(ImageTask):
         for branch in auxiliary.values():
             total += self.aux_weight * (cross_entropy(self._thin(branch), mask) * weights).sum()
         correct = (jnp.argmax(logits, axis=-1) == mask) * weights
+        if not self.normalize_loss:  # an image's fraction, since images are what it is divided by
+            correct = correct.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1.0)
         return total, {"accuracy": correct.sum()}
 
     def evaluate(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:

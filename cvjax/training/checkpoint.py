@@ -224,10 +224,23 @@ def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: b
     return _read(place / item, dict(like))
 
 
+def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
+    """Flax variables of a checkpoint, whatever model it is of, as numpy arrays; the averaged ones where there are any.
+
+    Args:
+      path: as for `find_checkpoint`.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    place = find_checkpoint(path)
+    item = place / ("ema" if (place / "ema").is_dir() else "variables")
+    return _read(item, _stored_tree(item))
+
+
 def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Mapping[str, Any]) -> None:
     """Raises CheckpointError, listing what differs, unless a checkpoint holds just these variables."""
-    saved_tree = ocp.StandardCheckpointHandler().metadata(epath.Path(place / "variables"))
-    saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(saved_tree, "tree", saved_tree))}
+    saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(_stored_tree(place / "variables"))}
     wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(dict(like))}
     if saved == wanted:
         return
@@ -241,6 +254,12 @@ def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Ma
         f"{place} is a checkpoint of {name} with other variables ({shown}); use that model and its options, which"
         f" {place / 'info'} records, or another --workdir"
     )
+
+
+def _stored_tree(item: pathlib.Path) -> Tree:
+    """Shapes and dtypes of what one item of a checkpoint holds."""
+    tree = ocp.StandardCheckpointHandler().metadata(epath.Path(item))
+    return getattr(tree, "tree", tree)
 
 
 def _leaves(tree: Tree) -> list[tuple[Any, Any]]:

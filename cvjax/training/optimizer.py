@@ -22,6 +22,7 @@ class OptimizerConfig:
       momentum: of sgd, nesterov, rmsprop and muon; the first-moment decay of adamw.
       weight_decay: added to the gradient (L2), in adamw and muon decoupled; spares norms and biases.
       head_multiplier: factor on the learning rate of every parameter outside `backbone`.
+      bias_multiplier: factor on the learning rate of every parameter called `bias`; 2 in Caffe's nets.
       clip_norm: largest global norm of the gradient, None for no limit.
       accumulate: micro-batches a step; the gradient is that of the whole batch.
       ema_decay: of the average of parameters and statistics that evaluation then uses; None for none.
@@ -39,6 +40,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     head_multiplier: float = 1.0
+    bias_multiplier: float = 1.0
     clip_norm: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
@@ -105,6 +107,18 @@ def scale_outside_backbone(factor: float) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
+def scale_biases(factor: float) -> optax.GradientTransformation:
+    """Multiplies the update of every parameter called `bias`."""
+
+    def update(updates: Any, params: Any = None) -> Any:
+        del params
+        return jax.tree_util.tree_map_with_path(
+            lambda path, u: u * factor if path[-1] == jax.tree_util.DictKey("bias") else u, updates
+        )
+
+    return optax.stateless(update)
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optax transformation that a configuration names, schedule included.
 
@@ -132,4 +146,6 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     parts.append(optax.scale_by_learning_rate(make_schedule(config, steps)))
     if config.head_multiplier != 1.0:
         parts.append(scale_outside_backbone(config.head_multiplier))
+    if config.bias_multiplier != 1.0:
+        parts.append(scale_biases(config.bias_multiplier))
     return optax.chain(*parts)

@@ -4,12 +4,14 @@ from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import from_torch, to_torch
 from cvjax.weights.files import read_state_dict, write_state_dict
 from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
+from cvjax.weights.inherit import inherit
 from cvjax.weights.preprocess import preprocess
 
 __all__ = [
     "Pretrained",
     "backbone_name",
     "from_torch",
+    "inherit",
     "list_pretrained",
     "load_backbone",
     "load_pretrained",

@@ -31,6 +31,14 @@ DEEPLABV3 = (
     (r"aux_head/conv/bn", r"aux_classifier.1"),
     (r"aux_head/classifier", r"aux_classifier.4"),
 )
+FCN_RESNET = (
+    *((rf"backbone/{ours}", rf"backbone.{theirs}") for ours, theirs in RESNET[:-1]),
+    *(
+        (rf"{ours}/{layer}", rf"{theirs}.{place}")
+        for ours, theirs in (("head", "classifier"), ("aux_head", "aux_classifier"))
+        for place, layer in ((0, "conv/conv"), (1, "conv/bn"), (4, "classifier"))
+    ),
+)
 ALEXNET = (
     *((rf"conv_{ours}", rf"features.{theirs}") for ours, theirs in enumerate((0, 3, 6, 8, 10))),
     (r"head/fc6", r"classifier.1"),
@@ -195,6 +203,13 @@ ARCHITECTURES = {
     "xception*": XCEPTION,
     "deeplabv3_resnet*": Architecture(
         DEEPLABV3,
+        classes_key="classifier.4.weight",
+        input_key="backbone.conv1.weight",
+        aux_prefix="aux_classifier.",
+        aux_classes_keys=("aux_classifier.4.weight",),
+    ),
+    "fcn_resnet*": Architecture(
+        FCN_RESNET,
         classes_key="classifier.4.weight",
         input_key="backbone.conv1.weight",
         aux_prefix="aux_classifier.",

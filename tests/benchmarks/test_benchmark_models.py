@@ -54,3 +54,10 @@ def test_write_gives_images_a_second():
     row |= {"times": {"cvjax": [2.0], "torch": [3.0]}, "seconds": {"cvjax": 2.0, "torch": 3.0}}
     text = models.write({"machine": machine, "settings": settings, "rows": [row]})
     assert "| resnet50 | training | 4.00 | 2.67 | 1.50 |" in text
+    another = row | {"case": "vgg11", "times": {"cvjax": [1.0], "torch": [6.0]}}
+    text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
+    assert "| geometric mean of 2 | training |  |  | 3.00 |" in text
+    another["times"] = {"cvjax": [1.0]}
+    text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
+    assert "geometric mean of 2" in text
+    assert "3.00 |" not in text.splitlines()[-3]

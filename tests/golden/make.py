@@ -1,9 +1,9 @@
 """Cuts the reference outputs down to what the tests keep: `python tests/golden/make.py FOLDER`.
 
 FOLDER holds the reference outputs (torchvision 0.14 and timm 1.0 under weights rebuilt from their keys, see
-tests/weights/_reference.py). Classifiers are kept whole; of DeepLab v3's logits every eighth pixel; of the operators'
-cases every second channel for regions of interest, and the first image for deformable convolution. `make_googlenet.py`
-adds to GoogLeNet's file.
+tests/weights/_reference.py). Classifiers are kept whole; of DeepLab v3's and FCN's logits every eighth pixel; of the
+operators' cases every second channel for regions of interest, and the first image for deformable convolution.
+`make_googlenet.py` adds to GoogLeNet's file.
 """
 
 import pathlib
@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SPARSE = {
     **dict.fromkeys(("alexnet", "vgg11", "googlenet", "resnet18", "densenet121", "efficientnet_b0", "xception65"), 1),
     "deeplabv3_resnet50": 8,
+    "fcn_resnet50": 8,
 }
 
 

@@ -58,6 +58,8 @@ def test_counts_known_from_torchvision():
         "efficientnet_b7": 66_347_960,
         "deeplabv3_resnet50": 42_004_074,
         "deeplabv3_resnet101": 60_996_202,
+        "fcn_resnet50": 35_322_218,
+        "fcn_resnet101": 54_314_346,
     }
     assert {name: cvjax.model_info(name).params for name in published} == published
 

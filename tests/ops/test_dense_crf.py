@@ -1,6 +1,9 @@
 """Dense CRF against the authors' program (numbers in tests/golden), against brute force, and its gradients."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -197,3 +200,28 @@ def test_mistakes_are_named():
         _inference(unaries, image, iterations=-1)
     with pytest.raises(AssertionError):
         _inference(unaries, image[:-1])
+
+
+@pytest.mark.slow
+def test_compiles_for_a_tpu_that_is_not_there():
+    pytest.importorskip("libtpu", reason="pip install libtpu brings the TPU's compiler")
+    # In a process of its own, as the compiler's plug-in reads its environment once.
+    program = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from cvjax.ops.dense_crf import dense_crf
+
+devices = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu").devices
+sharding = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))
+unaries = jax.ShapeDtypeStruct((4, 24, 20, 3), jnp.float32, sharding=sharding)
+images = jax.ShapeDtypeStruct((4, 24, 20, 3), jnp.uint8, sharding=sharding)
+compiled = jax.jit(dense_crf).lower(unaries, images).compile()
+print("bytes", compiled.memory_analysis().temp_size_in_bytes)
+"""
+    environment = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "bytes" in run.stdout

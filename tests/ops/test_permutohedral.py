@@ -39,7 +39,7 @@ def test_close_to_the_sum_over_all_pairs(dimensions):
 def test_barycentric_weights_are_those_of_a_simplex_around_the_point():
     points = _points(500, 4, 3.0)
     lattice = _build(points)
-    weight, corner = np.asarray(lattice.weight), np.asarray(lattice.corner)
+    weight, corner = np.asarray(lattice.weight).T, np.asarray(lattice.corner).T
     np.testing.assert_allclose(weight.sum(1), 1.0, atol=1e-5)
     assert weight.min() > -1e-5
     assert corner.min() == 0
@@ -49,8 +49,8 @@ def test_barycentric_weights_are_those_of_a_simplex_around_the_point():
 
 def test_neighbours_are_mutual_and_of_the_next_class():
     lattice = _build(_points(300, 3, 1.0))
-    count, room = int(lattice.count), lattice.after.shape[0]
-    after, before = np.asarray(lattice.after), np.asarray(lattice.before)
+    count, room = int(lattice.count), lattice.after.shape[1]
+    after, before = np.asarray(lattice.after).T, np.asarray(lattice.before).T
     for axis in range(4):
         there = np.flatnonzero(after[:count, axis] < room)
         assert len(there) > 0
@@ -58,7 +58,7 @@ def test_neighbours_are_mutual_and_of_the_next_class():
     assert (after[count:] == room).all()
     # A corner of class k is in column k of `corner` and nowhere else.
     rank = np.full(count, -1)
-    for k, column in enumerate(np.asarray(lattice.corner).T):
+    for k, column in enumerate(np.asarray(lattice.corner)):
         assert np.isin(rank[column], (-1, k)).all()
         rank[column] = k
     for axis in range(4):
@@ -69,7 +69,7 @@ def test_neighbours_are_mutual_and_of_the_next_class():
 def test_equal_points_share_their_corners():
     points = np.repeat(_points(5, 3, 2.0), 4, axis=0)
     lattice = _build(points)
-    corner = np.asarray(lattice.corner).reshape(5, 4, 4)
+    corner = np.asarray(lattice.corner).T.reshape(5, 4, 4)
     np.testing.assert_array_equal(corner, np.broadcast_to(corner[:, :1], corner.shape))
     assert int(lattice.count) <= 5 * 4
 

@@ -40,6 +40,17 @@ def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
     assert sums["accuracy"] == right
 
 
+def test_without_normalisation_the_loss_is_the_sum_over_an_images_pixels():
+    task, given, scores = Segmentation(NAMES, normalize_loss=False), batch(), logits()
+    total, sums = task.loss(scores, given)
+    counted = (given["mask"] != 255) & given["valid"][:, None, None]
+    each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.minimum(given["mask"], 2))
+    assert total / task.weight(given) == pytest.approx(float((each * counted).sum((1, 2))[:2].mean()), rel=1e-6)
+    right = (np.asarray(scores).argmax(-1) == given["mask"]) & counted
+    fractions = right.sum((1, 2))[:2] / counted.sum((1, 2))[:2]
+    assert sums["accuracy"] / task.weight(given) == pytest.approx(fractions.mean(), rel=1e-6)
+
+
 def test_auxiliary_loss_is_added_with_its_weight():
     task, given = Segmentation(NAMES, aux_weight=0.4), batch()
     main, aux = task.loss(logits(1), given)[0], task.loss(logits(2), given)[0]

@@ -74,6 +74,14 @@ def test_head_moves_by_its_multiplier(name):
     np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
 
 
+def test_biases_move_by_their_multiplier():
+    plain = first_update(learning_rate=0.01)
+    scaled = first_update(learning_rate=0.01, bias_multiplier=2.0)
+    np.testing.assert_allclose(scaled["head"]["bias"], 2 * plain["head"]["bias"], rtol=1e-6)
+    np.testing.assert_array_equal(scaled["head"]["kernel"], plain["head"]["kernel"])
+    np.testing.assert_array_equal(scaled["backbone"]["scale"], plain["backbone"]["scale"])
+
+
 @pytest.mark.parametrize(("name", "factor"), [("sgd", 1.0), ("nesterov", 1.9), ("adamw", 1.0), ("rmsprop", 1.0483)])
 def test_first_step_is_the_optimizers_own(name, factor):
     """A gradient of one: SGD moves by 1, Nesterov by 1 + momentum, Adam by 1, RMSProp by 1 / sqrt(1 + 1e-3)."""

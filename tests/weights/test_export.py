@@ -32,7 +32,7 @@ def _random_state(path):
     return state
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "deeplabv3_resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "deeplabv3_resnet50", "fcn_resnet50"])
 def test_round_trip_is_exact(name):
     state = _random_state(reference.GOLDEN / f"{name}.keys.json")
     _assert_same(to_torch(name, from_torch(name, state)), state)

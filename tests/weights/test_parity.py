@@ -16,8 +16,7 @@ def _run_classifier(name, folder):
     assert reference.relative_error(logits, outputs["logits"]) < 1e-4
 
 
-def _run_deeplab(folder, step):
-    name = "deeplabv3_resnet50"
+def _run_segmentation(name, folder, step):
     state, outputs = reference.load(folder, name)
     # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary logits.
     model = create_model(name, num_classes=21, freeze_bn=True, dropout=0.0, aux_dropout=0.0)
@@ -55,8 +54,9 @@ def test_googlenet_and_its_auxiliary_classifiers_agree_with_torchvision():
         assert reference.relative_error(ours, outputs[key]) < 1e-4
 
 
-def test_deeplabv3_agrees_with_torchvision():
-    _run_deeplab(reference.GOLDEN, step=8)
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "fcn_resnet50"])
+def test_segmentation_agrees_with_torchvision(name):
+    _run_segmentation(name, reference.GOLDEN, step=8)
 
 
 @SLOW
@@ -77,5 +77,6 @@ def test_classifier_agrees_with_the_full_reference(name, shared_dir):
     _run_classifier(name, shared_dir / "reference")
 
 
-def test_deeplabv3_agrees_with_the_full_reference(shared_dir):
-    _run_deeplab(shared_dir / "reference", step=1)
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "fcn_resnet50"])
+def test_segmentation_agrees_with_the_full_reference(name, shared_dir):
+    _run_segmentation(name, shared_dir / "reference", step=1)

@@ -69,7 +69,9 @@ class NIN(nn.Module):
         if not last:
             layers.append(Conv(third, (1, 1), **he))
         elif self.num_classes:
-            layers.append(Conv(self.num_classes, (1, 1), kernel_init=gaussian(0.01), dtype=self.dtype))
+            # The last layer is rectified too, so a class whose map is negative everywhere never learns: all start at 1.
+            head = {"kernel_init": gaussian(0.01), "bias_init": nn.initializers.ones}
+            layers.append(Conv(self.num_classes, (1, 1), **head, dtype=self.dtype))
         return layers
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:

@@ -32,6 +32,7 @@ class VGG(nn.Module):
       output_stride: pixels of the input per pixel of `pool5`: 32, or 16 or 8, where late poolings keep every pixel and
         what follows reads at a distance, so that every n-th pixel is the one that the plain net computes (the "hole
         algorithm" of DeepLab, 1412.7062). Parameters are the same.
+      ceil_mode: poolings keep the last row and column of an odd map, as Caffe's do; images may then have any size.
       fully_convolutional: slide the dense layers over the map, which gives a map of logits, instead of averaging the
         map to the 7x7 pixels that they see.
       hidden: channels of the dense layers.
@@ -48,6 +49,7 @@ class VGG(nn.Module):
     widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
     batch_norm: bool = False
     output_stride: int = 32
+    ceil_mode: bool = False
     fully_convolutional: bool = False
     hidden: int = 4096
     dropout: float = 0.5
@@ -85,17 +87,17 @@ class VGG(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 32 pixels a side.
+          images: [B, H, W, in_channels], floating point, normalised; at least 32 pixels a side but in ceil_mode.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:
           `stage1` to `stage5` (strides 1, 2, 4, 8, 16), each before its pooling, and `pool1` to `pool5` (2 to 32), with
-          the channels of `widths`; no stride above `output_stride`. Sides are rounded down.
+          the channels of `widths`; no stride above `output_stride`. Sides are rounded down, in ceil_mode up.
 
         Raises:
           ConfigError: images that it cannot take.
         """
-        check_images(images, self.in_channels, smallest=32)
+        check_images(images, self.in_channels, smallest=1 if self.ceil_mode else 32)
         x, maps, rate = images.astype(self.dtype), {}, 1
         for stage, count in enumerate(self.stage_sizes, start=1):
             for number in range(1, count + 1):
@@ -105,7 +107,7 @@ class VGG(nn.Module):
                 x = nn.relu(x)
             maps[f"stage{stage}"] = x
             if 2**stage <= self.output_stride:
-                x = max_pool(x, 2, 2)
+                x = max_pool(x, 2, 2, 0, self.ceil_mode)
             else:
                 x, rate = _max_in_place(x, rate), 2 * rate
             maps[f"pool{stage}"] = x

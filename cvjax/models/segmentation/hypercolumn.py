@@ -1,0 +1,225 @@
+"""Hypercolumns (Hariharan, Arbelaez, Girshick and Malik, 1411.5752): what all depths of a net say about a pixel.
+
+A pixel's hypercolumn is the stack of the activations above it, at several depths of VGG-16, each map interpolated to
+the image's size. A linear classifier is never applied to the stack itself: interpolation is linear, too, so each map is
+scored where it is, and the scores are interpolated and added, as the paper does. That is the same to rounding, and the
+stack of 4,736 channels a pixel is never there; `hypercolumns` makes it for who wants it.
+
+The net classifies all pixels of an image, or the pixels of boxes into object and background (`method="masks"`), where a
+K x K grid of classifiers divides the box, as what an object looks like depends on where in its box one looks.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.classification.vgg import VGG
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import TorchConv, Upsample, Upsampling, gaussian
+from cvjax.ops.resize import bilinear_matrix
+from cvjax.ops.roi import roi_align
+from cvjax.ops.upsample import upsample
+
+STRIDES = {f"stage{i}": 2 ** (i - 1) for i in range(1, 6)} | {f"pool{i}": 2**i for i in range(1, 6)} | {"fc7": 32}
+"""Maps that may be tapped, and the pixels of the image for one of each."""
+
+
+class Hypercolumn(nn.Module):
+    """A convolutional VGG, and linear classifiers of the stack of its maps.
+
+    All layers pad by half their window, and poolings round up, so that pixel j of a map of stride s lies over the
+    pixels [s * j, s * (j + 1)) of the image.
+
+    Attributes:
+      num_classes: channels of the logits.
+      in_channels: of the images.
+      taps: the maps that a hypercolumn is made of, of `STRIDES`; by default those that the paper names as an example.
+      kernel_size: side of what each classifier sees of a map, in its pixels; 1 is the hypercolumn alone.
+      upsampling: of the scores, see `cvjax.nn.Upsampling`; None, the paper's, interpolates without parameters.
+      grid: K, the classifiers along each side of a box.
+      mask_size: S, the pixels along each side of a mask; 50 in the paper.
+      stage_sizes, widths, hidden, batch_norm: of the backbone, see `VGG`.
+      dropout: of the two hidden dense layers.
+      dtype: of the computation; parameters, interpolation and logits are float32.
+      axis_name: the device axis under pmap, for BatchNorm and dropout.
+      bn_momentum: decay of BatchNorm's running averages.
+      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    taps: tuple[str, ...] = ("pool2", "stage4", "fc7")
+    kernel_size: int = 1
+    upsampling: Upsampling | None = None
+    grid: int = 5
+    mask_size: int = 50
+    stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
+    widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
+    hidden: int = 4096
+    batch_norm: bool = False
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    bn_momentum: float = 0.9
+    freeze_bn: bool = False
+
+    def setup(self) -> None:
+        if not self.taps or not set(self.taps) <= set(STRIDES) or len(set(self.taps)) < len(self.taps):
+            raise ConfigError(f"taps are some of {', '.join(STRIDES)}, each once, not {self.taps}")
+        if min(self.grid, self.mask_size) < 1 or self.kernel_size % 2 == 0:
+            raise ConfigError(
+                f"grid and mask_size are at least 1 and kernel_size is odd, not {self.grid}, {self.mask_size} and "
+                f"{self.kernel_size}"
+            )
+        self.backbone = VGG(
+            num_classes=0,
+            in_channels=self.in_channels,
+            stage_sizes=self.stage_sizes,
+            widths=self.widths,
+            batch_norm=self.batch_norm,
+            ceil_mode=True,
+            fully_convolutional=True,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            bn_momentum=self.bn_momentum,
+            freeze_bn=self.freeze_bn,
+        )
+        for tap in self.taps:
+            setattr(self, f"score_{tap}", self._classifier(self.num_classes, tap))
+            setattr(self, f"mask_{tap}", self._classifier(self.grid**2, tap))
+            if self.upsampling is not None:
+                setattr(self, f"up_{tap}", Upsample(self.num_classes, STRIDES[tap], self.upsampling))
+
+    def _classifier(self, features: int, tap: str) -> TorchConv:
+        """Of the part of a hypercolumn that comes from one map; one of the parts has the bias."""
+        return TorchConv(
+            features,
+            self.kernel_size,
+            use_bias=tap == self.taps[-1],
+            dtype=self.dtype,
+            kernel_init=gaussian(0.01 / len(self.taps)),
+        )
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """The backbone's maps, see `VGG.features`, and `fc7`, the second dense layer's.
+
+        Raises:
+          ConfigError: images of another rank, type or number of channels, or without pixels.
+        """
+        check_images(images, self.in_channels)
+        maps = self.backbone.features(images, train)
+        return maps | {"fc7": self.backbone.head(jnp.pad(maps["pool5"], ((0, 0), (3, 3), (3, 3), (0, 0))), train)}
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Classifies the pixels of images of any size.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised.
+          train: dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
+
+        Returns:
+          float32 logits [B, H, W, num_classes].
+
+        Raises:
+          ConfigError: images that it cannot take, see `features`.
+        """
+        maps, size, total = self.features(images, train), images.shape[1:3], 0.0
+        for tap in self.taps:
+            scores = getattr(self, f"score_{tap}")(maps[tap]).astype(jnp.float32)
+            if self.upsampling is None:
+                total += upsample(scores, STRIDES[tap], size)
+            else:
+                total += getattr(self, f"up_{tap}")(scores, size)
+        if self.is_initializing():
+            for tap in self.taps:  # so that their parameters exist
+                getattr(self, f"mask_{tap}")(maps[tap])
+        return total
+
+    def hypercolumns(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """The stack itself, float32 [B, H, W, C], the maps in the order of `taps`; it is large."""
+        maps = self.features(images, train)
+        size = images.shape[1:3]
+        return jnp.concatenate(
+            [upsample(maps[tap].astype(jnp.float32), STRIDES[tap], size) for tap in self.taps], axis=-1
+        )
+
+    def masks(self, images: jax.Array, boxes: jax.Array, train: bool = False) -> jax.Array:
+        """Tells the object of each box from its background.
+
+        A box is divided into grid x grid cells, each with a classifier of its own, the same in all boxes. A pixel's
+        probability is interpolated between those that the classifiers of the nearest cells give it. (The paper has a
+        set of such classifiers for each class; here, one set serves all.)
+
+        Args:
+          images: as for the call.
+          boxes: [B, N, 4], see `cvjax.ops.boxes`, in pixels; those that only fill up may be anything finite.
+          train: as for the call.
+
+        Returns:
+          float32 logits [B, N, S, S], where S is `mask_size`: row i and column j of S x S pixels that divide the box.
+
+        Raises:
+          ConfigError: images that it cannot take, see `features`.
+        """
+        chex.assert_shape(boxes, (images.shape[0], None, 4))
+        batch, count = boxes.shape[:2]
+        maps, side = self.features(images, train), (self.mask_size, self.mask_size)
+        index = jnp.repeat(jnp.arange(batch), count)
+        scores = 0.0
+        for tap in self.taps:
+            here = getattr(self, f"mask_{tap}")(maps[tap]).astype(jnp.float32)
+            scores += roi_align(
+                here,
+                boxes.reshape(-1, 4),
+                index,
+                side,
+                spatial_scale=1 / STRIDES[tap],
+                sampling_ratio=1,
+                aligned=True,
+            )
+        return interpolate_classifiers(scores).reshape(batch, count, *side)
+
+
+def interpolate_classifiers(scores: jax.Array) -> jax.Array:
+    """The logits of interpolated probabilities: p(pixel) = sum over k of a_k(pixel) * sigmoid(score_k(pixel)).
+
+    Args:
+      scores: [..., S, S, K * K], what each classifier of a K x K grid, row by row, says about each pixel of a box.
+
+    Returns:
+      float32 [..., S, S]; a_k are the weights of bilinear interpolation between the middles of the cells.
+    """
+    height, width, classifiers = scores.shape[-3:]
+    grid = round(classifiers**0.5)
+    rows, columns = (bilinear_matrix(grid, length) for length in (height, width))
+    weights = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(height, width, classifiers)
+    scores = scores.astype(jnp.float32)
+    object_, background = (
+        jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=-1, b=weights) for signed in (scores, -scores)
+    )
+    return object_ - background
+
+
+VARIANTS = (
+    Variant(
+        ModelInfo(
+            name="hypercolumn_vgg16",
+            task="segmentation",
+            paper="1411.5752",
+            year=2014,
+            image_size=500,
+            params=134_478_446,
+            gmacs=None,
+            params_classes=21,
+        ),
+        Hypercolumn,
+        {},
+    ),
+)

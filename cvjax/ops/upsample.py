@@ -1,0 +1,117 @@
+"""Upsampling by a whole factor onto any part of the fine grid.
+
+Pixel j of a map covers the pixels [stride * j, stride * (j + 1)) of the fine grid, along either axis. A result of
+`size` pixels starts at pixel `offset` of that grid, which may lie before its first pixel, and may end beyond its last
+one: so maps on shifted grids (FCN's, which come from a padded image) are enlarged, aligned and cropped in one go.
+"""
+
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvjax.ops.resize import resample
+
+Method = Literal["nearest", "bilinear", "transposed"]
+
+
+def bilinear_filter(size: int) -> np.ndarray:
+    """Weights of linear interpolation around the middle of a kernel, float64 [size], those of Caffe's bilinear filler.
+
+    As the kernel of a transposed convolution of stride s it interpolates where `size` is 2 * s - s % 2.
+    """
+    factor = (size + 1) // 2
+    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    return 1 - np.abs(np.arange(size) / factor - centre)
+
+
+def upsampling_matrix(source: int, target: int, stride: int, offset: int = 0, *, repeat: bool = True) -> np.ndarray:
+    """Weights of linear interpolation along one axis, see the module.
+
+    Args:
+      source: length of the map, in its pixels.
+      target: length of the result, in pixels of the fine grid.
+      stride: pixels of the fine grid for one of the map.
+      offset: where the result starts, in pixels of the fine grid.
+      repeat: what lies beyond the map is its outermost pixel; otherwise zero, as for a transposed convolution.
+
+    Returns:
+      float32 [target, source].
+    """
+    points = (np.arange(target, dtype=np.float64) + offset + 0.5) / stride - 0.5
+    points = np.clip(points, 0, source - 1) if repeat else points
+    return np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(source))).astype(np.float32)
+
+
+def upsample(
+    x: jax.Array,
+    stride: int,
+    size: tuple[int, int] | None = None,
+    offset: tuple[int, int] = (0, 0),
+    method: Method = "bilinear",
+) -> jax.Array:
+    """Enlarges maps without parameters, see the module.
+
+    Args:
+      x: [B, H, W, C].
+      stride: the factor.
+      size: (height, width) of the result, in pixels; None is (stride * H, stride * W).
+      offset: where the result starts on the fine grid, in rows and columns of it.
+      method: `nearest`; `bilinear`, which continues the map by its border; or `transposed`, the transposed convolution
+        with a bilinear kernel (1411.4038), which is the same inside and fades to zero at the border. All but `nearest`
+        are computed in float32, as two matrix products.
+
+    Returns:
+      [B, *size, C] in the dtype of x.
+
+    Raises:
+      ValueError: a factor or size below 1, or a method of another name.
+    """
+    chex.assert_rank(x, 4)
+    height, width = check_upsampling(x, stride, size)
+    if method == "nearest":
+        rows, columns = (
+            np.clip((np.arange(target) + start) // stride, 0, source - 1)
+            for target, start, source in zip((height, width), offset, x.shape[1:3])
+        )
+        return jnp.take(jnp.take(x, rows, axis=1), columns, axis=2)
+    if method not in ("bilinear", "transposed"):
+        raise ValueError(f"upsample knows the methods 'nearest', 'bilinear' and 'transposed', not {method!r}")
+    repeat = method == "bilinear"
+    by_rows = upsampling_matrix(x.shape[1], height, stride, offset[0], repeat=repeat)
+    by_columns = upsampling_matrix(x.shape[2], width, stride, offset[1], repeat=repeat)
+    return resample(x, by_rows, by_columns)
+
+
+def check_upsampling(x: jax.Array, stride: int, size: tuple[int, int] | None) -> tuple[int, int]:
+    """The size of the result of upsampling maps [B, H, W, C]; raises ValueError for one that there cannot be."""
+    height, width = (stride * x.shape[1], stride * x.shape[2]) if size is None else size
+    if stride < 1 or height < 1 or width < 1:
+        raise ValueError(f"upsampling needs a factor and a size of at least 1, got {stride} and {height}x{width}")
+    return height, width
+
+
+def transposed_window(
+    source: int, target: int, stride: int, kernel: int, offset: int = 0
+) -> tuple[slice, tuple[int, int]]:
+    """What of a map a transposed convolution needs along one axis, and its padding, for a part of the fine grid.
+
+    The kernel is centred: the copy of it that belongs to a pixel reaches (kernel - stride) // 2 pixels of the fine grid
+    to the left of what the pixel covers, and the rest to the right.
+
+    Args:
+      source, target, stride, offset: as for `upsampling_matrix`.
+      kernel: its length, in pixels of the fine grid.
+
+    Returns:
+      The pixels of the map that reach the result, at least one, and the zeros before and after the spread ones
+      (`padding` of `cvjax.ops.conv_transpose`; below 0 only for results that lie off the map).
+    """
+    first = offset + (kernel - stride) // 2  # of the result, among all pixels that the copies reach
+    start = min(max(-((kernel - 1 - first) // stride), 0), source - 1)
+    stop = min(max((first + target - 1) // stride + 1, start + 1), source)
+    first -= stride * start
+    before = kernel - 1 - first
+    return slice(start, stop), (before, target + kernel - 2 - (stop - start - 1) * stride - before)
