@@ -11,12 +11,16 @@ from rich.console import Console
 from cvjax.cli._main import run
 from cvjax.data.catalogue import open_source
 from cvjax.errors import ConfigError
+from cvjax.runs.config import CRFFlag
 from cvjax.runs.load import load_for_inference
 from cvjax.runs.pictures import draw_scores
 from cvjax.runs.training import make_evaluator, plain
 from cvjax.training.parallel import Mode, make_strategy
 
-_SCORING = ("scales", "flip", "window", "overlap", "crop", "resize", "crops", "batch_size")
+_SCORING = (
+    *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap"),
+    *("crop", "resize", "crops", "batch_size"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,9 @@ class Arguments:
       flip: segmentation: average with the mirrored image too.
       window: segmentation: height and width of a sliding window.
       overlap: segmentation: fraction that neighbouring windows share.
+      crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
+      boundary: segmentation: also the boundary IoU.
+      trimap: segmentation: also the mean IoU within so many pixels of a border, for each number.
       output_stride: of the backbone, if other than in training.
       crop: classification: height and width of what the net sees.
       resize: classification: length that the shorter side is brought to before the crop.
@@ -52,6 +59,9 @@ class Arguments:
     flip: bool | None = None
     window: tuple[int, int] | None = None
     overlap: float | None = None
+    crf: CRFFlag = None
+    boundary: bool | None = None
+    trimap: tuple[int, ...] | None = None
     output_stride: int | None = None
     crop: tuple[int, int] | None = None
     resize: int | None = None

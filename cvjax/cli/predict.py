@@ -10,12 +10,13 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
-from cvjax.data.decode import decode_image
+from cvjax.cli._photos import read_photo
 from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
-from cvjax.runs.config import EvalConfig
+from cvjax.runs.config import CRFFlag, EvalConfig
 from cvjax.runs.prediction import make_classifier, make_map_predictor
 from cvjax.tasks.classification import Classification
+from cvjax.tasks.refine import CRFConfig
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
 
@@ -37,6 +38,7 @@ class Arguments:
       scales: segmentation: image scales whose probabilities are averaged.
       flip: segmentation: average with the mirrored image too.
       window: segmentation: height and width of a sliding window; the whole image by default.
+      crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       output_stride: of the backbone, if other than in training.
       crops: classification: centre or ten; the run's own by default.
     """
@@ -47,6 +49,7 @@ class Arguments:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window: tuple[int, int] | None = None
+    crf: CRFFlag = None
     output_stride: int | None = None
     crops: Literal["centre", "ten"] | None = None
 
@@ -73,9 +76,11 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     if isinstance(loaded.task, Classification):
         _print_classes(loaded, sources, arguments.crops, console or Console(quiet=True))
         return []
-    predict = make_predictor(loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window)
+    predict = make_predictor(
+        loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window, crf=arguments.crf
+    )
     for source, (overlay, mask) in zip(sources, targets):
-        image = decode_image(_read(source), str(source))
+        image = read_photo(source)
         labels = predict(image)
         save_png(overlay, draw_overlay(image, labels, loaded.task.class_names))
         save_mask(mask, labels)
@@ -92,6 +97,7 @@ def make_predictor(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     window: tuple[int, int] | None = None,
+    crf: CRFConfig | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from uint8 [H, W, 3] of any size to labels uint8 [H, W]; it compiles once per padded size.
 
@@ -100,8 +106,9 @@ def make_predictor(
         scales: see `segment`.
         flip: see `segment`.
         window: see `segment`.
+        crf: run their probabilities through this.
     """
-    config = EvalConfig(scales=tuple(scales), flip=flip, window=window)
+    config = EvalConfig(scales=tuple(scales), flip=flip, window=window, crf=crf)
     return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
 
 
@@ -110,7 +117,7 @@ def _print_classes(loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: 
     scoring = loaded.scoring if crops is None else dataclasses.replace(loaded.scoring, crops=crops)
     classify = make_classifier(loaded.model, loaded.task, loaded.variables, scoring, loaded.reading)
     for source in sources:
-        probabilities = classify(decode_image(_read(source), str(source)))
+        probabilities = classify(read_photo(source))
         order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
         classes = ", ".join(f"{loaded.task.class_names[label]} {probabilities[label]:.1%}" for label in order)
         console.print(f"{source}: {classes}", markup=False, highlight=False, soft_wrap=True)
@@ -135,13 +142,6 @@ def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[p
         if path.resolve() in given:
             raise ConfigError(f"the result would replace the image {path}; choose another folder with --out")
     return targets
-
-
-def _read(path: pathlib.Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read the image {path}: {error.strerror}; check its permissions") from error
 
 
 def _shares(labels: np.ndarray, class_names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import tyro
 
 from cvjax.cli import _main
+from cvjax.data.published import PUBLISHED, prepare_published
 from cvjax.data.source import default_data_dir
 from cvjax.data.tfds_sets import SETS, prepare_catalogue_set
 from cvjax.errors import ConfigError
@@ -23,12 +24,12 @@ from cvjax.errors import ConfigError
 class Prepare:
     """Prepare a data set as ArrayRecord files."""
 
-    name: tyro.conf.Positional[Literal["scenes", "voc_segmentation", "image_folder_segmentation", *SETS]]
+    name: tyro.conf.Positional[Literal["scenes", "voc_segmentation", "image_folder_segmentation", *PUBLISHED, *SETS]]
     """The data set."""
     data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
     """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
     manual_dir: pathlib.Path | None = None
-    """Your own files: VOC's or ImageNet's archives, a VOCdevkit; the folder of images and masks."""
+    """Your own files: archives as they are published, or what they unpack to; the folder of images and masks."""
     void: tuple[int, ...] = ()
     """image_folder_segmentation: labels that mean 'ignored'."""
     sbd: bool = True
@@ -69,6 +70,8 @@ def prepare(options: Prepare) -> Any:
         )
     if options.name in SETS:
         return prepare_catalogue_set(options.name, data_dir, options.manual_dir, overwrite=options.overwrite)
+    if options.name in PUBLISHED:
+        return prepare_published(options.name, data_dir, options.manual_dir, **shared)
     from cvjax.data.image_folder import prepare_image_folder
 
     if options.manual_dir is None:

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cvjax.data.published import PUBLISHED, open_published
 from cvjax.data.source import Source, Target, TfdsSource, default_data_dir
 from cvjax.data.tfds_sets import SETS, open_catalogue_set
 from cvjax.errors import ConfigError
@@ -85,6 +86,7 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
         "scenes": _open_scenes,
         "voc_segmentation": _open_voc,
         "image_folder_segmentation": _open_folder,
+        **{name: functools.partial(open_published, name) for name in PUBLISHED},
     },
     "label": {
         "scenes": functools.partial(_open_scenes, target="label"),

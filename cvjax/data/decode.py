@@ -78,7 +78,7 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
     """
     if not 1 <= num_classes <= IGNORE:
         raise ValueError(f"num_classes must lie in [1, {IGNORE}], not {num_classes}.")
-    labels = _stored_labels(data, name)
+    labels = decode_label_numbers(data, name)
     if void:
         labels = np.where(np.isin(labels, void), labels.dtype.type(IGNORE), labels)
     if labels.dtype == np.uint8:
@@ -93,6 +93,35 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
             f"the number of classes, or list {label} as a void label if it means 'ignored'."
         )
     return labels.astype(np.uint8, copy=False)
+
+
+def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
+    """The numbers that a single-channel PNG stores, whatever they mean: uint8 or uint16 [H, W].
+
+    Raises:
+        DataError: the bytes are no single-channel PNG, or are damaged.
+    """
+    if not _looks_like_png(data):
+        what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
+        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit grey or palette PNG.")
+    depth, colour = data[24], data[25]
+    if colour == _PNG_PALETTE:
+        # OpenCV would turn the palette into colours.
+        return np.asarray(_pillow(data, name))
+    if colour != _PNG_GREY:
+        raise DataError(
+            f"{name}: this mask is a colour or alpha PNG, whose pixels are colours and no class numbers; "
+            "save label maps as 8-bit grey or palette PNG."
+        )
+    labels = None
+    if _ends_properly(data):
+        labels = _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if labels is None:
+        labels = np.asarray(_pillow(data, name))
+        if labels.dtype == np.bool_:  # Pillow keeps 1-bit grey as it is.
+            return labels.astype(np.uint8)
+    step = _GREY_STEP.get(depth, 1)
+    return labels if step == 1 else labels.astype(np.uint8) // np.uint8(step)
 
 
 def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
@@ -156,31 +185,6 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
             return picture.height, picture.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(data, name, error) from error
-
-
-def _stored_labels(data: bytes, name: str) -> np.ndarray:
-    """The numbers that a single-channel PNG stores: uint8 or uint16 [H, W]."""
-    if not _looks_like_png(data):
-        what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
-        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit grey or palette PNG.")
-    depth, colour = data[24], data[25]
-    if colour == _PNG_PALETTE:
-        # OpenCV would turn the palette into colours.
-        return np.asarray(_pillow(data, name))
-    if colour != _PNG_GREY:
-        raise DataError(
-            f"{name}: this mask is a colour or alpha PNG, whose pixels are colours and no class numbers; "
-            "save label maps as 8-bit grey or palette PNG."
-        )
-    labels = None
-    if _ends_properly(data):
-        labels = _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if labels is None:
-        labels = np.asarray(_pillow(data, name))
-        if labels.dtype == np.bool_:  # Pillow keeps 1-bit grey as it is.
-            return labels.astype(np.uint8)
-    step = _GREY_STEP.get(depth, 1)
-    return labels if step == 1 else labels.astype(np.uint8) // np.uint8(step)
 
 
 def _opencv(data: bytes, flags: int) -> np.ndarray | None:

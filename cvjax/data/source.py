@@ -8,10 +8,12 @@ Sources pickle: only names travel, and each process opens its own files at its f
 
 import os
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
-from cvjax.data.decode import image_size
+import numpy as np
+
+from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
 
@@ -25,6 +27,10 @@ _HELD_OUT = ("val", "validation", "test")
 
 Target = Literal["mask", "label"]
 """What an example is to be recognised as: a class for each pixel, or one for the image."""
+
+
+Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
+"""Id, image and mask of an example that lies in files."""
 
 
 class Record(TypedDict):
@@ -156,7 +162,7 @@ class FolderSource:
         self,
         name: str,
         split: str,
-        pairs: Sequence[tuple[str, str | os.PathLike[str], str | os.PathLike[str]]],
+        pairs: Sequence[Files],
         *,
         class_names: Sequence[str],
         void: tuple[int, ...] = (),
@@ -180,6 +186,34 @@ class FolderSource:
 
     def __repr__(self) -> str:
         return f"FolderSource({self.name!r}, {self.split!r}, {len(self)} records)"
+
+
+class RelabelledFolder(FolderSource):
+    """Pairs of files whose label numbers are those that the set was published with; masks are read as ours.
+
+    Args:
+        labels: published numbers to ours; another number in a mask is an error.
+        name, split, pairs, class_names: as of `FolderSource`.
+    """
+
+    def __init__(
+        self, name: str, split: str, pairs: Sequence[Files], *, class_names: Sequence[str], labels: Mapping[int, int]
+    ) -> None:
+        super().__init__(name, split, pairs, class_names=class_names)
+        self._table = np.full(256, -1, np.int16)
+        self._table[list(labels)] = list(labels.values())
+
+    def __getitem__(self, index: int) -> Record:
+        record = super().__getitem__(index)
+        name = f"{record['id']}.png"
+        numbers = decode_label_numbers(record["mask"], name)
+        labels = self._table[np.minimum(numbers, 255)]
+        unknown = (labels < 0) | (numbers > 255)
+        if unknown.any():
+            raise DataError(
+                f"{name}: label {int(numbers[unknown][0])} is none of {self.name}; restore the published mask."
+            )
+        return {**record, "mask": encode_mask(labels.astype(np.uint8))}
 
 
 def image_sizes(source: Source) -> list[tuple[int, int] | None]:

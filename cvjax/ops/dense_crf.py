@@ -30,6 +30,8 @@ class CRFKernels:
       appearance_weight, appearance_sigma, colour_sigma: of the kernel of positions and colours, its deviations in
         pixels and in units of 1/255 of the colours' range.
 
+    All but `smooth_sigma` may be traced scalars, so that a search over them compiles once.
+
     Raises:
       ValueError: a deviation that is not positive.
     """
@@ -42,8 +44,9 @@ class CRFKernels:
 
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "colour_sigma"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of a CRF must be positive, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, jax.core.Tracer) and not value > 0:
+                raise ValueError(f"{name} of a CRF must be positive, not {value}")
 
 
 DEEPLAB_V1 = CRFKernels(3.0, 3.0, 4.0, 49.0, 5.0)

@@ -2,12 +2,29 @@
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from cvjax.data.crops import Cut, Interpolation
+from cvjax.tasks.refine import CRF_SYNTAX, CRFConfig, format_crf, parse_crf
+from cvjax.tasks.segmentation import MapScoring
+from cvjax.tasks.segmentation_loss import LossOptions
 from cvjax.training.distributed import ClusterConfig
 from cvjax.training.optimizer import OptimizerConfig
 from cvjax.training.parallel import Mode
+
+CRFFlag = Annotated[
+    CRFConfig | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=CRF_SYNTAX,
+        instance_from_str=lambda words: None if words[0] == "None" else parse_crf(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, CRFConfig),
+        str_from_instance=lambda value: ["None" if value is None else format_crf(value)],
+    ),
+]
+"""A dense CRF as one word of a command line: `v1`, `v2`, `off`, or its numbers separated by commas."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +150,10 @@ class InputConfig(ReadingConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalConfig(ScoringConfig):
+class EvalConfig(MapScoring, ScoringConfig):
     """How a split with masks is scored. Every pixel counts at the image's native size.
 
-    Attributes: those of `ScoringConfig`, and
+    Attributes: those of `ScoringConfig` and of `MapScoring`, and
       pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch: each shape
         compiles once. None pads all to one shape, as the papers' evaluation does.
       scales: the image at each of these, probabilities averaged.
@@ -150,21 +167,25 @@ class EvalConfig(ScoringConfig):
     flip: bool = False
     window: tuple[int, int] | None = None
     overlap: float = 1 / 3
+    crf: CRFFlag = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.crf, dict):  # as a checkpoint has it
+            object.__setattr__(self, "crf", CRFConfig(**self.crf))
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentationConfig(RunConfig):
+class SegmentationConfig(LossOptions, RunConfig):
     """A segmentation run.
 
-    Attributes: those of `RunConfig`, and
-      jaccard_weight: of the soft Jaccard loss beside the cross entropy; 0 is the papers' cross entropy alone.
+    Attributes: those of `RunConfig` and of `LossOptions`, and
       loss_stride: the loss looks at every n-th pixel of every n-th row.
       normalize_loss: divide the loss by the pixels that it sums over; False leaves the sum over an image (FCN).
       class_balance: power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
     """
 
     steps: int | None = 30_000
-    jaccard_weight: float = 0.0
     loss_stride: int = 1
     normalize_loss: bool = True
     class_balance: float = 0.0

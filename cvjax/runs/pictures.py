@@ -35,6 +35,8 @@ def show_segmentation(report: dict[str, Any]) -> tuple[Any, str]:
         f"mIoU {report['miou']:.4f}, pixel accuracy {report['pixel_accuracy']:.4f}, mean accuracy"
         f" {report['mean_accuracy']:.4f}"
     )
+    if "boundary_iou" in report:
+        line += f", boundary IoU {report['boundary_iou']:.4f}"
     return report_table(report), line
 
 
@@ -71,7 +73,7 @@ def draw_segmentation(
     """
     (workdir / "report.md").write_text(report_markdown(report))
     multiple = config.eval.pad_multiple or max(config.input.resize or max_size(source))
-    predict = make_map_predictor(model, task, variables, EvalConfig(), multiple)
+    predict = make_map_predictor(model, task, variables, EvalConfig(crf=config.eval.crf), multiple)
     examples = []
     decode = functools.partial(decode_example, num_classes=task.num_classes, void=config.input.void)
     for record, pair in _decoded(source, config, ROWS, decode):

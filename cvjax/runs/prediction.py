@@ -16,6 +16,7 @@ from cvjax.runs.config import ClassificationEval, ClassificationInput, EvalConfi
 from cvjax.runs.training import fill_colour
 from cvjax.tasks.classification import Classification
 from cvjax.tasks.inference import classify, predict_image, segment
+from cvjax.tasks.refine import inside, refine
 from cvjax.tasks.segmentation import Segmentation
 
 _TILE = 2048
@@ -45,7 +46,7 @@ def make_map_predictor(
 
     Args:
       model, task, variables: of the run or checkpoint.
-      config: scales, flip and window.
+      config: scales, flip, window and CRF.
       multiple: images are padded to sides that are multiples of it.
     """
     variables, predict = jax.device_put(variables), make_predict(model, config)
@@ -53,16 +54,17 @@ def make_map_predictor(
     options = compiler_options(jax.devices()[0].platform)
 
     @functools.partial(jax.jit, compiler_options=options)
-    def classes(variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        return jnp.argmax(predict(variables, task.normalize(images)), axis=-1).astype(jnp.uint8)
+    def classes(variables: dict[str, Any], images: jax.Array, size: jax.Array) -> jax.Array:
+        probabilities = predict(variables, task.normalize(images))
+        if config.crf is not None:
+            probabilities = refine(probabilities, images, config.crf, inside(size, images.shape[:3]))
+        return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
 
     # A larger scale enlarges what the model sees, so the tiles shrink by as much.
     tile = max(512, int(_TILE / max(1.0, *config.scales)) // 64 * 64) if config.scales else _TILE
 
     def label(image: np.ndarray) -> np.ndarray:
-        return predict_image(
-            lambda images: classes(variables, images), image, multiple=multiple, fill=task.mean, tile=tile
-        )
+        return predict_image(functools.partial(classes, variables), image, multiple=multiple, fill=task.mean, tile=tile)
 
     return label
 

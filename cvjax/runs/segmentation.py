@@ -1,5 +1,6 @@
 """Segmentation runs: what they have of their own."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -13,7 +14,8 @@ from cvjax.runs.config import EvalConfig, InputConfig, SegmentationConfig
 from cvjax.runs.pictures import draw_segmentation, show_segmentation
 from cvjax.runs.prediction import make_predict
 from cvjax.runs.training import Kind, fill_colour, train
-from cvjax.tasks.segmentation import Segmentation
+from cvjax.tasks.segmentation import MapScoring, Segmentation
+from cvjax.tasks.segmentation_loss import LossOptions
 from cvjax.training.loop import Outcome
 from cvjax.weights import backbone_name, load_backbone
 
@@ -33,13 +35,18 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
         class_names=tuple(source.class_names),
         class_weights=class_weights,
         aux_weight=config.aux_weight,
-        jaccard_weight=config.jaccard_weight,
         loss_stride=config.loss_stride,
         normalize_loss=config.normalize_loss,
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,
+        **{field.name: getattr(config, field.name) for field in dataclasses.fields(LossOptions)},
     )
+
+
+def score_as(task: Segmentation, scoring: EvalConfig) -> Segmentation:
+    """The task with the scores, and the CRF before them, that a configuration asks for."""
+    return dataclasses.replace(task, **{f.name: getattr(scoring, f.name) for f in dataclasses.fields(MapScoring)})
 
 
 def train_transform(reading: InputConfig, task: Segmentation) -> TrainTransform:
@@ -85,6 +92,7 @@ KIND = Kind(
     augment=train_transform,
     plan=_plan,
     predict=lambda model, scoring, reading: make_predict(model, scoring),
+    score_as=score_as,
     load_weights=lambda variables, weights, name: load_backbone(variables, weights, backbone_name(name)),
     show=show_segmentation,
     draw=draw_segmentation,

@@ -53,6 +53,7 @@ class Kind:
       load_weights: (variables, PyTorch state dict, model name) -> variables.
       show: (report) -> what the terminal shows of it: a table and one line.
       draw: (folder, model, task, variables, source, config, report) -> writes pictures; names of the files.
+      score_as: (task, scoring) -> the task with the scores that its evaluation is to have.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Kind:
     load_weights: Callable[[Variables, dict[str, np.ndarray], str], Variables]
     show: Callable[[dict[str, Any]], tuple[Any, str]]
     draw: Callable[..., list[str]]
+    score_as: Callable[[Any, Any], Any] = lambda task, scoring: task
 
 
 def train(config: RunConfig, kind: Kind) -> Outcome:
@@ -209,6 +211,7 @@ def make_evaluator(
       ConfigError: the batch does not divide over the devices.
     """
     check_divides(scoring.batch_size, strategy.device_count, "eval.batch_size")
+    task = kind.score_as(task, scoring)
     transform, plan = kind.plan(source, task, scoring, reading)
     step = strategy.compile_eval(make_eval_step(kind.predict(model, scoring, reading), task, strategy.axis_name))
 

@@ -165,7 +165,7 @@ def classify(logits_fn: LogitsFn, images: jax.Array, *, ten_crops: tuple[int, in
 
 
 def predict_image(
-    predict_fn: Callable[[np.ndarray], jax.Array],
+    predict_fn: Callable[[np.ndarray, np.ndarray], jax.Array],
     image: np.ndarray,
     *,
     multiple: int = 64,
@@ -181,7 +181,8 @@ def predict_image(
     memory is bounded too.
 
     Args:
-        predict_fn: uint8 [1, h, w, 3] to labels [1, h, w].
+        predict_fn: uint8 [1, h, w, 3], and int32 [1, 2], height and width of what is not padding there, to labels
+            [1, h, w].
         image: uint8 [H, W, 3].
         multiple: of which padded sides are.
         fill: RGB in 0..255, the data set's mean: after normalisation the padding is about 0.
@@ -218,14 +219,17 @@ def _tiles(size: int, tile: int, margin: int) -> list[tuple[int, int, tuple[int,
 
 
 def _predict_padded(
-    predict_fn: Callable[[np.ndarray], jax.Array], image: np.ndarray, multiple: int, fill: Sequence[float]
+    predict_fn: Callable[[np.ndarray, np.ndarray], jax.Array],
+    image: np.ndarray,
+    multiple: int,
+    fill: Sequence[float],
 ) -> np.ndarray:
     height, width = image.shape[:2]
     padded_size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     padded = np.empty((1, *padded_size, 3), np.uint8)
     padded[:] = np.clip(np.rint(np.asarray(fill)), 0, 255).astype(np.uint8)
     padded[0, :height, :width] = image
-    labels = np.asarray(predict_fn(padded))
+    labels = np.asarray(predict_fn(padded, np.array([[height, width]], np.int32)))
     if labels.shape != padded.shape[:3]:
         raise ValueError(f"predict_fn must return labels {padded.shape[:3]}, not {labels.shape}")
     return labels[0, :height, :width]

@@ -9,19 +9,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvjax.errors import ConfigError
+from cvjax.tasks.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.images import Batch, ImageTask
-from cvjax.tasks.losses import cross_entropy, soft_jaccard
-from cvjax.tasks.metrics import confusion_matrix, segmentation_report
+from cvjax.tasks.metrics import border_report, confusion_matrix, image_iou_sums, image_miou, segmentation_report
+from cvjax.tasks.refine import CRFConfig, inside, refine
+from cvjax.tasks.segmentation_loss import LossOptions, pixel_loss, region_loss
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation(ImageTask):
-    """Pixel-wise classification with cross entropy over the labelled pixels, and soft Jaccard beside it if asked.
+class MapScoring:
+    """What label maps are scored by, beside the IoU of whole images.
 
-    Attributes: those of `ImageTask` (where there is a background, it is the first class), and
+    Attributes:
+      boundary: also boundary IoU (2103.16562), of bands as wide as 2% of an image's diagonal.
+      trimap: also the mean IoU of the pixels within so many pixels of a border between labels (1210.5644).
+      crf: run the probabilities through a dense CRF first.
+
+    Raises:
+      ConfigError: a distance below 1 pixel.
+    """
+
+    boundary: bool = False
+    trimap: tuple[int, ...] = ()
+    crf: CRFConfig | None = None
+
+    def __post_init__(self) -> None:
+        if any(distance < 1 for distance in self.trimap):
+            raise ConfigError(f"trimap distances are {self.trimap}; give whole numbers of pixels from 1 on")
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation(LossOptions, MapScoring, ImageTask):
+    """Pixel-wise classification: by default trained with the cross entropy of the labelled pixels.
+
+    Attributes: those of `ImageTask` (where there is a background, it is the first class), of `LossOptions` and of
+      `MapScoring`, and
       ignore: the label of pixels that neither train nor count.
       aux_weight: weight of the auxiliary head's loss, where the model has one.
-      jaccard_weight: weight of the soft Jaccard loss (see `cvjax.tasks.losses`) beside the cross entropy.
       loss_stride: the loss looks at every n-th pixel of every n-th row. Neighbours say much the same, and on CPU the
         loss at full size costs as much as a small net's decoder.
       normalize_loss: divide by the labelled pixels; False makes the loss of a batch the mean over its images of the sum
@@ -32,10 +57,13 @@ class Segmentation(ImageTask):
     metric: ClassVar[str] = "miou"
     ignore: int = 255
     aux_weight: float = 0.4
-    jaccard_weight: float = 0.0
     loss_stride: int = 1
     normalize_loss: bool = True
     class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        LossOptions.__post_init__(self)
+        MapScoring.__post_init__(self)
 
     def weight(self, batch: Batch) -> jax.Array:
         """What the summed loss is divided by: the labelled pixels, each as its class weighs, float32 scalar.
@@ -58,7 +86,7 @@ class Segmentation(ImageTask):
     def loss(self, outputs: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
 
-        Soft Jaccard, a figure of a whole image, is counted once for each of its labelled pixels.
+        The loss of a whole image, such as soft Jaccard, is counted once for each of its labelled pixels.
 
         Args:
           outputs: logits [B, H, W, C], or (logits, {"aux": logits}) of a model with an auxiliary head.
@@ -72,30 +100,39 @@ class Segmentation(ImageTask):
         chex.assert_shape(logits, (*batch["mask"].shape, self.num_classes))
         logits, mask = self._thin(logits), self._thin(batch["mask"])
         weights = self._weights(mask, batch["valid"])
-        total = (cross_entropy(logits, mask) * weights).sum()
-        if self.jaccard_weight:
-            each = soft_jaccard(logits, mask, weights > 0)
-            total += self.jaccard_weight * (each * weights.sum((1, 2))).sum()
+        total = pixel_loss(logits, mask, weights, self) + region_loss(logits, mask, weights, self)
         for branch in auxiliary.values():
-            total += self.aux_weight * (cross_entropy(self._thin(branch), mask) * weights).sum()
+            total += self.aux_weight * pixel_loss(self._thin(branch), mask, weights, self)
         correct = (jnp.argmax(logits, axis=-1) == mask) * weights
         if not self.normalize_loss:  # an image's fraction, since images are what it is divided by
             correct = correct.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1.0)
         return total, {"accuracy": correct.sum()}
 
     def evaluate(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The sums of one batch that `report` scores: a confusion matrix, int32 [C, C], and counts."""
+        """The sums of one batch that `report` scores: confusion matrices, int32 [C, C] and larger, and counts."""
+        mask, valid = batch["mask"], batch["valid"]
+        within = inside(batch.get("size"), mask.shape)
+        if self.crf is not None:
+            probabilities = refine(probabilities, batch["image"], self.crf, within)
         predictions = jnp.argmax(probabilities, axis=-1)
-        confusion = confusion_matrix(
-            batch["mask"], predictions, self.num_classes, ignore=self.ignore, valid=batch["valid"]
-        )
-        return {
-            "confusion": confusion,
-            "examples": batch["valid"].sum(dtype=jnp.int32),
+        counting = {"ignore": self.ignore, "valid": valid}
+        confusions = confusion_matrix(mask, predictions, self.num_classes, per_image=True, **counting)
+        sums = {
+            "confusion": confusions.sum(0),
+            "examples": valid.sum(dtype=jnp.int32),
             "skipped": batch["skipped"].sum(dtype=jnp.int32),
+            **image_iou_sums(confusions),
         }
+        if self.boundary:
+            sums["boundary"] = boundary_confusion(mask, predictions, self.num_classes, within=within, **counting)
+        if self.trimap:
+            sums["trimap"] = trimap_confusions(
+                mask, predictions, self.num_classes, self.trimap, within=within, **counting
+            )
+        return sums
 
     def report(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of a whole split from the sums of all its batches: see `segmentation_report`."""
+        """Scores of a whole split from the sums of all its batches: see `segmentation_report`, `border_report`."""
         report = segmentation_report(np.asarray(sums["confusion"], np.int64), self.class_names)
+        report |= {"image_miou": image_miou(sums)} | border_report(sums, self.trimap)
         return report | {"examples": int(sums["examples"]), "skipped": int(sums["skipped"])}

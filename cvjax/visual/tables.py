@@ -9,12 +9,23 @@ if TYPE_CHECKING:
 
 # By the key of a report's score of each class: what that is called, and the scores of the whole split.
 _KINDS = {
-    "iou": ("IoU %", (("mean IoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy"))),
+    "iou": (
+        "IoU %",
+        (
+            ("mean IoU", "miou"),
+            ("pixel accuracy", "pixel_accuracy"),
+            ("mean accuracy", "mean_accuracy"),
+            ("frequency-weighted IoU", "fwiou"),
+            ("mean IoU of an image", "image_miou"),
+            ("boundary IoU", "boundary_iou"),
+        ),
+    ),
     "accuracy": (
         "accuracy %",
         (("top-1", "top1"), ("top-5", "top5"), ("mean accuracy", "mean_accuracy"), ("calibration error", "ece")),
     ),
 }
+_TRIMAP = "trimap_miou_"
 _BAR = 20
 _MOST = 60
 """Of more classes than this the terminal shows the hardest alone."""
@@ -83,4 +94,11 @@ def report_markdown(report: dict[str, Any]) -> str:
 
 def _kind(report: dict[str, Any]) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     key = next(key for key in _KINDS if key in report)
-    return key, *_KINDS[key]
+    column, summary = _KINDS[key]
+    shown = [(label, name) for label, name in summary if name in report]
+    shown += [
+        (f"mean IoU within {name.removeprefix(_TRIMAP)} px of a border", name)
+        for name in report
+        if name.startswith(_TRIMAP)
+    ]
+    return key, column, tuple(shown)

@@ -164,7 +164,7 @@ def test_images_must_be_float_and_logits_of_the_same_size():
         segment(lambda x: pixelwise(x)[:, ::2], pictures())
 
 
-def red_channel(images: np.ndarray) -> np.ndarray:
+def red_channel(images: np.ndarray, size: np.ndarray) -> np.ndarray:
     return images[..., 0]
 
 
@@ -173,9 +173,9 @@ def test_predict_image_returns_the_size_it_was_given(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     shapes = []
 
-    def predict(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray, size: np.ndarray) -> np.ndarray:
         shapes.append(images.shape)
-        return red_channel(images)
+        return red_channel(images, size)
 
     labels = inference.predict_image(predict, image)
     np.testing.assert_array_equal(labels, image[..., 0])
@@ -185,15 +185,17 @@ def test_predict_image_returns_the_size_it_was_given(size):
 def test_predict_image_pads_with_the_mean():
     seen = []
     inference.predict_image(
-        lambda x: (seen.append(x), red_channel(x))[1],
+        lambda x, size: (seen.append((x, size)), red_channel(x, size))[1],
         np.zeros((3, 5, 3), np.uint8),
         multiple=8,
         fill=(1.4, 2.6, 300),
     )
-    assert seen[0].shape == (1, 8, 8, 3)
-    np.testing.assert_array_equal(seen[0][0, 3, 0], [1, 3, 255])
-    np.testing.assert_array_equal(seen[0][0, 0, 5], [1, 3, 255])
-    assert not seen[0][0, :3, :5].any()
+    images, size = seen[0]
+    assert images.shape == (1, 8, 8, 3)
+    np.testing.assert_array_equal(images[0, 3, 0], [1, 3, 255])
+    np.testing.assert_array_equal(images[0, 0, 5], [1, 3, 255])
+    assert not images[0, :3, :5].any()
+    np.testing.assert_array_equal(size, [[3, 5]])
 
 
 @hypothesis.settings(deadline=None, max_examples=50)
@@ -202,9 +204,9 @@ def test_large_pictures_are_tiled_without_seams(height, width, margin):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     seen = []
 
-    def predict(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray, size: np.ndarray) -> np.ndarray:
         seen.append(images.shape[1:3])
-        return red_channel(images)
+        return red_channel(images, size)
 
     labels = inference.predict_image(predict, image, multiple=4, tile=16, margin=margin)
     np.testing.assert_array_equal(labels, image[..., 0])
@@ -222,4 +224,4 @@ def test_predict_image_refuses_other_images():
         with pytest.raises(ValueError, match="uint8"):
             inference.predict_image(red_channel, bad)
     with pytest.raises(ValueError, match="predict_fn"):
-        inference.predict_image(lambda x: x, np.zeros((4, 4, 3), np.uint8))
+        inference.predict_image(lambda x, size: x, np.zeros((4, 4, 3), np.uint8))

@@ -103,12 +103,41 @@ def test_report_agrees_with_scikit_learn(seed):
     assert report["iou"]["class 3"] == report["iou"]["class 10"] == 0
 
 
+def test_frequency_weighted_iou_is_that_of_the_formula():
+    labels, predictions = random_maps(7, (2, 33, 47), 9)
+    confusion = np.asarray(metrics.confusion_matrix(labels, predictions, 12), np.int64)
+    keep = labels != 255
+    present = np.unique(labels[keep])
+    iou = sk.jaccard_score(labels[keep], predictions[keep], labels=present, average=None)
+    share = np.array([(labels[keep] == c).mean() for c in present])
+    report = metrics.segmentation_report(confusion, [f"class {i}" for i in range(12)])
+    assert report["fwiou"] == pytest.approx((share * iou).sum(), abs=1e-12)
+
+
+def test_images_are_scored_one_by_one():
+    labels, predictions = random_maps(8, (4, 9, 11), 5)
+    labels[1] = 255  # nothing to score
+    labels[2] = predictions[2]
+    confusions = metrics.confusion_matrix(labels, predictions, 6, per_image=True)
+    sums = metrics.image_iou_sums(confusions)
+    expected = []
+    for truth, guess in zip(labels, predictions):
+        keep = truth != 255
+        if keep.any():
+            present = np.union1d(truth[keep], guess[keep])
+            expected.append(sk.jaccard_score(truth[keep], guess[keep], labels=present, average="macro"))
+    assert sums["scored_images"] == 3
+    assert metrics.image_miou(sums) == pytest.approx(np.mean(expected), rel=1e-6)
+    np.testing.assert_array_equal(confusions.sum(0), metrics.confusion_matrix(labels, predictions, 6))
+
+
 def test_report_of_large_counts_by_hand():
     confusion = np.array([[3 * 2**40, 2**40], [0, 4 * 2**40]], np.int64)
     report = metrics.segmentation_report(confusion, ("a", "b"))
     assert report["iou"] == {"a": 3 / 4, "b": 4 / 5}
     assert report["pixel_accuracy"] == 7 / 8
     assert report["mean_accuracy"] == (3 / 4 + 1) / 2
+    assert report["fwiou"] == (3 / 4 + 4 / 5) / 2
     assert all(type(report[key]) is float for key in ("miou", "pixel_accuracy", "mean_accuracy"))
 
 

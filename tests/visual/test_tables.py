@@ -38,4 +38,5 @@ def test_markdown_table():
         "| **mean IoU** | **70.83** |\n"
         "| **pixel accuracy** | **83.33** |\n"
         "| **mean accuracy** | **87.50** |\n"
+        "| **frequency-weighted IoU** | **72.22** |\n"
     )

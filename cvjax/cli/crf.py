@@ -1,0 +1,129 @@
+"""`python -m cvjax.cli.crf IMAGE PROBS`: a dense CRF on any net's probabilities for one photograph."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from cvjax.cli._main import run
+from cvjax.cli._photos import read_photo
+from cvjax.errors import ConfigError, DataError
+from cvjax.runs.config import CRFFlag
+from cvjax.tasks.refine import CRFS, refine
+from cvjax.visual.canvas import save_mask, save_png
+from cvjax.visual.overlay import draw_overlay
+
+_TOLERANCE = 0.01
+"""That the probabilities of a pixel may miss 1 by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Refines a net's probabilities for a photograph with a dense CRF.
+
+    Writes NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose pixels are class numbers.
+
+    Attributes:
+      image: a photograph in any common format.
+      probs: .npy, or .npz with one array: numbers [H, W, C] or [C, H, W] for each of its pixels.
+      crf: DeepLab's names, or the numbers of the kernels.
+      logits: the numbers are logits, not probabilities.
+      out: folder for the results.
+      names: a name for each class, for the legend.
+      marginals: also write the probabilities after the CRF, as NAME_marginals.npy, float32 [H, W, C].
+    """
+
+    image: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    probs: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="PROBS")]
+    crf: CRFFlag = CRFS["v2"]
+    logits: bool = False
+    out: pathlib.Path = pathlib.Path("predictions")
+    names: tuple[str, ...] = ()
+    marginals: bool = False
+
+
+def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
+    """Refines, writes the pictures, and returns the marginals, float32 [H, W, C].
+
+    Raises:
+      UserError: a missing or damaged file, numbers that fit neither the image nor what they are said to be.
+    """
+    image = read_photo(arguments.image)
+    probabilities = read_probabilities(arguments.probs, image.shape[:2], logits=arguments.logits)
+    classes = probabilities.shape[-1]
+    if arguments.names and len(arguments.names) != classes:
+        raise ConfigError(f"--names has {len(arguments.names)} names and {arguments.probs} {classes} classes")
+    names = arguments.names or tuple(f"class {label}" for label in range(classes))
+    if arguments.crf is not None:
+        program = jax.jit(lambda p, i: refine(p, i, arguments.crf))
+        marginals = np.asarray(program(probabilities[None], image[None]))[0]
+    else:
+        marginals = probabilities
+    before, after = probabilities.argmax(-1), marginals.argmax(-1).astype(np.uint8)
+    place = arguments.out / arguments.image.stem
+    overlay = place.with_name(f"{place.name}_overlay.png")
+    if overlay.resolve() == arguments.image.resolve():
+        raise ConfigError(f"the result would replace {arguments.image}; choose another folder with --out")
+    save_png(overlay, draw_overlay(image, after, names))
+    save_mask(place.with_name(f"{place.name}_mask.png"), after)
+    if arguments.marginals:
+        np.save(place.with_name(f"{place.name}_marginals.npy"), marginals)
+    line = f"{arguments.image}: {(before != after).mean():.1%} of the pixels changed their class -> {overlay}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return marginals
+
+
+def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: bool = False) -> np.ndarray:
+    """Probabilities of an image's pixels from a file of numpy's.
+
+    Args:
+      path: .npy, or .npz with one array; numbers [H, W, C], or [C, H, W].
+      size: H, W; where both orders fit, [H, W, C] is meant.
+      logits: the file holds logits.
+
+    Returns:
+      float32 [H, W, C].
+
+    Raises:
+      DataError: no such file, other shapes, not finite, or not what they are said to be.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            if len(loaded.files) != 1:
+                raise DataError(f"{path} holds the arrays {', '.join(loaded.files)}; keep one of them")
+            loaded = loaded[loaded.files[0]]
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); save an array with numpy.save") from error
+    shape = list(loaded.shape)
+    if loaded.ndim != 3 or tuple(size) not in (loaded.shape[:2], loaded.shape[1:]):
+        raise DataError(f"{path}: is {shape} for an image of {list(size)}; save [H, W, C] or [C, H, W] of its size")
+    values = loaded.astype(np.float32)
+    if values.shape[:2] != tuple(size):
+        values = np.ascontiguousarray(np.moveaxis(values, 0, -1))
+    if not 2 <= values.shape[-1] <= 255:
+        raise DataError(f"{path}: {shape} has {values.shape[-1]} classes; a mask holds 2 to 255")
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: some numbers are not finite; save the net's output again")
+    if logits:
+        values = np.exp(values - values.max(-1, keepdims=True))
+        return values / values.sum(-1, keepdims=True)
+    if values.min() < 0 or np.abs(values.sum(-1) - 1).max() > _TOLERANCE:
+        raise DataError(f"{path}: these are no probabilities, which sum to 1 at each pixel; add --logits if logits")
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; `argv` is the process's own by default."""
+    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), Console())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,170 @@
+"""`python -m cvjax.cli.crf_search CHECKPOINT`: which dense CRF suits a net, by search on a validation split.
+
+Prints every trial's mean IoU, the best first, and the flags that evaluate and predict take the best one by.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import rich.box
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cvjax.cli._main import run
+from cvjax.data.augment import resize_pair
+from cvjax.data.catalogue import open_source
+from cvjax.data.decode import decode_example
+from cvjax.data.source import Source
+from cvjax.errors import ConfigError
+from cvjax.runs import load
+from cvjax.runs.config import CRFFlag, InputConfig
+from cvjax.runs.crf_search import Tried, keep_probabilities, make_scorer, search
+from cvjax.tasks.refine import CRFS, format_crf
+from cvjax.tasks.segmentation import Segmentation
+from cvjax.visual.tables import percent
+
+_SHOWN = 12
+"""Trials that the terminal shows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Searches the parameters of a dense CRF, coarse to fine, on some images of a validation split.
+
+    Attributes:
+      checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
+      data, data_dir, manual_dir: another set with the same classes, and where to look for it.
+      split: the run's own evaluation split by default; parameters that are chosen on it score too well there.
+      images: how many of its images, evenly spaced; their probabilities stay in memory.
+      start: the CRF that gives what is not searched: the papers search with smooth_weight 3 and 10 iterations.
+      smooth_weight, smooth_sigma: values of the kernel of positions; each smooth_sigma compiles once more.
+      appearance_weight, appearance_sigma, colour_sigma: values of the kernel of positions and colours.
+      rounds: grids, each finer than the one before.
+      scales: image scales whose probabilities are averaged; the run's own by default, as are
+      flip: average with the mirrored image too, and
+      window: height and width of a sliding window.
+      output_stride: of the backbone, if other than in training.
+      json: write all trials to this file.
+    """
+
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    data: str | None = None
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    split: str | None = None
+    images: int = 50
+    start: CRFFlag = CRFS["v2"]
+    smooth_weight: tuple[float, ...] = ()
+    smooth_sigma: tuple[float, ...] = ()
+    appearance_weight: tuple[float, ...] = (2.0, 4.0, 8.0)
+    appearance_sigma: tuple[float, ...] = (30.0, 60.0, 90.0)
+    colour_sigma: tuple[float, ...] = (3.0, 6.0, 9.0)
+    rounds: int = 2
+    scales: tuple[float, ...] | None = None
+    flip: bool | None = None
+    window: tuple[int, int] | None = None
+    output_stride: int | None = None
+    json: pathlib.Path | None = None
+
+    @property
+    def grid(self) -> dict[str, tuple[float, ...]]:
+        """The values to try, by field of the CRF."""
+        names = ("smooth_weight", "smooth_sigma", "appearance_weight", "appearance_sigma", "colour_sigma")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
+    """Searches, prints a table and the best flags, and returns all of it as JSON holds it.
+
+    Raises:
+      UserError: a missing checkpoint or data set, one of another task, or a grid that means nothing.
+    """
+    if arguments.images < 1:
+        raise ConfigError(f"--images is {arguments.images}; give 1 or more")
+    if arguments.start is None or not arguments.start.iterations:
+        raise ConfigError("--start must be a CRF with iterations, such as v1 or v2")
+    overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
+    loaded = load.load_for_inference(arguments.checkpoint, **overrides)
+    if not isinstance(loaded.task, Segmentation):
+        raise ConfigError(f"{arguments.checkpoint} is of a {loaded.kind.name}; a CRF refines segmentations")
+    reading, asked = loaded.reading, ("scales", "flip", "window")
+    given = {name: getattr(arguments, name) for name in asked if getattr(arguments, name) is not None}
+    scoring = dataclasses.replace(loaded.scoring, crf=None, **given)
+    source = open_source(
+        arguments.data or loaded.config["data"]["name"],
+        arguments.split or reading.eval_split,
+        target=loaded.kind.target,
+        data_dir=arguments.data_dir or loaded.config["run"]["data_dir"],
+        manual_dir=arguments.manual_dir or reading.manual_dir,
+    )
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(arguments.images, len(source))).round().astype(int))
+    pairs = _pairs(source, chosen, loaded.task, reading)
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("the net's probabilities", total=len(chosen))
+        counted = progress.track(pairs, task_id=bar, total=len(chosen))
+        kept = keep_probabilities(loaded.model, loaded.task, loaded.variables, scoring, counted)
+        score = make_scorer(kept, loaded.task)
+        plain = score(CRFS["off"])["miou"]
+        bar = progress.add_task("mean field inference", total=None)
+        trials = search(
+            lambda crf: score(crf)["miou"],
+            arguments.start,
+            arguments.grid,
+            rounds=arguments.rounds,
+            tried=lambda _: progress.advance(bar),
+        )
+    console.print(_table(trials, plain))
+    best = trials[0]
+    console.print(
+        f"{len(trials)} CRFs on {len(chosen)} images of {source.name} {source.split}: mIoU {percent(plain)} without,"
+        f" {percent(best.miou)} with the best one: --crf {format_crf(best.crf)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return {
+        "checkpoint": str(loaded.place),
+        "data": source.name,
+        "split": source.split,
+        "images": len(chosen),
+        "without": plain,
+        "best": format_crf(best.crf),
+        "trials": [dataclasses.asdict(trial.crf) | {"miou": trial.miou} for trial in trials],
+    }
+
+
+def _pairs(
+    source: Source, chosen: np.ndarray, task: Segmentation, reading: InputConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for index in chosen:
+        pair = decode_example(source[int(index)], task.num_classes, reading.void)
+        image, mask = pair["image"], pair["mask"]
+        yield (image, mask) if reading.resize is None else resize_pair(image, mask, reading.resize)
+
+
+def _table(trials: Sequence[Tried], plain: float) -> Table:
+    table = Table(box=rich.box.SIMPLE_HEAD, title="mean IoU with a dense CRF", title_justify="left")
+    for column in ("smooth weight", "sigma", "appearance weight", "sigma", "colour sigma", "mIoU %", "gain"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for trial in trials[:_SHOWN]:
+        values = dataclasses.astuple(trial.crf)[:5]
+        gain = f"{100 * (trial.miou - plain):+.2f}"
+        table.add_row(*(f"{value:g}" for value in values), percent(trial.miou), gain)
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; `argv` is the process's own by default."""
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf_search")
+    found = search_checkpoint(arguments, Console())
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,103 @@
+"""A dense CRF after a net: probabilities that follow the image's edges."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.ops.dense_crf import DEEPLAB_V1, DEEPLAB_V2, CRFKernels, dense_crf
+
+_TINY = 1e-8  # a probability of 0 has no logarithm; below this the CRF's messages could not make up for it
+
+
+@dataclasses.dataclass(frozen=True)
+class CRFConfig(CRFKernels):
+    """A dense CRF: the kernels' weights and widths, and
+
+    Attributes:
+      iterations: steps of mean field inference; 0 leaves probabilities as they are.
+    """
+
+    iterations: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iterations < 0:
+            raise ConfigError(f"iterations of a CRF are {self.iterations}; give 0 or more, 10 is the papers' number")
+
+
+CRFS = {
+    "v1": CRFConfig(**dataclasses.asdict(DEEPLAB_V1)),
+    "v2": CRFConfig(**dataclasses.asdict(DEEPLAB_V2)),
+    "off": CRFConfig(iterations=0),
+}
+"""By name: those of DeepLab v1 and v2, and none."""
+CRF_SYNTAX = f"{'|'.join(CRFS)}|SMOOTH_WEIGHT,SMOOTH_SIGMA,WEIGHT,SIGMA,COLOUR_SIGMA[,ITERATIONS]"
+
+
+def parse_crf(text: str) -> CRFConfig:
+    """A CRF from what a person types: a name of `CRFS`, or 5 numbers, or 6, in the order of the fields.
+
+    Raises:
+      ConfigError: it is neither.
+    """
+    if text in CRFS:
+        return CRFS[text]
+    try:
+        values = [float(part) for part in text.split(",")]
+        if len(values) not in (5, 6):
+            raise ValueError(f"{len(values)} numbers")
+        return CRFConfig(*values[:5], *map(int, values[5:]))
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no CRF ({error}); give {CRF_SYNTAX}, as v2 or 3,1,4,67,3") from error
+
+
+def format_crf(crf: CRFConfig) -> str:
+    """What `parse_crf` reads the same CRF from."""
+    return next((name for name, known in CRFS.items() if known == crf), None) or ",".join(
+        f"{value:g}" for value in dataclasses.astuple(crf)
+    )
+
+
+def inside(size: jax.Array | None, shape: tuple[int, int, int]) -> jax.Array:
+    """What of padded maps is not padding.
+
+    Args:
+      size: int [B, 2], height and width of the images in the maps' upper left corners; None where nothing is padded.
+      shape: of the maps, (B, H, W).
+
+    Returns:
+      bool [B, H, W].
+    """
+    if size is None:
+        return jnp.ones(shape, bool)
+    chex.assert_shape(size, (shape[0], 2))
+    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
+    return (rows < size[:, 0, None, None]) & (columns < size[:, 1, None, None])
+
+
+def refine(probabilities: jax.Array, images: jax.Array, crf: CRFConfig, within: jax.Array | None = None) -> jax.Array:
+    """Marginals of a dense CRF whose unary energies are a net's probabilities.
+
+    Images of a batch follow one another. Where several devices share a batch under jit, XLA gathers it for that; pmap
+    leaves every device its own.
+
+    Args:
+      probabilities: [B, H, W, C], as averaged over scales and mirror images.
+      images: [B, H, W, 3], colours in 0..255, of the same size.
+      crf: kernels and iterations.
+      within: bool [B, H, W], what is not padding; None takes everything for the image.
+
+    Returns:
+      float32 [B, H, W, C].
+    """
+    if not crf.iterations:
+        return probabilities
+    return dense_crf(negative_log(probabilities), images, crf, iterations=crf.iterations, valid=within)
+
+
+def negative_log(probabilities: jax.Array) -> jax.Array:
+    """Unary energies of probabilities, float32 and finite."""
+    return -jnp.log(jnp.maximum(probabilities.astype(jnp.float32), _TINY))
