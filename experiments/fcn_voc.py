@@ -17,7 +17,9 @@ quick      a narrow FCN-8s with BatchNorm, from scratch on the embedded scenes.
 voc        the journal version's recipe (1605.06211): one image a step, the loss of its pixels added up and not divided,
            0.99 momentum, FCN-8s at once with its skips scaled down. The paper has 62.7 mIoU for FCN-8s, 62.4 for 16s
            and 59.4 for 32s on its own split (seg11valid); the authors' code 65.5, 65.0 and 63.6.
-voc_32s, voc_16s, voc_8s   the same in stages, the learning rate a hundredth of the stage before.
+voc_32s    the same in stages, with voc_16s and voc_8s after it:
+voc_16s    from FCN-32s, a hundredth of its learning rate;
+voc_8s     from FCN-16s, a hundredth of its learning rate.
 voc_batch  the first version's (1411.4038): batches of 20, the mean over their pixels, 0.9 momentum; FCN-32s.
 """
 

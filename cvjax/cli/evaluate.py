@@ -14,11 +14,11 @@ from cvjax.errors import ConfigError
 from cvjax.runs.config import CRFFlag
 from cvjax.runs.load import load_for_inference
 from cvjax.runs.pictures import draw_scores
-from cvjax.runs.training import make_evaluator, plain
+from cvjax.runs.training import make_evaluator, plain, source_options
 from cvjax.training.parallel import Mode, make_strategy
 
 _SCORING = (
-    *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap"),
+    *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),
     *("crop", "resize", "crops", "batch_size"),
 )
 
@@ -39,6 +39,7 @@ class Arguments:
       crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       boundary: segmentation: also the boundary IoU.
       trimap: segmentation: also the mean IoU within so many pixels of a border, for each number.
+      em_thresholds: segmentation: of the cells' probability, for pixel, Rand and warping error.
       output_stride: of the backbone, if other than in training.
       crop: classification: height and width of what the net sees.
       resize: classification: length that the shorter side is brought to before the crop.
@@ -62,6 +63,7 @@ class Arguments:
     crf: CRFFlag = None
     boundary: bool | None = None
     trimap: tuple[int, ...] | None = None
+    em_thresholds: tuple[float, ...] | None = None
     output_stride: int | None = None
     crop: tuple[int, int] | None = None
     resize: int | None = None
@@ -84,12 +86,14 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     kind, data_dir = loaded.kind, arguments.data_dir or loaded.config["run"]["data_dir"]
     reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record")
     scoring = _given(loaded.scoring, arguments, *_SCORING)
+    name = arguments.data or loaded.config["data"]["name"]
     source = open_source(
-        arguments.data or loaded.config["data"]["name"],
+        name,
         arguments.split or reading.eval_split,
         target=kind.target,
         data_dir=data_dir,
         manual_dir=reading.manual_dir,
+        **source_options(name, reading),
     )
     if len(source.class_names) != loaded.task.num_classes:
         raise ConfigError(
@@ -97,7 +101,10 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
             " the data that it was trained for"
         )
     strategy = make_strategy(arguments.parallel, scoring.batch_size)
-    score = make_evaluator(kind, loaded.model, loaded.task, source, scoring, reading, strategy)
+    task = loaded.task
+    if arguments.em_thresholds is not None:
+        task = dataclasses.replace(task, em_thresholds=arguments.em_thresholds)
+    score = make_evaluator(kind, loaded.model, task, source, scoring, reading, strategy)
     report = score(strategy.place_state(loaded.variables))
     place = {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
     table, line = kind.show(report)

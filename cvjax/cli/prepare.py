@@ -32,6 +32,8 @@ class Prepare:
     """Your own files: archives as they are published, or what they unpack to; the folder of images and masks."""
     void: tuple[int, ...] = ()
     """image_folder_segmentation: labels that mean 'ignored'."""
+    values: tuple[int, ...] = ()
+    """image_folder_segmentation: what the masks hold for the classes, in their order, such as 0 255."""
     sbd: bool = True
     """voc_segmentation: also prepare SBD's images, so that there is a trainaug."""
     download: bool = True
@@ -76,7 +78,7 @@ def prepare(options: Prepare) -> Any:
 
     if options.manual_dir is None:
         raise ConfigError("image_folder_segmentation: name the folder of images and masks with --manual-dir.")
-    return prepare_image_folder(data_dir, options.manual_dir, void=options.void, **shared)
+    return prepare_image_folder(data_dir, options.manual_dir, void=options.void, values=options.values, **shared)
 
 
 def main(args: Sequence[str] | None = None) -> None:

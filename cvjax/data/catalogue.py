@@ -29,7 +29,7 @@ def open_source(
         target: whether its records are to carry masks or labels.
         data_dir: where prepared sets are kept; by default `default_data_dir()`.
         manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
-        **options: of the data set: `void` and `config` of image_folder_segmentation; `workers` of scenes.
+        **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes.
 
     Raises:
         ConfigError: there is no data set of that name with such a target.
@@ -74,6 +74,12 @@ def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | 
     return open_image_folder(split, data_dir, manual_dir, **options)
 
 
+def _open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.data.isbi import open_isbi
+
+    return open_isbi(split, data_dir, manual_dir)
+
+
 def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
     from cvjax.data.labelled_folder import open_labelled_folder
 
@@ -86,6 +92,7 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
         "scenes": _open_scenes,
         "voc_segmentation": _open_voc,
         "image_folder_segmentation": _open_folder,
+        "isbi_membrane": _open_isbi,
         **{name: functools.partial(open_published, name) for name in PUBLISHED},
     },
     "label": {

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.data.decode import IGNORE, IMAGE_SUFFIXES
 from cvjax.data.source import FolderSource, Source, TfdsSource, prepared_dir
 from cvjax.errors import DataError
 
@@ -26,8 +26,12 @@ CLASSES_FILE = "classes.txt"
 _SHOWN = 3  # How many of the offending files a message lists.
 
 
-def image_folder_source(folder: pathlib.Path, split: str, *, void: tuple[int, ...] = ()) -> FolderSource:
+def image_folder_source(
+    folder: pathlib.Path, split: str, *, void: tuple[int, ...] = (), values: tuple[int, ...] = ()
+) -> FolderSource:
     """Reads a split of a folder where it lies, in the order of its list or else of the names.
+
+    With `values` the masks hold these levels in the place of the classes 0, 1, ..., such as 0 and 255.
 
     Raises:
         DataError: `classes.txt` or the split is absent, or images and masks do not match one to one.
@@ -44,19 +48,24 @@ def image_folder_source(folder: pathlib.Path, split: str, *, void: tuple[int, ..
                 f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
             )
         listed = [line.strip() for line in _lines(listing)]
-    images = _by_stem(place / "images", IMAGE_SUFFIXES)
-    masks = _by_stem(place / "masks", (".png",))
+    images = by_stem(place / "images", IMAGE_SUFFIXES)
+    masks = by_stem(place / "masks", (".png",))
     if listed is None:
-        _complain(place, "images without a mask", sorted(images.keys() - masks.keys()), "add the masks")
-        _complain(place, "masks without an image", sorted(masks.keys() - images.keys()), "add the images")
+        complain(place, "images without a mask", sorted(images.keys() - masks.keys()), "add the masks")
+        complain(place, "masks without an image", sorted(masks.keys() - images.keys()), "add the images")
         listed = sorted(images)
     else:
         absent = [stem for stem in listed if stem not in images or stem not in masks]
-        _complain(place, f"names in {split}.txt without an image or a mask", absent, "add the files")
+        complain(place, f"names in {split}.txt without an image or a mask", absent, "add the files")
     if not listed:
         raise DataError(f"{place}: split {split!r} has no images; add some to images and masks.")
     pairs = [(stem, images[stem], masks[stem]) for stem in listed]
-    return FolderSource(NAME, split, pairs, class_names=_class_names(folder), void=void)
+    names, labels = _class_names(folder), None
+    if values:
+        if len(values) != len(names):
+            raise DataError(f"{folder}: there are {len(values)} values for {len(names)} classes; give one for each.")
+        labels = dict.fromkeys(void, IGNORE) | {value: label for label, value in enumerate(values)}
+    return FolderSource(NAME, split, pairs, class_names=names, void=void, labels=labels)
 
 
 def image_folder_splits(folder: pathlib.Path) -> list[str]:
@@ -75,6 +84,7 @@ def open_image_folder(
     manual_dir: pathlib.Path | None = None,
     *,
     void: tuple[int, ...] = (),
+    values: tuple[int, ...] = (),
     config: str | None = None,
 ) -> Source:
     """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
@@ -84,13 +94,14 @@ def open_image_folder(
         data_dir: TFDS's root folder.
         manual_dir: the folder of images and masks.
         void: labels to ignore when reading a folder; preparation has fixed them otherwise.
+        values: what stands for the classes in a folder's masks, see `image_folder_source`; likewise.
         config: which prepared set, where there are several: the name of the folder it came from.
 
     Raises:
         DataError: nothing is there, several prepared sets are, or the split is not.
     """
     if manual_dir is not None:
-        return image_folder_source(manual_dir, split, void=void)
+        return image_folder_source(manual_dir, split, void=void, values=values)
     found = sorted(path.parts[-3] for path in (data_dir / NAME).glob("*/*/dataset_info.json"))
     if config is None and len(found) == 1:
         config = found[0]
@@ -108,6 +119,7 @@ def prepare_image_folder(
     folder: pathlib.Path,
     *,
     void: tuple[int, ...] = (),
+    values: tuple[int, ...] = (),
     skip_damaged: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -118,6 +130,7 @@ def prepare_image_folder(
         data_dir: TFDS's root folder.
         folder: the folder of images and masks.
         void: labels that become 255.
+        values: what stands for the classes in the masks, see `image_folder_source`.
         skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
         overwrite: prepare again.
         progress: show a bar on the terminal.
@@ -138,7 +151,7 @@ def prepare_image_folder(
         ImageFolderSegmentation,
         re.sub(r"[^\w.-]", "_", folder.resolve().name),
         pathlib.Path(data_dir),
-        {split: image_folder_source(folder, split, void=void) for split in splits},
+        {split: image_folder_source(folder, split, void=void, values=values) for split in splits},
         description=f"Images and masks from the folder {folder.name}.",
         skip_damaged=skip_damaged,
         overwrite=overwrite,
@@ -165,7 +178,8 @@ def _lines(path: pathlib.Path) -> list[str]:
         raise DataError(f"{path}: cannot be read ({reason}); write one name a line into it, as UTF-8.") from error
 
 
-def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str]:
+def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str]:
+    """The files of a folder by their stems; DataError where two share one."""
     found: dict[str, str] = {}
     for entry in os.scandir(folder):
         stem, suffix = os.path.splitext(entry.name)
@@ -178,7 +192,8 @@ def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, st
     return found
 
 
-def _complain(place: pathlib.Path, what: str, stems: Iterable[str], fix: str) -> None:
+def complain(place: pathlib.Path, what: str, stems: Iterable[str], fix: str) -> None:
+    """Raises a DataError that lists stems, if there are any."""
     stems = list(stems)
     if stems:
         shown = ", ".join(stems[:_SHOWN]) + (", ..." if len(stems) > _SHOWN else "")

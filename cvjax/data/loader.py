@@ -60,10 +60,12 @@ class _TrainBatches:
             epoch, position = divmod(number * self.batch_size + global_row, length)
             wanted = shuffled_index(position, length, self.seed, epoch)
             image, target, index, skipped = self.reader.read_first_good(wanted)
-            image, target = self.transform(image, target, example_rng(self.seed, epoch, index))
+            image, target, *more = self.transform(image, target, example_rng(self.seed, epoch, index))
             if not batch:
-                batch = self.reader.empty_batch(len(self.rows), image, target)
+                batch = self.reader.empty_batch(len(self.rows), image, target, *more)
             batch["image"][row], batch[self.reader.target][row] = image, target
+            for name, array in more[0].items() if more else ():
+                batch[name][row] = array
             batch["index"][row], batch["valid"][row], batch["skipped"][row] = index, True, skipped
         return batch
 
@@ -172,7 +174,8 @@ def train_batches(
     Args:
       source: the records; picklable if `workers` is not 0, as are `decode` and `transform`.
       decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" in the mask's place.
-      transform: (image, target, generator) -> image and target of one fixed size, such as `TrainTransform`.
+      transform: (image, target, generator) -> image and target of one fixed size, such as `TrainTransform`; a third
+        item names further arrays, which the batch then has, too (`WarpTransform`).
       batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
       start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.

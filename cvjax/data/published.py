@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from cvjax.data.decode import IGNORE
 from cvjax.data.published_names import ADE20K_CLASSES, CAMVID_CLASSES, CITYSCAPES_CLASSES
-from cvjax.data.source import RelabelledFolder, Source, TfdsSource, held_out, prepared_dir, read_file
+from cvjax.data.source import FolderSource, Source, TfdsSource, held_out, prepared_dir, read_file
 from cvjax.errors import DataError
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def prepare_published(
         )
 
 
-def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: str) -> RelabelledFolder:
+def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: str) -> FolderSource:
     pairs = known.pairs(folder, split)
     if not pairs:
         raise DataError(f"{folder}: {name} has no images of split {split!r} there; unpack all of {known.home} again.")
@@ -219,7 +219,7 @@ def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: st
         for file in files:
             if not file.is_file():
                 raise DataError(f"{file}: is absent although {name} has it; unpack the archives of {known.home} again.")
-    return RelabelledFolder(name, split, pairs, class_names=known.class_names, labels=known.labels)
+    return FolderSource(name, split, pairs, class_names=known.class_names, labels=known.labels)
 
 
 def _roots(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> list[pathlib.Path]:

@@ -12,7 +12,9 @@ from cvjax.errors import DataError
 Batch = dict[str, np.ndarray]
 Record = Mapping[str, Any]
 Decode = Callable[[Record], Mapping[str, np.ndarray]]
-Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+Augmented = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
+"""Image, target, and maybe further arrays of the example, by their names in the batch."""
+Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], Augmented]
 
 
 class Fit(Protocol):
@@ -55,11 +57,13 @@ class Reader:
         example = self.decode(record)
         return example["image"], example[self.target], record["id"]
 
-    def empty_batch(self, rows: int, image: np.ndarray, target: np.ndarray) -> Batch:
+    def empty_batch(
+        self, rows: int, image: np.ndarray, target: np.ndarray, more: Mapping[str, np.ndarray] | None = None
+    ) -> Batch:
         """A batch for examples of the same shapes as the one given, not filled in."""
+        arrays = {"image": image, self.target: target, **(more or {})}
         return {
-            "image": np.empty((rows, *image.shape), image.dtype),
-            self.target: np.empty((rows, *target.shape), target.dtype),
+            **{name: np.empty((rows, *array.shape), array.dtype) for name, array in arrays.items()},
             "index": np.empty(rows, np.int32),
             "valid": np.empty(rows, np.bool_),
             "skipped": np.empty(rows, np.int32),

@@ -156,6 +156,8 @@ class FolderSource:
     Args:
         name, split, class_names, void: as in every source.
         pairs: (id, image path, mask path) of each example, in order.
+        labels: what the masks hold, to our labels, such as {0: 0, 255: 1}. Records then carry masks of our labels, and
+            a mask with another number is a DataError. Without it masks are handed over as they are.
     """
 
     def __init__(
@@ -166,10 +168,15 @@ class FolderSource:
         *,
         class_names: Sequence[str],
         void: tuple[int, ...] = (),
+        labels: Mapping[int, int] | None = None,
     ) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = tuple(class_names), tuple(void)
         self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
+        self._table: np.ndarray | None = None
+        if labels is not None:
+            self._table = np.full(256, -1, np.int16)
+            self._table[list(labels)] = list(labels.values())
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -178,7 +185,21 @@ class FolderSource:
         if not 0 <= index < len(self._pairs):
             raise IndexError(index)
         key, image, mask = self._pairs[index]
-        return {"image": read_file(image), "mask": read_file(mask), "id": key}
+        data = read_file(mask)
+        if self._table is not None:
+            data = self._relabel(data, os.path.basename(mask), self._table)
+        return {"image": read_file(image), "mask": data, "id": key}
+
+    def _relabel(self, data: bytes, file: str, table: np.ndarray) -> bytes:
+        numbers = decode_label_numbers(data, file)
+        labels = table[np.minimum(numbers, 255)]
+        unknown = (labels < 0) | (numbers > 255)
+        if unknown.any():
+            raise DataError(
+                f"{file}: {int(numbers[unknown][0])} is no label of {self.name}, whose masks hold"
+                f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or name the label as void."
+            )
+        return encode_mask(labels.astype(np.uint8))
 
     def header_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image, from the first bytes of its mask's file."""
@@ -186,34 +207,6 @@ class FolderSource:
 
     def __repr__(self) -> str:
         return f"FolderSource({self.name!r}, {self.split!r}, {len(self)} records)"
-
-
-class RelabelledFolder(FolderSource):
-    """Pairs of files whose label numbers are those that the set was published with; masks are read as ours.
-
-    Args:
-        labels: published numbers to ours; another number in a mask is an error.
-        name, split, pairs, class_names: as of `FolderSource`.
-    """
-
-    def __init__(
-        self, name: str, split: str, pairs: Sequence[Files], *, class_names: Sequence[str], labels: Mapping[int, int]
-    ) -> None:
-        super().__init__(name, split, pairs, class_names=class_names)
-        self._table = np.full(256, -1, np.int16)
-        self._table[list(labels)] = list(labels.values())
-
-    def __getitem__(self, index: int) -> Record:
-        record = super().__getitem__(index)
-        name = f"{record['id']}.png"
-        numbers = decode_label_numbers(record["mask"], name)
-        labels = self._table[np.minimum(numbers, 255)]
-        unknown = (labels < 0) | (numbers > 255)
-        if unknown.any():
-            raise DataError(
-                f"{name}: label {int(numbers[unknown][0])} is none of {self.name}; restore the published mask."
-            )
-        return {**record, "mask": encode_mask(labels.astype(np.uint8))}
 
 
 def image_sizes(source: Source) -> list[tuple[int, int] | None]:
@@ -281,3 +274,8 @@ def read_file(path: str, count: int = -1) -> bytes:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); restore the file or take it off the list."
         ) from error
+
+
+def _some(numbers: np.ndarray) -> str:
+    shown = [str(number) for number in numbers[:8]]
+    return ", ".join(shown) + (", ..." if len(numbers) > len(shown) else "")

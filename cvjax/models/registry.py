@@ -33,6 +33,9 @@ _ARCHITECTURES = (
     "cvjax.models.segmentation.fcn",
     "cvjax.models.segmentation.fcn_resnet",
     "cvjax.models.segmentation.hypercolumn",
+    "cvjax.models.segmentation.unet",
+    "cvjax.models.segmentation.unet_encoder",
+    "cvjax.models.segmentation.unet_original",
 )
 _NOT_OPTIONS = frozenset({"parent", "name", "num_classes", "dtype"})
 

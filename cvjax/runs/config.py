@@ -135,10 +135,20 @@ class RunConfig:
 class InputConfig(ReadingConfig):
     """How images with masks are read and varied. What a crop reaches beyond its image is not trained on.
 
+    The crop of a net without padding is what it sees: the mask is so much smaller as its logits are, and the
+    surroundings that an image lacks are its mirror image.
+
     Attributes: those of `ReadingConfig`, and
       void: labels in the masks that mean "ignored", beside 255.
       resize: height and width that images are brought to first; None leaves them as they are.
       min_scale, max_scale, scale_step: of the random scale before the crop; step 0 draws from all between.
+      mask_values: what a folder's masks hold for the classes, in their order, such as 0 255; empty for class numbers.
+      flip_vertical: probability of mirroring top and bottom.
+      rotate: turn by random multiples of 90 degrees; crops are then square.
+      elastic: deviation of the random displacements on a grid of 3x3 nodes, in pixels; 10 in U-Net, 0 is off.
+      border_weight: of pixels between two cells that touch, in the loss, beside their class's; 10 in U-Net, 0 is off.
+      border_sigma: how fast that falls with the distances to both, in pixels.
+      cells: the class whose connected components are these cells.
     """
 
     crop: tuple[int, int] = (513, 513)
@@ -147,6 +157,13 @@ class InputConfig(ReadingConfig):
     min_scale: float = 0.5
     max_scale: float = 2.0
     scale_step: float = 0.25
+    mask_values: tuple[int, ...] = ()
+    flip_vertical: float = 0.0
+    rotate: bool = False
+    elastic: float = 0.0
+    border_weight: float = 0.0
+    border_sigma: float = 5.0
+    cells: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +172,15 @@ class EvalConfig(MapScoring, ScoringConfig):
 
     Attributes: those of `ScoringConfig` and of `MapScoring`, and
       pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch: each shape
-        compiles once. None pads all to one shape, as the papers' evaluation does.
+        compiles once. None pads all to one shape, as the papers' evaluation does. Images of a net without padding are
+        not padded.
       scales: the image at each of these, probabilities averaged.
       flip: add the mirrored image at each scale.
-      window: height and width of a sliding window; None sees the image whole.
+      window: height and width of a sliding window, or of the logits of a tile of a net without padding; None sees the
+        image whole.
       overlap: fraction of a window shared with the next.
+      em_thresholds: of the probability of `input.cells`, at which pixel, Rand and warping error are counted, each
+        reported at its best (see `cvjax.tasks.membranes`); empty counts none.
     """
 
     pad_multiple: int | None = 64

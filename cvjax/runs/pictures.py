@@ -37,6 +37,9 @@ def show_segmentation(report: dict[str, Any]) -> tuple[Any, str]:
     )
     if "boundary_iou" in report:
         line += f", boundary IoU {report['boundary_iou']:.4f}"
+    for name in ("pixel_error", "rand_error", "pair_error", "warping_error"):
+        if name in report:
+            line += f", {name.replace('_', ' ')} {report[name]:.6f}"
     return report_table(report), line
 
 

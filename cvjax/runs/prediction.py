@@ -24,7 +24,12 @@ _TILE = 2048
 
 
 def make_predict(model: nn.Module, config: EvalConfig) -> Callable[[Any, jax.Array], jax.Array]:
-    """(variables, normalised images [B, H, W, 3]) -> class probabilities [B, H, W, C], as configured."""
+    """(variables, normalised images [B, H, W, 3]) -> class probabilities [B, H, W, C], as configured.
+
+    A model with a `margin` loses that many pixels on every side, and sees images with mirrored borders, see
+    `cvjax.tasks.tiles`.
+    """
+    unpadded = model if hasattr(model, "margin") else None
 
     def predict(variables: Any, images: jax.Array) -> jax.Array:
         return segment(
@@ -34,6 +39,7 @@ def make_predict(model: nn.Module, config: EvalConfig) -> Callable[[Any, jax.Arr
             flip=config.flip,
             window=config.window,
             overlap=config.overlap,
+            unpadded=unpadded,
         )
 
     return predict
@@ -47,8 +53,11 @@ def make_map_predictor(
     Args:
       model, task, variables: of the run or checkpoint.
       config: scales, flip, window and CRF.
-      multiple: images are padded to sides that are multiples of it.
+      multiple: images are padded to sides that are multiples of it. Those of an unpadded net are not: it mirrors them
+        at their own border.
     """
+    if hasattr(model, "margin"):
+        multiple = 1
     variables, predict = jax.device_put(variables), make_predict(model, config)
 
     options = compiler_options(jax.devices()[0].platform)

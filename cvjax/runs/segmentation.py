@@ -10,6 +10,9 @@ from cvjax.data.loader import Decode
 from cvjax.data.order import Planned, batches_by_size
 from cvjax.data.source import Source, image_sizes
 from cvjax.data.statistics import balancing_weights, class_frequencies
+from cvjax.data.warp import WarpTransform
+from cvjax.errors import ConfigError
+from cvjax.models import create_model
 from cvjax.runs.config import EvalConfig, InputConfig, SegmentationConfig
 from cvjax.runs.pictures import draw_segmentation, show_segmentation
 from cvjax.runs.prediction import make_predict
@@ -26,7 +29,20 @@ def run(config: SegmentationConfig) -> Outcome:
 
 
 def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
-    """The task of a data set's classes, with the configured colour jitter and weights of the loss."""
+    """The task of a data set's classes, with the configured colour jitter and weights of the loss.
+
+    Raises:
+      ConfigError: a crop that the net cannot take, or cells that are no class.
+    """
+    classes = len(source.class_names)
+    model = create_model(config.model.name, num_classes=classes, **config.model.options())
+    margin = getattr(model, "margin", 0)
+    if margin:
+        model.output_size(config.input.crop)  # says which sizes fit
+    if not 0 <= config.input.cells < classes and (config.input.border_weight or config.eval.em_thresholds):
+        raise ConfigError(
+            f"input.cells is {config.input.cells}, and the classes are 0 to {classes - 1}; give one of them"
+        )
     class_weights = None
     if config.class_balance:
         frequencies = class_frequencies(source, len(source.class_names), config.input.void)
@@ -40,6 +56,8 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,
+        margin=margin,
+        cells=config.input.cells,
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(LossOptions)},
     )
 
@@ -50,20 +68,33 @@ def score_as(task: Segmentation, scoring: EvalConfig) -> Segmentation:
 
 
 def train_transform(reading: InputConfig, task: Segmentation) -> TrainTransform:
-    """The configured scale, crop and flip.
+    """The configured scale, crop, flips and deformation.
 
     Raises:
       ConfigError: a size or factor that no image can be brought to.
     """
-    return TrainTransform(
-        crop=reading.crop,
-        min_scale=reading.min_scale,
-        max_scale=reading.max_scale,
-        scale_step=reading.scale_step,
-        flip=reading.flip,
-        fill=fill_colour(task),
-        ignore=task.ignore,
-        resize=reading.resize,
+    common = {
+        "crop": reading.crop,
+        "min_scale": reading.min_scale,
+        "max_scale": reading.max_scale,
+        "scale_step": reading.scale_step,
+        "flip": reading.flip,
+        "fill": fill_colour(task),
+        "ignore": task.ignore,
+        "resize": reading.resize,
+    }
+    if not (task.margin or reading.flip_vertical or reading.rotate or reading.elastic or reading.border_weight):
+        return TrainTransform(**common)
+    return WarpTransform(
+        **common,
+        margin=task.margin,
+        flip_vertical=reading.flip_vertical,
+        rotate=reading.rotate,
+        elastic=reading.elastic,
+        cells=task.cells,
+        border_weight=reading.border_weight,
+        border_sigma=reading.border_sigma,
+        class_weights=task.class_weights,
     )
 
 
@@ -76,7 +107,8 @@ def _plan(
 ) -> tuple[EvalTransform, Sequence[Planned]]:
     """Padding, and batches of images alike in size."""
     sizes = [reading.resize] * len(source) if reading.resize else image_sizes(source)
-    plan = batches_by_size(sizes, scoring.batch_size, scoring.pad_multiple)
+    # A net without padding mirrors its images at their border, not at that of padding.
+    plan = batches_by_size(sizes, scoring.batch_size, 1 if task.margin else scoring.pad_multiple)
     fill = fill_colour(task)
     return EvalTransform(size=plan[-1][0], fill=fill, ignore=task.ignore, resize=reading.resize), plan
 

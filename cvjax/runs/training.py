@@ -160,8 +160,27 @@ def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables
 def open_split(config: RunConfig, split: str, kind: Kind) -> Source:
     """A split of the configured data set, opened where the configuration says it lies."""
     return open_source(
-        config.data, split, target=kind.target, data_dir=config.data_dir, manual_dir=config.input.manual_dir
+        config.data,
+        split,
+        target=kind.target,
+        data_dir=config.data_dir,
+        manual_dir=config.input.manual_dir,
+        **source_options(config.data, config.input),
     )
+
+
+def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
+    """What a configuration of reading says to the opener of a data set.
+
+    Raises:
+      ConfigError: values of masks that are not a folder's.
+    """
+    values = getattr(reading, "mask_values", ())
+    if values and name != "image_folder_segmentation":
+        raise ConfigError(
+            f"input.mask_values are of image_folder_segmentation, and the data set is {name}; leave them out"
+        )
+    return {"values": values} if values else {}
 
 
 def with_steps(config: RunConfig, examples: int) -> RunConfig:

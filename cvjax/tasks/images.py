@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Batch = Mapping[str, jax.Array]
 
@@ -73,6 +74,16 @@ class ImageTask:
         """The batch as `loss` compares with it, under the key that `preprocess` had in training."""
         del key
         return batch
+
+    def keep(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Arrays of an evaluation's batch, a row an example, for `examine`; nothing by default."""
+        del outputs, batch
+        return {}
+
+    def examine(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Sums on the host over what `keep` gave of the whole batch, for scores that no accelerator computes well."""
+        del kept
+        return {}
 
     def _recolour(self, image: jax.Array, key: jax.Array) -> jax.Array:
         widths = jnp.asarray([self.brightness, self.contrast, self.saturation])

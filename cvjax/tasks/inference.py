@@ -15,6 +15,7 @@ import numpy as np
 
 from cvjax.errors import ConfigError
 from cvjax.ops.resize import resize
+from cvjax.tasks.tiles import Unpadded, overlap_tile_logits
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
@@ -84,6 +85,7 @@ def segment(
     flip: bool = False,
     window: tuple[int, int] | None = None,
     overlap: float = 1 / 3,
+    unpadded: Unpadded | None = None,
 ) -> jax.Array:
     """Class probabilities of images, averaged over scales and mirror images.
 
@@ -91,13 +93,16 @@ def segment(
     softmax. The result is the mean of those probabilities, as in DeepLab v3 (arXiv 1706.05587, section 4.1).
 
     Args:
-        logits_fn: images [B, h, w, 3] to logits [B, h, w, C], for any h and w; called while tracing, so pure.
+        logits_fn: images [B, h, w, 3] to logits [B, h, w, C], for any h and w (smaller ones with `unpadded`); called
+            while tracing, so pure.
         images: [B, H, W, 3] float, normalised as the model wants them.
         scales: factors of the images' size, at least one, each above 0; DeepLab uses 0.5, 0.75, ... 1.75.
         flip: also use the left-right mirror image of each scale.
         window: height and width of the sliding window, in pixels of the resized image; None sees the whole
             image.
         overlap: fraction of a window shared with the next.
+        unpadded: the net, where it has no padding: images are mirrored beyond their border, and `window` is the size of
+            a tile's logits; tiles fit together, so `overlap` has no meaning. See `cvjax.tasks.tiles`.
 
     Returns:
         Probabilities [B, H, W, C], float32; they sum to 1 over C.
@@ -115,6 +120,8 @@ def segment(
     size = images.shape[1:3]
 
     def logits_of(x: jax.Array) -> jax.Array:
+        if unpadded is not None:
+            return overlap_tile_logits(logits_fn, x, unpadded, window)
         return _apply(logits_fn, x) if window is None else sliding_logits(logits_fn, x, window, overlap)
 
     def probabilities_of(x: jax.Array) -> jax.Array:

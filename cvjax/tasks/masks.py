@@ -35,7 +35,7 @@ def mask_targets(
     image = jnp.arange(len(objects))[:, None, None, None]
     # Indices below 0 would count from the end.
     rows, columns = jnp.maximum(rows, 0)[..., :, None], jnp.maximum(columns, 0)[..., None, :]
-    found = objects.at[image, rows, columns].get(mode="clip")
+    found = jnp.asarray(objects).at[image, rows, columns].get(mode="clip")
     weights = (found != ignore) & inside_rows[..., :, None] & inside_columns[..., None, :]
     targets = (found == numbers[..., None, None]) & weights
     return targets.astype(jnp.float32), weights.astype(jnp.float32)

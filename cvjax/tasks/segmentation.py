@@ -12,6 +12,7 @@ import numpy as np
 from cvjax.errors import ConfigError
 from cvjax.tasks.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.images import Batch, ImageTask
+from cvjax.tasks.membranes import membrane_report, membrane_sums
 from cvjax.tasks.metrics import border_report, confusion_matrix, image_iou_sums, image_miou, segmentation_report
 from cvjax.tasks.refine import CRFConfig, inside, refine
 from cvjax.tasks.segmentation_loss import LossOptions, pixel_loss, region_loss
@@ -25,6 +26,8 @@ class MapScoring:
       boundary: also boundary IoU (2103.16562), of bands as wide as 2% of an image's diagonal.
       trimap: also the mean IoU of the pixels within so many pixels of a border between labels (1210.5644).
       crf: run the probabilities through a dense CRF first.
+      em_thresholds: also the errors of `cvjax.tasks.membranes`, counted at each of these probabilities of the cells,
+        which are the net's own, before any CRF.
 
     Raises:
       ConfigError: a distance below 1 pixel.
@@ -33,6 +36,7 @@ class MapScoring:
     boundary: bool = False
     trimap: tuple[int, ...] = ()
     crf: CRFConfig | None = None
+    em_thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if any(distance < 1 for distance in self.trimap):
@@ -51,7 +55,11 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
         loss at full size costs as much as a small net's decoder.
       normalize_loss: divide by the labelled pixels; False makes the loss of a batch the mean over its images of the sum
         over their pixels, which is what FCN trains on, an image at a time (1605.06211).
-      class_weights: factor of each class's pixels in the loss; None weighs all alike.
+      class_weights: factor of each class's pixels in the loss; None weighs all alike. A batch that has a `weight` of
+        its own, float32 [B, H, W], is weighed by that instead (see `cvjax.data.weight_maps`).
+      margin: pixels that the net's logits lack on every side of the image. The loader gives crops with so much more of
+        their surroundings than the mask has.
+      cells: the class whose connected components are the instances of `em_thresholds`.
     """
 
     metric: ClassVar[str] = "miou"
@@ -60,6 +68,8 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
     loss_stride: int = 1
     normalize_loss: bool = True
     class_weights: tuple[float, ...] | None = None
+    margin: int = 0
+    cells: int = 1
 
     def __post_init__(self) -> None:
         LossOptions.__post_init__(self)
@@ -72,13 +82,17 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
         """
         if not self.normalize_loss:
             return batch["valid"].sum(dtype=jnp.float32)
-        return self._weights(self._thin(batch["mask"]), batch["valid"]).sum()
+        return self._weights(batch).sum()
 
     def _thin(self, maps: jax.Array) -> jax.Array:
         return maps[:, :: self.loss_stride, :: self.loss_stride]
 
-    def _weights(self, mask: jax.Array, valid: jax.Array) -> jax.Array:
-        counted = ((mask != self.ignore) & valid[:, None, None]).astype(jnp.float32)
+    def _weights(self, batch: Batch) -> jax.Array:
+        """Weight of every pixel that the loss looks at; 0 where it is ignored, or its row not valid."""
+        mask = self._thin(batch["mask"])
+        counted = ((mask != self.ignore) & batch["valid"][:, None, None]).astype(jnp.float32)
+        if "weight" in batch:
+            return counted * self._thin(batch["weight"])
         if self.class_weights is None:
             return counted
         return counted * jnp.take(jnp.asarray(self.class_weights), mask.astype(jnp.int32), mode="clip")
@@ -90,7 +104,7 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
 
         Args:
           outputs: logits [B, H, W, C], or (logits, {"aux": logits}) of a model with an auxiliary head.
-          batch: `mask` [B, H, W] and `valid` [B].
+          batch: `mask` [B, H, W], `valid` [B], and maybe `weight` [B, H, W].
 
         Returns:
           The loss summed over the labelled pixels that it looks at, and further sums over them (`accuracy`: those
@@ -99,7 +113,7 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
         chex.assert_shape(logits, (*batch["mask"].shape, self.num_classes))
         logits, mask = self._thin(logits), self._thin(batch["mask"])
-        weights = self._weights(mask, batch["valid"])
+        weights = self._weights(batch)
         total = pixel_loss(logits, mask, weights, self) + region_loss(logits, mask, weights, self)
         for branch in auxiliary.values():
             total += self.aux_weight * pixel_loss(self._thin(branch), mask, weights, self)
@@ -131,8 +145,24 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
             )
         return sums
 
+    def keep(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """What `examine` needs of a batch, a row for each image; nothing unless errors of cells are counted."""
+        if not self.em_thresholds:
+            return {}
+        return {"cells": probabilities[..., self.cells], "mask": batch["mask"], "valid": batch["valid"]}
+
+    def examine(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """On the host: sums of the errors of cells over the valid images of a batch, see `cvjax.tasks.membranes`."""
+        if not kept:
+            return {}
+        mask, valid = kept["mask"], kept["valid"]
+        truth = np.where(mask == self.ignore, -1, mask == self.cells)
+        return membrane_sums(truth[valid], kept["cells"][valid], self.em_thresholds)
+
     def report(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Scores of a whole split from the sums of all its batches: see `segmentation_report`, `border_report`."""
         report = segmentation_report(np.asarray(sums["confusion"], np.int64), self.class_names)
         report |= {"image_miou": image_miou(sums)} | border_report(sums, self.trimap)
+        if self.em_thresholds:
+            report |= membrane_report(sums, self.em_thresholds)
         return report | {"examples": int(sums["examples"]), "skipped": int(sums["skipped"])}

@@ -34,8 +34,10 @@ def evaluate(
     totals: dict[str, np.ndarray] = {}
     waiting: collections.deque[Any] = collections.deque()
 
-    def add(sums: Any) -> None:
-        for name, value in strategy.fetch(sums).items():
+    def add(results: Any) -> None:
+        sums, kept = strategy.fetch(results)
+        # Every host has all rows of the batch, so every host finds the same sums.
+        for name, value in {**sums, **task.examine(kept)}.items():
             wide = np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64
             totals[name] = totals.get(name, 0) + value.astype(wide)
 

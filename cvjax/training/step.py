@@ -13,7 +13,7 @@ from cvjax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[Any, Batch], dict[str, jax.Array]]
+EvalStep = Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, jax.Array]]]
 
 
 class Task(Protocol):
@@ -39,6 +39,12 @@ class Task(Protocol):
 
     def evaluate(self, outputs: Any, batch: Batch) -> dict[str, jax.Array]:
         """Sums of one batch, which add up over batches and devices."""
+
+    def keep(self, outputs: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Arrays of one batch, a row an example, for `examine`."""
+
+    def examine(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Further sums of one batch, on the host."""
 
     def report(self, sums: Mapping[str, Any]) -> dict[str, Any]:
         """Scores from the sums of a whole split."""
@@ -158,7 +164,8 @@ def _cut(x: jax.Array, pieces: int) -> jax.Array:
 def make_eval_step(
     predict: Callable[[Any, jax.Array], jax.Array], task: Task, axis_name: str | None = None
 ) -> EvalStep:
-    """Builds `eval_step(variables, batch) -> sums`, added over the device axis under pmap.
+    """Builds `eval_step(variables, batch) -> (sums, kept)`: sums over all devices, and what the task keeps of every
+    row.
 
     Args:
       predict: (variables, images as `task.preprocess` leaves them) -> outputs that `task.evaluate` takes.
@@ -166,9 +173,12 @@ def make_eval_step(
       axis_name: the device axis under pmap.
     """
 
-    def eval_step(variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    def eval_step(variables: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         images = task.preprocess(batch, jax.random.key(0), train=False)
-        sums = task.evaluate(predict(variables, images), batch)
-        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        outputs = predict(variables, images)
+        sums, kept = task.evaluate(outputs, batch), task.keep(outputs, batch)
+        if axis_name is None:
+            return sums, kept
+        return jax.lax.psum(sums, axis_name), jax.lax.all_gather(kept, axis_name, tiled=True)
 
     return eval_step

@@ -10,7 +10,8 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
 
     Args:
       variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
-      state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped.
+      state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped, and with it all
+        dense layers where the backbone has none.
       name: of the classifier, such as "resnet50".
 
     Returns:
@@ -27,8 +28,14 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
         raise ConfigError("these variables have no 'backbone'; for a classifier itself use from_torch")
     collections = [key for key in COLLECTIONS if "backbone" in variables.get(key, {})]
     backbone = {key: variables[key]["backbone"] for key in collections}
-    head = architecture.classes_key.removesuffix("weight")
-    trunk = {key: value for key, value in state_dict.items() if not (key.startswith(head) or architecture.is_aux(key))}
+    heads = [architecture.classes_key.removesuffix("weight")]
+    if "head" not in backbone["params"]:  # as in a U-Net, which needs none of VGG's dense layers
+        heads += [f"{theirs}." for ours, theirs in architecture.table if ours.startswith("head")]
+    trunk = {
+        key: value
+        for key, value in state_dict.items()
+        if not (key.startswith(tuple(heads)) or architecture.is_aux(key))
+    }
     filled = fill(name, backbone, architecture, trunk)
     return {
         **variables,

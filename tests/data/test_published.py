@@ -207,7 +207,7 @@ def test_what_is_wrong_with_a_folder_is_named(unpacked, tmp_path):
     place = manual / "gtFine" / "val" / "lindau" / "lindau_000000_000003_gtFine_labelIds.png"
     place.write_bytes(mask_png(np.full((12, 16), 77)))
     source = open_source("cityscapes", "val", manual_dir=manual)
-    with pytest.raises(DataError, match=r"^lindau_000000_000003\.png: label 77 is none of cityscapes"):
+    with pytest.raises(DataError, match=r"^lindau_000000_000003_gtFine_labelIds.png: 77 is no label of cityscapes"):
         source[0]
     place.unlink()
     with pytest.raises(DataError, match=rf"{place.name}: is absent although cityscapes has it"):

@@ -25,15 +25,19 @@ def _small_first():
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
-    square, oblong = (jax.ShapeDtypeStruct((2, *sides, 3), jnp.float32) for sides in ((96, 96), (97, 71)))
+    sizes = (96, 96), (97, 71)
+    if hasattr(model, "margin"):  # Its logits are smaller than its images, which must fit.
+        sizes = tuple(model.input_size(size) for size in sizes)
+    square, oblong = (jax.ShapeDtypeStruct((2, *sides, 3), jnp.float32) for sides in sizes)
     at_square, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), square)
     at_oblong = jax.eval_shape(model.apply, variables, oblong)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
     for images, logits in ((square, at_square), (oblong, at_oblong)):
         assert logits.dtype == jnp.float32
-        expected = images.shape[:3] if info.task == "segmentation" else (2,)
-        assert logits.shape == (*expected, info.params_classes)
+        sides = model.output_size(images.shape[1:3]) if hasattr(model, "margin") else images.shape[1:3]
+        expected = sides if info.task == "segmentation" else ()
+        assert logits.shape == (2, *expected, info.params_classes)
 
 
 def test_counts_known_from_torchvision():

@@ -1,0 +1,170 @@
+"""U-Net as published (Ronneberger, Fischer and Brox, 1505.04597): no convolution is padded.
+
+Every logit sees real pixels alone, so the output is smaller than the input: 388 pixels a side of 572. The surroundings
+that an image lacks are its mirror image, and tiles of one image fit together without a seam, see
+`cvjax.tasks.tiles`. In training the loader gives crops with their surroundings (`cvjax.data.warp`).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.segmentation.unet import doubling
+from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
+
+_LOST = 4
+"""Pixels of height and width that the two 3x3 convolutions of a level take."""
+
+
+class UNetOriginal(nn.Module):
+    """Levels of two unpadded 3x3 convolutions down to a bottom, and up again by 2x2 up-convolutions.
+
+    On the way up, each level joins the map of the same scale, cropped to what is left. Kernels start normal with
+    variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and keep the variance. The first
+    convolution sees three equal channels where images are grey; `in_channels=1` is the 31,030,658 parameters of the
+    paper's net.
+
+    Attributes:
+      num_classes: channels of the logits.
+      in_channels: of the images.
+      width: channels of the first level; doubled from level to level.
+      depth: how often maps are halved.
+      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see no
+        padding, so with the others tiles agree but for a few pixels at their borders.
+      dropout: rate at the end of the contracting path: on the last map that is halved, and at the bottom.
+      dtype: of the computation; parameters and logits are float32.
+      axis_name: the device axis under pmap, for dropout's masks.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    width: int = 64
+    depth: int = 4
+    upsampling: Upsampling = "transposed"
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        if self.depth < 1 or self.width < 1:
+            raise ConfigError(f"a U-Net has a depth and a width of at least 1, not {self.depth} and {self.width}")
+        for level in range(1, self.depth + 2):
+            self._make_pair(f"down{level}", self.width * 2 ** (level - 1))
+        for level in range(self.depth, 0, -1):
+            width = self.width * 2 ** (level - 1)
+            setattr(self, f"up{level}", doubling(width, self.upsampling, self.dtype))
+            self._make_pair(f"join{level}", width)
+        self.drop = Dropout(self.dropout, self.axis_name)
+        self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=he_normal("fan_in"))
+
+    def _make_pair(self, name: str, width: int) -> None:
+        for number in (1, 2):
+            conv = TorchConv(width, 3, padding="VALID", dtype=self.dtype, kernel_init=he_normal("fan_in"))
+            setattr(self, f"{name}_conv{number}", conv)
+
+    def _pair(self, name: str, x: jax.Array) -> jax.Array:
+        for number in (1, 2):
+            x = nn.relu(getattr(self, f"{name}_conv{number}")(x))
+        return x
+
+    @property
+    def margin(self) -> int:
+        """Pixels that the logits lack on every side of the input: 92 of the published net."""
+        return _LOST * (3 * 2**self.depth - 2) // 2
+
+    @property
+    def step(self) -> int:
+        """Sizes that fit lie so many pixels apart; tiles whose corners do, too, agree with the whole image."""
+        return 2**self.depth
+
+    @nn.nowrap
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the logits of an image.
+
+        Raises:
+          ConfigError: an image whose maps do not halve evenly, or vanish; it names the nearest sizes that fit.
+        """
+        if any(side != self._fitting(side) for side in size):
+            below = [self._fitting(side, up=False) for side in size]
+            above = [self._fitting(side) for side in size]
+            near = " or ".join(f"{h}x{w}" for h, w in dict.fromkeys((tuple(below), tuple(above))))
+            raise ConfigError(
+                f"an unpadded U-Net of depth {self.depth} cannot halve {size[0]}x{size[1]} pixels evenly; the nearest "
+                f"sizes that fit are {near}, and cvjax.tasks.tiles brings images of any size to one"
+            )
+        return tuple(side - 2 * self.margin for side in size)
+
+    @nn.nowrap
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the smallest image whose logits are at least so high and wide."""
+        return tuple(self._fitting(side + 2 * self.margin) for side in size)
+
+    @nn.nowrap
+    def _fitting(self, side: int, up: bool = True) -> int:
+        # The bottom map has n pixels behind its convolutions, so the input has first + (n - 1) * step; the logits of
+        # small n are less than nothing.
+        first = self.step + _LOST * (2 ** (self.depth + 1) - 1)
+        while first <= 2 * self.margin:
+            first += self.step
+        beyond = side - first + (self.step - 1 if up else 0)
+        return first + max(0, beyond // self.step) * self.step
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps of the contracting path, from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised, of a size that fits.
+          train: dropout (stream `dropout`).
+
+        Returns:
+          `level1`, `level2`, ... with strides 1, 2, ..., each 4 pixels smaller than what it was computed from.
+
+        Raises:
+          ConfigError: images that it cannot take, see `output_size`.
+        """
+        check_images(images, self.in_channels)
+        self.output_size(images.shape[1:3])
+        x, maps = images.astype(self.dtype), {}
+        for level in range(1, self.depth + 2):
+            x = self._pair(f"down{level}", x if level == 1 else max_pool(x, 2, 2))
+            if level >= self.depth:
+                x = self.drop(x, train)
+            maps[f"level{level}"] = x
+        return maps
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """float32 logits [B, *output_size, num_classes]; arguments and errors as of `features`."""
+        *skips, x = self.features(images, train).values()
+        for level in range(self.depth, 0, -1):
+            x = getattr(self, f"up{level}")(x)
+            x = self._pair(f"join{level}", jnp.concatenate([_crop(skips.pop(), x.shape[1:3]), x], axis=-1))
+        return self.classifier(x).astype(jnp.float32)
+
+
+def _crop(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """The middle of a map."""
+    top, left = ((have - want) // 2 for have, want in zip(x.shape[1:3], size))
+    return x[:, top : top + size[0], left : left + size[1]]
+
+
+VARIANTS = (
+    Variant(
+        ModelInfo(
+            name="unet_original",
+            task="segmentation",
+            paper="1505.04597",
+            year=2015,
+            image_size=572,
+            params=31_031_810,
+            gmacs=None,
+            params_classes=2,
+        ),
+        UNetOriginal,
+        {},
+    ),
+)
