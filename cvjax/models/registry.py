@@ -28,6 +28,8 @@ _ARCHITECTURES = (
     "cvjax.models.classification.senet",
     "cvjax.models.classification.vgg",
     "cvjax.models.classification.xception",
+    "cvjax.models.segmentation.deeplabv1",
+    "cvjax.models.segmentation.deeplabv2",
     "cvjax.models.segmentation.deeplabv3",
     "cvjax.models.segmentation.deeplabv3plus",
     "cvjax.models.segmentation.fcn",

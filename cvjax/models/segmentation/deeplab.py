@@ -65,6 +65,10 @@ class DeepLab(DilatedNet):
         """The backbone's maps -> [B, h, w, C], the input of the classifier."""
         raise NotImplementedError
 
+    def to_image(self, logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Logits at the resolution of `decode` -> [B, *size, num_classes]."""
+        return resize(logits, size)
+
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Segments images of any size.
 
@@ -76,12 +80,13 @@ class DeepLab(DilatedNet):
           float32 logits [B, H, W, num_classes]; with `train` and `aux`: (logits, {"aux": logits}).
 
         Raises:
-          ConfigError: images of another rank, type or without pixels; with image pooling, a training batch of one image.
+          ConfigError: images of another rank, type or without pixels; with image pooling, a training batch of one
+            image.
         """
         maps = self.backbone.features(images, train)
         head = self.classifier(self.decode(maps, train))
         size = images.shape[1:3]
-        logits = resize(head.astype(jnp.float32), size)
+        logits = self.to_image(head.astype(jnp.float32), size)
         # While initialising the head runs whatever `train` is, so that its parameters exist.
         if not self.aux or not (train or self.is_initializing()):
             return logits

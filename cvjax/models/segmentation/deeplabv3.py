@@ -1,8 +1,8 @@
 """DeepLab v3 (Chen et al., 1706.05587): dilated ResNet, ASPP with image pooling, and a small head; or a deeper ResNet.
 
-The defaults of `deeplabv3_*` are torchvision's: output stride 8, no multi-grid. The paper trains at output stride 16 with
-`multi_grid=(1, 2, 4)` and evaluates at 8. `deeplabv3_cascade_*` are the paper's other design: the last stage again and
-again, each at twice the rate of the one before, instead of ASPP.
+The defaults of `deeplabv3_*` are torchvision's: output stride 8, no multi-grid. The paper trains at output stride 16
+with `multi_grid=(1, 2, 4)` and evaluates at 8. `deeplabv3_cascade_*` are the paper's other design: the last stage again
+and again, each at twice the rate of the one before, instead of ASPP.
 """
 
 from functools import partial
@@ -37,12 +37,14 @@ class DeepLabV3(PyramidDeepLab, OnResNet):
 class DeepLabV3Cascade(DeepLab, OnResNet):
     """Copies of the last stage behind it, at twice, four times and eight times its rate.
 
-    The copies, `block5` to `block7`, start fresh also where the backbone comes from ImageNet.
+    The copies, `block5` to `block7`, start fresh also where the backbone comes from ImageNet. By default there is no
+    auxiliary head, as in the paper.
 
     Attributes: those of `DeepLab` and `OnResNet`, and
       copies: of the last stage; the paper's best net has 3. Their blocks have the factors of `multi_grid`, too.
     """
 
+    aux: bool = False
     multi_grid: tuple[int, ...] = (1, 2, 1)
     copies: int = 3
 
@@ -87,12 +89,13 @@ def _variant(kind: type[nn.Module], name: str, depth: int, params: int, gmacs: f
     return Variant(info, kind, settings)
 
 
-# GMACs are torchvision's, at 520 pixels, with the auxiliary head.
+# GMACs are torchvision's, at 520 pixels, with the auxiliary head. A cascade is a ResNet without its classifier
+# (23,508,032 and 42,500,160 parameters), 9 bottlenecks of 4,462,592 and a classifier of 2,049 weights a class.
 VARIANTS = (
     _variant(DeepLabV3, "deeplabv3", 18, 16_053_034),
     _variant(DeepLabV3, "deeplabv3", 34, 26_161_194),
     _variant(DeepLabV3, "deeplabv3", 50, 42_004_074, 178.722),
     _variant(DeepLabV3, "deeplabv3", 101, 60_996_202, 258.743),
-    _variant(DeepLabV3Cascade, "deeplabv3_cascade", 50, 0),
-    _variant(DeepLabV3Cascade, "deeplabv3_cascade", 101, 0),
+    _variant(DeepLabV3Cascade, "deeplabv3_cascade", 50, 63_714_389),
+    _variant(DeepLabV3Cascade, "deeplabv3_cascade", 101, 82_706_517),
 )

@@ -15,8 +15,10 @@ from cvjax.models.classification.resnet import SHAPES
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.deeplab import PyramidDeepLab
 from cvjax.models.segmentation.dilated import OnResNet, OnXception
-from cvjax.nn import ConvBNReLU, SeparableConv
+from cvjax.nn import ConvBNReLU, SeparableConv, Upsample, Upsampling
 from cvjax.ops.resize import resize
+
+_FINE = 4  # the stride of the decoder's map
 
 
 class DeepLabV3Plus(PyramidDeepLab):
@@ -25,14 +27,22 @@ class DeepLabV3Plus(PyramidDeepLab):
     Attributes: those of `PyramidDeepLab`, and
       low_level_features: channels that the first stage's map is reduced to.
       separable_decoder: depthwise separable 3x3 convolutions in the decoder; plain ones otherwise.
+      upsampling: of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`; None, the
+        paper's, stretches both bilinearly. The kernels of a transposed convolution follow the output stride.
     """
 
     aux: bool = False
     low_level_features: int = 48
     separable_decoder: bool = True
+    upsampling: Upsampling | None = None
 
     def setup(self) -> None:
         super().setup()
+        if self.upsampling is not None:
+            self.up_pyramid = Upsample(
+                self.aspp_features, self.output_stride // _FINE, self.upsampling, dtype=self.dtype
+            )
+            self.up_image = Upsample(self.num_classes, _FINE, self.upsampling)
         layer = SeparableConv if self.separable_decoder else ConvBNReLU
         self.low_level = ConvBNReLU(self.low_level_features, 1, **self.layer_options())
         self.refine = [layer(self.aspp_features, 3, **self.layer_options()) for _ in range(2)]
@@ -41,10 +51,22 @@ class DeepLabV3Plus(PyramidDeepLab):
         """The decoder, at stride 4."""
         pyramid = self.aspp(maps["stage4"], train)
         low = self.low_level(maps["stage1"], train)
-        x = jnp.concatenate([resize(pyramid, low.shape[1:3]), low], axis=-1)
+        x = jnp.concatenate([self._enlarge(pyramid, low.shape[1:3], "up_pyramid"), low], axis=-1)
         for layer in self.refine:
             x = layer(x, train)
         return x
+
+    def to_image(self, logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Logits of stride 4 -> [B, *size, num_classes]."""
+        return self._enlarge(logits, size, "up_image")
+
+    def _enlarge(self, x: jax.Array, size: tuple[int, int], name: str) -> jax.Array:
+        """Without parameters, or by the layer of that name, from the middle of what it gives."""
+        if self.upsampling is None:
+            return resize(x, size)
+        layer = getattr(self, name)
+        beyond = (layer.stride * side - wanted for side, wanted in zip(x.shape[1:3], size))
+        return layer(x, size, tuple(pixels // 2 for pixels in beyond))
 
 
 class DeepLabV3PlusResNet(DeepLabV3Plus, OnResNet):
@@ -71,10 +93,12 @@ def _variant(kind: type[nn.Module], backbone: str, params: int, **settings: Any)
     return Variant(info, kind, settings)
 
 
+# On Xception: 37,867,312 of the backbone, which is timm's without its classifier; ASPP 3,019,776 (two 1x1 branches of
+# 524,800, three separable ones of 547,328, 328,192 of the projection); the decoder 12,384 + 81,680 + 68,864; 5,397.
 VARIANTS = (
     _variant(DeepLabV3PlusResNet, "resnet18", 15_467_461, **SHAPES[18]),
     _variant(DeepLabV3PlusResNet, "resnet34", 25_575_621, **SHAPES[34]),
     _variant(DeepLabV3PlusResNet, "resnet50", 39_211_461, **SHAPES[50]),
     _variant(DeepLabV3PlusResNet, "resnet101", 58_203_589, **SHAPES[101]),
-    _variant(DeepLabV3PlusXception, "xception65", 0),
+    _variant(DeepLabV3PlusXception, "xception65", 41_055_413),
 )

@@ -1,7 +1,7 @@
 """The dilated backbones under DeepLab's heads.
 
-A head is a subclass of `DilatedNet` that calls `make_backbone`; a model inherits from a head and, behind it, from one of
-the backbones here.
+A head is a subclass of `DilatedNet` that calls `make_backbone`; a model inherits from a head and, behind it, from one
+of the backbones here.
 """
 
 from typing import Any
