@@ -101,10 +101,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
             " the data that it was trained for"
         )
     strategy = make_strategy(arguments.parallel, scoring.batch_size)
-    task = loaded.task
-    if arguments.em_thresholds is not None:
-        task = dataclasses.replace(task, em_thresholds=arguments.em_thresholds)
-    score = make_evaluator(kind, loaded.model, task, source, scoring, reading, strategy)
+    score = make_evaluator(kind, loaded.model, loaded.task, source, scoring, reading, strategy)
     report = score(strategy.place_state(loaded.variables))
     place = {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
     table, line = kind.show(report)
