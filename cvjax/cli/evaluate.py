@@ -19,7 +19,7 @@ from cvjax.training.parallel import Mode, make_strategy
 
 _SCORING = (
     *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),
-    *("crop", "resize", "crops", "batch_size"),
+    *("crop", "resize", "crops", "boxes", "batch_size"),
 )
 
 
@@ -45,6 +45,7 @@ class Arguments:
       resize: classification: length that the shorter side is brought to before the crop.
       crops: classification: centre or ten.
       pictures: classification: write the confusion matrix and the reliability diagram into this folder.
+      boxes: masks in boxes: the most boxes that an image may have.
       batch_size: over all devices; the run's own by default.
       parallel: jit or pmap.
       on_bad_record: stop at a damaged record, or pass it over and count it.
@@ -69,6 +70,7 @@ class Arguments:
     resize: int | None = None
     crops: Literal["centre", "ten"] | None = None
     pictures: str | None = None
+    boxes: int | None = None
     batch_size: int | None = None
     parallel: Mode = "jit"
     on_bad_record: str | None = None

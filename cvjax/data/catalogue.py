@@ -26,7 +26,7 @@ def open_source(
     Args:
         name: one of `list_sources(target)`.
         split: "train", "val", ...; what there is depends on the data set.
-        target: whether its records are to carry masks or labels.
+        target: whether its records are to carry masks, labels or objects.
         data_dir: where prepared sets are kept; by default `default_data_dir()`.
         manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
         **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes.
@@ -68,6 +68,12 @@ def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
     return open_voc(split, data_dir, manual_dir, **options)
 
 
+def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.data.objects import open_voc_objects
+
+    return open_voc_objects(split, data_dir, manual_dir)
+
+
 def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
     from cvjax.data.image_folder import open_image_folder
 
@@ -100,4 +106,5 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
         "image_folder_classification": _open_labelled_folder,
         **{name: functools.partial(open_catalogue_set, name) for name in SETS},
     },
+    "objects": {"scenes": functools.partial(_open_scenes, target="objects"), "voc_segmentation": _open_voc_objects},
 }
