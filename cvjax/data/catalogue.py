@@ -38,7 +38,7 @@ def open_source(
     opener = _OPENERS[target].get(name)
     if opener is None:
         others = [other for other in _OPENERS if name in _OPENERS[other]]
-        what = f"{name} has {others[0]}s, no {target}s" if others else f"There is no data set {name!r}"
+        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
         raise ConfigError(f"{what}; choose one of {', '.join(list_sources(target))}.")
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
@@ -92,6 +92,7 @@ def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathli
     return open_labelled_folder(split, data_dir, manual_dir)
 
 
+_PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects"}
 # Openers import their data set's module when called, so that naming a data set costs nothing.
 _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
     "mask": {

@@ -69,6 +69,8 @@ def test_an_unpacked_devkit_has_objects(tmp_path):
         open_source("voc_segmentation", "trainaug", target="objects", manual_dir=manual)
     with pytest.raises(DataError, match=r"no VOC 2012 with a folder SegmentationObject is in .*; unpack"):
         open_source("voc_segmentation", "val", target="objects", data_dir=tmp_path / "none")
+    with pytest.raises(ConfigError, match="camvid has masks, no objects; choose one of scenes, voc_segmentation"):
+        open_source("camvid", "val", target="objects")
     assert list_sources("objects") == ["scenes", "voc_segmentation"]
 
 
@@ -169,6 +171,6 @@ def test_batches_carry_boxes(tmp_path):
     assert [batch["valid"].tolist() for batch in batches] == [[True, True], [True, False]]
     np.testing.assert_array_equal(batches[0]["boxes"][1, :2], [[4, 3, 12, 9], [10, 5, 22, 15]])
     np.testing.assert_array_equal(batches[1]["labels"], [[7, 15, NOBODY, NOBODY], [NOBODY] * 4])
-    image, mask, _ = EvalTransform((32, 32))(*(decode(source[0])[k] for k in ("image",)), _numbered()[0])
+    image, mask, _ = EvalTransform((32, 32))(decode(source[0])["image"], _numbered()[0])
     np.testing.assert_array_equal(batches[0]["objects"][0], mask)
     np.testing.assert_array_equal(batches[0]["image"][0], image)
