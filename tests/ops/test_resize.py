@@ -42,7 +42,7 @@ def test_known_values():
 
 @pytest.mark.parametrize(("step", "source"), [(8, 3), (2.5, 5), (1, 4)])
 def test_enlarging_from_the_corner(step, source):
-    """Pixel j lies on pixel step * j; up to the last one it is `align_corners`, and beyond that pixel it is repeated."""
+    """Pixel j lies on pixel step * j; up to the last one it is `align_corners`, and beyond, that pixel again."""
     x = jax.random.normal(jax.random.key(0), (2, source, source, 3))
     last = round((source - 1) * step)
     wide = enlarge_from_corner(x, (last + 4, last + 1), (step, step))
