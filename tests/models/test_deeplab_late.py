@@ -81,7 +81,8 @@ def test_v3plus_takes_any_size():
 
 def test_every_3x3_convolution_behind_xceptions_stem_is_separable():
     """Depthwise kernels have one input channel; atrous ones in the backbone, in ASPP and in the decoder."""
-    model = create_model("deeplabv3plus_xception65", output_stride=8, **TINY_XCEPTION)
+    options = TINY_XCEPTION | {"width_coefficient": 1 / 16}  # so that the stem has more than one
+    model = create_model("deeplabv3plus_xception65", output_stride=8, **options)
     params = _shapes(model, 9, 9)[0]["params"]
     wide = {
         jax.tree_util.keystr(path): leaf.shape
