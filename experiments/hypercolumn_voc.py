@@ -9,8 +9,8 @@ Presets:
 
 quick  a narrow VGG with BatchNorm, from scratch on the embedded scenes.
 voc    hypercolumns of the second pooling, the fourth stage and fc7 of VGG-16. The paper (1411.5752) scores masks inside
-       of detected boxes and parts of persons, so it has neither a figure nor a recipe for this; the recipe is FCN's in
-       batches of 20 (1411.4038), with the new layers at ten times the rate.
+       of detected boxes (see `hypercolumn_masks`) and parts of persons, so it has neither a figure nor a recipe for
+       this; the recipe is FCN's in batches of 20 (1411.4038), with the new layers at ten times the rate.
 """
 
 import dataclasses

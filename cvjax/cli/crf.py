@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import zipfile
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from cvjax.errors import ConfigError, DataError
 from cvjax.runs.config import CRFFlag
 from cvjax.tasks.refine import CRFS, refine
 from cvjax.visual.canvas import save_mask, save_png
+from cvjax.visual.grid import Example, save_grid
 from cvjax.visual.overlay import draw_overlay
 
 _TOLERANCE = 0.01
@@ -26,7 +28,8 @@ _TOLERANCE = 0.01
 class Arguments:
     """Refines a net's probabilities for a photograph with a dense CRF.
 
-    Writes NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose pixels are class numbers.
+    Writes NAME_overlay.png and NAME_before_after.png, to be looked at, and NAME_mask.png, a palette PNG whose pixels
+    are class numbers.
 
     Attributes:
       image: a photograph in any common format.
@@ -53,6 +56,7 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     Raises:
       UserError: a missing or damaged file, numbers that fit neither the image nor what they are said to be.
     """
+    targets = _targets(arguments)
     image = read_photo(arguments.image)
     probabilities = read_probabilities(arguments.probs, image.shape[:2], logits=arguments.logits)
     classes = probabilities.shape[-1]
@@ -64,18 +68,29 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
         marginals = np.asarray(program(probabilities[None], image[None]))[0]
     else:
         marginals = probabilities
-    before, after = probabilities.argmax(-1), marginals.argmax(-1).astype(np.uint8)
-    place = arguments.out / arguments.image.stem
-    overlay = place.with_name(f"{place.name}_overlay.png")
-    if overlay.resolve() == arguments.image.resolve():
-        raise ConfigError(f"the result would replace {arguments.image}; choose another folder with --out")
-    save_png(overlay, draw_overlay(image, after, names))
-    save_mask(place.with_name(f"{place.name}_mask.png"), after)
+    before, after = (maps.argmax(-1).astype(np.uint8) for maps in (probabilities, marginals))
+    save_png(targets["overlay"], draw_overlay(image, after, names))
+    pair = Example(image, before, after)
+    save_grid(targets["before_after"], [pair], names, titles=("image", "before the CRF", "after it"))
+    save_mask(targets["mask"], after)
     if arguments.marginals:
-        np.save(place.with_name(f"{place.name}_marginals.npy"), marginals)
-    line = f"{arguments.image}: {(before != after).mean():.1%} of the pixels changed their class -> {overlay}"
+        np.save(targets["marginals"], marginals)
+    line = (
+        f"{arguments.image}: {(before != after).mean():.1%} of the pixels changed their class -> {targets['overlay']}"
+    )
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     return marginals
+
+
+def _targets(arguments: Arguments) -> dict[str, pathlib.Path]:
+    """What is written, by kind; nothing over a file that was given."""
+    given = {arguments.image.resolve(), arguments.probs.resolve()}
+    kinds = {"overlay": "png", "before_after": "png", "mask": "png", "marginals": "npy"}
+    targets = {kind: arguments.out / f"{arguments.image.stem}_{kind}.{suffix}" for kind, suffix in kinds.items()}
+    for path in targets.values():
+        if path.resolve() in given:
+            raise ConfigError(f"the result would replace {path}; choose another folder with --out")
+    return targets
 
 
 def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: bool = False) -> np.ndarray:
@@ -98,9 +113,11 @@ def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: boo
             if len(loaded.files) != 1:
                 raise DataError(f"{path} holds the arrays {', '.join(loaded.files)}; keep one of them")
             loaded = loaded[loaded.files[0]]
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; check the path") from error
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); save an array with numpy.save") from error
     shape = list(loaded.shape)
     if loaded.ndim != 3 or tuple(size) not in (loaded.shape[:2], loaded.shape[1:]):

@@ -1,11 +1,12 @@
 """`python -m cvjax.cli.crf_search CHECKPOINT`: which dense CRF suits a net, by search on a validation split.
 
-Prints every trial's mean IoU, the best first, and the flags that evaluate and predict take the best one by.
+Prints the mean IoU of the best trials, and the command that evaluates with the best of all.
 """
 
 import dataclasses
 import json
 import pathlib
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -20,17 +21,20 @@ from cvjax.cli._main import run
 from cvjax.data.augment import resize_pair
 from cvjax.data.catalogue import open_source
 from cvjax.data.decode import decode_example
-from cvjax.data.source import Source
-from cvjax.errors import ConfigError
+from cvjax.data.source import Source, max_size
+from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
 from cvjax.runs.config import CRFFlag, InputConfig
-from cvjax.runs.crf_search import Tried, keep_probabilities, make_scorer, search
+from cvjax.runs.crf_search import Tried, keep_probabilities, make_scorer, most_trials, search
+from cvjax.runs.training import source_options
 from cvjax.tasks.refine import CRFS, format_crf
 from cvjax.tasks.segmentation import Segmentation
 from cvjax.visual.tables import percent
 
 _SHOWN = 12
 """Trials that the terminal shows."""
+_PREDICTING = ("scales", "flip", "window")
+"""What of this command evaluate takes, too, and under the same names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,56 +97,87 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
     loaded = load.load_for_inference(arguments.checkpoint, **overrides)
     if not isinstance(loaded.task, Segmentation):
         raise ConfigError(f"{arguments.checkpoint} is of a {loaded.kind.name}; a CRF refines segmentations")
-    reading, asked = loaded.reading, ("scales", "flip", "window")
-    given = {name: getattr(arguments, name) for name in asked if getattr(arguments, name) is not None}
+    reading = loaded.reading
+    given = {name: getattr(arguments, name) for name in _PREDICTING if getattr(arguments, name) is not None}
     scoring = dataclasses.replace(loaded.scoring, crf=None, **given)
+    data = arguments.data or loaded.config["data"]["name"]
     source = open_source(
-        arguments.data or loaded.config["data"]["name"],
+        data,
         arguments.split or reading.eval_split,
         target=loaded.kind.target,
         data_dir=arguments.data_dir or loaded.config["run"]["data_dir"],
         manual_dir=arguments.manual_dir or reading.manual_dir,
+        **source_options(data, reading),
     )
+    if len(source.class_names) != loaded.task.num_classes:
+        raise ConfigError(
+            f"{source.name} has {len(source.class_names)} classes and the checkpoint {loaded.task.num_classes}; give"
+            " the data that it was trained for"
+        )
+    multiple = scoring.pad_multiple or max(reading.resize or max_size(source))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(arguments.images, len(source))).round().astype(int))
     pairs = _pairs(source, chosen, loaded.task, reading)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("the net's probabilities", total=len(chosen))
         counted = progress.track(pairs, task_id=bar, total=len(chosen))
-        kept = keep_probabilities(loaded.model, loaded.task, loaded.variables, scoring, counted)
+        kept = keep_probabilities(loaded.model, loaded.task, loaded.variables, scoring, counted, multiple)
+        if not kept:
+            raise DataError(f"none of {len(chosen)} images of {source.name} {source.split} is readable; mend the data")
         score = make_scorer(kept, loaded.task)
         plain = score(CRFS["off"])["miou"]
-        bar = progress.add_task("mean field inference", total=None)
+        bar = progress.add_task("CRFs", total=most_trials(arguments.grid, arguments.rounds))
+        best = plain
+
+        def tried(trial: Tried) -> None:
+            nonlocal best
+            best = np.fmax(best, trial.miou)
+            text = f"CRFs: mIoU {percent(plain)} without, {percent(best)} with the best so far"
+            progress.update(bar, advance=1, description=text)
+
         trials = search(
-            lambda crf: score(crf)["miou"],
-            arguments.start,
-            arguments.grid,
-            rounds=arguments.rounds,
-            tried=lambda _: progress.advance(bar),
+            lambda crf: score(crf)["miou"], arguments.start, arguments.grid, rounds=arguments.rounds, tried=tried
         )
     console.print(_table(trials, plain))
-    best = trials[0]
-    console.print(
-        f"{len(trials)} CRFs on {len(chosen)} images of {source.name} {source.split}: mIoU {percent(plain)} without,"
-        f" {percent(best.miou)} with the best one: --crf {format_crf(best.crf)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return {
+    found = {
         "checkpoint": str(loaded.place),
         "data": source.name,
         "split": source.split,
-        "images": len(chosen),
+        "images": len(kept),
         "without": plain,
-        "best": format_crf(best.crf),
+        "best": format_crf(trials[0].crf),
         "trials": [dataclasses.asdict(trial.crf) | {"miou": trial.miou} for trial in trials],
     }
+    console.print(
+        f"{len(trials)} CRFs on {len(kept)} images of {source.name} {source.split}: mIoU {percent(plain)} without,"
+        f" {percent(trials[0].miou)} with the best one. To use it:\n{_command(arguments, found['best'])}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return found
+
+
+def _command(arguments: Arguments, crf: str) -> str:
+    """Evaluates with a CRF, and otherwise as this search did."""
+    words = ["python", "-m", "cvjax.cli.evaluate", arguments.checkpoint, "--crf", crf]
+    for name in ("data", "data_dir", "manual_dir", "split", *_PREDICTING, "output_stride"):
+        value = getattr(arguments, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
 
 
 def _pairs(
     source: Source, chosen: np.ndarray, task: Segmentation, reading: InputConfig
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and masks at the size that the run scores them at; damaged ones are passed over where the run may."""
     for index in chosen:
-        pair = decode_example(source[int(index)], task.num_classes, reading.void)
+        try:
+            pair = decode_example(source[int(index)], task.num_classes, reading.void)
+        except DataError:
+            if reading.on_bad_record == "error":
+                raise
+            continue
         image, mask = pair["image"], pair["mask"]
         yield (image, mask) if reading.resize is None else resize_pair(image, mask, reading.resize)
 

@@ -19,7 +19,7 @@ from cvjax.training.parallel import Mode, make_strategy
 
 _SCORING = (
     *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),
-    *("crop", "resize", "crops", "batch_size"),
+    *("crop", "resize", "crops", "boxes", "batch_size"),
 )
 
 
@@ -45,6 +45,7 @@ class Arguments:
       resize: classification: length that the shorter side is brought to before the crop.
       crops: classification: centre or ten.
       pictures: classification: write the confusion matrix and the reliability diagram into this folder.
+      boxes: masks in boxes: the most boxes that an image may have.
       batch_size: over all devices; the run's own by default.
       parallel: jit or pmap.
       on_bad_record: stop at a damaged record, or pass it over and count it.
@@ -69,6 +70,7 @@ class Arguments:
     resize: int | None = None
     crops: Literal["centre", "ten"] | None = None
     pictures: str | None = None
+    boxes: int | None = None
     batch_size: int | None = None
     parallel: Mode = "jit"
     on_bad_record: str | None = None
@@ -101,10 +103,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
             " the data that it was trained for"
         )
     strategy = make_strategy(arguments.parallel, scoring.batch_size)
-    task = loaded.task
-    if arguments.em_thresholds is not None:
-        task = dataclasses.replace(task, em_thresholds=arguments.em_thresholds)
-    score = make_evaluator(kind, loaded.model, task, source, scoring, reading, strategy)
+    score = make_evaluator(kind, loaded.model, loaded.task, source, scoring, reading, strategy)
     report = score(strategy.place_state(loaded.variables))
     place = {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
     table, line = kind.show(report)

@@ -16,6 +16,7 @@ from cvjax.runs import load
 from cvjax.runs.config import CRFFlag, EvalConfig
 from cvjax.runs.prediction import make_classifier, make_map_predictor
 from cvjax.tasks.classification import Classification
+from cvjax.tasks.object_masks import ObjectMasks
 from cvjax.tasks.refine import CRFConfig
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
@@ -76,6 +77,8 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     if isinstance(loaded.task, Classification):
         _print_classes(loaded, sources, arguments.crops, console or Console(quiet=True))
         return []
+    if isinstance(loaded.task, ObjectMasks):
+        raise ConfigError(f"{arguments.checkpoint} draws masks inside given boxes; photographs have none")
     predict = make_predictor(
         loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window, crf=arguments.crf
     )

@@ -159,13 +159,21 @@ class TrainTransform:
         """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
         if self.resize is not None:
             image, mask = resize_pair(image, mask, self.resize)
+        return self.cut(image, mask, *self.draw(mask.shape, rng))
+
+    def draw(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[Fraction, tuple[int, int], bool]:
+        """Scale, top left corner in the scaled image, and whether to mirror, of an image of height and width `size`."""
         scale = self._draw_scale(rng)
-        full = scaled_size(mask.shape, scale)
+        full = scaled_size(size, scale)
         # Four draws whatever their outcome, so that the example's random stream does not depend on its size.
         corner = tuple(int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip(full, self.crop))
-        mirror = rng.random() < self.flip
+        return scale, corner, bool(rng.random() < self.flip)
 
-        size = tuple(min(have, want) for have, want in zip(full, self.crop))
+    def cut(
+        self, image: np.ndarray, mask: np.ndarray, scale: Fraction, corner: tuple[int, int], mirror: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The crop that was drawn."""
+        size = tuple(min(have, want) for have, want in zip(scaled_size(mask.shape, scale), self.crop))
         image = resized_window(image, scale, corner, size)
         mask = nearest_window(mask, scale, corner, size)
         if mirror:

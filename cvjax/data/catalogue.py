@@ -26,7 +26,7 @@ def open_source(
     Args:
         name: one of `list_sources(target)`.
         split: "train", "val", ...; what there is depends on the data set.
-        target: whether its records are to carry masks or labels.
+        target: whether its records are to carry masks, labels or objects.
         data_dir: where prepared sets are kept; by default `default_data_dir()`.
         manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
         **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes.
@@ -38,7 +38,7 @@ def open_source(
     opener = _OPENERS[target].get(name)
     if opener is None:
         others = [other for other in _OPENERS if name in _OPENERS[other]]
-        what = f"{name} has {others[0]}s, no {target}s" if others else f"There is no data set {name!r}"
+        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
         raise ConfigError(f"{what}; choose one of {', '.join(list_sources(target))}.")
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
@@ -68,6 +68,12 @@ def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
     return open_voc(split, data_dir, manual_dir, **options)
 
 
+def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.data.objects import open_voc_objects
+
+    return open_voc_objects(split, data_dir, manual_dir)
+
+
 def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
     from cvjax.data.image_folder import open_image_folder
 
@@ -86,6 +92,7 @@ def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathli
     return open_labelled_folder(split, data_dir, manual_dir)
 
 
+_PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects"}
 # Openers import their data set's module when called, so that naming a data set costs nothing.
 _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
     "mask": {
@@ -100,4 +107,5 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
         "image_folder_classification": _open_labelled_folder,
         **{name: functools.partial(open_catalogue_set, name) for name in SETS},
     },
+    "objects": {"scenes": functools.partial(_open_scenes, target="objects"), "voc_segmentation": _open_voc_objects},
 }

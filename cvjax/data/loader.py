@@ -96,9 +96,11 @@ class _EvalBatches:
             batch["valid"][row] = example is not None
             batch["skipped"][row] = inside and example is None
             if example is None:
-                batch["image"][row], batch[target][row] = blank
+                batch["image"][row], batch[target][row], *more = blank
             else:
-                batch["image"][row], batch[target][row], batch["size"][row] = transform(*example)
+                batch["image"][row], batch[target][row], batch["size"][row], *more = transform(*example)
+            for name, array in more[0].items() if more else ():
+                batch[name][row] = array
         return batch
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, str] | None:

@@ -20,6 +20,8 @@ Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], Augmented]
 class Fit(Protocol):
     """A dataclass that brings a decoded example to the fixed size of an evaluation batch, such as `EvalTransform`.
 
+    As in training, a further item of its results may name further arrays.
+
     Attributes:
       size: height and width of its result, in pixels.
     """

@@ -1,8 +1,8 @@
 """Sources: random access to encoded examples. `cvjax.data.catalogue` opens them by name.
 
 A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk (a set of
-labelled images has `"label": int` in the mask's place), and the attributes `name`, `split`, `class_names` and
-`void` (labels that `decode_example` turns into 255).
+labelled images has `"label": int` in the mask's place, one of objects has more, see `cvjax.data.objects`), and the
+attributes `name`, `split`, `class_names` and `void` (labels that `decode_example` turns into 255).
 Sources pickle: only names travel, and each process opens its own files at its first read.
 """
 
@@ -25,8 +25,8 @@ _ID_FEATURES = ("id", "file_name")
 _HELD_OUT = ("val", "validation", "test")
 
 
-Target = Literal["mask", "label"]
-"""What an example is to be recognised as: a class for each pixel, or one for the image."""
+Target = Literal["mask", "label", "objects"]
+"""What an example is to be recognised as: a class for each pixel, one for the image, or the masks of its objects."""
 
 
 Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
@@ -34,11 +34,14 @@ Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
 
 
 class Record(TypedDict):
-    """One example as encoded on disk, with a mask or a label."""
+    """One example as encoded on disk, with a mask or a label, or with what `decode_objects` makes objects of."""
 
     image: bytes
     mask: NotRequired[bytes]
     label: NotRequired[int]
+    boxes: NotRequired[np.ndarray]
+    labels: NotRequired[np.ndarray]
+    classes: NotRequired[bytes]
     id: str
 
 
@@ -64,7 +67,8 @@ class TfdsSource:
         name: the data set's name; by default TFDS's.
         class_names: by default from the set's metadata, or from its `label` feature.
         split_name: what to call the split; by default `split`.
-        target: whether records carry their mask or their label.
+        target: whether records carry their mask, their label, or their mask with the boxes and labels of the objects
+            in it that are not marked as difficult (boxes float32 [n, 4]: x0, y0, x1, y1 as fractions of the sides).
         first_label: stored labels and class names start here: 1 where 0 is a background that no image is.
 
     Raises:
@@ -117,9 +121,14 @@ class TfdsSource:
             # even with SkipDecoding.
             feature = self._parse(self._records[int(index)]).features.feature
             record: Record = {"image": feature["image"].bytes_list.value[0], "id": self._id(feature, index)}
-            if self._target == "mask":
+            if self._target != "label":
                 record["mask"] = feature["mask"].bytes_list.value[0]
-            else:
+            if self._target == "objects":
+                clear = ~np.asarray(feature["objects/is_difficult"].int64_list.value, bool)
+                boxes = np.asarray(feature["objects/bbox"].float_list.value, np.float32).reshape(-1, 4)
+                record["boxes"] = boxes[clear][:, [1, 0, 3, 2]]  # TFDS has y before x
+                record["labels"] = np.asarray(feature["objects/label"].int64_list.value, np.int32)[clear]
+            elif self._target == "label":
                 record["label"] = feature["label"].int64_list.value[0] - self._first_label
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise DataError(

@@ -35,6 +35,8 @@ def border_weights(mask: np.ndarray, cells: int, w0: float = 10.0, sigma: float 
         )
         others = (instances[window] != instance).astype(np.uint8)
         distance = cv2.distanceTransform(others, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        # Its last bits depend on where in memory the mask lies. Squares are whole numbers, which tell the true ones.
+        distance = np.sqrt(np.rint(np.square(distance)))
         one, two = nearest[window], second[window]
         np.minimum(two, np.maximum(one, distance), out=two)
         np.minimum(one, distance, out=one)

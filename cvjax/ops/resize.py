@@ -72,6 +72,34 @@ def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_
     return resample(x, by_rows, by_columns)
 
 
+def enlarge_from_corner(x: jax.Array, size: tuple[int, int], steps: tuple[float, float]) -> jax.Array:
+    """Bilinear interpolation of maps whose pixel j lies on pixel step * j of the result, along either axis.
+
+    That is where nets put them whose windows are odd and padded by half their side, such as ResNets. On a side of
+    (H - 1) * step + 1 pixels it is `align_corners`; what lies beyond the last pixel repeats it.
+
+    Args:
+      x: [B, H, W, C].
+      size: (height, width) of the result, in pixels.
+      steps: pixels of the result between neighbours of the map, for height and for width; they need not be whole.
+
+    Returns:
+      [B, *size, C] in the dtype of x, computed in float32.
+
+    Raises:
+      ValueError: a size below 1, or a step not above 0.
+    """
+    chex.assert_rank(x, 4)
+    if min(size) < 1 or min(steps) <= 0:
+        raise ValueError(f"a result has at least 1x1 pixels and steps above 0, not {size} and {steps}")
+    return resample(x, *(_corner_matrix(*axis) for axis in zip(x.shape[1:3], size, steps)))
+
+
+def _corner_matrix(source: int, target: int, step: float) -> np.ndarray:
+    points = np.minimum(np.arange(target, dtype=np.float64) / step, source - 1)
+    return np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(source))).astype(np.float32)
+
+
 def resample(x: jax.Array, by_rows: np.ndarray, by_columns: np.ndarray) -> jax.Array:
     """Mixes the rows and the columns of maps: [B, H, W, C], [H', H], [W', W] -> [B, H', W', C] in the dtype of x.
 

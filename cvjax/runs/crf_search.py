@@ -7,6 +7,7 @@ arguments of one compiled program.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,8 +52,18 @@ def keep_probabilities(
     variables: dict[str, Any],
     config: EvalConfig,
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    multiple: int = 64,
 ) -> list[Kept]:
-    """Runs the net over pairs of image uint8 [H, W, 3] and mask uint8 [H, W], at the scales that `config` says."""
+    """Runs the net over images, as an evaluation does.
+
+    Args:
+      model, task, variables: of a checkpoint.
+      config: scales, flip and window.
+      pairs: image uint8 [H, W, 3] and mask uint8 [H, W] of each.
+      multiple: images are padded to sides that are multiples of it; those of an unpadded net are not.
+    """
+    if hasattr(model, "margin"):
+        multiple = 1
     variables, predict = jax.device_put(variables), make_predict(model, config)
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
@@ -60,7 +71,6 @@ def keep_probabilities(
         return predict(variables, task.normalize(images)).astype(jnp.float16)
 
     fill = np.rint(np.asarray(task.mean)).astype(np.uint8)
-    multiple = config.pad_multiple or 1
     kept = []
     for image, mask in pairs:
         height, width = mask.shape
@@ -153,6 +163,12 @@ def search(
         best = _ranked(known)[0].crf
         axes = {name: _finer(values, getattr(best, name)) for name, values in axes.items()}
     return _ranked(known)
+
+
+def most_trials(grid: Grid, rounds: int) -> int:
+    """The most CRFs that `search` tries: from the second round on, an axis has three values or one."""
+    sizes = [len(set(values)) for values in grid.values()]
+    return math.prod(sizes) + (rounds - 1) * (math.prod(3 if size > 1 else 1 for size in sizes) - 1)
 
 
 def _ranked(known: Mapping[CRFConfig, Tried]) -> list[Tried]:

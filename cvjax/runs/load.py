@@ -10,14 +10,14 @@ from flax import linen as nn
 
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
-from cvjax.runs import classification, segmentation
+from cvjax.runs import classification, masks, segmentation
 from cvjax.runs.config import ReadingConfig, ScoringConfig, from_json
 from cvjax.runs.training import Kind
 from cvjax.tasks.images import ImageTask
 from cvjax.training.checkpoint import find_checkpoint, read_info, read_variables
 from cvjax.training.state import init_variables
 
-KINDS = {kind.name: kind for kind in (segmentation.KIND, classification.KIND)}
+KINDS = {kind.name: kind for kind in (segmentation.KIND, classification.KIND, masks.KIND)}
 """What a checkpoint can be of."""
 
 

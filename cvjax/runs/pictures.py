@@ -79,7 +79,7 @@ def draw_segmentation(
     predict = make_map_predictor(model, task, variables, EvalConfig(crf=config.eval.crf), multiple)
     examples = []
     decode = functools.partial(decode_example, num_classes=task.num_classes, void=config.input.void)
-    for record, pair in _decoded(source, config, ROWS, decode):
+    for record, pair in decoded(source, config, ROWS, decode):
         image, mask = pair["image"], pair["mask"]
         if config.input.resize is not None:
             image, mask = resize_pair(image, mask, config.input.resize)
@@ -109,7 +109,7 @@ def draw_classification(
     classify = make_classifier(model, task, variables, config.eval, config.input)
     decode = functools.partial(decode_labelled, num_classes=task.num_classes)
     tiles = []
-    for _, example in _decoded(source, config, TILES, decode):
+    for _, example in decoded(source, config, TILES, decode):
         probabilities = classify(example["image"])
         guess = int(probabilities.argmax())
         names = task.class_names[int(example["label"])], task.class_names[guess]
@@ -125,10 +125,10 @@ def draw_scores(folder: pathlib.Path, task: Classification, report: dict[str, An
     return ["confusion.png", "reliability.png"]
 
 
-def _decoded(
+def decoded(
     source: Source, config: RunConfig, count: int, decode: Decode
 ) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
-    """Records spread evenly over a split, decoded; damaged ones are passed over where the run may."""
+    """`count` records spread evenly over a split, decoded; damaged ones are passed over where the run may."""
     for index in np.unique(np.linspace(0, len(source) - 1, count).round().astype(int)):
         record = source[int(index)]
         try:

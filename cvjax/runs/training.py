@@ -54,6 +54,7 @@ class Kind:
       show: (report) -> what the terminal shows of it: a table and one line.
       draw: (folder, model, task, variables, source, config, report) -> writes pictures; names of the files.
       score_as: (task, scoring) -> the task with the scores that its evaluation is to have.
+      applied: (model) -> what is trained on the task's inputs by its `apply`, where the model's own call is not.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Kind:
     show: Callable[[dict[str, Any]], tuple[Any, str]]
     draw: Callable[..., list[str]]
     score_as: Callable[[Any, Any], Any] = lambda task, scoring: task
+    applied: Callable[[nn.Module], Any] = lambda model: model
 
 
 def train(config: RunConfig, kind: Kind) -> Outcome:
@@ -113,7 +115,7 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
             soft_wrap=True,
         )
     outcome = fit(
-        model,
+        kind.applied(model),
         task,
         variables,
         functools.partial(train_stream, config, kind, task, train_source),

@@ -98,6 +98,19 @@ def draw_legend(
     return np.asarray(picture)
 
 
+def outline_boxes(
+    image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], *, palette: np.ndarray | None = None
+) -> np.ndarray:
+    """A copy of uint8 [H, W, 3] with boxes [n, 4] (x0, y0, x1, y1 in pixels) in the colours of their labels."""
+    palette = voc_palette() if palette is None else palette
+    picture = Image.fromarray(image)
+    draw, line = ImageDraw.Draw(picture), max(1, round(max(image.shape[:2]) / 200))
+    for (x0, y0, x1, y1), label in zip(np.rint(boxes).astype(int).tolist(), labels):
+        corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
+        draw.rectangle(corners, outline=tuple(map(int, palette[label])), width=line)
+    return np.asarray(picture)
+
+
 def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
     """Write uint8 [H, W, 3], making the folder where it is missing.
 

@@ -15,7 +15,7 @@ _GAP = 8
 _CAPTION = 22
 _ROW_GAP = 12
 _BAR = (238, 240, 243)
-_COLUMNS = ("image", "ground truth", "prediction")
+_TITLES = ("image", "ground truth", "prediction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,7 @@ def draw_grid(
     *,
     cell: int = 320,
     palette: np.ndarray | None = None,
+    titles: tuple[str, str, str] = _TITLES,
 ) -> np.ndarray:
     """Rows of image, ground truth and prediction; below them the classes that occur, with their colours.
 
@@ -62,6 +63,7 @@ def draw_grid(
         class_names: name of each label; 255 is called void.
         cell: longest side of a panel in pixels.
         palette: uint8 [256, 3]; VOC's if None.
+        titles: of the columns.
 
     Returns:
         uint8 [height, 3 * cell + 48, 3], to be looked at 1:1.
@@ -72,7 +74,7 @@ def draw_grid(
     if not examples:
         raise ValueError("draw_grid needs at least one example")
     width = 3 * cell + 2 * _GAP + 2 * _MARGIN
-    blocks = [_header(width, cell), *(_row(example, width, cell, palette) for example in examples)]
+    blocks = [_header(width, cell, titles), *(_row(example, width, cell, palette) for example in examples)]
     masks = [mask for e in examples for mask in (e.truth, e.prediction) if mask is not None]
     entries = canvas.legend_entries(masks, class_names)
     legend = canvas.draw_legend(entries, width - 2 * _MARGIN, palette=palette)
@@ -85,10 +87,10 @@ def save_grid(path: str | pathlib.Path, examples: Sequence[Example], class_names
     canvas.save_png(path, draw_grid(examples, class_names, **options))
 
 
-def _header(width: int, cell: int) -> np.ndarray:
+def _header(width: int, cell: int, titles: Sequence[str]) -> np.ndarray:
     picture = Image.new("RGB", (width, _MARGIN + _CAPTION), canvas.PAPER)
     draw = ImageDraw.Draw(picture)
-    for column, title in enumerate(_COLUMNS):
+    for column, title in enumerate(titles):
         place = (_left(column, cell), _MARGIN + _CAPTION // 2 - 3)
         draw.text(place, canvas.fit_text(title, cell), fill=canvas.INK, font=canvas.font(), anchor="lm")
     return np.asarray(picture)

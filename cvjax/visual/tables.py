@@ -18,6 +18,9 @@ _KINDS = {
             ("frequency-weighted IoU", "fwiou"),
             ("mean IoU of an image", "image_miou"),
             ("boundary IoU", "boundary_iou"),
+            ("mean IoU of an object's mask", "mask_iou"),
+            ("objects above an IoU of 0.5", "found_50"),
+            ("objects above an IoU of 0.7", "found_70"),
         ),
     ),
     "accuracy": (

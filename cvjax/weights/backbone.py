@@ -3,6 +3,7 @@
 from cvjax.errors import ConfigError
 from cvjax.models import list_models, model_info
 from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recognise
+from cvjax.weights.decimate import decimate_branch, is_branch
 
 
 def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
@@ -11,7 +12,8 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
     Args:
       variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
       state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped, and with it all
-        dense layers where the backbone has none.
+        dense layers where the backbone has none. Those of VGG are thinned out for DeepLab's branches, see
+        `cvjax.weights.decimate`.
       name: of the classifier, such as "resnet50".
 
     Returns:
@@ -28,6 +30,8 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
         raise ConfigError("these variables have no 'backbone'; for a classifier itself use from_torch")
     collections = [key for key in COLLECTIONS if "backbone" in variables.get(key, {})]
     backbone = {key: variables[key]["backbone"] for key in collections}
+    branches = {key: layers for key, layers in backbone["params"].items() if is_branch(key)}
+    backbone["params"] = {key: layers for key, layers in backbone["params"].items() if key not in branches}
     heads = [architecture.classes_key.removesuffix("weight")]
     if "head" not in backbone["params"]:  # as in a U-Net, which needs none of VGG's dense layers
         heads += [f"{theirs}." for ours, theirs in architecture.table if ours.startswith("head")]
@@ -37,6 +41,8 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
         if not (key.startswith(tuple(heads)) or architecture.is_aux(key))
     }
     filled = fill(name, backbone, architecture, trunk)
+    for key, layers in branches.items():
+        filled["params"][key] = decimate_branch(name, layers, architecture, state_dict)
     return {
         **variables,
         **{key: {**variables[key], "backbone": filled[key]} for key in collections},

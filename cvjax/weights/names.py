@@ -3,7 +3,7 @@
 import re
 
 from cvjax.weights.architecture import Architecture, Table
-from cvjax.weights.names_timm import EFFICIENTNET_TIMM, vgg_timm
+from cvjax.weights.names_timm import EFFICIENTNET_TIMM, XCEPTION, vgg_timm
 
 # Each row: a pattern on our module path, joined by "/", and what torchvision calls that module.
 RESNET = (
@@ -200,6 +200,7 @@ ARCHITECTURES = {
     "efficientnet_v2_[ml]": Architecture(
         EFFICIENTNET_V2_ML, classes_key="classifier.1.weight", input_key="features.0.0.weight"
     ),
+    "xception*": XCEPTION,
     "deeplabv3_resnet*": Architecture(
         DEEPLABV3,
         classes_key="classifier.4.weight",

@@ -39,6 +39,23 @@ EFFICIENTNET_TIMM = Architecture(
     layout="timm",
 )
 
+XCEPTION = Architecture(
+    (
+        (r"stem_(conv|bn)_(\d)", r"stem.\2.\1"),
+        *(
+            # Blocks count their convolutions from 1, beside rectifiers that have no weights.
+            (rf"blocks_(\d+)/separable(\d)/{part}_{kind}", rf"blocks.\1.stack.conv\2.{kind}_{short}")
+            for part, short in (("depthwise", "dw"), ("pointwise", "pw"))
+            for kind in ("conv", "bn")
+        ),
+        (r"blocks_(\d+)/shortcut_(conv|bn)", r"blocks.\1.shortcut.\2"),
+        (r"head", r"head.fc"),
+    ),
+    classes_key="head.fc.weight",
+    input_key="stem.0.conv.weight",
+    layout="timm",
+)
+
 
 def vgg_timm(table: Table) -> Table:
     """torchvision's table of a VGG with timm's names for its dense layers, which are convolutions there."""

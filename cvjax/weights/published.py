@@ -89,6 +89,10 @@ _ON_HUB = (
     "seresnext50_32x4d.racm_in1k",
     "seresnext101_32x4d.gluon_in1k",
     "seresnext101_32x8d.ah_in1k",
+    "xception41.tf_in1k",
+    "xception65.tf_in1k",
+    "xception65.ra3_in1k",
+    "xception71.tf_in1k",
 )
 
 

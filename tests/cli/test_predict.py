@@ -117,7 +117,7 @@ def test_options_reach_the_model(calls, tmp_path, monkeypatch):
         "run", tmp_path / "a.png", "--out", tmp_path, "--scales", 0.5, 1.0, "--flip", "--window", 48, 32,
         "--output-stride", 8,
     )  # fmt: skip
-    assert seen == {"scales": (0.5, 1.0), "flip": True, "window": (48, 32), "overlap": 1 / 3}
+    assert seen == {"scales": (0.5, 1.0), "flip": True, "window": (48, 32), "overlap": 1 / 3, "unpadded": None}
     assert calls == [("run", {"output_stride": 8})]
     mask = np.asarray(Image.open(tmp_path / "a_mask.png"))
     assert (mask == labels).mean() > 0.9

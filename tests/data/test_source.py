@@ -116,8 +116,11 @@ def test_sources_travel_to_spawned_workers(prepared):
 
 
 def test_names(tmp_path):
-    assert list_sources("mask") == ["image_folder_segmentation", "scenes", "voc_segmentation"]
-    with pytest.raises(ConfigError, match=r"There is no data set 'vok'; choose one of image_folder"):
+    names = list_sources("mask")
+    assert names == sorted(names)
+    assert {"camvid", "image_folder_segmentation", "isbi_membrane", "scenes", "voc_segmentation"} <= set(names)
+    assert "imagenet2012" not in names
+    with pytest.raises(ConfigError, match=r"There is no data set 'vok'; choose one of ade20k, camvid, "):
         open_source("vok", "train", data_dir=tmp_path)
 
 

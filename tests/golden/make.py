@@ -14,7 +14,7 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 SPARSE = {
-    **dict.fromkeys(("alexnet", "vgg11", "googlenet", "resnet18", "densenet121", "efficientnet_b0"), 1),
+    **dict.fromkeys(("alexnet", "vgg11", "googlenet", "resnet18", "densenet121", "efficientnet_b0", "xception65"), 1),
     "deeplabv3_resnet50": 8,
     "fcn_resnet50": 8,
 }

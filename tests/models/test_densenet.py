@@ -73,3 +73,27 @@ def test_too_small_images(name, size, fix):
         model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)))
     size = int(fix.split("x")[0])
     jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+
+
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.slow)])
+def test_denser_maps_hold_the_strided_ones(output_stride):
+    options = {"num_classes": 0, **TINY, "block_sizes": (1, 1, 2, 1)}
+    strided, dense = (create_model("densenet121", output_stride=s, **options) for s in (32, output_stride))
+    images = jax.random.normal(jax.random.key(0), (1, 64, 96, 3))
+    variables = jax.jit(strided.init)(jax.random.key(1), images)
+    a, b = (jax.jit(lambda x, m=m: m.apply(variables, x, method="features"))(images) for m in (strided, dense))
+    for name, stride in {"stem": 2, "block1": 4, "block2": 8, "block3": 16, "block4": 32}.items():
+        kept = min(stride, output_stride)
+        assert b[name].shape[1:3] == (64 // kept, 96 // kept)
+        np.testing.assert_allclose(b[name][:, :: stride // kept, :: stride // kept], a[name], atol=1e-5)
+
+
+def test_output_strides_have_their_own_smallest_image_and_others_are_refused():
+    options = {**TINY, "block_sizes": (1, 1, 1, 1)}
+    for output_stride, smallest in ((8, 5), (16, 13)):
+        model = create_model("densenet121", num_classes=2, output_stride=output_stride, **options)
+        with pytest.raises(ConfigError, match=f"{smallest}x{smallest}"):
+            model.init(jax.random.key(0), jnp.zeros((1, smallest - 1, smallest - 1, 3)))
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, smallest, smallest, 3)))
+    with pytest.raises(ConfigError, match="8, 16 or 32"):
+        create_model("densenet121", num_classes=2, output_stride=4).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -97,3 +97,24 @@ def test_features_are_named_before_and_behind_each_pooling():
 def test_impossible_images_and_options(options, size, fix):
     with pytest.raises(ConfigError, match=fix):
         create_model("vgg11", num_classes=2, **options).init(jax.random.key(0), jnp.zeros((1, size, size, 3)))
+
+
+def test_windows_of_three_stay_on_the_images_corner_and_take_any_size():
+    """Pixel j of a map of stride s is at pixel s * j: one bright pixel comes out as the brightest there."""
+    model = create_model("vgg11", num_classes=0, pool_size=3, **TINY)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 33, 33, 3)))
+    ones = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    for name, layer in ones["params"].items():
+        if name.startswith("conv"):
+            layer["kernel"][1, 1] = 1 / layer["kernel"].shape[2]
+    images = jnp.zeros((1, 49, 65, 3)).at[:, 16, 48].set(1.0)
+    maps = model.apply(ones, images, method="features")
+    for stage in range(1, 5):
+        step = 2**stage
+        pooled = np.asarray(maps[f"pool{stage}"][0, ..., 0])
+        assert pooled.shape == (48 // step + 1, 64 // step + 1)
+        assert pooled[16 // step, 48 // step] == pooled.max() > 0
+    one = jax.ShapeDtypeStruct((1, 1, 1, 3), jnp.float32)
+    assert jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), shapes, one)["pool5"].shape[1:3] == (1, 1)
+    with pytest.raises(ConfigError, match="2 or 3"):
+        jax.eval_shape(create_model("vgg11", num_classes=0, pool_size=4).init, jax.random.key(0), images)

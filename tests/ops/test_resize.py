@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvjax.ops.resize import bilinear_matrix, resize
+from cvjax.ops.resize import bilinear_matrix, enlarge_from_corner, resize
 
 
 def _interpolate(row: np.ndarray, target: int, align_corners: bool) -> np.ndarray:
@@ -38,6 +38,18 @@ def test_known_values():
     row = jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
     np.testing.assert_allclose(resize(row, (1, 4)).ravel(), [0, 0.25, 0.75, 1])
     np.testing.assert_allclose(resize(row, (1, 4), align_corners=True).ravel(), [0, 1 / 3, 2 / 3, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("step", "source"), [(8, 3), (2.5, 5), (1, 4)])
+def test_enlarging_from_the_corner(step, source):
+    """Pixel j lies on pixel step * j; up to the last one it is `align_corners`, and beyond, that pixel again."""
+    x = jax.random.normal(jax.random.key(0), (2, source, source, 3))
+    last = round((source - 1) * step)
+    wide = enlarge_from_corner(x, (last + 4, last + 1), (step, step))
+    np.testing.assert_allclose(wide[:, : last + 1], resize(x, (last + 1, last + 1), align_corners=True), atol=1e-5)
+    np.testing.assert_allclose(wide[:, last + 1 :], wide[:, last : last + 1].repeat(3, 1), atol=1e-6)
+    with pytest.raises(ValueError, match="above 0"):
+        enlarge_from_corner(x, (3, 3), (1, 0))
 
 
 def test_rows_of_the_matrix_sum_to_one_and_constants_stay():

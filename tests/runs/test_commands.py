@@ -52,6 +52,23 @@ def test_evaluate_gives_the_loops_figures(trained, tmp_path):
     assert {k: report[k] for k in looped} == looped
 
 
+def test_evaluate_refines_and_scores_borders_as_the_loop_does(folder, tmp_path):
+    length = "--steps 100 --eval-every 100 --checkpoint-every 100 --optim.learning-rate 0.05".split()
+    scores = ("--eval.crf", "2,2,6,6,20,2", "--eval.boundary", "--eval.trimap", 2, 4)
+    process = train(folder, tmp_path / "run", *length, *scores)
+    assert process.returncode == 0, process.err
+    looped = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert {"boundary_iou", "trimap_miou_2", "trimap_miou_4", "fwiou", "image_miou"} <= looped.keys()
+    reports = []
+    for crf in ("2,2,6,6,20,2", "off"):
+        process = command("cvjax.cli.evaluate", tmp_path / "run", "--crf", crf, "--json", tmp_path / "report.json")
+        assert process.returncode == 0, process.err
+        reports.append(json.loads((tmp_path / "report.json").read_text()))
+    refined, plain = reports
+    assert {k: refined[k] for k in looped} == looped
+    assert plain["miou"] != looped["miou"]
+
+
 def test_evaluate_at_scales_flipped_in_windows_and_at_another_stride(trained, tmp_path):
     options = "--scales 0.75 1.0 --flip True --window 32 32 --output-stride 8 --parallel pmap --batch-size 8".split()
     process = command("cvjax.cli.evaluate", trained, *options, "--json", tmp_path / "r.json", devices=2)

@@ -29,7 +29,7 @@ def test_presets_are_runs_that_can_start(name):
         model = create_model(config.model.name, num_classes=21, **config.model.options())
         schedule = make_schedule(config.optim, with_steps(config, 45_000).steps)
         assert float(schedule(1)) > 0
-        if preset in ("quick", "cifar10"):
+        if preset.startswith("quick") or preset == "cifar10":
             images = jax.ShapeDtypeStruct((2, *config.input.crop, 3), jnp.float32)
             jax.eval_shape(model.init, jax.random.key(0), images)
 
@@ -47,6 +47,29 @@ def test_voc_preset_is_the_papers_recipe():
     assert (config.optim.learning_rate, config.optim.power, config.optim.weight_decay) == (0.007, 0.9, 1e-4)
     assert (config.model.output_stride, config.model.multi_grid) == (16, (1, 2, 4))
     assert config.input.train_split == "trainaug"
+
+
+def test_early_presets_are_their_papers_recipes():
+    v1, vgg, resnet = (PRESETS[name] for name in ("v1", "v2_vgg16", "v2_resnet101"))
+    assert [(c.steps, c.batch_size) for c in (v1, vgg, resnet)] == [(6_000, 20), (20_000, 10), (20_000, 10)]
+    rates = make_schedule(v1.optim, v1.steps)
+    assert [float(rates(step)) for step in (0, 1999, 2001, 4001)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+    assert [float(make_schedule(c.optim, c.steps)(10_000)) for c in (vgg, resnet)] == pytest.approx(
+        [1e-3 * 0.5**0.9, 2.5e-4 * 0.5**0.9]
+    )
+    for config in (v1, vgg, resnet):
+        assert (config.input.crop, config.loss_stride) == ((321, 321), 8)
+        assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 5e-4)
+        assert (config.optim.head_multiplier, config.optim.bias_multiplier) == (10, 2)
+    assert [c.eval.crf.appearance_sigma for c in (v1, vgg)] == [49, 67]
+    assert (resnet.aux_weight, resnet.model.freeze_bn) == (1.0, True)
+
+
+def test_quick_presets_of_all_generations_differ_by_the_model():
+    quick = PRESETS["quick"]
+    for name, others in (("quick_v1", {"optim"}), ("quick_v2", {"aux_weight"}), ("quick_v3", set())):
+        same = {f.name for f in dataclasses.fields(quick)} - {"model", "workdir"} - others
+        assert all(getattr(PRESETS[name], field) == getattr(quick, field) for field in same)
 
 
 def test_a_bare_command_takes_voc_where_it_is_and_says_so_where_not(tmp_path, monkeypatch, capsys):

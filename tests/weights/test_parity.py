@@ -31,9 +31,15 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "name", ["alexnet", "resnet18", "efficientnet_b0", *(pytest.param(n, marks=SLOW) for n in ("vgg11", "densenet121"))]
+    "name",
+    [
+        "alexnet",
+        "resnet18",
+        "efficientnet_b0",
+        *(pytest.param(n, marks=SLOW) for n in ("vgg11", "densenet121", "xception65")),
+    ],
 )
-def test_classifier_agrees_with_torchvision(name):
+def test_classifier_agrees_with_its_reference(name):
     _run_classifier(name, reference.GOLDEN)
 
 

@@ -10,9 +10,10 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cvjax.models.classification.classifier import Classifier
-from cvjax.models.images import check_images
+from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
 from cvjax.nn import Dropout, TorchConv, avg_pool, he_normal, max_pool
@@ -24,6 +25,7 @@ class DenseLayer(nn.Module):
     Attributes:
       growth: channels that it adds.
       bottleneck: channels of the 1x1 convolution, in multiples of the growth.
+      dilation: distance of the 3x3 convolution's taps, in pixels.
       dropout: of the added channels, in training.
       conv, norm: makers of the layers, already told of dtype and momentum.
       axis_name: the device axis under pmap, for dropout's masks.
@@ -31,6 +33,7 @@ class DenseLayer(nn.Module):
 
     growth: int
     bottleneck: int
+    dilation: int
     dropout: float
     conv: ModuleMaker
     norm: ModuleMaker
@@ -42,7 +45,7 @@ class DenseLayer(nn.Module):
         y = nn.relu(self.norm(name="norm1")(x, not train))
         y = self.conv(self.bottleneck * self.growth, 1, name="conv1")(y)
         y = nn.relu(self.norm(name="norm2")(y, not train))
-        y = self.conv(self.growth, 3, name="conv2")(y)
+        y = self.conv(self.growth, 3, kernel_dilation=self.dilation, name="conv2")(y)
         y = Dropout(self.dropout, self.axis_name)(y, train)
         return jnp.concatenate([x, y], axis=-1)
 
@@ -52,18 +55,30 @@ class Transition(nn.Module):
 
     Attributes:
       features: channels of the output.
+      spread: 0 pools with stride 2. Otherwise every pixel keeps its place and becomes the mean of 2x2 pixels at this
+        distance, so that every other is what pooling would give (where the sides divide).
       conv, norm: as for `DenseLayer`.
     """
 
     features: int
+    spread: int
     conv: ModuleMaker
     norm: ModuleMaker
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H // 2, W // 2, features]."""
+        """[B, H, W, C] -> [B, H // 2, W // 2, features], or [B, H, W, features]."""
         x = self.conv(self.features, 1, name="conv")(nn.relu(self.norm(name="norm")(x, not train)))
-        return avg_pool(x, 2, 2)
+        return _mean_in_place(x, self.spread) if self.spread else avg_pool(x, 2, 2)
+
+
+def _mean_in_place(x: jax.Array, distance: int) -> jax.Array:
+    """The mean of 2x2 pixels at a distance, at every pixel; beyond the last ones the border goes on."""
+    for axis in (1, 2):
+        size = x.shape[axis]
+        far = np.minimum(np.arange(size) + distance, size - 1)
+        x = (x + jnp.take(x, far, axis=axis)) / 2
+    return x
 
 
 class DenseNet(Classifier):
@@ -79,6 +94,8 @@ class DenseNet(Classifier):
       checkpoint: compute layers anew for the gradient instead of keeping their maps, which grow with the square of a
         block's depth. XLA for CPU merges the second computation with the first, so it saves memory elsewhere only.
       layer_dropout: of every layer's new channels, in training.
+      output_stride: pixels of the input per pixel of the last block's map: 32, or 16 or 8, where late transitions keep
+        every pixel and later layers dilate. Parameters are the same.
     """
 
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
@@ -89,43 +106,61 @@ class DenseNet(Classifier):
     compression: float = 0.5
     checkpoint: bool = False
     layer_dropout: float = 0.0
+    output_stride: int = 32
 
     def setup(self) -> None:
+        check_output_stride(self.output_stride)
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype, kernel_init=he_normal("fan_in"))
         norm = self._norm()
         # Under remat `train` has to be a constant: argument 2, counted from the module itself.
         layer = nn.remat(DenseLayer, static_argnums=(2,)) if self.checkpoint else DenseLayer
-        layer = partial(layer, self.growth, self.bottleneck, self.layer_dropout, conv, norm, self.axis_name)
+        layer = partial(
+            layer,
+            self.growth,
+            self.bottleneck,
+            dropout=self.layer_dropout,
+            conv=conv,
+            norm=norm,
+            axis_name=self.axis_name,
+        )
         size, stride = (3, 1) if self.small_images else (7, 2)
         self.stem_conv = conv(self.stem_features, size, stride)
         if not self.small_images:
             self.stem_bn = norm()
-        channels = self.stem_features
+        channels, strided = self.stem_features, self._strided_transitions()
         for number, count in enumerate(self.block_sizes, start=1):
+            dilation = 2 ** max(0, number - 1 - strided)
             for place in range(1, count + 1):
-                setattr(self, f"block{number}_layer{place}", layer())
+                setattr(self, f"block{number}_layer{place}", layer(dilation=dilation))
             channels += count * self.growth
             if number < len(self.block_sizes):
                 channels = int(channels * self.compression)
-                setattr(self, f"transition{number}", Transition(channels, conv, norm))
+                spread = 0 if number <= strided else dilation
+                setattr(self, f"transition{number}", Transition(channels, spread, conv, norm))
         self.last_bn = norm()
         self._make_head(nn.initializers.lecun_normal())
+
+    def _strided_transitions(self) -> int:
+        """How many transitions pool before the output stride is reached."""
+        reached = 1 if self.small_images else 4
+        return min(len(self.block_sizes) - 1, (self.output_stride // reached).bit_length() - 1)
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 29 pixels a side, or 4 for CIFAR's nets.
+          images: [B, H, W, in_channels], floating point, normalised; at least 29 pixels a side (13 or 5 at an output
+            stride of 16 or 8), or 4 for CIFAR's nets.
           train: whether BatchNorm uses the batch's statistics, and layers drop (`dropout` stream).
 
         Returns:
           `stem` (stride 2; 1 for small images), and `block1` to `block4` (4 to 32; for small images `block3`, 1 to 4),
-          the last after its BatchNorm and ReLU.
+          the last after its BatchNorm and ReLU; no stride above `output_stride`.
 
         Raises:
           ConfigError: images that it cannot take.
         """
-        halvings = 2 ** (len(self.block_sizes) - 1)
+        halvings = 2 ** self._strided_transitions()
         check_images(images, self.in_channels, smallest=halvings if self.small_images else 4 * halvings - 3)
         x = self.stem_conv(images.astype(self.dtype))
         if not self.small_images:

@@ -8,12 +8,13 @@ FCN starts from. Models with `_bn` normalise after every convolution (1502.03167
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvjax.errors import ConfigError
 from cvjax.models.classification.dense_head import DenseHead
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
@@ -32,6 +33,9 @@ class VGG(nn.Module):
       output_stride: pixels of the input per pixel of `pool5`: 32, or 16 or 8, where late poolings keep every pixel and
         what follows reads at a distance, so that every n-th pixel is the one that the plain net computes (the "hole
         algorithm" of DeepLab, 1412.7062). Parameters are the same.
+      pool_size: side of the poolings' windows. Those of 3, DeepLab's, are padded by a pixel, so that images may have
+        any size and pixel j of a map of stride s lies on pixel s * j of the image; where they do not stride, they look
+        at the next pixels.
       ceil_mode: poolings keep the last row and column of an odd map, as Caffe's do; images may then have any size.
       fully_convolutional: slide the dense layers over the map, which gives a map of logits, instead of averaging the
         map to the 7x7 pixels that they see.
@@ -49,6 +53,7 @@ class VGG(nn.Module):
     widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
     batch_norm: bool = False
     output_stride: int = 32
+    pool_size: Literal[2, 3] = 2
     ceil_mode: bool = False
     fully_convolutional: bool = False
     hidden: int = 4096
@@ -60,6 +65,8 @@ class VGG(nn.Module):
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
+        if self.pool_size not in (2, 3):
+            raise ConfigError(f"pool_size is 2 or 3, not {self.pool_size}")
         norm = partial(
             BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
         )
@@ -87,17 +94,19 @@ class VGG(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 32 pixels a side but in ceil_mode.
+          images: [B, H, W, in_channels], floating point, normalised; at least 32 pixels a side but in ceil_mode
+            or with a pool_size of 3.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:
           `stage1` to `stage5` (strides 1, 2, 4, 8, 16), each before its pooling, and `pool1` to `pool5` (2 to 32), with
-          the channels of `widths`; no stride above `output_stride`. Sides are rounded down, in ceil_mode up.
+          the channels of `widths`; no stride above `output_stride`. Sides are rounded down, in ceil_mode and with a
+          pool_size of 3 up.
 
         Raises:
           ConfigError: images that it cannot take.
         """
-        check_images(images, self.in_channels, smallest=1 if self.ceil_mode else 32)
+        check_images(images, self.in_channels, smallest=1 if self.ceil_mode or self.pool_size == 3 else 32)
         x, maps, rate = images.astype(self.dtype), {}, 1
         for stage, count in enumerate(self.stage_sizes, start=1):
             for number in range(1, count + 1):
@@ -106,7 +115,10 @@ class VGG(nn.Module):
                     x = getattr(self, f"bn{stage}_{number}")(x, use_running_average=not train)
                 x = nn.relu(x)
             maps[f"stage{stage}"] = x
-            if 2**stage <= self.output_stride:
+            strided = 2**stage <= self.output_stride
+            if self.pool_size == 3:
+                x = max_pool(x, 3, 2 if strided else 1, 1)
+            elif strided:
                 x = max_pool(x, 2, 2, 0, self.ceil_mode)
             else:
                 x, rate = _max_in_place(x, rate), 2 * rate
