@@ -24,7 +24,7 @@ PREPARED_VERSION = "1.0.0"
 
 # What the catalogue's sets call the name of an example, where they keep one.
 _ID_FEATURES = ("id", "file_name", "image/filename")
-_HELD_OUT = ("val", "validation", "test")
+_HELD_OUT = ("val", "validation", "valid", "test")
 
 
 Target = Literal["mask", "label", "boxes"]
@@ -250,7 +250,7 @@ def max_size(source: Source) -> tuple[int, int]:
 
 
 def held_out(split: str, present: Collection[str]) -> str:
-    """The split meant by "val" in a set that has those present: its own "validation" or "test" where it has no "val".
+    """The split meant by "val" in a set that has those present: "validation", "valid" or "test" where it has no "val".
 
     Any other split, and one that is not there, is given back as it is.
     """

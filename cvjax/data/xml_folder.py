@@ -5,10 +5,10 @@
     folder/1.jpg              folder/1.xml                                                 all in one folder
     folder/train/...          folder/val/...                                               either, a folder a split
 
-An image and its annotation share a stem; a list holds a stem a line. Where there are neither lists nor folders of
-splits, every fifth image or so is `val` and the rest `train`: a checksum of its stem decides, so that it stays where
-it is when others come. `all` is everything. The classes are those of `classes.txt`, a name a line, else all names
-that are found in any annotation, in alphabetical order.
+An image and its annotation share a stem. A list is called train, val, validation, valid, test or trainval, and holds a
+stem a line. Where there are neither lists nor folders of splits, every fifth image or so is `val` and the rest `train`:
+a checksum of its stem decides, so that it stays where it is when others come. `all` is everything. The classes are
+those of `classes.txt`, a name a line, else all names that are found in any annotation, in alphabetical order.
 """
 
 import os
@@ -135,7 +135,7 @@ def prepare_xml_folder(
         data_dir: TFDS's root folder.
         folder: the folder of images and annotations.
         on_bad_boxes: see `cvjax.data.annotations.check_objects`; the builder's `dropped_boxes` counts.
-        skip_damaged: leave out examples that do not decode; the builder's `skipped` holds their messages.
+        skip_damaged: leave out examples whose image does not decode; the builder's `skipped` holds their messages.
         overwrite: prepare again.
         progress: show a bar on the terminal.
 
@@ -185,7 +185,7 @@ def _disjoint(folder: pathlib.Path) -> list[list[Annotated]]:
 def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Lists of splits in a folder; VOC's lists of one class, such as car_train.txt, are none of these."""
     paths = [path for path in sorted(folder.glob("*.txt")) if path.name != CLASSES_FILE]
-    return {path.stem: path for path in paths if re.fullmatch(r"train|val|validation|test|trainval", path.stem)}
+    return {path.stem: path for path in paths if re.fullmatch(r"train|val|validation|valid|test|trainval", path.stem)}
 
 
 def _class_names(folder: pathlib.Path, on_bad_boxes: OnBadBoxes) -> list[str]:
