@@ -10,9 +10,8 @@ from tiny_sets import encoded, photo
 from cvjax.data.annotations import check_objects, decode_boxes_example, make_objects
 from cvjax.data.catalogue import open_source
 from cvjax.data.scenes.objects import CLASS_NAMES
-from cvjax.data.scenes.prepare import prepare_scenes
 from cvjax.data.scenes.render import render
-from cvjax.data.source import TfdsSource, image_sizes
+from cvjax.data.source import image_sizes
 from cvjax.data.voc_detection import CLASS_NAMES as VOC_NAMES
 from cvjax.errors import ConfigError, DataError
 
@@ -73,8 +72,8 @@ def test_decoding_checks_labels():
 
 
 def test_scenes_have_the_boxes_that_were_drawn(tmp_path):
-    prepare_scenes(tmp_path, sizes={"train": 4}, workers=0, progress=False)
-    source = TfdsSource(next(tmp_path.glob("scenes/*")), "train", target="boxes", first_label=1)
+    options = {"sizes": {"train": 4}, "workers": 0, "progress": False}  # a small set
+    source = open_source("scenes", "train", target="boxes", data_dir=tmp_path, on_bad_boxes="drop", **options)
     assert source.class_names == tuple(CLASS_NAMES[1:])
     for index in range(4):
         record, things = source[index], render("train", index).things
