@@ -54,7 +54,9 @@ class Kind:
       show: (report) -> what the terminal shows of it: a table and one line.
       draw: (folder, model, task, variables, source, config, report) -> writes pictures; names of the files.
       score_as: (task, scoring) -> the task with the scores that its evaluation is to have.
-      applied: (model) -> what is trained on the task's inputs by its `apply`, where the model's own call is not.
+      draw_scores: (folder, task, report) -> writes pictures of a report alone; names of the files. None: it has none.
+      applied: (model) -> what is made by its `init` and trained on the task's inputs by its `apply`, where the model's
+        own call is not.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Kind:
     show: Callable[[dict[str, Any]], tuple[Any, str]]
     draw: Callable[..., list[str]]
     score_as: Callable[[Any, Any], Any] = lambda task, scoring: task
+    draw_scores: Callable[[pathlib.Path, Any, dict[str, Any]], list[str]] | None = None
     applied: Callable[[nn.Module], Any] = lambda model: model
 
 
@@ -97,7 +100,7 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
     kind.augment(config.input, task)  # says now what is wrong with it, not once the data flows
     axis_name = strategy.axis_name if config.sync_batch_norm else None
     model = create_model(config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options())
-    initialize_model = functools.partial(init_variables, model, image_shape=(*config.input.crop, 3))
+    initialize_model = functools.partial(init_variables, kind.applied(model), image_shape=(*config.input.crop, 3))
     options = compiler_options(jax.devices()[0].platform, once=True)
     variables = jax.jit(initialize_model, compiler_options=options)(jax.random.key(config.seed))
     if config.init is not None:
@@ -182,7 +185,10 @@ def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
         raise ConfigError(
             f"input.mask_values are of image_folder_segmentation, and the data set is {name}; leave them out"
         )
-    return {"values": values} if values else {}
+    options = {"values": values} if values else {}
+    if hasattr(reading, "on_bad_boxes"):
+        options["on_bad_boxes"] = reading.on_bad_boxes
+    return options
 
 
 def with_steps(config: RunConfig, examples: int) -> RunConfig:

@@ -57,5 +57,9 @@ def evaluate(
 
 def scalars(report: dict[str, Any]) -> dict[str, float]:
     """The single numbers of a report, for logs and for choosing the best checkpoint."""
-    keep = {k: v for k, v in report.items() if isinstance(v, int | float) and k not in {"examples", "skipped"}}
+    keep = {
+        k: v
+        for k, v in report.items()
+        if isinstance(v, int | float) and k not in {"examples", "skipped", "dropped_boxes"}
+    }
     return jax.tree.map(float, keep)

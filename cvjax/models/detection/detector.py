@@ -6,14 +6,21 @@ A detector is a module of `num_classes` classes, background not among them, that
     detector(images, sizes, proposals=None, truth=t, train=True)   -> {"name of a loss": float32 [B], ...}
 
 Losses are of each image, already weighed, so that their sum is what to minimise; an image without objects has finite
-ones. Random choices are drawn from the stream `sample`, dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of
+ones. Random choices are drawn from the stream `sample`, with a key for each image (`cvjax.nn.row_keys`) so that devices
+change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of
 the images as given, padding included in the frame but never covered: `sizes` says what of each image is real.
-`proposals` are given to the systems that do not find their own.
+`proposals` are given to the systems that do not find their own; such a class says `needs_proposals = True`.
+
+What decides which detections are given are fields of the module, by the names of `POSTPROCESSING` where a system has
+such a thing, so that an evaluation can change them.
 """
 
 from typing import NamedTuple
 
 import jax
+
+POSTPROCESSING = ("score_threshold", "nms_threshold", "max_detections")
+"""The least score of a detection, the IoU above which a better one of its class removes it, and the most an image."""
 
 
 class Truth(NamedTuple):
