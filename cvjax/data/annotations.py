@@ -21,7 +21,8 @@ class Objects(NamedTuple):
     """The objects of one image: boxes float32 [N, 4], labels int32 [N], difficult and crowd bool [N].
 
     Labels count from 0 without a background. `difficult` objects neither count as found nor as missed (VOC); a `crowd`
-    is one box around many objects (COCO). `dropped_boxes` is how many bad ones were left out.
+    is one box around many objects (COCO). `dropped_boxes` is how many bad ones were left out. `proposals`, float32
+    [P, 4], best first, are boxes that may hold an object, where somebody has proposed some.
     """
 
     boxes: np.ndarray
@@ -29,10 +30,11 @@ class Objects(NamedTuple):
     difficult: np.ndarray
     crowd: np.ndarray
     dropped_boxes: int = 0
+    proposals: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Objects":
         """The objects that a mask or an array of indices chooses, in its order."""
-        return Objects(*(array[rows] for array in self.arrays()), self.dropped_boxes)
+        return Objects(*(array[rows] for array in self.arrays()), self.dropped_boxes, self.proposals)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Boxes, labels, difficult, crowd."""
@@ -101,7 +103,7 @@ def decode_boxes_example(record: Mapping[str, Any], num_classes: int) -> dict[st
         DataError: the image is damaged, or a label no class.
     """
     name = str(record["id"])
-    objects = Objects(*(record[field] for field in Objects._fields))
+    objects = Objects(**{field: record[field] for field in Objects._fields if field in record})
     wrong = (objects.labels < 0) | (objects.labels >= num_classes)
     if wrong.any():
         label = int(objects.labels[wrong][0])

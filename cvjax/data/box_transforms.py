@@ -16,7 +16,7 @@ import numpy as np
 
 from cvjax.data.annotations import Objects, make_objects
 from cvjax.data.augment import blank_image, check_probability, check_size
-from cvjax.data.box_rows import mirrored, padded
+from cvjax.data.box_rows import mirrored, moved, padded
 from cvjax.data.crops import draw_piece
 from cvjax.data.order import Planned, batches_by_size
 from cvjax.data.source import Source, image_sizes
@@ -24,8 +24,6 @@ from cvjax.errors import ConfigError, DataError
 from cvjax.imagenet import MEAN_COLOUR
 
 _LEAST_SCALE = 0.25  # what is zoomed out of is first made, so that half the scale is four times the work
-
-_ROUNDING = 1e-5  # of areas in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +33,7 @@ class _Frame:
     Attributes:
       size: height and width of the result, in pixels; what the image does not fill is at the bottom and at the right.
       max_boxes: rows of the boxes of a result.
+      max_proposals: rows of its proposals, `proposals` and `proposal_valid`; 0 leaves them out.
       short_side: length of the image's shorter side (600 in Fast and Faster R-CNN); None fills `size`.
       long_side: the image's longer side is no longer than this, and its shorter side gives way; None sets no limit.
       keep_aspect: False stretches the image to `size` (YOLO), without `short_side`.
@@ -46,6 +45,7 @@ class _Frame:
 
     size: tuple[int, int]
     max_boxes: int = 100
+    max_proposals: int = 0
     short_side: int | None = None
     long_side: int | None = None
     keep_aspect: bool = True
@@ -53,8 +53,10 @@ class _Frame:
 
     def __post_init__(self) -> None:
         check_size("size", self.size)
-        if self.max_boxes < 1:
-            raise ConfigError(f"max_boxes is {self.max_boxes}: give 1 or more.")
+        if self.max_boxes < 1 or self.max_proposals < 0:
+            raise ConfigError(
+                f"max_boxes is {self.max_boxes} and max_proposals {self.max_proposals}: give 1 or more, and 0 or more."
+            )
         for name in ("short_side", "long_side"):
             side = getattr(self, name)
             if side is not None and side < 1:
@@ -148,15 +150,16 @@ class BoxTrainTransform(_Frame):
         image = _cut(image, (top, left, height, width), self.fill)
         if shown != (height, width):
             image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
-        objects = _moved(objects, (top, left), _factors((height, width), shown), shown, self.keep)
+        objects = moved(objects, (top, left), _factors((height, width), shown), shown, self.keep)
         if mirror:
             image = cv2.flip(image, 1)
-            objects = objects._replace(boxes=mirrored(objects.boxes, shown[1]))
+            proposals = objects.proposals if objects.proposals is None else mirrored(objects.proposals, shown[1])
+            objects = objects._replace(boxes=mirrored(objects.boxes, shown[1]), proposals=proposals)
         excess = len(objects.boxes) - self.max_boxes
         if excess > 0:
             kept = np.sort(rng.permutation(len(objects.boxes))[: self.max_boxes])
             objects = objects.take(kept)._replace(dropped_boxes=objects.dropped_boxes + excess)
-        boxes, more = padded(objects, self.max_boxes)
+        boxes, more = padded(objects, self.max_boxes, self.max_proposals)
         return self.place(image), boxes, {**more, "size": np.array(shown, np.int32)}
 
     def _draw_window(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -208,13 +211,17 @@ class BoxEvalTransform(_Frame):
         if shown != shape:
             image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
         scale = _factors(shape, shown)
-        boxes, more = padded(objects._replace(boxes=objects.boxes * scale[[1, 0, 1, 0]]), self.max_boxes)
+        factors = scale[[1, 0, 1, 0]]
+        proposals = objects.proposals if objects.proposals is None else objects.proposals * factors
+        objects = objects._replace(boxes=objects.boxes * factors, proposals=proposals)
+        boxes, more = padded(objects, self.max_boxes, self.max_proposals)
         more |= {"scale": scale.astype(np.float32), "original_size": np.array(shape, np.int32)}
         return self.place(image), boxes, shown, more
 
     def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
         """Image, boxes and further arrays of a row that stands for no example."""
-        boxes, more = padded(make_objects([], []), self.max_boxes)
+        nothing = make_objects([], [])._replace(proposals=np.zeros((0, 4), np.float32))
+        boxes, more = padded(nothing, self.max_boxes, self.max_proposals)
         more |= {"scale": np.ones(2, np.float32), "original_size": np.zeros(2, np.int32)}
         return blank_image(self.size, self.fill), boxes, more
 
@@ -282,17 +289,3 @@ def _cut(image: np.ndarray, window: tuple[int, int, int, int], fill: tuple[int, 
     if above or below or before or beside:
         image = cv2.copyMakeBorder(image, above, below, before, beside, cv2.BORDER_CONSTANT, value=fill)
     return image
-
-
-def _moved(
-    objects: Objects, corner: tuple[int, int], factors: np.ndarray, shown: tuple[int, int], keep: float
-) -> Objects:
-    """The objects in a window with that corner (top, left), scaled by the factors to the height and width shown."""
-    boxes = objects.boxes.astype(np.float64) - (corner[1], corner[0], corner[1], corner[0])
-    boxes *= factors[[1, 0, 1, 0]]
-    clipped = np.clip(boxes, 0, (shown[1], shown[0], shown[1], shown[0])).astype(np.float32)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((centre >= 0) & (centre < (shown[1], shown[0]))).all(axis=1)
-    left = np.prod(np.maximum(clipped[:, 2:] - clipped[:, :2], 0), axis=1)
-    enough = (left > 0) & (left >= keep * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * (1 - _ROUNDING))
-    return objects._replace(boxes=clipped).take(inside & enough)

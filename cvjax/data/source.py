@@ -49,6 +49,7 @@ class Record(TypedDict):
     difficult: NotRequired[np.ndarray]
     crowd: NotRequired[np.ndarray]
     dropped_boxes: NotRequired[int]
+    proposals: NotRequired[np.ndarray | None]
     id: str
 
 

@@ -23,6 +23,7 @@ class BoxInput(ReadingConfig):
         exceed; None fills `crop`.
       keep_aspect: False stretches images to `crop` (YOLO).
       boxes: of an image in a batch; of more objects, as many at random.
+      proposals: of an image in a batch, in training and evaluation, for detectors that find none of their own.
       on_bad_boxes: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
       random_crop: probability of cutting a random piece before all else.
       min_area, max_aspect: of that piece, relative to the image's.
@@ -37,6 +38,7 @@ class BoxInput(ReadingConfig):
     long_side: int | None = None
     keep_aspect: bool = True
     boxes: int = 64
+    proposals: int = 0
     on_bad_boxes: OnBadBoxes = "error"
     random_crop: float = 0.0
     min_area: float = 0.3
@@ -90,6 +92,7 @@ def train_transform(reading: BoxInput, task: Detection) -> BoxTrainTransform | M
     transform = BoxTrainTransform(
         size=reading.crop,
         max_boxes=reading.boxes,
+        max_proposals=reading.proposals,
         short_side=reading.short_side,
         long_side=reading.long_side,
         keep_aspect=reading.keep_aspect,
@@ -115,6 +118,7 @@ def eval_transform(task: Detection, scoring: BoxEval, reading: BoxInput) -> BoxE
     return BoxEvalTransform(
         size=scoring.crop or reading.crop,
         max_boxes=scoring.boxes,
+        max_proposals=reading.proposals,
         short_side=scoring.short_side or reading.short_side,
         long_side=scoring.long_side or reading.long_side,
         keep_aspect=reading.keep_aspect,

@@ -51,8 +51,8 @@ def draw_detection(
     decode = functools.partial(decode_boxes_example, num_classes=task.num_classes)
     examples = []
     for record, example in decoded(source, config, ROWS, decode):
-        found = at_least(find(example["image"]), SHOWN)
         truth = example["boxes"]
+        found = at_least(find(example["image"], truth.proposals), SHOWN)
         caption = f"{record['id']}   {len(truth.boxes)} objects, {len(found.boxes)} boxes found"
         examples.append(BoxesExample(example["image"], true_boxes(truth), found, caption))
     save_boxes_grid(workdir / "predictions.png", examples, task.class_names)

@@ -81,10 +81,11 @@ def make_detect(model: nn.Module, scoring: BoxEval) -> Callable[[Any, Seen], Det
 
 def make_finder(
     model: nn.Module, task: Detection, variables: dict[str, Any], scoring: BoxEval, reading: BoxInput
-) -> Callable[[np.ndarray], Boxes]:
+) -> Callable[..., Boxes]:
     """A function from uint8 [H, W, 3] of any size to its detections, best first, as the evaluation finds them.
 
-    It compiles once per padded size.
+    It compiles once per padded size. Where the configuration has proposals, they are its second argument: [P, 4], in
+    pixels of the image.
 
     Args:
       model, task, variables: of the run or checkpoint.
@@ -92,19 +93,19 @@ def make_finder(
     """
     variables, detect = jax.device_put(variables), make_detect(model, scoring)
     transform, multiple = eval_transform(task, scoring, reading), scoring.pad_multiple or 32
-    nothing = make_objects([], [])
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
-    def detections(variables: dict[str, Any], images: jax.Array, sizes: jax.Array) -> Detections:
-        return detect(variables, Seen(task.normalize(images), sizes, None, None))
+    def detections(variables: dict[str, Any], seen: Seen) -> Detections:
+        return detect(variables, seen._replace(images=task.normalize(seen.images)))
 
-    def find(image: np.ndarray) -> Boxes:
+    def find(image: np.ndarray, proposals: np.ndarray | None = None) -> Boxes:
         placed = transform
         if transform.short_side:
             shown = transform.fitted(image.shape[:2], inside=False)
             placed = dataclasses.replace(transform, size=tuple(-(-side // multiple) * multiple for side in shown))
-        padded, _, shown, more = placed(image, nothing)
-        found = jax.device_get(detections(variables, padded[None], np.asarray([shown], np.int32)))
+        padded, _, shown, more = placed(image, make_objects([], [])._replace(proposals=proposals))
+        given = Proposals(more["proposals"][None], more["proposal_valid"][None]) if "proposals" in more else None
+        found = jax.device_get(detections(variables, Seen(padded[None], np.asarray([shown], np.int32), given, None)))
         here = found.valid[0]
         boxes = restore_boxes(found.boxes[0], more["scale"], more["original_size"])
         return Boxes(boxes[here], found.classes[0][here], found.scores[0][here])

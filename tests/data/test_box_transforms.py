@@ -269,3 +269,29 @@ def test_wrong_sizes_of_multi_scale_are_refused():
         MultiScale(BoxTrainTransform((8, 8)), ())
     with pytest.raises(ConfigError, match="short_side decides"):
         MultiScale(BoxTrainTransform((8, 8), short_side=4), ((8, 8),))
+
+
+@pytest.mark.parametrize("options", [{"flip": 1.0}, {"crop": 1.0, "shift": 0.3}, {"short_side": 24}])
+def test_proposals_go_where_boxes_go(options):
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (40, 50, 3), np.uint8)
+    low = rng.uniform(0, 30, (9, 2))
+    boxes = np.concatenate([low, low + rng.uniform(3, 20, (9, 2))], axis=1).astype(np.float32)
+    objects = make_objects(boxes, range(9))._replace(proposals=boxes)
+    for seed in range(10):
+        transform = BoxTrainTransform((32, 32), max_boxes=9, max_proposals=9, keep=0.0, **options)
+        _, moved, more = transform(image, objects, np.random.default_rng(seed))
+        proposals = more["proposals"][more["proposal_valid"]]
+        assert not more["proposals"][~more["proposal_valid"]].any()
+        # Boxes are dropped where their centre is outside, proposals where they are wholly.
+        where = [np.flatnonzero((proposals == box).all(axis=1)) for box in moved[more["box_valid"]]]
+        assert [len(found) for found in where] == [1] * len(where)
+        assert where == sorted(where)
+        fewer = dataclasses.replace(transform, max_proposals=2)(image, objects, np.random.default_rng(seed))[2]
+        np.testing.assert_array_equal(fewer["proposals"], more["proposals"][:2])
+    _, moved, _, more = BoxEvalTransform((20, 25), max_boxes=9, max_proposals=9)(image, objects)
+    np.testing.assert_array_equal(more["proposals"], moved)
+    blank = BoxEvalTransform((20, 25), max_boxes=9, max_proposals=9).blank()[2]
+    assert not blank["proposal_valid"].any()
+    with pytest.raises(ConfigError, match="9 proposals an image are asked for, and the data has none"):
+        BoxEvalTransform((20, 25), max_proposals=9)(image, make_objects([], []))

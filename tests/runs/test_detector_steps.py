@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from toy_detector import ToyDetector
 
 from cvjax.errors import ConfigError
@@ -27,9 +28,8 @@ def _batch(number: int, rows: int = ROWS) -> dict[str, np.ndarray]:
     count[number % rows] = 0
     boxes = rng.uniform(-20, SIDE + 20, (rows, ROOM, 4)).astype(np.float32)
     kind = rng.integers(0, 4, (rows, ROOM))
-    ordered = np.concatenate(
-        [np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])], -1
-    )
+    first, second = boxes[..., :2], boxes[..., 2:]
+    ordered = np.concatenate([np.minimum(first, second), np.maximum(first, second)], -1)
     boxes = np.where((kind >= 2)[..., None], ordered, boxes)
     boxes = np.where((kind == 1)[..., None], np.tile(boxes[..., :2], 2), boxes)
     valid = np.arange(ROOM) < count[:, None]
@@ -118,7 +118,7 @@ def test_thresholds_of_an_evaluation_are_the_detectors():
     changed = with_postprocessing(model, BoxEval(score_threshold=0.3, max_detections=7))
     assert (changed.score_threshold, changed.nms_threshold, changed.max_detections) == (0.3, 0.5, 7)
 
-    class Bare(ToyDetector.__base__):
+    class Bare(nn.Module):
         pass
 
     with pytest.raises(ConfigError, match=r"Bare has no nms_threshold; leave out --eval\.nms_threshold"):
