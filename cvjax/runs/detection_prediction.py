@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from cvjax.data.annotations import make_objects
 from cvjax.data.box_rows import restore_boxes
 from cvjax.errors import ConfigError
-from cvjax.models.detection.detector import POSTPROCESSING, Detections, Proposals
+from cvjax.models.detection.detector import POSTPROCESSING, Detections, Proposals, beside_images
 from cvjax.ops.compiling import compiler_options
 from cvjax.runs.detection_input import BoxEval, BoxInput, eval_transform
 from cvjax.tasks.detection import Detection, Seen
@@ -32,13 +31,7 @@ class Detector:
 
     def init(self, key: jax.Array, images: jax.Array, train: bool = False) -> Any:
         """Fresh variables, for images [B, H, W, 3] without padding."""
-        count, height, width = images.shape[:3]
-        sizes = jnp.tile(jnp.asarray([[height, width]], jnp.int32), (count, 1))
-        given = {}
-        if getattr(self.model, "needs_proposals", False):
-            whole = jnp.tile(jnp.asarray([[[0, 0, width, height]]], jnp.float32), (count, 1, 1))
-            given = {"proposals": Proposals(whole, jnp.ones((count, 1), bool))}
-        return self.model.init(key, images, sizes, **given, train=train)
+        return self.model.init(key, images, **beside_images(self.model, images.shape), train=train)
 
     def apply(
         self, variables: Any, seen: Seen, *, train: bool, rngs: dict[str, jax.Array] | None = None, **options: Any

@@ -15,9 +15,12 @@ What decides which detections are given are fields of the module, by the names o
 such a thing, so that an evaluation can change them.
 """
 
-from typing import NamedTuple
+import inspect
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import numpy as np
 
 POSTPROCESSING = ("score_threshold", "nms_threshold", "max_detections")
 """The least score of a detection, the IoU above which a better one of its class removes it, and the most an image."""
@@ -65,3 +68,18 @@ class Detections(NamedTuple):
     scores: jax.Array
     classes: jax.Array
     valid: jax.Array
+
+
+def beside_images(module: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, Any]:
+    """What a module is called with beside images [B, H, W, C] where only their shape is known; of no detector nothing.
+
+    Nothing of the images is padding, and where proposals are needed, each image is the only one of its own.
+    """
+    if "sizes" not in inspect.signature(type(module).__call__).parameters:
+        return {}
+    count, height, width = shape[:3]
+    given: dict[str, Any] = {"sizes": np.tile(np.asarray([[height, width]], np.int32), (count, 1))}
+    if getattr(module, "needs_proposals", False):
+        boxes = np.tile(np.asarray([[[0, 0, width, height]]], np.float32), (count, 1, 1))
+        given["proposals"] = Proposals(boxes, np.ones((count, 1), bool))
+    return given
