@@ -112,15 +112,17 @@ def test_evaluate_gives_the_figures_of_the_loop(trained, tmp_path, parallel):
     arguments = evaluate.Arguments(str(trained), parallel=parallel, pictures=str(tmp_path))
     report = evaluate.evaluate_checkpoint(arguments, Console(quiet=True))
     looped = _report(trained)
-    assert {name: report[name] for name in ("map", "map_11", "recall", "examples", "objects", "errors")} == {
-        name: looped[name] for name in ("map", "map_11", "recall", "examples", "objects", "errors")
-    }
+    assert (report["examples"], report["objects"]) == (looped["examples"], looped["objects"])
+    # Under pmap sums are rounded otherwise, which may swap detections of nearly the same score.
+    tolerance = {"jit": 0, "pmap": 0.02}[parallel]
+    for name in ("map", "map_11", "recall"):
+        assert report[name] == pytest.approx(looped[name], rel=0, abs=tolerance)
     assert (tmp_path / "precision_recall.png").exists()
     changed = dataclasses.replace(arguments, pictures=None, score_threshold=0.99, max_detections=1, coco=True)
     strict = evaluate.evaluate_checkpoint(changed, Console(quiet=True))
     assert strict["recall"] < report["recall"]
     assert "coco_ap" in strict
-    with pytest.raises(ConfigError, match=r"--scales, --crf is of no use|--scales is of no use"):
+    with pytest.raises(ConfigError, match="--scales is of no use"):
         evaluate.evaluate_checkpoint(dataclasses.replace(arguments, scales=(1.0, 2.0)), Console(quiet=True))
 
 
