@@ -13,8 +13,7 @@ Presets:
 quick      B0 of half the width and a third of the depth, from scratch on the embedded scenes: 0.39 to 0.42 top-1 on val
            in 4 minutes on 2 busy cores (docs/results.md; chance is 0.07).
 imagenet   the paper's recipe: 350 epochs in batches of 4096, RMSProp, 0.256 after 5 epochs of warm-up, times 0.97
-           every 2.4 epochs, averaged weights, drop-connect; RandAugment takes the place of AutoAugment. The paper
-           reports 77.1 top-1 for B0.
+           every 2.4 epochs, averaged weights, drop-connect, AutoAugment. The paper reports 77.1 top-1 for B0.
 modern     the recipe of the weights that torchvision carries, which are timm's: 450 epochs in batches of 768,
            RandAugment, erasing; 77.69 top-1 for B0.
 cifar10    100 epochs with images enlarged to 64 pixels, the net's strides being made for large ones.
@@ -82,7 +81,7 @@ IMAGENET = Config(
     log_every=20,
     eval_every=imagenet_steps(1, 4096),
     checkpoint_every=imagenet_steps(1, 4096),
-    input=ClassificationInput(**_RAND_AUGMENT, workers=16),
+    input=ClassificationInput(policy="auto", interpolation="bicubic", workers=16),
     eval=ClassificationEval(batch_size=1024, resize=256),
     optim=OptimizerConfig(
         name="rmsprop",

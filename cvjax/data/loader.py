@@ -50,6 +50,7 @@ class _TrainBatches:
     batch_size: int
     rows: range
     seed: int
+    repeats: int
 
     def __len__(self) -> int:
         return sys.maxsize  # The stream is endless, and Grain asks for a length.
@@ -62,9 +63,10 @@ class _TrainBatches:
         batch: Batch = {}
         for row, global_row in enumerate(self.rows):
             epoch, position = divmod(number * self.batch_size + global_row, length)
-            wanted = shuffled_index(position, length, self.seed, epoch)
+            drawn, repeat = divmod(position, self.repeats)
+            wanted = shuffled_index(drawn, length, self.seed, epoch)
             image, target, index, skipped = self.reader.read_first_good(wanted)
-            example = transform(image, target, example_rng(self.seed, epoch, index))
+            example = transform(image, target, example_rng(self.seed, epoch, index, repeat))
             if not batch:
                 batch = self.reader.empty_batch(len(self.rows), *example)
             self.reader.fill(batch, row, *example)
@@ -165,6 +167,7 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
+    repeats: int = 1,
     start: int = 0,
     workers: int = 0,
     shard: HostShard = ONE_HOST,
@@ -182,6 +185,8 @@ def train_batches(
         of each batch (`MultiScale`).
       batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
+      repeats: times that an example is drawn in an epoch, augmented differently, in neighbouring rows (repeated
+        augmentation, 1902.05509). An epoch is as long as ever, so it sees a `repeats`-th of the examples.
       start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
       workers: processes that make whole batches in turn; 0 makes them in threads of this process. They hand
         batches over through shared memory, about three each.
@@ -202,10 +207,12 @@ def train_batches(
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}: give a whole number from 0 to 4294967295.")
+    if repeats < 1:
+        raise ConfigError(f"repeats is {repeats}: give 1 or more.")
     if start < 0:
         raise ConfigError(f"start is {start}: give the number of batches drawn so far, 0 or more.")
     reader = _make_reader(source, decode, on_bad_record, target)
-    batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed)
+    batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed, repeats)
     return _iterate(grain.MapDataset.source(batches)[start:], workers, threads)
 
 

@@ -63,9 +63,9 @@ def _mix(value: int) -> int:
     return value ^ value >> 16
 
 
-def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random stream that augments example `index` in `epoch`."""
-    return np.random.default_rng((seed, epoch, index))
+def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+    """The random stream that augments example `index` in `epoch`, there for the `repeat`-th time."""
+    return np.random.default_rng((seed, epoch, index, repeat) if repeat else (seed, epoch, index))
 
 
 Planned = tuple[tuple[int, int], tuple[int, ...]]

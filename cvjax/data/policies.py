@@ -1,6 +1,7 @@
-"""Random policies of image operations: RandAugment (1909.13719) and TrivialAugment (2103.10158).
+"""Random policies of image operations: RandAugment (1909.13719), TrivialAugment (2103.10158), AutoAugment.
 
-Operations, their ranges and their order are torchvision's, so that its recipes mean the same here.
+AutoAugment (1805.09501) is the policy that was found for ImageNet. Operations, their ranges and their order are
+torchvision's, so that its recipes mean the same here.
 """
 
 import dataclasses
@@ -71,7 +72,62 @@ class TrivialAugment:
         return apply_operation(name, image, _signed(name, strength, rng), self.fill)
 
 
-POLICIES: Mapping[str, Callable[[int, int, Fill], Policy]] = {"rand": RandAugment, "trivial": TrivialAugment}
+@dataclasses.dataclass(frozen=True)
+class AutoAugment:
+    """One of the 25 pairs of operations that a search found for ImageNet, each with its probability and strength.
+
+    Attributes:
+      num_ops, magnitude: not used: there is nothing to choose.
+      fill: RGB of what geometric operations uncover.
+    """
+
+    num_ops: int = 2
+    magnitude: int = 0
+    fill: Fill = (128, 128, 128)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [H, W, 3] to the same shape."""
+        ranges = _ranges(image.shape[:2], _NARROW, bins=10)
+        for name, probability, magnitude in IMAGENET_PAIRS[rng.integers(len(IMAGENET_PAIRS))]:
+            if rng.random() < probability:
+                image = apply_operation(name, image, _signed(name, ranges[name][magnitude], rng), self.fill)
+        return image
+
+
+# Table 9 of the paper: each pair with probabilities, and magnitudes of 0 to 9, where the operation has one.
+IMAGENET_PAIRS = (
+    (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
+    (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+    (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+    (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
+    (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+    (("equalize", 0.4, 4), ("rotate", 0.8, 8)),
+    (("solarize", 0.6, 3), ("equalize", 0.6, 7)),
+    (("posterize", 0.8, 5), ("equalize", 1.0, 2)),
+    (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
+    (("equalize", 0.6, 8), ("posterize", 0.4, 6)),
+    (("rotate", 0.8, 8), ("color", 0.4, 0)),
+    (("rotate", 0.4, 9), ("equalize", 0.6, 2)),
+    (("equalize", 0.0, 7), ("equalize", 0.8, 8)),
+    (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+    (("color", 0.6, 4), ("contrast", 1.0, 8)),
+    (("rotate", 0.8, 8), ("color", 1.0, 2)),
+    (("color", 0.8, 8), ("solarize", 0.8, 7)),
+    (("sharpness", 0.4, 7), ("invert", 0.6, 8)),
+    (("shear_x", 0.6, 5), ("equalize", 1.0, 9)),
+    (("color", 0.4, 0), ("equalize", 0.6, 3)),
+    (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+    (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+    (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+    (("color", 0.6, 4), ("contrast", 1.0, 8)),
+    (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+)
+
+POLICIES: Mapping[str, Callable[[int, int, Fill], Policy]] = {
+    "rand": RandAugment,
+    "trivial": TrivialAugment,
+    "auto": AutoAugment,
+}
 
 OPERATIONS = (
     "identity,shear_x,shear_y,translate_x,translate_y,rotate,brightness,color,contrast,sharpness,posterize,solarize,"
@@ -87,7 +143,7 @@ _ENHANCERS = {
 
 
 def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -> np.ndarray:
-    """One of `OPERATIONS` on uint8 [H, W, 3].
+    """One of `OPERATIONS`, or `invert`, on uint8 [H, W, 3].
 
     Args:
       name: which.
@@ -115,6 +171,8 @@ def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -
         return image & np.uint8(256 - (1 << (8 - int(strength))))
     if name == "solarize":
         return np.where(image >= strength, 255 - image, image)
+    if name == "invert":
+        return 255 - image
     if name == "auto_contrast":
         return np.asarray(ImageOps.autocontrast(Image.fromarray(image)))
     if name == "equalize":
@@ -127,12 +185,14 @@ _NARROW = (0.3, 150 / 331, 30.0, 0.9, 4)
 _WIDE = (0.99, 32.0, 135.0, 0.99, 6)
 
 
-def _ranges(size: tuple[int, int], widths: tuple[float, float, float, float, int]) -> dict[str, np.ndarray]:
-    """Every operation's strength at each magnitude."""
+def _ranges(
+    size: tuple[int, int], widths: tuple[float, float, float, float, int], bins: int = BINS
+) -> dict[str, np.ndarray]:
+    """Every operation's strength at each of so many magnitudes."""
     shear, shift, angle, colour, bits = widths
-    ramp = np.linspace(0.0, 1.0, BINS)
+    ramp = np.linspace(0.0, 1.0, bins)
     height, width = (shift * side if shift < 1 else shift for side in size)
-    lost = np.round(np.arange(BINS) / ((BINS - 1) / bits))
+    lost = np.round(np.arange(bins) / ((bins - 1) / bits))
     strengths = {
         "shear_x": shear * ramp,
         "shear_y": shear * ramp,
@@ -142,7 +202,10 @@ def _ranges(size: tuple[int, int], widths: tuple[float, float, float, float, int
         "posterize": 8 - lost,
         "solarize": 255.0 * (1 - ramp),
     }
-    return {name: strengths.get(name, colour * ramp if name in _ENHANCERS else np.zeros(BINS)) for name in OPERATIONS}
+    return {
+        name: strengths.get(name, colour * ramp if name in _ENHANCERS else np.zeros(bins))
+        for name in (*OPERATIONS, "invert")
+    }
 
 
 def _signed(name: str, strength: float, rng: np.random.Generator) -> float:

@@ -94,9 +94,13 @@ def scope(equation: JaxprEqn) -> int | None:
 
 def _marked(output: Any, number: int) -> Any:
     main = _main(output)
-    return jax.tree.map(
-        lambda leaf: LEAVE.bind(leaf, call=number, main=leaf is main) if isinstance(leaf, jax.Array) else leaf, output
-    )
+
+    def mark(leaf: Any) -> Any:
+        return LEAVE.bind(leaf, call=number, main=leaf is main) if isinstance(leaf, jax.Array) else leaf
+
+    if isinstance(output, dict):  # of maps, from shallow to deep, which `jax.tree.map` would sort by name
+        return {name: jax.tree.map(mark, part) for name, part in output.items()}
+    return jax.tree.map(mark, output)
 
 
 def _main(output: Any) -> Any:

@@ -55,6 +55,8 @@ class ReadingConfig:
       crop: height and width of training crops.
       flip: probability of mirroring.
       brightness, contrast, saturation: half-widths of the random factors around 1; 0 is off.
+      repeats: times that an image is drawn in an epoch, varied differently, in one batch; an epoch then sees so much
+        fewer of them (repeated augmentation, 1902.05509).
       workers: processes that decode; 0 decodes in threads of this process.
       on_bad_record: stop at a damaged record, or pass it over and count it.
     """
@@ -67,6 +69,7 @@ class ReadingConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    repeats: int = 1
     workers: int = 0
     on_bad_record: Literal["error", "skip"] = "error"
 
@@ -225,7 +228,7 @@ class ClassificationInput(ReadingConfig):
       max_aspect: most that a piece is wider than high, or higher than wide; `resized` alone.
       padding: width of the border in pixels; `padded` alone.
       interpolation: for enlarging, and for the resizing before an evaluation's crop.
-      policy: RandAugment or TrivialAugment.
+      policy: RandAugment, TrivialAugment, or AutoAugment as found for ImageNet.
       num_ops, magnitude: of RandAugment; the magnitude from 0 to 30.
       erase: probability of erasing a rectangle.
       pca_noise: standard deviation of AlexNet's colour noise; 0.1 in the paper.
@@ -236,7 +239,7 @@ class ClassificationInput(ReadingConfig):
     max_aspect: float = 4 / 3
     padding: int = 4
     interpolation: Interpolation = "bilinear"
-    policy: Literal["rand", "trivial"] | None = None
+    policy: Literal["rand", "trivial", "auto"] | None = None
     num_ops: int = 2
     magnitude: int = 9
     erase: float = 0.0

@@ -215,6 +215,7 @@ def train_stream(
         kind.augment(reading, task),
         batch_size=config.batch_size,
         seed=config.seed,
+        repeats=reading.repeats,
         start=start,
         target=kind.target,
         **_loading(reading),

@@ -103,6 +103,22 @@ def test_batch_contract():
         assert set(np.unique(batch["mask"][row])) <= {index, 255}
 
 
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_repeated_augmentation(repeats):
+    source = ToySource()
+    epoch = train(len(source), source, batch_size=1, repeats=repeats)
+    index = [int(batch["index"][0]) for batch in epoch]
+    once = [int(batch["index"][0]) for batch in train(len(source), source, batch_size=1)]
+    # The first examples of an ordinary epoch, each so often, one after the other.
+    assert index == [once[position // repeats] for position in range(len(source))]
+    copies = [batch["image"][0] for batch in epoch[:repeats]]
+    assert len({copy.tobytes() for copy in copies}) == repeats
+    batches = train(3, source, batch_size=6, repeats=repeats)
+    assert_same(
+        batches, joined([train(3, source, batch_size=6, repeats=repeats, shard=HostShard(i, 2)) for i in (0, 1)])
+    )
+
+
 @pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 8}, {}, {"threads": None}])
 def test_threads_change_nothing(options):
     assert_same(train(14), train(14, **options))
@@ -265,6 +281,7 @@ def test_an_oversized_image_names_the_record_even_when_skipping():
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"start": -1}, "start"),
+        ({"repeats": 0}, "repeats"),
         ({"workers": -1}, "workers"),
         ({"threads": -1}, "threads"),
         ({"batch_size": 0}, "batch_size"),

@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: each operation against what it stands for, ranges against torchvision's."""
+"""Random policies: each operation against what it stands for, ranges against torchvision's, AutoAugment's pairs."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,16 @@ from PIL import Image
 
 from cvjax.data.policies import _NARROW as NARROW
 from cvjax.data.policies import _WIDE as WIDE
-from cvjax.data.policies import BINS, OPERATIONS, RandAugment, TrivialAugment, _ranges, apply_operation
+from cvjax.data.policies import (
+    BINS,
+    IMAGENET_PAIRS,
+    OPERATIONS,
+    AutoAugment,
+    RandAugment,
+    TrivialAugment,
+    _ranges,
+    apply_operation,
+)
 from cvjax.errors import ConfigError
 
 FILL = (9, 8, 7)
@@ -104,6 +113,35 @@ def test_policies_follow_their_generator_and_reach_every_operation(monkeypatch):
         else:
             assert len(drawn) == 300
             assert len(strengths) > 5
+
+
+def test_autoaugment_draws_pairs_with_their_probabilities(monkeypatch):
+    from cvjax.data import policies
+
+    image, drawn = noise(), []
+    monkeypatch.setattr(policies, "apply_operation", lambda name, x, s, fill: drawn.append((name, float(s))) or x)
+    policy = AutoAugment(fill=FILL)
+    count = 5000
+    for seed in range(count):
+        policy(image, np.random.default_rng(seed))
+    pairs = [pair for pairs in IMAGENET_PAIRS for pair in pairs]
+    for name in {name for name, _, _ in pairs}:
+        expected = sum(p for other, p, _ in pairs if other == name) / len(IMAGENET_PAIRS)
+        assert sum(other == name for other, _ in drawn) / count == pytest.approx(expected, abs=0.04)
+    # torchvision's ten magnitudes.
+    ranges = _ranges((24, 30), NARROW, bins=10)
+    assert ranges["posterize"].tolist() == [8, 8, 7, 7, 6, 6, 5, 5, 4, 4]
+    assert {round(abs(s), 2) for name, s in drawn if name == "rotate"} == {10.0, 26.67, 30.0}
+    assert {s for name, s in drawn if name == "posterize"} == {4.0, 5.0, 6.0}
+    assert {round(s, 3) for name, s in drawn if name == "color"} == {0.0, 0.2, -0.2, 0.4, -0.4, 0.8, -0.8}
+
+
+def test_autoaugment_changes_pictures_the_same_way_for_the_same_generator():
+    image, policy = noise(), AutoAugment(fill=FILL)
+    first, second = ([policy(image, np.random.default_rng(seed)) for seed in range(30)] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len({picture.tobytes() for picture in first}) > 15
+    np.testing.assert_array_equal(apply_operation("invert", image, 0.0, FILL), 255 - image)
 
 
 def test_numbers_outside_their_range_are_refused():
