@@ -30,7 +30,7 @@ def _small(**options):
 
 
 def _truth(images=2):
-    boxes = jnp.array([[[1.0, 1, 7, 7], [2, 2, 6, 5], [9, 3, 15, 11], [0, 0, 0, 0]]] * images)
+    boxes = jnp.array([[[1.0, 1, 7, 7], [2, 2, 6, 6.5], [9, 3, 15, 11], [0, 0, 0, 0]]] * images)
     labels = jnp.array([[0, 1, 2, 0]] * images)
     return Truth(boxes, labels, jnp.zeros((images, 4), bool), jnp.array([[True, True, True, False]] * images))
 
