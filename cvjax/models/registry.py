@@ -48,7 +48,7 @@ def list_models(task: str | None = None, pattern: str | None = None) -> list[str
     """Names that `create_model` knows, sorted.
 
     Args:
-      task: "classification" or "segmentation"; None lists all.
+      task: "classification", "segmentation" or "detection"; None lists all.
       pattern: shell-style, such as "deeplab*_resnet50".
 
     Raises:
