@@ -143,6 +143,17 @@ def test_losses_are_of_each_image_and_their_gradients_finite(small):
     assert len(drawn) == 2
 
 
+def test_the_choice_of_objects_does_not_depend_on_the_devices(small):
+    model, variables = small
+    one = jax.jit(lambda v, x, t: model.apply(v, x, truth=t, train=True, rngs=RNGS))(variables, IMAGES, _truth())
+    spread = _small(axis_name="device")
+    # Devices are stood for by a mapped axis, with an image each.
+    each = jax.vmap(lambda x, t: spread.apply(variables, x, truth=t, train=True, rngs=RNGS), axis_name="device")
+    split = jax.tree.map(lambda a: a[:, None], (IMAGES, _truth()))
+    for name, value in jax.jit(each)(*split).items():
+        np.testing.assert_allclose(value[:, 0], one[name], rtol=1e-5, err_msg=name)
+
+
 def test_images_without_room_for_objects_have_losses(small):
     model, variables = small
     empty = Truth(jnp.zeros((2, 0, 4)), *(jnp.zeros((2, 0), kind) for kind in (int, bool, bool)))

@@ -7,7 +7,7 @@ import pytest
 
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
-from cvjax.weights.darknet import read_darknet, write_darknet
+from cvjax.weights import read_darknet, write_darknet
 
 STAGES = (((3, 4, 2),), ((3, 5, 1), (1, 6, 1)))
 SMALL = {"stages": STAGES, "neck": ((3, 7, 1),), "grid": (2, 3), "hidden": 8}
