@@ -18,6 +18,7 @@ from cvjax.models.info import ModelInfo, Variant
 # Each of these modules has a table `VARIANTS: Mapping[str, Variant]`. A new architecture adds its line here.
 _ARCHITECTURES = (
     "cvjax.models.classification.alexnet",
+    "cvjax.models.classification.darknet_yolov1",
     "cvjax.models.classification.densenet",
     "cvjax.models.classification.efficientnet",
     "cvjax.models.classification.googlenet",
@@ -28,6 +29,7 @@ _ARCHITECTURES = (
     "cvjax.models.classification.senet",
     "cvjax.models.classification.vgg",
     "cvjax.models.classification.xception",
+    "cvjax.models.detection.yolov1",
     "cvjax.models.segmentation.deeplabv1",
     "cvjax.models.segmentation.deeplabv2",
     "cvjax.models.segmentation.deeplabv3",
@@ -46,7 +48,7 @@ def list_models(task: str | None = None, pattern: str | None = None) -> list[str
     """Names that `create_model` knows, sorted.
 
     Args:
-      task: "classification" or "segmentation"; None lists all.
+      task: "classification", "segmentation" or "detection"; None lists all.
       pattern: shell-style, such as "deeplab*_resnet50".
 
     Raises:
