@@ -71,7 +71,8 @@ def create_model(name: str, *, num_classes: int, dtype: Any = jnp.float32, **opt
 
     Args:
       name: one of `list_models()`.
-      num_classes: channels of the logits; of a detector without background. 0 makes a classifier return its pooled features.
+      num_classes: channels of the logits; a detector's leave out background. 0 makes a classifier return its pooled
+        features.
       dtype: of the computation; parameters and logits are float32 whatever it is.
       **options: fields of the architecture, see `model_options(name)`.
 

@@ -40,9 +40,9 @@ class FasterRCNNFPN(RegionDetector):
     rpn_after: tuple[int, int] = (2000, 1000)
     rpn_least_side: float = 1e-3
     rpn_border: float | None = None
-    roi_samples: int = 512
+    regions: int = 512
     box_beta: float = 1 / 9
-    nms_overlap: float = 0.5
+    nms_threshold: float = 0.5
     anchor_sizes: tuple[tuple[float, ...], ...] = PYRAMID_SIZES
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     bottleneck: bool = True

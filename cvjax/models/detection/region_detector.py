@@ -3,8 +3,8 @@
 Stages can be trained one by one, as in the paper's four steps (section 3.2). Each starts from the last one's weights:
 
 1. `train_detector=False`: the proposals alone, from ImageNet's weights.
-2. `train_rpn=False`, from ImageNet's weights again: the second stage alone, on the proposals of step 1, which are given.
-   (`propose` makes them.)
+2. `train_rpn=False`, from ImageNet's weights again: the second stage alone, on the proposals of step 1, which are
+   given (`propose` makes them).
 3. `train_detector=False, freeze_backbone=True`, from step 2: new proposals on its maps, which stay as they are.
 4. `train_rpn=False, freeze_backbone=True`, from step 3: the second stage once more, on the same maps.
 
@@ -23,7 +23,7 @@ from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.roi_heads import BoxPredictor, Coding, Four, detect, region_losses, sample_regions
 from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
-from cvjax.models.detection.sampled_losses import image_keys
+from cvjax.models.detection.sampled_losses import example_keys
 
 
 class RegionDetector(nn.Module):
@@ -38,18 +38,18 @@ class RegionDetector(nn.Module):
       anchor_ratios: height by width of the anchors.
       rpn_before: best anchors of each map that suppression looks at.
       rpn_after: proposals of an image.
-      rpn_overlap: IoU above which the worse of two proposals is dropped.
+      rpn_nms_threshold: IoU above which the worse of two proposals is dropped.
       rpn_least_side: shorter proposals are dropped, in pixels.
       rpn_samples: anchors of an image that train.
       rpn_border: anchors that reach farther beyond their image do not train, in pixels; None: all do.
       rpn_beta, box_beta: where the losses of boxes become straight lines, see `smooth_l1`.
-      roi_samples: regions of an image that train the second stage.
-      roi_positives: at most this part of them holds an object.
-      roi_floor: least IoU with an object of those that do not; the paper's four steps have 0.1, which makes hard
+      regions: regions of an image that train the second stage.
+      positive_share: at most this part of them holds an object.
+      floor: least IoU with an object of those that do not; the paper's four steps have 0.1, which makes hard
         negatives of them, and end-to-end training 0.
       box_mean, box_std: of the second stage's deltas, see `Coding`.
       score_threshold: detections with a probability of this or less are dropped.
-      nms_overlap: IoU above which the worse of two detections of a class is dropped.
+      nms_threshold: IoU above which the worse of two detections of a class is dropped.
       max_detections: of an image.
       train_rpn: training has the losses of the proposals.
       train_detector: training has the losses of the second stage.
@@ -66,19 +66,19 @@ class RegionDetector(nn.Module):
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     rpn_before: tuple[int, int] = (12000, 6000)
     rpn_after: tuple[int, int] = (2000, 300)
-    rpn_overlap: float = 0.7
+    rpn_nms_threshold: float = 0.7
     rpn_least_side: float = 16.0
     rpn_samples: int = 256
     rpn_border: float | None = 0.0
     rpn_beta: float = 1 / 9
-    roi_samples: int = 128
-    roi_positives: float = 0.25
-    roi_floor: float = 0.0
+    regions: int = 128
+    positive_share: float = 0.25
+    floor: float = 0.0
     box_beta: float = 1.0
     box_mean: Four = (0.0, 0.0, 0.0, 0.0)
     box_std: Four = (0.1, 0.1, 0.2, 0.2)
     score_threshold: float = 0.05
-    nms_overlap: float = 0.3
+    nms_threshold: float = 0.3
     max_detections: int = 100
     train_rpn: bool = True
     train_detector: bool = True
@@ -155,8 +155,8 @@ class RegionDetector(nn.Module):
             regions (stream `sample`).
 
         Returns:
-          `Detections`, K = max_detections; or with `train` float32 [B] under `rpn_objects` and `rpn_boxes` (with
-          `train_rpn`), `classes` and `boxes` (with `train_detector`).
+          `Detections`, K = max_detections; or with `train` float32 [B] under `rpn_object` and `rpn_box` (with
+          `train_rpn`), `class` and `box` (with `train_detector`).
 
         Raises:
           ConfigError: images that it cannot take, or training without truth.
@@ -190,20 +190,20 @@ class RegionDetector(nn.Module):
                 sizes,
                 self._coding(),
                 score_threshold=self.score_threshold,
-                overlap=self.nms_overlap,
+                overlap=self.nms_threshold,
                 most=self.max_detections,
             )
-        regions = sample_regions(
+        drawn = sample_regions(
             proposals,
             truth,
             self._keys(images),
             self._coding(),
-            samples=self.roi_samples,
-            positive_share=self.roi_positives,
-            floor=self.roi_floor,
+            samples=self.regions,
+            positive_share=self.positive_share,
+            floor=self.floor,
         )
-        logits, deltas = self._second_stage(maps, regions.boxes, train)
-        return losses | (region_losses(logits, deltas, regions, self.box_beta) if self.train_detector else {})
+        logits, deltas = self._second_stage(maps, drawn.boxes, train)
+        return losses | (region_losses(logits, deltas, drawn, self.box_beta) if self.train_detector else {})
 
     def propose(self, images: jax.Array, sizes: jax.Array | None = None) -> Proposals:
         """The proposals of evaluation: the same arguments and errors as for a call.
@@ -232,11 +232,11 @@ class RegionDetector(nn.Module):
 
     def _keys(self, images: jax.Array) -> jax.Array:
         axis_name = None if self.is_initializing() else self.axis_name
-        return image_keys(self.make_rng("sample"), images.shape[0], axis_name)
+        return example_keys(self.make_rng("sample"), images.shape[0], axis_name)
 
     def _selection(self, train: bool) -> Selection:
         pick = 0 if train else 1
-        return Selection(self.rpn_before[pick], self.rpn_after[pick], self.rpn_overlap, self.rpn_least_side)
+        return Selection(self.rpn_before[pick], self.rpn_after[pick], self.rpn_nms_threshold, self.rpn_least_side)
 
     def _coding(self) -> Coding:
         return Coding(self.box_mean, self.box_std)
@@ -244,15 +244,15 @@ class RegionDetector(nn.Module):
     def _check_fields(self) -> None:
         if self.num_classes < 1:
             raise ConfigError(f"a detector has at least one class beside background, not {self.num_classes}")
-        counts = (*self.rpn_before, *self.rpn_after, self.rpn_samples, self.roi_samples, self.max_detections)
+        counts = (*self.rpn_before, *self.rpn_after, self.rpn_samples, self.regions, self.max_detections)
         if min(counts) < 1:
-            raise ConfigError("rpn_before, rpn_after, rpn_samples, roi_samples and max_detections are at least 1 each")
+            raise ConfigError("rpn_before, rpn_after, rpn_samples, regions and max_detections are at least 1 each")
         if min(self.box_std) <= 0 or min(self.rpn_beta, self.box_beta) <= 0:
             raise ConfigError("box_std, rpn_beta and box_beta are above 0")
-        if not 0 <= self.roi_positives <= 1 or not 0 <= self.roi_floor <= 0.5:
+        if not 0 <= self.positive_share <= 1 or not 0 <= self.floor <= 0.5:
             raise ConfigError(
-                f"roi_positives is a part of the regions and roi_floor an IoU of at most 0.5; they are "
-                f"{self.roi_positives} and {self.roi_floor}"
+                f"positive_share is a part of the regions and floor an IoU of at most 0.5; they are "
+                f"{self.positive_share} and {self.floor}"
             )
 
 

@@ -137,7 +137,7 @@ def region_losses(logits: jax.Array, deltas: jax.Array, regions: Regions, beta: 
       beta: of `smooth_l1`.
 
     Returns:
-      `classes` and `boxes`, float32 [B].
+      `class` and `box`, float32 [B].
     """
 
     def of_image(logits: jax.Array, deltas: jax.Array, regions: Regions) -> tuple[jax.Array, jax.Array]:
@@ -148,7 +148,7 @@ def region_losses(logits: jax.Array, deltas: jax.Array, regions: Regions, beta: 
         return mean_over(wrong, regions.drawn, regions.drawn), mean_over(off, objects, regions.drawn)
 
     classes, boxes = jax.vmap(of_image)(logits, deltas, regions)
-    return {"classes": classes, "boxes": boxes}
+    return {"class": classes, "box": boxes}
 
 
 def detect(

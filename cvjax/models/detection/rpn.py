@@ -142,7 +142,7 @@ def rpn_losses(
       high, low: see above.
 
     Returns:
-      `rpn_objects` (is there an object) and `rpn_boxes` (where), float32 [B].
+      `rpn_object` (is there one) and `rpn_box` (where), float32 [B].
     """
     anchors = jnp.concatenate([jnp.asarray(level.anchors) for level in levels])
 
@@ -170,4 +170,4 @@ def rpn_losses(
 
     scores, deltas = (jnp.concatenate([level[part] for level in levels], axis=1) for part in (0, 1))
     objects, boxes = jax.vmap(of_image)(scores, deltas, sizes, truth, keys)
-    return {"rpn_objects": objects, "rpn_boxes": boxes}
+    return {"rpn_object": objects, "rpn_box": boxes}

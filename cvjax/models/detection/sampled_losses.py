@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-def image_keys(key: jax.Array, images: int, axis_name: str | None = None) -> jax.Array:
+def example_keys(key: jax.Array, images: int, axis_name: str | None = None) -> jax.Array:
     """A key for each image, which depends on its row in the global batch alone and not on the number of devices.
 
     Args:
