@@ -10,6 +10,7 @@ import pytest
 
 import cvjax
 from cvjax.errors import ConfigError
+from cvjax.models.detection.detector import Truth
 
 
 def _small_first():
@@ -33,11 +34,32 @@ def test_shapes_and_published_parameters(name):
     at_oblong = jax.eval_shape(model.apply, variables, oblong)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    if info.task == "detection":
+        _check_detector(model, variables, ((square, at_square), (oblong, at_oblong)))
+        return
     for images, logits in ((square, at_square), (oblong, at_oblong)):
         assert logits.dtype == jnp.float32
         sides = model.output_size(images.shape[1:3]) if hasattr(model, "margin") else images.shape[1:3]
         expected = sides if info.task == "segmentation" else ()
         assert logits.shape == (2, *expected, info.params_classes)
+
+
+def _check_detector(model, variables, runs):
+    """Detections of a fixed number, and losses of each image."""
+    truth = Truth(jnp.ones((2, 3, 4)), jnp.zeros((2, 3), int), *(jnp.ones((2, 3), bool),) * 2)
+    sizes = jnp.full((2, 2), 70)
+    streams = {stream: jax.random.key(0) for stream in ("sample", "dropout")}
+
+    def losses(variables, images):
+        options = {"sizes": sizes, "truth": truth, "train": True, "rngs": streams, "mutable": ["batch_stats"]}
+        return model.apply(variables, images, **options)[0]
+
+    for images, found in runs:
+        assert found.boxes.shape == (2, model.max_detections, 4)
+        assert found.scores.shape == found.classes.shape == found.valid.shape == (2, model.max_detections)
+        parts = jax.eval_shape(losses, variables, images)
+        assert parts
+        assert all(loss.shape == (2,) and loss.dtype == jnp.float32 for loss in parts.values())
 
 
 def test_counts_known_from_torchvision():
@@ -64,6 +86,7 @@ def test_counts_known_from_torchvision():
         "deeplabv3_resnet101": 60_996_202,
         "fcn_resnet50": 35_322_218,
         "fcn_resnet101": 54_314_346,
+        "fasterrcnn_resnet50_fpn": 41_808_406,
     }
     assert {name: cvjax.model_info(name).params for name in published} == published
 

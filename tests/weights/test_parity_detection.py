@@ -116,7 +116,7 @@ def test_state_dict_there_and_back(narrow):
 
 
 def test_older_names_of_published_files_are_known(narrow):
-    state, _, model, variables = narrow
+    state, _, _, variables = narrow
     renames = (("inner_blocks.%d.0", "inner_blocks.%d"), ("layer_blocks.%d.0", "layer_blocks.%d"))
     older = {}
     for key, array in state.items():

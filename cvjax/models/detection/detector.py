@@ -7,8 +7,9 @@ A detector is a module of `num_classes` classes, background not among them, that
 
 Losses are of each image, already weighed, so that their sum is what to minimise; an image without objects has finite
 ones. Random choices are drawn from the stream `sample`, dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of
-the images as given, padding included in the frame but never covered: `sizes` says what of each image is real.
-`proposals` are given to the systems that do not find their own.
+the images as given, padding included in the frame but never covered: `sizes`, int [B, 2], says what height and width of
+each image are real. `proposals` are given to the systems that do not find their own; for the others, `init` needs
+images alone, and without `sizes` there is no padding.
 """
 
 from typing import NamedTuple
