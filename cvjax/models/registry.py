@@ -29,6 +29,9 @@ _ARCHITECTURES = (
     "cvjax.models.classification.senet",
     "cvjax.models.classification.vgg",
     "cvjax.models.classification.xception",
+    "cvjax.models.classification.zfnet",
+    "cvjax.models.detection.faster_rcnn",
+    "cvjax.models.detection.faster_rcnn_fpn",
     "cvjax.models.detection.yolov1",
     "cvjax.models.segmentation.deeplabv1",
     "cvjax.models.segmentation.deeplabv2",
@@ -70,7 +73,8 @@ def create_model(name: str, *, num_classes: int, dtype: Any = jnp.float32, **opt
 
     Args:
       name: one of `list_models()`.
-      num_classes: channels of the logits. 0 makes a classifier return its pooled features.
+      num_classes: channels of the logits; a detector's leave out background. 0 makes a classifier return its pooled
+        features.
       dtype: of the computation; parameters and logits are float32 whatever it is.
       **options: fields of the architecture, see `model_options(name)`.
 

@@ -156,7 +156,7 @@ def _initializer(
                 f"the state dict for {name} lacks {architecture.classes_key}, so its classes are unknown; "
                 "pass num_classes (0 leaves out the head)"
             )
-        num_classes = state_dict[architecture.classes_key].shape[0]
+        num_classes = state_dict[architecture.classes_key].shape[0] - architecture.background
     if in_channels is None:
         first = state_dict.get(architecture.input_key)
         in_channels = first.shape[1] if first is not None and first.ndim == 4 else 3

@@ -91,6 +91,7 @@ def test_counts_known_from_torchvision():
         "deeplabv3_resnet101": 60_996_202,
         "fcn_resnet50": 35_322_218,
         "fcn_resnet101": 54_314_346,
+        "fasterrcnn_resnet50_fpn": 41_808_406,
     }
     assert {name: cvjax.model_info(name).params for name in published} == published
 

@@ -7,9 +7,10 @@ A detector is a module of `num_classes` classes, background not among them, that
 
 Losses are of each image, already weighed, so that their sum is what to minimise; an image without objects has finite
 ones. Random choices are drawn from the stream `sample`, with a key for each image (`cvjax.nn.row_keys`) so that devices
-change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of
-the images as given, padding included in the frame but never covered: `sizes` says what of each image is real.
-`proposals` are given to the systems that do not find their own; such a class says `needs_proposals = True`.
+change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of the images as given, padding included
+in the frame but never covered: `sizes`, int [B, 2], says what height and width of each image are real; without it
+there is no padding. `proposals` are given to the systems that do not find their own; such a class says
+`needs_proposals = True`, and for the others `init` needs images alone.
 
 What decides which detections are given are fields of the module, by the names of `POSTPROCESSING` where a system has
 such a thing, so that an evaluation can change them.
