@@ -28,6 +28,10 @@ _ARCHITECTURES = (
     "cvjax.models.classification.senet",
     "cvjax.models.classification.vgg",
     "cvjax.models.classification.xception",
+    "cvjax.models.classification.zfnet",
+    "cvjax.models.detection.fast_rcnn",
+    "cvjax.models.detection.rcnn",
+    "cvjax.models.detection.sppnet",
     "cvjax.models.segmentation.deeplabv1",
     "cvjax.models.segmentation.deeplabv2",
     "cvjax.models.segmentation.deeplabv3",
@@ -46,7 +50,7 @@ def list_models(task: str | None = None, pattern: str | None = None) -> list[str
     """Names that `create_model` knows, sorted.
 
     Args:
-      task: "classification" or "segmentation"; None lists all.
+      task: "classification", "detection" or "segmentation"; None lists all.
       pattern: shell-style, such as "deeplab*_resnet50".
 
     Raises:

@@ -10,6 +10,7 @@ import pytest
 
 import cvjax
 from cvjax.errors import ConfigError
+from cvjax.models.detection.detector import Proposals, Truth
 
 
 def _small_first():
@@ -21,7 +22,14 @@ def _small_first():
         yield pytest.param(name, marks=[pytest.mark.slow] if seen[kind] > 2 else [])
 
 
-@pytest.mark.parametrize("name", list(_small_first()))
+_NAMES = list(_small_first())
+
+
+def _of_task(*tasks):
+    return [each for each in _NAMES if cvjax.model_info(each.values[0]).task in tasks]
+
+
+@pytest.mark.parametrize("name", _of_task("classification", "segmentation"))
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
@@ -38,6 +46,37 @@ def test_shapes_and_published_parameters(name):
         sides = model.output_size(images.shape[1:3]) if hasattr(model, "margin") else images.shape[1:3]
         expected = sides if info.task == "segmentation" else ()
         assert logits.shape == (2, *expected, info.params_classes)
+
+
+@pytest.mark.parametrize("name", _of_task("detection"))
+def test_detections_losses_and_published_parameters(name):
+    info = cvjax.model_info(name)
+    model = cvjax.create_model(name, num_classes=info.params_classes)
+    key, rngs = jax.random.key(0), {"dropout": jax.random.key(1), "sample": jax.random.key(2)}
+    spec = jax.ShapeDtypeStruct
+    sizes = spec((2, 2), jnp.int32)
+    proposals = None
+    if getattr(model, "needs_proposals", False):
+        proposals = Proposals(spec((2, 9, 4), jnp.float32), spec((2, 9), bool))
+    truth = Truth(spec((2, 3, 4), jnp.float32), spec((2, 3), jnp.int32), spec((2, 3), bool), spec((2, 3), bool))
+    images = [spec((2, *sides, 3), jnp.float32) for sides in ((96, 96), (97, 131))]
+    variables = jax.eval_shape(model.init, key, images[0], sizes, proposals)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+    def losses(variables, *inputs):
+        return model.apply(variables, *inputs, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
+    for some in images:
+        found = jax.eval_shape(model.apply, variables, some, sizes, proposals)
+        rows = found.scores.shape
+        assert rows[0] == 2
+        assert (found.boxes.shape, found.boxes.dtype) == ((*rows, 4), jnp.float32)
+        assert (found.scores.dtype, found.classes.dtype, found.valid.dtype) == (jnp.float32, jnp.int32, bool)
+        assert found.classes.shape == found.valid.shape == rows
+        named = jax.eval_shape(losses, variables, some, sizes, proposals, truth)
+        assert named
+        assert all(loss.shape == (2,) and loss.dtype == jnp.float32 for loss in named.values())
 
 
 def test_counts_known_from_torchvision():
