@@ -1,8 +1,8 @@
 """Proposals of a whole split, computed once and kept on disk.
 
 A set lies in `DATA_DIR/proposals/DATASET/SPLIT/MODE-KEY`, where the key stands for all parameters: `boxes.npy` float32
-[total, 4], `ends.npy` int64 [images], where each image's boxes end, `ids.json`, and `config.json`. Boxes are mapped into
-memory, not read, so that all processes that load share them. A set that is not whole does not exist.
+[total, 4], `ends.npy` int64 [images], where each image's boxes end, `ids.json`, and `config.json`. Boxes are mapped,
+not read, so that all processes that load share them. A set that is not whole does not exist.
 """
 
 import concurrent.futures

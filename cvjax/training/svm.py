@@ -1,8 +1,8 @@
 """Linear support vector machines on a net's features, and the mining of what they learn background from.
 
 R-CNN (1311.2524) and SPPnet (1406.4729) have one for each class. Its positives are the objects of the class; its
-negatives are all regions that overlap none of them by 0.3 or more, millions, of which only the hard ones are kept, those
-that the machine of the moment does not put clearly on the other side. All of this is NumPy on the host.
+negatives are all regions that overlap none of them by 0.3 or more, millions, of which only the hard ones are kept:
+those that the machine of the moment does not put well beyond its margin. All of this is NumPy on the host.
 """
 
 import dataclasses

@@ -31,8 +31,10 @@ def test_proportions_are_ignored_and_nothing_is_seen_beyond_the_image():
     np.testing.assert_allclose(windows[0, 6:14, 6:14], 1)
     np.testing.assert_allclose(windows[0, :4], 0)
     np.testing.assert_allclose(windows[0, :, :4], 0)
-    np.testing.assert_allclose(windows[0, 15:, 6:], 1)  # down to 30 rows, and 50 columns are more than are there
-    np.testing.assert_allclose(windows[0, 6:, 19], 0)
+    np.testing.assert_allclose(
+        windows[0, 15:, 6:17], 1
+    )  # 4 columns and 2 rows of the image for one, from -20 and -10 on
+    np.testing.assert_allclose(windows[0, 6:, 18:], 0)
     np.testing.assert_allclose(windows[1], 0)  # on the padding
 
 

@@ -87,7 +87,7 @@ def test_convolutions_stay_as_they_are_unless_asked_for():
 
 
 def test_classifiers_maps_lie_where_detectors_want_them():
-    """Pixel j of conv5 is centred on pixel 16 * j: its response to an image that is mirrored around that is mirrored."""
+    """With every window padded by half its side, 16 * n + 1 pixels leave n + 1, from border to border."""
     for name, options in (("zfnet", {}), ("alexnet", {"stem_padding": 5, "pool_padding": 1})):
         net = create_model(name, num_classes=0, **NARROW, **options)
         maps = jax.eval_shape(

@@ -32,8 +32,8 @@ class AlexNet(nn.Module):
       grouped: two groups in convolutions 2, 4 and 5.
       response_norm: `LocalResponseNorm` after the first two convolutions.
       stem_padding: zeros around the image.
-      pool_padding: pixels around the maps that are pooled. With 1, and 5 in the stem, every window is padded by half its
-        side, so that pixel j of `conv5` is centred on pixel 16 * j of the image, as detectors want it.
+      pool_padding: pixels around the maps that are pooled. With 1, and 5 in the stem, every window is padded by half
+        its side, so that pixel j of `conv5` is centred on pixel 16 * j of the image, as detectors want it.
       activation: "relu"; "sigmoid" and "tanh" are what the paper's first figure compares it with.
       hidden: channels of the dense layers.
       dropout: of the two hidden dense layers, in training.

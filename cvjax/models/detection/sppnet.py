@@ -1,7 +1,7 @@
 """SPPnet (He, Zhang, Ren and Sun, 1406.4729): one pass of the convolutions, and a pyramid of bins over each window.
 
 The image is brought to several scales, and each window is read from the one where it comes nearest to the 224x224
-pixels that the net was trained with. A window on the image becomes one on the last map by the paper's rule (appendix A):
+pixels that the net was trained with. A window on the image becomes one on the last map by the paper's rule (appendix):
 its first row and column there are floor(x / 16) + 1, its last ceil(x / 16) - 1, the pixels whose receptive fields are
 centred within the window. The maximum over the bins of grids of 1, 2, 3 and 6 a side makes a vector of 50 bins of it.
 
@@ -98,7 +98,7 @@ def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Arr
       limits: int [..., 2], height and width of the map.
 
     Returns:
-      int32 [..., 4]: the columns and rows (left, top, right, bottom) of the window's corners, all within it and the map.
+      int32 [..., 4]: (left, top, right, bottom), the columns and rows of the corners, which belong to the window.
     """
     first, last = boxes[..., :2], boxes[..., 2:] - 1
     near, far = jnp.floor(first / stride) + 1, jnp.ceil(last / stride) - 1
@@ -112,8 +112,8 @@ def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Arr
 def pyramid_pool(maps: jax.Array, windows: jax.Array, index: jax.Array, *, levels: tuple[int, ...]) -> jax.Array:
     """Spatial pyramid pooling of windows of maps; that of a whole map is `cvjax.nn.SpatialPyramidPool`.
 
-    Bin i of n along a side of m pixels holds those from floor(i * m / n) to ceil((i + 1) * m / n). So a bin is the union
-    of bins of any grid that its own divides, and the coarse grids of the paper's pyramid are read from the finest.
+    Bin i of n along a side of m pixels holds those from floor(i * m / n) to ceil((i + 1) * m / n). So a bin is the
+    union of bins of any grid that its own divides: the coarse grids of the paper's pyramid are read from the finest.
 
     Args:
       maps: [S, H, W, D].
