@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_variables import drawn_variables
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
@@ -61,7 +62,7 @@ def _inputs(seed, images=2, proposals=9, objects=3):
 def test_bad_boxes_and_empty_images_train_and_are_reported_in_order(name):
     model = create_model(name, num_classes=3, score_threshold=-jnp.inf, max_detections=7, **MODELS[name])
     images, sizes, proposals, truth = _inputs(0)
-    variables = jax.jit(model.init)(jax.random.key(0), images, sizes, proposals)
+    variables = drawn_variables(model, images, sizes, proposals)
 
     @jax.jit
     def step(variables, key, images, sizes, proposals, truth):
@@ -104,11 +105,7 @@ def test_bad_boxes_and_empty_images_train_and_are_reported_in_order(name):
 def test_what_is_no_proposal_changes_nothing(name):
     model = create_model(name, num_classes=3, score_threshold=-jnp.inf, max_detections=5, **MODELS[name])
     images, sizes, proposals, _ = _inputs(1)
-    variables = jax.jit(model.init)(jax.random.key(0), images, sizes, proposals)
-    params = variables["params"]
-    heads = {part for part in ("svm", "regressor") if name != "fast_rcnn_alexnet"}
-    random = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape) * 0.1, dict(params))
-    variables = {"params": {key: random[key] if key in heads else value for key, value in params.items()}}
+    variables = drawn_variables(model, images, sizes, proposals)
     detect = jax.jit(model.apply)
     first = detect(variables, images, sizes, proposals)
     assert first.valid.any()

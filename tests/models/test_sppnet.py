@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_variables import drawn_variables
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
@@ -61,11 +62,12 @@ def test_a_window_is_described_as_the_classifier_describes_its_part_of_the_map()
     images = jax.random.normal(jax.random.key(0), (1, 64, 96, 3))
     sizes, boxes = jnp.asarray([[64, 96]]), jnp.asarray([[[1.0, 2, 50, 60], [30, 10, 90, 50], [0, 0, 20, 20]]])
     model = create_model("sppnet_zf5", num_classes=2, encoder_options=NARROW, scales=(64, 128), canonical_size=50.0)
-    variables = jax.jit(lambda k: model.init(k, images, sizes, boxes, method="describe"))(jax.random.key(1))
+    variables = drawn_variables(model, images, sizes, boxes, method="describe")
     pooled, hidden = jax.jit(lambda v: model.apply(v, images, sizes, boxes, method="describe"))(variables)
     assert pooled.shape == (1, 3, 50 * 4)
     backbone = create_model("zfnet_spp", num_classes=0, **NARROW)
-    maps = backbone.apply({"params": variables["params"]["backbone"]}, images, method="features")["conv5"]
+    features = jax.jit(lambda v: backbone.apply(v, images, method="features"))
+    maps = features({"params": variables["params"]["backbone"]})["conv5"]
     # The first box has an area nearest to 50 x 50 as it is: pixels 1 to 49 and 2 to 59.
     part = maps[:, 1 : 3 + 1, 1 : 3 + 1]
     np.testing.assert_allclose(pooled[0, 0], SpatialPyramidPool((6, 3, 2, 1))(part)[0], atol=1e-5)
@@ -78,7 +80,7 @@ def test_convolutions_stay_as_they_are_unless_asked_for():
     for train in (False, True):
         options = {"encoder_options": NARROW, "scales": (64,), "train_convolutions": train}
         model = create_model("sppnet_zf5", num_classes=2, **options)
-        variables = jax.jit(lambda k, m=model: m.init(k, images, sizes, boxes, method="describe"))(jax.random.key(1))
+        variables = drawn_variables(model, images, sizes, boxes, method="describe")
         slope = jax.jit(jax.grad(lambda v, m=model: m.apply(v, images, sizes, boxes, method="describe").hidden.sum()))(
             variables
         )["params"]["backbone"]
