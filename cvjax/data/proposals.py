@@ -78,7 +78,8 @@ def check_installed(config: ProposalConfig) -> None:
     if config.mode != "grid" and not hasattr(cv2, "ximgproc"):
         raise ConfigError(
             f"proposals of mode {config.mode!r} are OpenCV's contributed selective search, which this OpenCV lacks;"
-            " pip install 'cvjax[proposals]' after pip uninstall opencv-python-headless, or take the mode 'grid'"
+            " pip install 'cvjax[proposals]' (then, as two packages write the same files, pip install --force-reinstall"
+            " --no-deps opencv-contrib-python-headless), or take the mode 'grid'"
         )
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvjax.errors import ConfigError
-from cvjax.ops.boxes import encode, pairwise_iou
+from cvjax.ops.boxes import clip, encode, pairwise_iou
 from cvjax.training.ridge import fit_ridge
 from cvjax.training.svm import DEFAULT, Linear, Regions, SVMConfig, fit_svms
 
@@ -119,7 +119,9 @@ def describe_images(
 ) -> Iterator[tuple[Regions, Pairs]]:
     """What the machines and the regression see of each image; padding is left out."""
     for batch in batches:
-        boxes = np.concatenate([batch.truth.boxes, batch.proposals.boxes], axis=1).astype(np.float32)
+        boxes = jnp.concatenate([jnp.asarray(batch.truth.boxes), jnp.asarray(batch.proposals.boxes)], axis=1)
+        sizes = jnp.asarray(batch.sizes)
+        boxes = np.asarray(clip(boxes, (sizes[:, :1], sizes[:, 1:])))  # as the detector does with them
         pooled, hidden = (np.asarray(x) for x in describe(batch.images, batch.sizes, boxes))
         for row in range(len(boxes)):
             truth = jax.tree.map(lambda x: np.asarray(x)[row], batch.truth)  # noqa: B023

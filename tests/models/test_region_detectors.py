@@ -22,6 +22,8 @@ from cvjax.models.detection.regions import (
     smooth_l1,
 )
 from cvjax.ops.boxes import encode, pairwise_iou
+from cvjax.weights import to_torch
+from cvjax.weights.backbone import backbone_name, load_backbone
 
 NARROW = {"channels": (4, 4, 4, 4, 4), "hidden": 8}
 MODELS = {
@@ -178,3 +180,21 @@ def test_detections_are_the_best_of_each_class_after_suppression():
     np.testing.assert_array_equal(found.classes, [[0, 1, 0, 0, 0]])
     np.testing.assert_array_equal(found.valid, [[True, True, True, False, False]])
     np.testing.assert_allclose(found.boxes[0, :3], [[0, 0, 10, 10], [1, 0, 11, 10], [40, 40, 70, 60]])
+
+
+@pytest.mark.parametrize("name", ["fast_rcnn_alexnet", "rcnn_alexnet"])
+def test_imagenets_weights_start_convolutions_and_dense_layers(name):
+    classifier = create_model("alexnet", num_classes=5, **NARROW)
+    given = drawn_variables(classifier, jnp.zeros((1, 64, 64, 3)))
+    images, sizes, proposals, _ = _inputs(0)
+    assert backbone_name(name) == "alexnet"
+    fresh = drawn_variables(create_model(name, num_classes=3, **MODELS[name]), images, sizes, proposals)
+    blank = jax.tree.map(jnp.zeros_like, fresh)
+    filled = load_backbone(blank, to_torch("alexnet", given), "alexnet")["params"]
+    for layer in ("conv_0", "conv_4"):
+        np.testing.assert_array_equal(filled["backbone"][layer]["kernel"], given["params"][layer]["kernel"])
+    for layer in ("fc6", "fc7"):
+        np.testing.assert_array_equal(
+            filled["backbone"]["head"][layer]["kernel"], given["params"]["head"][layer]["kernel"]
+        )
+    assert not filled["classifier"]["kernel"].any()
