@@ -41,6 +41,14 @@ def test_centres_of_projected_pixels_lie_within_their_box():
         assert (16 * far <= boxes[:, end])[large].all()
 
 
+def _pyramid_by_hand(part, levels):
+    rows = []
+    for level in levels:
+        edges = [[(i * n // level, -(-(i + 1) * n // level)) for i in range(level)] for n in part.shape[:2]]
+        rows += [part[slice(*down), slice(*right)].max((0, 1)) for down in edges[0] for right in edges[1]]
+    return np.concatenate(rows)
+
+
 @pytest.mark.parametrize("levels", [(6, 3, 2, 1), (4, 3), (2,)])
 def test_a_windows_pyramid_is_that_of_the_map_cut_out(levels):
     maps = jax.random.normal(jax.random.key(0), (2, 13, 17, 3))
@@ -48,8 +56,15 @@ def test_a_windows_pyramid_is_that_of_the_map_cut_out(levels):
     index = np.asarray([1, 0, 1, 0])
     found = jax.jit(partial(pyramid_pool, levels=levels))(maps, jnp.asarray(windows), jnp.asarray(index))
     for row, (left, top, right, bottom), image in zip(found, windows, index):
-        part = maps[image : image + 1, top : bottom + 1, left : right + 1]
-        np.testing.assert_array_equal(row, SpatialPyramidPool(levels)(part)[0])
+        part = np.asarray(maps[image, top : bottom + 1, left : right + 1])
+        np.testing.assert_array_equal(row, _pyramid_by_hand(part, levels))
+
+
+def test_the_pyramid_of_a_window_that_is_the_map_is_the_layers():
+    maps = jax.random.normal(jax.random.key(0), (1, 13, 13, 2))
+    window = jnp.asarray([[0, 0, 12, 12]])
+    found = jax.jit(partial(pyramid_pool, levels=(6, 3, 2, 1)))(maps, window, jnp.zeros(1, jnp.int32))
+    np.testing.assert_array_equal(found, jax.jit(SpatialPyramidPool((6, 3, 2, 1)))(maps))
 
 
 def test_the_scale_is_the_one_of_nearest_area():
@@ -69,8 +84,8 @@ def test_a_window_is_described_as_the_classifier_describes_its_part_of_the_map()
     features = jax.jit(lambda v: backbone.apply(v, images, method="features"))
     maps = features({"params": variables["params"]["backbone"]})["conv5"]
     # The first box has an area nearest to 50 x 50 as it is: pixels 1 to 49 and 2 to 59.
-    part = maps[:, 1 : 3 + 1, 1 : 3 + 1]
-    np.testing.assert_allclose(pooled[0, 0], SpatialPyramidPool((6, 3, 2, 1))(part)[0], atol=1e-5)
+    part = np.asarray(maps[0, 1 : 3 + 1, 1 : 3 + 1])
+    np.testing.assert_allclose(pooled[0, 0], _pyramid_by_hand(part, (6, 3, 2, 1)), atol=1e-5)
     assert hidden.shape == (1, 3, 8)
 
 
