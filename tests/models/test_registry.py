@@ -10,7 +10,7 @@ import pytest
 
 import cvjax
 from cvjax.errors import ConfigError
-from cvjax.models.detection.detector import Detections, Truth
+from cvjax.models.detection.detector import Detections, Proposals, Truth
 
 
 def _small_first(*tasks):
@@ -50,12 +50,16 @@ def test_detections_losses_and_published_parameters(name):
     truth = Truth(array((2, 5, 4), jnp.float32), *(array((2, 5), kind) for kind in kinds))
     rngs = {"sample": jax.random.key(1), "dropout": jax.random.key(2)}
 
-    def losses(variables, images, sizes, truth):
+    proposals = None
+    if getattr(model, "needs_proposals", False):
+        proposals = Proposals(array((2, 9, 4), jnp.float32), array((2, 9), bool))
+
+    def losses(variables, images, sizes, proposals, truth):
         kept = {"mutable": ["batch_stats"], "rngs": rngs}
-        return model.apply(variables, images, sizes, truth=truth, train=True, **kept)[0]
+        return model.apply(variables, images, sizes, proposals, truth=truth, train=True, **kept)[0]
 
     for height, width in ((info.image_size,) * 2, (info.image_size - 16, info.image_size - 40)):
-        given = array((2, height, width, 3), jnp.float32), array((2, 2), jnp.int32)
+        given = array((2, height, width, 3), jnp.float32), array((2, 2), jnp.int32), proposals
         found, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), *given)
         assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))

@@ -86,8 +86,7 @@ class ZFNet(nn.Module):
 
         Returns:
           `conv1` (stride 2), `conv2` (8), `conv3`, `conv4` and `conv5` (16), each after its rectifier, and `pool5`
-          (32). Sides are those of the image divided by the stride, rounded up; those of `pool5` about half of
-          `conv5`'s.
+          (32). Sides are those of the image divided by the stride, rounded up, and of `pool5` about half of `conv5`'s.
 
         Raises:
           ConfigError: images that it cannot take.
