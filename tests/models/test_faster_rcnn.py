@@ -10,8 +10,11 @@ import pytest
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import Truth
+from cvjax.ops.compiling import compiler_options
 from cvjax.weights import backbone_name
 
+# XLA compiles for longer than these programs run.
+compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
 SMALL = {
     "num_classes": 3,
     "rpn_channels": 8,
@@ -65,11 +68,11 @@ def _net(name, **options):
 
 @functools.cache
 def _variables(name, **options):
-    return jax.jit(_net(name, **options).init)(jax.random.key(0), IMAGES)
+    return compiled(_net(name, **options).init)(jax.random.key(0), IMAGES)
 
 
 def _propose(model, variables, sizes=None):
-    return jax.jit(lambda v: model.apply(v, IMAGES, sizes, method="propose"))(variables)
+    return compiled(lambda v: model.apply(v, IMAGES, sizes, method="propose"))(variables)
 
 
 def _step(model):
@@ -87,7 +90,7 @@ def _step(model):
         )
         return sum(loss.sum() for loss in losses.values()), (losses, state)
 
-    @jax.jit
+    @compiled
     def step(variables, truth, proposals):
         rest = {key: tree for key, tree in variables.items() if key != "params"}
         (_, (losses, state)), gradients = jax.value_and_grad(total, has_aux=True)(
@@ -161,7 +164,7 @@ def test_given_proposals_take_the_place_of_its_own():
     proposals = _propose(model, variables, sizes)
     assert proposals.boxes.shape == (2, 10, 4)
     assert proposals.boxes[1].max(axis=0).tolist() <= [50, 40, 50, 40]
-    run = jax.jit(model.apply)
+    run = compiled(model.apply)
     own, given = run(variables, IMAGES, sizes), run(variables, IMAGES, sizes, proposals)
     assert own.valid.any(axis=1).all()
     for ours, theirs in zip(own, given):

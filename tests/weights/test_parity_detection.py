@@ -1,5 +1,6 @@
 """Faster R-CNN under torchvision's weights: the same maps, proposals, detections and losses."""
 
+import functools
 import json
 
 import _reference as reference
@@ -11,6 +12,7 @@ import pytest
 from cvjax.models import create_model
 from cvjax.models.detection.detector import Truth
 from cvjax.ops.anchors import pyramid_anchors
+from cvjax.ops.compiling import compiler_options
 from cvjax.weights import from_torch, to_torch
 
 LEVELS = ("0", "1", "2", "3", "pool")
@@ -85,7 +87,8 @@ def test_narrow_net_detects_and_loses_what_torchvisions_does(narrow):
     _, outputs, model, variables = narrow
     images = reference.images((2, 64, 96, 3))
 
-    @jax.jit
+    # XLA compiles for longer than this runs.
+    @functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
     def run(variables, images):
         losses = model.apply(variables, images, truth=TRUTH, train=True, rngs={"sample": jax.random.key(0)})
         return model.apply(variables, images, method=_proposing), model.apply(variables, images), losses
