@@ -106,9 +106,7 @@ def _moved(tree):
     return {name for name, part in tree.items() if any(np.any(leaf) for leaf in jax.tree.leaves(part))}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "faster_rcnn_zf" else []) for name in NETS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == VGG else [pytest.mark.slow]) for name in NETS])
 def test_every_parameter_learns_and_odd_objects_do_no_harm(name):
     step, variables = _step(_net(name)), _variables(name)
     losses, gradients, _ = step(variables, GOOD)
@@ -151,6 +149,7 @@ def test_the_four_steps_leave_alone_what_they_should():
             assert jax.tree.all(jax.tree.map(np.array_equal, dict(state["batch_stats"]), variables["batch_stats"]))
 
 
+@pytest.mark.slow
 def test_the_pyramid_is_frozen_with_its_backbone():
     name = "fasterrcnn_resnet18_fpn"
     model = _net(name, freeze_backbone=True)

@@ -1,5 +1,7 @@
 """The second stage of two-stage detectors: which regions train, their losses, and what is detected."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 
 from cvjax.models.detection.detector import Proposals, Truth
 from cvjax.models.detection.roi_heads import Coding, Regions, detect, region_losses, sample_regions
+from cvjax.ops.compiling import compiler_options
 
+compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
 PROPOSALS = Proposals(
     jnp.array([[[0, 0, 20, 20], [4, 0, 24, 20], [60, 60, 80, 80], [2, 40, 30, 70], [0, 0, 0, 0]]], jnp.float32),
     jnp.array([[True, True, True, True, False]]),
@@ -22,7 +26,8 @@ TRUTH = Truth(
 
 def _sample(truth=TRUTH, samples=8, share=0.5, **options):
     keys = jax.random.split(jax.random.key(1), 1)
-    drawn = sample_regions(PROPOSALS, truth, keys, Coding(), samples=samples, positive_share=share, **options)
+    options = {"coding": Coding(), "samples": samples, "positive_share": share} | options
+    drawn = compiled(functools.partial(sample_regions, **options))(PROPOSALS, truth, keys)
     return jax.tree.map(lambda array: np.asarray(array[0]), drawn)
 
 
@@ -88,6 +93,11 @@ def _iou(a, b):
     return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
 
 
+def _detected(logits, deltas, proposals, **options):
+    run = compiled(functools.partial(detect, sizes=jnp.array([[70, 80]]), coding=Coding(), **options))
+    return run(jnp.asarray(logits), deltas, proposals)
+
+
 def test_detections_are_the_greedy_choice_of_each_class():
     rng = np.random.default_rng(2)
     corners = rng.uniform(0, 60, (1, 30, 2))
@@ -96,7 +106,7 @@ def test_detections_are_the_greedy_choice_of_each_class():
     valid = np.arange(30)[None] < 25
     options = {"score_threshold": 0.1, "overlap": 0.4, "most": 40}
     deltas, proposals = jnp.zeros((1, 30, 4, 4)), Proposals(jnp.asarray(boxes), jnp.asarray(valid))
-    found = detect(jnp.asarray(logits), deltas, proposals, jnp.array([[70, 80]]), Coding(), **options)
+    found = _detected(logits, deltas, proposals, **options)
 
     scores = np.asarray(jax.nn.softmax(logits[0]))
     clipped = np.minimum(boxes[0], [80, 70, 80, 70])
@@ -116,5 +126,5 @@ def test_detections_are_the_greedy_choice_of_each_class():
     assert not found.boxes[0, len(rows) :].any()
     assert not found.scores[0, len(rows) :].any()
     # Fewer rows are the best ones.
-    few = detect(jnp.asarray(logits), deltas, proposals, jnp.array([[70, 80]]), Coding(), **options | {"most": 3})
+    few = _detected(logits, deltas, proposals, **options | {"most": 3})
     np.testing.assert_array_equal(few.scores[0], found.scores[0, :3])

@@ -1,5 +1,7 @@
 """The proposal network's proposals and losses on anchors that can be counted by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from cvjax.models.detection.detector import Truth
 from cvjax.models.detection.rpn import Level, Selection, propose, rpn_losses
 from cvjax.models.detection.sampled_losses import example_keys, mean_over, smooth_l1
+from cvjax.ops.compiling import compiler_options
 
+compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
 ANCHORS = np.array([[0, 0, 20, 20], [2, 0, 22, 20], [50, 50, 90, 90], [-10, 60, 10, 80]], np.float32)
 SIZES = jnp.array([[100, 100]])
 
@@ -26,15 +30,20 @@ def _truth(boxes, labels=None, ignore=None, valid=None):
     return Truth(boxes, labels[None].astype(jnp.int32), *(jnp.asarray(flag, bool)[None] for flag in flags))
 
 
+def _proposed(levels, sizes, selection):
+    return compiled(lambda levels, sizes: propose(levels, sizes, selection))(levels, sizes)
+
+
 def _losses(scores, truth, deltas=None, **options):
     options = {"samples": 64, "beta": 1 / 9, "border": None} | options
-    losses = rpn_losses([_level(scores, deltas)], SIZES, truth, jax.random.split(jax.random.key(0), 1), **options)
+    level, keys = _level(scores, deltas), jax.random.split(jax.random.key(0), 1)
+    losses = compiled(functools.partial(rpn_losses, **options))([level], SIZES, truth, keys)
     return float(losses["rpn_object"][0]), float(losses["rpn_box"][0])
 
 
 def test_proposals_are_clipped_suppressed_and_sorted():
     levels = [_level([1.0, 2.0, 0.5, 3.0]), _level([0.0], anchors=ANCHORS[1:2])]
-    found = propose(levels, SIZES, Selection(before=4, after=6, overlap=0.7, least_side=5.0))
+    found = _proposed(levels, SIZES, Selection(before=4, after=6, overlap=0.7, least_side=5.0))
     # The anchor at the border first, clipped; of the two that overlap the better; and that again, from its own map.
     expected = [[0, 60, 10, 80], ANCHORS[1], ANCHORS[2], ANCHORS[1]]
     np.testing.assert_allclose(found.boxes[0, :4], expected)
@@ -43,16 +52,16 @@ def test_proposals_are_clipped_suppressed_and_sorted():
 
 
 def test_proposals_leave_out_what_is_small_or_beyond_the_best():
-    found = propose([_level([1.0, 2.0, 0.5, 3.0])], SIZES, Selection(before=2, after=3, overlap=0.7, least_side=12.0))
+    found = _proposed([_level([1.0, 2.0, 0.5, 3.0])], SIZES, Selection(before=2, after=3, overlap=0.7, least_side=12.0))
     np.testing.assert_allclose(found.boxes[0, 0], ANCHORS[1])  # the best is ten pixels wide
     assert found.valid[0].tolist() == [True, False, False]
 
 
 def test_proposals_lie_in_the_real_part_of_the_image():
-    found = propose([_level([1.0, 2.0, 0.5, 3.0])], jnp.array([[70, 60]]), Selection(4, 4, 0.7, 1.0))
+    found = _proposed([_level([1.0, 2.0, 0.5, 3.0])], jnp.array([[70, 60]]), Selection(4, 4, 0.7, 1.0))
     assert found.boxes[0, :, 2].max() == 60
     assert found.boxes[0, :, 3].max() == 70
-    nowhere = propose([_level([1.0, 2.0, 0.5, 3.0])], jnp.array([[0, 0]]), Selection(4, 4, 0.7, 1.0))
+    nowhere = _proposed([_level([1.0, 2.0, 0.5, 3.0])], jnp.array([[0, 0]]), Selection(4, 4, 0.7, 1.0))
     assert not nowhere.valid.any()
 
 
