@@ -9,11 +9,10 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
-from cvjax.data.catalogue import open_source
 from cvjax.errors import ConfigError
 from cvjax.runs.config import CRFFlag
 from cvjax.runs.load import load_for_inference
-from cvjax.runs.training import make_evaluator, plain, source_options
+from cvjax.runs.training import make_evaluator, open_for, plain
 from cvjax.training.parallel import Mode, make_strategy
 
 _SCORING = (
@@ -103,14 +102,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record", "on_bad_boxes")
     scoring = _given(loaded.scoring, arguments, *_SCORING)
     name = arguments.data or loaded.config["data"]["name"]
-    source = open_source(
-        name,
-        arguments.split or reading.eval_split,
-        target=kind.target,
-        data_dir=data_dir,
-        manual_dir=reading.manual_dir,
-        **source_options(name, reading),
-    )
+    source = open_for(kind, name, arguments.split or reading.eval_split, reading, data_dir)
     if len(source.class_names) != loaded.task.num_classes:
         raise ConfigError(
             f"{source.name} has {len(source.class_names)} classes and the checkpoint {loaded.task.num_classes}; give"

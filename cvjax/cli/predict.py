@@ -12,9 +12,11 @@ from rich.console import Console
 
 from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
+from cvjax.data.proposals import propose
 from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
 from cvjax.runs.config import CRFFlag, EvalConfig
+from cvjax.runs.detection_input import proposal_config
 from cvjax.runs.detection_pictures import at_least
 from cvjax.runs.detection_prediction import make_finder
 from cvjax.runs.prediction import make_classifier, make_map_predictor
@@ -152,7 +154,8 @@ def _detect(
     written = []
     for source, (overlay, _, boxes) in zip(sources, targets):
         image = read_photo(source)
-        found = at_least(find(image), score)
+        proposals = propose(image, proposal_config(loaded.reading)) if loaded.reading.proposals else None
+        found = at_least(find(image, proposals), score)
         save_png(overlay, draw_boxes(image, found, loaded.task.class_names))
         boxes.write_text(json.dumps(boxes_json(found, image.shape[:2], loaded.task.class_names), indent=2) + "\n")
         counts = np.bincount(found.labels, minlength=loaded.task.num_classes)

@@ -3,7 +3,7 @@
     python -m cvjax.cli.propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
 
 R-CNN, SPPnet and Fast R-CNN look at no other boxes. What has been proposed already is kept, so the command can stand
-before every training. Selective search needs OpenCV's contributed modules: pip install 'cvjax[proposals]'.
+before every training; runs that need proposals make them themselves.
 """
 
 import dataclasses

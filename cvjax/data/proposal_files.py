@@ -22,7 +22,7 @@ import numpy as np
 
 from cvjax.data.decode import decode_image
 from cvjax.data.proposals import ProposalConfig, check_installed, propose
-from cvjax.data.source import Source
+from cvjax.data.source import Record, Source
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir
 
@@ -64,6 +64,26 @@ class ProposalSet:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_boxes": None}
+
+
+class ProposedSource:
+    """A source whose records carry proposals. Pickles.
+
+    Args:
+      source: any with boxes.
+      proposals: of the same split.
+    """
+
+    def __init__(self, source: Source, proposals: ProposalSet) -> None:
+        self.source, self.proposals = source, proposals
+        self.name, self.split = source.name, source.split
+        self.class_names, self.void = source.class_names, source.void
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        return {**self.source[index], "proposals": self.proposals[index]}
 
 
 def proposal_folder(

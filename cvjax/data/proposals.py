@@ -1,9 +1,9 @@
 """Boxes of an image that may hold an object, before any net has seen it.
 
 Selective search (Uijlings et al., IJCV 2013) joins the regions of a coarse segmentation, the most alike first, and
-proposes the box of every region on the way; it is OpenCV's, from the package that the extra `proposals` names. The grid
-needs nothing: boxes of all sizes and some proportions, evenly spread, as many as are asked for. It is worse at the same
-number, and for small objects much worse, but every installation has it.
+proposes the box of every region on the way; it is OpenCV's. The grid does not look at the image: boxes of all sizes and
+some proportions, evenly spread, as many as are asked for. It is worse at the same number, and for small objects much
+worse, but takes no time.
 """
 
 import ctypes
@@ -78,8 +78,8 @@ def check_installed(config: ProposalConfig) -> None:
     if config.mode != "grid" and not hasattr(cv2, "ximgproc"):
         raise ConfigError(
             f"proposals of mode {config.mode!r} are OpenCV's contributed selective search, which this OpenCV lacks;"
-            " pip install 'cvjax[proposals]' (then, as two packages write the same files, pip install --force-reinstall"
-            " --no-deps opencv-contrib-python-headless), or take the mode 'grid'"
+            " another package of OpenCV has written over it: pip install --force-reinstall --no-deps"
+            " opencv-contrib-python-headless, or take the mode 'grid'"
         )
 
 

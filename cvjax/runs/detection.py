@@ -6,7 +6,7 @@ import functools
 from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.loader import Decode
 from cvjax.data.source import Source
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig, plan, train_transform
+from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig, plan, train_transform, with_proposals
 from cvjax.runs.detection_pictures import draw_curves, draw_detection, show_detection
 from cvjax.runs.detection_prediction import Detector, make_detect
 from cvjax.runs.training import Kind, train
@@ -29,6 +29,8 @@ def make_task(config: DetectionConfig, source: Source) -> Detection:
         brightness=config.input.brightness,
         contrast=config.input.contrast,
         saturation=config.input.saturation,
+        exposure=config.input.exposure,
+        hsv_saturation=config.input.hsv_saturation,
     )
 
 
@@ -57,5 +59,6 @@ KIND = Kind(
     show=show_detection,
     draw=draw_detection,
     draw_scores=draw_curves,
+    attach=with_proposals,
     applied=Detector,
 )

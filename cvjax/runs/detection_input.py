@@ -7,6 +7,8 @@ from typing import Literal
 from cvjax.data.annotations import OnBadBoxes
 from cvjax.data.box_transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
 from cvjax.data.order import Planned
+from cvjax.data.proposal_files import ProposedSource, prepare_proposals
+from cvjax.data.proposals import Mode, ProposalConfig
 from cvjax.data.source import Source
 from cvjax.runs.config import ReadingConfig, RunConfig, ScoringConfig
 from cvjax.runs.training import fill_colour
@@ -23,7 +25,11 @@ class BoxInput(ReadingConfig):
         exceed; None fills `crop`.
       keep_aspect: False stretches images to `crop` (YOLO).
       boxes: of an image in a batch; of more objects, as many at random.
-      proposals: of an image in a batch, in training and evaluation, for detectors that find none of their own.
+      proposals: of an image in a batch, in training and evaluation, for detectors that find none of their own; 0 for
+        those that do. What is missing on disk is made before the run.
+      proposal_mode: how they are made, see `cvjax.data.proposals`.
+      exposure, hsv_saturation: largest factor by which brightness and saturation go up or down in the colours of HSV,
+        as YOLO has it; 1 is off.
       on_bad_boxes: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
       random_crop: probability of cutting a random piece before all else.
       min_area, max_aspect: of that piece, relative to the image's.
@@ -39,6 +45,9 @@ class BoxInput(ReadingConfig):
     keep_aspect: bool = True
     boxes: int = 64
     proposals: int = 0
+    proposal_mode: Mode = "fast"
+    exposure: float = 1.0
+    hsv_saturation: float = 1.0
     on_bad_boxes: OnBadBoxes = "error"
     random_crop: float = 0.0
     min_area: float = 0.3
@@ -132,3 +141,20 @@ def plan(
     """Padding, and batches of images alike in size."""
     transform = eval_transform(task, scoring, reading)
     return transform, plan_boxes(source, transform, scoring.batch_size, scoring.pad_multiple)
+
+
+def proposal_config(reading: BoxInput) -> ProposalConfig:
+    """How the configured proposals are made."""
+    return ProposalConfig(mode=reading.proposal_mode, limit=reading.proposals)
+
+
+def with_proposals(source: Source, reading: BoxInput, data_dir: str | None) -> Source:
+    """The source, with proposals in its records where the configuration asks for some; they are made if need be.
+
+    Raises:
+      ConfigError: the mode's package is missing.
+      DataError: an image cannot be read.
+    """
+    if not reading.proposals:
+        return source
+    return ProposedSource(source, prepare_proposals(source, proposal_config(reading), data_dir))

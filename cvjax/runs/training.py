@@ -55,6 +55,7 @@ class Kind:
       draw: (folder, model, task, variables, source, config, report) -> writes pictures; names of the files.
       score_as: (task, scoring) -> the task with the scores that its evaluation is to have.
       draw_scores: (folder, task, report) -> writes pictures of a report alone; names of the files. None: it has none.
+      attach: (source, reading, data_dir) -> the source with what else its records need.
       applied: (model) -> what is made by its `init` and trained on the task's inputs by its `apply`, where the model's
         own call is not.
     """
@@ -74,6 +75,7 @@ class Kind:
     draw: Callable[..., list[str]]
     score_as: Callable[[Any, Any], Any] = lambda task, scoring: task
     draw_scores: Callable[[pathlib.Path, Any, dict[str, Any]], list[str]] | None = None
+    attach: Callable[[Source, Any, str | None], Source] = lambda source, reading, data_dir: source
     applied: Callable[[nn.Module], Any] = lambda model: model
 
 
@@ -164,14 +166,28 @@ def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables
 
 def open_split(config: RunConfig, split: str, kind: Kind) -> Source:
     """A split of the configured data set, opened where the configuration says it lies."""
-    return open_source(
-        config.data,
+    return open_for(kind, config.data, split, config.input, config.data_dir)
+
+
+def open_for(kind: Kind, name: str, split: str, reading: ReadingConfig, data_dir: str | None) -> Source:
+    """A split of a data set as the runs of a kind read it; both training and the evaluate command open it here.
+
+    Args:
+      kind: what is asked of its records.
+      name: of the data set.
+      split: of it.
+      reading: where it lies, and what its records need.
+      data_dir: where prepared sets lie.
+    """
+    source = open_source(
+        name,
         split,
         target=kind.target,
-        data_dir=config.data_dir,
-        manual_dir=config.input.manual_dir,
-        **source_options(config.data, config.input),
+        data_dir=data_dir,
+        manual_dir=reading.manual_dir,
+        **source_options(name, reading),
     )
+    return kind.attach(source, reading, data_dir)
 
 
 def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:

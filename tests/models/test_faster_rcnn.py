@@ -203,7 +203,7 @@ def _paths(tree):
     [
         (VGG, {"num_classes": 0}, "at least one class"),
         (VGG, {"regions": 0}, "at least 1"),
-        (VGG, {"box_std": (0.1, 0.1, 0.0, 0.2)}, "above 0"),
+        (VGG, {"box_weights": (10.0, 10.0, 0.0, 5.0)}, "above 0"),
         (VGG, {"positive_share": 1.5}, "part of the regions"),
         ("fasterrcnn_resnet18_fpn", {"anchor_sizes": ((8,), (16,))}, "5 levels"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from cvjax.models.detection.detector import Truth
 from cvjax.models.detection.rpn import Level, Selection, propose, rpn_losses
-from cvjax.models.detection.sampled_losses import example_keys, mean_over, smooth_l1
+from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
 from cvjax.ops.compiling import compiler_options
 
 compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
@@ -101,12 +101,3 @@ def test_smooth_l1_is_a_parabola_and_a_line():
 def test_means_without_anything_are_zero():
     nothing = jnp.zeros(3, bool)
     assert mean_over(jnp.array([1.0, jnp.nan, 2.0]), nothing, nothing) == 0
-
-
-def test_draws_do_not_depend_on_the_number_of_devices():
-    key = jax.random.key(3)
-    whole = jax.random.key_data(example_keys(key, 4))
-    halves = jax.vmap(lambda _: jax.random.key_data(example_keys(key, 2, "devices")), axis_name="devices")(
-        jnp.arange(2)
-    )
-    np.testing.assert_array_equal(halves.reshape(whole.shape), whole)

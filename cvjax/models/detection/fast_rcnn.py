@@ -24,13 +24,12 @@ from cvjax.models.detection.regions import (
     BoxWeights,
     box_loss,
     class_loss,
-    example_keys,
     on_image,
     sample_regions,
     select_detections,
 )
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import gaussian
+from cvjax.nn import gaussian, row_keys
 from cvjax.ops.boxes import decode
 from cvjax.ops.roi import roi_pool
 
@@ -131,7 +130,7 @@ class FastRCNN(nn.Module):
         proposals = on_image(proposals, sizes, type(self).__name__)
         maps = self.features(images, train)[tap_of(self.encoder).map]
         if train and truth is not None:
-            keys = example_keys(self.make_rng("sample"), images.shape[0], self.axis_name)
+            keys = row_keys(self, "sample", images.shape[0])
             sample = sample_regions(
                 keys,
                 proposals,

@@ -20,10 +20,14 @@ import numpy as np
 from jax import lax
 
 from cvjax.errors import ConfigError
+from cvjax.models.detection.box_predictor import BoxPredictor
 from cvjax.models.detection.detector import Detections, Proposals, Truth
-from cvjax.models.detection.roi_heads import BoxPredictor, Coding, Four, detect, region_losses, sample_regions
+from cvjax.models.detection.regions import BoxWeights, box_loss, class_loss, sample_regions, select_detections
 from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
-from cvjax.models.detection.sampled_losses import example_keys
+from cvjax.nn import row_keys
+from cvjax.ops.boxes import decode
+
+_LEAST_SIDE = 1e-2  # of a detection in pixels, torchvision's
 
 
 class RegionDetector(nn.Module):
@@ -47,7 +51,7 @@ class RegionDetector(nn.Module):
       positive_share: at most this part of them holds an object.
       floor: least IoU with an object of those that do not; the paper's four steps have 0.1, which makes hard
         negatives of them, and end-to-end training 0.
-      box_mean, box_std: of the second stage's deltas, see `Coding`.
+      box_weights: of the second stage's targets, see `cvjax.ops.boxes.encode`.
       score_threshold: detections with a probability of this or less are dropped.
       nms_threshold: IoU above which the worse of two detections of a class is dropped.
       max_detections: of an image.
@@ -75,8 +79,7 @@ class RegionDetector(nn.Module):
     positive_share: float = 0.25
     floor: float = 0.0
     box_beta: float = 1.0
-    box_mean: Four = (0.0, 0.0, 0.0, 0.0)
-    box_std: Four = (0.1, 0.1, 0.2, 0.2)
+    box_weights: BoxWeights = (10.0, 10.0, 5.0, 5.0)
     score_threshold: float = 0.05
     nms_threshold: float = 0.3
     max_detections: int = 100
@@ -183,27 +186,29 @@ class RegionDetector(nn.Module):
         proposals = propose(levels, sizes, self._selection(train)) if proposals is None else proposals
         if not train:
             logits, deltas = self._second_stage(maps, proposals.boxes, train)
-            return detect(
-                logits,
-                deltas,
-                proposals,
+            return select_detections(
+                decode(deltas[:, :, 1:], proposals.boxes[:, :, None], self.box_weights),
+                nn.softmax(logits)[..., 1:],
+                proposals.valid,
                 sizes,
-                self._coding(),
+                nms_threshold=self.nms_threshold,
                 score_threshold=self.score_threshold,
-                overlap=self.nms_threshold,
-                most=self.max_detections,
+                max_detections=self.max_detections,
+                least_side=_LEAST_SIDE,
             )
         drawn = sample_regions(
+            self._keys(images),
             proposals,
             truth,
-            self._keys(images),
-            self._coding(),
-            samples=self.regions,
+            size=self.regions,
             positive_share=self.positive_share,
             floor=self.floor,
         )
         logits, deltas = self._second_stage(maps, drawn.boxes, train)
-        return losses | (region_losses(logits, deltas, drawn, self.box_beta) if self.train_detector else {})
+        if not self.train_detector:
+            return losses
+        box = box_loss(deltas[:, :, 1:], drawn, self.box_weights, self.box_beta)
+        return losses | {"class": class_loss(logits, drawn), "box": box}
 
     def propose(self, images: jax.Array, sizes: jax.Array | None = None) -> Proposals:
         """The proposals of evaluation: the same arguments and errors as for a call.
@@ -231,15 +236,11 @@ class RegionDetector(nn.Module):
         return logits.reshape(*boxes.shape[:2], -1), deltas.reshape(*boxes.shape[:2], -1, 4)
 
     def _keys(self, images: jax.Array) -> jax.Array:
-        axis_name = None if self.is_initializing() else self.axis_name
-        return example_keys(self.make_rng("sample"), images.shape[0], axis_name)
+        return row_keys(self, "sample", images.shape[0])
 
     def _selection(self, train: bool) -> Selection:
         pick = 0 if train else 1
         return Selection(self.rpn_before[pick], self.rpn_after[pick], self.rpn_nms_threshold, self.rpn_least_side)
-
-    def _coding(self) -> Coding:
-        return Coding(self.box_mean, self.box_std)
 
     def _check_fields(self) -> None:
         if self.num_classes < 1:
@@ -247,8 +248,8 @@ class RegionDetector(nn.Module):
         counts = (*self.rpn_before, *self.rpn_after, self.rpn_samples, self.regions, self.max_detections)
         if min(counts) < 1:
             raise ConfigError("rpn_before, rpn_after, rpn_samples, regions and max_detections are at least 1 each")
-        if min(self.box_std) <= 0 or min(self.rpn_beta, self.box_beta) <= 0:
-            raise ConfigError("box_std, rpn_beta and box_beta are above 0")
+        if min(*self.box_weights, self.rpn_beta, self.box_beta) <= 0:
+            raise ConfigError("box_weights, rpn_beta and box_beta are above 0")
         if not 0 <= self.positive_share <= 1 or not 0 <= self.floor <= 0.5:
             raise ConfigError(
                 f"positive_share is a part of the regions and floor an IoU of at most 0.5; they are "

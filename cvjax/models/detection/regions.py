@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections, Proposals, Truth
+from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
 from cvjax.ops.boxes import area, clip, encode
 from cvjax.ops.matching import match
 from cvjax.ops.nms import nms
@@ -56,14 +57,6 @@ def on_image(proposals: Proposals | None, sizes: jax.Array, model: str) -> Propo
     boxes = clip(proposals.boxes, (sizes[:, :1], sizes[:, 1:]))
     valid = proposals.valid & (area(boxes) > 0)
     return Proposals(jnp.where(valid[..., None], boxes, 0), valid)
-
-
-def example_keys(key: jax.Array, count: int, axis_name: str | None = None) -> jax.Array:
-    """A key for each image of a batch, the same whatever devices it is spread over; see `cvjax.nn.Dropout`."""
-    rows = jnp.arange(count)
-    if axis_name is not None:
-        rows = rows + jax.lax.axis_index(axis_name) * count
-    return jax.vmap(partial(jax.random.fold_in, key))(rows)
 
 
 def sample_regions(
@@ -138,10 +131,10 @@ def class_loss(logits: jax.Array, sample: Sample) -> jax.Array:
     logits = logits.astype(jnp.float32)
     is_class = jnp.arange(logits.shape[-1]) == sample.classes[..., None]
     losses = jax.nn.logsumexp(logits, -1) - jnp.where(is_class, logits, 0).sum(-1)
-    return _mean(losses, sample)
+    return jax.vmap(mean_over)(losses, sample.valid, sample.valid)
 
 
-def box_loss(deltas: jax.Array, sample: Sample, weights: BoxWeights) -> jax.Array:
+def box_loss(deltas: jax.Array, sample: Sample, weights: BoxWeights, beta: float = 1.0) -> jax.Array:
     """Smooth L1 of the deltas of the class that each region is taken for, summed over the four.
 
     Background regions have none, but count in the mean, so that an image weighs what its share of objects is.
@@ -150,6 +143,7 @@ def box_loss(deltas: jax.Array, sample: Sample, weights: BoxWeights) -> jax.Arra
       deltas: [B, R, C, 4].
       sample: the regions.
       weights: of the targets, see `cvjax.ops.boxes.encode`.
+      beta: see `smooth_l1`.
 
     Returns:
       float32 [B], the mean over the regions of each image.
@@ -157,14 +151,8 @@ def box_loss(deltas: jax.Array, sample: Sample, weights: BoxWeights) -> jax.Arra
     is_class = jnp.arange(1, deltas.shape[-2] + 1) == sample.classes[..., None]
     own = jnp.where(is_class[..., None], deltas.astype(jnp.float32), 0).sum(-2)
     target = encode(sample.objects, sample.boxes, weights)
-    losses = smooth_l1(own - target).sum(-1)
-    return _mean(jnp.where(sample.classes > 0, losses, 0), sample)
-
-
-def smooth_l1(difference: jax.Array, beta: float = 1.0) -> jax.Array:
-    """Half the square, divided by beta, up to a distance of beta; from there on a line (Fast R-CNN, equation 3)."""
-    distance = jnp.abs(difference)
-    return jnp.where(distance < beta, 0.5 / beta * jnp.square(difference), distance - 0.5 * beta)
+    losses = smooth_l1(own - target, beta).sum(-1)
+    return jax.vmap(mean_over)(losses, sample.valid & (sample.classes > 0), sample.valid)
 
 
 def select_detections(
@@ -176,6 +164,7 @@ def select_detections(
     nms_threshold: float,
     score_threshold: float,
     max_detections: int,
+    least_side: float = 0.0,
 ) -> Detections:
     """The best boxes of each image after suppression within each class.
 
@@ -187,9 +176,11 @@ def select_detections(
       nms_threshold: see `cvjax.ops.nms.nms`.
       score_threshold: boxes need a score above this.
       max_detections: K, of an image.
+      least_side: boxes with a shorter one are dropped, in pixels; empty ones always are.
     """
     boxes = clip(boxes, (sizes[:, None, None, 0], sizes[:, None, None, 1]))
-    usable = valid[..., None] & (area(boxes) > 0)
+    long_enough = jnp.min(boxes[..., 2:] - boxes[..., :2], axis=-1) >= least_side
+    usable = valid[..., None] & long_enough & (area(boxes) > 0)
     scores = jnp.where(usable, scores.astype(jnp.float32), -jnp.inf)
     suppress = partial(nms, iou_threshold=nms_threshold, max_output=max_detections, score_threshold=score_threshold)
 
@@ -209,7 +200,3 @@ def select_detections(
         )
 
     return jax.vmap(of_image)(boxes, scores)
-
-
-def _mean(losses: jax.Array, sample: Sample) -> jax.Array:
-    return jnp.where(sample.valid, losses, 0).sum(-1) / jnp.maximum(sample.valid.sum(-1), 1)

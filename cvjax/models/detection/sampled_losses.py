@@ -1,24 +1,7 @@
-"""What the losses of two-stage detectors share: a key for each image, and means over the boxes that were drawn."""
+"""What the losses of anchors and of regions share: distances of boxes, and means over those that were drawn."""
 
 import jax
 import jax.numpy as jnp
-
-
-def example_keys(key: jax.Array, images: int, axis_name: str | None = None) -> jax.Array:
-    """A key for each image, which depends on its row in the global batch alone and not on the number of devices.
-
-    Args:
-      key: the same on all devices.
-      images: of this device's batch.
-      axis_name: the device axis under pmap or shard_map; None under jit, where the batch is global already.
-
-    Returns:
-      keys [images].
-    """
-    rows = jnp.arange(images)
-    if axis_name is not None:
-        rows = rows + jax.lax.axis_index(axis_name) * images
-    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
 def smooth_l1(difference: jax.Array, beta: float) -> jax.Array:

@@ -20,8 +20,8 @@ from flax.core import FrozenDict
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.encoder import make_encoder
-from cvjax.models.detection.regions import class_loss, example_keys, on_image, sample_regions, select_detections
-from cvjax.nn import gaussian
+from cvjax.models.detection.regions import class_loss, on_image, sample_regions, select_detections
+from cvjax.nn import gaussian, row_keys
 from cvjax.ops.boxes import decode
 
 
@@ -129,7 +129,7 @@ class StagedDetector(nn.Module):
         """
         proposals = on_image(proposals, sizes, type(self).__name__)
         if train and truth is not None:
-            keys = example_keys(self.make_rng("sample"), images.shape[0], self.axis_name)
+            keys = row_keys(self, "sample", images.shape[0])
             sample = sample_regions(
                 keys,
                 proposals,

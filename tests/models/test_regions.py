@@ -1,4 +1,4 @@
-"""The second stage of two-stage detectors: which regions train, their losses, and what is detected."""
+"""What region-based detectors share, against rules written out: which regions train, and what is detected."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cvjax.models.detection.detector import Proposals, Truth
-from cvjax.models.detection.roi_heads import Coding, Regions, detect, region_losses, sample_regions
+from cvjax.models.detection.regions import Sample, box_loss, class_loss, sample_regions, select_detections
 from cvjax.ops.compiling import compiler_options
 
 compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
@@ -26,8 +26,8 @@ TRUTH = Truth(
 
 def _sample(truth=TRUTH, samples=8, share=0.5, **options):
     keys = jax.random.split(jax.random.key(1), 1)
-    options = {"coding": Coding(), "samples": samples, "positive_share": share} | options
-    drawn = compiled(functools.partial(sample_regions, **options))(PROPOSALS, truth, keys)
+    options = {"size": samples, "positive_share": share} | options
+    drawn = compiled(functools.partial(sample_regions, **options))(keys, PROPOSALS, truth)
     return jax.tree.map(lambda array: np.asarray(array[0]), drawn)
 
 
@@ -35,22 +35,22 @@ def test_objects_train_beside_the_proposals():
     drawn = _sample()
     # Two proposals and the object itself are positive, the fourth proposal is background. The ignored object, the one
     # without area, the proposal on the ignored one, and all padding are left out.
-    assert drawn.drawn.sum() == 4
-    assert sorted(drawn.classes[drawn.drawn].tolist()) == [0, 3, 3, 3]
-    background = drawn.boxes[drawn.drawn & (drawn.classes == 0)]
+    assert drawn.valid.sum() == 4
+    assert sorted(drawn.classes[drawn.valid].tolist()) == [0, 3, 3, 3]
+    background = drawn.boxes[drawn.valid & (drawn.classes == 0)]
     np.testing.assert_array_equal(background, PROPOSALS.boxes[0, 3:4])
-    shifted = np.flatnonzero((drawn.boxes[:, 0] == 4) & drawn.drawn)
-    np.testing.assert_allclose(drawn.targets[shifted[0]], [-0.2 / 0.1, 0, 0, 0], atol=1e-6)
+    shifted = np.flatnonzero((drawn.boxes[:, 0] == 4) & drawn.valid)
+    np.testing.assert_array_equal(drawn.objects[shifted[0]], TRUTH.boxes[0, 0])
 
 
 def test_positives_are_a_part_at_most():
     drawn = _sample(samples=4, share=0.25)
     assert (drawn.classes > 0).sum() == 1
-    assert drawn.drawn.sum() == 2  # there is one of background alone
+    assert drawn.valid.sum() == 2  # there is one of background alone
 
 
 def test_a_floor_leaves_out_easy_background():
-    assert _sample(floor=0.1).drawn.sum() == 3
+    assert _sample(floor=0.1).valid.sum() == 3
 
 
 def test_images_without_objects_are_background():
@@ -59,32 +59,32 @@ def test_images_without_objects_are_background():
             *(jnp.zeros((1, count, *tail), t) for tail, t in (((4,), float), ((), int), ((), bool), ((), bool)))
         )
         drawn = _sample(nothing)
-        assert drawn.drawn.sum() == 4
+        assert drawn.valid.sum() == 4
         assert not drawn.classes.any()
-
-
-def test_coding_is_undone_and_normalises():
-    boxes, proposals = jnp.array([[3.0, 4, 30, 50]]), jnp.array([[0.0, 0, 20, 40]])
-    coding = Coding(mean=(0.1, 0.0, -0.2, 0.0), std=(0.1, 0.2, 0.3, 0.4))
-    np.testing.assert_allclose(coding.decode(coding.encode(boxes, proposals), proposals), boxes, rtol=1e-5)
-    # torchvision's weights are the reciprocals of the paper's deviations.
-    plain = Coding((0, 0, 0, 0), (1, 1, 1, 1)).encode(boxes, proposals)
-    np.testing.assert_allclose(Coding().encode(boxes, proposals), plain * jnp.array([10, 10, 5, 5]), rtol=1e-5)
 
 
 def test_losses_are_the_papers_formula():
     rng = np.random.default_rng(0)
-    logits, deltas = rng.standard_normal((1, 4, 3)), rng.standard_normal((1, 4, 3, 4))
-    targets = rng.standard_normal((1, 4, 4))
+    logits, deltas = rng.standard_normal((1, 4, 3)), rng.standard_normal((1, 4, 2, 4))
+    corners = rng.uniform(0, 50, (2, 1, 4, 2))
+    boxes, objects = np.concatenate([corners, corners + rng.uniform(5, 40, (2, 1, 4, 2))], -1)
     classes, drawn = np.array([[2, 0, 1, 2]]), np.array([[True, True, True, False]])
-    regions = Regions(jnp.zeros((1, 4, 4)), jnp.asarray(classes), jnp.asarray(targets), jnp.asarray(drawn))
-    losses = region_losses(jnp.asarray(logits), jnp.asarray(deltas), regions, beta=1.0)
+    sample = Sample(*(jnp.asarray(x) for x in (boxes, classes, objects, drawn)))
     probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
     expected = -np.log([probabilities[i, classes[0, i]] for i in range(3)]).mean()
-    assert float(losses["class"][0]) == pytest.approx(expected, rel=1e-5)
-    off = np.abs([deltas[0, i, classes[0, i]] - targets[0, i] for i in (0, 2)])
-    expected = np.where(off < 1, off**2 / 2, off - 0.5).sum() / 3
-    assert float(losses["box"][0]) == pytest.approx(expected, rel=1e-5)
+    assert float(class_loss(jnp.asarray(logits), sample)[0]) == pytest.approx(expected, rel=1e-5)
+
+    def targets(i):
+        sides = [b[0, i, 2:] - b[0, i, :2] for b in (boxes, objects)]
+        centres = [b[0, i, :2] + side / 2 for b, side in zip((boxes, objects), sides)]
+        moved = (centres[1] - centres[0]) / sides[0]
+        return np.concatenate([10 * moved, 5 * np.log(sides[1] / sides[0])])
+
+    off = np.abs([deltas[0, i, classes[0, i] - 1] - targets(i) for i in (0, 2)])
+    for beta in (1.0, 1 / 9):
+        expected = np.where(off < beta, off**2 / (2 * beta), off - beta / 2).sum() / 3
+        found = box_loss(jnp.asarray(deltas), sample, (10.0, 10.0, 5.0, 5.0), beta)
+        assert float(found[0]) == pytest.approx(expected, rel=1e-4)
 
 
 def _iou(a, b):
@@ -93,20 +93,16 @@ def _iou(a, b):
     return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
 
 
-def _detected(logits, deltas, proposals, **options):
-    run = compiled(functools.partial(detect, sizes=jnp.array([[70, 80]]), coding=Coding(), **options))
-    return run(jnp.asarray(logits), deltas, proposals)
-
-
 def test_detections_are_the_greedy_choice_of_each_class():
     rng = np.random.default_rng(2)
     corners = rng.uniform(0, 60, (1, 30, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(15, 40, (1, 30, 2))], -1).astype(np.float32)
     logits = (2 * rng.standard_normal((1, 30, 4))).astype(np.float32)
     valid = np.arange(30)[None] < 25
-    options = {"score_threshold": 0.1, "overlap": 0.4, "most": 40}
-    deltas, proposals = jnp.zeros((1, 30, 4, 4)), Proposals(jnp.asarray(boxes), jnp.asarray(valid))
-    found = _detected(logits, deltas, proposals, **options)
+    every = jnp.broadcast_to(boxes[:, :, None], (1, 30, 3, 4))
+    probabilities, sizes = jax.nn.softmax(logits)[..., 1:], jnp.array([[70, 80]])
+    options = {"score_threshold": 0.1, "nms_threshold": 0.4, "max_detections": 40}
+    found = compiled(functools.partial(select_detections, **options))(every, probabilities, valid, sizes)
 
     scores = np.asarray(jax.nn.softmax(logits[0]))
     clipped = np.minimum(boxes[0], [80, 70, 80, 70])
@@ -126,5 +122,22 @@ def test_detections_are_the_greedy_choice_of_each_class():
     assert not found.boxes[0, len(rows) :].any()
     assert not found.scores[0, len(rows) :].any()
     # Fewer rows are the best ones.
-    few = _detected(logits, deltas, proposals, **options | {"most": 3})
+    options["max_detections"] = 3
+    few = compiled(functools.partial(select_detections, **options))(every, probabilities, valid, sizes)
     np.testing.assert_array_equal(few.scores[0], found.scores[0, :3])
+
+
+def test_thin_detections_are_dropped():
+    boxes = jnp.array([[[0.0, 0, 30, 30], [40, 0, 60, 0.005], [5, 5, 5, 9]]])[:, :, None]
+    found = select_detections(
+        boxes,
+        jnp.array([[[0.5], [0.9], [0.8]]]),
+        jnp.ones((1, 3), bool),
+        jnp.array([[70, 80]]),
+        nms_threshold=0.5,
+        score_threshold=0.05,
+        max_detections=3,
+        least_side=0.01,
+    )
+    np.testing.assert_array_equal(found.valid, [[True, False, False]])
+    np.testing.assert_array_equal(found.boxes[0, 0], [0, 0, 30, 30])
