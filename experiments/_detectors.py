@@ -3,12 +3,13 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cvjax.cli._main import run as run_command
 from cvjax.data.voc_detection import open_voc_detection
 from cvjax.errors import DataError
 from cvjax.runs.commandline import configure_run
+from cvjax.runs.config import ModelConfig
 from cvjax.runs.detection import run
 from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
 
@@ -24,6 +25,62 @@ QUICK = {
     "eval": BoxEval(batch_size=10, boxes=32),
 }
 """Fields of every `quick` preset: the embedded scenes at 128 pixels."""
+
+
+NARROW_VGG = {
+    "stage_sizes": (1, 1, 1, 2, 2),
+    "widths": (16, 32, 64, 128, 128),
+    "hidden": 256,
+    "batch_norm": True,
+    "dropout": 0.2,
+    "bn_momentum": 0.95,
+    "encoder": "vgg11",
+}
+"""Fields of an `EncoderConfig` for small images, from scratch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig(ModelConfig):
+    """What detectors on a classifier with dense layers share; None is the architecture's own.
+
+    Attributes:
+      encoder: name of the classifier.
+      stage_sizes, widths, batch_norm: of a VGG.
+      channels: of an AlexNet's or ZF-5's five convolutions.
+      hidden: channels of the two dense layers.
+      dropout: of these, in training.
+      regions: of an image that train.
+      positive_share: most of them that are objects.
+      bn_momentum: decay of BatchNorm's running averages.
+    """
+
+    encoder: str | None = None
+    stage_sizes: tuple[int, int, int, int, int] | None = None
+    widths: tuple[int, int, int, int, int] | None = None
+    batch_norm: bool | None = None
+    channels: tuple[int, int, int, int, int] | None = None
+    hidden: int | None = None
+    dropout: float = 0.5
+    regions: int = 64
+    positive_share: float = 0.25
+    bn_momentum: float = 0.9
+
+    def options(self) -> dict[str, Any]:
+        """The fields as keyword arguments of `cvjax.create_model`."""
+        given = super().options()
+        names = ("stage_sizes", "widths", "batch_norm", "channels", "hidden")
+        of_encoder = {name: given.pop(name) for name in names if name in given}
+        return given | {"encoder_options": of_encoder} if of_encoder else given
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedModel(EncoderConfig):
+    """R-CNN's and SPPnet's options; attributes are those of `EncoderConfig`, and
+
+    scorer: `svm`, or `softmax` for the fine-tuned net alone, without the later stages.
+    """
+
+    scorer: Literal["svm", "softmax"] = "svm"
 
 
 def voc07(reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:

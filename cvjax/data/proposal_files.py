@@ -15,7 +15,8 @@ import pathlib
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -154,14 +155,35 @@ def prepare_proposals(
     for key, found in _bar(_all(source, config, count), len(source), progress):
         ids.append(key)
         boxes.append(found)
+    write_proposals(folder, ids, boxes, dataclasses.asdict(config), overwrite=overwrite)
+    return open_proposals(source, config, data_dir)
+
+
+def write_proposals(
+    folder: pathlib.Path,
+    ids: Sequence[str],
+    boxes: Sequence[np.ndarray],
+    origin: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> ProposalSet:
+    """Writes a set; unless asked to overwrite, one that is there already stays.
+
+    Args:
+      folder: of the set.
+      ids: of the images, in the order of their source.
+      boxes: float32 [N, 4] of each, best first where there is an order.
+      origin: where they are from, for `config.json`.
+      overwrite: replace what is there.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     private = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     try:
         private.mkdir()
         np.save(private / "boxes.npy", np.concatenate([np.zeros((0, 4), np.float32), *boxes]))
         np.save(private / "ends.npy", np.cumsum([len(found) for found in boxes], dtype=np.int64))
-        (private / "ids.json").write_text(json.dumps(ids))
-        (private / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        (private / "ids.json").write_text(json.dumps(list(ids)))
+        (private / "config.json").write_text(json.dumps(dict(origin), indent=2) + "\n")
         if overwrite:
             shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -172,7 +194,21 @@ def prepare_proposals(
                 raise
     finally:
         shutil.rmtree(private, ignore_errors=True)
-    return open_proposals(source, config, data_dir)
+    return ProposalSet(folder)
+
+
+def attach(source: Source, proposals: ProposalSet) -> ProposedSource:
+    """The source with a set's boxes in its records.
+
+    Raises:
+      DataError: the set is of other images.
+    """
+    if len(proposals) != len(source):
+        raise DataError(
+            f"{proposals.folder} has proposals of {len(proposals)} images and {source.name}/{source.split} has"
+            f" {len(source)}; make them anew"
+        )
+    return ProposedSource(source, proposals)
 
 
 def _all(source: Source, config: ProposalConfig, workers: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,13 +1,14 @@
 """Configurations of detection runs, and how images with boxes come to the size that a detector sees."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
 from cvjax.data.annotations import OnBadBoxes
 from cvjax.data.box_transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
 from cvjax.data.order import Planned
-from cvjax.data.proposal_files import ProposedSource, prepare_proposals
+from cvjax.data.proposal_files import ProposalSet, attach, prepare_proposals
 from cvjax.data.proposals import Mode, ProposalConfig
 from cvjax.data.source import Source
 from cvjax.runs.config import ReadingConfig, RunConfig, ScoringConfig
@@ -28,6 +29,7 @@ class BoxInput(ReadingConfig):
       proposals: of an image in a batch, in training and evaluation, for detectors that find none of their own; 0 for
         those that do. What is missing on disk is made before the run.
       proposal_mode: how they are made, see `cvjax.data.proposals`.
+      proposals_from: folder of sets DATASET/SPLIT to take instead, see `cvjax.data.proposal_files`.
       exposure, hsv_saturation: largest factor by which brightness and saturation go up or down in the colours of HSV,
         as YOLO has it; 1 is off.
       on_bad_boxes: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
@@ -46,6 +48,7 @@ class BoxInput(ReadingConfig):
     boxes: int = 64
     proposals: int = 0
     proposal_mode: Mode = "fast"
+    proposals_from: str | None = None
     exposure: float = 1.0
     hsv_saturation: float = 1.0
     on_bad_boxes: OnBadBoxes = "error"
@@ -157,4 +160,6 @@ def with_proposals(source: Source, reading: BoxInput, data_dir: str | None) -> S
     """
     if not reading.proposals:
         return source
-    return ProposedSource(source, prepare_proposals(source, proposal_config(reading), data_dir))
+    if reading.proposals_from:
+        return attach(source, ProposalSet(pathlib.Path(reading.proposals_from) / source.name / source.split))
+    return attach(source, prepare_proposals(source, proposal_config(reading), data_dir))

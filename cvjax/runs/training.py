@@ -144,12 +144,37 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
     )
     if main_host and outcome.report is not None and not outcome.stopped:
         final = strategy.fetch(outcome.state).inference_variables
-        console.print(kind.show(outcome.report)[0])
-        (workdir / "report.json").write_text(json.dumps(plain(outcome.report), indent=2) + "\n")
-        files = kind.draw(workdir, model, task, final, eval_source, config, outcome.report)
         plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
-        console.print(f"written: {workdir}/{', '.join([*files, 'curves.png'])}", highlight=False, soft_wrap=True)
+        show_results(config, kind, model, task, final, eval_source, outcome.report, console)
     return outcome
+
+
+def show_results(
+    config: RunConfig,
+    kind: Kind,
+    model: nn.Module,
+    task: ImageTask,
+    variables: Variables,
+    source: Source,
+    report: dict[str, Any],
+    console: Console,
+) -> None:
+    """Prints a report, and writes it and the pictures of a model into the configured folder.
+
+    Args:
+      config: of the run.
+      kind: of its task.
+      model, task, variables: what was scored.
+      source: on what.
+      report: the scores.
+      console: takes the table.
+    """
+    workdir = pathlib.Path(config.workdir)
+    console.print(kind.show(report)[0])
+    (workdir / "report.json").write_text(json.dumps(plain(report), indent=2) + "\n")
+    files = kind.draw(workdir, model, task, variables, source, config, report)
+    files += [name for name in ("curves.png",) if (workdir / name).exists()]
+    console.print(f"written: {workdir}/{', '.join(files)}", highlight=False, soft_wrap=True)
 
 
 def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables:

@@ -55,7 +55,7 @@ class Detection(ImageTask):
         proposals = None
         if "proposals" in batch:
             proposals = Proposals(batch["proposals"], batch["proposal_valid"] & batch["valid"][:, None])
-        return Seen(super().preprocess(batch, key, train), batch["size"], proposals, _truth(batch) if train else None)
+        return Seen(super().preprocess(batch, key, train), batch["size"], proposals, truth_of(batch) if train else None)
 
     def weight(self, batch: Batch) -> jax.Array:
         """What the summed loss is divided by: the images, float32 scalar."""
@@ -115,7 +115,8 @@ class Detection(ImageTask):
         return DetectionScores(self.class_names, coco=self.coco)
 
 
-def _truth(batch: Batch) -> Truth:
+def truth_of(batch: Batch) -> Truth:
+    """The objects of a batch as detectors learn them; rows that fill it up have none."""
     valid = batch["box_valid"] & batch["valid"][:, None]
     ignore = (batch["difficult"] | batch["crowd"]) & valid
     return Truth(batch["boxes"], jnp.maximum(batch["labels"], 0), ignore, valid)

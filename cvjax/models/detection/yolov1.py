@@ -22,7 +22,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode, losses
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import Conv, Dropout, gaussian, he_normal
+from cvjax.nn import Conv, Dropout, gaussian, he_normal, row_keys
 from cvjax.ops import boxes as box_ops
 from cvjax.ops.nms import nms
 
@@ -208,10 +208,7 @@ class YOLOv1(nn.Module):
     def _shuffled(self, truth: Truth) -> Truth:
         """Each image's objects in a random order, which depends on the image's row in the global batch."""
         count, objects = truth.valid.shape
-        rows = jnp.arange(count)
-        if self.axis_name is not None and not self.is_initializing():
-            rows += jax.lax.axis_index(self.axis_name) * count
-        keys = jax.vmap(partial(jax.random.fold_in, self.make_rng("sample")))(rows)
+        keys = row_keys(self, "sample", count)
         order = jax.vmap(lambda key: jax.random.permutation(key, objects))(keys)
         return jax.tree.map(lambda array: jax.vmap(lambda a, o: a[o])(array, order), truth)
 
