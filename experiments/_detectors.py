@@ -27,6 +27,10 @@ QUICK = {
 """Fields of every `quick` preset: the embedded scenes at 128 pixels."""
 
 
+QUICK_PROPOSALS = dataclasses.replace(QUICK["input"], crop=(160, 160), proposals=300, proposal_mode="grid")
+"""How the `quick` presets of detectors without proposals of their own read: selective search would take a second an
+image, which is longer than their training."""
+
 NARROW_VGG = {
     "stage_sizes": (1, 1, 1, 2, 2),
     "widths": (16, 32, 64, 128, 128),

@@ -12,7 +12,7 @@ does it beforehand). `--input.proposal-mode grid` has boxes that are the same fo
 
 Presets:
 
-quick     a narrow VGG with BatchNorm, from scratch on the embedded scenes.
+quick     a narrow VGG with BatchNorm on a grid of boxes, from scratch on the embedded scenes.
 voc07     VGG-16: 64 regions of each of two images a step, 30,000 steps at 0.001 and 10,000 at a tenth. The paper has
           66.9 mAP.
 voc0712   likewise on the trainval of 2007 and 2012, for 60,000 steps: 70.0 in the paper.
@@ -23,7 +23,16 @@ from collections.abc import Sequence
 
 from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
 from cvjax.training.optimizer import OptimizerConfig
-from experiments._detectors import NARROW_VGG, QUICK, EncoderConfig, configure_detector, main, voc07, voc0712
+from experiments._detectors import (
+    NARROW_VGG,
+    QUICK,
+    QUICK_PROPOSALS,
+    EncoderConfig,
+    configure_detector,
+    main,
+    voc07,
+    voc0712,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +77,7 @@ _VOC = {
 
 PRESETS = {
     "quick": Config(
-        **{**QUICK, "input": dataclasses.replace(QUICK["input"], crop=(160, 160), proposals=300)},
+        **{**QUICK, "input": QUICK_PROPOSALS},
         workdir="runs/fast_rcnn_voc/quick",
         model=FastRCNNConfig(**NARROW_VGG, regions=32, floor=0.0),
         steps=800,

@@ -11,8 +11,8 @@ WORKDIR/net, then come support vector machines and a regression as in R-CNN; the
 
 Presets:
 
-quick     a narrow ZF-5 on images of 160 pixels, from scratch on the embedded scenes; here gradients reach the
-          convolutions, as no ImageNet has taught them.
+quick     a narrow ZF-5 on images of 160 pixels and a grid of boxes, from scratch on the embedded scenes; here gradients
+          reach the convolutions, as no ImageNet has taught them.
 voc07     ZF-5 on five scales, dense layers alone: the paper has 59.2 mAP with boxes moved. It starts from a ZF-5 with a
           pyramid that was trained on ImageNet; `zfnet_spp` is that classifier.
 """
@@ -25,7 +25,7 @@ from cvjax.models.detection.sppnet import PAPER_SCALES
 from cvjax.runs.detection_input import BoxEval, BoxInput
 from cvjax.runs.staged import StagedConfig, run
 from cvjax.training.optimizer import OptimizerConfig
-from experiments._detectors import QUICK, StagedModel, configure_detector, voc07
+from experiments._detectors import QUICK, QUICK_PROPOSALS, StagedModel, configure_detector, voc07
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Config(StagedConfig):
 
 PRESETS = {
     "quick": Config(
-        **{**QUICK, "input": dataclasses.replace(QUICK["input"], crop=(160, 160), proposals=200)},
+        **{**QUICK, "input": dataclasses.replace(QUICK_PROPOSALS, proposals=200)},
         workdir="runs/sppnet_voc/quick",
         model=SPPNetConfig(
             channels=(32, 64, 96, 96, 64),
@@ -68,6 +68,7 @@ PRESETS = {
             train_convolutions=True,
         ),
         steps=700,
+        images=600,
         optim=OptimizerConfig(name="adamw", learning_rate=5e-4, weight_decay=0.05, schedule="cosine", warmup=0.05),
     ),
     "voc07": Config(

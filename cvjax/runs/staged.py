@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 
 from cvjax.data.loader import eval_batches
-from cvjax.data.source import Source
+from cvjax.data.source import Record, Source
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Proposals
 from cvjax.ops.compiling import compiler_options
@@ -44,12 +45,14 @@ class StagedConfig(DetectionConfig):
       svm: how the machines learn.
       penalty: of the ridge regression.
       near: proposals with a larger IoU than this learn to move onto the object.
+      images: most images that both learn from, evenly spread over the split; None are all.
       most_pairs: of a class, for the regression; of more, so many are drawn.
     """
 
     svm: SVMConfig = SVMConfig()
     penalty: float = 1000.0
     near: float = 0.6
+    images: int | None = None
     most_pairs: int = 20_000
 
 
@@ -82,10 +85,12 @@ def _finish(config: StagedConfig, tuned: Outcome, console: Console) -> Outcome:
     train_source = open_split(config, config.input.train_split, detection.KIND)
     eval_source = open_split(config, config.input.eval_split, detection.KIND)
     config = with_steps(config, len(train_source))
-    console.print(f"support vector machines and regressions on {len(train_source)} images", highlight=False)
+    count = min(len(train_source), config.images or len(train_source))
+    chosen = _Some(train_source, np.linspace(0, len(train_source) - 1, count).round().astype(int))
+    console.print(f"support vector machines and regressions, on {count} images", highlight=False)
     fitted = fit_stages(
         _make_describe(loaded),
-        lambda: _region_batches(config, loaded, train_source),
+        lambda: _region_batches(config, loaded, chosen),
         task.num_classes,
         svm=config.svm,
         penalty=config.penalty,
@@ -108,6 +113,21 @@ def _finish(config: StagedConfig, tuned: Outcome, console: Console) -> Outcome:
     keeper.close()
     show_results(config, detection.KIND, model, task, variables, eval_source, report, console)
     return Outcome(state, tuned.step, report, False)
+
+
+class _Some:
+    """Some examples of a source."""
+
+    def __init__(self, source: Source, rows: np.ndarray) -> None:
+        self.source, self.rows = source, rows
+        self.name, self.split = source.name, source.split
+        self.class_names, self.void = source.class_names, source.void
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[int(self.rows[index])]
 
 
 def _make_describe(loaded: Loaded) -> Any:
