@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
 from cvjax.runs.config import CRFFlag, EvalConfig
 from cvjax.runs.detection_input import proposal_config
-from cvjax.runs.detection_pictures import at_least
+from cvjax.runs.detection_pictures import at_least, shown_score
 from cvjax.runs.detection_prediction import make_finder
 from cvjax.runs.prediction import make_classifier, make_map_predictor
 from cvjax.tasks.classification import Classification
@@ -50,7 +51,8 @@ class Arguments:
       crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       output_stride: of the backbone, if other than in training.
       crops: classification: centre or ten; the run's own by default.
-      score: detection: boxes with a lower score are neither drawn nor written.
+      score: detection: boxes with a lower score are neither drawn nor written; by default 0.5, and 0 where scores are
+        what support vector machines say (R-CNN, SPPnet), which may be any number.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -62,7 +64,7 @@ class Arguments:
     crf: CRFFlag = None
     output_stride: int | None = None
     crops: Literal["centre", "ten"] | None = None
-    score: float = 0.5
+    score: float | None = None
 
 
 def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
@@ -144,18 +146,19 @@ def _detect(
     loaded: load.Loaded,
     sources: Sequence[pathlib.Path],
     targets: Sequence[tuple[pathlib.Path, ...]],
-    score: float,
+    score: float | None,
     console: Console,
 ) -> list[pathlib.Path]:
     """The files of each image: its boxes drawn, and as JSON."""
-    if not 0 <= score <= 1:
-        raise ConfigError(f"--score is {score}; give one from 0 to 1")
+    least = shown_score(loaded.model) if score is None else score
+    if not math.isfinite(least):
+        raise ConfigError(f"--score is {score}; give a number")
     find = make_finder(loaded.model, loaded.task, loaded.variables, loaded.scoring, loaded.reading)
     written = []
     for source, (overlay, _, boxes) in zip(sources, targets):
         image = read_photo(source)
         proposals = propose(image, proposal_config(loaded.reading)) if loaded.reading.proposals else None
-        found = at_least(find(image, proposals), score)
+        found = at_least(find(image, proposals), least)
         save_png(overlay, draw_boxes(image, found, loaded.task.class_names))
         boxes.write_text(json.dumps(boxes_json(found, image.shape[:2], loaded.task.class_names), indent=2) + "\n")
         counts = np.bincount(found.labels, minlength=loaded.task.num_classes)

@@ -20,6 +20,8 @@ from cvjax.visual.detection_tables import detection_markdown, detection_tables
 
 SHOWN = 0.5
 """Boxes with a lower score are not drawn."""
+SHOWN_MARGIN = 0.0
+"""The same where scores are no probabilities but what support vector machines say."""
 
 
 def show_detection(report: dict[str, Any]) -> tuple[Any, str]:
@@ -52,7 +54,7 @@ def draw_detection(
     examples = []
     for record, example in decoded(source, config, ROWS, decode):
         truth = example["boxes"]
-        found = at_least(find(example["image"], truth.proposals), SHOWN)
+        found = at_least(find(example["image"], truth.proposals), shown_score(model))
         caption = f"{record['id']}   {len(truth.boxes)} objects, {len(found.boxes)} boxes found"
         examples.append(BoxesExample(example["image"], true_boxes(truth), found, caption))
     save_boxes_grid(workdir / "predictions.png", examples, task.class_names)
@@ -63,6 +65,11 @@ def draw_curves(folder: pathlib.Path, task: Detection, report: dict[str, Any]) -
     """Writes precision_recall.png of a report into a folder; returns its name."""
     plot_precision_recall(report["precision"], report["ap"], folder / "precision_recall.png")
     return ["precision_recall.png"]
+
+
+def shown_score(model: nn.Module) -> float:
+    """The least score that is drawn if nobody says another."""
+    return SHOWN_MARGIN if getattr(model, "scorer", None) == "svm" else SHOWN
 
 
 def at_least(found: Boxes, score: float) -> Boxes:

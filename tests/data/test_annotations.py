@@ -77,7 +77,7 @@ def test_scenes_have_the_boxes_that_were_drawn(tmp_path):
     assert source.class_names == tuple(CLASS_NAMES[1:])
     for index in range(4):
         record, things = source[index], render("train", index).things
-        assert {*record} == {"image", "id", "boxes", "labels", "difficult", "crowd", "dropped_boxes"}
+        assert {*record} == {"image", "id", "boxes", "labels", "difficult", "crowd", "dropped_boxes", "proposals"}
         drawn = np.array([thing.box for thing in things])[:, [1, 0, 3, 2]]
         np.testing.assert_array_equal(record["boxes"], drawn)  # whole pixels, exactly
         assert record["labels"].tolist() == [thing.label - 1 for thing in things]

@@ -145,8 +145,8 @@ def test_predict_draws_boxes_and_writes_them(trained, folder, tmp_path):
         assert 0 <= x1 < x2 <= size[1]
         assert 0 <= y1 < y2 <= size[0]
         assert box["class"] == ("disc", "square")[box["label"]]
-    with pytest.raises(ConfigError, match="--score is 2"):
-        predict.predict_files(predict.Arguments(str(trained), (str(images[0]),), out=str(tmp_path), score=2.0))
+    with pytest.raises(ConfigError, match="--score is nan"):
+        predict.predict_files(predict.Arguments(str(trained), (str(images[0]),), out=str(tmp_path), score=float("nan")))
 
 
 @pytest.mark.slow

@@ -75,7 +75,8 @@ def rcnn(folder, tmp_path_factory):
         workdir=str(workdir),
         data_dir=str(workdir.parent / "data"),
         model=dataclasses.replace(quick.model, widths=(8, 8, 16, 16, 16), hidden=32, window_size=32, context=2),
-        input=_reading(folder, proposals=40, proposal_mode="grid"),
+        near=0.4,
+        input=_reading(folder, proposals=120, proposal_mode="grid"),
         eval=BoxEval(batch_size=8, boxes=4),
     )
     return config, staged.run(config)
@@ -107,7 +108,7 @@ def test_a_finished_run_is_finished_again_alike(rcnn):
 def test_photographs_get_proposals_of_their_own(rcnn, folder, tmp_path):
     config, _ = rcnn
     image = folder / "val" / "01.png"
-    written = predict.predict_files(predict.Arguments(config.workdir, (str(image),), out=str(tmp_path), score=0.0))
+    written = predict.predict_files(predict.Arguments(config.workdir, (str(image),), out=str(tmp_path), score=-1.0))
     assert json.loads(written[1].read_text())["boxes"]
 
 
