@@ -9,17 +9,16 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
-from cvjax.data.catalogue import open_source
 from cvjax.errors import ConfigError
 from cvjax.runs.config import CRFFlag
 from cvjax.runs.load import load_for_inference
-from cvjax.runs.pictures import draw_scores
-from cvjax.runs.training import make_evaluator, plain, source_options
+from cvjax.runs.training import make_evaluator, open_for, plain
 from cvjax.training.parallel import Mode, make_strategy
 
 _SCORING = (
     *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),
     *("crop", "resize", "crops", "boxes", "batch_size"),
+    *("short_side", "long_side", "score_threshold", "nms_threshold", "max_detections", "coco"),
 )
 
 
@@ -41,11 +40,16 @@ class Arguments:
       trimap: segmentation: also the mean IoU within so many pixels of a border, for each number.
       em_thresholds: segmentation: of the cells' probability, for pixel, Rand and warping error.
       output_stride: of the backbone, if other than in training.
-      crop: classification: height and width of what the net sees.
+      crop: classification, detection: height and width of what the net sees.
       resize: classification: length that the shorter side is brought to before the crop.
       crops: classification: centre or ten.
-      pictures: classification: write the confusion matrix and the reliability diagram into this folder.
-      boxes: masks in boxes: the most boxes that an image may have.
+      pictures: write the confusion matrix and the reliability diagram of a classification, the curves of precision over
+        recall of a detection, into this folder.
+      boxes: detection, masks in boxes: the most boxes that an image may have.
+      short_side, long_side: detection: length that the image's shorter side is brought to, and the longer one's limit.
+      score_threshold, nms_threshold, max_detections: of the detector.
+      coco: detection: also COCO's scores.
+      on_bad_boxes: detection: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
       batch_size: over all devices; the run's own by default.
       parallel: jit or pmap.
       on_bad_record: stop at a damaged record, or pass it over and count it.
@@ -71,6 +75,13 @@ class Arguments:
     crops: Literal["centre", "ten"] | None = None
     pictures: str | None = None
     boxes: int | None = None
+    short_side: int | None = None
+    long_side: int | None = None
+    score_threshold: float | None = None
+    nms_threshold: float | None = None
+    max_detections: int | None = None
+    coco: bool | None = None
+    on_bad_boxes: Literal["error", "drop"] | None = None
     batch_size: int | None = None
     parallel: Mode = "jit"
     on_bad_record: str | None = None
@@ -86,17 +97,12 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load_for_inference(arguments.checkpoint, **overrides)
     kind, data_dir = loaded.kind, arguments.data_dir or loaded.config["run"]["data_dir"]
-    reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record")
+    if arguments.pictures is not None and kind.draw_scores is None:
+        raise ConfigError(f"--pictures draws no report of a {kind.name}; leave it out")
+    reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record", "on_bad_boxes")
     scoring = _given(loaded.scoring, arguments, *_SCORING)
     name = arguments.data or loaded.config["data"]["name"]
-    source = open_source(
-        name,
-        arguments.split or reading.eval_split,
-        target=kind.target,
-        data_dir=data_dir,
-        manual_dir=reading.manual_dir,
-        **source_options(name, reading),
-    )
+    source = open_for(kind, name, arguments.split or reading.eval_split, reading, data_dir)
     if len(source.class_names) != loaded.task.num_classes:
         raise ConfigError(
             f"{source.name} has {len(source.class_names)} classes and the checkpoint {loaded.task.num_classes}; give"
@@ -115,9 +121,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
         soft_wrap=True,
     )
     if arguments.pictures is not None:
-        if "confusion" not in report:
-            raise ConfigError(f"--pictures draws a classification, and this is a {kind.name}; leave it out")
-        draw_scores(pathlib.Path(arguments.pictures), loaded.task, report)
+        kind.draw_scores(pathlib.Path(arguments.pictures), loaded.task, report)
     return plain(report) | place
 
 

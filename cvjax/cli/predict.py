@@ -1,6 +1,8 @@
 """`python -m cvjax.cli.predict CHECKPOINT IMAGE...`: what a trained model sees on photographs of any size."""
 
 import dataclasses
+import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -11,13 +13,19 @@ from rich.console import Console
 
 from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
+from cvjax.data.proposals import propose
 from cvjax.errors import ConfigError, DataError
 from cvjax.runs import load
 from cvjax.runs.config import CRFFlag, EvalConfig
+from cvjax.runs.detection_input import proposal_config
+from cvjax.runs.detection_pictures import at_least, shown_score
+from cvjax.runs.detection_prediction import make_finder
 from cvjax.runs.prediction import make_classifier, make_map_predictor
 from cvjax.tasks.classification import Classification
+from cvjax.tasks.detection import Detection
 from cvjax.tasks.object_masks import ObjectMasks
 from cvjax.tasks.refine import CRFConfig
+from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
 
@@ -30,18 +38,21 @@ class Arguments:
     """Predicts photographs with a trained model.
 
     A segmentation writes for each IMAGE NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose
-    pixels are class numbers. A classification prints the five likeliest classes of each.
+    pixels are class numbers. A detection writes NAME_overlay.png with its boxes, and NAME_boxes.json with their
+    classes, scores and corners. A classification prints the five likeliest classes of each.
 
     Attributes:
       checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
       images: photographs of any size and any common format.
-      out: segmentation: folder for the results.
+      out: segmentation, detection: folder for the results.
       scales: segmentation: image scales whose probabilities are averaged.
       flip: segmentation: average with the mirrored image too.
       window: segmentation: height and width of a sliding window; the whole image by default.
       crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       output_stride: of the backbone, if other than in training.
       crops: classification: centre or ten; the run's own by default.
+      score: detection: boxes with a lower score are neither drawn nor written; by default 0.5, and 0 where scores are
+        what support vector machines say (R-CNN, SPPnet), which may be any number.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -53,17 +64,18 @@ class Arguments:
     crf: CRFFlag = None
     output_stride: int | None = None
     crops: Literal["centre", "ten"] | None = None
+    score: float | None = None
 
 
 def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
-    """Predict every image; of a segmentation, write its overlay and mask.
+    """Predict every image; of a segmentation, write its overlay and mask, of a detection its overlay and boxes.
 
     Args:
         arguments: as on the command line.
         console: for one line an image; None prints nothing.
 
     Returns:
-        The files written: overlay and mask of each image in turn; none of a classification.
+        The files written: overlay, and mask or boxes, of each image in turn; none of a classification.
 
     Raises:
         UserError: a missing or damaged checkpoint or image, names that collide, a folder that cannot be
@@ -77,12 +89,14 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     if isinstance(loaded.task, Classification):
         _print_classes(loaded, sources, arguments.crops, console or Console(quiet=True))
         return []
+    if isinstance(loaded.task, Detection):
+        return _detect(loaded, sources, targets, arguments.score, console or Console(quiet=True))
     if isinstance(loaded.task, ObjectMasks):
         raise ConfigError(f"{arguments.checkpoint} draws masks inside given boxes; photographs have none")
     predict = make_predictor(
         loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window, crf=arguments.crf
     )
-    for source, (overlay, mask) in zip(sources, targets):
+    for source, (overlay, mask, _) in zip(sources, targets):
         image = read_photo(source)
         labels = predict(image)
         save_png(overlay, draw_overlay(image, labels, loaded.task.class_names))
@@ -91,7 +105,7 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
             height, width = labels.shape
             line = f"{source} ({width}x{height}): {_shares(labels, loaded.task.class_names)} -> {overlay}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return [path for pair in targets for path in pair]
+    return [path for overlay, mask, _ in targets for path in (overlay, mask)]
 
 
 def make_predictor(
@@ -115,6 +129,45 @@ def make_predictor(
     return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
 
 
+def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) -> dict[str, Any]:
+    """Detections as JSON holds them: of each its class, score and box (x1, y1, x2, y2) in pixels, best first.
+
+    Args:
+        found: with scores.
+        size: height and width of the image.
+        class_names: by label.
+    """
+    rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist())
+    boxes = [{"class": class_names[label], "label": label, "score": score, "box": box} for label, score, box in rows]
+    return {"height": size[0], "width": size[1], "boxes": boxes}
+
+
+def _detect(
+    loaded: load.Loaded,
+    sources: Sequence[pathlib.Path],
+    targets: Sequence[tuple[pathlib.Path, ...]],
+    score: float | None,
+    console: Console,
+) -> list[pathlib.Path]:
+    """The files of each image: its boxes drawn, and as JSON."""
+    least = shown_score(loaded.model) if score is None else score
+    if not math.isfinite(least):
+        raise ConfigError(f"--score is {score}; give a number")
+    find = make_finder(loaded.model, loaded.task, loaded.variables, loaded.scoring, loaded.reading)
+    written = []
+    for source, (overlay, _, boxes) in zip(sources, targets):
+        image = read_photo(source)
+        proposals = propose(image, proposal_config(loaded.reading)) if loaded.reading.proposals else None
+        found = at_least(find(image, proposals), least)
+        save_png(overlay, draw_boxes(image, found, loaded.task.class_names))
+        boxes.write_text(json.dumps(boxes_json(found, image.shape[:2], loaded.task.class_names), indent=2) + "\n")
+        counts = np.bincount(found.labels, minlength=loaded.task.num_classes)
+        named = ", ".join(f"{loaded.task.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts))
+        console.print(f"{source}: {named or 'nothing'} -> {overlay}", markup=False, highlight=False, soft_wrap=True)
+        written += [overlay, boxes]
+    return written
+
+
 def _print_classes(loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: str | None, console: Console) -> None:
     """One line an image: its likeliest classes with their probabilities."""
     scoring = loaded.scoring if crops is None else dataclasses.replace(loaded.scoring, crops=crops)
@@ -126,8 +179,8 @@ def _print_classes(loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: 
         console.print(f"{source}: {classes}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """Overlay and mask of each image; nothing may be written twice, or over an image that was given."""
+def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, ...]]:
+    """Overlay, mask and boxes of each image; nothing may be written twice, or over an image that was given."""
     if not sources:
         raise ConfigError("no image was given; name at least one after the checkpoint")
     by_stem: dict[str, pathlib.Path] = {}
@@ -138,10 +191,13 @@ def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[p
             raise DataError(f"there is no image {source}; check the path")
         other = by_stem.setdefault(source.stem, source)
         if other is not source:
-            raise ConfigError(f"{other} and {source} would both become {source.stem}_mask.png; predict one at a time")
-    targets = [(out / f"{source.stem}_overlay.png", out / f"{source.stem}_mask.png") for source in sources]
+            raise ConfigError(
+                f"{other} and {source} would both become {source.stem}_overlay.png; predict one at a time"
+            )
+    kinds = ("overlay.png", "mask.png", "boxes.json")
+    targets = [tuple(out / f"{source.stem}_{kind}" for kind in kinds) for source in sources]
     given = {source.resolve() for source in sources}
-    for path in (path for pair in targets for path in pair):
+    for path in (path for paths in targets for path in paths):
         if path.resolve() in given:
             raise ConfigError(f"the result would replace the image {path}; choose another folder with --out")
     return targets

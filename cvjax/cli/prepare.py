@@ -19,17 +19,24 @@ from cvjax.data.source import default_data_dir
 from cvjax.data.tfds_sets import SETS, prepare_catalogue_set
 from cvjax.errors import ConfigError
 
+_OURS = ("scenes", "voc_segmentation", "image_folder_segmentation", "voc_detection", "xml_folder_detection")
+_FOLDERS = {
+    "image_folder_segmentation": "the folder of images and masks",
+    "xml_folder_detection": "the folder of images and XML annotations",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
     """Prepare a data set as ArrayRecord files."""
 
-    name: tyro.conf.Positional[Literal["scenes", "voc_segmentation", "image_folder_segmentation", *PUBLISHED, *SETS]]
+    name: tyro.conf.Positional[Literal[*_OURS, *PUBLISHED, *SETS]]
     """The data set."""
     data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
     """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
     manual_dir: pathlib.Path | None = None
-    """Your own files: archives as they are published, or what they unpack to; the folder of images and masks."""
+    """Your own files: archives as they are published, or what they unpack to; the folder of images and masks or
+    annotations."""
     void: tuple[int, ...] = ()
     """image_folder_segmentation: labels that mean 'ignored'."""
     values: tuple[int, ...] = ()
@@ -37,7 +44,9 @@ class Prepare:
     sbd: bool = True
     """voc_segmentation: also prepare SBD's images, so that there is a trainaug."""
     download: bool = True
-    """voc_segmentation: fetch archives that are not found."""
+    """voc_segmentation, voc_detection: fetch archives that are not found."""
+    on_bad_boxes: Literal["error", "drop"] = "error"
+    """Sets of boxes: stop at a box that is empty, inverted or outside its image, or leave such boxes out."""
     skip_damaged: bool = False
     """Leave out damaged pairs and report them, instead of stopping at the first."""
     overwrite: bool = False
@@ -74,10 +83,24 @@ def prepare(options: Prepare) -> Any:
         return prepare_catalogue_set(options.name, data_dir, options.manual_dir, overwrite=options.overwrite)
     if options.name in PUBLISHED:
         return prepare_published(options.name, data_dir, options.manual_dir, **shared)
+    if options.name == "voc_detection":
+        from cvjax.data.voc_detection import prepare_voc_detection
+
+        return prepare_voc_detection(
+            data_dir,
+            manual_dir=options.manual_dir,
+            download=options.download,
+            on_bad_boxes=options.on_bad_boxes,
+            **shared,
+        )
+    if options.manual_dir is None:
+        raise ConfigError(f"{options.name}: name {_FOLDERS[options.name]} with --manual-dir.")
+    if options.name == "xml_folder_detection":
+        from cvjax.data.xml_folder import prepare_xml_folder
+
+        return prepare_xml_folder(data_dir, options.manual_dir, on_bad_boxes=options.on_bad_boxes, **shared)
     from cvjax.data.image_folder import prepare_image_folder
 
-    if options.manual_dir is None:
-        raise ConfigError("image_folder_segmentation: name the folder of images and masks with --manual-dir.")
     return prepare_image_folder(data_dir, options.manual_dir, void=options.void, values=options.values, **shared)
 
 
@@ -89,7 +112,8 @@ def main(args: Sequence[str] | None = None) -> None:
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
     counts = ", ".join(f"{name} {split.num_examples}" for name, split in builder.info.splits.items())
-    print(f"{options.name} in {builder.data_dir}: {counts}; {len(skipped)} skipped")
+    boxes = f", {builder.dropped_boxes} boxes dropped" if hasattr(builder, "dropped_boxes") else ""
+    print(f"{options.name} in {builder.data_dir}: {counts}; {len(skipped)} skipped{boxes}")
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ def open_source(
     Args:
         name: one of `list_sources(target)`.
         split: "train", "val", ...; what there is depends on the data set.
-        target: whether its records are to carry masks, labels or objects.
+        target: whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
         data_dir: where prepared sets are kept; by default `default_data_dir()`.
         manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
-        **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes.
+        **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes;
+            `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
 
     Raises:
         ConfigError: there is no data set of that name with such a target.
@@ -55,11 +56,21 @@ def _open_scenes(
 ) -> Source:
     from cvjax.data.scenes.prepare import prepare_scenes
 
+    on_bad_boxes = options.pop("on_bad_boxes", "error")
+
     builder = prepare_scenes(data_dir, **options)
     names = builder.info.features["label"].names
     # Label 0 is the background of masks; every image has something in it.
-    first_label = 1 if target == "label" else 0
-    return TfdsSource(builder.data_dir, split, name="scenes", class_names=names, target=target, first_label=first_label)
+    first_label = 0 if target in ("mask", "objects") else 1
+    return TfdsSource(
+        builder.data_dir,
+        split,
+        name="scenes",
+        class_names=names,
+        target=target,
+        first_label=first_label,
+        on_bad_boxes=on_bad_boxes,
+    )
 
 
 def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
@@ -92,7 +103,26 @@ def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathli
     return open_labelled_folder(split, data_dir, manual_dir)
 
 
-_PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects"}
+def _open_xml_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.data.xml_folder import open_xml_folder
+
+    return open_xml_folder(split, data_dir, manual_dir, **options)
+
+
+def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.data.voc_detection import open_voc_detection
+
+    return open_voc_detection(split, data_dir, manual_dir, **options)
+
+
+def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.data.coco import open_coco
+
+    return open_coco(split, data_dir, manual_dir, **options)
+
+
+_PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects", "boxes": "boxes"}
+
 # Openers import their data set's module when called, so that naming a data set costs nothing.
 _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
     "mask": {
@@ -108,4 +138,10 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
         **{name: functools.partial(open_catalogue_set, name) for name in SETS},
     },
     "objects": {"scenes": functools.partial(_open_scenes, target="objects"), "voc_segmentation": _open_voc_objects},
+    "boxes": {
+        "scenes": functools.partial(_open_scenes, target="boxes"),
+        "voc_detection": _open_voc_detection,
+        "coco": _open_coco,
+        "xml_folder_detection": _open_xml_folder,
+    },
 }

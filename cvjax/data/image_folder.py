@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from cvjax.data.decode import IGNORE, IMAGE_SUFFIXES
+from cvjax.data.prepared import find_config
 from cvjax.data.source import FolderSource, Source, TfdsSource, prepared_dir
 from cvjax.errors import DataError
 
@@ -47,7 +48,7 @@ def image_folder_source(
                 f"{folder}: there is no split {split!r} (found: {known}); put images and masks into "
                 f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
             )
-        listed = [line.strip() for line in _lines(listing)]
+        listed = [line.strip() for line in read_lines(listing)]
     images = by_stem(place / "images", IMAGE_SUFFIXES)
     masks = by_stem(place / "masks", (".png",))
     if listed is None:
@@ -102,16 +103,7 @@ def open_image_folder(
     """
     if manual_dir is not None:
         return image_folder_source(manual_dir, split, void=void, values=values)
-    found = sorted(path.parts[-3] for path in (data_dir / NAME).glob("*/*/dataset_info.json"))
-    if config is None and len(found) == 1:
-        config = found[0]
-    if config not in found:
-        prepared = ", ".join(found) or "nothing"
-        raise DataError(
-            f"{NAME}: {config or 'no single data set'} is prepared in {data_dir} (there is {prepared}); "
-            "name your folder as manual_dir, or a prepared one as config."
-        )
-    return TfdsSource(prepared_dir(data_dir, NAME, config), split, name=NAME)
+    return TfdsSource(prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config)), split, name=NAME)
 
 
 def prepare_image_folder(
@@ -164,13 +156,14 @@ def _has_pairs(folder: pathlib.Path) -> bool:
 
 
 def _class_names(folder: pathlib.Path) -> list[str]:
-    names = _lines(folder / CLASSES_FILE)
+    names = read_lines(folder / CLASSES_FILE)
     if not names:
         raise DataError(f"{folder / CLASSES_FILE}: there are no names; write one class name a line.")
     return names
 
 
-def _lines(path: pathlib.Path) -> list[str]:
+def read_lines(path: pathlib.Path) -> list[str]:
+    """The lines of a list that are not empty, stripped; DataError where it cannot be read."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

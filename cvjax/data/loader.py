@@ -11,6 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import grain
@@ -20,7 +21,7 @@ from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
 from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
-from cvjax.data.reader import Augment, Batch, Decode, Fit, Reader
+from cvjax.data.reader import Augment, Batch, Decode, Fit, PerBatch, Reader
 from cvjax.data.source import Source, Target
 from cvjax.errors import ConfigError, DataError, UserError
 
@@ -56,18 +57,19 @@ class _TrainBatches:
 
     def __getitem__(self, number: int) -> Batch:
         length = len(self.reader.source)
+        transform = self.transform
+        if isinstance(transform, PerBatch):
+            transform = transform.for_batch(self.seed, number)
         batch: Batch = {}
         for row, global_row in enumerate(self.rows):
             epoch, position = divmod(number * self.batch_size + global_row, length)
             drawn, repeat = divmod(position, self.repeats)
             wanted = shuffled_index(drawn, length, self.seed, epoch)
             image, target, index, skipped = self.reader.read_first_good(wanted)
-            image, target, *more = self.transform(image, target, example_rng(self.seed, epoch, index, repeat))
+            example = transform(image, target, example_rng(self.seed, epoch, index, repeat))
             if not batch:
-                batch = self.reader.empty_batch(len(self.rows), image, target, *more)
-            batch["image"][row], batch[self.reader.target][row] = image, target
-            for name, array in more[0].items() if more else ():
-                batch[name][row] = array
+                batch = self.reader.empty_batch(len(self.rows), *example)
+            self.reader.fill(batch, row, *example)
             batch["index"][row], batch["valid"][row], batch["skipped"][row] = index, True, skipped
         return batch
 
@@ -88,7 +90,7 @@ class _EvalBatches:
     def __getitem__(self, number: int) -> Batch:
         size, indices = self.plan[number]
         transform = dataclasses.replace(self.transform, size=size)
-        target, blank = self.reader.target, transform.blank()
+        blank = transform.blank()
         batch = self.reader.empty_batch(len(self.rows), *blank)
         batch["size"] = np.zeros((len(self.rows), 2), np.int32)
         for row, global_row in enumerate(self.rows):
@@ -98,14 +100,13 @@ class _EvalBatches:
             batch["valid"][row] = example is not None
             batch["skipped"][row] = inside and example is None
             if example is None:
-                batch["image"][row], batch[target][row], *more = blank
+                self.reader.fill(batch, row, *blank)
             else:
-                batch["image"][row], batch[target][row], batch["size"][row], *more = transform(*example)
-            for name, array in more[0].items() if more else ():
-                batch[name][row] = array
+                image, target, batch["size"][row], *more = transform(*example)
+                self.reader.fill(batch, row, image, target, *more)
         return batch
 
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, str] | None:
+    def _read(self, index: int) -> tuple[np.ndarray, Any, str] | None:
         try:
             return self.reader.read(index)
         except DataError:
@@ -178,9 +179,10 @@ def train_batches(
 
     Args:
       source: the records; picklable if `workers` is not 0, as are `decode` and `transform`.
-      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" in the mask's place.
+      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" or "boxes" in the mask's place.
       transform: (image, target, generator) -> image and target of one fixed size, such as `TrainTransform`; a third
-        item names further arrays, which the batch then has, too (`WarpTransform`).
+        item names further arrays, which the batch then has, too (`WarpTransform`). A `PerBatch` gives the transform
+        of each batch (`MultiScale`).
       batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
       repeats: times that an example is drawn in an epoch, augmented differently, in neighbouring rows (repeated

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from cvjax.data.augment import EvalTransform, TrainTransform, resize_pair
-from cvjax.data.objects import Objects
+from cvjax.data.box_rows import NO_CLASS, mirrored
+from cvjax.data.objects import MaskedObjects
 from cvjax.errors import ConfigError, DataError
 
-NOBODY = -1
-"""The label of boxes that only fill up a row."""
 _SMALLEST = 4.0
 """Sides of boxes, in pixels, below which nothing is to be learnt from them."""
 
@@ -39,7 +38,7 @@ class ObjectCrop(TrainTransform):
             )
 
     def __call__(
-        self, image: np.ndarray, objects: Objects, rng: np.random.Generator
+        self, image: np.ndarray, objects: MaskedObjects, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
         """From `image` u8[H,W,3] and its objects to u8[*crop,3], their mask u8[*crop], and `pad_objects`."""
         mask, size = objects.mask, objects.mask.shape
@@ -51,7 +50,7 @@ class ObjectCrop(TrainTransform):
         factors = np.asarray([float(scale) * new / old for new, old in zip(mask.shape, size)], np.float32)
         boxes = objects.boxes * np.tile(factors[::-1], 2) - np.tile(np.asarray(corner, np.float32)[::-1], 2)
         if mirror:
-            boxes[:, [0, 2]] = self.crop[1] - boxes[:, [2, 0]]
+            boxes = mirrored(boxes, self.crop[1])
         image, mask = self.cut(image, mask, scale, corner, mirror)
         seen = _clipped(boxes, self.crop)
         sides = seen[:, 2:] - seen[:, :2]
@@ -76,7 +75,7 @@ class ObjectFit(EvalTransform):
         check_most(self.most)
 
     def __call__(
-        self, image: np.ndarray, objects: Objects, name: str = "the image"
+        self, image: np.ndarray, objects: MaskedObjects, name: str = "the image"
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]:
         """As `EvalTransform`, of the mask that numbers the objects, and `pad_objects`.
 
@@ -101,14 +100,14 @@ class ObjectFit(EvalTransform):
 def pad_objects(boxes: np.ndarray, numbers: np.ndarray, labels: np.ndarray, most: int) -> dict[str, np.ndarray]:
     """Objects as a batch holds them: `boxes` float32 [most, 4], `numbers` and `labels` int32 [most].
 
-    What fills up is a box of one pixel, number 0 and label `NOBODY`.
+    What fills up is a box of one pixel, number 0 and label `NO_CLASS`.
     """
     missing = most - len(boxes)
     filling = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (missing, 1))
     return {
         "boxes": np.concatenate([boxes, filling]).astype(np.float32),
         "numbers": np.pad(numbers, (0, missing)).astype(np.int32),
-        "labels": np.pad(labels, (0, missing), constant_values=NOBODY).astype(np.int32),
+        "labels": np.pad(labels, (0, missing), constant_values=NO_CLASS).astype(np.int32),
     }
 
 

@@ -2,8 +2,8 @@
 
 A record of such a set (`target="objects"`) is {"image", "mask", "id"} with either of
 
-- `boxes` (float32 [n, 4]: x0, y0, x1, y1 as fractions of the image's sides) and `labels` (int [n]), as in the drawn
-  scenes. Their masks hold classes, so the pixels of an object are those of its class inside its box.
+- the entries of `cvjax.data.annotations.Objects`, as the drawn scenes have them. Their masks hold classes, so the
+  pixels of an object are those of its class inside its box. Objects marked as difficult, and crowds, are left out.
 - `classes`, a second mask: then `mask` numbers the objects, as VOC's `SegmentationObject` does, and `classes` is its
   `SegmentationClass`. Boxes are drawn around the pixels of each number.
 """
@@ -26,12 +26,12 @@ _SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val")}
 
 
 @dataclasses.dataclass(frozen=True)
-class Objects:
-    """The objects of an image.
+class MaskedObjects:
+    """The objects of an image and the mask that tells them apart.
 
     Attributes:
       mask: uint8 [H, W], the number of the object that a pixel belongs to; 0 for none, 255 where nobody knows.
-      boxes: float32 [n, 4], x0, y0, x1, y1 in pixels, ends excluded.
+      boxes: float32 [n, 4], see `cvjax.ops.boxes`, in pixels.
       numbers: int32 [n], the number of each in the mask.
       labels: int32 [n], the class of each.
     """
@@ -50,7 +50,7 @@ def decode_objects(record: Mapping[str, Any], num_classes: int) -> dict[str, Any
       num_classes: with the background, which is class 0.
 
     Returns:
-      {"image": uint8 [H, W, 3], "objects": Objects}.
+      {"image": uint8 [H, W, 3], "objects": MaskedObjects}.
 
     Raises:
       DataError: a part is damaged or wrongly labelled, or their sizes differ.
@@ -63,15 +63,14 @@ def decode_objects(record: Mapping[str, Any], num_classes: int) -> dict[str, Any
             raise DataError(f"{name}.png: objects and classes are of different sizes; fetch the data set again.")
         return {"image": pair["image"], "objects": objects_of(pair["mask"], classes)}
     pair = decode_example(record, num_classes)
-    height, width = pair["mask"].shape
-    labels = np.asarray(record["labels"], np.int32)
+    clear = ~(record["difficult"] | record["crowd"])
+    labels = record["labels"][clear]
     if labels.size and not 0 < labels.min() <= labels.max() < num_classes:
         raise DataError(f"{name}: an object's label is outside [1, {num_classes}); prepare the data set again.")
-    boxes = np.asarray(record["boxes"], np.float32).reshape(-1, 4) * np.asarray([width, height] * 2, np.float32)
-    return {"image": pair["image"], "objects": Objects(pair["mask"], boxes, labels, labels)}
+    return {"image": pair["image"], "objects": MaskedObjects(pair["mask"], record["boxes"][clear], labels, labels)}
 
 
-def objects_of(mask: np.ndarray, classes: np.ndarray) -> Objects:
+def objects_of(mask: np.ndarray, classes: np.ndarray) -> MaskedObjects:
     """The objects that a mask numbers, each of the class that most of its pixels are of.
 
     Args:
@@ -88,7 +87,7 @@ def objects_of(mask: np.ndarray, classes: np.ndarray) -> Objects:
         boxes.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
         numbers.append(number)
         labels.append(np.bincount(known).argmax())
-    return Objects(
+    return MaskedObjects(
         mask, np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(numbers, np.int32), np.asarray(labels, np.int32)
     )
 

@@ -1,4 +1,4 @@
-"""Writes pairs of image and mask as a TFDS data set in ArrayRecord files, without TensorFlow.
+"""Writes pairs of image and mask, or of image and boxes, as a TFDS data set in ArrayRecord files, without TensorFlow.
 
 What is written keeps the source's order, so that index i is the same example before and after preparation.
 Images are stored as they were; masks become 8-bit grey PNG with void labels turned into 255. Every pair is
@@ -11,11 +11,13 @@ import contextlib
 import io
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
+from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.decode import decode_example, encode_mask
 from cvjax.data.source import PREPARED_VERSION, Source, prepared_dir
 from cvjax.errors import DataError
@@ -55,20 +57,24 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         class_names = next(iter(self._sources.values())).class_names
+        features = {"image": tfds.features.Image(), "id": tfds.features.Text(), **self._target_features(class_names)}
         return tfds.core.DatasetInfo(
             builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(),
-                    "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "id": tfds.features.Text(),
-                }
-            ),
+            features=tfds.features.FeaturesDict(features),
             # The order of the source is kept, so that (seed, epoch, index) means the same in both.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(class_names=list(class_names)),
             **self._text,
         )
+
+    def _target_features(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """The features beside image and id."""
+        return {"mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png")}
+
+    def _encode_target(self, record: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """A record's entries for these features; the whole record is decoded on the way."""
+        mask = decode_example(record, len(source.class_names), source.void)["mask"]
+        return {"mask": encode_mask(mask)}
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         return {split: self._generate_examples(source) for split, source in self._sources.items()}
@@ -78,19 +84,55 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for index in range(len(source)):
             try:
                 record = source[index]
-                mask = decode_example(record, len(source.class_names), source.void)["mask"]
+                target = self._encode_target(record, source)
             except DataError as error:
                 if not self._skip_damaged:
                     raise
                 self.skipped.append(str(error))
             else:
-                yield index, {"image": record["image"], "mask": encode_mask(mask), "id": record["id"]}
+                yield index, {"image": record["image"], "id": record["id"], **target}
             self._advance()
         if len(self.skipped) - skipped_before == len(source):
             raise DataError(
                 f"{self.name}: split {source.split!r} has no intact pair among its {len(source)}; "
                 "prepare without skipping to see the first one's fault, and mend the files."
             )
+
+
+class BoxesBuilder(PairsBuilder, skip_registration=True):
+    """As `PairsBuilder`, for sources of boxes, which are stored in pixels, as `cvjax.data.annotations` has them.
+
+    `dropped_boxes` counts the bad boxes that the sources left out.
+    """
+
+    dropped_boxes = 0
+
+    def _target_features(self, class_names: Sequence[str]) -> dict[str, Any]:
+        thing = {
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            "label": tfds.features.ClassLabel(names=list(class_names)),
+            "difficult": np.bool_,
+            "crowd": np.bool_,
+        }
+        return {"objects": tfds.features.Sequence(thing)}
+
+    def _encode_target(self, record: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        objects = decode_boxes_example(record, len(source.class_names))["boxes"]
+        self.dropped_boxes += objects.dropped_boxes
+        rows = zip(*objects.arrays())
+        return {"objects": [dict(zip(("box", "label", "difficult", "crowd"), row)) for row in rows]}
+
+
+class VocDetection(BoxesBuilder, skip_registration=True):
+    """PASCAL VOC 2007 and 2012 detection, a split for each list of each year."""
+
+    name = "voc_detection"
+
+
+class XmlFolderDetection(BoxesBuilder, skip_registration=True):
+    """A user's folder of images and XML annotations; the configuration's name is the folder's."""
+
+    name = "xml_folder_detection"
 
 
 class VocSegmentation(PairsBuilder, skip_registration=True):

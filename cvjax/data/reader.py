@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,10 +11,19 @@ from cvjax.errors import DataError
 
 Batch = dict[str, np.ndarray]
 Record = Mapping[str, Any]
-Decode = Callable[[Record], Mapping[str, np.ndarray]]
+Decode = Callable[[Record], Mapping[str, Any]]
 Augmented = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
 """Image, target, and maybe further arrays of the example, by their names in the batch."""
-Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], Augmented]
+Augment = Callable[[np.ndarray, Any, np.random.Generator], Augmented]
+"""From a decoded image and its target to those of a fixed size; boxes come as `cvjax.data.annotations.Objects`."""
+
+
+@runtime_checkable
+class PerBatch(Protocol):
+    """An `Augment` that is another for each batch, such as `MultiScale`."""
+
+    def for_batch(self, seed: int, number: int) -> Augment:
+        """What is done to the examples of a batch, by the stream's seed and the batch's number."""
 
 
 class Fit(Protocol):
@@ -29,12 +38,15 @@ class Fit(Protocol):
     size: tuple[int, int]
 
     def __call__(
-        self, image: np.ndarray, target: np.ndarray, name: str
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Image u8[*size,3], its target, and the height and width that are not padding."""
+        self, image: np.ndarray, target: Any, name: str
+    ) -> (
+        tuple[np.ndarray, np.ndarray, tuple[int, int]]
+        | tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]
+    ):
+        """Image u8[*size,3], its target, the height and width that are not padding, and maybe further arrays."""
 
-    def blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and target of a row that stands for no example."""
+    def blank(self) -> Augmented:
+        """Image, target, and the further arrays if there are any, of a row that stands for no example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Reader:
     skip: bool
     target: Target
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
+    def read(self, index: int) -> tuple[np.ndarray, Any, str]:
         """Image u8[H,W,3], target and id of one record; DataError if it is damaged."""
         record = self.source[index]
         example = self.decode(record)
@@ -71,7 +83,19 @@ class Reader:
             "skipped": np.empty(rows, np.int32),
         }
 
-    def read_first_good(self, index: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+    def fill(
+        self,
+        batch: Batch,
+        row: int,
+        image: np.ndarray,
+        target: np.ndarray,
+        more: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Put an example into a row of a batch."""
+        for name, array in {"image": image, self.target: target, **(more or {})}.items():
+            batch[name][row] = array
+
+    def read_first_good(self, index: int) -> tuple[np.ndarray, Any, int, int]:
         """As `read`, passing over bad records if `skip`: image, target, index used, how many were bad."""
         length = len(self.source)
         for skipped in range(length):

@@ -1,8 +1,9 @@
 """Sources: random access to encoded examples. `cvjax.data.catalogue` opens them by name.
 
 A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk (a set of
-labelled images has `"label": int` in the mask's place, one of objects has more, see `cvjax.data.objects`), and the
-attributes `name`, `split`, `class_names` and `void` (labels that `decode_example` turns into 255).
+labelled images has `"label": int` in the mask's place, one of boxes the entries of `cvjax.data.annotations.Objects`,
+and one of objects both, see `cvjax.data.objects`), and the attributes `name`, `split`, `class_names` and `void` (labels
+that `decode_example` turns into 255).
 Sources pickle: only names travel, and each process opens its own files at its first read.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
+from cvjax.data.annotations import OnBadBoxes, StoredObjects
 from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
@@ -21,12 +23,13 @@ PREPARED_VERSION = "1.0.0"
 """The version of what we prepare; raised whenever the same input would be written differently."""
 
 # What the catalogue's sets call the name of an example, where they keep one.
-_ID_FEATURES = ("id", "file_name")
-_HELD_OUT = ("val", "validation", "test")
+_ID_FEATURES = ("id", "file_name", "image/filename")
+_HELD_OUT = ("val", "validation", "valid", "test")
 
 
-Target = Literal["mask", "label", "objects"]
-"""What an example is to be recognised as: a class for each pixel, one for the image, or the masks of its objects."""
+Target = Literal["mask", "label", "objects", "boxes"]
+"""What an example is to be recognised as: a class for each pixel, one for the image, the masks of its objects, or their
+boxes."""
 
 
 Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
@@ -34,7 +37,8 @@ Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
 
 
 class Record(TypedDict):
-    """One example as encoded on disk, with a mask or a label, or with what `decode_objects` makes objects of."""
+    """One example as encoded on disk, with a mask, a label, boxes (`cvjax.data.annotations.Objects`), or with what
+    `decode_objects` makes objects in boxes of."""
 
     image: bytes
     mask: NotRequired[bytes]
@@ -42,6 +46,10 @@ class Record(TypedDict):
     boxes: NotRequired[np.ndarray]
     labels: NotRequired[np.ndarray]
     classes: NotRequired[bytes]
+    difficult: NotRequired[np.ndarray]
+    crowd: NotRequired[np.ndarray]
+    dropped_boxes: NotRequired[int]
+    proposals: NotRequired[np.ndarray | None]
     id: str
 
 
@@ -67,9 +75,9 @@ class TfdsSource:
         name: the data set's name; by default TFDS's.
         class_names: by default from the set's metadata, or from its `label` feature.
         split_name: what to call the split; by default `split`.
-        target: whether records carry their mask, their label, or their mask with the boxes and labels of the objects
-            in it that are not marked as difficult (boxes float32 [n, 4]: x0, y0, x1, y1 as fractions of the sides).
+        target: whether records carry their mask, their label, their boxes, or their mask and their boxes ("objects").
         first_label: stored labels and class names start here: 1 where 0 is a background that no image is.
+        inclusive_boxes, on_bad_boxes: see `cvjax.data.annotations.StoredObjects`.
 
     Raises:
         DataError: the folder is no prepared data set, or lacks the split.
@@ -85,6 +93,8 @@ class TfdsSource:
         split_name: str | None = None,
         target: Target = "mask",
         first_label: int = 0,
+        inclusive_boxes: bool = False,
+        on_bad_boxes: OnBadBoxes = "error",
     ) -> None:
         import tensorflow_datasets as tfds  # Takes most of a second, which only readers need to spend.
 
@@ -106,6 +116,7 @@ class TfdsSource:
         self.split = split_name or split
         self.class_names = tuple(class_names or _class_names(builder, self._directory))[first_label:]
         self._target, self._first_label = target, first_label
+        self._objects = StoredObjects(self.class_names, first_label, inclusive_boxes, on_bad_boxes)
         self.void: tuple[int, ...] = ()  # Preparation has already turned void labels into 255.
 
     def __len__(self) -> int:
@@ -121,15 +132,14 @@ class TfdsSource:
             # even with SkipDecoding.
             feature = self._parse(self._records[int(index)]).features.feature
             record: Record = {"image": feature["image"].bytes_list.value[0], "id": self._id(feature, index)}
-            if self._target != "label":
+            if self._target in ("mask", "objects"):
                 record["mask"] = feature["mask"].bytes_list.value[0]
-            if self._target == "objects":
-                clear = ~np.asarray(feature["objects/is_difficult"].int64_list.value, bool)
-                boxes = np.asarray(feature["objects/bbox"].float_list.value, np.float32).reshape(-1, 4)
-                record["boxes"] = boxes[clear][:, [1, 0, 3, 2]]  # TFDS has y before x
-                record["labels"] = np.asarray(feature["objects/label"].int64_list.value, np.int32)[clear]
-            elif self._target == "label":
+            if self._target in ("boxes", "objects"):
+                record.update(self._objects(feature, record["image"], record["id"])._asdict())
+            if self._target == "label":
                 record["label"] = feature["label"].int64_list.value[0] - self._first_label
+        except DataError:
+            raise
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise DataError(
                 f"{self._directory}: record {index} of split {self.split!r} cannot be read ({error}); "
@@ -140,7 +150,8 @@ class TfdsSource:
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
             if key in feature:
-                return feature[key].bytes_list.value[0].decode()
+                name = feature[key].bytes_list.value[0].decode()
+                return os.path.splitext(name)[0] if key == "image/filename" else name
         return f"{self.split}-{index:06d}"
 
     def _open(self) -> None:
@@ -243,7 +254,7 @@ def max_size(source: Source) -> tuple[int, int]:
 
 
 def held_out(split: str, present: Collection[str]) -> str:
-    """The split meant by "val" in a set that has those present: its own "validation" or "test" where it has no "val".
+    """The split meant by "val" in a set that has those present: "validation", "valid" or "test" where it has no "val".
 
     Any other split, and one that is not there, is given back as it is.
     """
@@ -258,10 +269,10 @@ def prepared_dir(data_dir: pathlib.Path, name: str, config: str) -> pathlib.Path
 
 def _header_size(source: Source, index: int) -> tuple[int, int] | None:
     try:
-        if isinstance(source, FolderSource):
+        if hasattr(source, "header_size"):
             return source.header_size(index)
         record = source[index]
-        return image_size(record["mask"], record["id"])  # A PNG's size stands at a fixed place.
+        return image_size(record.get("mask", record["image"]), record["id"])  # A PNG's size stands at a fixed place.
     except DataError:
         return None
 
@@ -269,6 +280,7 @@ def _header_size(source: Source, index: int) -> tuple[int, int] | None:
 def _class_names(builder: Any, directory: str) -> Sequence[str]:
     features = builder.info.features
     names = (builder.info.metadata or {}).get("class_names") or ("label" in features and features["label"].names)
+    names = names or ("objects" in features and features["objects"]["label"].names)
     if not names:
         raise DataError(f"{directory}: the data set names no classes; pass class_names.")
     return names

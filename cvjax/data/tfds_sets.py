@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from cvjax.data.prepared import newest_version
 from cvjax.data.source import Source, TfdsSource, held_out
 from cvjax.errors import DataError
 
@@ -57,8 +58,7 @@ SETS: Mapping[str, CatalogueSet] = {
 
 def find_prepared(data_dir: pathlib.Path, name: str) -> pathlib.Path | None:
     """The version folder of a set that TFDS has prepared below `data_dir`, the newest; None where there is none."""
-    found = (data_dir / name / SETS[name].config).glob("*/dataset_info.json")
-    return max((path.parent for path in found), key=_version, default=None)
+    return newest_version(data_dir / name / SETS[name].config)
 
 
 def open_catalogue_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
@@ -168,7 +168,3 @@ def _plain_files(builder: type) -> Iterator[None]:
     finally:
         for module, tf in zip(modules, before):
             module.tf = tf
-
-
-def _version(place: pathlib.Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in place.name.split(".") if part.isdigit())

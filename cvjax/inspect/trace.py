@@ -11,6 +11,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
 from jax.interpreters import batching
 
+from cvjax.models.detection.detector import beside_images
 from cvjax.nn import DeformConv
 
 LEAVE = Primitive("leave_module")
@@ -55,7 +56,7 @@ def trace(module: nn.Module, images: jax.ShapeDtypeStruct) -> Trace:
     """Traces `module.init` and `module.apply(..., train=False)`; nothing is computed.
 
     Args:
-      module: unbound; its `__call__` takes images and perhaps `train`.
+      module: unbound; its `__call__` takes images and perhaps `train`, or is a detector's.
       images: shape and type of the input.
     """
     calls: list[Call] = []
@@ -77,6 +78,7 @@ def trace(module: nn.Module, images: jax.ShapeDtypeStruct) -> Trace:
             running.pop()
 
     options = {"train": False} if "train" in inspect.signature(type(module).__call__).parameters else {}
+    options |= beside_images(module, images.shape)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(lambda key, x: module.init(key, x, **options), key, images)
     with nn.intercept_methods(note):

@@ -41,7 +41,7 @@ class ModelInfo:
 
     Attributes:
       name: as `create_model` takes it.
-      task: "classification" or "segmentation".
+      task: "classification", "segmentation" or "detection".
       paper: arXiv number.
       year: of the paper.
       image_size: side of the square that `gmacs` is given for, in pixels; that of `preprocessing`, where it crops.

@@ -18,6 +18,7 @@ from cvjax.models.info import ModelInfo, Variant
 # Each of these modules has a table `VARIANTS: Mapping[str, Variant]`. A new architecture adds its line here.
 _ARCHITECTURES = (
     "cvjax.models.classification.alexnet",
+    "cvjax.models.classification.darknet_yolov1",
     "cvjax.models.classification.densenet",
     "cvjax.models.classification.efficientnet",
     "cvjax.models.classification.googlenet",
@@ -28,6 +29,13 @@ _ARCHITECTURES = (
     "cvjax.models.classification.senet",
     "cvjax.models.classification.vgg",
     "cvjax.models.classification.xception",
+    "cvjax.models.classification.zfnet",
+    "cvjax.models.detection.fast_rcnn",
+    "cvjax.models.detection.faster_rcnn",
+    "cvjax.models.detection.faster_rcnn_fpn",
+    "cvjax.models.detection.rcnn",
+    "cvjax.models.detection.sppnet",
+    "cvjax.models.detection.yolov1",
     "cvjax.models.segmentation.deeplabv1",
     "cvjax.models.segmentation.deeplabv2",
     "cvjax.models.segmentation.deeplabv3",
@@ -46,7 +54,7 @@ def list_models(task: str | None = None, pattern: str | None = None) -> list[str
     """Names that `create_model` knows, sorted.
 
     Args:
-      task: "classification" or "segmentation"; None lists all.
+      task: "classification", "segmentation" or "detection"; None lists all.
       pattern: shell-style, such as "deeplab*_resnet50".
 
     Raises:
@@ -68,7 +76,8 @@ def create_model(name: str, *, num_classes: int, dtype: Any = jnp.float32, **opt
 
     Args:
       name: one of `list_models()`.
-      num_classes: channels of the logits. 0 makes a classifier return its pooled features.
+      num_classes: channels of the logits; a detector's leave out background. 0 makes a classifier return its pooled
+        features.
       dtype: of the computation; parameters and logits are float32 whatever it is.
       **options: fields of the architecture, see `model_options(name)`.
 

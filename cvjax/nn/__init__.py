@@ -8,7 +8,7 @@ from cvjax.nn.conv import Conv, ConvBNReLU, ResizeConv, SeparableConv, TorchConv
 from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.deform import DeformConv
 from cvjax.nn.dense_crf import DenseCRF
-from cvjax.nn.dropout import Dropout, DropPath
+from cvjax.nn.dropout import Dropout, DropPath, row_keys
 from cvjax.nn.initializers import (
     bilinear,
     gaussian,
@@ -58,6 +58,7 @@ __all__ = [
     "max_pool",
     "mirror_pad",
     "resize",
+    "row_keys",
     "xavier_normal",
     "xavier_uniform",
     "zero_gamma",

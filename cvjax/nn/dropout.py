@@ -53,6 +53,24 @@ class DropPath(nn.Module):
         return _drop(self, x, train, (1,) * (x.ndim - 1))
 
 
+def row_keys(module: nn.Module, stream: str, rows: int) -> jax.Array:
+    """A key for every example of a batch, the same however the batch is spread over devices.
+
+    Args:
+      module: where the key is asked for; its `axis_name`, if it has one, is the device axis under pmap.
+      stream: that the key is drawn from.
+      rows: examples on this device.
+
+    Returns:
+      keys [rows], folded from the stream's key and the example's row in the global batch.
+    """
+    key, numbers = module.make_rng(stream), jnp.arange(rows)
+    axis_name = getattr(module, "axis_name", None)
+    if axis_name is not None and not module.is_initializing():
+        numbers = numbers + jax.lax.axis_index(axis_name) * rows
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+
+
 def _drop(module: Dropout | DropPath, x: jax.Array, train: bool, shape: tuple[int, ...]) -> jax.Array:
     """Zeroes with one decision for each element of `shape`, which is broadcast over an example."""
     rate = module.rate
@@ -60,10 +78,6 @@ def _drop(module: Dropout | DropPath, x: jax.Array, train: bool, shape: tuple[in
         raise ValueError(f"{type(module).__name__}: the rate must be at least 0 and below 1, got {rate}")
     if not train or rate == 0.0:
         return x
-    key = module.make_rng("dropout")
-    rows = jnp.arange(x.shape[0])
-    if module.axis_name is not None and not module.is_initializing():
-        rows = rows + jax.lax.axis_index(module.axis_name) * x.shape[0]
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    keys = row_keys(module, "dropout", x.shape[0])
     keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - rate, shape))(keys)
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))

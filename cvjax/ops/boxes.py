@@ -81,6 +81,11 @@ def clip(boxes: jax.Array, size: tuple[jax.Array | int, jax.Array | int]) -> jax
     )
 
 
+def intersection(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Area that two boxes share, in square pixels: [..., 4], [..., 4], broadcast against each other, -> [...]."""
+    return _intersection_and_union(a, b)[0]
+
+
 def iou(a: jax.Array, b: jax.Array) -> jax.Array:
     """Intersection over union.
 

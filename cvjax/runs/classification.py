@@ -8,7 +8,7 @@ from cvjax.data.loader import Decode
 from cvjax.data.source import Source
 from cvjax.errors import ConfigError
 from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput
-from cvjax.runs.pictures import draw_classification, show_classification
+from cvjax.runs.pictures import draw_classification, draw_scores, show_classification
 from cvjax.runs.prediction import eval_crop, make_classify
 from cvjax.runs.training import Kind, fill_colour, train
 from cvjax.tasks.classification import Classification
@@ -93,4 +93,5 @@ KIND = Kind(
     load_weights=lambda variables, weights, name: from_torch(name, weights, variables, adapt=True),
     show=show_classification,
     draw=draw_classification,
+    draw_scores=draw_scores,
 )

@@ -10,14 +10,14 @@ from flax import linen as nn
 
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
-from cvjax.runs import classification, masks, segmentation
+from cvjax.runs import classification, detection, masks, segmentation
 from cvjax.runs.config import ReadingConfig, ScoringConfig, from_json
 from cvjax.runs.training import Kind
 from cvjax.tasks.images import ImageTask
 from cvjax.training.checkpoint import find_checkpoint, read_info, read_variables
 from cvjax.training.state import init_variables
 
-KINDS = {kind.name: kind for kind in (segmentation.KIND, classification.KIND, masks.KIND)}
+KINDS = {kind.name: kind for kind in (segmentation.KIND, classification.KIND, masks.KIND, detection.KIND)}
 """What a checkpoint can be of."""
 
 
@@ -26,7 +26,8 @@ class Loaded:
     """A model ready for use.
 
     Attributes:
-      model: `model.apply(variables, task.normalize(images), train=False)` gives logits.
+      model: `model.apply(variables, task.normalize(images), train=False)` gives logits; a detector's call is that of
+        `cvjax.models.detection.detector`.
       variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
       task: class names and normalisation.
       config: what the run recorded of itself.
@@ -74,5 +75,5 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
         raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
     model = create_model(name, num_classes=task.num_classes, **options)
     crop = from_json(info["data"]["crop"])
-    like = jax.eval_shape(lambda key: init_variables(model, key, (*crop, 3)), jax.random.key(0))
+    like = jax.eval_shape(lambda key: init_variables(kind.applied(model), key, (*crop, 3)), jax.random.key(0))
     return Loaded(model, read_variables(place, like), task, info, place, kind)

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from cvjax.data.augment import resize_pair
 from cvjax.data.object_crops import pad_objects
-from cvjax.data.objects import Objects, decode_objects
+from cvjax.data.objects import MaskedObjects, decode_objects
 from cvjax.data.source import Source
 from cvjax.ops.compiling import compiler_options
 from cvjax.runs.config import RunConfig
@@ -58,7 +58,7 @@ def draw_masks(
         if config.input.resize is not None:
             image, mask = resize_pair(image, objects.mask, config.input.resize)
             factors = np.divide(mask.shape, objects.mask.shape).astype(np.float32)
-            objects = Objects(mask, objects.boxes * np.tile(factors[::-1], 2), objects.numbers, objects.labels)
+            objects = MaskedObjects(mask, objects.boxes * np.tile(factors[::-1], 2), objects.numbers, objects.labels)
         rows = pad_objects(objects.boxes[:most], objects.numbers[:most], objects.labels[:most], most)
         height, width = objects.mask.shape
         padding = [(0, -height % multiple), (0, -width % multiple), (0, 0)]

@@ -85,6 +85,10 @@ class BoxMasks:
                 f"{type(self.model).__name__} does not draw masks inside boxes; take --model.name hypercolumn_vgg16"
             )
 
+    def init(self, key: jax.Array, images: jax.Array, train: bool = False) -> Any:
+        """Fresh variables: those of the model's own call."""
+        return self.model.init(key, images, train=train)
+
     def apply(self, variables: Any, inputs: tuple[jax.Array, jax.Array], **options: Any) -> Any:
         """The model's `masks` of (images, boxes), with any option of Flax's `apply`."""
         return self.model.apply(variables, *inputs, method="masks", **options)

@@ -54,7 +54,10 @@ class Kind:
       show: (report) -> what the terminal shows of it: a table and one line.
       draw: (folder, model, task, variables, source, config, report) -> writes pictures; names of the files.
       score_as: (task, scoring) -> the task with the scores that its evaluation is to have.
-      applied: (model) -> what is trained on the task's inputs by its `apply`, where the model's own call is not.
+      draw_scores: (folder, task, report) -> writes pictures of a report alone; names of the files. None: it has none.
+      attach: (source, reading, data_dir) -> the source with what else its records need.
+      applied: (model) -> what is made by its `init` and trained on the task's inputs by its `apply`, where the model's
+        own call is not.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Kind:
     show: Callable[[dict[str, Any]], tuple[Any, str]]
     draw: Callable[..., list[str]]
     score_as: Callable[[Any, Any], Any] = lambda task, scoring: task
+    draw_scores: Callable[[pathlib.Path, Any, dict[str, Any]], list[str]] | None = None
+    attach: Callable[[Source, Any, str | None], Source] = lambda source, reading, data_dir: source
     applied: Callable[[nn.Module], Any] = lambda model: model
 
 
@@ -97,7 +102,7 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
     kind.augment(config.input, task)  # says now what is wrong with it, not once the data flows
     axis_name = strategy.axis_name if config.sync_batch_norm else None
     model = create_model(config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options())
-    initialize_model = functools.partial(init_variables, model, image_shape=(*config.input.crop, 3))
+    initialize_model = functools.partial(init_variables, kind.applied(model), image_shape=(*config.input.crop, 3))
     options = compiler_options(jax.devices()[0].platform, once=True)
     variables = jax.jit(initialize_model, compiler_options=options)(jax.random.key(config.seed))
     if config.init is not None:
@@ -139,12 +144,37 @@ def train(config: RunConfig, kind: Kind) -> Outcome:
     )
     if main_host and outcome.report is not None and not outcome.stopped:
         final = strategy.fetch(outcome.state).inference_variables
-        console.print(kind.show(outcome.report)[0])
-        (workdir / "report.json").write_text(json.dumps(plain(outcome.report), indent=2) + "\n")
-        files = kind.draw(workdir, model, task, final, eval_source, config, outcome.report)
         plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
-        console.print(f"written: {workdir}/{', '.join([*files, 'curves.png'])}", highlight=False, soft_wrap=True)
+        show_results(config, kind, model, task, final, eval_source, outcome.report, console)
     return outcome
+
+
+def show_results(
+    config: RunConfig,
+    kind: Kind,
+    model: nn.Module,
+    task: ImageTask,
+    variables: Variables,
+    source: Source,
+    report: dict[str, Any],
+    console: Console,
+) -> None:
+    """Prints a report, and writes it and the pictures of a model into the configured folder.
+
+    Args:
+      config: of the run.
+      kind: of its task.
+      model, task, variables: what was scored.
+      source: on what.
+      report: the scores.
+      console: takes the table.
+    """
+    workdir = pathlib.Path(config.workdir)
+    console.print(kind.show(report)[0])
+    (workdir / "report.json").write_text(json.dumps(plain(report), indent=2) + "\n")
+    files = kind.draw(workdir, model, task, variables, source, config, report)
+    files += [name for name in ("curves.png",) if (workdir / name).exists()]
+    console.print(f"written: {workdir}/{', '.join(files)}", highlight=False, soft_wrap=True)
 
 
 def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables:
@@ -161,14 +191,28 @@ def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables
 
 def open_split(config: RunConfig, split: str, kind: Kind) -> Source:
     """A split of the configured data set, opened where the configuration says it lies."""
-    return open_source(
-        config.data,
+    return open_for(kind, config.data, split, config.input, config.data_dir)
+
+
+def open_for(kind: Kind, name: str, split: str, reading: ReadingConfig, data_dir: str | None) -> Source:
+    """A split of a data set as the runs of a kind read it; both training and the evaluate command open it here.
+
+    Args:
+      kind: what is asked of its records.
+      name: of the data set.
+      split: of it.
+      reading: where it lies, and what its records need.
+      data_dir: where prepared sets lie.
+    """
+    source = open_source(
+        name,
         split,
         target=kind.target,
-        data_dir=config.data_dir,
-        manual_dir=config.input.manual_dir,
-        **source_options(config.data, config.input),
+        data_dir=data_dir,
+        manual_dir=reading.manual_dir,
+        **source_options(name, reading),
     )
+    return kind.attach(source, reading, data_dir)
 
 
 def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
@@ -182,7 +226,10 @@ def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
         raise ConfigError(
             f"input.mask_values are of image_folder_segmentation, and the data set is {name}; leave them out"
         )
-    return {"values": values} if values else {}
+    options = {"values": values} if values else {}
+    if hasattr(reading, "on_bad_boxes"):
+        options["on_bad_boxes"] = reading.on_bad_boxes
+    return options
 
 
 def with_steps(config: RunConfig, examples: int) -> RunConfig:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 Batch = Mapping[str, jax.Array]
@@ -28,6 +29,8 @@ class ImageTask:
       brightness, contrast, saturation: half-widths of the uniform factors around 1 in training; 0 is off.
       pca_noise: standard deviation of AlexNet's noise along the principal components of ImageNet's colours, as a
         multiple of theirs; 0.1 in the paper, 0 is off.
+      exposure, hsv_saturation: largest factor on value and saturation of HSV, or divisor, one as likely as the other;
+        1.5 in YOLO, 1 is off.
     """
 
     class_names: tuple[str, ...]
@@ -37,6 +40,8 @@ class ImageTask:
     contrast: float = 0.0
     saturation: float = 0.0
     pca_noise: float = 0.0
+    exposure: float = 1.0
+    hsv_saturation: float = 1.0
 
     @property
     def num_classes(self) -> int:
@@ -61,11 +66,17 @@ class ImageTask:
 
         Returns:
           float32 [B, H, W, 3].
+
+        Raises:
+          ConfigError: a largest factor below 1.
         """
         images = batch["image"]
         chex.assert_rank(images, 4)
         images = images.astype(jnp.float32)
-        if train and (self.brightness or self.contrast or self.saturation or self.pca_noise):
+        factors = self.exposure, self.hsv_saturation
+        if min(factors) < 1:
+            raise ConfigError(f"exposure and hsv_saturation are largest factors, 1 or more, not {factors}")
+        if train and (self.brightness or self.contrast or self.saturation or self.pca_noise or max(factors) > 1):
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
             images = jax.vmap(self._recolour)(images, keys)
         return self.normalize(images)
@@ -85,6 +96,11 @@ class ImageTask:
         del kept
         return {}
 
+    def collect(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rows on the host of what `keep` gave of the whole batch, for scores that are no sum, such as a ranking."""
+        del kept
+        return {}
+
     def _recolour(self, image: jax.Array, key: jax.Array) -> jax.Array:
         widths = jnp.asarray([self.brightness, self.contrast, self.saturation])
         bright, contrast, saturation = 1.0 + widths * jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
@@ -96,4 +112,29 @@ class ImageTask:
         if self.pca_noise:
             amounts = self.pca_noise * jax.random.normal(jax.random.fold_in(key, 1), (3,))
             image = image + (amounts * jnp.asarray(_PCA_DEVIATIONS)) @ jnp.asarray(_PCA_DIRECTIONS)
-        return jnp.clip(image, 0.0, 255.0)
+        image = jnp.clip(image, 0.0, 255.0)
+        if max(self.exposure, self.hsv_saturation) > 1:
+            drawn = jax.random.uniform(jax.random.fold_in(key, 2), (2,), minval=-1.0, maxval=1.0)
+            factors = 1 + jnp.abs(drawn) * (jnp.asarray([self.exposure, self.hsv_saturation]) - 1)
+            image = scale_hsv(image, *jnp.where(drawn < 0, 1 / factors, factors))
+        return image
+
+
+def scale_hsv(images: jax.Array, exposure: jax.Array | float, saturation: jax.Array | float) -> jax.Array:
+    """Images with value and saturation of HSV multiplied, up to their bounds; hues stay.
+
+    Args:
+      images: float [..., 3], RGB in 0..255.
+      exposure, saturation: factors on value and saturation, not negative.
+
+    Returns:
+      [..., 3] in 0..255.
+    """
+    value = images.max(axis=-1, keepdims=True)
+    chroma = value - images.min(axis=-1, keepdims=True)
+    coloured = chroma > 0
+    # How far a channel lies below the value, by how far the lowest does, is what the hue says.
+    fall = (value - images) / jnp.where(coloured, chroma, 1)
+    brighter = jnp.minimum(value * exposure, 255.0)
+    stronger = jnp.minimum(chroma / jnp.where(coloured, value, 1) * saturation, 1.0)
+    return brighter * (1 - stronger * fall)

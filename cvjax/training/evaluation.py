@@ -29,9 +29,11 @@ def evaluate(
       strategy: the one that compiled and placed.
 
     Returns:
-      `task.report` of the sums, added in int64 (or float64), so that no count overflows.
+      `task.report` of the sums, added in int64 (or float64), so that no count overflows, and of the rows of all batches
+      end to end.
     """
     totals: dict[str, np.ndarray] = {}
+    rows: dict[str, list[np.ndarray]] = {}
     waiting: collections.deque[Any] = collections.deque()
 
     def add(results: Any) -> None:
@@ -40,6 +42,8 @@ def evaluate(
         for name, value in {**sums, **task.examine(kept)}.items():
             wide = np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64
             totals[name] = totals.get(name, 0) + value.astype(wide)
+        for name, value in task.collect(kept).items():
+            rows.setdefault(name, []).append(value)
 
     for batch in prefetch_to_device(batches, strategy.place_batch):
         # Fetching one batch behind keeps the device busy while the host adds.
@@ -48,10 +52,14 @@ def evaluate(
             add(waiting.popleft())
     while waiting:
         add(waiting.popleft())
-    return task.report(totals)
+    return task.report({**totals, **{name: np.concatenate(parts) for name, parts in rows.items()}})
 
 
 def scalars(report: dict[str, Any]) -> dict[str, float]:
     """The single numbers of a report, for logs and for choosing the best checkpoint."""
-    keep = {k: v for k, v in report.items() if isinstance(v, int | float) and k not in {"examples", "skipped"}}
+    keep = {
+        k: v
+        for k, v in report.items()
+        if isinstance(v, int | float) and k not in {"examples", "skipped", "dropped_boxes"}
+    }
     return jax.tree.map(float, keep)

@@ -1,6 +1,7 @@
 """What a run tells: a progress bar or plain lines, TensorBoard events, and JSON lines on disk."""
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -84,9 +85,10 @@ class RunLog:
         if not self._enabled:
             return
         self._write([{"step": step} | {f"val/{key}": value for key, value in scores.items()}])
-        for key, value in scores.items():
+        known = {key: value for key, value in scores.items() if not math.isnan(value)}  # of sizes without objects
+        for key, value in known.items():
             self._events.add_scalar(f"val/{key}", value, step)
-        self.say(f"step {step}: " + "  ".join(f"{key} {value:.4f}" for key, value in scores.items()))
+        self.say(f"step {step}: " + "  ".join(f"{key} {value:.4f}" for key, value in known.items()))
         self._last_time = time.monotonic()
 
     def _write(self, lines: list[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules, from optax parts."""
 
 import dataclasses
+import fnmatch
 from typing import Any, Literal
 
 import jax
@@ -23,6 +24,8 @@ class OptimizerConfig:
       weight_decay: added to the gradient (L2), in adamw and muon decoupled; spares norms and biases.
       head_multiplier: factor on the learning rate of every parameter outside `backbone`.
       bias_multiplier: factor on the learning rate of every parameter called `bias`; 2 in Caffe's nets.
+      frozen: parameters that stay as they are, as patterns of their paths: "backbone/*" holds all of the backbone,
+        "backbone/conv[12]_*" the first two stages of VGG, "backbone/*bn*" BatchNorm's scales and biases in a ResNet.
       clip_norm: largest global norm of the gradient, None for no limit.
       accumulate: micro-batches a step; the gradient is that of the whole batch.
       ema_decay: of the average of parameters and statistics that evaluation then uses; None for none.
@@ -41,6 +44,7 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     head_multiplier: float = 1.0
     bias_multiplier: float = 1.0
+    frozen: tuple[str, ...] = ()
     clip_norm: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
@@ -119,6 +123,35 @@ def scale_biases(factor: float) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
+def freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
+    """Zeroes the updates of parameters whose path, joined by "/", fits a shell-style pattern.
+
+    Its `init` raises ConfigError for a pattern that nothing fits.
+    """
+
+    def init(params: Any) -> optax.EmptyState:
+        paths = [_joined(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for pattern in patterns:
+            if not fnmatch.filter(paths, pattern):
+                raise ConfigError(f"optim.frozen: no parameter fits {pattern!r}; one of them is {paths[0]}")
+        return optax.EmptyState()
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        del params
+
+        def hold(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+            fits = any(fnmatch.fnmatchcase(_joined(path), pattern) for pattern in patterns)
+            return jnp.zeros_like(leaf) if fits else leaf
+
+        return jax.tree_util.tree_map_with_path(hold, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _joined(path: tuple[Any, ...]) -> str:
+    return "/".join(str(key.key) for key in path)
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optax transformation that a configuration names, schedule included.
 
@@ -129,7 +162,9 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     Raises:
       ConfigError: values that no schedule can have; see `make_schedule`.
     """
-    parts = []
+    # First, so that the norm that is clipped is of what moves; last, because decay moves what has no gradient.
+    hold = [freeze(config.frozen)] if config.frozen else []
+    parts = [*hold]
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     decay = optax.add_decayed_weights(config.weight_decay, mask=decays)
@@ -148,4 +183,4 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         parts.append(scale_outside_backbone(config.head_multiplier))
     if config.bias_multiplier != 1.0:
         parts.append(scale_biases(config.bias_multiplier))
-    return optax.chain(*parts)
+    return optax.chain(*parts, *hold)

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from flax import struct
 
 
@@ -38,8 +37,14 @@ class TrainState:
         return self.variables if self.ema is None else self.ema
 
 
-def init_variables(model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Fresh {"params", "batch_stats"} of a model for images of shape (height, width, channels)."""
+def init_variables(model: Any, key: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Fresh {"params", "batch_stats"} for images of shape (height, width, channels).
+
+    Args:
+      model: a Flax module, or what `Kind.applied` makes of one.
+      key: decides the parameters.
+      image_shape: of each image.
+    """
     variables = model.init(key, jnp.zeros((2, *image_shape), jnp.float32), train=False)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 

@@ -1,7 +1,7 @@
 """The pure training and evaluation steps. No devices, no files, no loop."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,14 @@ EvalStep = Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, jax.Arra
 
 
 class Task(Protocol):
-    """What the engine needs of a task; `cvjax.tasks` has them.
+    """What the engine needs of a task; `cvjax.tasks` has them."""
 
-    Attributes:
-      metric: the score of its report, larger is better, that decides which checkpoint is the best.
-    """
+    @property
+    def metric(self) -> str:
+        """The score of its report, larger is better, that decides which checkpoint is the best."""
 
-    metric: ClassVar[str]
-
-    def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
-        """Model input of a batch."""
+    def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> Any:
+        """Model input of a batch: images, or a tuple of them and what goes with them."""
 
     def targets(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch as `loss` wants it, where `preprocess` with the same key has mixed examples."""
@@ -41,13 +39,16 @@ class Task(Protocol):
         """Sums of one batch, which add up over batches and devices."""
 
     def keep(self, outputs: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Arrays of one batch, a row an example, for `examine`."""
+        """Arrays of one batch, a row an example, for `examine` and `collect`."""
 
     def examine(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         """Further sums of one batch, on the host."""
 
+    def collect(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Rows of one batch, on the host, to be joined with those of all others."""
+
     def report(self, sums: Mapping[str, Any]) -> dict[str, Any]:
-        """Scores from the sums of a whole split."""
+        """Scores from the sums of a whole split, and its rows."""
 
 
 def make_train_step(

@@ -101,7 +101,7 @@ def draw_legend(
 def outline_boxes(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], *, palette: np.ndarray | None = None
 ) -> np.ndarray:
-    """A copy of uint8 [H, W, 3] with boxes [n, 4] (x0, y0, x1, y1 in pixels) in the colours of their labels."""
+    """A copy of uint8 [H, W, 3] with boxes [n, 4] (x1, y1, x2, y2 in pixels) in the colours of their labels."""
     palette = voc_palette() if palette is None else palette
     picture = Image.fromarray(image)
     draw, line = ImageDraw.Draw(picture), max(1, round(max(image.shape[:2]) / 200))

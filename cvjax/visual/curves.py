@@ -19,6 +19,7 @@ _PANELS = (
     ("learning_rate", "learning rate", "#8a6d3b", False),
     ("val/miou", "validation mIoU (%)", "#2e8b57", True),
     ("val/top1", "validation top-1 accuracy (%)", "#2e8b57", True),
+    ("val/map", "validation mAP at 0.5 (%)", "#2e8b57", True),
 )
 _MANY = 60
 """From this many points on a line needs no markers, and a noisy loss gets a moving average."""

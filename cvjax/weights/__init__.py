@@ -2,6 +2,7 @@
 
 from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import from_torch, to_torch
+from cvjax.weights.darknet import read_darknet, write_darknet
 from cvjax.weights.files import read_state_dict, write_state_dict
 from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
 from cvjax.weights.inherit import inherit
@@ -16,8 +17,10 @@ __all__ = [
     "load_backbone",
     "load_pretrained",
     "preprocess",
+    "read_darknet",
     "read_state_dict",
     "read_weights",
     "to_torch",
+    "write_darknet",
     "write_state_dict",
 ]

@@ -27,6 +27,7 @@ class Architecture:
       flattened: linear layers that read a map of (height, width), by patterns of the weight's key; [H * W * C, O] here.
       windows: convolutions of (height, width) that are dense layers here, [H * W * C, O], likewise.
       renamed: rows of (pattern, replacement) for keys that older published files spell otherwise.
+      background: of the classes that `classes_key` counts, how many are no class here: 1 for detectors.
       layout: who lays it out so.
       others: further layouts of the same architecture, such as timm's.
     """
@@ -39,6 +40,7 @@ class Architecture:
     flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     windows: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     renamed: Table = ()
+    background: int = 0
     layout: str = "torchvision"
     others: tuple["Architecture", ...] = ()
 

@@ -7,7 +7,7 @@ from cvjax.weights.decimate import decimate_branch, is_branch
 
 
 def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
-    """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model.
+    """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model or a detector.
 
     Args:
       variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
@@ -52,10 +52,13 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
 def backbone_name(name: str) -> str:
     """The classifier that a model's name ends with: "resnet50" for "deeplabv3plus_resnet50".
 
+    What says that there is a feature pyramid, as in "fasterrcnn_resnet50_fpn", may follow it.
+
     Raises:
       ConfigError: a name that ends with no classifier's.
     """
-    found = [classifier for classifier in list_models("classification") if name.endswith(f"_{classifier}")]
+    stem = name.removesuffix("_fpn")
+    found = [classifier for classifier in list_models("classification") if stem.endswith(f"_{classifier}")]
     if not found:
         raise ConfigError(f"{name} has no backbone that is a classifier of its own, so there are no weights for it")
     return max(found, key=len)

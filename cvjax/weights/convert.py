@@ -12,6 +12,7 @@ from flax import traverse_util
 
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model, model_info, model_options
+from cvjax.models.detection.detector import beside_images
 from cvjax.weights.adapt import adapt_state_dict
 from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
@@ -155,7 +156,7 @@ def _initializer(
                 f"the state dict for {name} lacks {architecture.classes_key}, so its classes are unknown; "
                 "pass num_classes (0 leaves out the head)"
             )
-        num_classes = state_dict[architecture.classes_key].shape[0]
+        num_classes = state_dict[architecture.classes_key].shape[0] - architecture.background
     if in_channels is None:
         first = state_dict.get(architecture.input_key)
         in_channels = first.shape[1] if first is not None and first.ndim == 4 else 3
@@ -168,7 +169,8 @@ def _initializer(
         options["in_channels"] = in_channels
     model = create_model(name, num_classes=num_classes, **options)
     size = model_info(name).image_size
-    return lambda key: model.init(key, jnp.zeros((2, size, size, in_channels)))
+    shape = (2, size, size, in_channels)
+    return lambda key: model.init(key, jnp.zeros(shape), **beside_images(model, shape))
 
 
 def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:

@@ -39,6 +39,16 @@ FCN_RESNET = (
         for place, layer in ((0, "conv/conv"), (1, "conv/bn"), (4, "classifier"))
     ),
 )
+FASTER_RCNN_FPN = (
+    *((rf"backbone/{ours}", rf"backbone.body.{theirs}") for ours, theirs in RESNET[:-1]),
+    (r"fpn/(inner|layer)_(\d)", r"backbone.fpn.\1_blocks.\2.0"),
+    (r"rpn/conv", r"rpn.head.conv.0.0"),
+    (r"rpn/objectness", r"rpn.head.cls_logits"),
+    (r"rpn/deltas", r"rpn.head.bbox_pred"),
+    (r"box_head/(fc\d)", r"roi_heads.box_head.\1"),
+    (r"predictor/classes", r"roi_heads.box_predictor.cls_score"),
+    (r"predictor/deltas", r"roi_heads.box_predictor.bbox_pred"),
+)
 ALEXNET = (
     *((rf"conv_{ours}", rf"features.{theirs}") for ours, theirs in enumerate((0, 3, 6, 8, 10))),
     (r"head/fc6", r"classifier.1"),
@@ -214,6 +224,20 @@ ARCHITECTURES = {
         input_key="backbone.conv1.weight",
         aux_prefix="aux_classifier.",
         aux_classes_keys=("aux_classifier.4.weight",),
+    ),
+    "fasterrcnn_resnet*_fpn": Architecture(
+        FASTER_RCNN_FPN,
+        classes_key="roi_heads.box_predictor.cls_score.weight",
+        input_key="backbone.body.conv1.weight",
+        # It has four numbers a class; `heads` are what follows the number of classes.
+        aux_classes_keys=("roi_heads.box_predictor.bbox_pred.weight",),
+        flattened={"roi_heads.box_head.fc6.weight": (7, 7)},
+        # torchvision's published files are older than its names.
+        renamed=(
+            (r"(inner_blocks|layer_blocks)\.(\d)\.(weight|bias)$", r"\1.\2.0.\3"),
+            (r"rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
+        ),
+        background=1,
     ),
 }
 _LEAVES = {

@@ -83,6 +83,8 @@ _COCO_V1 = {
     "deeplabv3_resnet50": ("deeplabv3_resnet50_coco-cd0a2569.pth", Preprocessing(None, 520)),
     "deeplabv3_resnet101": ("deeplabv3_resnet101_coco-586e9e4e.pth", Preprocessing(None, 520)),
 }
+# torchvision scored it with images of at most 1333 pixels, and with BatchNorms of bn_epsilon=0.
+_COCO = {"fasterrcnn_resnet50_fpn": ("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", Preprocessing(None, 800))}
 # timm's, with the tag that is its default.
 _ON_HUB = (
     "seresnet50.a1_in1k",
@@ -101,6 +103,7 @@ def _rows() -> Iterator[tuple[str, Published]]:
         ("imagenet1k_v1", _IMAGENET_V1),
         ("imagenet1k_v2", _IMAGENET_V2),
         ("coco_with_voc_labels_v1", _COCO_V1),
+        ("coco_v1", _COCO),
     )
     for tag, block in blocks:
         for model, (file, preprocessing) in block.items():

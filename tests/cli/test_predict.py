@@ -154,7 +154,7 @@ def test_what_the_user_can_mend(calls, tmp_path):
 
     fails(DataError, r"no image .*missing\.png", tmp_path / "missing.png")
     fails(DataError, "is a folder", tmp_path)
-    fails(ConfigError, "good_mask.png", good, tmp_path / "sub" / "good.png")
+    fails(ConfigError, "good_overlay.png", good, tmp_path / "sub" / "good.png")
     fails(ConfigError, "--out", good, tmp_path / "good_mask.png", "--out", tmp_path)
     assert calls == []  # all of these before the checkpoint is read
     fails(DataError, r"broken\.png", tmp_path / "broken.png")

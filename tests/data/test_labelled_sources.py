@@ -96,7 +96,7 @@ def test_a_label_that_is_no_class_is_named():
 
 
 def test_sets_with_masks_are_told_from_sets_with_labels(tmp_path):
-    assert set(list_sources()) == {*list_sources("mask"), *list_sources("label")}
+    assert set(list_sources()) == {*list_sources("mask"), *list_sources("label"), *list_sources("boxes")}
     assert {"scenes", "imagenet2012", "cifar10", "cifar100", "imagenette", "fashion_mnist"} < {*list_sources("label")}
     with pytest.raises(ConfigError, match=r"^voc_segmentation has masks, no labels; choose one of cifar10, "):
         open_source("voc_segmentation", "train", target="label", data_dir=tmp_path)

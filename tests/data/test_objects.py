@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from cvjax.data.augment import EvalTransform, TrainTransform
+from cvjax.data.box_rows import NO_CLASS
 from cvjax.data.catalogue import list_sources, open_source
 from cvjax.data.decode import encode_mask
 from cvjax.data.loader import eval_batches, train_batches
-from cvjax.data.object_crops import NOBODY, ObjectCrop, ObjectFit
-from cvjax.data.objects import Objects, decode_objects, objects_of
+from cvjax.data.object_crops import ObjectCrop, ObjectFit
+from cvjax.data.objects import MaskedObjects, decode_objects, objects_of
 from cvjax.data.order import example_rng
 from cvjax.data.voc import VOC_CLASSES
 from cvjax.errors import ConfigError, DataError
@@ -94,12 +95,12 @@ def test_boxes_of_scenes_lie_around_their_class(tmp_path):
     assert seen >= 6
 
 
-def _square() -> tuple[np.ndarray, Objects]:
+def _square() -> tuple[np.ndarray, MaskedObjects]:
     mask = np.zeros((40, 60), np.uint8)
     mask[10:22, 30:46] = 5
     image = np.repeat(mask[..., None] * np.uint8(40), 3, 2)
     box, number = np.asarray([[30, 10, 46, 22]], np.float32), np.asarray([5], np.int32)
-    return image, Objects(mask, box, number, number)
+    return image, MaskedObjects(mask, box, number, number)
 
 
 @pytest.mark.parametrize("resize", [None, (80, 60)])
@@ -114,13 +115,13 @@ def test_boxes_go_where_their_pixels_go(resize):
         np.testing.assert_array_equal(seen, expected)
         np.testing.assert_array_equal(mask, labels)
         assert {name: array.shape for name, array in more.items()} == {"boxes": (8, 4), "numbers": (8,), "labels": (8,)}
-        if more["labels"][0] == NOBODY:
+        if more["labels"][0] == NO_CLASS:
             continue
         boxes += 1
         rows, columns = np.flatnonzero((mask == 5).any(1)), np.flatnonzero((mask == 5).any(0))
         tight = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
         np.testing.assert_allclose(more["boxes"][0], tight, atol=1.01)
-        assert (more["labels"][1:] == NOBODY).all()
+        assert (more["labels"][1:] == NO_CLASS).all()
     assert boxes > 20
 
 
@@ -146,7 +147,7 @@ def test_jitter_moves_every_side_by_a_fraction_of_the_box():
 
 def test_more_objects_than_a_row_has_room_for_are_drawn_from_and_never_evaluated():
     image, objects = _square()
-    many = Objects(objects.mask, np.repeat(objects.boxes, 5, 0), np.arange(5, dtype=np.int32) + 1, np.full(5, 2))
+    many = MaskedObjects(objects.mask, np.repeat(objects.boxes, 5, 0), np.arange(5, dtype=np.int32) + 1, np.full(5, 2))
     transform = ObjectCrop((40, 60), min_scale=1.0, max_scale=1.0, most=3)
     drawn = {tuple(transform(image, many, example_rng(0, 0, seed))[2]["numbers"]) for seed in range(40)}
     assert len(drawn) > 20
@@ -170,7 +171,7 @@ def test_batches_carry_boxes(tmp_path):
         batches = list(stream)
     assert [batch["valid"].tolist() for batch in batches] == [[True, True], [True, False]]
     np.testing.assert_array_equal(batches[0]["boxes"][1, :2], [[4, 3, 12, 9], [10, 5, 22, 15]])
-    np.testing.assert_array_equal(batches[1]["labels"], [[7, 15, NOBODY, NOBODY], [NOBODY] * 4])
+    np.testing.assert_array_equal(batches[1]["labels"], [[7, 15, NO_CLASS, NO_CLASS], [NO_CLASS] * 4])
     image, mask, _ = EvalTransform((32, 32))(decode(source[0])["image"], _numbered()[0])
     np.testing.assert_array_equal(batches[0]["objects"][0], mask)
     np.testing.assert_array_equal(batches[0]["image"][0], image)

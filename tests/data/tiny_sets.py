@@ -1,9 +1,11 @@
-"""Small data sets drawn on the spot: pictures, a VOC devkit, VOC's and SBD's archives, image folders."""
+"""Small data sets drawn on the spot: pictures, a VOC devkit, VOC's and SBD's archives, image folders, boxes."""
 
 import hashlib
 import io
 import pathlib
 import tarfile
+from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -112,3 +114,49 @@ def release(voc: pathlib.Path, sbd: pathlib.Path | None, counts: dict[str, int])
         return Archive(official.name, path.as_uri(), len(content), md5, sha256)
 
     return Release(archive(voc, OFFICIAL.voc), archive(sbd, OFFICIAL.sbd), counts)
+
+
+Box = tuple[str, int, int, int, int]
+"""Class name and VOC's corners of an object: xmin, ymin, xmax, ymax, counted from 1, the last ones included."""
+
+
+def box_xml(boxes: Sequence[Box], difficult: Sequence[int] = (), size: tuple[int, int] = (30, 40)) -> bytes:
+    """An annotation as VOC writes them; `difficult` numbers the objects that are."""
+    root = ElementTree.Element("annotation")
+    for tag, side in zip(("height", "width"), size):
+        ElementTree.SubElement(root, tag).text = str(side)
+    for number, (name, *corners) in enumerate(boxes):
+        thing = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(thing, "name").text = name
+        ElementTree.SubElement(thing, "difficult").text = str(int(number in difficult))
+        box = ElementTree.SubElement(thing, "bndbox")
+        for tag, corner in zip(("xmin", "ymin", "xmax", "ymax"), corners):
+            ElementTree.SubElement(box, tag).text = str(corner)
+        part = ElementTree.SubElement(thing, "part")  # VOC marks heads and hands; these are no objects
+        ElementTree.SubElement(part, "name").text = "head"
+    return ElementTree.tostring(root)
+
+
+def boxes_of(number: int, classes: tuple[str, str] = ("cat", "dog")) -> list[Box]:
+    """The objects of image `number` of a small set: 0 to 2 of them, inside the smallest of `SIZES`."""
+    boxes = [(classes[0], 1 + number % 5, 2, 9 + number % 7, 20), (classes[1], 5, 6, 20, 24)]
+    return boxes[: number % 3]
+
+
+def detection_tree(lists: dict[str, range], classes: tuple[str, str] = ("cat", "dog")) -> dict[str, bytes]:
+    """The files of a devkit's year by their path below its folder, with lists of these numbers."""
+    files = {
+        f"ImageSets/Main/{name}.txt": "".join(f"{n:06d}\n" for n in numbers).encode() for name, numbers in lists.items()
+    }
+    for number in {n for numbers in lists.values() for n in numbers}:
+        size = SIZES[number % 3]
+        files[f"JPEGImages/{number:06d}.jpg"] = encoded(photo(number, *size), "JPEG")
+        files[f"Annotations/{number:06d}.xml"] = box_xml(boxes_of(number, classes), difficult=(1,), size=size)
+    return files
+
+
+def corners_of(number: int) -> np.ndarray:
+    """The boxes of `boxes_of` in our convention, float32 [N, 4]."""
+    corners = np.array([box[1:] for box in boxes_of(number)], np.float32).reshape(-1, 4)
+    corners[:, :2] -= 1
+    return corners

@@ -46,7 +46,11 @@ def test_published_figures(name):
         assert found.macs / 1e9 == pytest.approx(info.gmacs, rel=0.01)
 
 
-@pytest.mark.parametrize("name", [names[0] for names in by_architecture()])
+# Of proposals that are given there is one here; R-CNN sees it in a loop, whose modules cannot be listened to.
+LISTENED = [names[0] for names in by_architecture() if not names[0].startswith(("rcnn", "sppnet", "fast_rcnn"))]
+
+
+@pytest.mark.parametrize("name", LISTENED)
 def test_multiply_adds_agree_with_a_count_over_modules(name):
     info = cvjax.model_info(name)
     # A transposed convolution multiplies each place of its input, which the outputs of modules do not tell.
@@ -64,11 +68,11 @@ def test_multiply_adds_agree_with_a_count_over_modules(name):
     params, outputs = jax.eval_shape(outputs, jax.random.key(0), jax.eval_shape(lambda: images))
 
     def count(params, outputs) -> int:
-        """Every place of a layer's output takes a product with each number of its kernel."""
+        """Every place of a layer's output, of the image or of its regions, takes a product with the whole kernel."""
         own = params.get("kernel")
         calls = outputs.get("__call__", ()) if hasattr(own, "size") else ()
         inner = sum(count(params[key], value) for key, value in outputs.items() if key in params)
-        return inner + sum(math.prod(call.shape[1:-1]) * own.size for call in calls)
+        return inner + sum(math.prod(call.shape[:-1]) * own.size for call in calls)
 
     assert found.macs == count(params, outputs)
     assert sum(layer.macs for layer in found.layers) == found.macs

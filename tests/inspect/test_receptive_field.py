@@ -81,7 +81,7 @@ def test_stacks_agree_with_gradients(layers, shortcut):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layers=STACKS, shortcut=st.booleans())
 def test_many_stacks_agree_with_gradients(layers, shortcut):
     agree(layers, shortcut)

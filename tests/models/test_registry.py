@@ -10,18 +10,20 @@ import pytest
 
 import cvjax
 from cvjax.errors import ConfigError
+from cvjax.models.detection.detector import Detections, Proposals, Truth
 
 
-def _small_first():
-    """All models; the two smallest of each architecture at once, the others among the slow tests."""
+def _small_first(*tasks):
+    """Models of these tasks; the two smallest of each architecture at once, the others among the slow tests."""
     seen = collections.Counter()
-    for name in sorted(cvjax.list_models(), key=lambda name: cvjax.model_info(name).params):
+    names = [name for task in tasks for name in cvjax.list_models(task)]
+    for name in sorted(names, key=lambda name: cvjax.model_info(name).params):
         kind = type(cvjax.create_model(name, num_classes=2))
         seen[kind] += 1
         yield pytest.param(name, marks=[pytest.mark.slow] if seen[kind] > 2 else [])
 
 
-@pytest.mark.parametrize("name", list(_small_first()))
+@pytest.mark.parametrize("name", list(_small_first("classification", "segmentation")))
 def test_shapes_and_published_parameters(name):
     info = cvjax.model_info(name)
     model = cvjax.create_model(name, num_classes=info.params_classes)
@@ -38,6 +40,35 @@ def test_shapes_and_published_parameters(name):
         sides = model.output_size(images.shape[1:3]) if hasattr(model, "margin") else images.shape[1:3]
         expected = sides if info.task == "segmentation" else ()
         assert logits.shape == (2, *expected, info.params_classes)
+
+
+@pytest.mark.parametrize("name", list(_small_first("detection")))
+def test_detections_losses_and_published_parameters(name):
+    info = cvjax.model_info(name)
+    model = cvjax.create_model(name, num_classes=info.params_classes)
+    array, kinds = jax.ShapeDtypeStruct, (jnp.int32, bool, bool)
+    truth = Truth(array((2, 5, 4), jnp.float32), *(array((2, 5), kind) for kind in kinds))
+    rngs = {"sample": jax.random.key(1), "dropout": jax.random.key(2)}
+
+    proposals = None
+    if getattr(model, "needs_proposals", False):
+        proposals = Proposals(array((2, 9, 4), jnp.float32), array((2, 9), bool))
+
+    def losses(variables, images, sizes, proposals, truth):
+        kept = {"mutable": ["batch_stats"], "rngs": rngs}
+        return model.apply(variables, images, sizes, proposals, truth=truth, train=True, **kept)[0]
+
+    for height, width in ((info.image_size,) * 2, (info.image_size - 16, info.image_size - 40)):
+        given = array((2, height, width, 3), jnp.float32), array((2, 2), jnp.int32), proposals
+        found, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), *given)
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == info.params
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+        most = found.valid.shape[1]
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found) == Detections(
+            ((2, most, 4), jnp.float32), ((2, most), jnp.float32), ((2, most), jnp.int32), ((2, most), bool)
+        )
+        for loss in jax.eval_shape(losses, variables, *given, truth).values():
+            assert (loss.shape, loss.dtype) == ((2,), jnp.float32)
 
 
 def test_counts_known_from_torchvision():
@@ -64,6 +95,7 @@ def test_counts_known_from_torchvision():
         "deeplabv3_resnet101": 60_996_202,
         "fcn_resnet50": 35_322_218,
         "fcn_resnet101": 54_314_346,
+        "fasterrcnn_resnet50_fpn": 41_808_406,
     }
     assert {name: cvjax.model_info(name).params for name in published} == published
 
@@ -71,6 +103,7 @@ def test_counts_known_from_torchvision():
 def test_list_filters():
     assert cvjax.list_models("classification", "*resnet18") == ["resnet18", "seresnet18"]
     assert "deeplabv3plus_resnet50" in cvjax.list_models(pattern="deeplab*50")
+    assert "yolov1" in cvjax.list_models("detection")
     with pytest.raises(ConfigError, match="segmentation"):
         cvjax.list_models("segmentaton")
 

@@ -48,6 +48,7 @@ def test_overlaps_of_hand_made_boxes():
     a = jnp.asarray([0.0, 0, 2, 2])
     others = jnp.asarray([[0.0, 0, 2, 2], [1, 0, 3, 2], [2, 0, 4, 2], [3, 3, 4, 4], [0, 0, 1, 1]])
     np.testing.assert_allclose(_IOU(a, others), [1, 1 / 3, 0, 0, 1 / 4], rtol=1e-6)
+    np.testing.assert_array_equal(boxes.intersection(a, others), [4, 2, 0, 0, 1])
     # Touching boxes fill their hull; the far one leaves 16 - 5 of it empty.
     np.testing.assert_allclose(_GIOU(a, others), [1, 1 / 3, 0, -11 / 16, 1 / 4], rtol=1e-6, atol=1e-7)
     table = boxes.pairwise_iou(others, a[None])

@@ -1,6 +1,7 @@
 """Command lines and configurations, without running anything."""
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
 
@@ -11,6 +12,7 @@ import pytest
 import experiments
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
+from cvjax.models.detection.detector import beside_images
 from cvjax.runs.config import as_json, from_json
 from cvjax.runs.training import with_steps
 from cvjax.training.optimizer import make_schedule
@@ -31,7 +33,8 @@ def test_presets_are_runs_that_can_start(name):
         assert float(schedule(1)) > 0
         if preset.startswith("quick") or preset == "cifar10":
             images = jax.ShapeDtypeStruct((2, *config.input.crop, 3), jnp.float32)
-            jax.eval_shape(model.init, jax.random.key(0), images)
+            initialize = functools.partial(model.init, **beside_images(model, images.shape))
+            jax.eval_shape(initialize, jax.random.key(0), images)
 
 
 def test_fields_override_the_preset():

@@ -129,3 +129,15 @@ def test_exponential_decay_counts_from_the_start_of_the_run():
         assert schedule(step) == pytest.approx(0.256 * 0.97 ** (step // 20), rel=1e-5)
     with pytest.raises(ConfigError, match="decay_every"):
         make_schedule(dataclasses.replace(config, decay_every=0.0), 1000)
+
+
+def test_frozen_parameters_stay_and_do_not_count_for_the_clipped_norm():
+    update = first_update(weight_decay=0.1, learning_rate=1.0, clip_norm=1.0, frozen=("backbone/*",))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(update["backbone"]))
+    # Ten gradients of one are left; without decay of biases.
+    np.testing.assert_allclose(update["head"]["bias"], -(10**-0.5), rtol=1e-6)
+    some = first_update(frozen=("*/scale", "head/b*"))
+    still = {name: not np.any(leaf) for part in some.values() for name, leaf in part.items()}
+    assert still == {"kernel": False, "scale": True, "bias": True}
+    with pytest.raises(ConfigError, match=r"'trunk/\*'.*backbone/kernel"):
+        first_update(frozen=("trunk/*",))

@@ -32,6 +32,8 @@ class AlexNet(nn.Module):
       grouped: two groups in convolutions 2, 4 and 5.
       response_norm: `LocalResponseNorm` after the first two convolutions.
       stem_padding: zeros around the image.
+      pool_padding: pixels around the maps that are pooled. With 1, and 5 in the stem, every window is padded by half
+        its side, so that pixel j of `conv5` is centred on pixel 16 * j of the image, as detectors want it.
       activation: "relu"; "sigmoid" and "tanh" are what the paper's first figure compares it with.
       hidden: channels of the dense layers.
       dropout: of the two hidden dense layers, in training.
@@ -48,6 +50,7 @@ class AlexNet(nn.Module):
     grouped: bool = False
     response_norm: bool = False
     stem_padding: int = 2
+    pool_padding: int = 0
     activation: str = "relu"
     hidden: int = 4096
     dropout: float = 0.5
@@ -113,7 +116,7 @@ class AlexNet(nn.Module):
             if self.response_norm and number in (1, 2):
                 x = self.normalize(x)
             if number in _POOLED:
-                x = max_pool(x, 3, 2)
+                x = max_pool(x, 3, 2, self.pool_padding)
         return maps | {"pool5": x}
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:

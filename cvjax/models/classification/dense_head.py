@@ -1,6 +1,7 @@
 """The classifier of AlexNet and VGG: three dense layers, which may slide over larger maps instead."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -24,6 +25,7 @@ class WindowDense(nn.Module):
       rate: distance between the pixels of a window; above 1 for maps that are as much denser.
       dtype: of the computation.
       kernel_init, bias_init: initialisers.
+      use_bias: without it the parameter `bias` does not exist.
     """
 
     features: int
@@ -32,13 +34,14 @@ class WindowDense(nn.Module):
     dtype: Any = jnp.float32
     kernel_init: Initializer = gaussian(0.01)
     bias_init: Initializer = nn.initializers.zeros
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H - reach + 1, W - reach + 1, features], for reach = (window - 1) * rate + 1."""
         shape = (self.window**2 * x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32) if self.use_bias else jnp.zeros(())
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         reach = (self.window - 1) * self.rate + 1
         if x.shape[1:3] == (reach, reach) and self.rate == 1:
@@ -58,6 +61,8 @@ class DenseHead(nn.Module):
       dropout: of fc6 and fc7, in training.
       drop_inputs: drop what goes into these two layers rather than what comes out.
       activation: of fc6 and fc7.
+      ranks: of fc6 and fc7. None is a full layer; t is two thin ones, `fc6_svd` to t channels without a bias, and `fc6`
+        from there (Fast R-CNN, 1504.08083, section 3.1; `cvjax.weights.compress` makes such weights of full ones).
       kernel_init, bias_init: of fc6 and fc7; the last kernel starts normal with deviation 0.01.
       dtype: of the computation.
       axis_name: the device axis under pmap, see `cvjax.nn.Dropout`.
@@ -70,6 +75,7 @@ class DenseHead(nn.Module):
     dropout: float = 0.5
     drop_inputs: bool = False
     activation: Callable[[jax.Array], jax.Array] = nn.relu
+    ranks: tuple[int | None, int | None] = (None, None)
     kernel_init: Initializer = gaussian(0.01)
     bias_init: Initializer = nn.initializers.zeros
     dtype: Any = jnp.float32
@@ -81,21 +87,20 @@ class DenseHead(nn.Module):
 
         H' and W' are 1 for maps of `window` pixels.
         """
-        for name, window in (("fc6", self.window), ("fc7", 1)):
-            layer = WindowDense(
-                self.hidden,
-                window,
-                self.rate if window > 1 else 1,
-                self.dtype,
-                self.kernel_init,
-                self.bias_init,
-                name=name,
-            )
+        for name, window, rank in zip(("fc6", "fc7"), (self.window, 1), self.ranks):
+            dense = partial(WindowDense, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init)
+            reach = {"window": window, "rate": self.rate if window > 1 else 1}
             drop = Dropout(self.dropout, self.axis_name)
             if self.drop_inputs:
-                x = self.activation(layer(drop(x, train)))
+                x = drop(x, train)
+            if rank is None:
+                x = dense(self.hidden, **reach, name=name)(x)
             else:
-                x = drop(self.activation(layer(x)), train)
+                x = dense(rank, **reach, use_bias=False, name=f"{name}_svd")(x)
+                x = dense(self.hidden, name=name)(x)
+            x = self.activation(x)
+            if not self.drop_inputs:
+                x = drop(x, train)
         if not self.num_classes:
             return x
         return WindowDense(self.num_classes, dtype=self.dtype, name="head")(x)

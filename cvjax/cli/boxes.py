@@ -1,0 +1,79 @@
+"""`python -m cvjax.cli.boxes NAME [--split train] [--manual-dir DIR]`: what a set of boxes holds.
+
+Prints how many boxes of each class there are and how large, and the most in an image. All annotations are read, so
+it also finds the first bad one, or counts them with `--on-bad-boxes drop`.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+import rich.box
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cvjax.cli._main import run
+from cvjax.data.box_statistics import BoxCounts, count_boxes
+from cvjax.data.catalogue import list_sources, open_source
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Counts and measures the boxes of a data set."""
+
+    name: tyro.conf.Positional[Literal[*list_sources("boxes")]]
+    """The data set."""
+    split: str = "train"
+    """Which part of it; what there is depends on the data set."""
+    data_dir: pathlib.Path | None = None
+    """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
+    manual_dir: pathlib.Path | None = None
+    """Your own folder: images and annotations, a VOCdevkit, COCO."""
+    on_bad_boxes: Literal["error", "drop"] = "error"
+    """Stop at a box that is empty, inverted or outside its image, or leave such boxes out and count them."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+def boxes_table(counts: BoxCounts) -> Table:
+    """A line for each class, and one for all; sides in pixels, and their share of the image's side."""
+    table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("class", no_wrap=True)
+    for column in ("images", "boxes", "difficult", "crowd", "side 5%", "50%", "95%", "share %", "w/h"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in (*counts.classes, counts.total):
+        numbers = (row.images, row.boxes, row.difficult, row.crowd)
+        measures = (*(f"{side:.0f}" for side in row.sides), f"{100 * row.share:.0f}", f"{row.aspect:.2f}")
+        table.add_row(row.name, *map(str, numbers), *(measures if row.boxes else 5 * ["-"]))
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; `argv` is the process's own by default."""
+    options = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.boxes")
+    source = open_source(
+        options.name,
+        options.split,
+        target="boxes",
+        data_dir=options.data_dir,
+        manual_dir=options.manual_dir,
+        on_bad_boxes=options.on_bad_boxes,
+    )
+    with Progress(console=Console(stderr=True), disable=not options.progress, transient=True) as bar:
+        task = bar.add_task(f"{source.name}/{source.split}", total=len(source))
+        counts = count_boxes(source, lambda: bar.advance(task))
+    console = Console()
+    console.print(boxes_table(counts))
+    console.print(
+        f"{counts.images} images, {counts.empty} of them without a box, at most {counts.largest} boxes in one;"
+        f" {counts.dropped_boxes} bad boxes dropped",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,92 @@
+"""Proposes boxes for every image of a split, and keeps them.
+
+    python -m cvjax.cli.propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
+
+R-CNN, SPPnet and Fast R-CNN look at no other boxes. What has been proposed already is kept, so the command can stand
+before every training; runs that need proposals make them themselves.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import tyro
+
+from cvjax.cli import _main
+from cvjax.data.catalogue import list_sources, open_source
+from cvjax.data.proposal_files import ProposalSet, prepare_proposals
+from cvjax.data.proposals import Mode, ProposalConfig
+from cvjax.data.source import Source, default_data_dir
+from cvjax.errors import ConfigError
+
+_TARGETS = ("boxes", "objects", "mask", "label")
+"""What the set is opened for, whichever of these comes first: images are all that counts here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Propose:
+    """Propose boxes for every image of a split.
+
+    Attributes:
+      name: the data set, as training takes it.
+      split: of it.
+      mode: `fast` or `quality` selective search, or `grid`, boxes that are the same for all images of one size.
+      limit: most boxes of an image.
+      min_side: least side of a box, in pixels.
+      longest: larger images are reduced to this length of their longer side before selective search, in pixels.
+      data_dir: where prepared data sets are kept; CVJAX_DATA_DIR changes the default.
+      manual_dir: your own files, where the data set lies in them.
+      workers: processes; by default one for each core.
+      overwrite: propose again what is there already.
+      progress: show a progress bar.
+    """
+
+    name: tyro.conf.Positional[str]
+    split: str = "train"
+    mode: Mode = "fast"
+    limit: int = ProposalConfig.limit
+    min_side: int = ProposalConfig.min_side
+    longest: int = ProposalConfig.longest
+    data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
+    manual_dir: pathlib.Path | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    progress: bool = True
+
+
+def propose_all(options: Propose) -> ProposalSet:
+    """Does what the command says.
+
+    Raises:
+      UserError: something is missing or damaged; the message says what to do.
+    """
+    config = ProposalConfig(options.mode, options.limit, options.min_side, options.longest)
+    return prepare_proposals(
+        _open(options),
+        config,
+        options.data_dir,
+        workers=options.workers,
+        overwrite=options.overwrite,
+        progress=options.progress,
+    )
+
+
+def _open(options: Propose) -> Source:
+    for target in _TARGETS:
+        if options.name in list_sources(target):
+            return open_source(
+                options.name, options.split, target=target, data_dir=options.data_dir, manual_dir=options.manual_dir
+            )
+    raise ConfigError(f"There is no data set {options.name!r}; choose one of {', '.join(list_sources())}.")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Parses the command line, proposes, and prints what there is now."""
+    options = tyro.cli(Propose, args=args, prog="python -m cvjax.cli.propose")
+    found = propose_all(options)
+    total = sum(len(found[index]) for index in range(len(found)))
+    print(f"{total} boxes of {len(found)} images of {options.name} {options.split} in {found.folder}")
+
+
+if __name__ == "__main__":
+    _main.run(main)

@@ -1,0 +1,163 @@
+"""Objects in boxes as every source gives them, and what becomes of boxes that are none.
+
+A box is (x1, y1, x2, y2) in pixels of the image as it is stored, half-open, float32: `cvjax.ops.boxes`. The part of a
+box that lies beyond the image is cut off. A box that is empty, inverted or wholly outside is bad: it is an error that
+names the file, or, where the caller says "drop", it is left out and counted.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from cvjax.data.decode import decode_image, image_size
+from cvjax.errors import ConfigError, DataError
+
+OnBadBoxes = Literal["error", "drop"]
+
+
+class Objects(NamedTuple):
+    """The objects of one image: boxes float32 [N, 4], labels int32 [N], difficult and crowd bool [N].
+
+    Labels count from 0 without a background. `difficult` objects neither count as found nor as missed (VOC); a `crowd`
+    is one box around many objects (COCO). `dropped_boxes` is how many bad ones were left out. `proposals`, float32
+    [P, 4], best first, are boxes that may hold an object, where somebody has proposed some.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    crowd: np.ndarray
+    dropped_boxes: int = 0
+    proposals: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> "Objects":
+        """The objects that a mask or an array of indices chooses, in its order."""
+        return Objects(*(array[rows] for array in self.arrays()), self.dropped_boxes, self.proposals)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes, labels, difficult, crowd."""
+        return self.boxes, self.labels, self.difficult, self.crowd
+
+
+def make_objects(boxes: Any, labels: Any, difficult: Any = None, crowd: Any = None, dropped_boxes: int = 0) -> Objects:
+    """Objects from anything that NumPy takes; what is not given is False."""
+    labels = np.asarray(labels, np.int32).reshape(-1)
+    flags = (np.zeros(labels.shape, bool) if flag is None else np.asarray(flag, bool) for flag in (difficult, crowd))
+    return Objects(np.asarray(boxes, np.float32).reshape(-1, 4), labels, *flags, dropped_boxes)
+
+
+def check_objects(
+    objects: Objects,
+    size: tuple[int, int],
+    name: str,
+    class_names: Sequence[str],
+    on_bad_boxes: OnBadBoxes = "error",
+    least_side: float = 0.0,
+) -> Objects:
+    """The objects with their boxes cut off at the image's border, without the bad ones.
+
+    Args:
+        objects: as they were read.
+        size: height and width of the image, in pixels.
+        name: the annotation's file, for the message.
+        class_names: by label, for the message.
+        on_bad_boxes: "error" raises at the first bad box; "drop" leaves bad ones out and adds to `dropped_boxes`.
+        least_side: boxes have longer sides than this; 1 where corners are pixels that belong to the box, so that
+            equal corners, by which tools mean an empty box, do not pass for a box of one pixel.
+
+    Raises:
+        DataError: a box is bad.
+    """
+    check_on_bad_boxes(on_bad_boxes)
+    boxes = objects.boxes
+    empty = ~(boxes[:, 2:] - boxes[:, :2] > least_side).all(axis=1)  # not a number is not longer, either
+    height, width = size
+    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    outside = ~(clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    bad = empty | outside
+    if not bad.any():
+        return objects._replace(boxes=clipped)
+    if on_bad_boxes == "error":
+        first = int(np.flatnonzero(bad)[0])
+        stated = boxes[first] + (least_side, least_side, 0, 0)
+        corners = ", ".join(f"{value:g}" for value in stated)
+        what = "empty or inverted" if empty[first] else f"outside its image of {height}x{width} (height x width)"
+        raise DataError(
+            f"{name}: box {first + 1} of {len(boxes)}, {class_names[objects.labels[first]]} at ({corners}), is {what}; "
+            "mend the annotation, or drop such boxes and count them with --on-bad-boxes drop (of a run: --input."
+            "on-bad-boxes drop)."
+        )
+    kept = objects._replace(boxes=clipped, dropped_boxes=objects.dropped_boxes + int(bad.sum()))
+    return kept.take(~bad)
+
+
+def decode_boxes_example(record: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """Decodes a source's record, {"image": bytes, "id": str} and the entries of `Objects`.
+
+    Returns:
+        {"image": uint8 [H, W, 3], as `decode_image` gives it, "boxes": `Objects`}.
+
+    Raises:
+        DataError: the image is damaged, or a label no class.
+    """
+    name = str(record["id"])
+    objects = Objects(**{field: record[field] for field in Objects._fields if field in record})
+    wrong = (objects.labels < 0) | (objects.labels >= num_classes)
+    if wrong.any():
+        label = int(objects.labels[wrong][0])
+        raise DataError(f"{name}: label {label} is outside [0, {num_classes}); correct it or the number of classes.")
+    return {"image": decode_image(record["image"], name), "boxes": objects}
+
+
+def check_on_bad_boxes(value: str) -> None:
+    """Raise ConfigError unless the value is one of `OnBadBoxes`."""
+    if value not in ("error", "drop"):
+        raise ConfigError(f'on_bad_boxes is {value!r}: give "error" or "drop".')
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredObjects:
+    """Reads the objects of a TFDS record: ours, of `BoxesBuilder`, or those of TFDS's own sets and of `scenes`.
+
+    Ours hold pixels and have been checked. The others hold fractions of the image, which are brought back to pixels
+    and rounded to thousandths, so that whole numbers come back as such.
+
+    Attributes:
+        class_names: by label, for messages.
+        first_label: what the first label is stored as.
+        inclusive: corners were pixels counted from 1 that belong to the box, as in VOC's XML.
+        on_bad_boxes: see `check_objects`.
+    """
+
+    class_names: tuple[str, ...]
+    first_label: int = 0
+    inclusive: bool = False
+    on_bad_boxes: OnBadBoxes = "error"
+
+    def __call__(self, feature: Any, image: bytes, name: str) -> Objects:
+        """From the features of a `tf.train.Example`, the encoded image and the record's name.
+
+        Raises:
+            DataError: a box is bad, or the image's header.
+        """
+
+        def numbers(key: str, kind: str) -> np.ndarray | None:
+            return np.array(getattr(feature[f"objects/{key}"], kind).value) if f"objects/{key}" in feature else None
+
+        labels = numbers("label", "int64_list")
+        labels = np.zeros(0) if labels is None else labels
+        if "objects/box" in feature:
+            flags = (numbers(key, "int64_list") for key in ("difficult", "crowd"))
+            return make_objects(numbers("box", "float_list"), labels - self.first_label, *flags)
+        height, width = image_size(image, name)
+        fractions = numbers("bbox", "float_list")  # y first
+        fractions = np.zeros((0, 4)) if fractions is None else fractions.reshape(-1, 4)[:, [1, 0, 3, 2]]
+        boxes = np.round(fractions * (width, height, width, height), 3)
+        boxes[:, :2] -= self.inclusive
+        flags = (numbers(key, "int64_list") for key in ("is_difficult", "is_crowd"))
+        objects = make_objects(boxes, labels - self.first_label, *flags)
+        return check_objects(
+            objects, (height, width), name, self.class_names, self.on_bad_boxes, least_side=float(self.inclusive)
+        )

@@ -1,0 +1,89 @@
+"""The boxes of an example as rows of a batch: padded to a fixed number, mirrored, brought back to its image."""
+
+import numpy as np
+
+from cvjax.data.annotations import Objects
+from cvjax.errors import ConfigError
+
+NO_CLASS = -1
+"""The label of a row that is no box."""
+_ROUNDING = 1e-5  # of areas in float32
+
+
+def padded(objects: Objects, max_boxes: int, max_proposals: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Boxes f32[max_boxes,4], and the other entries of an example; rows behind the last object are not valid.
+
+    Of proposals, if there is room for any, those first in their order are taken.
+
+    Raises:
+      ConfigError: there is room for proposals, and none have been made.
+    """
+    count = len(objects.boxes)
+    boxes = np.zeros((max_boxes, 4), np.float32)
+    labels = np.full(max_boxes, NO_CLASS, np.int32)
+    difficult, crowd, valid = (np.zeros(max_boxes, bool) for _ in range(3))
+    for rows, array in zip((boxes, labels, difficult, crowd), objects.arrays()):
+        rows[:count] = array
+    valid[:count] = True
+    more = {}
+    if max_proposals:
+        if objects.proposals is None:
+            raise ConfigError(f"{max_proposals} proposals an image are asked for, and the data has none; make them.")
+        some = objects.proposals[:max_proposals]
+        more["proposals"] = np.zeros((max_proposals, 4), np.float32)
+        more["proposals"][: len(some)] = some
+        more["proposal_valid"] = np.arange(max_proposals) < len(some)
+    return boxes, more | {
+        "labels": labels,
+        "difficult": difficult,
+        "crowd": crowd,
+        "box_valid": valid,
+        "dropped_boxes": np.asarray(objects.dropped_boxes, np.int32),
+    }
+
+
+def moved(
+    objects: Objects, corner: tuple[int, int], factors: np.ndarray, shown: tuple[int, int], keep: float
+) -> Objects:
+    """The objects in a window with that corner (top, left), scaled by the factors to the height and width shown.
+
+    Args:
+      objects: in pixels of the image.
+      corner: of the window, in the same.
+      factors: pixels of the result by pixels of the image, of height and width.
+      shown: height and width of the result.
+      keep: a box of which a smaller fraction of its area is left is dropped, as one is whose centre is outside.
+        Proposals are dropped where nothing is left.
+    """
+
+    def move(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        boxes = (boxes.astype(np.float64) - (corner[1], corner[0], corner[1], corner[0])) * factors[[1, 0, 1, 0]]
+        return boxes, np.clip(boxes, 0, (shown[1], shown[0], shown[1], shown[0])).astype(np.float32)
+
+    boxes, clipped = move(objects.boxes)
+    proposals = objects.proposals
+    if proposals is not None:
+        proposals = move(proposals)[1]
+        proposals = proposals[(proposals[:, 2:] > proposals[:, :2]).all(axis=1)]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centre >= 0) & (centre < (shown[1], shown[0]))).all(axis=1)
+    left = np.prod(np.maximum(clipped[:, 2:] - clipped[:, :2], 0), axis=1)
+    enough = (left > 0) & (left >= keep * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * (1 - _ROUNDING))
+    return objects._replace(boxes=clipped, proposals=proposals).take(inside & enough)
+
+
+def mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Boxes [..., 4] of an image mirrored left and right."""
+    x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
+    return np.stack([width - x2, y1, width - x1, y2], axis=-1)
+
+
+def restore_boxes(boxes: np.ndarray, scale: np.ndarray, original_size: np.ndarray) -> np.ndarray:
+    """Boxes of evaluation images in pixels of the images as they are stored, cut off at the border.
+
+    Args:
+      boxes: [..., N, 4].
+      scale, original_size: [..., 2], as in the batch.
+    """
+    boxes = np.asarray(boxes, np.float32) / np.asarray(scale)[..., None, [1, 0, 1, 0]]
+    return np.clip(boxes, 0, np.asarray(original_size, np.float32)[..., None, [1, 0, 1, 0]])

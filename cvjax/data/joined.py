@@ -1,0 +1,43 @@
+"""Several sources one after the other, as one."""
+
+import bisect
+import itertools
+from collections.abc import Sequence
+
+from cvjax.data.source import Record, Source, image_sizes
+
+
+class JoinedSource:
+    """The records of several sources, in their order.
+
+    Args:
+        name, split: as in every source.
+        sources: at least one; all with the same classes.
+    """
+
+    def __init__(self, name: str, split: str, sources: Sequence[Source]) -> None:
+        self.name, self.split = name, split
+        self.class_names, self.void = sources[0].class_names, sources[0].void
+        self._sources = tuple(sources)
+        self._ends = list(itertools.accumulate(map(len, sources)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        source, local = self._find(index)
+        return source[local]
+
+    def header_size(self, index: int) -> tuple[int, int] | None:
+        """(height, width) of an image, from its header; None where that is unreadable."""
+        source, local = self._find(index)
+        return image_sizes(source)[local]
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect.bisect_right(self._ends, index)
+        return self._sources[part], index - (self._ends[part - 1] if part else 0)
+
+    def __repr__(self) -> str:
+        return f"JoinedSource({self.name!r}, {self.split!r}, {len(self)} records)"

@@ -1,0 +1,163 @@
+"""The classifiers that YOLO starts from (Redmon et al., 1506.02640, section 2.2), after GoogLeNet and NIN.
+
+1x1 convolutions narrow what the 3x3 ones see, and poolings halve the map between stages. `darknet_yolov1` is the
+detector's first 20 convolutions, an average over the map and a dense layer, trained at 224 pixels before the detector
+goes on at 448; `darknet_yolov1_tiny` is the same for the fast version's first 7. A detector's `backbone` takes their
+weights, see `cvjax.weights.inherit`.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.models.classification.classifier import Classifier
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import BatchNorm, TorchConv, he_normal, max_pool
+
+# A convolution: (side of the kernel, features, stride). A stage: convolutions; pooling lies between stages.
+Stage = tuple[tuple[int, int, int], ...]
+_NARROW = ((1, 256, 1), (3, 512, 1))
+_WIDE = ((1, 512, 1), (3, 1024, 1))
+FULL: tuple[Stage, ...] = (
+    ((7, 64, 2),),
+    ((3, 192, 1),),
+    ((1, 128, 1), (3, 256, 1), *_NARROW),
+    (*_NARROW * 4, *_WIDE),
+    _WIDE * 2,
+)
+TINY: tuple[Stage, ...] = tuple(((3, features, 1),) for features in (16, 32, 64, 128, 256, 512, 1024))
+
+
+def leaky(x: jax.Array) -> jax.Array:
+    """Rectifier that lets a tenth of negative values through (equation 2)."""
+    return nn.leaky_relu(x, 0.1)
+
+
+def total_stride(stages: tuple[Stage, ...]) -> int:
+    """Pixels of the image per pixel of the last stage's map."""
+    return 2 ** (len(stages) - 1) * math.prod(stride for stage in stages for *_, stride in stage)
+
+
+class ConvLeaky(nn.Module):
+    """Convolution and leaky rectifier, with BatchNorm in the bias's place if asked for.
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the kernel, in pixels; half of it is padded.
+      stride: step between outputs, in pixels.
+      batch_norm: whether to normalise.
+      dtype, axis_name, bn_momentum, freeze_bn: as for `Classifier`.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    batch_norm: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    bn_momentum: float = 0.9
+    freeze_bn: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        x = TorchConv(
+            self.features,
+            self.kernel_size,
+            self.stride,
+            use_bias=not self.batch_norm,
+            kernel_init=he_normal("fan_in"),
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        if self.batch_norm:
+            x = BatchNorm(
+                momentum=self.bn_momentum,
+                axis_name=self.axis_name,
+                frozen=self.freeze_bn,
+                dtype=self.dtype,
+                name="bn",
+            )(x, use_running_average=not train)
+        return leaky(x)
+
+
+class DarknetYOLO(Classifier):
+    """Stages of convolutions with pooling between them, an average and a dense layer.
+
+    Attributes: those of `Classifier`, and
+      stages: rows of (side of the kernel, features, stride), a stage a tuple.
+      width: multiplies the features of all convolutions.
+      batch_norm: normalise after every convolution. The paper does not; it lets such a net train from scratch.
+    """
+
+    stages: tuple[Stage, ...] = FULL
+    width: float = 1.0
+    batch_norm: bool = False
+
+    def setup(self) -> None:
+        conv = partial(
+            ConvLeaky,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            bn_momentum=self.bn_momentum,
+            freeze_bn=self.freeze_bn,
+        )
+        for number, stage in enumerate(self.stages, start=1):
+            rows = [conv(scaled(features, self.width), side, stride) for side, features, stride in stage]
+            setattr(self, f"stage{number}", rows)
+        self._make_head()
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised, of any size.
+          train: whether BatchNorm uses the batch's statistics.
+
+        Returns:
+          `stage1`, `stage2`, ..., each before its pooling: strides 2, 4, 8, 16, 32, and for the tiny net 1, 2, ..., 64.
+          Sides are rounded up.
+
+        Raises:
+          ConfigError: images that it cannot take.
+        """
+        check_images(images, self.in_channels)
+        x, maps = images.astype(self.dtype), {}
+        for number in range(1, len(self.stages) + 1):
+            if number > 1:
+                x = max_pool(x, 2, 2, 0, ceil_mode=True)
+            for conv in getattr(self, f"stage{number}"):
+                x = conv(x, train)
+            maps[f"stage{number}"] = x
+        return maps
+
+
+def scaled(features: int, width: float) -> int:
+    """Channels of a net that is `width` times as wide."""
+    return max(1, round(width * features))
+
+
+def _variant(name: str, stages: tuple[Stage, ...], params: int) -> Variant:
+    info = ModelInfo(
+        name=name,
+        task="classification",
+        paper="1506.02640",
+        year=2015,
+        image_size=224,
+        params=params,
+        gmacs=None,
+        params_classes=1000,
+    )
+    return Variant(info, DarknetYOLO, {"stages": stages})
+
+
+VARIANTS = (
+    _variant("darknet_yolov1", FULL, 23_428_136),
+    _variant("darknet_yolov1_tiny", TINY, 7_317_384),
+)

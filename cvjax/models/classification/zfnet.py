@@ -1,0 +1,122 @@
+"""ZFNet (Zeiler and Fergus, 1311.2901) as SPPnet has it (He et al., 1406.4729: ZF-5), for one size or for any.
+
+AlexNet with a smaller first window and stride, so that the first maps keep more of the image. Every window but the last
+pooling's is padded by half its side, so that pixel j of `conv5` is centred on pixel 16 * j of the image, as detectors
+want it; a picture of 224 pixels leaves 14x14 there, and 6x6 behind the last pooling.
+
+`zfnet_spp` takes the maximum over the bins of a pyramid of grids in the last pooling's place, which gives a vector of
+one length whatever the image's size: it is trained and asked at any size with the same weights.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import Conv, LocalResponseNorm, SpatialPyramidPool, adaptive_avg_pool, he_normal, max_pool
+
+_WINDOW = 6  # of the first dense layer, in pixels of pool5
+
+
+class ZFNet(nn.Module):
+    """Five convolutions, poolings, and three dense layers.
+
+    Attributes:
+      num_classes: channels of the logits; 0 returns the second dense layer's output [B, hidden].
+      in_channels: of the images.
+      channels: of the five convolutions.
+      pyramid: bins along each side of the grids that `conv5` is pooled over, in the order of the vector; () pools by
+        3x3 windows, and the dense layers see 6x6 pixels.
+      hidden: channels of the dense layers.
+      dropout: of the two hidden dense layers, in training.
+      dtype: of the computation; parameters and logits are float32.
+      axis_name: the device axis under pmap, for dropout's masks.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
+    pyramid: tuple[int, ...] = ()
+    hidden: int = 4096
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        if self.pyramid and min(self.pyramid) < 1:
+            raise ConfigError(
+                f"pyramid names the bins along each side of its grids, such as (6, 3, 2, 1): {self.pyramid}"
+            )
+        self.conv = [
+            Conv(
+                features,
+                (size, size),
+                (stride, stride),
+                padding=((size // 2, size // 2),) * 2,
+                kernel_init=he_normal("fan_in"),
+                dtype=self.dtype,
+            )
+            for features, size, stride in zip(self.channels, (7, 5, 3, 3, 3), (2, 2, 1, 1, 1))
+        ]
+        self.normalize = LocalResponseNorm()
+        if self.pyramid:
+            self.pool = SpatialPyramidPool(self.pyramid)
+        self.head = DenseHead(
+            self.num_classes,
+            window=1 if self.pyramid else _WINDOW,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            kernel_init=he_normal("fan_in"),
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Maps from shallow to deep.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised; at least 33 pixels a side.
+          train: has no influence here; it is what every model takes.
+
+        Returns:
+          `conv1` (stride 2), `conv2` (8), `conv3`, `conv4` and `conv5` (16), each after its rectifier, and `pool5`
+          (32). Sides are those of the image divided by the stride, rounded up, and of `pool5` about half of `conv5`'s.
+
+        Raises:
+          ConfigError: images that it cannot take.
+        """
+        check_images(images, self.in_channels, smallest=33)
+        x, maps = images.astype(self.dtype), {}
+        for number, conv in enumerate(self.conv, start=1):
+            x = nn.relu(conv(x))
+            maps[f"conv{number}"] = x
+            if number <= 2:
+                x = max_pool(self.normalize(x), 3, 2, 1)
+        return maps | {"pool5": max_pool(x, 3, 2)}
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
+
+        Without a pyramid, maps of another size than 6x6 are averaged to it.
+
+        Args and errors: as for `features`.
+        """
+        maps = self.features(images, train)
+        if self.pyramid:
+            x = self.pool(maps["conv5"])[:, None, None]
+        else:
+            x = adaptive_avg_pool(maps["pool5"], (_WINDOW, _WINDOW))
+        return self.head(x, train)[:, 0, 0].astype(jnp.float32)
+
+
+_info = partial(ModelInfo, task="classification", image_size=224, gmacs=None, params_classes=1000)
+VARIANTS = (
+    Variant(_info("zfnet", paper="1311.2901", year=2013, params=62_357_608), ZFNet, {}),
+    Variant(_info("zfnet_spp", paper="1406.4729", year=2014, params=77_037_672), ZFNet, {"pyramid": (6, 3, 2, 1)}),
+)

@@ -1,0 +1,119 @@
+"""R-CNN (Girshick, Donahue, Darrell and Malik, 1311.2524): every proposal cut out, warped to one size, and classified.
+
+The window around a proposal is larger than it, so that behind the warp, which ignores its proportions, `context` pixels
+of surroundings lie on every side. What lies beyond the image is its mean, which is zero in normalised images. Each of
+some 2,000 windows goes through the whole net: hence SPPnet and Fast R-CNN.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.detection.encoder import tap_of
+from cvjax.models.detection.staged import Description, StagedDetector
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.nn import adaptive_avg_pool
+from cvjax.ops.boxes import convert
+from cvjax.ops.roi import roi_align
+
+
+class RCNN(StagedDetector):
+    """A classifier of warped windows.
+
+    A training step draws `regions` windows of each image; the paper's steps have 128 windows, 32 of objects. There the
+    images of a step are many, so `regions` may be small.
+
+    Attributes: those of `StagedDetector`, and
+      window_size: side that windows are warped to, in pixels.
+      context: pixels of surroundings in it, on every side.
+      windows_at_once: of each image, in inference; the others wait, so that memory does not grow with their number.
+    """
+
+    window_size: int = 227
+    context: int = 16
+    windows_at_once: int = 64
+
+    def setup(self) -> None:
+        super().setup()
+        tap_of(self.encoder)
+        if not 0 <= 2 * self.context < self.window_size:
+            raise ConfigError(f"windows of {self.window_size} pixels have no room for {self.context} of context a side")
+        if self.windows_at_once < 1:
+            raise ConfigError(f"windows_at_once is at least 1, not {self.windows_at_once}")
+
+    def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:
+        """See `StagedDetector.describe`; `pooled` is the encoder's `pool5`."""
+        check_images(images, self.in_channels)
+        warp = partial(warp_windows, size=self.window_size, context=self.context)
+        if train or self.is_initializing():
+            return Description(*_describe(self.backbone, warp(images, sizes, boxes), self._window, train))
+        # Under a transformation of JAX a module must not reach out to its parent's variables.
+        backbone, variables = self.backbone.unbind()
+
+        def step(some: jax.Array) -> tuple[jax.Array, jax.Array]:
+            windows = warp(images, sizes, some)
+            return backbone.apply(variables, windows, self._window, method=_describe)
+
+        batch, count = boxes.shape[:2]
+        some = min(self.windows_at_once, count)
+        padded = jnp.pad(boxes, ((0, 0), (0, -count % some), (0, 0)))
+        steps = jnp.moveaxis(padded.reshape(batch, -1, some, 4), 1, 0)
+        rows = (jnp.moveaxis(x, 0, 1).reshape(batch, padded.shape[1], -1) for x in jax.lax.map(step, steps))
+        return Description(*(x[:, :count] for x in rows))
+
+    @property
+    def _window(self) -> int:
+        return tap_of(self.encoder).window
+
+
+def warp_windows(images: jax.Array, sizes: jax.Array, boxes: jax.Array, *, size: int, context: int) -> jax.Array:
+    """Windows around boxes, brought to one size by bilinear interpolation, without smoothing where they shrink.
+
+    Args:
+      images: [B, H, W, C].
+      sizes: [B, 2], height and width of what of each image is no padding.
+      boxes: [B, R, 4].
+      size: side of the result, in pixels.
+      context: pixels of it, on every side, that show what surrounds the box.
+
+    Returns:
+      [B, R, size, size, C], zero beyond the image. A box's corners come to lie at `context` and `size - context`.
+    """
+    inside = [jnp.arange(images.shape[axis]) < sizes[:, axis - 1 : axis] for axis in (1, 2)]
+    images = jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], images, 0)
+    centred = convert(boxes, "xyxy", "cxcywh")
+    grown = centred * jnp.asarray([1, 1, *[size / (size - 2 * context)] * 2], centred.dtype)
+    windows = convert(grown, "cxcywh", "xyxy")
+    index = jnp.zeros(boxes.shape[1], jnp.int32)
+    crop = partial(roi_align, batch_index=index, output_size=(size, size), sampling_ratio=1, aligned=True)
+    return jax.vmap(lambda image, rows: crop(image[None], rows))(images, windows)
+
+
+def _describe(backbone: Any, windows: jax.Array, window: int, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    """The encoder's pool5 and fc7 of windows [B, R, S, S, C], each float32 [B, R, ...]."""
+    batch, count = windows.shape[:2]
+    pooled = backbone.features(windows.reshape(-1, *windows.shape[2:]), train)["pool5"]
+    pooled = adaptive_avg_pool(pooled, (window, window))
+    hidden = backbone.head(pooled, train)
+    return tuple(x.reshape(batch, count, -1).astype(jnp.float32) for x in (pooled, hidden))
+
+
+def _variant(encoder: str, window_size: int, params: int) -> Variant:
+    info = ModelInfo(
+        name=f"rcnn_{encoder}",
+        task="detection",
+        paper="1311.2524",
+        year=2013,
+        image_size=500,
+        params=params,
+        gmacs=None,
+        params_classes=20,
+    )
+    return Variant(info, RCNN, {"encoder": encoder, "window_size": window_size})
+
+
+VARIANTS = (_variant("alexnet", 227, 57_909_177), _variant("vgg16", 224, 136_435_641))

@@ -1,0 +1,173 @@
+"""The region proposal network (Ren et al., Faster R-CNN, 1506.01497): its layers, its proposals and its losses."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cvjax.models.detection.detector import Proposals, Truth
+from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
+from cvjax.nn import TorchConv, gaussian
+from cvjax.ops import anchors as anchor_boxes
+from cvjax.ops import boxes as box_ops
+from cvjax.ops.matching import match
+from cvjax.ops.nms import nms
+from cvjax.ops.subsample import balanced_subsample
+
+
+class Level(NamedTuple):
+    """What the network says about the anchors of one map.
+
+    Attributes:
+      scores: float32 [B, N], logits of there being an object.
+      deltas: float32 [B, N, 4], see `cvjax.ops.boxes.encode`, of the anchors.
+      anchors: float32 [N, 4].
+    """
+
+    scores: jax.Array
+    deltas: jax.Array
+    anchors: jax.Array
+
+
+class RPNHead(nn.Module):
+    """A 3x3 convolution, and on it two 1x1 convolutions: is there an object, and where exactly.
+
+    The paper's scores are two numbers through a softmax; one through a sigmoid says as much (its footnote 1).
+
+    Attributes:
+      features: channels of the 3x3 convolution.
+      anchors: of one place.
+      dtype: of the computation; what comes out is float32.
+    """
+
+    features: int
+    anchors: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        init = gaussian(0.01)
+        self.conv = TorchConv(self.features, 3, dtype=self.dtype, kernel_init=init)
+        self.objectness = TorchConv(self.anchors, 1, dtype=self.dtype, kernel_init=init)
+        self.deltas = TorchConv(4 * self.anchors, 1, dtype=self.dtype, kernel_init=init)
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, H, W, C] -> scores [B, H * W * anchors] and deltas [B, H * W * anchors, 4], float32."""
+        x = nn.relu(self.conv(x))
+        scores, deltas = self.objectness(x), self.deltas(x)
+        batch = x.shape[0]
+        return scores.reshape(batch, -1).astype(jnp.float32), deltas.reshape(batch, -1, 4).astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """How anchors become proposals.
+
+    Attributes:
+      before: best anchors of each map that suppression looks at.
+      after: proposals of an image.
+      overlap: suppression's threshold on the IoU, among proposals of one map.
+      least_side: shorter proposals are dropped, in pixels.
+    """
+
+    before: int
+    after: int
+    overlap: float
+    least_side: float
+
+
+def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> Proposals:
+    """The best boxes that the anchors become, clipped to their images, without near duplicates; no gradients.
+
+    Args:
+      levels: of each map.
+      sizes: [B, 2], height and width of the images without padding.
+      selection: see there.
+
+    Returns:
+      `Proposals`, best first, P = `selection.after`.
+    """
+
+    def of_image(scores: list[jax.Array], deltas: list[jax.Array], size: jax.Array) -> Proposals:
+        rows = []
+        for number, (score, delta, level) in enumerate(zip(scores, deltas, levels)):
+            best, places = lax.top_k(score, min(selection.before, score.size))
+            boxes = box_ops.decode(delta[places], jnp.asarray(level.anchors)[places])
+            rows.append((boxes, best, jnp.full(best.shape, number)))
+        boxes, best, number = (jnp.concatenate(parts) for parts in zip(*rows))
+        boxes = box_ops.clip(boxes, (size[0], size[1]))
+        long_enough = jnp.min(boxes[:, 2:] - boxes[:, :2], axis=-1) >= selection.least_side
+        kept = nms(
+            boxes,
+            jnp.where(long_enough, best, -jnp.inf),
+            iou_threshold=selection.overlap,
+            max_output=selection.after,
+            classes=number,
+        )
+        return Proposals(jnp.where(kept.valid[:, None], boxes[kept.indices], 0), kept.valid)
+
+    scores, deltas = ([lax.stop_gradient(level[part]) for level in levels] for part in (0, 1))
+    return jax.vmap(of_image)(scores, deltas, sizes)
+
+
+def rpn_losses(
+    levels: Sequence[Level],
+    sizes: jax.Array,
+    truth: Truth,
+    keys: jax.Array,
+    *,
+    samples: int,
+    beta: float,
+    border: float | None,
+    high: float = 0.7,
+    low: float = 0.3,
+) -> dict[str, jax.Array]:
+    """The losses of anchors drawn at random, at most half of them positive.
+
+    An anchor is positive for an object from an IoU of `high` on, or if none overlaps that object more; and negative
+    below `low` with all. Both losses are divided by the number drawn. (The paper divides the second by the number of
+    places, about 2400, and weighs it 10 times: as good as the same.)
+
+    Args:
+      levels: of each map.
+      sizes: [B, 2], height and width of the images without padding.
+      truth: the objects.
+      keys: one an image.
+      samples: anchors that are drawn in each image.
+      beta: of `smooth_l1`.
+      border: anchors that reach farther beyond their image, in pixels, do not train; None: all do.
+      high, low: see above.
+
+    Returns:
+      `rpn_object` (is there one) and `rpn_box` (where), float32 [B].
+    """
+    anchors = jnp.concatenate([jnp.asarray(level.anchors) for level in levels])
+
+    def of_image(
+        scores: jax.Array, deltas: jax.Array, size: jax.Array, truth: Truth, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        matches = match(
+            anchors,
+            truth.boxes,
+            truth.valid,
+            high=high,
+            low=low,
+            best_of_each=True,
+            ignored=truth.ignore,
+            box_valid=None if border is None else anchor_boxes.inside(anchors, (size[0], size[1]), border),
+        )
+        drawn = balanced_subsample(key, matches.positive, matches.negative, size=samples, positive_share=0.5)
+        score, delta, anchor = scores[drawn.indices], deltas[drawn.indices], anchors[drawn.indices]
+        objects = jax.nn.softplus(score) - score * drawn.positive
+        if not truth.boxes.shape[0]:
+            return mean_over(objects, drawn.valid, drawn.valid), jnp.zeros(())
+        wanted = box_ops.encode(truth.boxes[matches.index[drawn.indices]], anchor)
+        boxes = smooth_l1(delta - wanted, beta).sum(axis=-1)
+        return mean_over(objects, drawn.valid, drawn.valid), mean_over(boxes, drawn.positive, drawn.valid)
+
+    scores, deltas = (jnp.concatenate([level[part] for level in levels], axis=1) for part in (0, 1))
+    objects, boxes = jax.vmap(of_image)(scores, deltas, sizes, truth, keys)
+    return {"rpn_object": objects, "rpn_box": boxes}

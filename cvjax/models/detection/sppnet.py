@@ -1,0 +1,155 @@
+"""SPPnet (He, Zhang, Ren and Sun, 1406.4729): one pass of the convolutions, and a pyramid of bins over each window.
+
+The image is brought to several scales, and each window is read from the one where it comes nearest to the 224x224
+pixels that the net was trained with. A window on the image becomes one on the last map by the paper's rule (appendix):
+its first row and column there are floor(x / 16) + 1, its last ceil(x / 16) - 1, the pixels whose receptive fields are
+centred within the window. The maximum over the bins of grids of 1, 2, 3 and 6 a side makes a vector of 50 bins of it.
+
+Fine-tuning stops at that vector, as in the paper: convolutions stay as they are.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from cvjax.errors import ConfigError
+from cvjax.models.detection.encoder import STRIDE, tap_of
+from cvjax.models.detection.staged import Description, StagedDetector
+from cvjax.models.images import check_images
+from cvjax.models.info import ModelInfo, Variant
+from cvjax.ops.boxes import area
+from cvjax.ops.resize import resize
+from cvjax.ops.roi import roi_pool
+
+PAPER_SCALES = (480, 576, 688, 864, 1200)
+
+
+class SPPNet(StagedDetector):
+    """A classifier of windows of maps.
+
+    Attributes: those of `StagedDetector`, and
+      scales: what the shorter side of the images as given, with their padding, is brought to, in pixels.
+      canonical_size: side of the square that a window's area should come near to, in pixels.
+      train_convolutions: let gradients into the convolutions; the paper does not.
+    """
+
+    floor: float = 0.1
+    scales: tuple[int, ...] = PAPER_SCALES
+    canonical_size: float = 224.0
+    train_convolutions: bool = False
+
+    def setup(self) -> None:
+        super().setup()
+        tap_of(self.encoder)
+        if not getattr(self.backbone, "pyramid", ()):
+            raise ConfigError(f"the encoder {self.encoder} has no spatial pyramid pooling; zfnet_spp has")
+        if not self.scales or min(self.scales) < 1:
+            raise ConfigError(f"scales are lengths of the shorter side in pixels, one or more, not {self.scales}")
+
+    def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:
+        """See `StagedDetector.describe`; `pooled` is the pyramid's vector."""
+        check_images(images, self.in_channels)
+        frame = images.shape[1:3]
+        name = tap_of(self.encoder).map
+        targets = [tuple(round(side * scale / min(frame)) for side in frame) for scale in self.scales]
+        maps = [self.backbone.features(resize(images, target), train)[name] for target in targets]
+        if not self.train_convolutions:
+            maps = jax.lax.stop_gradient(maps)
+
+        # Each image's maps of all scales in one array, padded at the end where no window reaches.
+        most = [max(m.shape[axis] for m in maps) for axis in (1, 2)]
+        padded = [jnp.pad(m, ((0, 0), *((0, n - s) for n, s in zip(most, m.shape[1:3])), (0, 0))) for m in maps]
+        factors = jnp.asarray([[t[1] / frame[1], t[0] / frame[0]] * 2 for t in targets], jnp.float32)
+        chosen = nearest_scale(boxes, factors, self.canonical_size)
+        limits = jnp.asarray([m.shape[1:3] for m in maps], jnp.int32)
+        windows = project_windows(boxes * factors[chosen], STRIDE, limits[chosen])
+        pool = partial(pyramid_pool, levels=self.backbone.pyramid)
+        pooled = jax.vmap(pool)(jnp.stack(padded, axis=1), windows, chosen)
+        hidden = self.backbone.head(pooled.reshape(-1, 1, 1, pooled.shape[-1]), train)
+        shape = (*boxes.shape[:2], -1)
+        return Description(*(x.reshape(shape).astype(jnp.float32) for x in (pooled, hidden)))
+
+
+def nearest_scale(boxes: jax.Array, factors: jax.Array, canonical_size: float = 224.0) -> jax.Array:
+    """The scale at which the area of each box is nearest to that of a square.
+
+    Args:
+      boxes: [..., 4].
+      factors: [S, 4], what the coordinates are multiplied by at each scale.
+      canonical_size: side of the square, in pixels.
+
+    Returns:
+      int32 [...], the first of equals.
+    """
+    areas = area(boxes[..., None, :] * factors)
+    return jnp.argmin(jnp.abs(areas - canonical_size**2), axis=-1).astype(jnp.int32)
+
+
+def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Array:
+    """Windows of an image as windows of a map whose pixel j is centred on pixel stride * j of the image.
+
+    Along each axis the first pixel is floor(first / stride) + 1 and the last ceil(last / stride) - 1, of the first and
+    last pixel of the box. A box that no pixel of the map is centred in gets the one nearest to its middle.
+
+    Args:
+      boxes: [..., 4], half-open, in pixels of the image at its scale.
+      stride: see above.
+      limits: int [..., 2], height and width of the map.
+
+    Returns:
+      int32 [..., 4]: (left, top, right, bottom), the columns and rows of the corners, which belong to the window.
+    """
+    first, last = boxes[..., :2], boxes[..., 2:] - 1
+    near, far = jnp.floor(first / stride) + 1, jnp.ceil(last / stride) - 1
+    middle = jnp.round((first + last) / (2 * stride))
+    empty = far < near
+    corners = jnp.concatenate([jnp.where(empty, middle, near), jnp.where(empty, middle, far)], axis=-1)
+    most = limits[..., ::-1] - 1
+    return jnp.clip(corners, 0, jnp.concatenate([most, most], axis=-1)).astype(jnp.int32)
+
+
+def pyramid_pool(maps: jax.Array, windows: jax.Array, index: jax.Array, *, levels: tuple[int, ...]) -> jax.Array:
+    """Spatial pyramid pooling of windows of maps; that of a whole map is `cvjax.nn.SpatialPyramidPool`.
+
+    Bin i of n along a side of m pixels holds those from floor(i * m / n) to ceil((i + 1) * m / n). So a bin is the
+    union of bins of any grid that its own divides: the coarse grids of the paper's pyramid are read from the finest.
+
+    Args:
+      maps: [S, H, W, D].
+      windows: int32 [R, 4], see `project_windows`.
+      index: int [R], the map that each window is on.
+      levels: bins along each side, one number a grid.
+
+    Returns:
+      [R, sum of squared levels * D], grid by grid, bins in rows from the top, then channels.
+    """
+    finest = max(levels)
+    grids = {n: _grid(maps, windows, index, n) for n in {n for n in levels if finest % n} | {finest}}
+    for level in set(levels) - set(grids):
+        step = finest // level
+        blocks = grids[finest].reshape(-1, level, step, level, step, maps.shape[-1])
+        grids[level] = blocks.max((2, 4))
+    return jnp.concatenate([grids[level].reshape(len(windows), -1) for level in levels], axis=-1)
+
+
+def _grid(maps: jax.Array, windows: jax.Array, index: jax.Array, bins: int) -> jax.Array:
+    return roi_pool(maps, windows.astype(jnp.float32), index, (bins, bins))
+
+
+VARIANTS = (
+    Variant(
+        ModelInfo(
+            name="sppnet_zf5",
+            task="detection",
+            paper="1406.4729",
+            year=2014,
+            image_size=688,
+            params=74_132_729,
+            gmacs=None,
+            params_classes=20,
+        ),
+        SPPNet,
+        {"encoder": "zfnet_spp"},
+    ),
+)

@@ -1,0 +1,168 @@
+"""Darknet's `.weights` files: all floats of a net in a row, here those of YOLO v1 and of its classifiers.
+
+A header of three version numbers and the count of images seen, then layer by layer, without names or shapes: biases,
+with BatchNorm scales, means and variances, then the kernel as [out, in, height, width] or, of a dense layer, [out, in].
+A dense layer reads a map channel by channel there, and pixel by pixel here. BatchNorm differs by where epsilon is added
+(behind the root there), which shows where a variance is tiny. Images of nets whose published configuration has a [crop]
+layer are scaled to -1 to 1 there, of others to 0 to 1.
+"""
+
+import math
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from cvjax.errors import CheckpointError
+from cvjax.files import replacing
+from cvjax.weights.convert import COLLECTIONS, Variables
+
+_ORDER = re.compile(r"(?:backbone/)?(?:(stage)|(necks_)|(fc)|(head|output))")
+_TRANSPOSED = 1000  # versions above it hold [in, out]
+_NORM = (("params", "bias"), ("params", "scale"), ("batch_stats", "mean"), ("batch_stats", "var"))
+Path = tuple[str, ...]
+
+
+class _Leaf(NamedTuple):
+    """One array of a file: its place in our variables, and, of a dense layer on a map, that map's shape."""
+
+    path: Path
+    shape: tuple[int, ...]
+    window: tuple[int, int, int] | None = None
+
+
+def read_darknet(
+    path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, partial: bool = False
+) -> Variables:
+    """Fills a net with the floats of a file.
+
+    Args:
+      path: the file.
+      variables: what `model.init` gave for `yolov1`, `yolov1_tiny` or one of their classifiers, with the same options
+        as the file's net (BatchNorm among them: the first files have none).
+      grid: rows and columns of the map that the first dense layer reads; None takes it for square.
+      partial: let the file end before the net does, as the `.conv.weights` files do that training starts from; later
+        layers stay as they are.
+
+    Returns:
+      New variables, with the leaves' dtypes as they were.
+
+    Raises:
+      CheckpointError: no such file, no net of this kind, or a file with more or fewer floats than the net has.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    data = path.read_bytes()
+    if len(data) < 16 or len(data) % 4:
+        raise CheckpointError(f"{path}: not a darknet file, whose header and floats have 4 bytes each")
+    major, minor = np.frombuffer(data, "<i4", 2).tolist()
+    transposed = major > _TRANSPOSED or minor > _TRANSPOSED
+    wide_count = 10 * major + minor >= 2 and major < _TRANSPOSED and minor < _TRANSPOSED
+    floats = np.frombuffer(data, "<f4", offset=20 if wide_count else 16)
+    leaves, filled, position = traverse_util.flatten_dict(_held(variables)), {}, 0
+    layers = list(_layers(leaves, grid))
+    wanted = sum(math.prod(leaf.shape) for layer in layers for leaf in layer)
+    for layer in layers:
+        # The file ends here, or within this layer, which then does not fit.
+        if position + sum(math.prod(leaf.shape) for leaf in layer) > len(floats):
+            break
+        for leaf in layer:
+            size = math.prod(leaf.shape)
+            array = _from_file(floats[position : position + size], leaf, transposed)
+            filled[leaf.path] = jnp.asarray(array, leaves[leaf.path].dtype)
+            position += size
+    if position != len(floats) or (position < wanted and not partial):
+        raise CheckpointError(
+            f"{path} has {len(floats)} floats and this net {wanted}; give the net the options of the file's"
+            f"{'' if partial or len(floats) > wanted else ', or partial=True if it holds the first layers alone'}"
+        )
+    return {**variables, **traverse_util.unflatten_dict(leaves | filled)}
+
+
+def write_darknet(
+    path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, seen: int = 0
+) -> None:
+    """Writes the file that `read_darknet` reads, as version 0.1.0; one that was there is replaced.
+
+    Args:
+      path: the file.
+      variables, grid: as for `read_darknet`.
+      seen: images that the net was trained on.
+
+    Raises:
+      CheckpointError: no net of this kind.
+    """
+    leaves = traverse_util.flatten_dict(_held(variables))
+    layers = list(_layers(leaves, grid))
+    with replacing(pathlib.Path(path)) as whole, open(whole, "wb") as file:
+        file.write(np.array([0, 1, 0, seen], "<i4").tobytes())
+        for layer in layers:
+            for leaf in layer:
+                file.write(_to_file(np.asarray(leaves[leaf.path]), leaf).astype("<f4").tobytes())
+
+
+def _held(variables: Variables) -> dict[str, Any]:
+    return {key: variables[key] for key in COLLECTIONS if key in variables}
+
+
+def _layers(leaves: dict[Path, Any], grid: tuple[int, int] | None) -> Iterator[list[_Leaf]]:
+    """The arrays of each layer in the file's order, layer by layer."""
+    kernels = [path for path in leaves if path[-1] == "kernel"]
+    names = {path: "/".join(path[1:]) for path in kernels}
+    strange = sorted(name for name in names.values() if not _ORDER.match(name))
+    if strange or not kernels:
+        raise CheckpointError(
+            f"only YOLO v1 and its classifiers have darknet files; here is {strange[:3] or 'nothing'}"
+        )
+    channels = 0
+    for path in sorted(kernels, key=lambda path: _rank(names[path])):
+        shape = leaves[path].shape
+        if len(shape) == 4:
+            channels, window = shape[-1], None
+        else:  # the first one behind convolutions reads a map
+            window = (*_sides(shape[0] // channels, grid), channels) if channels else None
+            channels = 0
+        before = [(path[0], *path[1:-1], "bias")]
+        if before[0] not in leaves:
+            before = [(collection, *path[1:-2], "bn", leaf) for collection, leaf in _NORM]
+        yield [*(_Leaf(p, leaves[p].shape) for p in before), _Leaf(path, shape, window)]
+
+
+def _rank(name: str) -> tuple[int, ...]:
+    """Where a layer stands in the net."""
+    return _ORDER.match(name).lastindex, *map(int, re.findall(r"\d+", name))
+
+
+def _sides(cells: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+    rows, columns = (math.isqrt(cells),) * 2 if grid is None or cells == 1 else grid
+    if rows * columns != cells:
+        raise CheckpointError(f"the first dense layer reads {cells} pixels, not {rows}x{columns}; pass the net's grid")
+    return rows, columns
+
+
+def _to_file(array: np.ndarray, leaf: _Leaf) -> np.ndarray:
+    """An array of ours as the file holds it."""
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    if leaf.window:
+        array = array.reshape(*leaf.window, -1).transpose(2, 0, 1, 3).reshape(array.shape)
+    return array.T
+
+
+def _from_file(floats: np.ndarray, leaf: _Leaf, transposed: bool) -> np.ndarray:
+    """Undoes `_to_file`."""
+    if len(leaf.shape) == 4:
+        height, width, channels, features = leaf.shape
+        return floats.reshape(features, channels, height, width).transpose(2, 3, 1, 0)
+    if len(leaf.shape) == 1:
+        return floats
+    array = floats.reshape(leaf.shape) if transposed else floats.reshape(leaf.shape[::-1]).T
+    if leaf.window:
+        height, width, channels = leaf.window
+        array = array.reshape(channels, height, width, -1).transpose(1, 2, 0, 3).reshape(leaf.shape)
+    return array

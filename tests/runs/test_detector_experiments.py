@@ -1,0 +1,172 @@
+"""The experiments with detectors: every preset is whole, and the runs of several stages are what they say."""
+
+import dataclasses
+import importlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+from test_detection_run import draw_boxes_folder
+
+from cvjax.cli import evaluate, predict
+from cvjax.data.proposal_files import ProposalSet
+from cvjax.errors import ConfigError
+from cvjax.models import create_model
+from cvjax.models.detection.detector import beside_images
+from cvjax.runs import alternating, staged
+from cvjax.runs.detection_input import BoxEval, BoxInput, eval_transform, train_transform
+from cvjax.runs.load import load_for_inference
+from cvjax.tasks.detection import Detection
+from cvjax.training.checkpoint import read_stored_variables
+from cvjax.training.optimizer import OptimizerConfig
+from experiments import faster_rcnn_voc, rcnn_voc
+
+NAMES = ("yolo_voc", "faster_rcnn_voc", "fast_rcnn_voc", "rcnn_voc", "sppnet_voc")
+PRESETS = [(name, preset) for name in NAMES for preset in importlib.import_module(f"experiments.{name}").PRESETS]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_every_preset_has_a_model_that_takes_its_images(name, preset):
+    module = importlib.import_module(f"experiments.{name}")
+    config = module.PRESETS[preset]
+    assert config.workdir == f"runs/{name}/{preset}"
+    assert f"\n{preset} " in module.__doc__
+    task = Detection(class_names=tuple("abc"))
+    train_transform(config.input, task)
+    eval_transform(task, config.eval, config.input)
+    model = create_model(config.model.name, num_classes=3, **config.model.options())
+    assert bool(getattr(model, "needs_proposals", False)) == bool(config.input.proposals)
+    shape = (1, *config.input.crop, 3)
+    made = jax.eval_shape(
+        lambda key: model.init(key, np.zeros(shape, np.float32), **beside_images(model, shape)), jax.random.key(0)
+    )
+    assert "params" in made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return draw_boxes_folder(tmp_path_factory.mktemp("shapes"))
+
+
+COMMON = {
+    "data": "xml_folder_detection",
+    "batch_size": 8,
+    "log_every": 10,
+    "eval_every": 1000,
+    "checkpoint_every": 1000,
+    "optim": OptimizerConfig(name="adamw", learning_rate=2e-3, warmup=0.0),
+}
+
+
+def _reading(folder, **more):
+    return BoxInput(crop=(64, 64), boxes=4, manual_dir=str(folder), **more)
+
+
+@pytest.fixture(scope="module")
+def rcnn(folder, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("rcnn") / "run"
+    quick = rcnn_voc.PRESETS["quick"]
+    config = dataclasses.replace(
+        quick,
+        **COMMON,
+        steps=30,
+        workdir=str(workdir),
+        data_dir=str(workdir.parent / "data"),
+        model=dataclasses.replace(quick.model, widths=(8, 8, 16, 16, 16), hidden=32, window_size=32, context=2),
+        near=0.4,
+        input=_reading(folder, proposals=120, proposal_mode="grid"),
+        eval=BoxEval(batch_size=8, boxes=4),
+    )
+    return config, staged.run(config)
+
+
+@pytest.mark.slow
+def test_machines_and_regressions_end_a_run_of_rcnn(rcnn):
+    config, outcome = rcnn
+    stored = read_stored_variables(config.workdir)["params"]
+    tuned = read_stored_variables(f"{config.workdir}/{staged.NET}")["params"]
+    np.testing.assert_array_equal(stored["classifier"]["kernel"], tuned["classifier"]["kernel"])
+    assert not np.any(tuned["svm"]["kernel"])
+    assert np.any(stored["svm"]["kernel"], axis=0).all()
+    assert np.any(stored["regressor"]["kernel"])
+    report = evaluate.evaluate_checkpoint(evaluate.Arguments(config.workdir), Console(quiet=True))
+    assert report["map"] == outcome.report["map"] > 0.1
+    of_net = evaluate.evaluate_checkpoint(evaluate.Arguments(f"{config.workdir}/{staged.NET}"), Console(quiet=True))
+    assert of_net["map"] != report["map"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_finished_again_alike(rcnn):
+    config, outcome = rcnn
+    again = staged.run(dataclasses.replace(config, resume=True))
+    assert again.report["map"] == outcome.report["map"]
+
+
+@pytest.mark.slow
+def test_photographs_get_proposals_of_their_own(rcnn, folder, tmp_path):
+    config, _ = rcnn
+    image = folder / "val" / "01.png"
+    written = predict.predict_files(predict.Arguments(config.workdir, (str(image),), out=str(tmp_path), score=-1.0))
+    assert json.loads(written[1].read_text())["boxes"]
+
+
+@pytest.mark.slow
+def test_the_softmax_alone_is_a_plain_run_and_several_processes_are_refused(rcnn, tmp_path):
+    config, _ = rcnn
+    alone = dataclasses.replace(
+        config, workdir=str(tmp_path / "a"), model=dataclasses.replace(config.model, scorer="softmax"), steps=2
+    )
+    staged.run(alone)
+    assert load_for_inference(alone.workdir).model.scorer == "softmax"
+    several = dataclasses.replace(config, cluster=dataclasses.replace(config.cluster, coordinator="a:1"))
+    with pytest.raises(ConfigError, match="one process"):
+        staged.run(several)
+
+
+@pytest.mark.slow
+def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_path):
+    quick = faster_rcnn_voc.PRESETS["quick"]
+    model = dataclasses.replace(
+        quick.model,
+        name="faster_rcnn_zf",
+        anchor_sizes=(16.0, 24.0),
+        rpn_channels=16,
+        rpn_before=(60, 30),
+        rpn_after=(20, 10),
+        rpn_samples=16,
+        regions=16,
+        hidden=16,
+        depths=None,
+        width=None,
+        dropout=0.0,
+    )
+    config = dataclasses.replace(
+        quick,
+        **COMMON,
+        steps=4,
+        workdir=str(tmp_path),
+        model=model,
+        input=_reading(folder),
+        eval=BoxEval(batch_size=8, boxes=4),
+        four_steps=True,
+    )
+    outcome = alternating.run_four_steps(config)
+    assert outcome.step == 2
+    first, second, third, fourth = (read_stored_variables(tmp_path / name)["params"] for name in alternating.STEPS)
+
+    def same(a, b, part, layer):
+        return np.array_equal(a[part][layer]["kernel"], b[part][layer]["kernel"])
+
+    assert not same(first, second, "backbone", "conv_0")
+    for later in (third, fourth):
+        assert same(second, later, "backbone", "conv_0")
+    assert not same(second, third, "rpn", "conv")
+    assert same(third, fourth, "rpn", "conv")
+    assert same(second, third, "predictor", "classes")
+    assert not same(third, fourth, "predictor", "classes")
+    kept = ProposalSet(tmp_path / alternating.STEPS[0] / "proposals" / "xml_folder_detection" / "train")
+    assert len(kept) == 24
+    assert 0 < len(kept[0]) <= 20
+    assert len(np.unique(kept[0], axis=0)) == len(kept[0])
