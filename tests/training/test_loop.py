@@ -78,7 +78,7 @@ def test_resumed_run_is_the_run_never_stopped(whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_run_continues(tmp_path):
-    """SIGKILL at 8 random moments (of 20, docs/results.md); every restart continues, and all losses are those of a run never killed.
+    """SIGKILL at 8 random moments; every restart continues, and all losses are those of a run never killed.
 
     Moments are counted from the first line of the log, and every second time from a new checkpoint, so that
     the run moves on also where starting and saving are slow.
