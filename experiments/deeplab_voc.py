@@ -32,19 +32,15 @@ quick_v3      `quick` with the head of v3.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from cvjax.cli._main import run as run_command
-from cvjax.data.voc import find_voc
 from cvjax.nn import Upsampling
-from cvjax.runs.commandline import configure_run
 from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
-from cvjax.runs.segmentation import run
 from cvjax.tasks.refine import CRFS
 from cvjax.training.distributed import ClusterConfig
 from cvjax.training.optimizer import OptimizerConfig
+from experiments._segmenters import configure_segmenter, main
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,23 +267,8 @@ PRESETS = {
 
 def configure(argv: Sequence[str] | None = None) -> Config | EarlyConfig:
     """The configuration of a command line; without preset and data set, the one that this machine has data for."""
-    return configure_run(
-        PRESETS,
-        lambda where, config: (
-            find_voc(where, config.input.manual_dir and pathlib.Path(config.input.manual_dir)) is not None
-        ),
-        instead="voc",
-        what="no VOC 2012 is prepared or unpacked",
-        module="experiments.deeplab_voc",
-        docstring=__doc__,
-        argv=argv,
-    )
-
-
-def main() -> None:
-    """Command line."""
-    run(configure())
+    return configure_segmenter(PRESETS, "deeplab_voc", __doc__, argv)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    main(configure)
