@@ -105,8 +105,9 @@ class RunConfig:
       sync_batch_norm: statistics over all devices; False, with pmap, normalises per device.
       aux_weight: of each auxiliary head's loss, where the model has some.
       init: weights of the backbone, or of the whole classifier: a name that `cvjax.weights.load_pretrained` knows, or a
-        file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra). Or the folder of another run
-        or of one of its checkpoints, of which all layers are taken that fit (see `cvjax.weights.inherit`).
+        file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra). Or darknet's .weights, for
+        YOLO and its classifiers. Or the folder of another run or of one of its checkpoints, of which all layers are
+        taken that fit (see `cvjax.weights.inherit`).
       log_every, eval_every, checkpoint_every: in steps.
       keep: latest checkpoints that stay, beside the best.
     """

@@ -31,7 +31,7 @@ from cvjax.training.parallel import Strategy, check_divides, make_strategy
 from cvjax.training.state import TrainState, init_variables
 from cvjax.training.step import make_eval_step
 from cvjax.visual.curves import plot_curves
-from cvjax.weights import inherit, read_weights
+from cvjax.weights import inherit, read_darknet, read_weights
 
 Variables = dict[str, Any]
 
@@ -178,13 +178,15 @@ def show_results(
 
 
 def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables:
-    """Fresh variables with the weights that `config.init` names: another run's checkpoint, or PyTorch's.
+    """Fresh variables with the weights that `config.init` names: another run's checkpoint, PyTorch's, or darknet's.
 
     Raises:
       CheckpointError: there are none, or they do not fit.
     """
     if pathlib.Path(config.init).is_dir():
         return inherit(variables, read_stored_variables(config.init))
+    if config.init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
+        return read_darknet(config.init, variables, grid=getattr(config.model, "grid", None), partial=True)
     weights = read_weights(config.init, data_dir=config.data_dir)
     return kind.load_weights(variables, weights, config.model.name)
 

@@ -15,13 +15,15 @@ from cvjax.data.proposal_files import ProposalSet
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import beside_images
-from cvjax.runs import alternating, staged
+from cvjax.runs import alternating, detection, staged
 from cvjax.runs.detection_input import BoxEval, BoxInput, eval_transform, train_transform
 from cvjax.runs.load import load_for_inference
+from cvjax.runs.training import start_from
 from cvjax.tasks.detection import Detection
 from cvjax.training.checkpoint import read_stored_variables
 from cvjax.training.optimizer import OptimizerConfig
-from experiments import faster_rcnn_voc, rcnn_voc
+from cvjax.weights import write_darknet
+from experiments import faster_rcnn_voc, rcnn_voc, yolo_voc
 
 NAMES = ("yolo_voc", "faster_rcnn_voc", "fast_rcnn_voc", "rcnn_voc", "sppnet_voc")
 PRESETS = [(name, preset) for name in NAMES for preset in importlib.import_module(f"experiments.{name}").PRESETS]
@@ -43,6 +45,19 @@ def test_every_preset_has_a_model_that_takes_its_images(name, preset):
         lambda key: model.init(key, np.zeros(shape, np.float32), **beside_images(model, shape)), jax.random.key(0)
     )
     assert "params" in made
+
+
+def test_a_yolo_starts_from_a_file_of_darknet(tmp_path):
+    config = yolo_voc.PRESETS["quick"]
+    model = create_model(config.model.name, num_classes=3, **config.model.options())
+    images = np.zeros((1, 128, 128, 3), np.float32)
+    shapes = jax.eval_shape(lambda key: model.init(key, images), jax.random.key(0))
+    rng = np.random.default_rng(0)
+    given = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), shapes)
+    write_darknet(tmp_path / "yolo.weights", given)
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    filled = start_from(dataclasses.replace(config, init=str(tmp_path / "yolo.weights")), detection.KIND, blank)
+    jax.tree.map(np.testing.assert_array_equal, filled, given)
 
 
 @pytest.fixture(scope="module")
