@@ -1,5 +1,7 @@
 """The steps of the engine with a detector: the same on any devices, and finite whatever the boxes are."""
 
+import importlib
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from flax import linen as nn
 from toy_detector import ToyDetector
 
 from cvjax.errors import ConfigError
+from cvjax.models import create_model
+from cvjax.ops.compiling import compiler_options
 from cvjax.runs.detection_input import BoxEval
 from cvjax.runs.detection_prediction import Detector, make_detect, with_postprocessing
 from cvjax.tasks.detection import Detection
@@ -21,12 +25,12 @@ SIDE, ROWS, ROOM = 48, 8, 50
 OPTIM = OptimizerConfig(name="sgd", learning_rate=0.01)
 
 
-def _batch(number: int, rows: int = ROWS) -> dict[str, np.ndarray]:
+def _batch(number: int, rows: int = ROWS, side: int = SIDE) -> dict[str, np.ndarray]:
     """Images of noise with 0 to 50 random boxes: some without area, inverted, outside, difficult, or crowds."""
     rng = np.random.default_rng(number)
     count = rng.integers(0, ROOM + 1, rows)
     count[number % rows] = 0
-    boxes = rng.uniform(-20, SIDE + 20, (rows, ROOM, 4)).astype(np.float32)
+    boxes = rng.uniform(-20, side + 20, (rows, ROOM, 4)).astype(np.float32)
     kind = rng.integers(0, 4, (rows, ROOM))
     first, second = boxes[..., :2], boxes[..., 2:]
     ordered = np.concatenate([np.minimum(first, second), np.maximum(first, second)], -1)
@@ -34,14 +38,14 @@ def _batch(number: int, rows: int = ROWS) -> dict[str, np.ndarray]:
     boxes = np.where((kind == 1)[..., None], np.tile(boxes[..., :2], 2), boxes)
     valid = np.arange(ROOM) < count[:, None]
     return {
-        "image": rng.integers(0, 256, (rows, SIDE, SIDE, 3), np.uint8),
+        "image": rng.integers(0, 256, (rows, side, side, 3), np.uint8),
         "boxes": np.where(valid[..., None], boxes, 0).astype(np.float32),
         "labels": np.where(valid, rng.integers(0, 2, valid.shape), -1).astype(np.int32),
         "difficult": valid & (rng.random(valid.shape) < 0.2),
         "crowd": valid & (rng.random(valid.shape) < 0.1),
         "box_valid": valid,
         "dropped_boxes": np.zeros(rows, np.int32),
-        "size": rng.integers(SIDE // 2, SIDE + 1, (rows, 2)).astype(np.int32),
+        "size": rng.integers(side // 2, side + 1, (rows, 2)).astype(np.int32),
         "index": np.arange(number * rows, (number + 1) * rows, dtype=np.int32),
         "valid": np.ones(rows, bool),
         "skipped": np.zeros(rows, np.int32),
@@ -91,6 +95,32 @@ def test_two_hundred_images_of_any_boxes_train():
         state, metrics = step(state, strategy.place_batch(_batch(number)), jax.random.key(1))
         assert all(np.isfinite(value) for value in strategy.fetch(metrics).values()), number
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(strategy.fetch(state).variables))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolo_voc", "faster_rcnn_voc", "fast_rcnn_voc", "rcnn_voc", "sppnet_voc"])
+def test_two_hundred_images_of_any_boxes_train_every_system(name):
+    """The nets of the `quick` presets; proposals are such boxes, too."""
+    config = importlib.import_module(f"experiments.{name}").PRESETS["quick"]
+    side = 128 if name == "yolo_voc" else 64  # dense layers on a grid take one size
+    model = Detector(create_model(config.model.name, num_classes=2, **config.model.options()))
+    optimizer, schedule = make_optimizer(OPTIM, 100), make_schedule(OPTIM, 100)
+    once = compiler_options("cpu", once=True)
+    variables = jax.jit(lambda key: init_variables(model, key, (side, side, 3)), compiler_options=once)(
+        jax.random.key(0)
+    )
+    step = jax.jit(make_train_step(model, TASK, optimizer, schedule, accumulate=1), compiler_options=once)
+    state = create_state(variables, optimizer, ema=False)
+    for number in range(200 // ROWS):
+        batch = _batch(number, side=side)
+        if config.input.proposals:
+            others = [_batch(1000 + 3 * number + i, side=side) for i in range(2)]
+            batch["proposals"] = np.concatenate([other["boxes"] for other in others], axis=1)
+            batch["proposal_valid"] = np.concatenate([other["box_valid"] for other in others], axis=1)
+        state, metrics = step(state, batch, jax.random.key(1))
+        assert all(np.isfinite(value) for value in jax.device_get(metrics).values()), number
+    assert metrics["grad_norm"] > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.variables)))
 
 
 def _scores(strategy):
