@@ -197,7 +197,7 @@ def test_values_and_gradients_equal_stock(**drawn):
 
 @pytest.mark.slow
 @given(**SWEEP)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_values_and_gradients_equal_stock_wherever_one_looks(**drawn):
     _sweep(**drawn)
 

@@ -144,16 +144,14 @@ def test_a_killed_experiment_resumes_as_the_run_never_killed(folder, tmp_path):
     """The experiment's own net, optimizer and loader; `tests/training/test_loop.py` kills a small one more often."""
     options = "--steps 30 --eval-every 30 --checkpoint-every 2 --log-every 1 --optim.name muon".split()
     assert train(folder, tmp_path / "whole", *options).returncode == 0
-    checkpoints, rng = tmp_path / "killed" / "checkpoints", random.Random(0)
-    for _ in range(2):
-        before = max(complete_steps(checkpoints), default=0)
-        process = train(folder, tmp_path / "killed", *options, "--resume", wait=False)
-        while max(complete_steps(checkpoints), default=0) == before and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.5))
-        process.kill()
-        process.communicate()
-    assert max(complete_steps(checkpoints)) >= 4
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    process = train(folder, tmp_path / "killed", *options, "--resume", wait=False)
+    while not complete_steps(checkpoints) and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(random.Random(0).uniform(0, 0.5))
+    process.kill()
+    process.communicate()
+    assert 2 <= max(complete_steps(checkpoints)) < 30
     finished = train(folder, tmp_path / "killed", *options, "--resume")
     assert finished.returncode == 0, finished.err
     assert metrics(tmp_path / "killed")[0] == metrics(tmp_path / "whole")[0]

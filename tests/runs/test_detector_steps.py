@@ -103,8 +103,10 @@ def test_two_hundred_images_of_any_boxes_train_every_system(name):
     """The nets of the `quick` presets; proposals are such boxes, too."""
     config = importlib.import_module(f"experiments.{name}").PRESETS["quick"]
     side = 128 if name == "yolo_voc" else 64  # dense layers on a grid take one size
-    model = Detector(create_model(config.model.name, num_classes=2, **config.model.options()))
-    optimizer, schedule = make_optimizer(OPTIM, 100), make_schedule(OPTIM, 100)
+    options = config.model.options() | ({"scales": (64, 96)} if name == "sppnet_voc" else {})
+    model = Detector(create_model(config.model.name, num_classes=2, **options))
+    slow = OptimizerConfig(name="sgd", learning_rate=1e-4)  # what diverges would tell nothing
+    optimizer, schedule = make_optimizer(slow, 100), make_schedule(slow, 100)
     once = compiler_options("cpu", once=True)
     variables = jax.jit(lambda key: init_variables(model, key, (side, side, 3)), compiler_options=once)(
         jax.random.key(0)
