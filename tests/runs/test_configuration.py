@@ -16,7 +16,7 @@ from cvjax.models.detection.detector import beside_images
 from cvjax.runs.config import as_json, from_json
 from cvjax.runs.training import with_steps
 from cvjax.training.optimizer import make_schedule
-from experiments import deeplab_voc, efficientnet_imagenet, resnet_imagenet
+from experiments import _segmenters, deeplab_voc, efficientnet_imagenet, resnet_imagenet
 from experiments.deeplab_voc import PRESETS, configure
 
 EXPERIMENTS = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_"]
@@ -79,7 +79,7 @@ def test_a_bare_command_takes_voc_where_it_is_and_says_so_where_not(tmp_path, mo
     monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path))
     assert configure([]).data == "scenes"
     assert "no VOC 2012" in capsys.readouterr().out
-    monkeypatch.setattr(deeplab_voc, "find_voc", lambda *_: tmp_path)
+    monkeypatch.setattr(_segmenters, "find_voc", lambda *_: tmp_path)
     config = configure(["--steps", "3"])
     assert config == dataclasses.replace(PRESETS["voc"], steps=3)
     assert configure(["--data", "scenes"]).data == "scenes"
