@@ -18,14 +18,13 @@ import jax
 import numpy as np
 
 from cvjax.data.box_rows import restore_boxes
-from cvjax.data.loader import eval_batches
 from cvjax.data.proposal_files import write_proposals
 from cvjax.errors import ConfigError
 from cvjax.ops.compiling import compiler_options
 from cvjax.runs import detection
 from cvjax.runs.detection_input import DetectionConfig
 from cvjax.runs.load import load_for_inference
-from cvjax.runs.training import open_split, with_steps
+from cvjax.runs.training import open_split, whole_split, with_steps
 from cvjax.training.loop import Outcome
 
 STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
@@ -112,18 +111,8 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
         place = folder / source.name / source.split
         if place.is_dir():
             continue
-        transform, plan = kind.plan(source, loaded.task, config.eval, reading)
         boxes: list[np.ndarray] = [np.zeros((0, 4), np.float32)] * len(source)
-        for batch in eval_batches(
-            source,
-            kind.decode(loaded.task, reading),
-            transform,
-            batch_size=config.eval.batch_size,
-            plan=plan,
-            target=kind.target,
-            workers=reading.workers,
-            on_bad_record=reading.on_bad_record,
-        ):
+        for batch in whole_split(kind, loaded.task, source, config.eval, reading)():
             found = jax.device_get(propose(variables, batch["image"], batch["size"]))
             original = restore_boxes(found.boxes, batch["scale"], batch["original_size"])
             for row in np.flatnonzero(batch["valid"]):

@@ -5,9 +5,10 @@ the checkpoint of WORKDIR, with its report and pictures; `--resume` goes on in w
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from cvjax.data.loader import eval_batches
 from cvjax.data.source import Record, Source
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Proposals
@@ -23,7 +23,7 @@ from cvjax.ops.compiling import compiler_options
 from cvjax.runs import detection
 from cvjax.runs.detection_input import DetectionConfig
 from cvjax.runs.load import Loaded, load_for_inference
-from cvjax.runs.training import describe, make_evaluator, open_split, show_results, with_steps
+from cvjax.runs.training import describe, make_evaluator, open_split, show_results, whole_split, with_steps
 from cvjax.tasks.detection import truth_of
 from cvjax.training.checkpoint import Checkpoints
 from cvjax.training.evaluation import scalars
@@ -88,9 +88,10 @@ def _finish(config: StagedConfig, tuned: Outcome, console: Console) -> Outcome:
     count = min(len(train_source), config.images or len(train_source))
     chosen = _Some(train_source, np.linspace(0, len(train_source) - 1, count).round().astype(int))
     console.print(f"support vector machines and regressions, on {count} images", highlight=False)
+    batches = whole_split(detection.KIND, task, chosen, config.eval, config.input)
     fitted = fit_stages(
         _make_describe(loaded),
-        lambda: _region_batches(config, loaded, chosen),
+        lambda: map(_regions, batches()),
         task.num_classes,
         svm=config.svm,
         penalty=config.penalty,
@@ -139,24 +140,10 @@ def _make_describe(loaded: Loaded) -> Any:
         images = loaded.task.normalize(images)
         return loaded.model.apply(variables, images, sizes, boxes, method="describe")
 
-    return lambda images, sizes, boxes: say(variables, images, sizes, boxes)
+    return functools.partial(say, variables)
 
 
-def _region_batches(config: StagedConfig, loaded: Loaded, source: Source) -> Iterator[RegionBatch]:
-    """Every image of a split once, whole, as an evaluation sees it."""
-    kind, reading = detection.KIND, config.input
-    transform, plan = kind.plan(source, loaded.task, config.eval, reading)
-    batches = eval_batches(
-        source,
-        kind.decode(loaded.task, reading),
-        transform,
-        batch_size=config.eval.batch_size,
-        plan=plan,
-        target=kind.target,
-        workers=reading.workers,
-        on_bad_record=reading.on_bad_record,
-    )
-    for batch in batches:
-        # Rows that fill up the last batch have neither objects nor proposals that are valid.
-        proposals = Proposals(batch["proposals"], batch["proposal_valid"])
-        yield RegionBatch(batch["image"], batch["size"], proposals, truth_of(batch))
+def _regions(batch: Mapping[str, np.ndarray]) -> RegionBatch:
+    """A batch as both stages take it; rows that fill it up have neither objects nor proposals that are valid."""
+    proposals = Proposals(batch["proposals"], batch["proposal_valid"])
+    return RegionBatch(batch["image"], batch["size"], proposals, truth_of(batch))

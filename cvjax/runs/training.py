@@ -283,23 +283,33 @@ def make_evaluator(
     """
     check_divides(scoring.batch_size, strategy.device_count, "eval.batch_size")
     task = kind.score_as(task, scoring)
-    transform, plan = kind.plan(source, task, scoring, reading)
+    batches = whole_split(kind, task, source, scoring, reading)
     step = strategy.compile_eval(make_eval_step(kind.predict(model, scoring, reading), task, strategy.axis_name))
 
     def score(state: TrainState | Variables) -> dict[str, Any]:
-        batches = eval_batches(
-            source,
-            kind.decode(task, reading),
-            transform,
-            batch_size=scoring.batch_size,
-            plan=plan,
-            target=kind.target,
-            **_loading(reading),
-        )
         variables = state.inference_variables if isinstance(state, TrainState) else state
-        return evaluate(step, variables, batches, task, strategy)
+        return evaluate(step, variables, batches(), task, strategy)
 
     return score
+
+
+def whole_split(
+    kind: Kind, task: ImageTask, source: Source, scoring: ScoringConfig, reading: ReadingConfig
+) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+    """A function that gives this host's batches of every example once, as an evaluation sees them.
+
+    What shares a batch is decided here, so that each pass need not look at the images' sizes again.
+    """
+    transform, plan = kind.plan(source, task, scoring, reading)
+    return lambda: eval_batches(
+        source,
+        kind.decode(task, reading),
+        transform,
+        batch_size=scoring.batch_size,
+        plan=plan,
+        target=kind.target,
+        **_loading(reading),
+    )
 
 
 def describe(config: RunConfig, kind: Kind, task: ImageTask, source: Source) -> dict[str, Any]:
