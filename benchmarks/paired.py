@@ -6,7 +6,8 @@ pipes. A machine that is busy with something else slows a whole round down, so a
 something where a time does not; the figures reported are medians over the rounds.
 
 All contestants have the same processors: the parent's affinity, which children inherit. OpenMP is told to sleep while
-it waits (torch is as fast that way), so that no contestant's threads spin in another's turn.
+it waits (torch is as fast that way), so that no contestant's threads spin in another's turn, and the C library to keep
+what is freed.
 
 This module needs numpy alone, because the torch side may run in an environment that has neither JAX nor cvjax.
 """
@@ -35,6 +36,13 @@ CPU_SIDES = ("cvjax-plain", "flax-options")  # They differ from others by compil
 RATIOS = (("flax", "cvjax"), ("flax-options", "cvjax"), ("flax", "cvjax-plain"), ("torch", "cvjax"))  # Of times.
 PAUSE = 0.005  # Seconds between turns, in which the threads of the turn before go to sleep.
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+# One heap that only grows, as `cvjax.ops.host_memory` has it: else page faults are what large cases measure.
+_HEAP = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 
 
 class Unavailable(Exception):
@@ -110,7 +118,7 @@ class Contestant:
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None):
         self.name = name
         self._folder = tempfile.TemporaryDirectory()
-        variables = {**os.environ, **_PASSIVE, **(environment or {})}
+        variables = {**os.environ, **_PASSIVE, **_HEAP, **(environment or {})}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
         self.hello = self._read()

@@ -1,6 +1,7 @@
 """What a convolution does to its maps: sizes, steps and padding, in pixels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -175,6 +176,16 @@ def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> j
     for i, start, step, n in zip((axis, axis + 1), starts, steps, size):
         edges[i] = (start, n - start - (x.shape[i] - 1) * step - 1, step - 1)
     return lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+
+def mosaic(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
+    """r rows of c maps [B, H, W, C] -> [B, H * r, W * c, C], whose pixels modulo (r, c) are theirs.
+
+    One copy, where a sum of `scatter`s tests for every pixel which of the maps it is of (a third to a half slower).
+    """
+    batch, height, width, channels = phases[0][0].shape
+    tiles = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+    return tiles.reshape(batch, height * len(phases), width * len(phases[0]), channels)
 
 
 def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:

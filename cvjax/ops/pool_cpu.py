@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvjax.ops.geometry import Geometry, Pads, tap
+from cvjax.ops.geometry import Geometry, Pads, mosaic, tap
 
 
 def maximum(x: jax.Array, geometry: Geometry) -> jax.Array:
@@ -37,13 +37,7 @@ def scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
     # Windows beside the map, so that every pixel of a phase sees the same number of them.
     (rows, columns), pads = geometry.strides, _windows_beside(geometry)
     winner, ct = _pad(winner, pads, -1), _pad(ct, pads, 0)
-    mosaic = None
-    for r in range(rows):
-        for c in range(columns):
-            phase = _phase(winner, ct, r, c, geometry)
-            phase = _pad(phase, ((r, rows - 1 - r), (c, columns - 1 - c)), 0, (rows - 1, columns - 1))
-            mosaic = phase if mosaic is None else mosaic + phase
-    return _crop(mosaic, geometry)
+    return _crop(mosaic([[_phase(winner, ct, r, c, geometry) for c in range(columns)] for r in range(rows)]), geometry)
 
 
 def spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
