@@ -2,6 +2,7 @@
 
     python benchmarks/layers.py --torch-python path/to/python-with-torch
     python benchmarks/layers.py --zoo                      # every layer of every registered model
+    python benchmarks/layers.py --zoo --sample 100         # a hundred of those
     python benchmarks/layers.py --zoo resnet50 --cases '*stride 2*' --modes forward
 
 Contestants: `cvjax`, compiled with `cvjax.ops.compiling.compiler_options` as training compiles; `cvjax-plain`, with
@@ -20,6 +21,7 @@ import contextlib
 import dataclasses
 import fnmatch
 import pathlib
+import random
 
 from layer_sides import JAX_SIDES, Layer
 from paired import RATIOS, Message, add_arguments, measure, medians, ratio, settle, start, use_threads
@@ -144,11 +146,15 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--cases", default="*", metavar="PATTERN", help="layers by name, shell-style")
     parser.add_argument("--zoo", nargs="*", metavar="MODEL", help="the layers of these models, or of all")
+    parser.add_argument("--sample", type=int, metavar="N", help="measure N of the layers, drawn at random (always alike)")
     parser.add_argument("--size", type=int, help="with --zoo: side of the images; default: each model's own")
     arguments = parser.parse_args()
     in_zoo = arguments.zoo is not None
     layers = zoo(arguments.zoo, arguments.size) if in_zoo else {layer: [] for layer in LAYERS}
     layers = {layer: models for layer, models in layers.items() if fnmatch.fnmatch(name_of(layer), arguments.cases)}
+    if arguments.sample and arguments.sample < len(layers):
+        drawn = sorted(random.Random(0).sample(range(len(layers)), arguments.sample))
+        layers = {layer: layers[layer] for layer in (list(layers)[i] for i in drawn)}
     sides = arguments.contestants or [*JAX_SIDES, *([] if in_zoo else ["torch"])]
     if arguments.threads:
         use_threads(arguments.threads)

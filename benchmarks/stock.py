@@ -19,6 +19,7 @@ from layer_sides import Layer
 
 import cvjax
 import cvjax.nn
+from cvjax.models.detection.detector import beside_images
 
 _POOLS = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}
 
@@ -95,7 +96,7 @@ def layers_of(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
 
 
 def layers_of_model(name: str, size: int) -> list[Layer]:
-    """The distinct convolutions and pools of a registered model, training heads included.
+    """The distinct convolutions and pools of a registered model: of training, of a detector those of inference.
 
     Args:
       name: one of `cvjax.list_models()`.
@@ -104,11 +105,12 @@ def layers_of_model(name: str, size: int) -> list[Layer]:
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     with stock_layers():
         model = cvjax.create_model(name, num_classes=cvjax.model_info(name).params_classes)
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        beside = beside_images(model, images.shape)
+        variables = jax.eval_shape(lambda key, x: model.init(key, x, **beside), jax.random.key(0), images)
 
         def forward(variables: Any, images: jax.Array) -> Any:
-            rngs = {"dropout": jax.random.key(0)}
-            return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+            rngs, train = {"dropout": jax.random.key(0)}, not beside
+            return model.apply(variables, images, train=train, mutable=["batch_stats"], rngs=rngs, **beside)
 
         return layers_of(forward, variables, images)
 
