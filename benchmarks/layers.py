@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--cases", default="*", metavar="PATTERN", help="layers by name, shell-style")
     parser.add_argument("--zoo", nargs="*", metavar="MODEL", help="the layers of these models, or of all")
-    parser.add_argument("--sample", type=int, metavar="N", help="measure N of the layers, drawn at random (always alike)")
+    parser.add_argument("--sample", type=int, metavar="N", help="measure N of the layers, always the same ones")
     parser.add_argument("--size", type=int, help="with --zoo: side of the images; default: each model's own")
     arguments = parser.parse_args()
     in_zoo = arguments.zoo is not None
