@@ -153,8 +153,8 @@ def main() -> None:
     layers = zoo(arguments.zoo, arguments.size) if in_zoo else {layer: [] for layer in LAYERS}
     layers = {layer: models for layer, models in layers.items() if fnmatch.fnmatch(name_of(layer), arguments.cases)}
     if arguments.sample and arguments.sample < len(layers):
-        drawn = sorted(random.Random(0).sample(range(len(layers)), arguments.sample))
-        layers = {layer: layers[layer] for layer in (list(layers)[i] for i in drawn)}
+        entries = list(layers.items())
+        layers = dict(entries[i] for i in sorted(random.Random(0).sample(range(len(entries)), arguments.sample)))
     sides = arguments.contestants or [*JAX_SIDES, *([] if in_zoo else ["torch"])]
     if arguments.threads:
         use_threads(arguments.threads)

@@ -126,7 +126,7 @@ def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bo
     features = kernel.shape[3]
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
-            return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of all phases
+            return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of each phase
         return (_by_phases if library else _grouped)(x, kernel, geometry, library)
     onward = geometry.transposed  # the strided convolution whose transpose this one is
     if is_foldable(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
