@@ -12,6 +12,7 @@ from cvjax.runs.commandline import configure_run
 from cvjax.runs.config import ModelConfig
 from cvjax.runs.detection import run
 from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
+from cvjax.training.optimizer import OptimizerConfig
 
 Config = TypeVar("Config", bound=DetectionConfig)
 
@@ -26,10 +27,19 @@ QUICK = {
 }
 """Fields of every `quick` preset: the embedded scenes at 128 pixels."""
 
+QUICK_PROPOSALS = dataclasses.replace(QUICK["input"], crop=(160, 160), proposals=300)
+"""How the `quick` presets of detectors without proposals of their own read."""
 
-QUICK_PROPOSALS = dataclasses.replace(QUICK["input"], crop=(160, 160), proposals=300, proposal_mode="grid")
-"""How the `quick` presets of detectors without proposals of their own read: selective search would take a second an
-image, which is longer than their training."""
+QUICK_DENSE = OptimizerConfig(
+    name="muon",
+    learning_rate=0.02,
+    weight_decay=0.01,
+    head_multiplier=0.2,
+    multipliers=(("backbone/head/*", 0.15),),
+    schedule="cosine",
+    warmup=0.05,
+)
+"""How their nets learn: Muon's steps are too long for dense layers, which nothing normalises."""
 
 NARROW_VGG = {
     "stage_sizes": (1, 1, 1, 2, 2),

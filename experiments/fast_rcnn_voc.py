@@ -12,7 +12,7 @@ does it beforehand). `--input.proposal-mode grid` has boxes that are the same fo
 
 Presets:
 
-quick     a narrow VGG with BatchNorm on a grid of boxes, from scratch on the embedded scenes.
+quick     a narrow VGG with BatchNorm on 300 boxes an image, from scratch on the embedded scenes.
 voc07     VGG-16: 64 regions of each of two images a step, 30,000 steps at 0.001 and 10,000 at a tenth. The paper has
           66.9 mAP.
 voc0712   likewise on the trainval of 2007 and 2012, for 60,000 steps: 70.0 in the paper.
@@ -26,6 +26,7 @@ from cvjax.training.optimizer import OptimizerConfig
 from experiments._detectors import (
     NARROW_VGG,
     QUICK,
+    QUICK_DENSE,
     QUICK_PROPOSALS,
     EncoderConfig,
     configure_detector,
@@ -80,8 +81,8 @@ PRESETS = {
         **{**QUICK, "input": QUICK_PROPOSALS},
         workdir="runs/fast_rcnn_voc/quick",
         model=FastRCNNConfig(**NARROW_VGG, regions=32, floor=0.0),
-        steps=800,
-        optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        steps=1200,
+        optim=QUICK_DENSE,
     ),
     "voc07": Config(**_VOC, **voc07(_READING, BoxEval(batch_size=1)), workdir="runs/fast_rcnn_voc/voc07"),
     "voc0712": Config(

@@ -13,7 +13,7 @@ finished detector is in WORKDIR, see `cvjax.runs.staged`.
 
 Presets:
 
-quick     a narrow VGG on windows of 48 pixels and a grid of boxes, from scratch on the embedded scenes.
+quick     a narrow VGG on windows of 48 pixels and 300 boxes an image, from scratch on the embedded scenes.
 voc07     AlexNet on selective search's boxes: 50,000 steps of 128 windows, a quarter of them objects. The paper has
           54.2 mAP, 58.5 with boxes moved, and 66.0 with VGG-16.
 """
@@ -25,7 +25,15 @@ from cvjax.cli._main import run as run_command
 from cvjax.runs.detection_input import BoxEval, BoxInput
 from cvjax.runs.staged import StagedConfig, run
 from cvjax.training.optimizer import OptimizerConfig
-from experiments._detectors import NARROW_VGG, QUICK, QUICK_PROPOSALS, StagedModel, configure_detector, voc07
+from experiments._detectors import (
+    NARROW_VGG,
+    QUICK,
+    QUICK_DENSE,
+    QUICK_PROPOSALS,
+    StagedModel,
+    configure_detector,
+    voc07,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +60,12 @@ class Config(StagedConfig):
 
 PRESETS = {
     "quick": Config(
-        **{**QUICK, "input": dataclasses.replace(QUICK_PROPOSALS, proposals=200)},
+        **{**QUICK, "input": QUICK_PROPOSALS},
         workdir="runs/rcnn_voc/quick",
         model=RCNNConfig(**NARROW_VGG, regions=8, window_size=48, context=4),
         steps=600,
         images=300,
-        optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        optim=QUICK_DENSE,
     ),
     "voc07": Config(
         # Windows are cut out of the images as they are: none of VOC's is larger than 500 pixels.

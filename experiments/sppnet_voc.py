@@ -11,7 +11,7 @@ WORKDIR/net, then come support vector machines and a regression as in R-CNN; the
 
 Presets:
 
-quick     a narrow ZF-5 on images of 160 pixels and a grid of boxes, from scratch on the embedded scenes; here gradients
+quick     a narrow ZF-5 on images of 160 pixels, 300 boxes each, from scratch on the embedded scenes; here gradients
           reach the convolutions, as no ImageNet has taught them.
 voc07     ZF-5 on five scales, dense layers alone: the paper has 59.2 mAP with boxes moved. It starts from a ZF-5 with a
           pyramid that was trained on ImageNet; `zfnet_spp` is that classifier.
@@ -55,7 +55,7 @@ class Config(StagedConfig):
 
 PRESETS = {
     "quick": Config(
-        **{**QUICK, "input": dataclasses.replace(QUICK_PROPOSALS, proposals=200)},
+        **{**QUICK, "input": QUICK_PROPOSALS},
         workdir="runs/sppnet_voc/quick",
         model=SPPNetConfig(
             channels=(32, 64, 96, 96, 64),
@@ -69,7 +69,7 @@ PRESETS = {
         ),
         steps=700,
         images=600,
-        optim=OptimizerConfig(name="adamw", learning_rate=5e-4, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        optim=OptimizerConfig(name="muon", learning_rate=4e-3, weight_decay=0.01, schedule="cosine", warmup=0.05),
     ),
     "voc07": Config(
         **voc07(BoxInput(crop=(500, 500), proposals=2000, workers=8), BoxEval(batch_size=1)),

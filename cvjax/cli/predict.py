@@ -15,10 +15,11 @@ from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
 from cvjax.data.proposals import propose
 from cvjax.errors import ConfigError, DataError
+from cvjax.models.detection.detector import shown_score
 from cvjax.runs import load
 from cvjax.runs.config import CRFFlag, EvalConfig
 from cvjax.runs.detection_input import proposal_config
-from cvjax.runs.detection_pictures import at_least, shown_score
+from cvjax.runs.detection_pictures import at_least
 from cvjax.runs.detection_prediction import make_finder
 from cvjax.runs.prediction import make_classifier, make_map_predictor
 from cvjax.tasks.classification import Classification
@@ -51,8 +52,8 @@ class Arguments:
       crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       output_stride: of the backbone, if other than in training.
       crops: classification: centre or ten; the run's own by default.
-      score: detection: boxes with a lower score are neither drawn nor written; by default 0.5, and 0 where scores are
-        what support vector machines say (R-CNN, SPPnet), which may be any number.
+      score: detection: boxes with a lower score are neither drawn nor written; by default 0.5, 0.2 of YOLO,
+        and 0 where scores are what support vector machines say (R-CNN, SPPnet), which may be any number.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]

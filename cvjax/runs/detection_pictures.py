@@ -10,6 +10,7 @@ from rich.console import Group
 
 from cvjax.data.annotations import Objects, decode_boxes_example
 from cvjax.data.source import Source
+from cvjax.models.detection.detector import shown_score
 from cvjax.runs.detection_input import DetectionConfig
 from cvjax.runs.detection_prediction import make_finder
 from cvjax.runs.pictures import ROWS, decoded
@@ -17,11 +18,6 @@ from cvjax.tasks.detection import Detection
 from cvjax.visual.boxes import Boxes, BoxesExample, save_boxes_grid
 from cvjax.visual.detection_plots import plot_precision_recall
 from cvjax.visual.detection_tables import detection_markdown, detection_tables
-
-SHOWN = 0.5
-"""Boxes with a lower score are not drawn."""
-SHOWN_MARGIN = 0.0
-"""The same where scores are no probabilities but what support vector machines say."""
 
 
 def show_detection(report: dict[str, Any]) -> tuple[Any, str]:
@@ -43,8 +39,8 @@ def draw_detection(
     config: DetectionConfig,
     report: dict[str, Any],
 ) -> list[str]:
-    """Writes report.md, predictions.png (true boxes beside those found with a score of at least `SHOWN`) and
-    precision_recall.png.
+    """Writes report.md, predictions.png (true boxes beside those found with a score of at least the model's
+    `shown_score`) and precision_recall.png.
 
     Arguments and result are those of `draw_segmentation`.
     """
@@ -65,11 +61,6 @@ def draw_curves(folder: pathlib.Path, task: Detection, report: dict[str, Any]) -
     """Writes precision_recall.png of a report into a folder; returns its name."""
     plot_precision_recall(report["precision"], report["ap"], folder / "precision_recall.png")
     return ["precision_recall.png"]
-
-
-def shown_score(model: nn.Module) -> float:
-    """The least score that is drawn if nobody says another."""
-    return SHOWN_MARGIN if getattr(model, "scorer", None) == "svm" else SHOWN
 
 
 def at_least(found: Boxes, score: float) -> Boxes:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import math
 from typing import Any, Literal
 
 import jax
@@ -24,6 +25,7 @@ class OptimizerConfig:
       weight_decay: added to the gradient (L2), in adamw and muon decoupled; spares norms and biases.
       head_multiplier: factor on the learning rate of every parameter outside `backbone`.
       bias_multiplier: factor on the learning rate of every parameter called `bias`; 2 in Caffe's nets.
+      multipliers: rows of (pattern of paths as in `frozen`, factor on the learning rate).
       frozen: parameters that stay as they are, as patterns of their paths: "backbone/*" holds all of the backbone,
         "backbone/conv[12]_*" the first two stages of VGG, "backbone/*bn*" BatchNorm's scales and biases in a ResNet.
       clip_norm: largest global norm of the gradient, None for no limit.
@@ -44,6 +46,7 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     head_multiplier: float = 1.0
     bias_multiplier: float = 1.0
+    multipliers: tuple[tuple[str, float], ...] = ()
     frozen: tuple[str, ...] = ()
     clip_norm: float | None = None
     accumulate: int = 1
@@ -123,27 +126,32 @@ def scale_biases(factor: float) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
-    """Zeroes the updates of parameters whose path, joined by "/", fits a shell-style pattern.
+def scale_matching(factors: tuple[tuple[str, float], ...], field: str) -> optax.GradientTransformation:
+    """Multiplies the update of every parameter whose path, joined by "/", fits a shell-style pattern.
 
-    Its `init` raises ConfigError for a pattern that nothing fits.
+    Where several fit all count. A factor of 0 gives zero, whatever the update is. Its `init` raises ConfigError for a
+    pattern that nothing fits.
+
+    Args:
+      factors: rows of (pattern, factor).
+      field: of `OptimizerConfig`, for that error.
     """
 
     def init(params: Any) -> optax.EmptyState:
         paths = [_joined(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for pattern in patterns:
+        for pattern, _ in factors:
             if not fnmatch.filter(paths, pattern):
-                raise ConfigError(f"optim.frozen: no parameter fits {pattern!r}; one of them is {paths[0]}")
+                raise ConfigError(f"optim.{field}: no parameter fits {pattern!r}; one of them is {paths[0]}")
         return optax.EmptyState()
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         del params
 
-        def hold(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-            fits = any(fnmatch.fnmatchcase(_joined(path), pattern) for pattern in patterns)
-            return jnp.zeros_like(leaf) if fits else leaf
+        def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+            factor = math.prod(factor for pattern, factor in factors if fnmatch.fnmatchcase(_joined(path), pattern))
+            return leaf * factor if factor else jnp.zeros_like(leaf)
 
-        return jax.tree_util.tree_map_with_path(hold, updates), state
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
 
     return optax.GradientTransformation(init, update)
 
@@ -163,7 +171,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
       ConfigError: values that no schedule can have; see `make_schedule`.
     """
     # First, so that the norm that is clipped is of what moves; last, because decay moves what has no gradient.
-    hold = [freeze(config.frozen)] if config.frozen else []
+    hold = [scale_matching(tuple((pattern, 0.0) for pattern in config.frozen), "frozen")] if config.frozen else []
     parts = [*hold]
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
@@ -183,4 +191,6 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         parts.append(scale_outside_backbone(config.head_multiplier))
     if config.bias_multiplier != 1.0:
         parts.append(scale_biases(config.bias_multiplier))
+    if config.multipliers:
+        parts.append(scale_matching(config.multipliers, "multipliers"))
     return optax.chain(*parts, *hold)

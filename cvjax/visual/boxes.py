@@ -192,7 +192,7 @@ def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: 
         draw.rectangle(_grown(box, 1), outline=_WHITE, width=line + 2)
         draw.rectangle(box, outline=colour, width=line)
         name = canvas.class_name(int(found.labels[i]), class_names)
-        score = "" if found.scores is None else f" {float(found.scores[i]):.0%}"
+        score = "" if found.scores is None else f" {float(found.scores[i]):.2f}"
         drawn.append((box, canvas.fit_text(name + score, width - 4, text), colour))
     taken: list[tuple[int, int, int, int]] = []
     places = []

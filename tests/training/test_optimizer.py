@@ -82,6 +82,16 @@ def test_biases_move_by_their_multiplier():
     np.testing.assert_array_equal(scaled["backbone"]["scale"], plain["backbone"]["scale"])
 
 
+def test_named_parameters_move_by_their_multipliers():
+    plain = first_update(name="muon", learning_rate=0.01)
+    scaled = first_update(name="muon", learning_rate=0.01, multipliers=(("head/*", 0.5), ("*/bias", 0.2)))
+    np.testing.assert_allclose(scaled["head"]["kernel"], 0.5 * plain["head"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(scaled["head"]["bias"], 0.1 * plain["head"]["bias"], rtol=1e-6)
+    np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
+    with pytest.raises(ConfigError, match=r"multipliers: no parameter fits 'neck/\*'"):
+        first_update(multipliers=(("neck/*", 0.5),))
+
+
 @pytest.mark.parametrize(("name", "factor"), [("sgd", 1.0), ("nesterov", 1.9), ("adamw", 1.0), ("rmsprop", 1.0483)])
 def test_first_step_is_the_optimizers_own(name, factor):
     """A gradient of one: SGD moves by 1, Nesterov by 1 + momentum, Adam by 1, RMSProp by 1 / sqrt(1 + 1e-3)."""

@@ -10,7 +10,8 @@ ones. Random choices are drawn from the stream `sample`, with a key for each ima
 change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of the images as given, padding included
 in the frame but never covered: `sizes`, int [B, 2], says what height and width of each image are real; without it
 there is no padding. `proposals` are given to the systems that do not find their own; such a class says
-`needs_proposals = True`, and for the others `init` needs images alone.
+`needs_proposals = True`, and for the others `init` needs images alone. A class whose scores are no probabilities says
+in `shown_score` which are worth a look, see `shown_score`.
 
 What decides which detections are given are fields of the module, by the names of `POSTPROCESSING` where a system has
 such a thing, so that an evaluation can change them.
@@ -69,6 +70,11 @@ class Detections(NamedTuple):
     scores: jax.Array
     classes: jax.Array
     valid: jax.Array
+
+
+def shown_score(module: nn.Module) -> float:
+    """The least score of a detection that a person is shown if nobody says another; 0.5 unless the module knows."""
+    return getattr(module, "shown_score", 0.5)
 
 
 def beside_images(module: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, Any]:

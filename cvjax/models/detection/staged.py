@@ -80,6 +80,11 @@ class StagedDetector(nn.Module):
     bn_momentum: float = 0.9
     freeze_bn: bool = False
 
+    @property
+    def shown_score(self) -> float:
+        """Machines say a signed distance, the net's own layer a probability."""
+        return 0.0 if self.scorer == "svm" else 0.5
+
     def setup(self) -> None:
         if self.scorer not in ("svm", "softmax"):
             raise ConfigError(f"scorer is 'svm' or 'softmax', not {self.scorer!r}")

@@ -59,6 +59,8 @@ class YOLOv1(nn.Module):
       freeze_bn: normalise with the running statistics in training too, and leave them alone.
     """
 
+    shown_score = 0.2  # A product of two regressed numbers is below either; this is darknet's choice.
+
     num_classes: int
     in_channels: int = 3
     stages: tuple[Stage, ...] = FULL
