@@ -62,8 +62,8 @@ PRESETS = {
     "quick": Config(
         **{**QUICK, "input": QUICK_PROPOSALS},
         workdir="runs/rcnn_voc/quick",
-        model=RCNNConfig(**NARROW_VGG, regions=8, window_size=48, context=4),
-        steps=600,
+        model=RCNNConfig(**NARROW_VGG, regions=12, positive_share=0.4, window_size=48, context=4),
+        steps=900,
         images=300,
         optim=QUICK_DENSE,
     ),

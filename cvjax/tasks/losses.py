@@ -15,8 +15,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     The label's logit is read with a mask rather than a gather: its gradient is then a product, not a scatter.
     A label outside [0, C), such as 255, contributes its normaliser alone and must be weighted out.
     """
-    logits = logits.astype(jnp.float32)
-    return jax.nn.logsumexp(logits, axis=-1) - jnp.where(_is_label(logits, labels), logits, 0.0).sum(axis=-1)
+    shifted, _, total = _exponentials(logits)
+    return jnp.log(total) - jnp.where(_is_label(logits, labels), shifted, 0.0).sum(axis=-1)
 
 
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -151,10 +151,28 @@ def _areas(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> tuple[ja
     """The soft areas of each image's classes, [B, C]: of prediction and truth together, prediction, truth."""
     chex.assert_rank(logits, 4)
     chex.assert_equal_shape((labels, counted))
-    counted = counted.astype(jnp.float32)[..., None]
-    probabilities = jax.nn.softmax(logits.astype(jnp.float32)) * counted
-    truth = _is_label(logits, labels) * counted
-    return (probabilities * truth).sum((1, 2)), probabilities.sum((1, 2)), truth.sum((1, 2))
+    counted = counted.astype(jnp.float32)
+    shifted, exponentials, total = _exponentials(logits)
+    truth = _is_label(logits, labels)
+    of_label = jnp.exp(jnp.where(truth, shifted, 0.0).sum(-1)) / total * counted
+    both, theirs = (jnp.where(truth, weight[..., None], 0.0).sum((1, 2)) for weight in (of_label, counted))
+    batch, classes = logits.shape[0], logits.shape[-1]
+    rows, weights = exponentials.reshape(batch, -1, classes), (counted / total).reshape(batch, -1)
+    ours = jnp.einsum("bpc,bp->bc", rows, weights, precision=jax.lax.Precision.HIGHEST)
+    return both, ours, theirs
+
+
+def _exponentials(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits [..., C] less their maximum, the exponentials of these, and their sums over the classes [...]; float32.
+
+    The sum is a product: XLA keeps a product's operands, where it would take the exponentials anew for each sum that
+    reads them. That halves the time of soft Jaccard and its gradient on CPU.
+    """
+    logits = logits.astype(jnp.float32)
+    shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+    exponentials = jnp.exp(shifted)
+    ones = jnp.ones(logits.shape[-1])
+    return shifted, exponentials, jnp.matmul(exponentials, ones, precision=jax.lax.Precision.HIGHEST)
 
 
 def _mean_of_present(losses: jax.Array, area: jax.Array) -> jax.Array:
