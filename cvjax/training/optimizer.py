@@ -156,6 +156,11 @@ def scale_matching(factors: tuple[tuple[str, float], ...], field: str) -> optax.
     return optax.GradientTransformation(init, update)
 
 
+def freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
+    """Zeroes the updates of parameters whose path fits a pattern, see `scale_matching`."""
+    return scale_matching(tuple((pattern, 0.0) for pattern in patterns), "frozen")
+
+
 def _joined(path: tuple[Any, ...]) -> str:
     return "/".join(str(key.key) for key in path)
 
@@ -171,7 +176,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
       ConfigError: values that no schedule can have; see `make_schedule`.
     """
     # First, so that the norm that is clipped is of what moves; last, because decay moves what has no gradient.
-    hold = [scale_matching(tuple((pattern, 0.0) for pattern in config.frozen), "frozen")] if config.frozen else []
+    hold = [freeze(config.frozen)] if config.frozen else []
     parts = [*hold]
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
