@@ -11,7 +11,7 @@ darknet's own file with --init FILE.weights); detection then sees 448.
 
 Presets:
 
-quick       a narrow YOLO with BatchNorm and 8 x 8 cells, from scratch on the embedded scenes.
+quick       a narrow, fully convolutional YOLO with BatchNorm and 8 x 8 cells, from scratch on the embedded scenes.
 voc07       the paper's net and schedule, on VOC 2007 alone.
 voc0712     on the trainval of 2007 and 2012, as in the paper: 63.4 mAP on VOC 2007's test, 45 images/s on a Titan X.
 tiny        Fast YOLO, likewise: 52.7 mAP, 155 images/s.
