@@ -12,7 +12,6 @@ printed by `python -m cvjax.cli.propose`. One system after another in one proces
 import argparse
 import json
 import pathlib
-import platform
 import statistics
 import time
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from reporting import cell, table
+from reporting import cell, machine, table
 
 import cvjax
 from cvjax.data.proposals import ProposalConfig, grid_boxes
@@ -71,8 +70,9 @@ def write(record: dict[str, Any]) -> str:
     lines = [
         "# One image through each detector",
         "",
-        f"{record['device']}; jax {jax.__version__}. {record['proposals']} proposals where a system is given some, "
-        f"20 classes, float32, medians of {record['rounds']} rounds. `benchmarks/detectors.py` says what is measured.",
+        f"{record['device']}, {record['machine']['threads']} threads; jax {jax.__version__}. {record['proposals']} "
+        f"proposals where a system is given some, 20 classes, float32, medians of {record['rounds']} rounds. "
+        "`benchmarks/detectors.py` says what is measured.",
         "",
         table(["system", "seconds", "times the first"], body),
     ]
@@ -101,9 +101,10 @@ def main() -> None:
             times[name].append(time.perf_counter() - start)
         print(f"{name}: {statistics.median(times[name]):.3f} s", flush=True)
         del compiled, given
-    device = jax.devices()[0]
+    device, host = jax.devices()[0], machine(())
     record = {
-        "device": device.device_kind if device.platform != "cpu" else platform.processor() or platform.machine(),
+        "device": device.device_kind if device.platform != "cpu" else host["processor"],
+        "machine": host,
         "proposals": arguments.proposals,
         "rounds": arguments.rounds,
         "rows": [{"system": name, "seconds": statistics.median(t), "times": t} for name, t in times.items()],

@@ -5,6 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_PHOTOGRAPH = 8
+"""Pixels along an axis for each channel, from which on a map is resampled as a photograph."""
+
 
 def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> np.ndarray:
     """Interpolation weights along one axis.
@@ -117,9 +120,12 @@ def _along_second(matrix: np.ndarray, x: jax.Array) -> jax.Array:
     """[q, p], [n, p, c] -> [n, q, c].
 
     The matrix is repeated over n: as a batched product the result comes out in its final layout, where a
-    plain contraction would put q first and transpose the whole large result.
+    plain contraction would put q first and transpose the whole large result. Photographs are the exception: with as
+    many pixels and as few channels as they have, the repeated matrix is hundreds of times the result.
     """
-    repeated = jnp.broadcast_to(jnp.asarray(matrix), (x.shape[0], *matrix.shape))
-    dimensions = (((2,), (1,)), ((0,), (0,)))
     # HIGHEST: the default would round to bfloat16 on TPU.
-    return jax.lax.dot_general(repeated, x, dimensions, precision=jax.lax.Precision.HIGHEST)
+    highest = jax.lax.Precision.HIGHEST
+    if x.shape[1] > _PHOTOGRAPH * x.shape[2]:
+        return jnp.moveaxis(jnp.tensordot(matrix, x, (1, 1), precision=highest), 0, 1)
+    repeated = jnp.broadcast_to(jnp.asarray(matrix), (x.shape[0], *matrix.shape))
+    return jax.lax.dot_general(repeated, x, (((2,), (1,)), ((0,), (0,))), precision=highest)

@@ -52,6 +52,18 @@ def test_enlarging_from_the_corner(step, source):
         enlarge_from_corner(x, (3, 3), (1, 0))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 12])
+def test_photographs_and_maps_are_resampled_alike(channels):
+    """Many pixels of few channels go another way; both are the product with the matrices, and so is the gradient."""
+    rng = np.random.default_rng(channels)
+    x, weights = rng.standard_normal((2, 50, 60, channels)), rng.standard_normal((2, 70, 33, channels))
+    rows, columns = (bilinear_matrix(*axis).astype(np.float64) for axis in ((50, 70), (60, 33)))
+    expected = np.einsum("ph,qw,bhwc->bpqc", rows, columns, x)
+    np.testing.assert_allclose(resize(jnp.asarray(x), (70, 33)), expected, atol=1e-5)
+    gradient = jax.grad(lambda x: (resize(x, (70, 33)) * weights).sum())(jnp.asarray(x))
+    np.testing.assert_allclose(gradient, np.einsum("ph,qw,bpqc->bhwc", rows, columns, weights), atol=1e-4)
+
+
 def test_rows_of_the_matrix_sum_to_one_and_constants_stay():
     np.testing.assert_allclose(bilinear_matrix(33, 513).sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(resize(jnp.full((1, 5, 7, 2), 3.0), (65, 49)), 3, rtol=1e-6)
