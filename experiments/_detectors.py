@@ -30,16 +30,11 @@ QUICK = {
 QUICK_PROPOSALS = dataclasses.replace(QUICK["input"], crop=(160, 160), proposals=300)
 """How the `quick` presets of detectors without proposals of their own read."""
 
-QUICK_DENSE = OptimizerConfig(
-    name="muon",
-    learning_rate=0.02,
-    weight_decay=0.01,
-    head_multiplier=0.2,
-    multipliers=(("backbone/head/*", 0.15),),
-    schedule="cosine",
-    warmup=0.05,
-)
-"""How their nets learn: Muon's steps are too long for dense layers, which nothing normalises."""
+QUICK_OPTIM = OptimizerConfig(name="muon", learning_rate=0.02, weight_decay=0.01, schedule="cosine", warmup=0.05)
+"""How the `quick` presets learn where BatchNorm follows convolutions: Muon's steps are too long for other layers."""
+
+QUICK_DENSE = dataclasses.replace(QUICK_OPTIM, head_multiplier=0.2, multipliers=(("backbone/head/*", 0.15),))
+"""The same for a VGG, whose dense layers nothing normalises."""
 
 NARROW_VGG = {
     "stage_sizes": (1, 1, 1, 2, 2),

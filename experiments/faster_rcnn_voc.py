@@ -33,7 +33,7 @@ from cvjax.runs.config import ModelConfig
 from cvjax.runs.detection import run
 from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
 from cvjax.training.optimizer import OptimizerConfig
-from experiments._detectors import QUICK, coco, configure_detector, voc07, voc0712
+from experiments._detectors import QUICK, QUICK_OPTIM, coco, configure_detector, voc07, voc0712
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +145,7 @@ PRESETS = {
         ),
         steps=900,
         # Muon's steps are too long for layers that nothing normalises: pyramid, proposals and dense layers.
-        optim=OptimizerConfig(
-            name="muon", learning_rate=0.02, weight_decay=0.01, head_multiplier=0.2, schedule="cosine", warmup=0.05
-        ),
+        optim=dataclasses.replace(QUICK_OPTIM, head_multiplier=0.2),
     ),
     "voc07": Config(**_VOC, **voc07(_READING, _SCORING), workdir="runs/faster_rcnn_voc/voc07"),
     "voc0712": Config(

@@ -25,7 +25,7 @@ from cvjax.models.detection.sppnet import PAPER_SCALES
 from cvjax.runs.detection_input import BoxEval, BoxInput
 from cvjax.runs.staged import StagedConfig, run
 from cvjax.training.optimizer import OptimizerConfig
-from experiments._detectors import QUICK, QUICK_PROPOSALS, StagedModel, configure_detector, voc07
+from experiments._detectors import QUICK, QUICK_OPTIM, QUICK_PROPOSALS, StagedModel, configure_detector, voc07
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ PRESETS = {
         ),
         steps=700,
         images=600,
-        optim=OptimizerConfig(name="muon", learning_rate=4e-3, weight_decay=0.01, schedule="cosine", warmup=0.05),
+        optim=dataclasses.replace(QUICK_OPTIM, learning_rate=4e-3),
     ),
     "voc07": Config(
         **voc07(BoxInput(crop=(500, 500), proposals=2000, workers=8), BoxEval(batch_size=1)),

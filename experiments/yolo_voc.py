@@ -24,7 +24,7 @@ from typing import Any
 from cvjax.runs.config import ModelConfig
 from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
 from cvjax.training.optimizer import OptimizerConfig
-from experiments._detectors import QUICK, configure_detector, main, voc07, voc0712
+from experiments._detectors import QUICK, QUICK_OPTIM, configure_detector, main, voc07, voc0712
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ PRESETS = {
             bn_momentum=0.95,
         ),
         steps=1800,
-        optim=OptimizerConfig(name="muon", learning_rate=0.02, weight_decay=0.01, schedule="cosine", warmup=0.05),
+        optim=QUICK_OPTIM,
     ),
     "voc07": Config(**_VOC, **voc07(_READING, BoxEval(batch_size=32)), workdir="runs/yolo_voc/voc07"),
     "voc0712": Config(**_VOC, **voc0712(_READING, BoxEval(batch_size=32)), workdir="runs/yolo_voc/voc0712"),
