@@ -37,11 +37,11 @@ def measure(name: str, settings: Message) -> tuple[dict[str, float], Message]:
     import jax.numpy as jnp
 
     import cvjax
-    from cvjax.ops.compiling import compiler_options
-    from cvjax.tasks.classification import Classification
-    from cvjax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-    from cvjax.training.state import create_state, init_variables
-    from cvjax.training.step import make_train_step
+    from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
+    from cvjax.engine.state import create_state, init_variables
+    from cvjax.engine.step import make_train_step
+    from cvjax.runtime.compiler import compiler_options
+    from cvjax.tasks.classification.task import Classification
 
     jax.config.update("jax_enable_compilation_cache", False)
     loop, device = probe(), jax.devices()[0]

@@ -56,8 +56,8 @@ def prepare_cvjax(case: Message) -> Work:
     """Ours, a batch at a time."""
     import jax
 
-    from cvjax.ops.compiling import compiler_options
     from cvjax.ops.dense_crf import CRFKernels, dense_crf
+    from cvjax.runtime.compiler import compiler_options
 
     images, unaries = map(jax.numpy.asarray, images_of(case))
     infer = functools.partial(dense_crf, kernels=CRFKernels(*SMOOTH, *APPEARANCE), iterations=ITERATIONS)

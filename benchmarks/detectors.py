@@ -22,9 +22,9 @@ import numpy as np
 from reporting import cell, machine, table
 
 import cvjax
-from cvjax.data.proposals import ProposalConfig, grid_boxes
+from cvjax.datasets.proposals.boxes import ProposalConfig, grid_boxes
 from cvjax.models.detection.detector import Proposals
-from cvjax.ops.compiling import compiler_options
+from cvjax.runtime.compiler import compiler_options
 
 HERE = pathlib.Path(__file__).resolve().parent
 SYSTEMS = (

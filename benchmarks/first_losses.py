@@ -95,7 +95,9 @@ def _run(checkout: pathlib.Path, out: pathlib.Path, pattern: str, data: pathlib.
 
 def _table(before: pathlib.Path, after: pathlib.Path) -> None:
     old, new = (json.loads(path.read_text()) for path in (before, after))
-    print(f"| experiment, preset | first loss | loss {STEPS} | largest relative difference |\n| --- | --- | --- | --- |")
+    print(
+        f"| experiment, preset | first loss | loss {STEPS} | largest relative difference |\n| --- | --- | --- | --- |"
+    )
     for name in sorted({*old, *new}):
         if name not in old or name not in new:
             print(f"| `{name}` | {'not before' if name not in old else 'not after'} | | |")

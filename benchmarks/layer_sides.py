@@ -15,7 +15,7 @@ import numpy as np
 from paired import Message, Unavailable, Work, processors, serve
 
 Pair = tuple[int, int]
-# Contestant: whose layers, and whether XLA gets `cvjax.ops.compiling.compiler_options`.
+# Contestant: whose layers, and whether XLA gets `cvjax.runtime.compiler.compiler_options`.
 JAX_SIDES = {
     "cvjax": ("cvjax", True),
     "cvjax-plain": ("cvjax", False),
@@ -107,7 +107,7 @@ def prepare_jax(case: Message, side: str) -> Work:
     import jax.numpy as jnp
 
     import cvjax.nn
-    from cvjax.ops.compiling import compiler_options
+    from cvjax.runtime.compiler import compiler_options
 
     whose, with_options = JAX_SIDES[side]
     layer, dtype = Layer.from_json(case["layer"]), jnp.dtype(case["dtype"])

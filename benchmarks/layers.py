@@ -5,7 +5,7 @@
     python benchmarks/layers.py --zoo --sample 100         # a hundred of those
     python benchmarks/layers.py --zoo resnet50 --cases '*stride 2*' --modes forward
 
-Contestants: `cvjax`, compiled with `cvjax.ops.compiling.compiler_options` as training compiles; `cvjax-plain`, with
+Contestants: `cvjax`, compiled with `cvjax.runtime.compiler.compiler_options` as training compiles; `cvjax-plain`, with
 XLA's defaults as a bare `jax.jit` compiles; `flax` and `flax-options`, the layers of flax.linen under the defaults
 and under those options (on other platforms than CPU there are none, so only `cvjax` and `flax` run there); `torch`,
 channels_last, on a GPU under `torch.compile` and, with --dtype bfloat16, autocast. All get the same numbers and must

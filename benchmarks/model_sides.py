@@ -58,7 +58,7 @@ def prepare_jax(case: Message, side: str) -> Work:
     from stock import stock_layers
 
     import cvjax
-    from cvjax.ops.compiling import compiler_options
+    from cvjax.runtime.compiler import compiler_options
 
     whose, with_options = JAX_SIDES[side]
     name, platform = case["model"], jax.default_backend()

@@ -51,8 +51,8 @@ def prepare_cvjax(case: Message) -> Work:
     """Ours."""
     import jax
 
-    from cvjax.ops.compiling import compiler_options
-    from cvjax.ops.nms import nms
+    from cvjax.ops.detection.nms import nms
+    from cvjax.runtime.compiler import compiler_options
 
     boxes, scores = map(jax.numpy.asarray, boxes_of(case))
     suppress = functools.partial(nms, iou_threshold=0.7, max_output=case["most"])

@@ -36,7 +36,7 @@ CPU_SIDES = ("cvjax-plain", "flax-options")  # They differ from others by compil
 RATIOS = (("flax", "cvjax"), ("flax-options", "cvjax"), ("flax", "cvjax-plain"), ("torch", "cvjax"))  # Of times.
 PAUSE = 0.005  # Seconds between turns, in which the threads of the turn before go to sleep.
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-# One heap that only grows, as `cvjax.ops.host_memory` has it: else page faults are what large cases measure.
+# One heap that only grows, as `cvjax.runtime.host_memory` has it: else page faults are what large cases measure.
 _HEAP = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",

@@ -76,7 +76,7 @@ def loss_of(logits: torch.Tensor, masks: torch.Tensor, jaccard_weight: float) ->
 
 
 class Muon(torch.optim.Optimizer):
-    """`cvjax.training.muon`: kernels by orthogonal updates; whatever is a vector by Adam at a tenth of the rate."""
+    """`cvjax.engine.muon`: kernels by orthogonal updates; whatever is a vector by Adam at a tenth of the rate."""
 
     def __init__(self, net: nn.Module, lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
         transposed = {id(m.weight) for m in net.modules() if isinstance(m, nn.ConvTranspose2d)}

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from cvjax.cli._main import run as run_command
-from cvjax.data.tfds_sets import find_prepared
-from cvjax.runs.classification import run
-from cvjax.runs.commandline import configure_run
-from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput
+from cvjax.datasets.tfds_sets import find_prepared
+from cvjax.engine.commandline import configure_run
+from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput
+from cvjax.tasks.classification.kind import run
 
 Config = TypeVar("Config", bound=ClassificationConfig)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from cvjax.cli._main import run as run_command
-from cvjax.data.voc_detection import open_voc_detection
+from cvjax.datasets.voc.detection import open_voc_detection
+from cvjax.engine.commandline import configure_run
+from cvjax.engine.config import ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.errors import DataError
-from cvjax.runs.commandline import configure_run
-from cvjax.runs.config import ModelConfig
-from cvjax.runs.detection import run
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.kind import run
 
 Config = TypeVar("Config", bound=DetectionConfig)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from cvjax.cli._main import run as run_command
-from cvjax.data.voc import find_voc
-from cvjax.runs.commandline import configure_run
-from cvjax.runs.config import SegmentationConfig
-from cvjax.runs.segmentation import run
+from cvjax.datasets.voc.segmentation import find_voc
+from cvjax.engine.commandline import configure_run
+from cvjax.engine.config import SegmentationConfig
+from cvjax.tasks.segmentation.kind import run
 
 Config = TypeVar("Config", bound=SegmentationConfig)
 

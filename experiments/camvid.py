@@ -25,11 +25,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
+from cvjax.engine.commandline import parse_experiment
+from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
-from cvjax.runs.commandline import parse_experiment
-from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
-from cvjax.runs.segmentation import run
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.segmentation.kind import run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from experiments._classifiers import QUICK, configure_classifier, imagenet_steps, main
 
 

@@ -35,11 +35,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.distributed import ClusterConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
-from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
-from cvjax.tasks.refine import CRFS
-from cvjax.training.distributed import ClusterConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.segmentation.crf import CRFS
 from experiments._segmenters import configure_segmenter, main
 
 

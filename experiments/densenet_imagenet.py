@@ -19,8 +19,8 @@ cifar10    the paper's recipe: 300 epochs in batches of 64, 0.1 divided by ten a
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from experiments._classifiers import CIFAR10, QUICK, configure_classifier, imagenet_steps, main
 
 

@@ -23,9 +23,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.classification.efficientnet import compound_scale
-from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.training.optimizer import OptimizerConfig
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
 
 

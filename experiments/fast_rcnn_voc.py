@@ -21,8 +21,8 @@ voc0712   likewise on the trainval of 2007 and 2012, for 60,000 steps: 70.0 in t
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
 from experiments._detectors import (
     NARROW_VGG,
     QUICK,

@@ -10,7 +10,7 @@
     python -m experiments.faster_rcnn_voc quick --resume         continues a run that was stopped
 
 With `--four-steps` a run is the paper's alternating training: proposals, a detector on them, proposals on the
-detector's convolutions, and the detector again, `--steps` each; see `cvjax.runs.alternating`.
+detector's convolutions, and the detector again, `--steps` each; see `cvjax.tasks.detection.alternating`.
 
 Presets:
 
@@ -27,12 +27,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
+from cvjax.engine.config import ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.detection.regions import BoxWeights
-from cvjax.runs.alternating import run_four_steps
-from cvjax.runs.config import ModelConfig
-from cvjax.runs.detection import run
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.detection.alternating import run_four_steps
+from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.kind import run
 from experiments._detectors import QUICK, QUICK_OPTIM, coco, configure_detector, voc07, voc0712
 
 

@@ -26,10 +26,10 @@ voc_batch  the first version's (1411.4038): batches of 20, the mean over their p
 import dataclasses
 from collections.abc import Sequence
 
+from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.segmentation.fcn import Alignment
 from cvjax.nn import Upsampling
-from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
-from cvjax.training.optimizer import OptimizerConfig
 from experiments._segmenters import configure_segmenter, main
 
 

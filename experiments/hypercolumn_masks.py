@@ -23,9 +23,9 @@ from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
 from cvjax.data.objects import find_voc_objects
-from cvjax.runs.commandline import configure_run
-from cvjax.runs.masks import MasksConfig, MasksEval, MasksInput, run
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.commandline import configure_run
+from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.object_masks.kind import MasksConfig, MasksEval, MasksInput, run
 from experiments.hypercolumn_voc import HypercolumnConfig
 
 

@@ -16,9 +16,9 @@ voc    hypercolumns of the second pooling, the fourth stage and fc7 of VGG-16. T
 import dataclasses
 from collections.abc import Sequence
 
+from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
-from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
-from cvjax.training.optimizer import OptimizerConfig
 from experiments._segmenters import configure_segmenter, main
 
 

@@ -9,7 +9,7 @@
 
 A run has three stages: the net is fine-tuned into WORKDIR/net; then a linear support vector machine for each class
 learns from its second dense layer, with hard negatives; and a ridge regression for each class learns to move boxes. The
-finished detector is in WORKDIR, see `cvjax.runs.staged`.
+finished detector is in WORKDIR, see `cvjax.tasks.detection.staged.run`.
 
 Presets:
 
@@ -22,9 +22,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
-from cvjax.runs.detection_input import BoxEval, BoxInput
-from cvjax.runs.staged import StagedConfig, run
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput
+from cvjax.tasks.detection.staged.run import StagedConfig, run
 from experiments._detectors import (
     NARROW_VGG,
     QUICK,

@@ -19,8 +19,8 @@ cifar10    an SE-ResNet-18 on images enlarged to 64 pixels.
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
 
 

@@ -21,10 +21,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.detection.sppnet import PAPER_SCALES
-from cvjax.runs.detection_input import BoxEval, BoxInput
-from cvjax.runs.staged import StagedConfig, run
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput
+from cvjax.tasks.detection.staged.run import StagedConfig, run
 from experiments._detectors import QUICK, QUICK_OPTIM, QUICK_PROPOSALS, StagedModel, configure_detector, voc07
 
 

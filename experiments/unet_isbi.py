@@ -7,7 +7,7 @@
 
 FOLDER holds `images` and `labels`, thirty pictures each; without the flag it is looked for as `isbi_membrane` in the
 folder of prepared data sets. There is no official validation split, so the last six sections are held out; the other
-folds are `--input.train-split train1 --input.eval-split val1` and so on (see `cvjax.data.isbi`).
+folds are `--input.train-split train1 --input.eval-split val1` and so on (see `cvjax.datasets.isbi`).
 
 Presets:
 
@@ -23,11 +23,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
+from cvjax.engine.commandline import parse_experiment
+from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
-from cvjax.runs.commandline import parse_experiment
-from cvjax.runs.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
-from cvjax.runs.segmentation import run
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.segmentation.kind import run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,8 @@ cifar10    an 11-layer net with BatchNorm on 32 pixels.
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.runs.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.optim import OptimizerConfig
 from experiments._classifiers import CIFAR10, QUICK, configure_classifier, imagenet_steps, main
 
 

@@ -21,9 +21,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cvjax.runs.config import ModelConfig
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.engine.config import ModelConfig
+from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
 from experiments._detectors import QUICK, QUICK_OPTIM, configure_detector, main, voc07, voc0712
 
 

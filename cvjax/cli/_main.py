@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from cvjax.errors import UserError
-from cvjax.ops.host_memory import keep_host_memory
+from cvjax.runtime.host_memory import keep_host_memory
 
 
 def run(main: Callable[[], None]) -> None:

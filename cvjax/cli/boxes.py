@@ -16,8 +16,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cvjax.cli._main import run
-from cvjax.data.box_statistics import BoxCounts, count_boxes
-from cvjax.data.catalogue import list_sources, open_source
+from cvjax.datasets.box_statistics import BoxCounts, count_boxes
+from cvjax.datasets.registry import list_sources, open_source
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cvjax.cli._main import run
 from cvjax.errors import ConfigError
-from cvjax.runs import load
+from cvjax.tasks import load
 from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
 from cvjax.weights.hub import fetch_pretrained, is_pretrained
 

@@ -18,17 +18,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cvjax.cli._main import run
-from cvjax.data.augment import resize_pair
-from cvjax.data.catalogue import open_source
+from cvjax.data.dataset import Source, max_size
 from cvjax.data.decode import decode_example
-from cvjax.data.source import Source, max_size
+from cvjax.datasets.registry import open_source
+from cvjax.engine.config import CRFFlag, InputConfig
+from cvjax.engine.run import source_options
 from cvjax.errors import ConfigError, DataError
-from cvjax.runs import load
-from cvjax.runs.config import CRFFlag, InputConfig
-from cvjax.runs.crf_search import Tried, keep_probabilities, make_scorer, most_trials, search
-from cvjax.runs.training import source_options
-from cvjax.tasks.refine import CRFS, format_crf
-from cvjax.tasks.segmentation import Segmentation
+from cvjax.tasks import load
+from cvjax.tasks.segmentation.crf import CRFS, format_crf
+from cvjax.tasks.segmentation.crf_search import Tried, keep_probabilities, make_scorer, most_trials, search
+from cvjax.tasks.segmentation.task import Segmentation
+from cvjax.tasks.segmentation.transforms import resize_pair
 from cvjax.visual.tables import percent
 
 _SHOWN = 12

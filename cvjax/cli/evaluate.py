@@ -9,11 +9,11 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
+from cvjax.engine.config import CRFFlag
+from cvjax.engine.parallel import Mode, make_strategy
+from cvjax.engine.run import make_evaluator, open_for, plain
 from cvjax.errors import ConfigError
-from cvjax.runs.config import CRFFlag
-from cvjax.runs.load import load_for_inference
-from cvjax.runs.training import make_evaluator, open_for, plain
-from cvjax.training.parallel import Mode, make_strategy
+from cvjax.tasks.load import load_for_inference
 
 _SCORING = (
     *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),

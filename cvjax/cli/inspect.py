@@ -10,7 +10,7 @@ import tyro
 
 from cvjax.cli._main import run
 from cvjax.errors import ConfigError
-from cvjax.inspect import Inspection, inspect_model
+from cvjax.inspection import Inspection, inspect_model
 
 
 @dataclasses.dataclass(frozen=True)

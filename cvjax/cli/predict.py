@@ -13,19 +13,19 @@ from rich.console import Console
 
 from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
-from cvjax.data.proposals import propose
+from cvjax.datasets.proposals.boxes import propose
+from cvjax.engine.config import CRFFlag, EvalConfig
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import shown_score
-from cvjax.runs import load
-from cvjax.runs.config import CRFFlag, EvalConfig
-from cvjax.runs.detection_input import proposal_config
-from cvjax.runs.detection_pictures import at_least
-from cvjax.runs.detection_prediction import make_finder
-from cvjax.runs.prediction import make_classifier, make_map_predictor
-from cvjax.tasks.classification import Classification
-from cvjax.tasks.detection import Detection
-from cvjax.tasks.object_masks import ObjectMasks
-from cvjax.tasks.refine import CRFConfig
+from cvjax.tasks import load
+from cvjax.tasks.classification.task import Classification
+from cvjax.tasks.detection.config import proposal_config
+from cvjax.tasks.detection.pictures import at_least
+from cvjax.tasks.detection.predict import make_finder
+from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.object_masks.task import ObjectMasks
+from cvjax.tasks.prediction import make_classifier, make_map_predictor
+from cvjax.tasks.segmentation.crf import CRFConfig
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay

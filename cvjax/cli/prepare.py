@@ -14,9 +14,9 @@ from typing import Any, Literal
 import tyro
 
 from cvjax.cli import _main
-from cvjax.data.published import PUBLISHED, prepare_published
-from cvjax.data.source import default_data_dir
-from cvjax.data.tfds_sets import SETS, prepare_catalogue_set
+from cvjax.data.dataset import default_data_dir
+from cvjax.datasets.published import PUBLISHED, prepare_published
+from cvjax.datasets.tfds_sets import SETS, prepare_catalogue_set
 from cvjax.errors import ConfigError
 
 _OURS = ("scenes", "voc_segmentation", "image_folder_segmentation", "voc_detection", "xml_folder_detection")
@@ -70,11 +70,11 @@ def prepare(options: Prepare) -> Any:
         "progress": options.progress,
     }
     if options.name == "scenes":
-        from cvjax.data.scenes.prepare import prepare_scenes
+        from cvjax.datasets.scenes.prepare import prepare_scenes
 
         return prepare_scenes(data_dir, workers=options.workers, progress=options.progress)
     if options.name == "voc_segmentation":
-        from cvjax.data.voc import prepare_voc
+        from cvjax.datasets.voc.segmentation import prepare_voc
 
         return prepare_voc(
             data_dir, manual_dir=options.manual_dir, download=options.download, sbd=options.sbd, **shared
@@ -84,7 +84,7 @@ def prepare(options: Prepare) -> Any:
     if options.name in PUBLISHED:
         return prepare_published(options.name, data_dir, options.manual_dir, **shared)
     if options.name == "voc_detection":
-        from cvjax.data.voc_detection import prepare_voc_detection
+        from cvjax.datasets.voc.detection import prepare_voc_detection
 
         return prepare_voc_detection(
             data_dir,
@@ -96,10 +96,10 @@ def prepare(options: Prepare) -> Any:
     if options.manual_dir is None:
         raise ConfigError(f"{options.name}: name {_FOLDERS[options.name]} with --manual-dir.")
     if options.name == "xml_folder_detection":
-        from cvjax.data.xml_folder import prepare_xml_folder
+        from cvjax.datasets.xml_folder import prepare_xml_folder
 
         return prepare_xml_folder(data_dir, options.manual_dir, on_bad_boxes=options.on_bad_boxes, **shared)
-    from cvjax.data.image_folder import prepare_image_folder
+    from cvjax.datasets.image_folder import prepare_image_folder
 
     return prepare_image_folder(data_dir, options.manual_dir, void=options.void, values=options.values, **shared)
 

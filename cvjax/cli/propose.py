@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import tyro
 
 from cvjax.cli import _main
-from cvjax.data.catalogue import list_sources, open_source
-from cvjax.data.proposal_files import ProposalSet, prepare_proposals
-from cvjax.data.proposals import Mode, ProposalConfig
-from cvjax.data.source import Source, default_data_dir
+from cvjax.data.dataset import Source, default_data_dir
+from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
+from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
+from cvjax.datasets.registry import list_sources, open_source
 from cvjax.errors import ConfigError
 
 _TARGETS = ("boxes", "objects", "mask", "label")

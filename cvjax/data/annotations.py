@@ -1,8 +1,8 @@
 """Objects in boxes as every source gives them, and what becomes of boxes that are none.
 
-A box is (x1, y1, x2, y2) in pixels of the image as it is stored, half-open, float32: `cvjax.ops.boxes`. The part of a
-box that lies beyond the image is cut off. A box that is empty, inverted or wholly outside is bad: it is an error that
-names the file, or, where the caller says "drop", it is left out and counted.
+A box is (x1, y1, x2, y2) in pixels of the image as it is stored, half-open, float32: `cvjax.ops.detection.boxes`. The
+part of a box that lies beyond the image is cut off. A box that is empty, inverted or wholly outside is bad: it is an
+error that names the file, or, where the caller says "drop", it is left out and counted.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ import bisect
 import itertools
 from collections.abc import Sequence
 
-from cvjax.data.source import Record, Source, image_sizes
+from cvjax.data.dataset import Record, Source, image_sizes
 
 
 class JoinedSource:

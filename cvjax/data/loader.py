@@ -19,10 +19,10 @@ import numpy as np
 from absl import flags
 from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
+from cvjax.data.dataset import Source, Target
 from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
 from cvjax.data.reader import Augment, Batch, Decode, Fit, PerBatch, Reader
-from cvjax.data.source import Source, Target
 from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from cvjax.data.dataset import FolderSource, Record, read_file
 from cvjax.data.decode import IGNORE, decode_example, decode_mask
-from cvjax.data.source import FolderSource, Record, read_file
-from cvjax.data.voc import NAME, VOC_CLASSES
-from cvjax.data.voc_files import IMAGES, LISTS, MASKS
+from cvjax.datasets.voc.files import IMAGES, LISTS, MASKS
+from cvjax.datasets.voc.segmentation import NAME, VOC_CLASSES
 from cvjax.errors import DataError
 
 OBJECT_MASKS = "SegmentationObject"
@@ -31,7 +31,7 @@ class MaskedObjects:
 
     Attributes:
       mask: uint8 [H, W], the number of the object that a pixel belongs to; 0 for none, 255 where nobody knows.
-      boxes: float32 [n, 4], see `cvjax.ops.boxes`, in pixels.
+      boxes: float32 [n, 4], see `cvjax.ops.detection.boxes`, in pixels.
       numbers: int32 [n], the number of each in the mask.
       labels: int32 [n], the class of each.
     """

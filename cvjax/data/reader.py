@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cvjax.data.source import Source, Target
+from cvjax.data.dataset import Source, Target
 from cvjax.errors import DataError
 
 Batch = dict[str, np.ndarray]

@@ -3,7 +3,7 @@
 Convolution is linear in the maps and in the kernel, so its derivatives of every order are made of three functions:
 the convolution itself, the gradient for its input, and the gradient for its kernel, each the transpose of the others.
 XLA's own convolution is the right one on GPU and TPU. On CPU it is slow for many shapes and its gradients are slower
-still; `cvjax.ops.conv_cpu` says what is done instead.
+still; `cvjax.ops.cpu.conv` says what is done instead.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvjax.ops import conv_cpu, conv_stock
+from cvjax.ops import conv_xla
+from cvjax.ops.cpu import conv as cpu
 from cvjax.ops.geometry import Geometry, Pads, Pair
 from cvjax.ops.primitives import bind, define_batching, define_bilinear, is_explicitly_sharded, platform_primitive
 
@@ -66,7 +67,7 @@ def conv2d(
         precision=precision if not isinstance(precision, list) else tuple(precision),
     )
     if is_explicitly_sharded(x, kernel):
-        return conv_stock.convolve(x, kernel, geometry)  # the rules of jax.lax say what the gradients' shardings are
+        return conv_xla.convolve(x, kernel, geometry)  # the rules of jax.lax say what the gradients' shardings are
     return bind(_conv, x, kernel, geometry=geometry)
 
 
@@ -135,19 +136,17 @@ _NUMBERS = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO
 
 _conv = platform_primitive(
     "conv2d",
-    stock=conv_stock.convolve,
-    cpu=conv_cpu.convolve,
-    local_cpu=partial(conv_cpu.convolve, library=True),
+    stock=conv_xla.convolve,
+    cpu=cpu.convolve,
+    local_cpu=partial(cpu.convolve, library=True),
 )
 _input_gradient = platform_primitive(
     "conv2d_input_gradient",
-    stock=conv_stock.input_gradient,
-    cpu=conv_cpu.input_gradient,
-    local_cpu=partial(conv_cpu.input_gradient, library=True),
+    stock=conv_xla.input_gradient,
+    cpu=cpu.input_gradient,
+    local_cpu=partial(cpu.input_gradient, library=True),
 )
-_kernel_gradient = platform_primitive(
-    "conv2d_kernel_gradient", stock=conv_stock.kernel_gradient, cpu=conv_cpu.kernel_gradient
-)
+_kernel_gradient = platform_primitive("conv2d_kernel_gradient", stock=conv_xla.kernel_gradient, cpu=cpu.kernel_gradient)
 
 # conv(x, k), input_gradient(ct, k) and kernel_gradient(x, ct) are the three contractions of one trilinear form.
 define_bilinear(

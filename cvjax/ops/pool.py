@@ -16,7 +16,7 @@ from flax import linen
 from jax import lax
 from jax.interpreters import ad
 
-from cvjax.ops import pool_cpu
+from cvjax.ops.cpu import pool as cpu
 from cvjax.ops.geometry import Geometry, Pads, Pair
 from cvjax.ops.primitives import bind, define_batching, is_explicitly_sharded, platform_primitive, transpose
 
@@ -188,12 +188,12 @@ def _stock_spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 # x -> the maxima; (x, t) -> t at the places of the maxima; (x, ct) -> the transpose of that.
-_max = platform_primitive("max_pool", stock=_stock_max, cpu=pool_cpu.maximum)
-_gather = platform_primitive("max_pool_gather", stock=_stock_gather, cpu=pool_cpu.gather)
-_scatter = platform_primitive("max_pool_scatter", stock=_stock_scatter, cpu=pool_cpu.scatter)
+_max = platform_primitive("max_pool", stock=_stock_max, cpu=cpu.maximum)
+_gather = platform_primitive("max_pool_gather", stock=_stock_gather, cpu=cpu.gather)
+_scatter = platform_primitive("max_pool_scatter", stock=_stock_scatter, cpu=cpu.scatter)
 # x -> the sums; ct -> the transpose of that.
-_sum = platform_primitive("sum_pool", stock=_stock_sum, cpu=pool_cpu.total)
-_spread = platform_primitive("sum_pool_spread", stock=_stock_spread, cpu=pool_cpu.spread)
+_sum = platform_primitive("sum_pool", stock=_stock_sum, cpu=cpu.total)
+_spread = platform_primitive("sum_pool_spread", stock=_stock_spread, cpu=cpu.spread)
 
 
 def _transposed_to(primitive: Any) -> Any:

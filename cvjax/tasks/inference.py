@@ -15,7 +15,7 @@ import numpy as np
 
 from cvjax.errors import ConfigError
 from cvjax.ops.resize import resize
-from cvjax.tasks.tiles import Unpadded, overlap_tile_logits
+from cvjax.tasks.segmentation.tiles import Unpadded, overlap_tile_logits
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
@@ -102,7 +102,7 @@ def segment(
             image.
         overlap: fraction of a window shared with the next.
         unpadded: the net, where it has no padding: images are mirrored beyond their border, and `window` is the size of
-            a tile's logits; tiles fit together, so `overlap` has no meaning. See `cvjax.tasks.tiles`.
+            a tile's logits; tiles fit together, so `overlap` has no meaning. See `cvjax.tasks.segmentation.tiles`.
 
     Returns:
         Probabilities [B, H, W, C], float32; they sum to 1 over C.

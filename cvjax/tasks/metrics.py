@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvjax.tasks.calibration import calibration_report
+from cvjax.tasks.classification.calibration import calibration_report
 
 # One-hot entries (bytes, as they are int8) alive at a time; beyond about 1 MiB a CPU's caches no longer hold
 # them.

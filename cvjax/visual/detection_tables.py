@@ -58,7 +58,7 @@ def detection_tables(report: dict[str, Any], title: str = "") -> list["rich.tabl
     """The tables of a report of `DetectionScores` for the terminal.
 
     Args:
-        report: see `cvjax.tasks.detection_metrics.DetectionScores.report`.
+        report: see `cvjax.tasks.detection.metrics.DetectionScores.report`.
         title: printed above the first; the run or checkpoint.
     """
     import rich.box

@@ -81,7 +81,8 @@ def plot_reliability(bins: Sequence[dict[str, Any]], ece: float, path: str | pat
     """Draws a reliability diagram into a PNG file: how often a net is right when it is so sure, and how often it is.
 
     Args:
-        bins: of "count", "accuracy" and "confidence", as `cvjax.tasks.calibration.calibration_report` gives them.
+        bins: of "count", "accuracy" and "confidence", as `cvjax.tasks.classification.calibration.calibration_report`
+          gives them.
         ece: the expected calibration error, for the title.
         path: of the file.
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cvjax.data.augment import resize_pair
 from cvjax.models import create_model
 from cvjax.tasks.metrics import segmentation_report
+from cvjax.tasks.segmentation.transforms import resize_pair
 from experiments.camvid import QUICK
 
 

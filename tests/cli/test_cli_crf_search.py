@@ -16,12 +16,12 @@ from PIL import Image
 from rich.console import Console
 
 from cvjax.cli import crf_search, evaluate
+from cvjax.engine.config import EvalConfig, InputConfig
 from cvjax.errors import ConfigError
-from cvjax.runs import segmentation
-from cvjax.runs.config import EvalConfig, InputConfig
-from cvjax.runs.crf_search import most_trials, search
-from cvjax.tasks.refine import CRFS, parse_crf
-from cvjax.tasks.segmentation import Segmentation
+from cvjax.tasks.segmentation import kind as segmentation
+from cvjax.tasks.segmentation.crf import CRFS, parse_crf
+from cvjax.tasks.segmentation.crf_search import most_trials, search
+from cvjax.tasks.segmentation.task import Segmentation
 
 _START = CRFS["v2"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cvjax.cli import predict
 from cvjax.errors import ConfigError, DataError, UserError
-from cvjax.runs import prediction
+from cvjax.tasks import prediction
 from cvjax.visual.palette import voc_palette
 
 NAMES = ("background", "red", "green", "blue")

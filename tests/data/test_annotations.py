@@ -8,11 +8,11 @@ import tensorflow_datasets as tfds
 from tiny_sets import encoded, photo
 
 from cvjax.data.annotations import check_objects, decode_boxes_example, make_objects
-from cvjax.data.catalogue import open_source
-from cvjax.data.scenes.objects import CLASS_NAMES
-from cvjax.data.scenes.render import render
-from cvjax.data.source import image_sizes
-from cvjax.data.voc_detection import CLASS_NAMES as VOC_NAMES
+from cvjax.data.dataset import image_sizes
+from cvjax.datasets.registry import open_source
+from cvjax.datasets.scenes.objects import CLASS_NAMES
+from cvjax.datasets.scenes.render import render
+from cvjax.datasets.voc.detection import CLASS_NAMES as VOC_NAMES
 from cvjax.errors import ConfigError, DataError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cvjax.data.annotations import decode_boxes_example, make_objects
-from cvjax.data.box_transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
 from cvjax.data.loader import HostShard, eval_batches, train_batches
 from cvjax.errors import DataError
+from cvjax.tasks.detection.transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
 
 LENGTH = 11
 ENTRIES = {"image", "boxes", "labels", "difficult", "crowd", "box_valid", "dropped_boxes", "index", "valid", "skipped"}

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvjax.data.augment import EvalTransform, TrainTransform
 from cvjax.data.box_rows import NO_CLASS
-from cvjax.data.catalogue import list_sources, open_source
 from cvjax.data.decode import encode_mask
 from cvjax.data.loader import eval_batches, train_batches
-from cvjax.data.object_crops import ObjectCrop, ObjectFit
 from cvjax.data.objects import MaskedObjects, decode_objects, objects_of
 from cvjax.data.order import example_rng
-from cvjax.data.voc import VOC_CLASSES
+from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.errors import ConfigError, DataError
+from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectFit
+from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform
 
 
 def _numbered() -> tuple[np.ndarray, np.ndarray]:
@@ -76,8 +76,8 @@ def test_an_unpacked_devkit_has_objects(tmp_path):
 
 
 def test_boxes_of_scenes_lie_around_their_class(tmp_path):
-    from cvjax.data.catalogue import TfdsSource
-    from cvjax.data.scenes.prepare import prepare_scenes
+    from cvjax.datasets.registry import TfdsSource
+    from cvjax.datasets.scenes.prepare import prepare_scenes
 
     sizes = {"train": 1, "val": 6, "test": 1}
     builder = prepare_scenes(tmp_path, workers=0, progress=False, sizes=sizes)

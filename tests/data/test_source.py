@@ -7,15 +7,15 @@ import pickle
 import pytest
 from tiny_sets import encoded, labels, palette_png, photo, voc_tree, write_tree
 
-from cvjax.data.catalogue import list_sources, open_source
-from cvjax.data.source import (
+from cvjax.data.dataset import (
     FolderSource,
     TfdsSource,
     default_data_dir,
     max_size,
     prepared_dir,
 )
-from cvjax.data.voc import prepare_voc
+from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.voc.segmentation import prepare_voc
 from cvjax.errors import ConfigError, DataError
 
 

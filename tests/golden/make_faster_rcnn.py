@@ -18,7 +18,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from torchvision.models.resnet import BasicBlock, ResNet
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "weights"))
+sys.path.insert(0, str(HERE.parent / "helpers"))
 import _reference as reference  # noqa: E402
 
 SHAPE = (2, 64, 96, 3)

@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "weights"))
+sys.path.insert(0, str(HERE.parent / "helpers"))
 import _reference as reference  # noqa: E402  (it lies beside the tests that use it)
 
 

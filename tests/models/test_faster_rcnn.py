@@ -10,7 +10,7 @@ import pytest
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import Truth
-from cvjax.ops.compiling import compiler_options
+from cvjax.runtime.compiler import compiler_options
 from cvjax.weights import backbone_name
 
 # XLA compiles for longer than these programs run.

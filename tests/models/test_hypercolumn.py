@@ -9,8 +9,8 @@ import pytest
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.segmentation.hypercolumn import STRIDES, interpolate_classifiers
-from cvjax.ops.roi import roi_align
-from cvjax.tasks.masks import mask_loss, mask_targets
+from cvjax.ops.detection.roi import roi_align
+from cvjax.tasks.object_masks.losses import mask_loss, mask_targets
 
 TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (4, 4, 5, 5, 6), "hidden": 7, "grid": 2}
 

@@ -19,7 +19,7 @@ from cvjax.models.detection.regions import (
     sample_regions,
     select_detections,
 )
-from cvjax.ops.boxes import encode, pairwise_iou
+from cvjax.ops.detection.boxes import encode, pairwise_iou
 from cvjax.weights import to_torch
 from cvjax.weights.backbone import backbone_name, load_backbone
 

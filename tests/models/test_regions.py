@@ -9,7 +9,7 @@ import pytest
 
 from cvjax.models.detection.detector import Proposals, Truth
 from cvjax.models.detection.regions import Sample, box_loss, class_loss, sample_regions, select_detections
-from cvjax.ops.compiling import compiler_options
+from cvjax.runtime.compiler import compiler_options
 
 compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
 PROPOSALS = Proposals(

@@ -10,7 +10,7 @@ import pytest
 from cvjax.models.detection.detector import Truth
 from cvjax.models.detection.rpn import Level, Selection, propose, rpn_losses
 from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
-from cvjax.ops.compiling import compiler_options
+from cvjax.runtime.compiler import compiler_options
 
 compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", once=True))
 ANCHORS = np.array([[0, 0, 20, 20], [2, 0, 22, 20], [50, 50, 90, 90], [-10, 60, 10, 80]], np.float32)

@@ -9,7 +9,7 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import Truth
 from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode
-from cvjax.ops.boxes import pairwise_iou
+from cvjax.ops.detection.boxes import pairwise_iou
 from cvjax.weights import inherit
 
 LOSSES = {"coordinates", "sizes", "objectness", "no_object", "classes"}

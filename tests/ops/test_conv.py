@@ -14,8 +14,10 @@ from jax import export, lax
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cvjax.ops import conv_cpu, conv_onednn, primitives
+from cvjax.ops import primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
+from cvjax.ops.cpu import conv as conv_cpu
+from cvjax.ops.cpu import onednn as onednn_module
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def _assert_equals_stock(x_shape, kernel_shape, **options):
     """As programs of this process compute it, with thresholds of size left out, and as exported programs do."""
     x, kernel = _arrays(x_shape, kernel_shape)
     ours, expected = partial(conv2d, **options), _faces(partial(_reference, **options))(x, kernel)
-    anything = mock.patch.multiple(conv_onednn, _FEW_PIXELS=0, _LONG_STRIDE=99)
+    anything = mock.patch.multiple(onednn_module, _FEW_PIXELS=0, _LONG_STRIDE=99)
     with anything, mock.patch.multiple(conv_cpu, _MANY_CHANNELS=0, _MANY_PIXELS=0):
         _assert_close(_faces(ours)(x, kernel), expected)
     with mock.patch.object(primitives, "_is_local", return_value=False):
@@ -311,7 +313,7 @@ def test_exported_programs_hold_the_lowering_of_their_platform(case):
 
 @pytest.fixture
 def onednn():
-    if not conv_onednn.is_available():
+    if not onednn_module.is_available():
         pytest.skip("this jaxlib's oneDNN is not known to us")
 
 
@@ -359,13 +361,13 @@ def test_onednn_at_the_sizes_of_nets(groups):
 
 
 def test_without_onednn(monkeypatch):
-    monkeypatch.setattr(conv_onednn, "_RELEASES", ())
-    conv_onednn.is_available.cache_clear()
+    monkeypatch.setattr(onednn_module, "_RELEASES", ())
+    onednn_module.is_available.cache_clear()
     try:
-        assert not conv_onednn.is_available()
+        assert not onednn_module.is_available()
         _assert_equals_stock((2, 6, 7, 8), (3, 3, 2, 12), groups=4, strides=(2, 1))
     finally:
-        conv_onednn.is_available.cache_clear()
+        onednn_module.is_available.cache_clear()
 
 
 def test_one_program_for_two_platforms_and_for_any_batch():

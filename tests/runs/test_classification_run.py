@@ -14,8 +14,8 @@ from cvjax.cli.evaluate import Arguments, evaluate_checkpoint
 from cvjax.cli.predict import Arguments as PredictArguments
 from cvjax.cli.predict import predict_files
 from cvjax.errors import CheckpointError, ConfigError, DataError
-from cvjax.runs.classification import run
-from cvjax.runs.load import load_for_inference
+from cvjax.tasks.classification.kind import run
+from cvjax.tasks.load import load_for_inference
 from experiments import efficientnet_imagenet, resnet_imagenet
 
 pytestmark = pytest.mark.slow

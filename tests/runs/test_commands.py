@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tiny_run import command, draw_folder, train
 
+from cvjax.engine.checkpoint import complete_steps
 from cvjax.models import create_model
-from cvjax.training.checkpoint import complete_steps
 from cvjax.weights import read_state_dict, to_torch, write_state_dict
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import pytest
 
 import experiments
+from cvjax.engine.config import as_json, from_json
+from cvjax.engine.optim import make_schedule
+from cvjax.engine.run import with_steps
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import beside_images
-from cvjax.runs.config import as_json, from_json
-from cvjax.runs.training import with_steps
-from cvjax.training.optimizer import make_schedule
 from experiments import _segmenters, deeplab_voc, efficientnet_imagenet, resnet_imagenet
 from experiments.deeplab_voc import PRESETS, configure
 

@@ -12,12 +12,12 @@ import toy_detector
 from rich.console import Console
 
 from cvjax.cli import evaluate, predict
+from cvjax.engine.config import ModelConfig
+from cvjax.engine.optim import OptimizerConfig
+from cvjax.engine.run import train
 from cvjax.errors import ConfigError, DataError
-from cvjax.runs.config import ModelConfig
-from cvjax.runs.detection import KIND, run
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig
-from cvjax.runs.training import train
-from cvjax.training.optimizer import OptimizerConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.kind import KIND, run
 
 _XML = (
     "<annotation><size><width>{}</width><height>{}</height><depth>3</depth></size>{}</annotation>",

@@ -11,17 +11,19 @@ from rich.console import Console
 from test_detection_run import draw_boxes_folder
 
 from cvjax.cli import evaluate, predict
-from cvjax.data.proposal_files import ProposalSet
+from cvjax.datasets.proposals.files import ProposalSet
+from cvjax.engine.checkpoint import read_stored_variables
+from cvjax.engine.optim import OptimizerConfig, freeze
+from cvjax.engine.run import start_from
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import beside_images
-from cvjax.runs import alternating, detection, staged
-from cvjax.runs.detection_input import BoxEval, BoxInput, eval_transform, train_transform
-from cvjax.runs.load import load_for_inference
-from cvjax.runs.training import start_from
-from cvjax.tasks.detection import Detection
-from cvjax.training.checkpoint import read_stored_variables
-from cvjax.training.optimizer import OptimizerConfig, freeze
+from cvjax.tasks.detection import alternating
+from cvjax.tasks.detection import kind as detection
+from cvjax.tasks.detection.config import BoxEval, BoxInput, eval_transform, train_transform
+from cvjax.tasks.detection.staged import run as staged
+from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.load import load_for_inference
 from cvjax.weights import write_darknet
 from experiments import faster_rcnn_voc, rcnn_voc, yolo_voc
 

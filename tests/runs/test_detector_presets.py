@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from cvjax.runs.config import ModelConfig
-from cvjax.runs.detection_input import BoxEval, BoxInput, DetectionConfig, eval_transform, train_transform
-from cvjax.tasks.detection import Detection
+from cvjax.engine.config import ModelConfig
+from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig, eval_transform, train_transform
+from cvjax.tasks.detection.task import Detection
 from experiments import _detectors
 from experiments._detectors import QUICK, coco, configure_detector, voc07, voc0712
 

@@ -8,17 +8,17 @@ import pytest
 from flax import linen as nn
 from toy_detector import ToyDetector
 
+from cvjax.engine.evaluate import evaluate
+from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
+from cvjax.engine.parallel import JitStrategy, PmapStrategy
+from cvjax.engine.state import create_state, init_variables
+from cvjax.engine.step import make_eval_step, make_train_step
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
-from cvjax.ops.compiling import compiler_options
-from cvjax.runs.detection_input import BoxEval
-from cvjax.runs.detection_prediction import Detector, make_detect, with_postprocessing
-from cvjax.tasks.detection import Detection
-from cvjax.training.evaluation import evaluate
-from cvjax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from cvjax.training.parallel import JitStrategy, PmapStrategy
-from cvjax.training.state import create_state, init_variables
-from cvjax.training.step import make_eval_step, make_train_step
+from cvjax.runtime.compiler import compiler_options
+from cvjax.tasks.detection.config import BoxEval
+from cvjax.tasks.detection.predict import Detector, make_detect, with_postprocessing
+from cvjax.tasks.detection.task import Detection
 
 TASK = Detection(class_names=("disc", "square"), brightness=0.2)
 SIDE, ROWS, ROOM = 48, 8, 50

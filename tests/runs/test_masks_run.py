@@ -10,7 +10,7 @@ from tiny_run import command
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
-from cvjax.runs.masks import BoxMasks
+from cvjax.tasks.object_masks.kind import BoxMasks
 from experiments.hypercolumn_masks import configure
 
 TINY = (

@@ -11,7 +11,7 @@ from cvjax.cli.evaluate import Arguments, evaluate_checkpoint
 from cvjax.cli.predict import Arguments as PredictArguments
 from cvjax.cli.predict import predict_files
 from cvjax.errors import ConfigError, DataError
-from cvjax.runs.segmentation import run
+from cvjax.tasks.segmentation.kind import run
 from experiments import unet_isbi
 
 pytestmark = pytest.mark.slow

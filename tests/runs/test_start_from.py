@@ -7,13 +7,13 @@ import numpy as np
 import optax
 import pytest
 
+from cvjax.engine.checkpoint import Checkpoints
+from cvjax.engine.config import ModelConfig, SegmentationConfig
+from cvjax.engine.run import start_from
+from cvjax.engine.state import create_state, init_variables
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
-from cvjax.runs.config import ModelConfig, SegmentationConfig
-from cvjax.runs.segmentation import KIND
-from cvjax.runs.training import start_from
-from cvjax.training.checkpoint import Checkpoints
-from cvjax.training.state import create_state, init_variables
+from cvjax.tasks.segmentation.kind import KIND
 
 TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
 

@@ -11,8 +11,8 @@ import pytest
 
 from cvjax.models import create_model
 from cvjax.models.detection.detector import Truth
-from cvjax.ops.anchors import pyramid_anchors
-from cvjax.ops.compiling import compiler_options
+from cvjax.ops.detection.anchors import pyramid_anchors
+from cvjax.runtime.compiler import compiler_options
 from cvjax.weights import from_torch, to_torch
 
 LEVELS = ("0", "1", "2", "3", "pool")

@@ -30,8 +30,8 @@ from cvjax.models.detection.regions import (
 )
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import gaussian, row_keys
-from cvjax.ops.boxes import decode
-from cvjax.ops.roi import roi_pool
+from cvjax.ops.detection.boxes import decode
+from cvjax.ops.detection.roi import roi_pool
 
 
 class FastRCNN(nn.Module):

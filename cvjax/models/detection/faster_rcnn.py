@@ -14,8 +14,8 @@ from cvjax.models.classification.vgg import VGG
 from cvjax.models.classification.zfnet import ZFNet
 from cvjax.models.detection.region_detector import RegionDetector
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.ops.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors
-from cvjax.ops.roi import roi_pool
+from cvjax.ops.detection.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors
+from cvjax.ops.detection.roi import roi_pool
 
 _STRIDE = 16
 

@@ -17,8 +17,8 @@ from cvjax.models.detection.fpn import FeaturePyramid
 from cvjax.models.detection.region_detector import RegionDetector
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.nn import he_uniform
-from cvjax.ops.anchors import PYRAMID_SIZES, pyramid_anchors
-from cvjax.ops.roi import multilevel_roi_align
+from cvjax.ops.detection.anchors import PYRAMID_SIZES, pyramid_anchors
+from cvjax.ops.detection.roi import multilevel_roi_align
 
 LEVELS = ("fpn_0", "fpn_1", "fpn_2", "fpn_3", "fpn_pool")
 _SIDE = 7  # of the pixels that a region is read as

@@ -17,8 +17,8 @@ from cvjax.models.detection.staged import Description, StagedDetector
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import adaptive_avg_pool
-from cvjax.ops.boxes import convert
-from cvjax.ops.roi import roi_align
+from cvjax.ops.detection.boxes import convert
+from cvjax.ops.detection.roi import roi_align
 
 
 class RCNN(StagedDetector):

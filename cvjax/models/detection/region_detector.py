@@ -25,7 +25,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.regions import BoxWeights, box_loss, class_loss, sample_regions, select_detections
 from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
 from cvjax.nn import row_keys
-from cvjax.ops.boxes import decode
+from cvjax.ops.detection.boxes import decode
 
 _LEAST_SIDE = 1e-2  # of a detection in pixels, torchvision's
 
@@ -51,7 +51,7 @@ class RegionDetector(nn.Module):
       positive_share: at most this part of them holds an object.
       floor: least IoU with an object of those that do not; the paper's four steps have 0.1, which makes hard
         negatives of them, and end-to-end training 0.
-      box_weights: of the second stage's targets, see `cvjax.ops.boxes.encode`.
+      box_weights: of the second stage's targets, see `cvjax.ops.detection.boxes.encode`.
       score_threshold: detections with a probability of this or less are dropped.
       nms_threshold: IoU above which the worse of two detections of a class is dropped.
       max_detections: of an image.

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
-from cvjax.ops.boxes import area, clip, encode
-from cvjax.ops.matching import match
-from cvjax.ops.nms import nms
-from cvjax.ops.subsample import balanced_subsample
+from cvjax.ops.detection.boxes import area, clip, encode
+from cvjax.ops.detection.matching import match
+from cvjax.ops.detection.nms import nms
+from cvjax.ops.detection.subsample import balanced_subsample
 
 BoxWeights = tuple[float, float, float, float]
 
@@ -51,7 +51,7 @@ def on_image(proposals: Proposals | None, sizes: jax.Array, model: str) -> Propo
     """
     if proposals is None:
         raise ConfigError(
-            f"{model} does not find regions itself; give proposals, such as those of cvjax.data.proposals"
+            f"{model} does not find regions itself; give proposals, such as those of cvjax.datasets.proposals.boxes"
         )
     chex.assert_shape(sizes, (proposals.boxes.shape[0], 2))
     boxes = clip(proposals.boxes, (sizes[:, :1], sizes[:, 1:]))
@@ -142,7 +142,7 @@ def box_loss(deltas: jax.Array, sample: Sample, weights: BoxWeights, beta: float
     Args:
       deltas: [B, R, C, 4].
       sample: the regions.
-      weights: of the targets, see `cvjax.ops.boxes.encode`.
+      weights: of the targets, see `cvjax.ops.detection.boxes.encode`.
       beta: see `smooth_l1`.
 
     Returns:
@@ -173,7 +173,7 @@ def select_detections(
       scores: [B, P, C].
       valid: bool [B, P].
       sizes: [B, 2], height and width of the real part of each image.
-      nms_threshold: see `cvjax.ops.nms.nms`.
+      nms_threshold: see `cvjax.ops.detection.nms.nms`.
       score_threshold: boxes need a score above this.
       max_detections: K, of an image.
       least_side: boxes with a shorter one are dropped, in pixels; empty ones always are.

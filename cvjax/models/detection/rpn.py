@@ -12,11 +12,11 @@ from jax import lax
 from cvjax.models.detection.detector import Proposals, Truth
 from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
 from cvjax.nn import TorchConv, gaussian
-from cvjax.ops import anchors as anchor_boxes
-from cvjax.ops import boxes as box_ops
-from cvjax.ops.matching import match
-from cvjax.ops.nms import nms
-from cvjax.ops.subsample import balanced_subsample
+from cvjax.ops.detection import anchors as anchor_boxes
+from cvjax.ops.detection import boxes as box_ops
+from cvjax.ops.detection.matching import match
+from cvjax.ops.detection.nms import nms
+from cvjax.ops.detection.subsample import balanced_subsample
 
 
 class Level(NamedTuple):
@@ -24,7 +24,7 @@ class Level(NamedTuple):
 
     Attributes:
       scores: float32 [B, N], logits of there being an object.
-      deltas: float32 [B, N, 4], see `cvjax.ops.boxes.encode`, of the anchors.
+      deltas: float32 [B, N, 4], see `cvjax.ops.detection.boxes.encode`, of the anchors.
       anchors: float32 [N, 4].
     """
 

@@ -18,9 +18,9 @@ from cvjax.models.detection.encoder import STRIDE, tap_of
 from cvjax.models.detection.staged import Description, StagedDetector
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.ops.boxes import area
+from cvjax.ops.detection.boxes import area
+from cvjax.ops.detection.roi import roi_pool
 from cvjax.ops.resize import resize
-from cvjax.ops.roi import roi_pool
 
 PAPER_SCALES = (480, 576, 688, 864, 1200)
 

@@ -1,11 +1,12 @@
 """What R-CNN and SPPnet share: a net that describes regions, and classifiers that are learnt after it, stage by stage.
 
 1. The net is fine-tuned to tell C classes and background apart (`train=True`); its last layer is then thrown away.
-2. A linear support vector machine for each class learns from the second dense layer (`cvjax.training.svm`).
-3. A ridge regression for each class learns to move boxes, from the last pooled map (`cvjax.training.ridge`).
+2. A linear support vector machine for each class learns from the second dense layer
+(`cvjax.tasks.detection.staged.svm`). 3. A ridge regression for each class learns to move boxes, from the last pooled
+map (`cvjax.tasks.detection.staged.ridge`).
 
-What stages 2 and 3 found lies among the parameters, in `svm` and `regressor` (`cvjax.training.region_stages` puts it
-there); until then these are zero, and `scorer="softmax"` scores with the layer of stage 1.
+What stages 2 and 3 found lies among the parameters, in `svm` and `regressor` (`cvjax.tasks.detection.staged.stages`
+puts it there); until then these are zero, and `scorer="softmax"` scores with the layer of stage 1.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.encoder import make_encoder
 from cvjax.models.detection.regions import class_loss, on_image, sample_regions, select_detections
 from cvjax.nn import gaussian, row_keys
-from cvjax.ops.boxes import decode
+from cvjax.ops.detection.boxes import decode
 
 
 class Description(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvjax.models.detection.detector import Truth
-from cvjax.ops import boxes as box_ops
+from cvjax.ops.detection import boxes as box_ops
 
 
 @dataclasses.dataclass(frozen=True)

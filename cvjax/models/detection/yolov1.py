@@ -23,8 +23,8 @@ from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode, 
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import Conv, Dropout, gaussian, he_normal, row_keys
-from cvjax.ops import boxes as box_ops
-from cvjax.ops.nms import nms
+from cvjax.ops.detection import boxes as box_ops
+from cvjax.ops.detection.nms import nms
 
 
 class YOLOv1(nn.Module):

@@ -21,8 +21,8 @@ from cvjax.models.classification.vgg import VGG
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import TorchConv, Upsample, Upsampling, gaussian
+from cvjax.ops.detection.roi import roi_align
 from cvjax.ops.resize import bilinear_matrix
-from cvjax.ops.roi import roi_align
 from cvjax.ops.upsample import upsample
 
 STRIDES = {f"stage{i}": 2 ** (i - 1) for i in range(1, 6)} | {f"pool{i}": 2**i for i in range(1, 6)} | {"fc7": 32}
@@ -159,7 +159,7 @@ class Hypercolumn(nn.Module):
 
         Args:
           images: as for the call.
-          boxes: [B, N, 4], see `cvjax.ops.boxes`, in pixels; those that only fill up may be anything finite.
+          boxes: [B, N, 4], see `cvjax.ops.detection.boxes`, in pixels; those that only fill up may be anything finite.
           train: as for the call.
 
         Returns:

@@ -2,7 +2,8 @@
 
 Every logit sees real pixels alone, so the output is smaller than the input: 388 pixels a side of 572. The surroundings
 that an image lacks are its mirror image, and tiles of one image fit together without a seam, see
-`cvjax.tasks.tiles`. In training the loader gives crops with their surroundings (`cvjax.data.warp`).
+`cvjax.tasks.segmentation.tiles`. In training the loader gives crops with their surroundings
+(`cvjax.tasks.segmentation.warp`).
 """
 
 from typing import Any
@@ -95,7 +96,7 @@ class UNetOriginal(nn.Module):
             near = " or ".join(f"{h}x{w}" for h, w in dict.fromkeys((tuple(below), tuple(above))))
             raise ConfigError(
                 f"an unpadded U-Net of depth {self.depth} cannot halve {size[0]}x{size[1]} pixels evenly; the nearest "
-                f"sizes that fit are {near}, and cvjax.tasks.tiles brings images of any size to one"
+                f"sizes that fit are {near}, and cvjax.tasks.segmentation.tiles brings images of any size to one"
             )
         return tuple(side - 2 * self.margin for side in size)
 

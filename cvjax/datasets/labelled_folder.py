@@ -1,0 +1,128 @@
+"""A user's own folder of images, one subfolder a class, as a classification data set.
+
+    folder/train/CLASS/0001.jpg   folder/val/CLASS/...      a folder for each split
+    folder/train.zip              folder/val.zip            or a zip for each, with CLASS/0001.jpg inside
+
+Labels number the classes of `train` in the order of their names; every split is read with these.
+"""
+
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cvjax.data.dataset import Record, Source, held_out, read_file
+from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.errors import DataError
+
+NAME = "image_folder_classification"
+_SHOWN = 3  # How many of the offending classes a message lists.
+
+
+class LabelledFolder:
+    """Images of a split, read where they lie: in a folder, or inside a zip.
+
+    Args:
+        place: the split's folder or zip.
+        split: its name.
+        entries: path below `place` and label of each image.
+        class_names: a name for each label.
+    """
+
+    name = NAME
+    void: tuple[int, ...] = ()
+
+    def __init__(
+        self, place: pathlib.Path, split: str, entries: Sequence[tuple[str, int]], class_names: Sequence[str]
+    ) -> None:
+        self.split, self.class_names = split, tuple(class_names)
+        self._place, self._zipped = os.fspath(place), place.is_file()
+        self._paths = [path for path, _ in entries]
+        self._labels = np.array([label for _, label in entries], np.int32)
+        self._archive: zipfile.ZipFile | None = None
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self._paths):
+            raise IndexError(index)
+        path = self._paths[index]
+        image = self._unzip(path) if self._zipped else read_file(os.path.join(self._place, path))
+        return {"image": image, "label": int(self._labels[index]), "id": os.path.splitext(path)[0]}
+
+    def _unzip(self, path: str) -> bytes:
+        try:
+            if self._archive is None:
+                self._archive = zipfile.ZipFile(self._place)
+            return self._archive.read(path)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self._place}: {path} cannot be read ({error}); make the zip again.") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_archive": None}
+
+    def __repr__(self) -> str:
+        return f"LabelledFolder({self._place!r}, {len(self)} records)"
+
+
+def open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
+    """Opens a split of the folder `manual_dir`; "val" is the split held out, whatever the folder calls it.
+
+    Raises:
+        DataError: no folder was given, it lacks the split, or the split has no images or classes of its own.
+    """
+    if manual_dir is None:
+        raise DataError(
+            f"{NAME}: no folder was given; name the one that holds train/CLASS/*.jpg, or train.zip, with"
+            " --input.manual-dir."
+        )
+    places = _splits(manual_dir)
+    split = held_out(split, places)
+    if split not in places:
+        raise DataError(
+            f"{manual_dir}: there is no split {split!r} (found: {', '.join(sorted(places)) or 'none'}); put images"
+            f" into {split}/CLASS, or into a zip {split}.zip of such folders."
+        )
+    paths = _images(places[split])
+    if not paths:
+        raise DataError(f"{places[split]}: there are no images; put some into a subfolder for each class.")
+    class_names = _classes(paths if split == "train" or "train" not in places else _images(places["train"]))
+    unknown = sorted(set(_classes(paths)) - set(class_names))
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
+        raise DataError(f"{places[split]}: {shown} are no classes of the split train; rename or remove these folders.")
+    number = {name: label for label, name in enumerate(class_names)}
+    entries = [(path, number[path.split("/")[-2]]) for path in paths]
+    return LabelledFolder(places[split], split, entries, class_names)
+
+
+def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The folder or zip of every split."""
+    if not folder.is_dir():
+        return {}
+    entries = sorted(folder.iterdir())
+    zips = {entry.stem: entry for entry in entries if entry.suffix == ".zip"}
+    return zips | {entry.name: entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+
+
+def _images(place: pathlib.Path) -> list[str]:
+    """Paths below a split's folder or zip, each in the folder of its class, by class and then by name."""
+    if place.is_file():
+        try:
+            with zipfile.ZipFile(place) as archive:
+                paths = archive.namelist()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{place}: cannot be read as a zip ({error}); make it again.") from error
+    else:
+        folders = [entry for entry in os.scandir(place) if entry.is_dir()]
+        paths = [f"{folder.name}/{entry.name}" for folder in folders for entry in os.scandir(folder)]
+    kept = [path for path in paths if "/" in path and path.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in path]
+    return sorted((path for path in kept if not path.split("/")[-1].startswith(".")), key=lambda p: p.split("/")[-2:])
+
+
+def _classes(paths: Sequence[str]) -> list[str]:
+    return sorted({path.split("/")[-2] for path in paths})

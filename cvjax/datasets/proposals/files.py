@@ -1,0 +1,258 @@
+"""Proposals of a whole split, computed once and kept on disk.
+
+A set lies in `DATA_DIR/proposals/DATASET/SPLIT/MODE-KEY`, where the key stands for all parameters: `boxes.npy` float32
+[total, 4], `ends.npy` int64 [images], where each image's boxes end, `ids.json`, and `config.json`. Boxes are mapped,
+not read, so that all processes that load share them. A set that is not whole does not exist.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cvjax.data.dataset import Record, Source
+from cvjax.data.decode import decode_image
+from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
+from cvjax.errors import DataError
+from cvjax.files import default_data_dir
+
+_VERSION = 1
+"""Raised whenever the same parameters would give other boxes."""
+
+
+class ProposalSet:
+    """The proposals of a split, an array an image, in the order of its source. Pickles; maps its file when read.
+
+    Args:
+      folder: of the set.
+
+    Raises:
+      DataError: the folder holds no set.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self._boxes: np.ndarray | None = None
+        try:
+            self._ends = np.load(folder / "ends.npy")
+            self.ids: tuple[str, ...] = tuple(json.loads((folder / "ids.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder}: proposals cannot be read ({error}); remove the folder and propose again"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """float32 [N, 4], the boxes of an image in pixels of it as it lies in the source."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if self._boxes is None:
+            self._boxes = np.load(self.folder / "boxes.npy", mmap_mode="r")
+        return np.array(self._boxes[self._ends[index - 1] if index else 0 : self._ends[index]])
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_boxes": None}
+
+
+class ProposedSource:
+    """A source whose records carry proposals. Pickles.
+
+    Args:
+      source: any with boxes.
+      proposals: of the same split.
+    """
+
+    def __init__(self, source: Source, proposals: ProposalSet) -> None:
+        self.source, self.proposals = source, proposals
+        self.name, self.split = source.name, source.split
+        self.class_names, self.void = source.class_names, source.void
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        return {**self.source[index], "proposals": self.proposals[index]}
+
+
+def proposal_folder(
+    source: Source, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
+) -> pathlib.Path:
+    """Where the proposals of a source with these parameters lie, or will."""
+    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    stands_for = json.dumps([_VERSION, dataclasses.asdict(config)], sort_keys=True)
+    key = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
+    return root / "proposals" / source.name / source.split / f"{config.mode}-{key}"
+
+
+def open_proposals(
+    source: Source, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
+) -> ProposalSet:
+    """The proposals that were prepared for a source.
+
+    Raises:
+      DataError: there are none with these parameters, or they are of a set of another length.
+    """
+    folder = proposal_folder(source, config, data_dir)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: there are no such proposals; python -m cvjax.cli.propose {source.name} --split {source.split}"
+            f" --mode {config.mode} --limit {config.limit} makes them"
+        )
+    found = ProposalSet(folder)
+    if len(found) != len(source):
+        raise DataError(
+            f"{folder} has proposals of {len(found)} images and {source.name}/{source.split} has {len(source)};"
+            " propose again with --overwrite"
+        )
+    return found
+
+
+def prepare_proposals(
+    source: Source,
+    config: ProposalConfig,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> ProposalSet:
+    """Proposes boxes for every image of a source, unless that has been done.
+
+    The set is written to a folder of this process's own and renamed into place, so that nothing half is ever found.
+
+    Args:
+      source: any that has images.
+      config: see `ProposalConfig`.
+      data_dir: where prepared sets are kept; by default `default_data_dir()`.
+      workers: processes; None for one per core, 0 for this one. They are spawned, so a script that gets here needs its
+        `if __name__ == "__main__":`.
+      overwrite: do it again.
+      progress: show a bar on the terminal.
+
+    Raises:
+      ConfigError: the mode's package is missing.
+      DataError: an image cannot be read, or the workers cannot start.
+    """
+    folder = proposal_folder(source, config, data_dir)
+    if folder.is_dir() and not overwrite:
+        return open_proposals(source, config, data_dir)
+    check_installed(config)
+    count = os.cpu_count() or 1 if workers is None else workers
+    ids, boxes = [], []
+    for key, found in _bar(_all(source, config, count), len(source), progress):
+        ids.append(key)
+        boxes.append(found)
+    write_proposals(folder, ids, boxes, dataclasses.asdict(config), overwrite=overwrite)
+    return open_proposals(source, config, data_dir)
+
+
+def write_proposals(
+    folder: pathlib.Path,
+    ids: Sequence[str],
+    boxes: Sequence[np.ndarray],
+    origin: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> ProposalSet:
+    """Writes a set; unless asked to overwrite, one that is there already stays.
+
+    Args:
+      folder: of the set.
+      ids: of the images, in the order of their source.
+      boxes: float32 [N, 4] of each, best first where there is an order.
+      origin: where they are from, for `config.json`.
+      overwrite: replace what is there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    private = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    try:
+        private.mkdir()
+        np.save(private / "boxes.npy", np.concatenate([np.zeros((0, 4), np.float32), *boxes]))
+        np.save(private / "ends.npy", np.cumsum([len(found) for found in boxes], dtype=np.int64))
+        (private / "ids.json").write_text(json.dumps(list(ids)))
+        (private / "config.json").write_text(json.dumps(dict(origin), indent=2) + "\n")
+        if overwrite:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            private.rename(folder)
+        except OSError:
+            # A folder is never renamed over one that holds files: somebody else was first.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    return ProposalSet(folder)
+
+
+def attach(source: Source, proposals: ProposalSet) -> ProposedSource:
+    """The source with a set's boxes in its records.
+
+    Raises:
+      DataError: the set is of other images.
+    """
+    if len(proposals) != len(source):
+        raise DataError(
+            f"{proposals.folder} has proposals of {len(proposals)} images and {source.name}/{source.split} has"
+            f" {len(source)}; make them anew"
+        )
+    return ProposedSource(source, proposals)
+
+
+def _all(source: Source, config: ProposalConfig, workers: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Ids and boxes in the order of the source, whatever the number of workers."""
+    if not workers:
+        _set_up(source, config)
+        yield from map(_of_image, range(len(source)))
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _set_up_worker, (source, config)) as pool:
+        try:
+            yield from pool.map(_of_image, range(len(source)), chunksize=4)
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise DataError(
+                "the processes that propose boxes could not start, or were ended; put your script's code under"
+                ' `if __name__ == "__main__":`, or run `python -m cvjax.cli.propose`'
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_work: tuple[Source, ProposalConfig]
+
+
+def _set_up(source: Source, config: ProposalConfig) -> None:
+    global _work
+    _work = source, config
+
+
+def _set_up_worker(source: Source, config: ProposalConfig) -> None:
+    """Workers fill the cores, so OpenCV starts no threads of its own; Ctrl-C is for the parent to handle."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set_up(source, config)
+
+
+def _of_image(index: int) -> tuple[str, np.ndarray]:
+    source, config = _work
+    record = source[index]
+    return record["id"], propose(decode_image(record["image"], record["id"]), config)
+
+
+def _bar(items: Iterator[tuple[str, np.ndarray]], total: int, show: bool) -> Iterator[tuple[str, np.ndarray]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, "proposing boxes", total, console=Console(stderr=True), disable=not show)

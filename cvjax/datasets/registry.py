@@ -1,0 +1,147 @@
+"""The data sets by name: a new one adds its opener here."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cvjax.data.dataset import Source, Target, TfdsSource, default_data_dir
+from cvjax.datasets.published import PUBLISHED, open_published
+from cvjax.datasets.tfds_sets import SETS, open_catalogue_set
+from cvjax.errors import ConfigError
+
+
+def open_source(
+    name: str,
+    split: str,
+    *,
+    target: Target = "mask",
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Source:
+    """Opens a split of a data set by name.
+
+    Args:
+        name: one of `list_sources(target)`.
+        split: "train", "val", ...; what there is depends on the data set.
+        target: whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
+        data_dir: where prepared sets are kept; by default `default_data_dir()`.
+        manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
+        **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes;
+            `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
+
+    Raises:
+        ConfigError: there is no data set of that name with such a target.
+        DataError: the data set, or the split, is not there.
+    """
+    opener = _OPENERS[target].get(name)
+    if opener is None:
+        others = [other for other in _OPENERS if name in _OPENERS[other]]
+        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
+        raise ConfigError(f"{what}; choose one of {', '.join(list_sources(target))}.")
+    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+    return opener(split, root, manual, **options)
+
+
+def list_sources(target: Target | None = None) -> list[str]:
+    """The names that `open_source` knows, of one target or of all."""
+    return sorted({name for kind in _OPENERS if target in (kind, None) for name in _OPENERS[kind]})
+
+
+def _open_scenes(
+    split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, *, target: Target = "mask", **options: Any
+) -> Source:
+    from cvjax.datasets.scenes.prepare import prepare_scenes
+
+    on_bad_boxes = options.pop("on_bad_boxes", "error")
+
+    builder = prepare_scenes(data_dir, **options)
+    names = builder.info.features["label"].names
+    # Label 0 is the background of masks; every image has something in it.
+    first_label = 0 if target in ("mask", "objects") else 1
+    return TfdsSource(
+        builder.data_dir,
+        split,
+        name="scenes",
+        class_names=names,
+        target=target,
+        first_label=first_label,
+        on_bad_boxes=on_bad_boxes,
+    )
+
+
+def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.datasets.voc.segmentation import open_voc
+
+    return open_voc(split, data_dir, manual_dir, **options)
+
+
+def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.data.objects import open_voc_objects
+
+    return open_voc_objects(split, data_dir, manual_dir)
+
+
+def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.datasets.image_folder import open_image_folder
+
+    return open_image_folder(split, data_dir, manual_dir, **options)
+
+
+def _open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.datasets.isbi import open_isbi
+
+    return open_isbi(split, data_dir, manual_dir)
+
+
+def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+    from cvjax.datasets.labelled_folder import open_labelled_folder
+
+    return open_labelled_folder(split, data_dir, manual_dir)
+
+
+def _open_xml_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.datasets.xml_folder import open_xml_folder
+
+    return open_xml_folder(split, data_dir, manual_dir, **options)
+
+
+def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.datasets.voc.detection import open_voc_detection
+
+    return open_voc_detection(split, data_dir, manual_dir, **options)
+
+
+def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+    from cvjax.datasets.coco import open_coco
+
+    return open_coco(split, data_dir, manual_dir, **options)
+
+
+_PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects", "boxes": "boxes"}
+
+# Openers import their data set's module when called, so that naming a data set costs nothing.
+_OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
+    "mask": {
+        "scenes": _open_scenes,
+        "voc_segmentation": _open_voc,
+        "image_folder_segmentation": _open_folder,
+        "isbi_membrane": _open_isbi,
+        **{name: functools.partial(open_published, name) for name in PUBLISHED},
+    },
+    "label": {
+        "scenes": functools.partial(_open_scenes, target="label"),
+        "image_folder_classification": _open_labelled_folder,
+        **{name: functools.partial(open_catalogue_set, name) for name in SETS},
+    },
+    "objects": {"scenes": functools.partial(_open_scenes, target="objects"), "voc_segmentation": _open_voc_objects},
+    "boxes": {
+        "scenes": functools.partial(_open_scenes, target="boxes"),
+        "voc_detection": _open_voc_detection,
+        "coco": _open_coco,
+        "xml_folder_detection": _open_xml_folder,
+    },
+}

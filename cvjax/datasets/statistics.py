@@ -1,0 +1,43 @@
+"""Figures of a data set that a loss may want to know."""
+
+import numpy as np
+
+from cvjax.data.dataset import Source
+from cvjax.data.decode import decode_mask
+from cvjax.errors import DataError
+
+
+def class_frequencies(source: Source, num_classes: int, void: tuple[int, ...] = (), sample: int = 256) -> np.ndarray:
+    """Share of each class among the labelled pixels, float64 [num_classes], adding up to 1.
+
+    Args:
+      source: its masks are read; images are not decoded.
+      num_classes: labels at or above this, as 255, do not count.
+      void: labels that mean "ignored".
+      sample: how many masks at most, evenly spaced, so that every host and every start finds the same.
+
+    Raises:
+      DataError: none of the masks could be read, or none has a labelled pixel.
+    """
+    counts = np.zeros(256, np.int64)
+    for index in np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int)):
+        record = source[int(index)]
+        try:
+            mask = decode_mask(record["mask"], str(record["id"]), num_classes, void)
+        except DataError:
+            continue  # training meets it again, and stops or counts it as configured
+        counts += np.bincount(mask.ravel(), minlength=256)
+    counts = counts[:num_classes]
+    if not counts.sum():
+        raise DataError(f"{source.name}/{source.split}: no mask has a labelled pixel; check the masks and the classes")
+    return counts / counts.sum()
+
+
+def balancing_weights(frequencies: np.ndarray, power: float) -> tuple[float, ...]:
+    """Weight of each class, (median frequency / frequency) ** power; a class that does not occur weighs 1.
+
+    Power 1 is median frequency balancing (Eigen and Fergus, 1411.4734), which SegNet uses; 0.5 is milder.
+    """
+    present = frequencies[frequencies > 0]
+    safe = np.where(frequencies > 0, frequencies, np.median(present))
+    return tuple(float(w) for w in (np.median(present) / safe) ** power)

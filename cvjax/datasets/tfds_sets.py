@@ -1,0 +1,170 @@
+"""Sets of labelled images from the TFDS catalogue, prepared and read without TensorFlow."""
+
+import contextlib
+import dataclasses
+import glob
+import inspect
+import io
+import os
+import pathlib
+import shutil
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cvjax.data.dataset import Source, TfdsSource, held_out
+from cvjax.datasets.prepared import newest_version
+from cvjax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class CatalogueSet:
+    """A data set of the catalogue.
+
+    Attributes:
+        splits: its splits.
+        config: TFDS's configuration, "" where there is one only.
+        archives: files that nobody may pass on: its user fetches them and names their folder.
+        class_names: for sets whose own names are codes.
+    """
+
+    splits: tuple[str, ...]
+    config: str = ""
+    archives: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+
+
+SETS: Mapping[str, CatalogueSet] = {
+    "imagenet2012": CatalogueSet(
+        ("train", "validation"), archives=("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
+    ),
+    "cifar10": CatalogueSet(("train", "test")),
+    "cifar100": CatalogueSet(("train", "test")),
+    "fashion_mnist": CatalogueSet(("train", "test")),
+    "imagenette": CatalogueSet(
+        ("train", "validation"),
+        config="320px-v2",
+        class_names=tuple(
+            "tench,English springer,cassette player,chain saw,church,French horn,garbage truck,gas pump,golf ball,"
+            "parachute".split(",")
+        ),
+    ),
+}
+
+
+def find_prepared(data_dir: pathlib.Path, name: str) -> pathlib.Path | None:
+    """The version folder of a set that TFDS has prepared below `data_dir`, the newest; None where there is none."""
+    return newest_version(data_dir / name / SETS[name].config)
+
+
+def open_catalogue_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
+    """Opens a split of a prepared set; "val" is the one that its authors hold out.
+
+    Args:
+        name: one of `SETS`.
+        split: a TFDS split, such as "train", "val" or "train[:45000]".
+        data_dir: TFDS's root folder.
+        manual_dir: shown in the message where the set is not prepared.
+
+    Raises:
+        DataError: it is not prepared, or lacks the split.
+    """
+    place, known = find_prepared(data_dir, name), SETS[name]
+    if place is None:
+        fix = f"run `python -m cvjax.cli.prepare {name} --data-dir {data_dir}"
+        if known.archives:
+            fix = f"put {' and '.join(known.archives)} into a folder and {fix} --manual-dir {manual_dir or 'FOLDER'}"
+        raise DataError(f"{name} is not prepared in {data_dir}; {fix}`.")
+    return TfdsSource(place, held_out(split, known.splits), name=name, class_names=known.class_names, target="label")
+
+
+def prepare_catalogue_set(
+    name: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None, *, overwrite: bool = False
+) -> Any:
+    """Fetches a set (or reads its archives from `manual_dir`) and writes it as ArrayRecord; returns TFDS's builder.
+
+    Raises:
+        DataError: archives are missing, cannot be fetched, or `data_dir` cannot be written to.
+    """
+    import tensorflow_datasets as tfds
+
+    known, prepared = SETS[name], find_prepared(data_dir, name)
+    missing = [file for file in known.archives if manual_dir is None or not (manual_dir / file).is_file()]
+    if prepared is not None and not overwrite:
+        return tfds.builder_from_directory(prepared)
+    if missing:
+        where = manual_dir or "a folder that --manual-dir names"
+        raise DataError(f"{name}: {' and '.join(missing)} must lie in {where}; fetch them from image-net.org.")
+    if prepared is not None:
+        shutil.rmtree(prepared)
+    options = {"config": known.config} if known.config else {}
+    try:
+        cls = tfds.builder_cls(name)
+        builder = encoding(cls)(data_dir=str(data_dir), file_format="array_record", **options)
+        download = tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir), try_download_gcs=False)
+        with _plain_files(cls):
+            builder.download_and_prepare(download_config=download)
+    except (OSError, tfds.download.DownloadError) as error:
+        raise DataError(
+            f"{name}: could not be fetched and prepared in {data_dir} ({error}); prepare it on a machine with a"
+            f" network, and copy its folder {name} to {data_dir}."
+        ) from error
+    return builder
+
+
+def encoding(builder: type) -> type:
+    """A builder class that leaves out what TFDS calls TensorFlow for.
+
+    Arrays are handed over encoded, as PNG. ImageNet's one PNG and 22 CMYK images stay as they are:
+    `cvjax.data.decode` turns them into RGB.
+    """
+
+    def generate_examples(self: Any, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+        for key, example in builder._generate_examples(self, *args, **kwargs):
+            image = example["image"]
+            if isinstance(image, np.ndarray):
+                stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
+                example = example | {"image": io.BytesIO(cv2.imencode(".png", stored)[1].tobytes())}
+            yield key, example
+
+    body = {
+        "_generate_examples": generate_examples,
+        "_fix_image": lambda self, name, image: image,
+        "name": builder.name,
+        "__module__": builder.__module__,
+        # Where TFDS looks for checksums from; its own way there imports a package that it does not require.
+        "code_path": pathlib.Path(inspect.getfile(builder)),
+    }
+    return types.new_class(builder.__name__, (builder,), {"skip_registration": True}, lambda space: space.update(body))
+
+
+@contextlib.contextmanager
+def _plain_files(builder: type) -> Iterator[None]:
+    """Gives a builder's module, its helpers and TFDS's downloader Python's functions in the place of TensorFlow's."""
+    from tensorflow_datasets.core.download import downloader, extractor
+
+    gfile = types.SimpleNamespace(GFile=open, exists=os.path.exists, listdir=os.listdir, glob=glob.glob)
+    package = builder.__module__.rpartition(".")[0]
+    stand_in = types.SimpleNamespace(
+        io=types.SimpleNamespace(gfile=gfile),
+        compat=types.SimpleNamespace(as_text=os.fsdecode),
+        errors=types.SimpleNamespace(UnimplementedError=NotImplementedError),
+    )
+    modules = [downloader, extractor]
+    modules += [
+        module
+        for name, module in list(sys.modules.items())
+        if (name == builder.__module__ or name.rpartition(".")[0] == package) and "tf" in vars(module)
+    ]
+    before = [module.tf for module in modules]
+    for module in modules:
+        module.tf = stand_in
+    try:
+        yield
+    finally:
+        for module, tf in zip(modules, before):
+            module.tf = tf

@@ -1,0 +1,131 @@
+"""Boxes in VOC's XML: one file an image, corners counted from 1, the last row and column included."""
+
+import math
+import xml.etree.ElementTree
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, check_on_bad_boxes, make_objects
+from cvjax.data.dataset import Record, read_file
+from cvjax.data.decode import image_size
+from cvjax.errors import DataError
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Annotated(NamedTuple):
+    """An example: its id, and the paths of its image and of its XML."""
+
+    key: str
+    image: str
+    annotation: str
+
+
+class XmlObject(NamedTuple):
+    """An object as its file states it; the box (x1, y1, x2, y2) is ours already: pixels from 0, half-open."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+class XmlSource:
+    """Images with XML annotations, read where they lie.
+
+    Args:
+        name, split, class_names: as in every source.
+        entries: the examples in order.
+        on_bad_boxes: see `cvjax.data.annotations.check_objects`.
+        read: from a path of the entries to its bytes.
+
+    Raises:
+        DataError: when a record is read whose files cannot be, or whose annotation is bad.
+    """
+
+    void: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        entries: Sequence[Annotated],
+        *,
+        class_names: Sequence[str],
+        on_bad_boxes: OnBadBoxes = "error",
+        read: Callable[[str], bytes] = read_file,
+    ) -> None:
+        check_on_bad_boxes(on_bad_boxes)
+        self.name, self.split, self.class_names = name, split, tuple(class_names)
+        self._entries, self._on_bad_boxes, self._read = list(entries), on_bad_boxes, read
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self._entries):
+            raise IndexError(index)
+        key, path, annotation = self._entries[index]
+        image = self._read(path)
+        objects = check_objects(
+            number_classes(parse_xml(self._read(annotation), annotation), self.class_names, annotation),
+            image_size(image, path),
+            annotation,
+            self.class_names,
+            self._on_bad_boxes,
+            least_side=1.0,
+        )
+        return {"image": image, "id": key, **objects._asdict()}
+
+    def header_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image, from its header."""
+        path = self._entries[index].image
+        return image_size(self._read(path), path)
+
+    def __repr__(self) -> str:
+        return f"XmlSource({self.name!r}, {self.split!r}, {len(self)} records)"
+
+
+def parse_xml(data: bytes, name: str) -> list[XmlObject]:
+    """The objects of an annotation, without those of its `part`s.
+
+    Args:
+        data: the file's content.
+        name: its path, for messages.
+
+    Raises:
+        DataError: it is no XML, or an object lacks its name or a corner.
+    """
+    try:
+        root = xml.etree.ElementTree.fromstring(data)
+    except xml.etree.ElementTree.ParseError as error:
+        raise DataError(f"{name}: cannot be read as XML ({error}); export the annotation again.") from error
+    objects = []
+    for number, element in enumerate(root.findall("object"), 1):
+        label, box = (element.findtext("name") or "").strip(), element.find("bndbox")
+        try:
+            corners = [float(box.findtext(corner, "")) for corner in _CORNERS] if box is not None else []
+        except ValueError:
+            corners = []
+        if not label or len(corners) < 4 or not all(map(math.isfinite, corners)):
+            raise DataError(
+                f"{name}: object {number} needs a name and a bndbox with the numbers {', '.join(_CORNERS)}; mend it."
+            )
+        difficult = (element.findtext("difficult") or "0").strip() == "1"
+        objects.append(XmlObject(label, (corners[0] - 1, corners[1] - 1, corners[2], corners[3]), difficult))
+    return objects
+
+
+def number_classes(found: Sequence[XmlObject], class_names: Sequence[str], name: str) -> Objects:
+    """Objects with the numbers of their classes; the file's name is for the message.
+
+    Raises:
+        DataError: one has another class.
+    """
+    number = {known: label for label, known in enumerate(class_names)}
+    for thing in found:
+        if thing.name not in number:
+            shown = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
+            raise DataError(f"{name}: {thing.name!r} is no class of {shown}; mend the name, or add it to the classes.")
+    return make_objects(
+        [thing.box for thing in found], [number[thing.name] for thing in found], [thing.difficult for thing in found]
+    )

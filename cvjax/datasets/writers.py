@@ -1,0 +1,222 @@
+"""Writes pairs of image and mask, or of image and boxes, as a TFDS data set in ArrayRecord files, without TensorFlow.
+
+What is written keeps the source's order, so that index i is the same example before and after preparation.
+Images are stored as they were; masks become 8-bit grey PNG with void labels turned into 255. Every pair is
+decoded once on the way, so a damaged file is met here and not in the middle of a training.
+
+Importing this module imports tensorflow_datasets; the modules of the data sets import it when they prepare.
+"""
+
+import contextlib
+import io
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cvjax.data.annotations import decode_boxes_example
+from cvjax.data.dataset import PREPARED_VERSION, Source, prepared_dir
+from cvjax.data.decode import decode_example, encode_mask
+from cvjax.errors import DataError
+
+
+class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder whose splits come from sources.
+
+    Args:
+        sources: the source of each split.
+        description: what the data set is, kept in its `dataset_info.json`.
+        citation: a BibTeX entry, or "".
+        skip_damaged: leave out pairs that do not decode instead of raising; `skipped` holds their messages.
+        advance: called after every pair, for a progress bar.
+        **kwargs: of TFDS's builder: `data_dir`, `config`.
+    """
+
+    VERSION = tfds.core.Version(PREPARED_VERSION)
+    # TFDS looks beside the code for checksums of downloads, which are not its business here, and on the way
+    # imports importlib_resources, which it does not depend on (4.9.10).
+    code_path = None
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Source],
+        description: str,
+        citation: str = "",
+        skip_damaged: bool = False,
+        advance: Callable[[], None] = lambda: None,
+        **kwargs: Any,
+    ) -> None:
+        self._sources, self._skip_damaged, self._advance = sources, skip_damaged, advance
+        self._text = {"description": description, "citation": citation}
+        self.skipped: list[str] = []
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        class_names = next(iter(self._sources.values())).class_names
+        features = {"image": tfds.features.Image(), "id": tfds.features.Text(), **self._target_features(class_names)}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            # The order of the source is kept, so that (seed, epoch, index) means the same in both.
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(class_names=list(class_names)),
+            **self._text,
+        )
+
+    def _target_features(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """The features beside image and id."""
+        return {"mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png")}
+
+    def _encode_target(self, record: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """A record's entries for these features; the whole record is decoded on the way."""
+        mask = decode_example(record, len(source.class_names), source.void)["mask"]
+        return {"mask": encode_mask(mask)}
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        return {split: self._generate_examples(source) for split, source in self._sources.items()}
+
+    def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+        skipped_before = len(self.skipped)
+        for index in range(len(source)):
+            try:
+                record = source[index]
+                target = self._encode_target(record, source)
+            except DataError as error:
+                if not self._skip_damaged:
+                    raise
+                self.skipped.append(str(error))
+            else:
+                yield index, {"image": record["image"], "id": record["id"], **target}
+            self._advance()
+        if len(self.skipped) - skipped_before == len(source):
+            raise DataError(
+                f"{self.name}: split {source.split!r} has no intact pair among its {len(source)}; "
+                "prepare without skipping to see the first one's fault, and mend the files."
+            )
+
+
+class BoxesBuilder(PairsBuilder, skip_registration=True):
+    """As `PairsBuilder`, for sources of boxes, which are stored in pixels, as `cvjax.data.annotations` has them.
+
+    `dropped_boxes` counts the bad boxes that the sources left out.
+    """
+
+    dropped_boxes = 0
+
+    def _target_features(self, class_names: Sequence[str]) -> dict[str, Any]:
+        thing = {
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            "label": tfds.features.ClassLabel(names=list(class_names)),
+            "difficult": np.bool_,
+            "crowd": np.bool_,
+        }
+        return {"objects": tfds.features.Sequence(thing)}
+
+    def _encode_target(self, record: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        objects = decode_boxes_example(record, len(source.class_names))["boxes"]
+        self.dropped_boxes += objects.dropped_boxes
+        rows = zip(*objects.arrays())
+        return {"objects": [dict(zip(("box", "label", "difficult", "crowd"), row)) for row in rows]}
+
+
+class VocDetection(BoxesBuilder, skip_registration=True):
+    """PASCAL VOC 2007 and 2012 detection, a split for each list of each year."""
+
+    name = "voc_detection"
+
+
+class XmlFolderDetection(BoxesBuilder, skip_registration=True):
+    """A user's folder of images and XML annotations; the configuration's name is the folder's."""
+
+    name = "xml_folder_detection"
+
+
+class VocSegmentation(PairsBuilder, skip_registration=True):
+    """PASCAL VOC 2012 segmentation: `train`, `val` and, with SBD, `aug` (trainaug is train + aug)."""
+
+    name = "voc_segmentation"
+
+
+class ImageFolderSegmentation(PairsBuilder, skip_registration=True):
+    """A user's folder of images and masks; the configuration's name is the folder's."""
+
+    name = "image_folder_segmentation"
+
+
+def prepare_pairs(
+    builder_class: type[PairsBuilder],
+    config: str,
+    data_dir: pathlib.Path,
+    sources: Mapping[str, Source],
+    *,
+    description: str,
+    citation: str = "",
+    skip_damaged: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> PairsBuilder:
+    """Writes a data set's splits below `data_dir` and returns its builder.
+
+    Args:
+        builder_class: which data set.
+        config: TFDS's configuration name, a folder below the data set's.
+        data_dir: TFDS's root folder.
+        sources: the source of each split; all with the same class names.
+        skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
+        overwrite: replace what was prepared before; otherwise a prepared set is left as it is.
+        progress: show a bar on the terminal.
+
+    Raises:
+        DataError: a pair is damaged (without `skip_damaged`), a split has none intact, or `data_dir` cannot
+            be written to.
+    """
+    for split, source in sources.items():
+        if not len(source):
+            raise DataError(f"{builder_class.name}: split {split!r} is empty; fill its list or folder.")
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{data_dir}: cannot be made ({error.strerror}); choose another data_dir.") from error
+    if overwrite:
+        shutil.rmtree(prepared_dir(data_dir, builder_class.name, config), ignore_errors=True)
+    total = sum(map(len, sources.values()))
+    with _bar(f"Preparing {builder_class.name}", total if progress else 0) as advance:
+        builder = builder_class(
+            sources=sources,
+            description=description,
+            citation=citation,
+            skip_damaged=skip_damaged,
+            advance=advance,
+            data_dir=data_dir,
+            config=tfds.core.BuilderConfig(name=config, description=description),
+        )
+        builder.download_and_prepare()
+    return builder
+
+
+@contextlib.contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """One progress bar of ours in place of what TFDS prints, bars and warnings; a total of 0 shows none."""
+    from absl import logging
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars, verbosity = tqdm_utils._active, logging.get_verbosity()
+    tfds.display_progress_bar(False)
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with (
+            Progress(*columns, console=Console(stderr=True), disable=not total) as progress,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            task = progress.add_task(title, total=total)
+            yield lambda: progress.advance(task)
+    finally:
+        tfds.display_progress_bar(bars)
+        logging.set_verbosity(verbosity)

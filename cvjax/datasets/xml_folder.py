@@ -1,0 +1,206 @@
+"""A user's own folder of images and VOC-style XML annotations as a detection data set.
+
+    folder/JPEGImages/1.jpg   folder/Annotations/1.xml   folder/ImageSets/Main/train.txt   VOC's own layout
+    folder/images/1.jpg       folder/annotations/1.xml   folder/train.txt                  the same under other names
+    folder/1.jpg              folder/1.xml                                                 all in one folder
+    folder/train/...          folder/val/...                                               either, a folder a split
+
+An image and its annotation share a stem. A list is called train, val, validation, valid, test or trainval, and holds a
+stem a line. Where there are neither lists nor folders of splits, every fifth image or so is `val` and the rest `train`:
+a checksum of its stem decides, so that it stays where it is when others come. `all` is everything. The classes are
+those of `classes.txt`, a name a line, else all names that are found in any annotation, in alphabetical order.
+"""
+
+import os
+import pathlib
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+from cvjax.data.annotations import OnBadBoxes, check_objects
+from cvjax.data.dataset import Source, TfdsSource, held_out, prepared_dir, read_file
+from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.datasets.image_folder import CLASSES_FILE, by_stem, complain, read_lines
+from cvjax.datasets.prepared import find_config
+from cvjax.datasets.voc.xml import Annotated, XmlSource, number_classes, parse_xml
+from cvjax.errors import DataError
+
+if TYPE_CHECKING:
+    from cvjax.datasets.writers import PairsBuilder
+
+NAME = "xml_folder_detection"
+_IMAGES, _ANNOTATIONS = ("JPEGImages", "images", "Images"), ("Annotations", "annotations")
+_LISTS = ("ImageSets/Main", ".")
+_HELD_OUT_OF = 5  # one image in so many is held out
+_NO_LIMIT = (2**24, 2**24)  # more pixels than an image has
+
+
+def xml_folder_source(folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes = "error") -> XmlSource:
+    """Reads a split of a folder where it lies.
+
+    Every annotation is parsed once at this point, so that a mistake in one is met now, and not in the middle of a
+    training.
+
+    Raises:
+        DataError: there are no annotations, the split is absent, images and annotations do not match, or one of
+            these is bad.
+    """
+    splits = xml_folder_splits(folder)
+    split = split if split == "all" else held_out(split, splits)
+    if split == "all":
+        entries = [entry for part in _disjoint(folder) for entry in part]
+    elif split in splits:
+        entries = splits[split]
+    else:
+        raise DataError(
+            f"{folder}: there is no split {split!r} (found: {', '.join(splits) or 'none'}); put images with their XML"
+            f" into a folder {split}, or a list of stems into {split}.txt."
+        )
+    if not entries:
+        raise DataError(f"{folder}: split {split!r} has no images; add some, or take split all.")
+    names = _class_names(folder, on_bad_boxes)
+    return XmlSource(NAME, split, entries, class_names=names, on_bad_boxes=on_bad_boxes)
+
+
+def xml_folder_splits(folder: pathlib.Path) -> dict[str, list[Annotated]]:
+    """The examples of every split of a folder, each split by its name.
+
+    Raises:
+        DataError: images and annotations do not match, or a list names what is not there.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        return {}
+    place = _place(folder)
+    if place is None:
+        below = {entry.name: _place(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+        return {name: _pairs(*found) for name, found in below.items() if found is not None}
+    lists = next((where for name in _LISTS if (where := _lists(folder / name))), {})
+    if not lists:
+        entries = _pairs(*place)
+        is_held_out = [zlib.crc32(entry.key.encode()) % _HELD_OUT_OF == 0 for entry in entries]
+        return {
+            split: [entry for entry, held in zip(entries, is_held_out) if held == (split == "val")]
+            for split in ("train", "val")
+        }
+    images, annotations = by_stem(place[0], IMAGE_SUFFIXES), by_stem(place[1], (".xml",))
+    splits = {}
+    for split, path in lists.items():
+        stems = [line.split()[0] for line in read_lines(path)]
+        absent = [stem for stem in stems if stem not in images or stem not in annotations]
+        complain(folder, f"names in {path.name} without an image or an annotation", absent, "add the files")
+        splits[split] = [Annotated(stem, images[stem], annotations[stem]) for stem in stems]
+    return splits
+
+
+def open_xml_folder(
+    split: str,
+    data_dir: pathlib.Path,
+    manual_dir: pathlib.Path | None = None,
+    *,
+    on_bad_boxes: OnBadBoxes = "error",
+    config: str | None = None,
+) -> Source:
+    """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
+
+    Args:
+        split: its name; "val" is the one held out, whatever it is called.
+        data_dir: TFDS's root folder.
+        manual_dir: the folder of images and annotations.
+        on_bad_boxes: see `cvjax.data.annotations.check_objects`; preparation has settled it otherwise.
+        config: which prepared set, where there are several: the name of the folder it came from.
+
+    Raises:
+        DataError: nothing is there, several prepared sets are, or the split is not.
+    """
+    if manual_dir is not None:
+        return xml_folder_source(pathlib.Path(manual_dir), split, on_bad_boxes)
+    place = prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config))
+    present = {path.name.removeprefix(f"{NAME}-").split(".")[0] for path in place.glob(f"{NAME}-*")}
+    return TfdsSource(place, held_out(split, present), name=NAME, target="boxes")
+
+
+def prepare_xml_folder(
+    data_dir: pathlib.Path,
+    folder: pathlib.Path,
+    *,
+    on_bad_boxes: OnBadBoxes = "error",
+    skip_damaged: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> "PairsBuilder":
+    """Writes all of a folder's splits as ArrayRecord below `data_dir`, under the folder's name.
+
+    Args:
+        data_dir: TFDS's root folder.
+        folder: the folder of images and annotations.
+        on_bad_boxes: see `cvjax.data.annotations.check_objects`; the builder's `dropped_boxes` counts.
+        skip_damaged: leave out examples whose image does not decode; the builder's `skipped` holds their messages.
+        overwrite: prepare again.
+        progress: show a bar on the terminal.
+
+    Raises:
+        DataError: the folder has no split, or one is incomplete, or an example is damaged.
+    """
+    from cvjax.datasets.writers import XmlFolderDetection, prepare_pairs
+
+    folder = pathlib.Path(folder)
+    splits = [split for split, entries in xml_folder_splits(folder).items() if entries]
+    if not splits:
+        raise DataError(f"{folder}: there are no images with XML annotations to prepare; put some there.")
+    return prepare_pairs(
+        XmlFolderDetection,
+        re.sub(r"[^\w.-]", "_", folder.resolve().name),
+        pathlib.Path(data_dir),
+        {split: xml_folder_source(folder, split, on_bad_boxes) for split in splits},
+        description=f"Images and boxes from the folder {folder.name}.",
+        skip_damaged=skip_damaged,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _place(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The folders of images and of annotations, maybe the same one; None where there are no annotations."""
+    annotations = next((folder / name for name in _ANNOTATIONS if (folder / name).is_dir()), folder)
+    images = next((folder / name for name in _IMAGES if (folder / name).is_dir()), folder)
+    return (images, annotations) if any(annotations.glob("*.xml")) else None
+
+
+def _pairs(images: pathlib.Path, annotations: pathlib.Path) -> list[Annotated]:
+    """The examples of two folders, or of one, by their names."""
+    found, files = by_stem(annotations, (".xml",)), by_stem(images, IMAGE_SUFFIXES)
+    fix = "add the XML (without objects where there are none)"
+    complain(images, "images without an annotation", sorted(files.keys() - found.keys()), fix)
+    complain(annotations, "annotations without an image", sorted(found.keys() - files.keys()), "add the images")
+    return [Annotated(stem, files[stem], found[stem]) for stem in sorted(files)]
+
+
+def _disjoint(folder: pathlib.Path) -> list[list[Annotated]]:
+    """All examples of a folder, each once, whatever lists there are."""
+    place = _place(folder) if folder.is_dir() else None
+    return [_pairs(*place)] if place is not None else list(xml_folder_splits(folder).values())
+
+
+def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Lists of splits in a folder; VOC's lists of one class, such as car_train.txt, are none of these."""
+    paths = [path for path in sorted(folder.glob("*.txt")) if path.name != CLASSES_FILE]
+    return {path.stem: path for path in paths if re.fullmatch(r"train|val|validation|valid|test|trainval", path.stem)}
+
+
+def _class_names(folder: pathlib.Path, on_bad_boxes: OnBadBoxes) -> list[str]:
+    """The names that `classes.txt` or the annotations give; every annotation has been looked at then."""
+    places = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
+    folders = {found[1] for place in places if (found := _place(place)) is not None}
+    paths = sorted(os.fspath(path) for place in folders for path in place.glob("*.xml"))
+    parsed = {path: parse_xml(read_file(path), path) for path in paths}
+    if (folder / CLASSES_FILE).is_file():
+        names = read_lines(folder / CLASSES_FILE)
+    else:
+        names = sorted({thing.name for found in parsed.values() for thing in found})
+    if not names:
+        raise DataError(f"{folder}: no annotation has an object; label some, or name the classes in {CLASSES_FILE}.")
+    for annotation, found in parsed.items():
+        objects = number_classes(found, names, annotation)
+        check_objects(objects, _NO_LIMIT, annotation, names, on_bad_boxes, least_side=1.0)
+    return names

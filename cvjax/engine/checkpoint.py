@@ -1,0 +1,282 @@
+"""Checkpoints: variables, optimizer and data position together, written in the background by orbax.
+
+Layout of a checkpoint folder, one subfolder a step:
+
+    variables/   {"params", "batch_stats"} as trained
+    ema/         the same, averaged; only of runs that average
+    optimizer/   {"opt_state", "step"}
+    info/        JSON: the run's configuration, the data position and the scores at that step
+
+A step's folder appears under its name only once it is complete, and older ones are removed only after that:
+killing the process at any moment leaves the last complete checkpoint.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
+
+from cvjax.engine.state import TrainState
+from cvjax.errors import CheckpointError
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint in host memory: numpy leaves."""
+
+    step: int
+    state: TrainState
+    info: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      directory: where the step folders lie; made if missing.
+      keep: how many of the latest stay; the best by `metric` stays as well.
+      metric: the score, larger is better, that decides which is best.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, keep: int = 3, metric: str = "miou") -> None:
+        self.directory = pathlib.Path(directory).absolute()
+        self._metric = metric
+        self._pending: int | None = None
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(keep),
+                    policies.BestN(
+                        get_metric_fn=lambda scores: scores[metric], n=1, keep_checkpoints_without_metrics=False
+                    ),
+                ]
+            ),
+            # A killed run leaves a half-written folder under a temporary name.
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, state: TrainState, info: Mapping[str, Any], scores: Mapping[str, float] | None, *, wait: bool = False
+    ) -> None:
+        """Starts writing a checkpoint and returns; a step that is there already is left as it is.
+
+        Args:
+          state: replicated global arrays that no later step overwrites; see `Strategy.replicated`.
+          info: what JSON can hold: configuration, data position, scores.
+          scores: the scores at this step, or None where none were measured.
+          wait: return only when it is complete.
+
+        Raises:
+          CheckpointError: this or the previous checkpoint could not be written; those before are intact.
+        """
+        step = int(state.step)
+        self.check()
+        if step in self._manager.all_steps():
+            return
+        items: dict[str, Any] = {
+            "variables": ocp.args.StandardSave(state.variables),
+            "optimizer": ocp.args.StandardSave({"opt_state": state.opt_state, "step": state.step}),
+            "info": ocp.args.JsonSave(dict(info)),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        metrics = None if scores is None else {self._metric: float(np.nan_to_num(scores[self._metric], nan=-1.0))}
+        self._pending = step
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+            if wait:
+                self._manager.wait_until_finished()
+        except Exception as error:
+            raise self.unwritable(error) from error
+
+    def check(self, *, wait: bool = False) -> None:
+        """Raises CheckpointError if the checkpoint being written has failed; with `wait`, once it is complete."""
+        try:
+            if wait:
+                self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self.unwritable(error) from error
+
+    def unwritable(self, error: Exception) -> CheckpointError:
+        """What to tell somebody whose disk took no more: what failed, and which checkpoints there are."""
+        intact = complete_steps(self.directory)
+        lost = self._pending not in {None, *intact}
+        what = f"the checkpoint of step {self._pending}" if lost else "the run's records"
+        kept = f"those of steps {', '.join(map(str, intact))} are intact" if intact else "there is none before it"
+        return CheckpointError(
+            f"{what} could not be written under {self.directory.parent} ({_reason(error)}); of the checkpoints"
+            f" {kept}; free some space, then continue with --resume"
+        )
+
+    def restore(self, like: TrainState, step: int | None = None) -> Restored:
+        """Reads a checkpoint, the latest unless a step is named.
+
+        Args:
+          like: a state of the run's own model and optimizer, of arrays or of `jax.ShapeDtypeStruct`.
+          step: one of `steps()`.
+
+        Raises:
+          CheckpointError: there is none, or it is of another model or optimizer.
+        """
+        step = self._manager.latest_step() if step is None else step
+        if step is None:
+            raise CheckpointError(f"there is no checkpoint in {self.directory}; start without --resume")
+        place = self.directory / str(step)
+        info = read_info(place)
+        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats}, info)
+        try:
+            variables = _read(place / "variables", {"params": like.params, "batch_stats": like.batch_stats})
+            optimizer = _read(place / "optimizer", {"opt_state": like.opt_state, "step": like.step})
+            ema = None if like.ema is None else _read(place / "ema", like.ema)
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise CheckpointError(
+                f"{place} was written with other optimizer settings ({_reason(error)}); resume with the"
+                f" configuration in {place / 'info'}, or start anew in another --workdir"
+            ) from error
+        state = TrainState(
+            step=optimizer["step"],
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=optimizer["opt_state"],
+            ema=ema,
+        )
+        return Restored(step, state, info)
+
+    def close(self) -> None:
+        """Waits for the writer and lets go of it."""
+        try:
+            self.check(wait=True)
+        finally:
+            self._manager.close()
+
+
+def complete_steps(directory: str | os.PathLike[str]) -> list[int]:
+    """Steps of the complete checkpoints in a folder, ascending, without opening it for writing."""
+    place = pathlib.Path(directory)
+    names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder of one checkpoint, from that folder, from a folder of checkpoints, or from a run's work folder.
+
+    Of several, the best by the run's metric is taken, else the latest.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    place = pathlib.Path(path).absolute()
+    if (place / "variables").is_dir():
+        return place
+    for folder in (place, place / "checkpoints"):
+        steps = complete_steps(folder)
+        if steps:
+            infos = [(read_info(folder / str(s)), s) for s in steps]
+            scored = [(info.get("scores") or {}, info.get("metric", "miou"), s) for info, s in infos]
+            known = [(scores[metric], s) for scores, metric, s in scored if metric in scores]
+            return folder / str(max(known)[1] if known else steps[-1])
+    raise CheckpointError(f"{path} holds no checkpoint; give a run's --workdir or one of its checkpoints/STEP")
+
+
+def read_info(place: pathlib.Path) -> dict[str, Any]:
+    """The JSON part of one checkpoint's folder: configuration, data position, scores.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return reader.restore(place / "info")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{place} cannot be read ({_reason(error)}); take another step's folder beside it"
+        ) from error
+
+
+def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: bool = True) -> dict[str, Tree]:
+    """Flax variables of one checkpoint as numpy arrays, the averaged ones where there are any.
+
+    Args:
+      place: from `find_checkpoint`.
+      like: {"params", "batch_stats"} of the model, arrays or `jax.ShapeDtypeStruct`.
+      averaged: prefer the moving average.
+
+    Raises:
+      CheckpointError: it is of another model.
+    """
+    check_same_variables(place, like, read_info(place))
+    item = "ema" if averaged and (place / "ema").is_dir() else "variables"
+    return _read(place / item, dict(like))
+
+
+def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
+    """Flax variables of a checkpoint, whatever model it is of, as numpy arrays; the averaged ones where there are any.
+
+    Args:
+      path: as for `find_checkpoint`.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    place = find_checkpoint(path)
+    item = place / ("ema" if (place / "ema").is_dir() else "variables")
+    return _read(item, _stored_tree(item))
+
+
+def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Mapping[str, Any]) -> None:
+    """Raises CheckpointError, listing what differs, unless a checkpoint holds just these variables."""
+    saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(_stored_tree(place / "variables"))}
+    wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(dict(like))}
+    if saved == wanted:
+        return
+    both = [n for n in wanted if n in saved and saved[n] != wanted[n]]
+    differences = [f"{n} is {saved[n]} there and {wanted[n]} here" for n in both]
+    differences += [f"{n} is missing there" for n in wanted if n not in saved]
+    differences += [f"{n} is there only" for n in saved if n not in wanted]
+    shown = "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
+    name = info.get("model", {}).get("name", "another model")
+    raise CheckpointError(
+        f"{place} is a checkpoint of {name} with other variables ({shown}); use that model and its options, which"
+        f" {place / 'info'} records, or another --workdir"
+    )
+
+
+def _stored_tree(item: pathlib.Path) -> Tree:
+    """Shapes and dtypes of what one item of a checkpoint holds."""
+    tree = ocp.StandardCheckpointHandler().metadata(epath.Path(item))
+    return getattr(tree, "tree", tree)
+
+
+def _leaves(tree: Tree) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _read(place: pathlib.Path, like: Tree) -> Tree:
+    # Numpy templates: every host reads the whole, on whatever devices it has now.
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(place, template)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

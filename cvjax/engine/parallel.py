@@ -1,0 +1,175 @@
+"""Strategies that spread a pure step over devices: `jit` over a mesh, or `pmap`.
+
+Both take and give the same values: states and sums as replicated values, batches as each host's own rows.
+Both keep to float32 rounding the same loss and parameters, whatever the number of devices and hosts.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import jax_utils
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from cvjax.engine.step import EvalStep, TrainStep
+from cvjax.errors import ConfigError
+from cvjax.runtime.compiler import compiler_options
+
+Mode = Literal["jit", "pmap"]
+AXIS = "data"
+
+
+class Strategy(Protocol):
+    """How values and steps meet devices.
+
+    Attributes:
+      axis_name: what the model and the step are to be built with: the pmap axis, or None.
+      device_count: devices over all hosts; every batch size is a multiple of it.
+    """
+
+    axis_name: str | None
+    device_count: int
+
+    def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
+        """The step over devices; it consumes the state it is given."""
+
+    def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
+        """The evaluation step over devices."""
+
+    def place_state(self, tree: Any) -> Any:
+        """Replicates host values, which must be the same on every host."""
+
+    def place_batch(self, batch: dict[str, np.ndarray]) -> Any:
+        """Spreads this host's rows of a batch over its devices."""
+
+    def replicated(self, tree: Any) -> Any:
+        """A placed state as global arrays, copied: what a checkpoint holds, the same for every strategy."""
+
+    def fetch(self, tree: Any) -> Any:
+        """A placed value, such as sums or metrics, as numpy arrays."""
+
+
+class JitStrategy:
+    """One program over a mesh of all devices, the batch sharded along its first axis, the state replicated."""
+
+    axis_name = None
+
+    def __init__(self, devices: list[jax.Device] | None = None) -> None:
+        devices = jax.devices() if devices is None else devices
+        self.device_count = len(devices)
+        mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._rows = NamedSharding(mesh, P(AXIS))
+        self._everywhere = NamedSharding(mesh, P())
+        self._options = compiler_options(devices[0].platform)
+
+    def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
+        """See `Strategy`."""
+        everywhere = self._everywhere
+        return jax.jit(
+            step,
+            in_shardings=(everywhere, self._rows, everywhere),
+            out_shardings=(everywhere, everywhere),
+            donate_argnums=0,
+            compiler_options=self._options,
+        )
+
+    def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
+        """See `Strategy`."""
+        return jax.jit(
+            step,
+            in_shardings=(self._everywhere, self._rows),
+            out_shardings=self._everywhere,
+            compiler_options=self._options,
+        )
+
+    def place_state(self, tree: Any) -> Any:
+        """See `Strategy`."""
+        return jax.tree.map(lambda x: _replicate(x, self._everywhere), tree)
+
+    def place_batch(self, batch: dict[str, np.ndarray]) -> Any:
+        """See `Strategy`."""
+        return {name: jax.make_array_from_process_local_data(self._rows, x) for name, x in batch.items()}
+
+    def replicated(self, tree: Any) -> Any:
+        """See `Strategy`. The copy matters: the next step gives its buffers away while a save may read them."""
+        return jax.tree.map(jnp.copy, tree)
+
+    def fetch(self, tree: Any) -> Any:
+        """See `Strategy`."""
+        return jax.device_get(tree)
+
+
+class PmapStrategy:
+    """The same step on every device with its own rows; collectives over a named axis join them.
+
+    `jax.pmap` takes no compiler options, so on CPU `JitStrategy` is the faster one.
+    """
+
+    axis_name = AXIS
+
+    def __init__(self) -> None:
+        self.device_count = jax.device_count()
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (AXIS,), axis_types=(AxisType.Auto,))
+        self._everywhere = NamedSharding(mesh, P())
+
+    def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
+        """See `Strategy`."""
+        return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0)
+
+    def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
+        """See `Strategy`."""
+        return jax.pmap(step, axis_name=AXIS)
+
+    def place_state(self, tree: Any) -> Any:
+        """See `Strategy`."""
+        return jax_utils.replicate(jax.tree.map(_host_value, tree))
+
+    def place_batch(self, batch: dict[str, np.ndarray]) -> Any:
+        """See `Strategy`."""
+        devices = jax.local_device_count()
+        return {name: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]) for name, x in batch.items()}
+
+    def replicated(self, tree: Any) -> Any:
+        """See `Strategy`."""
+        return jax.tree.map(lambda x: _replicate(np.array(_first(x)), self._everywhere), tree)
+
+    def fetch(self, tree: Any) -> Any:
+        """See `Strategy`."""
+        return jax.tree.map(lambda x: np.asarray(_first(x)), tree)
+
+
+def make_strategy(mode: Mode, batch_size: int) -> Strategy:
+    """The strategy of a name, checked against the batch.
+
+    Raises:
+      ConfigError: the global batch does not divide over the devices.
+    """
+    strategy = {"jit": JitStrategy, "pmap": PmapStrategy}[mode]()
+    check_divides(batch_size, strategy.device_count, "batch_size")
+    return strategy
+
+
+def check_divides(batch_size: int, devices: int, field: str) -> None:
+    """Raises ConfigError unless a global batch can be dealt out evenly to the devices."""
+    if batch_size <= 0 or batch_size % devices:
+        nearest = max(1, round(batch_size / devices)) * devices
+        raise ConfigError(
+            f"{field} is {batch_size}, which cannot be spread evenly over {devices} devices; use {nearest}"
+        )
+
+
+def _host_value(x: Any) -> np.ndarray:
+    return np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x)
+
+
+def _replicate(x: Any, sharding: NamedSharding) -> jax.Array:
+    value = _host_value(x)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+
+def _first(x: jax.Array) -> jax.Array:
+    """This host's first copy of a value that pmap holds once a device along a leading axis."""
+    return x.addressable_data(0)[0]

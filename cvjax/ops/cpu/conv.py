@@ -1,0 +1,238 @@
+"""Convolution and its two gradients as XLA compiles them well for CPU: one formulation for each kind of kernel.
+
+oneDNN does what it is the fastest at, where it may be called; XLA's own convolution stays where that is, which is for
+dense kernels of few pixels and for most kernel gradients. Ratios in comments are times measured against XLA's on two
+AVX-512 cores in float32, above 1 where it is the slower one.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from cvjax.ops import conv_xla
+from cvjax.ops.cpu import depthwise, onednn
+from cvjax.ops.cpu.space_to_depth import fold, fold_geometry, fold_kernel, is_foldable, unfold, unfold_kernel
+from cvjax.ops.geometry import Geometry, crop, mosaic, pad, phase_geometry, phases, scatter, tap, turn
+
+# Groups are merged into dense kernels of about this many channels: wider matrix products outweigh the zeros in them
+# (32 groups of 8: merged to 32 channels 1 time, to 64 1.6 times, to 128 3 times).
+_MERGED_CHANNELS = 32
+# More convolutions side by side than this take longer to compile than they save.
+_MOST_MERGED = 16
+# Where fewer of the taps than this fall on the map (wide dilation, tiny maps), the others are left out.
+_FEW_VALID = 0.6
+# oneDNN passes over rows of such taps itself, so it wins until there are fewer than this.
+_FEW_VALID_ONEDNN = 0.2
+# From this stride on, pixels are folded into channels and all phases are one convolution.
+_FOLDED_STRIDE = 4
+# A transposed convolution to as few channels as these (the gradient for the picture) is folded at any stride.
+_FEW_CHANNELS = 8
+# Kernel gradients with a stride go phase by phase from these sizes on (56x56x128, batch 8: 1.3 times; 28x28x256: 1.1
+# times), and not below (14x14x512: 0.7 times; 3 channels: 0.2 times).
+_MANY_CHANNELS = 32
+_MANY_PIXELS = 1500
+
+
+def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
+    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]; see `Geometry`. With `library` oneDNN may do it."""
+    if not _is_known(geometry, x, kernel):
+        return conv_xla.convolve(x, kernel, geometry)
+    if geometry.input_dilation != (1, 1):
+        return _transposed(x, kernel, geometry, library)
+    x, geometry = crop(x, geometry)  # XLA's own on CPU reads beside the map otherwise (jaxlib 0.10.2)
+    if library and _suits_onednn(x, kernel, geometry):
+        return onednn.convolve(x, kernel, geometry)
+    if geometry.groups > 1:
+        if kernel.shape[2] == 1:
+            return depthwise.convolve(x, kernel, geometry)
+        return _grouped(x, kernel, geometry, library)
+    if geometry.kernel_size == (1, 1):
+        return _dot(tap(pad(x, geometry.padding), (0, 0), geometry), kernel[0, 0])
+    if _valid_share(geometry) < _FEW_VALID:
+        return _valid_taps(x, kernel, geometry)
+    return conv_xla.convolve(x, kernel, geometry)
+
+
+def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
+    """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]: a convolution itself, with the kernel turned."""
+    if not _is_known(geometry, ct, kernel):
+        return conv_xla.input_gradient(ct, kernel, geometry)
+    onward = geometry.transposed
+    if geometry.groups == 1 and geometry.input_dilation == (1, 1):
+        if geometry.kernel_size == (1, 1):
+            seen = _dot(ct, kernel[0, 0].T)  # XLA's product reads the matrix either way round
+            starts = tuple(-low for low, _ in geometry.padding)
+            return scatter(seen, 1, starts, geometry.strides, geometry.input_size)
+        if library and geometry.strides == (1, 1):
+            seen, inner = crop(ct, onward)
+            if _suits_onednn(seen, kernel, inner):
+                return onednn.convolve(seen, kernel[::-1, ::-1], inner, swapped=True)
+    return convolve(ct, turn(kernel, geometry.groups), onward, library=library)
+
+
+def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """[B, H, W, C], [B, H', W', F] -> [kh, kw, C // groups, F]."""
+    if not _is_known(geometry, x, ct):
+        return conv_xla.kernel_gradient(x, ct, geometry)
+    if geometry.input_dilation != (1, 1):
+        # Seen from the output this is an ordinary strided convolution, whose kernel is turned around.
+        return turn(kernel_gradient(ct, x, geometry.transposed), geometry.groups)
+    x, geometry = crop(x, geometry)
+    if x.shape[-1] == geometry.groups > 1:
+        return depthwise.kernel_gradient(x, ct, geometry)
+    if geometry.groups > 1:
+        return (_gradient_by_phases if geometry.strides != (1, 1) else _grouped_gradient)(x, ct, geometry)
+    if geometry.kernel_size == (1, 1):
+        return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct)[None, None]
+    whole_blocks = all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
+    if is_foldable(geometry) and (min(geometry.strides) >= _FOLDED_STRIDE or whole_blocks):
+        folded = kernel_gradient(fold(x, geometry), ct, fold_geometry(geometry))
+        return unfold_kernel(folded, geometry)
+    if _valid_share(geometry) < _FEW_VALID:
+        return _valid_taps_gradient(x, ct, geometry)
+    if geometry.strides != (1, 1) and x.shape[-1] >= _MANY_CHANNELS and ct.size >= _MANY_PIXELS * ct.shape[-1]:
+        return _gradient_by_phases(x, ct, geometry)
+    return conv_xla.kernel_gradient(x, ct, geometry)
+
+
+def _is_known(geometry: Geometry, *arrays: jax.Array) -> bool:
+    """Sizes are numbers (not symbols of an exported program), there is something to compute, and in one direction."""
+    sizes = [n for a in arrays for n in a.shape] + [*geometry.input_size, *geometry.output_size]
+    if not all(isinstance(n, int) for n in sizes) or 0 in sizes:
+        return False
+    return geometry.strides == (1, 1) or geometry.input_dilation == (1, 1)
+
+
+def _suits_onednn(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
+    """Whether oneDNN is faster than a matrix product, or one for each of few taps on the map, and than XLA."""
+    dense = geometry.groups == 1
+    if dense and (geometry.kernel_size == (1, 1) or _valid_share(geometry) < _FEW_VALID_ONEDNN):
+        return False
+    return onednn.suits(x, kernel, geometry)
+
+
+def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """[B, H, W, C], [C, F] -> [B, H, W, F] as one product over all pixels (1.7 times a 1x1 convolution, or more)."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:3], -1)
+
+
+def _outer(x: jax.Array, ct: jax.Array) -> jax.Array:
+    """[B, H, W, C], [B, H, W, F] -> [C, F], summed over all pixels."""
+    return x.reshape(-1, x.shape[-1]).T @ ct.reshape(-1, ct.shape[-1])
+
+
+def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
+    """A convolution over maps with zeros between their pixels, most of which would be multiplied."""
+    features = kernel.shape[3]
+    if geometry.groups > 1:
+        if kernel.shape[2] == 1:
+            return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of each phase
+        return (_by_phases if library else _grouped)(x, kernel, geometry, library)
+    onward = geometry.transposed  # the strided convolution whose transpose this one is
+    if is_foldable(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
+        folded = input_gradient(x, fold_kernel(turn(kernel, 1), onward), fold_geometry(onward), library=library)
+        return unfold(folded, onward, features)
+    return _by_phases(x, kernel, geometry, library)
+
+
+def _by_phases(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
+    """One convolution for each offset of the output modulo the spread of the input, put together as a mosaic."""
+    rows, columns = phases(geometry, 0), phases(geometry, 1)
+    parts = [
+        [convolve(x, kernel[r.selected, c.selected], phase_geometry(geometry, r, c), library=library) for c in columns]
+        for r in rows
+    ]
+    if (len(rows), len(columns)) == geometry.input_dilation and len({y.shape for row in parts for y in row}) == 1:
+        return mosaic(parts)
+    total = jnp.zeros((x.shape[0], *geometry.output_size, kernel.shape[3]), x.dtype)
+    for row, maps in zip(rows, parts):
+        for column, y in zip(columns, maps):
+            total = total + scatter(y, 1, (row.start, column.start), geometry.input_dilation, geometry.output_size)
+    return total
+
+
+def _gradient_by_phases(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """One gradient for each offset of the pixels modulo the stride, each of a convolution without stride."""
+    onward, (rows, columns) = geometry.transposed, geometry.strides
+    channels = x.shape[-1]
+    total = jnp.zeros((*geometry.kernel_size, ct.shape[-1] // geometry.groups, channels), x.dtype)
+    for row in phases(onward, 0):
+        for column in phases(onward, 1):
+            seen = x[:, row.start :: rows, column.start :: columns]
+            part = kernel_gradient(ct, seen, phase_geometry(onward, row, column))
+            starts, steps = zip(*((taps.start, taps.step) for taps in (row.selected, column.selected)))
+            total = total + scatter(part, 0, starts, steps, geometry.kernel_size)
+    return turn(total, geometry.groups)
+
+
+def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
+    """Groups merged into a few dense kernels, with zeros between the groups."""
+    kh, kw, inside, features = kernel.shape
+    outside = features // geometry.groups
+    merged = _merging(geometry.groups, inside, outside)
+    count = geometry.groups // merged
+    blocks = kernel.reshape(kh, kw, inside, count, merged, outside).transpose(3, 0, 1, 4, 2, 5)
+    dense = blocks[:, :, :, :, :, None] * jnp.eye(merged, dtype=kernel.dtype)[:, None, :, None]
+    dense = dense.reshape(count, kh, kw, merged * inside, merged * outside)
+    one = replace(geometry, groups=1)
+    parts = [convolve(part, dense[i], one, library=library) for i, part in enumerate(jnp.split(x, count, axis=-1))]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _grouped_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """Gradients of the merged kernels, of which the blocks on the diagonal are wanted."""
+    inside, outside = x.shape[-1] // geometry.groups, ct.shape[-1] // geometry.groups
+    merged = _merging(geometry.groups, inside, outside)
+    count = geometry.groups // merged
+    one = replace(geometry, groups=1)
+    parts = zip(jnp.split(x, count, axis=-1), jnp.split(ct, count, axis=-1))
+    dense = jnp.stack([kernel_gradient(a, b, one) for a, b in parts])
+    kh, kw = geometry.kernel_size
+    blocks = dense.reshape(count, kh, kw, merged, inside, merged, outside)
+    diagonal = jnp.stack([blocks[:, :, :, i, :, i] for i in range(merged)])  # [merged, count, kh, kw, inside, outside]
+    return diagonal.transpose(2, 3, 4, 1, 0, 5).reshape(kh, kw, inside, ct.shape[-1])
+
+
+def _merging(groups: int, inside: int, outside: int) -> int:
+    """How many groups make one dense kernel."""
+    divisors = [m for m in range(1, groups + 1) if groups % m == 0 and groups // m <= _MOST_MERGED]
+    return min(divisors, key=lambda m: (max(m * max(inside, outside), _MERGED_CHANNELS), -m))
+
+
+def _valid_share(geometry: Geometry) -> float:
+    """The part of all taps of all outputs that falls on the map."""
+    share = 1.0
+    for axis in (0, 1):
+        covered = sum(span.stop - span.start for span in geometry.valid_outputs(axis))
+        share *= covered / (geometry.kernel_size[axis] * geometry.output_size[axis])
+    return share
+
+
+def _valid_taps(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """One matrix product a tap, over the pixels that it finds on the map (1.6 and 1.2 times at rate 12 on 33x33)."""
+    total = jnp.zeros((x.shape[0], *geometry.output_size, kernel.shape[3]), jnp.promote_types(x.dtype, jnp.float32))
+    for place, rows, columns, seen in _views(x, geometry):
+        y = jnp.dot(seen.reshape(-1, x.shape[-1]), kernel[place], preferred_element_type=total.dtype)
+        y = y.reshape(*seen.shape[:3], -1)
+        total = total + scatter(y, 1, (rows.start, columns.start), (1, 1), geometry.output_size)
+    return total.astype(x.dtype)
+
+
+def _valid_taps_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    shape = (*geometry.kernel_size, x.shape[-1], ct.shape[-1])
+    gradients = {place: _outer(seen, ct[:, rows, columns]) for place, rows, columns, seen in _views(x, geometry)}
+    nothing = jnp.zeros(shape[2:], x.dtype)
+    return jnp.stack([gradients.get(place, nothing) for place in geometry.places]).reshape(shape)
+
+
+def _views(x: jax.Array, geometry: Geometry) -> list[tuple[tuple[int, int], slice, slice, jax.Array]]:
+    """For each tap that finds any: its place, the outputs (rows, columns) that it serves, the pixels it finds."""
+    views = []
+    spans = [geometry.valid_outputs(axis) for axis in (0, 1)]
+    for i, j in geometry.places:
+        rows, columns = spans[0][i], spans[1][j]
+        if rows.stop > rows.start and columns.stop > columns.start:
+            seen = x[:, geometry.pixels(0, i, rows), geometry.pixels(1, j, columns)]
+            views.append(((i, j), rows, columns, seen))
+    return views

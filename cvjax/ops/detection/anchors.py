@@ -1,0 +1,144 @@
+"""Anchors: the boxes that a region proposal network starts from (Faster R-CNN, 1506.01497).
+
+They depend on shapes alone, so they are computed with NumPy while a program is traced, and are constants in it.
+Their order is that of a head's outputs [H, W, A] read row by row: y, x, then ratios, then sizes.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Pair = tuple[int, int]
+
+RATIOS = (0.5, 1.0, 2.0)
+"""Height by width; the papers' and torchvision's."""
+PYRAMID_SIZES = ((32,), (64,), (128,), (256,), (512,))
+"""Sizes on each level of a feature pyramid (1612.03144), as in torchvision's `fasterrcnn_resnet50_fpn`."""
+PAPER_SIZES = (128, 256, 512)
+"""Sizes of Faster R-CNN's anchors on its one map, of a stride of 16."""
+
+
+def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> np.ndarray:
+    """Anchors of one place of a map, centred on the origin, rounded as torchvision rounds.
+
+    An anchor of size s and ratio r has the area s * s and is s * sqrt(r) high before its corners are rounded to
+    whole pixels, halves to even.
+
+    Args:
+      sizes: square roots of the areas, in pixels.
+      ratios: height by width.
+
+    Returns:
+      float32 [ratios * sizes, 4], see `cvjax.ops.detection.boxes`.
+
+    Raises:
+      ValueError: a size or ratio that is not positive, or none.
+    """
+    sides, high = _checked(sizes, ratios)
+    high = np.sqrt(high)  # in float32 all along, as the rounding can turn on the last bit
+    widths, heights = (factor[:, None] * sides for factor in (1 / high, high))
+    corners = np.stack([-widths, -heights, widths, heights], axis=-1).reshape(-1, 4) / np.float32(2)
+    return np.round(corners)
+
+
+def paper_cell_anchors(
+    sizes: Sequence[float] = PAPER_SIZES, ratios: Sequence[float] = RATIOS, stride: int = 16
+) -> np.ndarray:
+    """Anchors of one place as Faster R-CNN's own code has them.
+
+    The sides of a square of the stride's size are brought to each ratio and rounded, then scaled up to the sizes; and
+    they are centred on the middle of the place's stride x stride pixels. So a 1:2 anchor of size 128 is 184 x 96.
+
+    Args:
+      sizes, ratios: as for `cell_anchors`.
+      stride: of the map that they are for.
+
+    Returns:
+      float32 [ratios * sizes, 4].
+
+    Raises:
+      ValueError: a size or ratio that is not positive, or none.
+    """
+    sides, high = _checked(sizes, ratios)
+    width = np.round(np.sqrt(stride * stride / high.astype(np.float64)))
+    height = np.round(width * high)
+    halves = np.stack([width, height], axis=-1)[:, None] * (sides[:, None].astype(np.float64) / stride) / 2
+    return (stride / 2 + np.concatenate([-halves, halves], axis=-1)).reshape(-1, 4).astype(np.float32)
+
+
+def map_anchors(cell: np.ndarray, shape: Pair, stride: int | Pair) -> np.ndarray:
+    """A place's anchors, repeated over a map.
+
+    Args:
+      cell: [A, 4], anchors of the place in the upper left corner.
+      shape: (H, W) of the map.
+      stride: pixels of the image from one place to the next; one number, or (down, right).
+
+    Returns:
+      float32 [H * W * A, 4] in pixels of the image; those at the border reach beyond it.
+
+    Raises:
+      ValueError: a shape or stride that is not positive.
+    """
+    down, right = (stride, stride) if isinstance(stride, int) else stride
+    if min(*shape, down, right) < 1:
+        raise ValueError(f"map_anchors needs a map and a stride of at least 1, not {shape} and {stride}")
+    y, x = np.meshgrid(np.arange(shape[0]) * down, np.arange(shape[1]) * right, indexing="ij")
+    places = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
+    return (places + np.asarray(cell)).reshape(-1, 4).astype(np.float32)
+
+
+def pyramid_anchors(
+    image_size: Pair,
+    shapes: Sequence[Pair],
+    sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
+    ratios: Sequence[float] = RATIOS,
+) -> list[np.ndarray]:
+    """Anchors of every level of a pyramid, as torchvision lays them out.
+
+    A level's stride is that of its map: the image's side divided by the map's, rounded down, along each axis. (So on
+    images whose sides the stride does not divide it is not always a power of two.)
+
+    Args:
+      image_size: (height, width) of the images that went into the net, with their padding.
+      shapes: (H, W) of each level's map, from fine to coarse.
+      sizes: sizes of the anchors of each level.
+      ratios: height by width, on all levels.
+
+    Returns:
+      float32 [H_l * W_l * A_l, 4] for each level; `np.concatenate` makes them one.
+
+    Raises:
+      ValueError: not as many levels of sizes as of maps, or a map larger than the image.
+    """
+    if len(shapes) != len(sizes):
+        raise ValueError(f"pyramid_anchors: {len(shapes)} maps need as many rows of sizes, not {len(sizes)}")
+    levels = []
+    for shape, level_sizes in zip(shapes, sizes):
+        stride = image_size[0] // shape[0], image_size[1] // shape[1]
+        levels.append(map_anchors(cell_anchors(level_sizes, ratios), shape, stride))
+    return levels
+
+
+def inside(anchors: jax.Array, size: tuple[jax.Array | int, jax.Array | int], margin: float = 0.0) -> jax.Array:
+    """Which anchors do not reach beyond their image; the paper trains on those alone.
+
+    Args:
+      anchors: [..., 4].
+      size: (height, width) of the image without padding; numbers, or arrays that broadcast against [...].
+      margin: pixels that they may reach beyond it.
+
+    Returns:
+      bool [...].
+    """
+    height, width = size
+    low = jnp.minimum(anchors[..., 0], anchors[..., 1]) >= -margin
+    return low & (anchors[..., 2] <= width + margin) & (anchors[..., 3] <= height + margin)
+
+
+def _checked(sizes: Sequence[float], ratios: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    if not sizes or not ratios or min(*sizes, *ratios) <= 0:
+        raise ValueError(f"anchors need positive sizes and ratios, not {tuple(sizes)} and {tuple(ratios)}")
+    return np.asarray(sizes, np.float32), np.asarray(ratios, np.float32)

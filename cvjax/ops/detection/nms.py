@@ -1,0 +1,177 @@
+"""Non-maximum suppression with static shapes: the exact greedy kind, and Soft-NMS.
+
+Greedy suppression looks sequential, one box after another. Sorted by score, though, a tile of boxes depends
+only on itself and on what earlier tiles left of it; within a tile the greedy answer is the one fixed point
+of "kept, unless a kept box before it overlaps", which a few sweeps find. So all work is on whole tiles.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cvjax.ops.detection.boxes import iou, pairwise_iou
+
+_TILE = 256
+
+
+class Kept(NamedTuple):
+    """What suppression leaves, best first, in arrays of a fixed length.
+
+    Attributes:
+      indices: int32 [K], places in the input; zero in the rows that are padding.
+      scores: [K], their scores (decayed ones from `soft_nms`); zero in the padding.
+      valid: bool [K], False in the padding, which fills the end.
+    """
+
+    indices: jax.Array
+    scores: jax.Array
+    valid: jax.Array
+
+
+def nms(
+    boxes: jax.Array,
+    scores: jax.Array,
+    *,
+    iou_threshold: float,
+    max_output: int,
+    classes: jax.Array | None = None,
+    score_threshold: float = -jnp.inf,
+) -> Kept:
+    """Greedy non-maximum suppression, exact: best box first, each removes those that overlap it too much.
+
+    Boxes of one score stay in the order of the input. Use `jax.vmap` for a batch of images.
+
+    Args:
+      boxes: [N, 4], see `cvjax.ops.detection.boxes`.
+      scores: [N]. Mark padding with -inf; NaN counts as padding too.
+      iou_threshold: a box is removed by a better one with an IoU above this (not: equal).
+      max_output: K, the number of rows of the result.
+      classes: int [N]; boxes remove only others of their class. None: all are of one class.
+      score_threshold: only boxes with a score above this take part.
+
+    Returns:
+      `Kept`; no gradients flow to the boxes, and those to the scores are of the kept ones.
+
+    Raises:
+      AssertionError: shapes that do not fit together.
+      ValueError: `max_output` below 1.
+    """
+    classes = _checked("nms", boxes, scores, classes, max_output)
+    count = scores.shape[0]
+    if count == 0:
+        return _nothing(scores, max_output)
+    size = min(_TILE, count)
+    padding = (0, -count % size)
+    order = jnp.argsort(scores, stable=True, descending=True)
+    alive = jnp.pad(scores[order] > score_threshold, padding)
+    ordered = lax.stop_gradient(jnp.pad(boxes[order], (padding, (0, 0))))
+    kinds = jnp.pad(classes[order], padding)
+    places = jnp.arange(alive.size)
+
+    def settle(alive: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
+        """Decides the tile at `start`, and removes what it keeps from the boxes after it that overlap."""
+        tile = partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
+        removes = pairwise_iou(tile(ordered), ordered) > iou_threshold
+        removes &= (tile(kinds)[:, None] == kinds) & (tile(places)[:, None] < places)
+        kept = _fixed_point(tile(alive), tile(removes, axis=1))
+        return alive & ~jnp.any(removes & kept[:, None], axis=0), None
+
+    kept, _ = lax.scan(settle, alive, jnp.arange(0, alive.size, size))
+    places = jnp.nonzero(kept, size=max_output, fill_value=-1)[0]
+    valid = places >= 0
+    indices = jnp.where(valid, order[places], 0).astype(jnp.int32)
+    return Kept(indices, jnp.where(valid, scores[indices], 0), valid)
+
+
+def soft_nms(
+    boxes: jax.Array,
+    scores: jax.Array,
+    *,
+    max_output: int,
+    method: str = "gaussian",
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    classes: jax.Array | None = None,
+    score_threshold: float = 0.001,
+) -> Kept:
+    """Soft-NMS (Bodla et al., 1704.04503): overlapping boxes lose score instead of being removed.
+
+    The best box is taken, the scores of the others are multiplied by a factor that falls with their IoU with
+    it, and so on, `max_output` times. Boxes of one score are taken in the order of the input. Use `jax.vmap`
+    for a batch of images.
+
+    Args:
+      boxes: [N, 4], see `cvjax.ops.detection.boxes`.
+      scores: [N], not negative. Mark padding with -inf; NaN counts as padding too.
+      max_output: K, the number of rows of the result.
+      method: "gaussian", a factor of exp(-iou**2 / sigma), or "linear", 1 - iou where that is above
+        `iou_threshold`.
+      iou_threshold: of the linear method.
+      sigma: of the Gaussian method.
+      classes: int [N]; only boxes of one class lower each other's score. None: all are of one class.
+      score_threshold: a box whose score has fallen to this or below is dropped.
+
+    Returns:
+      `Kept`, with the scores that the boxes had when they were taken.
+
+    Raises:
+      AssertionError: shapes that do not fit together.
+      ValueError: an unknown method, or `max_output` below 1.
+    """
+    classes = _checked("soft_nms", boxes, scores, classes, max_output)
+    if method not in ("linear", "gaussian"):
+        raise ValueError(f"soft_nms knows the methods 'linear' and 'gaussian', not {method!r}")
+    if scores.shape[0] == 0:
+        return _nothing(scores, max_output)
+    boxes = lax.stop_gradient(jnp.asarray(boxes))
+
+    def take_best(left: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        best = jnp.argmax(left)
+        overlap = iou(boxes[best], boxes)
+        if method == "linear":
+            factor = jnp.where(overlap > iou_threshold, 1 - overlap, 1)
+        else:
+            factor = jnp.exp(-jnp.square(overlap) / sigma)
+        factor = jnp.where(classes == classes[best], factor, 1).astype(left.dtype)
+        return (left * factor).at[best].set(0), (best, left[best])
+
+    # Out of the running is a score of zero, which stays zero under every factor.
+    floor = max(score_threshold, 0.0)
+    left = jnp.where(scores > floor, scores, 0)
+    _, (indices, taken) = lax.scan(take_best, left, length=max_output)
+    valid = taken > floor
+    return Kept(jnp.where(valid, indices, 0).astype(jnp.int32), jnp.where(valid, taken, 0), valid)
+
+
+def _checked(name: str, boxes: jax.Array, scores: jax.Array, classes: jax.Array | None, max_output: int) -> jax.Array:
+    """The classes, all zero if None were given, after the checks that both functions share."""
+    chex.assert_rank(scores, 1)
+    chex.assert_shape(boxes, (*scores.shape, 4))
+    if max_output < 1:
+        raise ValueError(f"{name}: max_output must be at least 1, got {max_output}")
+    if classes is None:
+        return jnp.zeros(scores.shape, jnp.int32)
+    chex.assert_equal_shape((scores, classes))
+    return classes
+
+
+def _nothing(scores: jax.Array, max_output: int) -> Kept:
+    empty = jnp.zeros(max_output, jnp.int32)
+    return Kept(empty, empty.astype(scores.dtype), empty > 0)
+
+
+def _fixed_point(alive: jax.Array, removes: jax.Array) -> jax.Array:
+    """The greedy choice within a tile: bool [T], and bool [T, T] true only above the diagonal, -> bool [T].
+
+    After n sweeps the first n boxes are settled, so it ends, and exactly; in practice after a few.
+    """
+
+    def sweep(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        kept, _ = state
+        return alive & ~jnp.any(removes & kept[:, None], axis=0), kept
+
+    return lax.while_loop(lambda state: jnp.any(state[0] != state[1]), sweep, (alive, ~alive))[0]

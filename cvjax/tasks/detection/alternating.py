@@ -1,0 +1,122 @@
+"""The four steps in which Faster R-CNN's paper trains it (1506.01497, section 3.2), each a detection run of its own.
+
+    WORKDIR/1_proposals   proposals, from the weights of a classifier
+    WORKDIR/2_detector    a detector on the proposals of step 1, which are kept beside it, from the same weights
+    WORKDIR/3_proposals   proposals on the convolutions of step 2, which stay as they are
+    WORKDIR/4_detector    the detector's own layers once more: the result, whose convolutions both share
+
+Steps of detection are half as many as those of proposals. The scores of 1 and 3 are those of a detector that has not
+learnt yet, or not for these proposals.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from cvjax.data.box_rows import restore_boxes
+from cvjax.datasets.proposals.files import write_proposals
+from cvjax.engine.loop import Outcome
+from cvjax.engine.run import open_split, whole_split, with_steps
+from cvjax.errors import ConfigError
+from cvjax.runtime.compiler import compiler_options
+from cvjax.tasks.detection import kind as detection
+from cvjax.tasks.detection.config import DetectionConfig
+from cvjax.tasks.load import load_for_inference
+
+STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
+_NOT_PROPOSALS = "[!r]*"  # parameters' paths begin with backbone, fpn, rpn, predictor, box_head
+_CONVOLUTIONS = "backbone/[!h]*"  # all of the backbone but dense layers, which are in `head`
+
+
+def run_four_steps(config: DetectionConfig) -> Outcome:
+    """Trains by the four steps; with `resume` it goes on in whichever it was stopped.
+
+    Args:
+      config: of the whole; `steps` or `epochs` are those of proposals, and its model is one of Faster R-CNN's with
+        fields `train_rpn`, `train_detector` and `freeze_backbone`.
+
+    Returns:
+      Of the last step, or of the one that was stopped by a signal.
+
+    Raises:
+      UserError: see `cvjax.engine.run.train`; several processes are one of them.
+    """
+    if jax.process_count() > 1 or config.cluster.coordinator is not None:
+        raise ConfigError("the four steps hand proposals on from one process; train end to end on several")
+    folder = pathlib.Path(config.workdir)
+    source = open_split(config, config.input.train_split, detection.KIND)
+    config = with_steps(config, len(source))
+    shared = ("fpn/*",) if config.model.name.endswith("_fpn") else ()
+    kept = folder / STEPS[0] / "proposals"
+    # Name, fields of the model, parameters that stay, fields of the run, and where the proposals come from.
+    plan: list[tuple[str, dict[str, Any], tuple[str, ...], dict[str, Any], pathlib.Path | None]] = [
+        (STEPS[0], {"train_detector": False}, (), {}, None),
+        (STEPS[1], {"train_rpn": False}, ("rpn/*",), {"steps": _half(config)}, kept),
+        (
+            STEPS[2],
+            {"train_detector": False, "freeze_backbone": True},
+            (_NOT_PROPOSALS,),
+            {"init": str(folder / STEPS[1])},
+            None,
+        ),
+        (
+            STEPS[3],
+            {"train_rpn": False, "freeze_backbone": True},
+            ("rpn/*", _CONVOLUTIONS, *shared),
+            {"init": str(folder / STEPS[2]), "steps": _half(config)},
+            None,
+        ),
+    ]
+    for name, of_model, frozen, of_run, proposals in plan:
+        step = dataclasses.replace(
+            config,
+            workdir=str(folder / name),
+            model=dataclasses.replace(config.model, **of_model),
+            optim=dataclasses.replace(config.optim, frozen=(*config.optim.frozen, *frozen)),
+            **of_run,
+        )
+        if proposals is not None:
+            count = _write_proposals(config, folder / STEPS[0], proposals)
+            step = dataclasses.replace(
+                step, input=dataclasses.replace(step.input, proposals=count, proposals_from=str(proposals))
+            )
+        outcome = detection.run(step)
+        if outcome.stopped:
+            break
+    return outcome
+
+
+def _half(config: DetectionConfig) -> int:
+    return max(1, config.steps // 2)
+
+
+def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib.Path) -> int:
+    """Writes a net's proposals for both splits, unless they are there; returns how many an image has at most."""
+    loaded = load_for_inference(net)
+    # As many as training has, from as many anchors; evaluation's are fewer.
+    before, after = (getattr(loaded.model, name)[0] for name in ("rpn_before", "rpn_after"))
+    model = loaded.model.clone(rpn_before=(before, before), rpn_after=(after, after))
+
+    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    def propose(variables: Any, images: jax.Array, sizes: jax.Array) -> Any:
+        return model.apply(variables, loaded.task.normalize(images), sizes, method="propose")
+
+    variables, kind, reading = jax.device_put(loaded.variables), detection.KIND, config.input
+    for split in (reading.train_split, reading.eval_split):
+        source = open_split(config, split, kind)
+        place = folder / source.name / source.split
+        if place.is_dir():
+            continue
+        boxes: list[np.ndarray] = [np.zeros((0, 4), np.float32)] * len(source)
+        for batch in whole_split(kind, loaded.task, source, config.eval, reading)():
+            found = jax.device_get(propose(variables, batch["image"], batch["size"]))
+            original = restore_boxes(found.boxes, batch["scale"], batch["original_size"])
+            for row in np.flatnonzero(batch["valid"]):
+                boxes[batch["index"][row]] = original[row][found.valid[row]].astype(np.float32)
+        ids = [str(index) for index in range(len(source))]
+        write_proposals(place, ids, boxes, {"checkpoint": str(loaded.place)})
+    return after

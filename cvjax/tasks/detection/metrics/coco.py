@@ -1,0 +1,103 @@
+"""COCO's average precision and recall (Lin et al., 1405.0312), by pycocotools, the benchmark's code."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvjax.errors import ConfigError
+from cvjax.tasks.detection.metrics.rows import Detections, Truth, areas
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+STATS = (
+    *("coco_ap", "coco_ap50", "coco_ap75", "coco_ap_small", "coco_ap_medium", "coco_ap_large"),
+    *("coco_ar1", "coco_ar10", "coco_ar100", "coco_ar_small", "coco_ar_medium", "coco_ar_large"),
+)
+"""pycocotools' twelve numbers in its order; precision and recall are means over IoU of 0.5, 0.55 ... 0.95, and recall
+with 1, 10 or (also by size) 100 detections an image."""
+
+
+def coco_report(detections: Detections, truth: Truth, images: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """The twelve numbers, and average precision by class.
+
+    Detections of a crowd count neither way: those that lie in it to the share of the IoU asked for, however many they
+    are. Nor does the first that matches a difficult object, as pycocotools has it for objects that are not of the size
+    in question (COCO has no difficult ones).
+
+    Args:
+      detections, truth: labels in [0, C); `truth.area` is what sizes go by.
+      images: int64 [I], all images, those without boxes too.
+      class_names: C names.
+
+    Returns:
+      `STATS` as floats, and `coco_ap_by_class`: float by name; nan where there is no object to be found.
+
+    Raises:
+      ConfigError: pycocotools is not installed.
+    """
+    evaluation = evaluate(detections, truth, images, len(class_names))
+    # [IoU, recall, class, size, detections an image]: all sizes, 100 detections; -1 where there is nothing to find.
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]
+    by_class = {name: _mean(precision[:, :, label]) for label, name in enumerate(class_names)}
+    stats = np.where(evaluation.stats < 0, np.nan, evaluation.stats)
+    return {**dict(zip(STATS, map(float, stats))), "coco_ap_by_class": by_class}
+
+
+def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_classes: int) -> "COCOeval":
+    """pycocotools' evaluation, accumulated and summarised; arguments and errors as for `coco_report`."""
+    try:
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise ConfigError("COCO's scores need pycocotools; pip install 'cvjax[coco]', or leave them out") from error
+
+    class Evaluation(COCOeval):
+        def _prepare(self) -> None:
+            super()._prepare()  # ignores crowds, and no others
+            for objects in self._gts.values():
+                for item in objects:
+                    item["ignore"] = item["iscrowd"] or item["difficult"]
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        none = np.zeros_like(detections.image)
+        found = _dataset(images, num_classes, detections, score=detections.score, iscrowd=none)
+        flags = {"iscrowd": truth.crowd.astype(int), "difficult": truth.difficult.astype(int)}
+        objects = _dataset(images, num_classes, truth, area=truth.area, **flags)
+        evaluation = Evaluation(objects, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def _dataset(images: np.ndarray, num_classes: int, table: Detections | Truth, **columns: np.ndarray) -> "COCO":
+    """A table in the form that pycocotools reads; it takes an object's number 0 for none, so they start at 1."""
+    from pycocotools.coco import COCO
+
+    sides = np.maximum(table.boxes[:, 2:] - table.boxes[:, :2], 0)
+    columns = {
+        "id": np.arange(1, table.image.size + 1),
+        "image_id": table.image,
+        "category_id": table.label,
+        "bbox": np.concatenate([table.boxes[:, :2], sides], axis=1),
+        "area": areas(table.boxes),
+        **columns,
+    }
+    lists = [values.tolist() for values in columns.values()]
+    made = COCO()
+    made.dataset = {
+        "images": [{"id": image} for image in images.tolist()],
+        "categories": [{"id": label} for label in range(num_classes)],
+        "annotations": [dict(zip(columns, row)) for row in zip(*lists)],
+    }
+    made.createIndex()
+    return made
+
+
+def _mean(values: np.ndarray) -> float:
+    present = values[values > -1]
+    return float(present.mean()) if present.size else float("nan")

@@ -1,0 +1,195 @@
+"""The stages of R-CNN and SPPnet behind their net: support vector machines, and boxes that are moved.
+
+The net describes every proposal and every object of every image, twice: once for the objects' features and for pairs of
+a proposal and the object that it nearly covers, and once for each round of mining. Nothing but those stays in memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvjax.errors import ConfigError
+from cvjax.ops.detection.boxes import clip, encode, pairwise_iou
+from cvjax.tasks.detection.staged.ridge import fit_ridge
+from cvjax.tasks.detection.staged.svm import DEFAULT, Linear, Regions, SVMConfig, fit_svms
+
+Describe = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""(images, sizes, boxes [B, R, 4]) -> features for the regression [B, R, D] and for the machines [B, R, H]."""
+
+
+class RegionBatch(NamedTuple):
+    """Images with their proposals and objects; the last two are those of `cvjax.models.detection.detector`.
+
+    Attributes:
+      images: [B, H, W, C], as the net takes them.
+      sizes: int [B, 2].
+      proposals: with `boxes` [B, P, 4] and `valid` [B, P].
+      truth: with `boxes` [B, N, 4], `labels`, `ignore` and `valid` [B, N].
+    """
+
+    images: Any
+    sizes: Any
+    proposals: Any
+    truth: Any
+
+
+class Pairs(NamedTuple):
+    """Proposals of one image that an object nearly covers, as the regression learns from them.
+
+    Attributes:
+      features: float32 [n, D].
+      targets: float32 [n, 4], what `cvjax.ops.detection.boxes.encode` makes of object and proposal.
+      labels: int [n], the objects'.
+      lengths: float [R], of the features of all regions.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+
+
+def fit_stages(
+    describe: Describe,
+    batches: Callable[[], Iterable[RegionBatch]],
+    num_classes: int,
+    *,
+    svm: SVMConfig = DEFAULT,
+    penalty: float = 1000.0,
+    near: float = 0.6,
+    most_pairs: int = 20_000,
+    seed: int = 0,
+) -> dict[str, Linear]:
+    """Fits both stages.
+
+    Args:
+      describe: the net, compiled.
+      batches: gives all batches, the same each time that it is called.
+      num_classes: C.
+      svm: how the machines learn; its `feature_norm` holds for the regression's features, too.
+      penalty: of the regression.
+      near: proposals with a larger IoU than this are moved onto the object that they overlap most.
+      most_pairs: of a class; of more, so many are drawn.
+      seed: of that draw.
+
+    Returns:
+      {"svm": [H, C], "regressor": [D, 4 * C]}; a class without pairs leaves boxes where they are.
+
+    Raises:
+      DataError: no regions, or features that are not finite.
+    """
+    movers = _Pairs(num_classes, most_pairs, seed)
+    collecting = True
+
+    def images() -> Iterator[Regions]:
+        nonlocal collecting
+        for regions, pairs in describe_images(describe, batches(), num_classes, near):
+            if collecting:
+                movers.add(pairs)
+            yield regions
+        collecting = False
+
+    machines = fit_svms(images, num_classes, svm)
+    return {"svm": machines, "regressor": movers.fit(penalty, svm.feature_norm)}
+
+
+def install(variables: Mapping[str, Any], fitted: Mapping[str, Linear]) -> dict[str, Any]:
+    """Variables of a net whose layers of these names are what was fitted.
+
+    Raises:
+      ConfigError: the net has no such layer, or one of another shape.
+    """
+    params = dict(variables["params"])
+    for name, linear in fitted.items():
+        ours = {part: jnp.asarray(value) for part, value in linear._asdict().items()}
+        theirs = params.get(name, {})
+        if jax.tree.map(jnp.shape, dict(theirs)) != jax.tree.map(jnp.shape, ours):
+            raise ConfigError(
+                f"the net has no layer {name} of shape {linear.kernel.shape}; fit the stages for the net they go into"
+            )
+        params[name] = ours
+    return {**variables, "params": params}
+
+
+def describe_images(
+    describe: Describe, batches: Iterable[RegionBatch], num_classes: int, near: float = 0.6
+) -> Iterator[tuple[Regions, Pairs]]:
+    """What the machines and the regression see of each image; padding is left out."""
+    for batch in batches:
+        boxes = jnp.concatenate([jnp.asarray(batch.truth.boxes), jnp.asarray(batch.proposals.boxes)], axis=1)
+        sizes = jnp.asarray(batch.sizes)
+        boxes = np.asarray(clip(boxes, (sizes[:, :1], sizes[:, 1:])))  # as the detector does with them
+        pooled, hidden = (np.asarray(x) for x in describe(batch.images, batch.sizes, boxes))
+        for row in range(len(boxes)):
+            truth = jax.tree.map(lambda x: np.asarray(x)[row], batch.truth)  # noqa: B023
+            valid = np.concatenate([truth.valid & ~truth.ignore, np.asarray(batch.proposals.valid)[row]])
+            yield _of_image(boxes[row], valid, truth, pooled[row], hidden[row], num_classes, near)
+
+
+def _of_image(
+    boxes: np.ndarray,
+    valid: np.ndarray,
+    truth: Any,
+    pooled: np.ndarray,
+    hidden: np.ndarray,
+    num_classes: int,
+    near: float,
+) -> tuple[Regions, Pairs]:
+    count = len(truth.boxes)
+    table = np.asarray(pairwise_iou(boxes, truth.boxes)) * truth.valid  # [R, N]
+    overlaps = np.zeros((len(boxes), num_classes), np.float32)
+    for label in np.unique(truth.labels[truth.valid]):
+        overlaps[:, label] = table[:, truth.labels == label].max(1)
+    is_object = np.arange(len(boxes)) < count
+    labels = np.where(is_object, np.pad(truth.labels, (0, len(boxes) - count)), -1)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    valid = valid & (sides > 0).all(1)
+    regions = Regions(hidden[valid], overlaps[valid], labels[valid])
+
+    learnt = table * ~truth.ignore
+    best = learnt.max(1, initial=0)
+    moved = valid & ~is_object & (best > near)
+    taken = learnt[moved].argmax(1) if count else np.zeros(0, int)
+    targets = np.asarray(encode(truth.boxes[taken], boxes[moved]))
+    lengths = np.linalg.norm(pooled[valid], axis=1)
+    return regions, Pairs(pooled[moved], targets, truth.labels[taken], lengths)
+
+
+class _Pairs:
+    """The pairs of each class, no more than there is room for; each is as likely to stay."""
+
+    def __init__(self, num_classes: int, most: int, seed: int) -> None:
+        self.num_classes, self.most = num_classes, most
+        self.random = np.random.default_rng(seed)
+        self.kept: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+        self.length, self.count, self.width = 0.0, 0, 0
+
+    def add(self, pairs: Pairs) -> None:
+        self.length += float(pairs.lengths.sum(dtype=np.float64))
+        self.count += len(pairs.lengths)
+        self.width = pairs.features.shape[1]
+        for label in np.unique(pairs.labels):
+            own = pairs.labels == label
+            rows = self.kept.setdefault(int(label), [])
+            rows.append((self.random.random(own.sum()), pairs.features[own], pairs.targets[own]))
+            if sum(len(lots) for lots, *_ in rows) > 2 * self.most:
+                self.kept[int(label)] = [self._thinned(rows)]
+
+    def _thinned(self, rows: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        lots, features, targets = (np.concatenate(parts) for parts in zip(*rows))
+        lowest = np.argsort(lots, kind="stable")[: self.most]
+        return lots[lowest], features[lowest], targets[lowest]
+
+    def fit(self, penalty: float, feature_norm: float | None) -> Linear:
+        mean = self.length / max(self.count, 1)
+        scale = np.float32(1.0 if feature_norm is None or mean == 0 else feature_norm / mean)
+        kernel = np.zeros((self.width, self.num_classes, 4), np.float32)
+        bias = np.zeros((self.num_classes, 4), np.float32)
+        for label, rows in self.kept.items():
+            _, features, targets = self._thinned(rows)
+            found = fit_ridge(features * scale, targets, penalty)
+            kernel[:, label], bias[label] = found.kernel * scale, found.bias
+        return Linear(kernel.reshape(self.width, -1), bias.reshape(-1))

@@ -1,0 +1,291 @@
+"""Geometric augmentation on the host for images with boxes, which move with the image.
+
+The counterpart of `cvjax.tasks.segmentation.transforms`: frozen, picklable dataclasses that take and give uint8 images,
+before batching. All that changes the geometry is one map: a rectangle of the image is brought to the result's upper
+left corner, what lies beside it is filled, and boxes go through the same map. Interpolation is bilinear, also for
+shrinking, as the detectors of the papers and torchvision's were trained.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from cvjax.data.annotations import Objects, make_objects
+from cvjax.data.box_rows import mirrored, moved, padded
+from cvjax.data.dataset import Source, image_sizes
+from cvjax.data.order import Planned, batches_by_size
+from cvjax.errors import ConfigError, DataError
+from cvjax.imagenet import MEAN_COLOUR
+from cvjax.tasks.classification.transforms import draw_piece
+from cvjax.tasks.segmentation.transforms import blank_image, check_probability, check_size
+
+_LEAST_SCALE = 0.25  # what is zoomed out of is first made, so that half the scale is four times the work
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    """How a rectangle of an image is brought into a canvas of one size.
+
+    Attributes:
+      size: height and width of the result, in pixels; what the image does not fill is at the bottom and at the right.
+      max_boxes: rows of the boxes of a result.
+      max_proposals: rows of its proposals, `proposals` and `proposal_valid`; 0 leaves them out.
+      short_side: length of the image's shorter side (600 in Fast and Faster R-CNN); None fills `size`.
+      long_side: the image's longer side is no longer than this, and its shorter side gives way; None sets no limit.
+      keep_aspect: False stretches the image to `size` (YOLO), without `short_side`.
+      fill: RGB level (0 to 255) beside the image: the data set's mean, which normalises to about 0.
+
+    Raises:
+      ConfigError: when made, if a value is outside its range.
+    """
+
+    size: tuple[int, int]
+    max_boxes: int = 100
+    max_proposals: int = 0
+    short_side: int | None = None
+    long_side: int | None = None
+    keep_aspect: bool = True
+    fill: tuple[int, int, int] = MEAN_COLOUR
+
+    def __post_init__(self) -> None:
+        check_size("size", self.size)
+        if self.max_boxes < 1 or self.max_proposals < 0:
+            raise ConfigError(
+                f"max_boxes is {self.max_boxes} and max_proposals {self.max_proposals}: give 1 or more, and 0 or more."
+            )
+        for name in ("short_side", "long_side"):
+            side = getattr(self, name)
+            if side is not None and side < 1:
+                raise ConfigError(f"{name} is {side}: give a length in pixels, 1 or more.")
+        if self.short_side and self.long_side and self.short_side > self.long_side:
+            raise ConfigError(
+                f"short_side is {self.short_side} and long_side {self.long_side}: give no more than that."
+            )
+        if not self.keep_aspect and (self.short_side or self.long_side):
+            raise ConfigError("images are stretched to `size` (keep_aspect False): leave out short_side and long_side.")
+
+    def fitted(self, shape: tuple[int, int], inside: bool) -> tuple[int, int]:
+        """Height and width that an image of `shape` is brought to; `inside` keeps it within `size` in any case."""
+        if not self.keep_aspect:
+            return tuple(self.size)
+        limits = []
+        if inside or not self.short_side:
+            limits += [Fraction(have, want) for have, want in zip(self.size, shape)]
+        if self.short_side:
+            limits.append(Fraction(self.short_side, min(shape)))
+        if self.long_side:
+            limits.append(Fraction(self.long_side, max(shape)))
+        scale = min(limits)
+        return tuple(max(1, side * scale.numerator // scale.denominator) for side in shape)
+
+    def place(self, image: np.ndarray) -> np.ndarray:
+        """The image u8[h,w,3], padded to u8[*size,3]."""
+        below, beside = (have - want for have, want in zip(self.size, image.shape))
+        if below == beside == 0:
+            return image
+        return cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=self.fill)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxTrainTransform(_Frame):
+    """Random crop, scale, shift and mirroring.
+
+    First a piece is cut (maybe), then what is shown is made larger or smaller than it and moved, then brought to size.
+    A box whose centre is then outside, or of which too little is left, is dropped; others are cut off at the border.
+    Where `size` is too small for `short_side`, as for an upright image in a lying canvas, the image becomes smaller.
+    If an example has more boxes than `max_boxes`, that many are chosen at random, and the others are counted.
+
+    Attributes: as above, and
+      crop: probability of cutting a random piece (draws as Inception's crop does); otherwise it is the whole image.
+      min_area: of the piece, as a fraction of the image's.
+      max_aspect: the piece's width by its height, relative to the image's, lies between 1 / max_aspect and this.
+      min_scale, max_scale: bounds of how many times larger objects come out; uniform in the logarithm.
+      shift: the centre moves by up to this fraction of the piece's sides, either way (0.2 in YOLO).
+      flip: probability of mirroring left and right.
+      keep: a box of which a smaller fraction of its area is left is dropped.
+
+    Raises:
+      ConfigError: when made, if a value is outside its range.
+    """
+
+    crop: float = 0.0
+    min_area: float = 0.3
+    max_aspect: float = 2.0
+    min_scale: float = 1.0
+    max_scale: float = 1.0
+    shift: float = 0.0
+    flip: float = 0.5
+    keep: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("crop", "flip", "keep"):
+            check_probability(name, getattr(self, name))
+        if not _LEAST_SCALE <= self.min_scale <= self.max_scale:
+            raise ConfigError(
+                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: give {_LEAST_SCALE} <= min <= max."
+            )
+        if not 0 < self.min_area <= 1 or self.max_aspect < 1 or not 0 <= self.shift <= 0.5:
+            raise ConfigError(
+                f"min_area is {self.min_area}, max_aspect {self.max_aspect} and shift {self.shift}: give a fraction "
+                "above 0, 1 or more, and 0 to 0.5, so that the centre stays in the image."
+            )
+
+    def __call__(
+        self, image: np.ndarray, objects: Objects, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
+        """Transform `image` u8[H,W,3] and its objects.
+
+        Returns:
+          u8[*size,3], boxes f32[max_boxes,4], and `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`
+          (bad ones of the source, and those beyond `max_boxes`) and `size` (height and width that are not padding).
+        """
+        top, left, height, width = self._draw_window(image.shape[:2], rng)
+        mirror = rng.random() < self.flip
+        shown = self.fitted((height, width), inside=True)
+        image = _cut(image, (top, left, height, width), self.fill)
+        if shown != (height, width):
+            image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
+        objects = moved(objects, (top, left), _factors((height, width), shown), shown, self.keep)
+        if mirror:
+            image = cv2.flip(image, 1)
+            proposals = objects.proposals if objects.proposals is None else mirrored(objects.proposals, shown[1])
+            objects = objects._replace(boxes=mirrored(objects.boxes, shown[1]), proposals=proposals)
+        excess = len(objects.boxes) - self.max_boxes
+        if excess > 0:
+            kept = np.sort(rng.permutation(len(objects.boxes))[: self.max_boxes])
+            objects = objects.take(kept)._replace(dropped_boxes=objects.dropped_boxes + excess)
+        boxes, more = padded(objects, self.max_boxes, self.max_proposals)
+        return self.place(image), boxes, {**more, "size": np.array(shown, np.int32)}
+
+    def _draw_window(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what is shown, in pixels of the image; it may reach beyond it."""
+        top, left, height, width = 0, 0, *shape
+        if rng.random() < self.crop:
+            top, left, height, width = draw_piece(shape, self.min_area, 1.0, self.max_aspect, rng)
+        scale = math.exp(rng.uniform(math.log(self.min_scale), math.log(self.max_scale)))
+        down, right = rng.uniform(-self.shift, self.shift, 2)
+        high, wide = max(1, round(height / scale)), max(1, round(width / scale))
+        middle_row, middle_column = top + height * (0.5 + down), left + width * (0.5 + right)
+        return round(middle_row - high / 2), round(middle_column - wide / 2), high, wide
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxEvalTransform(_Frame):
+    """The whole image, resized and padded, with all its boxes.
+
+    Raises:
+      ConfigError: when made, if a value is outside its range.
+    """
+
+    def __call__(
+        self, image: np.ndarray, objects: Objects, name: str = "the image"
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]:
+        """Transform `image` u8[H,W,3] and its objects; `name` is for errors.
+
+        Returns:
+          u8[*size,3]; boxes f32[max_boxes,4] in its pixels; the height and width that are not padding; and `labels`,
+          `difficult`, `crowd`, `box_valid`, `dropped_boxes`, `scale` (f32[2], of height and width: the result's pixels
+          by the original's) and `original_size` (i32[2], height and width); see `cvjax.data.box_rows.restore_boxes`.
+
+        Raises:
+          DataError: the image does not fit, or has more boxes than `max_boxes`.
+        """
+        shape = image.shape[:2]
+        shown = self.fitted(shape, inside=False)
+        if shown[0] > self.size[0] or shown[1] > self.size[1]:
+            raise DataError(
+                f"{name} comes to {shown[0]}x{shown[1]} and does not fit in {self.size[0]}x{self.size[1]}: raise the "
+                "evaluation's size to at least that, or lower short_side or long_side."
+            )
+        count = len(objects.boxes)
+        if count > self.max_boxes:
+            raise DataError(
+                f"{name} has {count} boxes and evaluation must see all; give --eval.boxes (of evaluate: --boxes) at"
+                f" least that many, more than {self.max_boxes}."
+            )
+        if shown != shape:
+            image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
+        scale = _factors(shape, shown)
+        factors = scale[[1, 0, 1, 0]]
+        proposals = objects.proposals if objects.proposals is None else objects.proposals * factors
+        objects = objects._replace(boxes=objects.boxes * factors, proposals=proposals)
+        boxes, more = padded(objects, self.max_boxes, self.max_proposals)
+        more |= {"scale": scale.astype(np.float32), "original_size": np.array(shape, np.int32)}
+        return self.place(image), boxes, shown, more
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
+        """Image, boxes and further arrays of a row that stands for no example."""
+        nothing = make_objects([], [])._replace(proposals=np.zeros((0, 4), np.float32))
+        boxes, more = padded(nothing, self.max_boxes, self.max_proposals)
+        more |= {"scale": np.ones(2, np.float32), "original_size": np.zeros(2, np.int32)}
+        return blank_image(self.size, self.fill), boxes, more
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiScale:
+    """Another size for every batch, drawn from a few, so that each shape is compiled once.
+
+    Attributes:
+      transform: what is done; its `size` is replaced.
+      sizes: height and width of each size.
+
+    Raises:
+      ConfigError: when made, if there is no size, or the transform's `short_side` would decide instead.
+    """
+
+    transform: BoxTrainTransform
+    sizes: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ConfigError("multi-scale training has no sizes: give at least one, height and width.")
+        for size in self.sizes:
+            check_size("sizes", size)
+        if self.transform.short_side:
+            raise ConfigError("short_side decides the size of images, not multi-scale training: leave out one of them.")
+
+    def for_batch(self, seed: int, number: int) -> BoxTrainTransform:
+        """The transform of batch `number`, the same on every host and worker."""
+        drawn = int(np.random.default_rng((seed, number)).integers(len(self.sizes)))
+        return dataclasses.replace(self.transform, size=tuple(self.sizes[drawn]))
+
+    def __call__(
+        self, image: np.ndarray, objects: Objects, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
+        """As the transform does it at its own size; the loader asks `for_batch` instead."""
+        return self.transform(image, objects, rng)
+
+
+def plan_boxes(
+    source: Source, transform: BoxEvalTransform, batch_size: int, multiple: int | None = 32
+) -> tuple[Planned, ...]:
+    """Which images share an evaluation batch and its shape, as `batches_by_size` has it for the sizes they come to.
+
+    Without a `short_side` all have the transform's own size, and come in the source's order.
+    """
+    if not transform.short_side:
+        starts = range(0, len(source), batch_size)
+        return tuple((transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts)
+    sizes = [size and transform.fitted(size, inside=False) for size in image_sizes(source)]
+    return batches_by_size(sizes, batch_size, multiple)
+
+
+def _factors(shape: Sequence[int], shown: Sequence[int]) -> np.ndarray:
+    """Pixels of the result by pixels of the source, f64[2], of height and width."""
+    return np.array(shown, np.float64) / shape
+
+
+def _cut(image: np.ndarray, window: tuple[int, int, int, int], fill: tuple[int, int, int]) -> np.ndarray:
+    """A window (top, left, height, width) of u8[H,W,3], filled where it is beyond the image."""
+    top, left, height, width = window
+    above, before = max(0, -top), max(0, -left)
+    below, beside = max(0, top + height - image.shape[0]), max(0, left + width - image.shape[1])
+    image = image[max(0, top) : top + height, max(0, left) : left + width]
+    if above or below or before or beside:
+        image = cv2.copyMakeBorder(image, above, below, before, beside, cv2.BORDER_CONSTANT, value=fill)
+    return image

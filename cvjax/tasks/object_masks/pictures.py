@@ -1,0 +1,81 @@
+"""What a person sees at the end of a run that learnt masks inside boxes: a table, and the masks in their boxes."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from cvjax.data.dataset import Source
+from cvjax.data.objects import MaskedObjects, decode_objects
+from cvjax.engine.config import RunConfig
+from cvjax.runtime.compiler import compiler_options
+from cvjax.tasks.object_masks.task import ObjectMasks, paste_masks
+from cvjax.tasks.object_masks.transforms import pad_objects
+from cvjax.tasks.pictures import ROWS, decoded
+from cvjax.tasks.segmentation.transforms import resize_pair
+from cvjax.visual.canvas import outline_boxes
+from cvjax.visual.grid import Example, save_grid
+from cvjax.visual.tables import report_markdown, report_table
+
+
+def show_masks(report: dict[str, Any]) -> tuple[Any, str]:
+    """The table of each class's overlap, and one line of scores."""
+    line = (
+        f"mean IoU of a mask {report['mask_iou']:.4f}, above 0.5 {report['found_50']:.4f}, above 0.7"
+        f" {report['found_70']:.4f} of {report['objects']} objects"
+    )
+    return report_table(report), line
+
+
+def draw_masks(
+    workdir: pathlib.Path,
+    model: nn.Module,
+    task: ObjectMasks,
+    variables: dict[str, Any],
+    source: Source,
+    config: RunConfig,
+    report: dict[str, Any],
+) -> list[str]:
+    """Writes report.md and predictions.png: images with their boxes, the true masks, and those that were found.
+
+    Arguments and result are those of `draw_segmentation`.
+    """
+    (workdir / "report.md").write_text(report_markdown(report))
+    variables, most, multiple = jax.device_put(variables), config.eval.boxes, config.eval.pad_multiple
+
+    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    def masks(variables: dict[str, Any], images: jax.Array, boxes: jax.Array) -> jax.Array:
+        logits = model.apply(variables, task.normalize(images), boxes, train=False, method="masks")
+        return paste_masks(jax.nn.sigmoid(logits), boxes, images.shape[1:3])[0] > 0.5
+
+    examples = []
+    decode = functools.partial(decode_objects, num_classes=task.num_classes)
+    for record, example in decoded(source, config, ROWS, decode):
+        image, objects = example["image"], example["objects"]
+        if config.input.resize is not None:
+            image, mask = resize_pair(image, objects.mask, config.input.resize)
+            factors = np.divide(mask.shape, objects.mask.shape).astype(np.float32)
+            objects = MaskedObjects(mask, objects.boxes * np.tile(factors[::-1], 2), objects.numbers, objects.labels)
+        rows = pad_objects(objects.boxes[:most], objects.numbers[:most], objects.labels[:most], most)
+        height, width = objects.mask.shape
+        padding = [(0, -height % multiple), (0, -width % multiple), (0, 0)]
+        padded = np.pad(image, padding, mode="edge")
+        found = np.asarray(masks(variables, padded[None], rows["boxes"][None]))[0, :, :height, :width]
+        # Where masks overlap, the smaller box lies in front.
+        count = min(most, len(objects.boxes))
+        sides = rows["boxes"][:count, 2:] - rows["boxes"][:count, :2]
+        prediction, truth = np.zeros((2, height, width), np.uint8)
+        for box in np.argsort(-sides.prod(1), kind="stable"):
+            label, (x0, y0, x1, y1) = rows["labels"][box], np.rint(rows["boxes"][box]).astype(int)
+            prediction[found[box]] = label
+            here = np.s_[y0:y1, x0:x1]
+            truth[here][objects.mask[here] == rows["numbers"][box]] = label
+        truth[objects.mask == task.ignore] = task.ignore
+        picture = outline_boxes(image, rows["boxes"][:count], rows["labels"][:count])
+        examples.append(Example(picture, truth, prediction, f"{record['id']}   {count} boxes"))
+    titles = ("image and boxes", "ground truth", "masks inside the boxes")
+    save_grid(workdir / "predictions.png", examples, task.class_names, titles=titles)
+    return ["report.md", "predictions.png"]

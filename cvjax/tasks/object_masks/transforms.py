@@ -1,0 +1,125 @@
+"""Scale, crop and mirror images together with the boxes of their objects; a fixed number of boxes a row."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from cvjax.data.box_rows import NO_CLASS, mirrored
+from cvjax.data.objects import MaskedObjects
+from cvjax.errors import ConfigError, DataError
+from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform, resize_pair
+
+_SMALLEST = 4.0
+"""Sides of boxes, in pixels, below which nothing is to be learnt from them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectCrop(TrainTransform):
+    """`TrainTransform` of an image and its objects.
+
+    Attributes: those of `TrainTransform`, and
+      most: boxes of a row; of more objects, as many at random.
+      jitter: every side of a box moves by a random amount up to this fraction of the box, as boxes are never exact.
+      visible: objects of which less than this fraction of the box lies in the crop are left out.
+    """
+
+    most: int = 8
+    jitter: float = 0.0
+    visible: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_most(self.most)
+        if not 0 <= self.jitter < 0.5 or not 0 < self.visible <= 1:
+            raise ConfigError(
+                f"jitter is {self.jitter} and visible {self.visible}: give a jitter from 0 to below 0.5, and a fraction"
+                " above 0 and up to 1 that must be visible."
+            )
+
+    def __call__(
+        self, image: np.ndarray, objects: MaskedObjects, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
+        """From `image` u8[H,W,3] and its objects to u8[*crop,3], their mask u8[*crop], and `pad_objects`."""
+        mask, size = objects.mask, objects.mask.shape
+        if self.resize is not None:
+            image, mask = resize_pair(image, mask, self.resize)
+        scale, corner, mirror = self.draw(mask.shape, rng)
+        order = rng.permutation(len(objects.boxes))
+        moves = rng.uniform(-self.jitter, self.jitter, (len(order), 4)).astype(np.float32)
+        factors = np.asarray([float(scale) * new / old for new, old in zip(mask.shape, size)], np.float32)
+        boxes = objects.boxes * np.tile(factors[::-1], 2) - np.tile(np.asarray(corner, np.float32)[::-1], 2)
+        if mirror:
+            boxes = mirrored(boxes, self.crop[1])
+        image, mask = self.cut(image, mask, scale, corner, mirror)
+        seen = _clipped(boxes, self.crop)
+        sides = seen[:, 2:] - seen[:, :2]
+        kept = (sides.min(1, initial=np.inf) >= _SMALLEST) & (sides.prod(1) >= self.visible * _area(boxes))
+        seen = _clipped(seen + moves * np.tile(sides, 2), self.crop)
+        chosen = order[kept[order]][: self.most]
+        return image, mask, pad_objects(seen[chosen], objects.numbers[chosen], objects.labels[chosen], self.most)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectFit(EvalTransform):
+    """`EvalTransform` of an image and its objects.
+
+    Attributes: those of `EvalTransform`, and
+      most: boxes of a row.
+    """
+
+    most: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_most(self.most)
+
+    def __call__(
+        self, image: np.ndarray, objects: MaskedObjects, name: str = "the image"
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]:
+        """As `EvalTransform`, of the mask that numbers the objects, and `pad_objects`.
+
+        Raises:
+          DataError: the image is larger than `size`, or has more objects than `most`.
+        """
+        if len(objects.boxes) > self.most:
+            raise DataError(
+                f"{name} has {len(objects.boxes)} objects; give --eval.boxes (of evaluate: --boxes) at least that many."
+            )
+        padded, mask, size = super().__call__(image, objects.mask, name)
+        factors = np.asarray([new / old for new, old in zip(size, objects.mask.shape)], np.float32)
+        boxes = objects.boxes * np.tile(factors[::-1], 2)
+        return padded, mask, size, pad_objects(boxes, objects.numbers, objects.labels, self.most)
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
+        """Image, mask and boxes of a row that stands for no example."""
+        none = np.zeros(0, np.int32)
+        return *super().blank(), pad_objects(np.zeros((0, 4), np.float32), none, none, self.most)
+
+
+def pad_objects(boxes: np.ndarray, numbers: np.ndarray, labels: np.ndarray, most: int) -> dict[str, np.ndarray]:
+    """Objects as a batch holds them: `boxes` float32 [most, 4], `numbers` and `labels` int32 [most].
+
+    What fills up is a box of one pixel, number 0 and label `NO_CLASS`.
+    """
+    missing = most - len(boxes)
+    filling = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (missing, 1))
+    return {
+        "boxes": np.concatenate([boxes, filling]).astype(np.float32),
+        "numbers": np.pad(numbers, (0, missing)).astype(np.int32),
+        "labels": np.pad(labels, (0, missing), constant_values=NO_CLASS).astype(np.int32),
+    }
+
+
+def check_most(most: int) -> None:
+    """Raises ConfigError unless a row has room for a box."""
+    if most < 1:
+        raise ConfigError(f"boxes of an image are {most}: give 1 or more.")
+
+
+def _clipped(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.clip(boxes, 0, np.asarray([size[1], size[0]] * 2, np.float32))
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)

@@ -1,0 +1,63 @@
+"""Scores of a split: the same whatever carries them, also those that the host computes image by image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import toy_batch
+
+from cvjax.engine.evaluate import evaluate, scalars
+from cvjax.engine.parallel import JitStrategy, PmapStrategy
+from cvjax.engine.step import make_eval_step
+from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
+from cvjax.tasks.segmentation.task import Segmentation
+
+THRESHOLDS = (0.2, 0.5, 0.6)
+TASK = Segmentation(("background", "red", "green", "blue"), cells=2, em_thresholds=THRESHOLDS)
+
+
+def predict(variables, images: jax.Array) -> jax.Array:
+    """Probabilities from the channels: the label of a toy batch is its strongest."""
+    scores = jnp.concatenate([jnp.zeros_like(images[..., :1]), images], axis=-1)
+    return jax.nn.softmax(scores * variables, axis=-1)
+
+
+def batches() -> list[dict[str, np.ndarray]]:
+    """Three batches; the last has rows that are padding."""
+    made = [toy_batch(number, rows=8) for number in range(3)]
+    made[-1]["valid"][5:] = False
+    return made
+
+
+def scored(strategy) -> dict:
+    step = strategy.compile_eval(make_eval_step(predict, TASK, strategy.axis_name))
+    return evaluate(step, strategy.place_state(jnp.float32(2.0)), iter(batches()), TASK, strategy)
+
+
+def by_hand() -> dict[str, float]:
+    """The errors of all valid images at once, by NumPy."""
+    sums: dict[str, np.ndarray] = {}
+    for batch in batches():
+        images = TASK.preprocess(batch, jax.random.key(0), train=False)
+        cells = np.asarray(predict(2.0, images))[..., 2]
+        truth = np.where(batch["mask"] == 255, -1, batch["mask"] == 2)
+        for row in np.flatnonzero(batch["valid"]):
+            for name, value in membrane_sums(truth[row : row + 1], cells[row : row + 1], THRESHOLDS).items():
+                sums[name] = sums.get(name, 0) + value
+    assert sums["em_images"][0] == 21
+    return membrane_report(sums, THRESHOLDS)
+
+
+@pytest.mark.parametrize("strategy", [lambda: JitStrategy(jax.devices()[:1]), JitStrategy, PmapStrategy])
+def test_errors_of_cells_are_those_of_each_image(strategy):
+    report, expected = scored(strategy()), by_hand()
+    assert {name: report[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert 0 < report["pixel_error"] < 1
+    assert report["examples"] == 21
+    assert {"rand_error", "warping_error", "miou"} <= scalars(report).keys()
+
+
+def test_nothing_is_kept_unless_it_is_asked_for():
+    task = Segmentation(TASK.class_names)
+    kept = task.keep(jnp.zeros((8, 12, 12, 4)), toy_batch(0, rows=8))
+    assert kept == task.examine(kept) == {}
