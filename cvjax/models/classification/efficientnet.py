@@ -18,6 +18,7 @@ from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.mbconv import MBConv, spatial_conv
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
+from cvjax.nn import BatchNormOptions
 
 
 class Stage(NamedTuple):
@@ -96,6 +97,10 @@ def compound_scale(phi: float, *, width: bool = True, depth: bool = True, resolu
     )
 
 
+# Epsilon is that of the paper's code. torchvision's B0 to B4 have 1e-5.
+_NORM = BatchNormOptions(momentum=0.99, epsilon=1e-3)
+
+
 class EfficientNet(Classifier):
     """Stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
 
@@ -107,7 +112,6 @@ class EfficientNet(Classifier):
       output_stride: pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
         of striding. Parameters are the same.
       drop_connect: drop rate of a block after the last; it grows from 0 at the first in equal steps.
-      bn_epsilon: added to BatchNorm's variances: 1e-3 in the paper's code; torchvision's B0 to B4 have 1e-5.
     """
 
     stages: tuple[Stage, ...] = B0
@@ -118,12 +122,11 @@ class EfficientNet(Classifier):
     output_stride: int = 32
     dropout: float = 0.2
     drop_connect: float = 0.2
-    bn_momentum: float = 0.99
-    bn_epsilon: float = 1e-3
+    norm: BatchNormOptions = _NORM
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
-        norm = self._norm(epsilon=self.bn_epsilon)
+        norm = self.norm.maker(dtype=self.dtype)
         width = partial(round_channels, coefficient=self.width_coefficient)
         counts = [math.ceil(stage.blocks * self.depth_coefficient) for stage in self.stages]
         rate, before = self.drop_connect / sum(counts), 0
@@ -134,7 +137,7 @@ class EfficientNet(Classifier):
                 stride, dilation = 1, dilation * stride
             reached *= stride
             shape = (width(stage.features), stage.expansion, stage.kernel_size, stage.fused)
-            block = partial(MBConv, *shape, norm=norm, dtype=self.dtype, axis_name=self.axis_name)
+            block = partial(MBConv, *shape, norm=norm, dtype=self.dtype)
             blocks = [block(stride, first_dilation, rate * before)]
             blocks += [block(1, dilation, rate * (before + i)) for i in range(1, count)]
             setattr(self, f"stage{number}", blocks)
@@ -190,7 +193,11 @@ def _variant(name: str, size: int, dropout: float, params: int, gmacs: float, **
 
 
 def _b(number: int, width: float, depth: float, *published: Any, epsilon: float = 1e-5) -> Variant:
-    scaling = {"width_coefficient": width, "depth_coefficient": depth, "bn_epsilon": epsilon}
+    scaling = {
+        "width_coefficient": width,
+        "depth_coefficient": depth,
+        "norm": dataclasses.replace(_NORM, epsilon=epsilon),
+    }
     return _variant(f"b{number}", *published, **scaling)
 
 
