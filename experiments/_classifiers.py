@@ -6,7 +6,7 @@ from typing import TypeVar
 from cvjax.cli._main import run as run_command
 from cvjax.datasets.tfds_sets import find_prepared
 from cvjax.engine.commandline import configure_run
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from cvjax.tasks.classification.kind import run
 
 Config = TypeVar("Config", bound=ClassificationConfig)
@@ -20,7 +20,7 @@ QUICK = {
     "log_every": 20,
     "eval_every": 10_000,
     "checkpoint_every": 10_000,
-    "input": ClassificationInput(crop=(96, 96), min_area=0.5),
+    "input": ClassificationData(crop=(96, 96), min_area=0.5),
     "eval": ClassificationEval(batch_size=30, resize=96),
 }
 """Fields of every `quick` preset: the embedded scenes at 96 pixels."""
@@ -32,14 +32,14 @@ CIFAR10 = {
     "log_every": 50,
     "eval_every": 1955,
     "checkpoint_every": 1955,
-    "input": ClassificationInput(crop=(32, 32), cut="padded", workers=2),
+    "input": ClassificationData(crop=(32, 32), cut="padded", workers=2),
     "eval": ClassificationEval(batch_size=200),
 }
 """Fields of every `cifar10` preset: crops of 32 pixels out of a border of 4, flips."""
 
 CIFAR10_ENLARGED = CIFAR10 | {
     "epochs": 100.0,
-    "input": ClassificationInput(crop=(64, 64), cut="padded", padding=8, workers=2),
+    "input": ClassificationData(crop=(64, 64), cut="padded", padding=8, workers=2),
 }
 """The same for nets whose strides are made for large images: these are enlarged to 64 pixels."""
 

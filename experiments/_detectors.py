@@ -11,7 +11,7 @@ from cvjax.engine.commandline import configure_run
 from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.errors import DataError
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
 from cvjax.tasks.detection.kind import run
 
 Config = TypeVar("Config", bound=DetectionConfig)
@@ -22,8 +22,8 @@ QUICK = {
     "log_every": 20,
     "eval_every": 10_000,
     "checkpoint_every": 500,
-    "input": BoxInput(crop=(128, 128), boxes=16, min_scale=0.8, max_scale=1.25, shift=0.1),
-    "eval": BoxEval(batch_size=10, boxes=32),
+    "input": DetectionData(crop=(128, 128), boxes=16, min_scale=0.8, max_scale=1.25, shift=0.1),
+    "eval": DetectionEval(batch_size=10, boxes=32),
 }
 """Fields of every `quick` preset: the embedded scenes at 128 pixels."""
 
@@ -92,7 +92,7 @@ class StagedModel(EncoderConfig):
     scorer: Literal["svm", "softmax"] = "svm"
 
 
-def voc07(reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:
+def voc07(reading: DetectionData, scoring: DetectionEval) -> dict[str, Any]:
     """Fields of a `voc07` preset: trained on VOC 2007's trainval, scored on its test by 11 points, as the papers are.
 
     Args:
@@ -102,12 +102,12 @@ def voc07(reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:
     return _voc("trainval2007", reading, scoring)
 
 
-def voc0712(reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:
+def voc0712(reading: DetectionData, scoring: DetectionEval) -> dict[str, Any]:
     """Fields of a `voc0712` preset: as `voc07`, trained on the trainval of 2007 and 2012 ("07+12")."""
     return _voc("trainval0712", reading, scoring)
 
 
-def coco(reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:
+def coco(reading: DetectionData, scoring: DetectionEval) -> dict[str, Any]:
     """Fields of a `coco` preset: train2017 and val2017 (or 2014's), COCO's scores, its few empty boxes dropped.
 
     Arguments are those of `voc07`.
@@ -119,7 +119,7 @@ def coco(reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:
     }
 
 
-def _voc(split: str, reading: BoxInput, scoring: BoxEval) -> dict[str, Any]:
+def _voc(split: str, reading: DetectionData, scoring: DetectionEval) -> dict[str, Any]:
     return {
         "data": "voc_detection",
         "input": dataclasses.replace(reading, train_split=split, eval_split="test2007"),

@@ -7,7 +7,7 @@ from typing import TypeVar
 from cvjax.cli._main import run as run_command
 from cvjax.datasets.voc.segmentation import find_voc
 from cvjax.engine.commandline import configure_run
-from cvjax.engine.config import SegmentationConfig
+from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.kind import run
 
 Config = TypeVar("Config", bound=SegmentationConfig)

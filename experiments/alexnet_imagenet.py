@@ -22,8 +22,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -59,7 +60,7 @@ IMAGENET = Config(
     log_every=100,
     eval_every=imagenet_steps(1, 128),
     checkpoint_every=imagenet_steps(1, 128),
-    input=ClassificationInput(crop=(227, 227), pca_noise=0.1, workers=8),
+    input=ClassificationData(crop=(227, 227), pca_noise=0.1, workers=8),
     eval=ClassificationEval(batch_size=128, resize=256, crops="ten"),
     optim=OptimizerConfig(
         name="sgd", learning_rate=0.01, weight_decay=5e-4, schedule="step", milestones=(0.4, 0.65, 0.85)
@@ -79,7 +80,7 @@ PRESETS = {
         IMAGENET,
         workdir="runs/alexnet_imagenet/torchvision",
         model=AlexNetConfig(name="alexnet"),
-        input=ClassificationInput(workers=8),
+        input=ClassificationData(workers=8),
         eval=ClassificationEval(batch_size=256, resize=256),
         optim=OptimizerConfig(
             name="sgd", learning_rate=0.01, weight_decay=1e-4, schedule="step", milestones=(1 / 3, 2 / 3)

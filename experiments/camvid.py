@@ -26,9 +26,10 @@ from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
 from cvjax.engine.commandline import parse_experiment
-from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.kind import run
 
 
@@ -75,9 +76,9 @@ QUICK = Config(
     eval_every=300,
     checkpoint_every=150,
     # Crops are never larger than the image, and whole cells of the lowest map.
-    input=InputConfig(crop=(160, 208), resize=(180, 240), min_scale=0.9, max_scale=1.5, scale_step=0.0),
+    input=SegmentationData(crop=(160, 208), resize=(180, 240), min_scale=0.9, max_scale=1.5, scale_step=0.0),
     optim=OptimizerConfig(name="muon", learning_rate=0.02, weight_decay=0.01, schedule="cosine", warmup=0.05),
-    eval=EvalConfig(batch_size=8, pad_multiple=1),
+    eval=SegmentationEval(batch_size=8, pad_multiple=1),
 )
 
 PRESETS = {
@@ -89,9 +90,9 @@ PRESETS = {
         steps=240,
         eval_every=60,
         checkpoint_every=60,
-        input=InputConfig(crop=(180, 240), resize=(180, 240)),
+        input=SegmentationData(crop=(180, 240), resize=(180, 240)),
         optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05),
-        eval=EvalConfig(batch_size=4, pad_multiple=1),
+        eval=SegmentationEval(batch_size=4, pad_multiple=1),
     ),
     "camvid": Config(
         workdir="runs/camvid/camvid",
@@ -101,9 +102,11 @@ PRESETS = {
         log_every=100,
         eval_every=1_000,
         checkpoint_every=500,
-        input=InputConfig(crop=(360, 480), resize=(360, 480), min_scale=0.75, max_scale=1.5, scale_step=0.0, workers=4),
+        input=SegmentationData(
+            crop=(360, 480), resize=(360, 480), min_scale=0.75, max_scale=1.5, scale_step=0.0, workers=4
+        ),
         optim=OptimizerConfig(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-4, warmup=0.02),
-        eval=EvalConfig(batch_size=4, pad_multiple=1),
+        eval=SegmentationEval(batch_size=4, pad_multiple=1),
     ),
 }
 

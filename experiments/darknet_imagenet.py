@@ -18,8 +18,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -62,7 +63,7 @@ _IMAGENET = {
     "log_every": 200,
     "eval_every": imagenet_steps(1, 128),
     "checkpoint_every": imagenet_steps(1, 128),
-    "input": ClassificationInput(workers=8),
+    "input": ClassificationData(workers=8),
     "eval": ClassificationEval(batch_size=128, resize=256),
     "optim": OptimizerConfig(
         name="sgd", learning_rate=0.1, weight_decay=5e-4, schedule="poly", power=4.0, warmup=0.001

@@ -35,10 +35,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.distributed import ClusterConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFS
 from experiments._segmenters import configure_segmenter, main
 
@@ -137,8 +138,8 @@ class EarlyConfig(SegmentationConfig):
 VOC = Config(
     data="voc_segmentation",
     workdir="runs/deeplab_voc/voc",
-    input=InputConfig(train_split="trainaug", workers=8),
-    eval=EvalConfig(batch_size=16, pad_multiple=None),
+    input=SegmentationData(train_split="trainaug", workers=8),
+    eval=SegmentationEval(batch_size=16, pad_multiple=None),
     optim=OptimizerConfig(learning_rate=0.007, weight_decay=1e-4, schedule="poly"),
 )
 
@@ -164,9 +165,9 @@ QUICK = Config(
     log_every=50,
     eval_every=1210,
     checkpoint_every=250,
-    input=InputConfig(crop=(112, 112), min_scale=0.8, max_scale=1.25, scale_step=0.0),
+    input=SegmentationData(crop=(112, 112), min_scale=0.8, max_scale=1.25, scale_step=0.0),
     optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05),
-    eval=EvalConfig(batch_size=10, pad_multiple=64, flip=True),
+    eval=SegmentationEval(batch_size=10, pad_multiple=64, flip=True),
 )
 
 
@@ -176,10 +177,10 @@ def _early(name: str, model: EarlyDeepLabConfig, crf: str, optim: OptimizerConfi
         "data": "voc_segmentation",
         "workdir": f"runs/deeplab_voc/{name}",
         "loss_stride": 8,
-        "input": InputConfig(train_split="trainaug", crop=(321, 321), min_scale=1.0, max_scale=1.0, workers=8),
+        "input": SegmentationData(train_split="trainaug", crop=(321, 321), min_scale=1.0, max_scale=1.0, workers=8),
     }
     optim = dataclasses.replace(optim, momentum=0.9, weight_decay=5e-4, head_multiplier=10.0, bias_multiplier=2.0)
-    scoring = EvalConfig(batch_size=8, pad_multiple=None, crf=CRFS[crf])
+    scoring = SegmentationEval(batch_size=8, pad_multiple=None, crf=CRFS[crf])
     return EarlyConfig(model=model, optim=optim, eval=scoring, **defaults | fields)
 
 
@@ -222,7 +223,7 @@ PRESETS = {
         steps=20_000,
         batch_size=10,
         aux_weight=1.0,
-        input=InputConfig(
+        input=SegmentationData(
             train_split="trainaug", crop=(321, 321), min_scale=0.5, max_scale=1.5, scale_step=0.0, workers=8
         ),
     ),

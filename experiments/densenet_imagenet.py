@@ -19,8 +19,9 @@ cifar10    the paper's recipe: 300 epochs in batches of 64, 0.1 divided by ten a
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -70,7 +71,7 @@ PRESETS = {
         log_every=100,
         eval_every=imagenet_steps(1, 256),
         checkpoint_every=imagenet_steps(1, 256),
-        input=ClassificationInput(workers=8),
+        input=ClassificationData(workers=8),
         eval=ClassificationEval(batch_size=256, resize=256),
         optim=dataclasses.replace(_OPTIM, milestones=(1 / 3, 2 / 3)),
     ),

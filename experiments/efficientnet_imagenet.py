@@ -23,9 +23,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.classification.efficientnet import compound_scale
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -81,7 +82,7 @@ IMAGENET = Config(
     log_every=20,
     eval_every=imagenet_steps(1, 4096),
     checkpoint_every=imagenet_steps(1, 4096),
-    input=ClassificationInput(policy="auto", interpolation="bicubic", workers=16),
+    input=ClassificationData(policy="auto", interpolation="bicubic", workers=16),
     eval=ClassificationEval(batch_size=1024, resize=256),
     optim=OptimizerConfig(
         name="rmsprop",
@@ -113,7 +114,7 @@ PRESETS = {
         batch_size=768,
         eval_every=imagenet_steps(1, 768),
         checkpoint_every=imagenet_steps(1, 768),
-        input=ClassificationInput(**_RAND_AUGMENT, erase=0.2, workers=16),
+        input=ClassificationData(**_RAND_AUGMENT, erase=0.2, workers=16),
         optim=dataclasses.replace(IMAGENET.optim, learning_rate=0.048, decay_every=2.4 / 450, warmup=3 / 450),
     ),
     "cifar10": Config(

@@ -22,7 +22,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
 from experiments._detectors import (
     NARROW_VGG,
     QUICK,
@@ -58,7 +58,7 @@ class Config(DetectionConfig):
     workdir: str = "runs/fast_rcnn_voc"
 
 
-_READING = BoxInput(crop=(1000, 1000), short_side=600, long_side=1000, proposals=2000, workers=8)
+_READING = DetectionData(crop=(1000, 1000), short_side=600, long_side=1000, proposals=2000, workers=8)
 _VOC = {
     "steps": 40_000,
     "batch_size": 2,
@@ -84,10 +84,10 @@ PRESETS = {
         steps=1200,
         optim=QUICK_DENSE,
     ),
-    "voc07": Config(**_VOC, **voc07(_READING, BoxEval(batch_size=1)), workdir="runs/fast_rcnn_voc/voc07"),
+    "voc07": Config(**_VOC, **voc07(_READING, DetectionEval(batch_size=1)), workdir="runs/fast_rcnn_voc/voc07"),
     "voc0712": Config(
         **_VOC | {"steps": 60_000},
-        **voc0712(_READING, BoxEval(batch_size=1)),
+        **voc0712(_READING, DetectionEval(batch_size=1)),
         workdir="runs/fast_rcnn_voc/voc0712",
     ),
 }

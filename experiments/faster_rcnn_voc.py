@@ -31,7 +31,7 @@ from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.detection.regions import BoxWeights
 from cvjax.tasks.detection.alternating import run_four_steps
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
 from cvjax.tasks.detection.kind import run
 from experiments._detectors import QUICK, QUICK_OPTIM, coco, configure_detector, voc07, voc0712
 
@@ -107,8 +107,8 @@ class Config(DetectionConfig):
 
 
 # One shape for all images, whose shorter side is brought to 600 and the longer one to 1000 at most.
-_READING = BoxInput(crop=(1000, 1000), short_side=600, long_side=1000, workers=8)
-_SCORING = BoxEval(batch_size=1)
+_READING = DetectionData(crop=(1000, 1000), short_side=600, long_side=1000, workers=8)
+_SCORING = DetectionEval(batch_size=1)
 _VOC = {
     "steps": 70_000,
     "batch_size": 1,

@@ -26,10 +26,11 @@ voc_batch  the first version's (1411.4038): batches of 20, the mean over their p
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.segmentation.fcn import Alignment
 from cvjax.nn import Upsampling
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from experiments._segmenters import configure_segmenter, main
 
 
@@ -75,7 +76,7 @@ class Config(SegmentationConfig):
 
 
 # Whole images: none of VOC's is larger than 500 pixels. What a crop reaches beyond its image is not trained on.
-_WHOLE = InputConfig(
+_WHOLE = SegmentationData(
     train_split="trainaug", crop=(500, 500), min_scale=1.0, max_scale=1.0, scale_step=0.0, flip=0.0, workers=8
 )
 
@@ -92,7 +93,7 @@ def _heavy(name: str, learning_rate: float, skip_scales: tuple[float, float] = (
         eval_every=10_000,
         checkpoint_every=5_000,
         input=_WHOLE,
-        eval=EvalConfig(batch_size=1, pad_multiple=32),
+        eval=SegmentationEval(batch_size=1, pad_multiple=32),
         optim=OptimizerConfig(
             name="sgd",
             learning_rate=learning_rate,
@@ -125,9 +126,9 @@ PRESETS = {
         log_every=50,
         eval_every=1200,
         checkpoint_every=300,
-        input=InputConfig(crop=(112, 112), min_scale=0.8, max_scale=1.25, scale_step=0.0),
+        input=SegmentationData(crop=(112, 112), min_scale=0.8, max_scale=1.25, scale_step=0.0),
         optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
-        eval=EvalConfig(batch_size=10, pad_multiple=64, flip=True),
+        eval=SegmentationEval(batch_size=10, pad_multiple=64, flip=True),
     ),
     "voc": dataclasses.replace(_heavy("fcn8s_vgg16", 1e-10, (0.01, 0.0001)), workdir="runs/fcn_voc/voc"),
     "voc_32s": dataclasses.replace(_heavy("fcn32s_vgg16", 1e-10), workdir="runs/fcn_voc/voc_32s"),
@@ -145,7 +146,7 @@ PRESETS = {
         batch_size=20,
         eval_every=5_000,
         input=_WHOLE,
-        eval=EvalConfig(batch_size=4, pad_multiple=32),
+        eval=SegmentationEval(batch_size=4, pad_multiple=32),
         optim=OptimizerConfig(
             name="sgd",
             learning_rate=1e-4,

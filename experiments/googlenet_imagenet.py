@@ -20,8 +20,9 @@ cifar10     the net with BatchNorm on images enlarged to 64 pixels.
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -63,7 +64,7 @@ IMAGENET = Config(
     log_every=500,
     eval_every=imagenet_steps(1, 32),
     checkpoint_every=imagenet_steps(1, 32),
-    input=ClassificationInput(workers=8),
+    input=ClassificationData(workers=8),
     eval=ClassificationEval(batch_size=256, resize=256),
     optim=OptimizerConfig(name="sgd", learning_rate=0.01, weight_decay=2e-4, schedule="poly", power=0.5),
 )

@@ -25,7 +25,8 @@ from cvjax.cli._main import run as run_command
 from cvjax.data.objects import find_voc_objects
 from cvjax.engine.commandline import configure_run
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.tasks.object_masks.kind import MasksConfig, MasksEval, MasksInput, run
+from cvjax.tasks.object_masks.config import ObjectMasksConfig, ObjectMasksData, ObjectMasksEval
+from cvjax.tasks.object_masks.kind import run
 from experiments.hypercolumn_voc import HypercolumnConfig
 
 
@@ -43,7 +44,7 @@ class MasksModel(HypercolumnConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(MasksConfig):
+class Config(ObjectMasksConfig):
     """A run of hypercolumns inside boxes."""
 
     model: MasksModel = MasksModel()
@@ -68,9 +69,9 @@ PRESETS = {
         log_every=50,
         eval_every=1200,
         checkpoint_every=300,
-        input=MasksInput(crop=(112, 112), min_scale=0.8, max_scale=1.25),
+        input=ObjectMasksData(crop=(112, 112), min_scale=0.8, max_scale=1.25),
         optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
-        eval=MasksEval(batch_size=10),
+        eval=ObjectMasksEval(batch_size=10),
     ),
     "voc": Config(
         data="voc_segmentation",
@@ -78,8 +79,8 @@ PRESETS = {
         steps=30_000,
         batch_size=20,
         eval_every=5_000,
-        input=MasksInput(workers=8),
-        eval=MasksEval(batch_size=4, boxes=64, pad_multiple=32),
+        input=ObjectMasksData(workers=8),
+        eval=ObjectMasksEval(batch_size=4, boxes=64, pad_multiple=32),
         optim=OptimizerConfig(
             name="sgd",
             learning_rate=1e-4,

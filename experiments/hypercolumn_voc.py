@@ -16,9 +16,10 @@ voc    hypercolumns of the second pooling, the fourth stage and fc7 of VGG-16. T
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from experiments._segmenters import configure_segmenter, main
 
 
@@ -79,9 +80,9 @@ PRESETS = {
         log_every=50,
         eval_every=1200,
         checkpoint_every=300,
-        input=InputConfig(crop=(112, 112), min_scale=0.8, max_scale=1.25, scale_step=0.0),
+        input=SegmentationData(crop=(112, 112), min_scale=0.8, max_scale=1.25, scale_step=0.0),
         optim=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.05),
-        eval=EvalConfig(batch_size=10, pad_multiple=64, flip=True),
+        eval=SegmentationEval(batch_size=10, pad_multiple=64, flip=True),
     ),
     "voc": Config(
         data="voc_segmentation",
@@ -89,8 +90,8 @@ PRESETS = {
         steps=30_000,
         batch_size=20,
         eval_every=5_000,
-        input=InputConfig(train_split="trainaug", crop=(321, 321), workers=8),
-        eval=EvalConfig(batch_size=4, pad_multiple=32),
+        input=SegmentationData(train_split="trainaug", crop=(321, 321), workers=8),
+        eval=SegmentationEval(batch_size=4, pad_multiple=32),
         optim=OptimizerConfig(
             name="sgd",
             learning_rate=1e-4,

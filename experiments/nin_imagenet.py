@@ -19,8 +19,9 @@ cifar10    the paper's net, whose test error on CIFAR-10 is 8.81% with shifts an
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -62,7 +63,7 @@ PRESETS = {
         log_every=200,
         eval_every=imagenet_steps(1, 64),
         checkpoint_every=imagenet_steps(1, 64),
-        input=ClassificationInput(workers=8),
+        input=ClassificationData(workers=8),
         eval=ClassificationEval(batch_size=128, resize=256),
         optim=OptimizerConfig(
             name="sgd", learning_rate=0.01, weight_decay=5e-4, schedule="step", milestones=(200 / 450, 400 / 450)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.tasks.detection.config import BoxEval, BoxInput
+from cvjax.tasks.detection.config import DetectionData, DetectionEval
 from cvjax.tasks.detection.staged.run import StagedConfig, run
 from experiments._detectors import (
     NARROW_VGG,
@@ -69,7 +69,7 @@ PRESETS = {
     ),
     "voc07": Config(
         # Windows are cut out of the images as they are: none of VOC's is larger than 500 pixels.
-        **voc07(BoxInput(crop=(500, 500), proposals=2000, workers=8), BoxEval(batch_size=1)),
+        **voc07(DetectionData(crop=(500, 500), proposals=2000, workers=8), DetectionEval(batch_size=1)),
         workdir="runs/rcnn_voc/voc07",
         model=RCNNConfig(regions=16),
         steps=50_000,

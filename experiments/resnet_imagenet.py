@@ -26,8 +26,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -74,7 +75,7 @@ IMAGENET = Config(
     log_every=50,
     eval_every=imagenet_steps(1, 1024),
     checkpoint_every=imagenet_steps(1, 1024),
-    input=ClassificationInput(workers=8),
+    input=ClassificationData(workers=8),
     eval=ClassificationEval(batch_size=1024, resize=256),
     optim=OptimizerConfig(name="nesterov", learning_rate=0.4, weight_decay=1e-4, schedule="cosine", warmup=5 / 90),
 )
@@ -96,7 +97,7 @@ PRESETS = {
         label_smoothing=0.1,
         mixup=0.2,
         cutmix=1.0,
-        input=ClassificationInput(crop=(176, 176), policy="trivial", erase=0.1, repeats=4, workers=16),
+        input=ClassificationData(crop=(176, 176), policy="trivial", erase=0.1, repeats=4, workers=16),
         eval=ClassificationEval(batch_size=1024, crop=(224, 224), resize=232),
         optim=OptimizerConfig(
             name="sgd",

@@ -19,8 +19,9 @@ cifar10    an SE-ResNet-18 on images enlarged to 64 pixels.
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -67,7 +68,7 @@ PRESETS = {
         log_every=50,
         eval_every=imagenet_steps(1, 1024),
         checkpoint_every=imagenet_steps(1, 1024),
-        input=ClassificationInput(workers=8),
+        input=ClassificationData(workers=8),
         eval=ClassificationEval(batch_size=1024, resize=256),
         optim=OptimizerConfig(
             name="sgd", learning_rate=0.6, weight_decay=1e-4, schedule="step", milestones=(0.3, 0.6, 0.9)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from cvjax.cli._main import run as run_command
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.models.detection.sppnet import PAPER_SCALES
-from cvjax.tasks.detection.config import BoxEval, BoxInput
+from cvjax.tasks.detection.config import DetectionData, DetectionEval
 from cvjax.tasks.detection.staged.run import StagedConfig, run
 from experiments._detectors import QUICK, QUICK_OPTIM, QUICK_PROPOSALS, StagedModel, configure_detector, voc07
 
@@ -72,7 +72,7 @@ PRESETS = {
         optim=dataclasses.replace(QUICK_OPTIM, learning_rate=4e-3),
     ),
     "voc07": Config(
-        **voc07(BoxInput(crop=(500, 500), proposals=2000, workers=8), BoxEval(batch_size=1)),
+        **voc07(DetectionData(crop=(500, 500), proposals=2000, workers=8), DetectionEval(batch_size=1)),
         workdir="runs/sppnet_voc/voc07",
         steps=40_000,
         batch_size=2,

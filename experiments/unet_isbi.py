@@ -24,9 +24,10 @@ from collections.abc import Sequence
 
 from cvjax.cli._main import run as run_command
 from cvjax.engine.commandline import parse_experiment
-from cvjax.engine.config import EvalConfig, InputConfig, ModelConfig, SegmentationConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.nn import Upsampling
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.kind import run
 
 
@@ -60,7 +61,7 @@ class Config(SegmentationConfig):
 _THRESHOLDS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 """Of the probability of a cell; each error is reported at its best, as the challenge does."""
 
-_INPUT = InputConfig(
+_INPUT = SegmentationData(
     crop=(572, 572),
     min_scale=1.0,
     max_scale=1.0,
@@ -87,7 +88,7 @@ PRESETS = {
         checkpoint_every=200,
         input=dataclasses.replace(_INPUT, crop=(220, 220)),
         optim=OptimizerConfig(name="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup=0.03),
-        eval=EvalConfig(batch_size=1, window=(260, 260), em_thresholds=_THRESHOLDS),
+        eval=SegmentationEval(batch_size=1, window=(260, 260), em_thresholds=_THRESHOLDS),
     ),
     "isbi": Config(
         workdir="runs/unet_isbi/isbi",
@@ -99,7 +100,7 @@ PRESETS = {
         checkpoint_every=1_000,
         input=_INPUT,
         optim=OptimizerConfig(name="sgd", learning_rate=1e-3, momentum=0.99, weight_decay=0.0, schedule="poly"),
-        eval=EvalConfig(batch_size=1, em_thresholds=_THRESHOLDS),
+        eval=SegmentationEval(batch_size=1, em_thresholds=_THRESHOLDS),
     ),
 }
 

@@ -20,8 +20,9 @@ cifar10    an 11-layer net with BatchNorm on 32 pixels.
 import dataclasses
 from collections.abc import Sequence
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from experiments._classifiers import CIFAR10, QUICK, configure_classifier, imagenet_steps, main
 
 
@@ -67,7 +68,7 @@ PRESETS = {
         log_every=100,
         eval_every=imagenet_steps(1, 256),
         checkpoint_every=imagenet_steps(1, 256),
-        input=ClassificationInput(workers=8),
+        input=ClassificationData(workers=8),
         eval=ClassificationEval(batch_size=256, resize=256),
         optim=OptimizerConfig(
             name="sgd", learning_rate=0.01, weight_decay=5e-4, schedule="step", milestones=(0.4, 0.65, 0.85)

@@ -23,7 +23,7 @@ from typing import Any
 
 from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
 from experiments._detectors import QUICK, QUICK_OPTIM, configure_detector, main, voc07, voc0712
 
 
@@ -79,7 +79,7 @@ class Config(DetectionConfig):
 
 
 # Random scaling and shifts by a fifth of the image, exposure and saturation by up to 1.5. Images are stretched.
-_READING = BoxInput(
+_READING = DetectionData(
     crop=(448, 448),
     keep_aspect=False,
     shift=0.2,
@@ -129,11 +129,11 @@ PRESETS = {
         steps=1800,
         optim=QUICK_OPTIM,
     ),
-    "voc07": Config(**_VOC, **voc07(_READING, BoxEval(batch_size=32)), workdir="runs/yolo_voc/voc07"),
-    "voc0712": Config(**_VOC, **voc0712(_READING, BoxEval(batch_size=32)), workdir="runs/yolo_voc/voc0712"),
+    "voc07": Config(**_VOC, **voc07(_READING, DetectionEval(batch_size=32)), workdir="runs/yolo_voc/voc07"),
+    "voc0712": Config(**_VOC, **voc0712(_READING, DetectionEval(batch_size=32)), workdir="runs/yolo_voc/voc0712"),
     "tiny": Config(
         **_VOC,
-        **voc0712(_READING, BoxEval(batch_size=32)),
+        **voc0712(_READING, DetectionEval(batch_size=32)),
         workdir="runs/yolo_voc/tiny",
         model=YOLOConfig(name="yolov1_tiny"),
     ),

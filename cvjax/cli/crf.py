@@ -13,8 +13,8 @@ from rich.console import Console
 
 from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
-from cvjax.engine.config import CRFFlag
 from cvjax.errors import ConfigError, DataError
+from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.crf import CRFS, refine
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.grid import Example, save_grid

@@ -21,10 +21,10 @@ from cvjax.cli._main import run
 from cvjax.data.dataset import Source, max_size
 from cvjax.data.decode import decode_example
 from cvjax.datasets.registry import open_source
-from cvjax.engine.config import CRFFlag, InputConfig
 from cvjax.engine.run import source_options
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks import load
+from cvjax.tasks.segmentation.config import CRFFlag, SegmentationData
 from cvjax.tasks.segmentation.crf import CRFS, format_crf
 from cvjax.tasks.segmentation.crf_search import Tried, keep_probabilities, make_scorer, most_trials, search
 from cvjax.tasks.segmentation.task import Segmentation
@@ -168,7 +168,7 @@ def _command(arguments: Arguments, crf: str) -> str:
 
 
 def _pairs(
-    source: Source, chosen: np.ndarray, task: Segmentation, reading: InputConfig
+    source: Source, chosen: np.ndarray, task: Segmentation, reading: SegmentationData
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images and masks at the size that the run scores them at; damaged ones are passed over where the run may."""
     for index in chosen:

@@ -9,11 +9,11 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli._main import run
-from cvjax.engine.config import CRFFlag
 from cvjax.engine.parallel import Mode, make_strategy
 from cvjax.engine.run import make_evaluator, open_for, plain
 from cvjax.errors import ConfigError
 from cvjax.tasks.load import load_for_inference
+from cvjax.tasks.segmentation.config import CRFFlag
 
 _SCORING = (
     *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),

@@ -14,7 +14,6 @@ from rich.console import Console
 from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
 from cvjax.datasets.proposals.boxes import propose
-from cvjax.engine.config import CRFFlag, EvalConfig
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import shown_score
 from cvjax.tasks import load
@@ -25,6 +24,7 @@ from cvjax.tasks.detection.predict import make_finder
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.prediction import make_classifier, make_map_predictor
+from cvjax.tasks.segmentation.config import CRFFlag, SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFConfig
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.canvas import save_mask, save_png
@@ -126,7 +126,7 @@ def make_predictor(
         window: see `segment`.
         crf: run their probabilities through this.
     """
-    config = EvalConfig(scales=tuple(scales), flip=flip, window=window, crf=crf)
+    config = SegmentationEval(scales=tuple(scales), flip=flip, window=window, crf=crf)
     return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
 
 

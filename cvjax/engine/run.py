@@ -18,7 +18,7 @@ from cvjax.data.loader import Augment, Decode, Fit, HostShard, eval_batches, tra
 from cvjax.data.order import Planned
 from cvjax.datasets.registry import open_source
 from cvjax.engine.checkpoint import read_stored_variables
-from cvjax.engine.config import ReadingConfig, RunConfig, ScoringConfig, as_json
+from cvjax.engine.config import DataConfig, EvalConfig, RunConfig, as_json
 from cvjax.engine.distributed import initialize
 from cvjax.engine.evaluate import evaluate
 from cvjax.engine.log import METRICS_FILE
@@ -63,8 +63,8 @@ class Kind:
     name: str
     target: Target
     task: type[ImageTask]
-    input: type[ReadingConfig]
-    scoring: type[ScoringConfig]
+    input: type[DataConfig]
+    scoring: type[EvalConfig]
     make_task: Callable[[Any, Source], Any]
     decode: Callable[[Any, Any], Decode]
     augment: Callable[[Any, Any], Augment]
@@ -196,7 +196,7 @@ def open_split(config: RunConfig, split: str, kind: Kind) -> Source:
     return open_for(kind, config.data, split, config.input, config.data_dir)
 
 
-def open_for(kind: Kind, name: str, split: str, reading: ReadingConfig, data_dir: str | None) -> Source:
+def open_for(kind: Kind, name: str, split: str, reading: DataConfig, data_dir: str | None) -> Source:
     """A split of a data set as the runs of a kind read it; both training and the evaluate command open it here.
 
     Args:
@@ -217,7 +217,7 @@ def open_for(kind: Kind, name: str, split: str, reading: ReadingConfig, data_dir
     return kind.attach(source, reading, data_dir)
 
 
-def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
+def source_options(name: str, reading: DataConfig) -> dict[str, Any]:
     """What a configuration of reading says to the opener of a data set.
 
     Raises:
@@ -270,8 +270,8 @@ def make_evaluator(
     model: nn.Module,
     task: ImageTask,
     source: Source,
-    scoring: ScoringConfig,
-    reading: ReadingConfig,
+    scoring: EvalConfig,
+    reading: DataConfig,
     strategy: Strategy,
 ) -> Callable[[TrainState | Variables], dict[str, Any]]:
     """A function that scores a placed state (or placed variables) on a whole split.
@@ -294,7 +294,7 @@ def make_evaluator(
 
 
 def whole_split(
-    kind: Kind, task: ImageTask, source: Source, scoring: ScoringConfig, reading: ReadingConfig
+    kind: Kind, task: ImageTask, source: Source, scoring: EvalConfig, reading: DataConfig
 ) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
     """A function that gives this host's batches of every example once, as an evaluation sees them.
 
@@ -343,7 +343,7 @@ def plain(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if not isinstance(value, np.ndarray)}
 
 
-def _loading(reading: ReadingConfig) -> dict[str, Any]:
+def _loading(reading: DataConfig) -> dict[str, Any]:
     return {
         "workers": reading.workers,
         "shard": HostShard(jax.process_index(), jax.process_count()),

@@ -9,7 +9,7 @@ import jax
 from flax import linen as nn
 
 from cvjax.engine.checkpoint import find_checkpoint, read_info, read_variables
-from cvjax.engine.config import ReadingConfig, ScoringConfig, from_json
+from cvjax.engine.config import DataConfig, EvalConfig, from_json
 from cvjax.engine.run import Kind
 from cvjax.engine.state import init_variables
 from cvjax.errors import CheckpointError
@@ -46,12 +46,12 @@ class Loaded:
     kind: Kind
 
     @property
-    def reading(self) -> ReadingConfig:
+    def reading(self) -> DataConfig:
         """How the run read its examples."""
         return self.kind.input(**from_json(self.config["run"]["input"]))
 
     @property
-    def scoring(self) -> ScoringConfig:
+    def scoring(self) -> EvalConfig:
         """How the run scored."""
         return self.kind.scoring(**from_json(self.config["run"]["eval"]))
 

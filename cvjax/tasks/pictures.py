@@ -11,10 +11,12 @@ from flax import linen as nn
 from cvjax.data.dataset import Record, Source, max_size
 from cvjax.data.decode import decode_example, decode_labelled
 from cvjax.data.loader import Decode
-from cvjax.engine.config import ClassificationConfig, EvalConfig, RunConfig, SegmentationConfig
+from cvjax.engine.config import RunConfig
 from cvjax.errors import DataError
+from cvjax.tasks.classification.config import ClassificationConfig
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.prediction import make_classifier, make_map_predictor
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationEval
 from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.tasks.segmentation.transforms import resize_pair
 from cvjax.visual.canvas import save_png
@@ -76,7 +78,7 @@ def draw_segmentation(
     """
     (workdir / "report.md").write_text(report_markdown(report))
     multiple = config.eval.pad_multiple or max(config.input.resize or max_size(source))
-    predict = make_map_predictor(model, task, variables, EvalConfig(crf=config.eval.crf), multiple)
+    predict = make_map_predictor(model, task, variables, SegmentationEval(crf=config.eval.crf), multiple)
     examples = []
     decode = functools.partial(decode_example, num_classes=task.num_classes, void=config.input.void)
     for record, pair in decoded(source, config, ROWS, decode):

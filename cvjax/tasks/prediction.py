@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.engine.config import ClassificationEval, ClassificationInput, EvalConfig
 from cvjax.engine.run import fill_colour
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiler_options
+from cvjax.tasks.classification.config import ClassificationData, ClassificationEval
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.classification.transforms import CentreCrop
 from cvjax.tasks.inference import classify, predict_image, segment
+from cvjax.tasks.segmentation.config import SegmentationEval
 from cvjax.tasks.segmentation.crf import inside, refine
 from cvjax.tasks.segmentation.task import Segmentation
 
@@ -23,7 +24,7 @@ _TILE = 2048
 """Longest side of what the model sees in one piece, after the largest scale, in pixels."""
 
 
-def make_predict(model: nn.Module, config: EvalConfig) -> Callable[[Any, jax.Array], jax.Array]:
+def make_predict(model: nn.Module, config: SegmentationEval) -> Callable[[Any, jax.Array], jax.Array]:
     """(variables, normalised images [B, H, W, 3]) -> class probabilities [B, H, W, C], as configured.
 
     A model with a `margin` loses that many pixels on every side, and sees images with mirrored borders, see
@@ -46,7 +47,7 @@ def make_predict(model: nn.Module, config: EvalConfig) -> Callable[[Any, jax.Arr
 
 
 def make_map_predictor(
-    model: nn.Module, task: Segmentation, variables: dict[str, Any], config: EvalConfig, multiple: int = 64
+    model: nn.Module, task: Segmentation, variables: dict[str, Any], config: SegmentationEval, multiple: int = 64
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from uint8 [H, W, 3] of any size to labels uint8 [H, W]; it compiles once per padded size.
 
@@ -78,7 +79,7 @@ def make_map_predictor(
     return label
 
 
-def eval_crop(task: Classification, scoring: ClassificationEval, reading: ClassificationInput) -> CentreCrop:
+def eval_crop(task: Classification, scoring: ClassificationEval, reading: ClassificationData) -> CentreCrop:
     """What of an image the host hands over: the crop, or for ten crops the square that they are cut from.
 
     Raises:
@@ -96,7 +97,7 @@ def eval_crop(task: Classification, scoring: ClassificationEval, reading: Classi
 
 
 def make_classify(
-    model: nn.Module, scoring: ClassificationEval, reading: ClassificationInput
+    model: nn.Module, scoring: ClassificationEval, reading: ClassificationData
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """(variables, normalised images [B, H, W, 3] of `eval_crop`) -> class probabilities [B, C], as configured."""
     ten = (scoring.crop or reading.crop) if scoring.crops == "ten" else None
@@ -112,7 +113,7 @@ def make_classifier(
     task: Classification,
     variables: dict[str, Any],
     scoring: ClassificationEval,
-    reading: ClassificationInput,
+    reading: ClassificationData,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from uint8 [H, W, 3] of any size to probabilities float32 [C], as the evaluation computes them.
 

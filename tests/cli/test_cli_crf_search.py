@@ -16,9 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from cvjax.cli import crf_search, evaluate
-from cvjax.engine.config import EvalConfig, InputConfig
 from cvjax.errors import ConfigError
 from cvjax.tasks.segmentation import kind as segmentation
+from cvjax.tasks.segmentation.config import SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFS, parse_crf
 from cvjax.tasks.segmentation.crf_search import most_trials, search
 from cvjax.tasks.segmentation.task import Segmentation
@@ -102,11 +102,11 @@ def checkpoint(tmp_path, monkeypatch):
 
     def give(classes=("red", "green", "blue")):
         config = {"data": {"name": "image_folder_segmentation"}, "run": {"data_dir": None}}
-        reading = InputConfig(manual_dir=str(folder))
+        reading = SegmentationData(manual_dir=str(folder))
         task = Segmentation(class_names=classes)
         loaded = types.SimpleNamespace(
             **{"model": model, "variables": variables, "task": task, "config": config, "kind": segmentation.KIND},
-            **{"place": folder, "reading": reading, "scoring": EvalConfig(pad_multiple=24, batch_size=8)},
+            **{"place": folder, "reading": reading, "scoring": SegmentationEval(pad_multiple=24, batch_size=8)},
         )
         monkeypatch.setattr(crf_search.load, "load_for_inference", lambda path: loaded)
         monkeypatch.setattr(evaluate, "load_for_inference", lambda path: loaded)

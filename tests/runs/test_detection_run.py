@@ -16,7 +16,7 @@ from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.run import train
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig
+from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
 from cvjax.tasks.detection.kind import KIND, run
 
 _XML = (
@@ -73,9 +73,11 @@ def _config(folder, workdir, **changes) -> DetectionConfig:
         log_every=10,
         eval_every=100,
         checkpoint_every=50,
-        input=BoxInput(crop=(64, 64), sizes=((64, 64), (72, 72)), boxes=4, shift=0.1, manual_dir=str(folder)),
+        input=DetectionData(crop=(64, 64), sizes=((64, 64), (72, 72)), boxes=4, shift=0.1, manual_dir=str(folder)),
         optim=OptimizerConfig(name="adamw", learning_rate=0.01, warmup=0.0),
-        eval=BoxEval(batch_size=8, boxes=4, short_side=64, pad_multiple=16, score_threshold=0.1, max_detections=6),
+        eval=DetectionEval(
+            batch_size=8, boxes=4, short_side=64, pad_multiple=16, score_threshold=0.1, max_detections=6
+        ),
     )
     return dataclasses.replace(config, **changes)
 

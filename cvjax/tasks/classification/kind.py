@@ -5,10 +5,10 @@ import functools
 from cvjax.data.dataset import Source
 from cvjax.data.decode import decode_labelled
 from cvjax.data.loader import Decode
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput
 from cvjax.engine.loop import Outcome
 from cvjax.engine.run import Kind, fill_colour, train
 from cvjax.errors import ConfigError
+from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.classification.transforms import CentreCrop, RandomCrop
 from cvjax.tasks.pictures import draw_classification, draw_scores, show_classification
@@ -45,7 +45,7 @@ def make_task(config: ClassificationConfig, source: Source) -> Classification:
     )
 
 
-def train_transform(reading: ClassificationInput, task: Classification) -> RandomCrop:
+def train_transform(reading: ClassificationData, task: Classification) -> RandomCrop:
     """The configured crop, flip, policy and erasing.
 
     Raises:
@@ -67,12 +67,12 @@ def train_transform(reading: ClassificationInput, task: Classification) -> Rando
     )
 
 
-def _decode(task: Classification, reading: ClassificationInput) -> Decode:
+def _decode(task: Classification, reading: ClassificationData) -> Decode:
     return functools.partial(decode_labelled, num_classes=task.num_classes)
 
 
 def _plan(
-    source: Source, task: Classification, scoring: ClassificationEval, reading: ClassificationInput
+    source: Source, task: Classification, scoring: ClassificationEval, reading: ClassificationData
 ) -> tuple[CentreCrop, None]:
     """Images of one size, in the source's order."""
     return eval_crop(task, scoring, reading), None
@@ -82,7 +82,7 @@ KIND = Kind(
     name="classification",
     target="label",
     task=Classification,
-    input=ClassificationInput,
+    input=ClassificationData,
     scoring=ClassificationEval,
     make_task=make_task,
     decode=_decode,

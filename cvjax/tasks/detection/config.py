@@ -10,17 +10,17 @@ from cvjax.data.dataset import Source
 from cvjax.data.order import Planned
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, attach, prepare_proposals
-from cvjax.engine.config import ReadingConfig, RunConfig, ScoringConfig
+from cvjax.engine.config import DataConfig, EvalConfig, RunConfig
 from cvjax.engine.run import fill_colour
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.detection.transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxInput(ReadingConfig):
+class DetectionData(DataConfig):
     """How images with boxes are read and varied.
 
-    Attributes: those of `ReadingConfig`, `crop` being height and width of what the net sees, and
+    Attributes: those of `DataConfig`, `crop` being height and width of what the net sees, and
       sizes: in place of `crop`, several of which each batch takes one at random (multi-scale training); empty is off.
       short_side, long_side: length that the image's shorter side is brought to, and that its longer side may not
         exceed; None fills `crop`.
@@ -62,11 +62,11 @@ class BoxInput(ReadingConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxEval(ScoringConfig):
+class DetectionEval(EvalConfig):
     """How a split with boxes is scored, each image whole.
 
-    Attributes: those of `ScoringConfig`, and
-      crop, short_side, long_side: see `BoxInput`; None are those of training.
+    Attributes: those of `EvalConfig`, and
+      crop, short_side, long_side: see `DetectionData`; None are those of training.
       boxes: the most that an image may have.
       pad_multiple: with a short side, images are padded to sides that are multiples of it, and those alike share a
         batch: each shape compiles once. None pads all to one shape.
@@ -91,11 +91,11 @@ class BoxEval(ScoringConfig):
 class DetectionConfig(RunConfig):
     """A detection run. Attributes: those of `RunConfig`."""
 
-    input: BoxInput = BoxInput()
-    eval: BoxEval = BoxEval()
+    input: DetectionData = DetectionData()
+    eval: DetectionEval = DetectionEval()
 
 
-def train_transform(reading: BoxInput, task: Detection) -> BoxTrainTransform | MultiScale:
+def train_transform(reading: DetectionData, task: Detection) -> BoxTrainTransform | MultiScale:
     """The configured crop, scale, shift and mirroring.
 
     Raises:
@@ -121,7 +121,7 @@ def train_transform(reading: BoxInput, task: Detection) -> BoxTrainTransform | M
     return MultiScale(transform, reading.sizes) if reading.sizes else transform
 
 
-def eval_transform(task: Detection, scoring: BoxEval, reading: BoxInput) -> BoxEvalTransform:
+def eval_transform(task: Detection, scoring: DetectionEval, reading: DetectionData) -> BoxEvalTransform:
     """What brings whole images to the configured size.
 
     Raises:
@@ -139,19 +139,19 @@ def eval_transform(task: Detection, scoring: BoxEval, reading: BoxInput) -> BoxE
 
 
 def plan(
-    source: Source, task: Detection, scoring: BoxEval, reading: BoxInput
+    source: Source, task: Detection, scoring: DetectionEval, reading: DetectionData
 ) -> tuple[BoxEvalTransform, Sequence[Planned]]:
     """Padding, and batches of images alike in size."""
     transform = eval_transform(task, scoring, reading)
     return transform, plan_boxes(source, transform, scoring.batch_size, scoring.pad_multiple)
 
 
-def proposal_config(reading: BoxInput) -> ProposalConfig:
+def proposal_config(reading: DetectionData) -> ProposalConfig:
     """How the configured proposals are made."""
     return ProposalConfig(mode=reading.proposal_mode, limit=reading.proposals)
 
 
-def with_proposals(source: Source, reading: BoxInput, data_dir: str | None) -> Source:
+def with_proposals(source: Source, reading: DetectionData, data_dir: str | None) -> Source:
     """The source, with proposals in its records where the configuration asks for some; they are made if need be.
 
     Raises:

@@ -8,7 +8,14 @@ from cvjax.data.dataset import Source
 from cvjax.data.loader import Decode
 from cvjax.engine.loop import Outcome
 from cvjax.engine.run import Kind, train
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig, plan, train_transform, with_proposals
+from cvjax.tasks.detection.config import (
+    DetectionConfig,
+    DetectionData,
+    DetectionEval,
+    plan,
+    train_transform,
+    with_proposals,
+)
 from cvjax.tasks.detection.pictures import draw_curves, draw_detection, show_detection
 from cvjax.tasks.detection.predict import Detector, make_detect
 from cvjax.tasks.detection.task import Detection
@@ -34,12 +41,12 @@ def make_task(config: DetectionConfig, source: Source) -> Detection:
     )
 
 
-def score_as(task: Detection, scoring: BoxEval) -> Detection:
+def score_as(task: Detection, scoring: DetectionEval) -> Detection:
     """The task with the scores that a configuration asks for."""
     return dataclasses.replace(task, metric=scoring.metric, coco=scoring.coco)
 
 
-def _decode(task: Detection, reading: BoxInput) -> Decode:
+def _decode(task: Detection, reading: DetectionData) -> Decode:
     return functools.partial(decode_boxes_example, num_classes=task.num_classes)
 
 
@@ -47,8 +54,8 @@ KIND = Kind(
     name="detection",
     target="boxes",
     task=Detection,
-    input=BoxInput,
-    scoring=BoxEval,
+    input=DetectionData,
+    scoring=DetectionEval,
     make_task=make_task,
     decode=_decode,
     augment=train_transform,

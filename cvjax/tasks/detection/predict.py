@@ -14,7 +14,7 @@ from cvjax.data.box_rows import restore_boxes
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import POSTPROCESSING, Detections, Proposals, beside_images
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.detection.config import BoxEval, BoxInput, eval_transform
+from cvjax.tasks.detection.config import DetectionData, DetectionEval, eval_transform
 from cvjax.tasks.detection.task import Detection, Seen
 from cvjax.visual.boxes import Boxes
 
@@ -53,7 +53,7 @@ class Detector:
         return self.model.apply(variables, seen.images, seen.sizes, **given, train=train, rngs=rngs, **options)
 
 
-def with_postprocessing(model: nn.Module, scoring: BoxEval) -> nn.Module:
+def with_postprocessing(model: nn.Module, scoring: DetectionEval) -> nn.Module:
     """The model with the thresholds that a configuration asks for.
 
     Raises:
@@ -66,14 +66,14 @@ def with_postprocessing(model: nn.Module, scoring: BoxEval) -> nn.Module:
     return model.clone(**given) if given else model
 
 
-def make_detect(model: nn.Module, scoring: BoxEval) -> Callable[[Any, Seen], Detections]:
+def make_detect(model: nn.Module, scoring: DetectionEval) -> Callable[[Any, Seen], Detections]:
     """(variables, what the task sees of a batch) -> detections, as configured."""
     detector = Detector(with_postprocessing(model, scoring))
     return lambda variables, seen: detector.apply(variables, seen, train=False)
 
 
 def make_finder(
-    model: nn.Module, task: Detection, variables: dict[str, Any], scoring: BoxEval, reading: BoxInput
+    model: nn.Module, task: Detection, variables: dict[str, Any], scoring: DetectionEval, reading: DetectionData
 ) -> Callable[..., Boxes]:
     """A function from uint8 [H, W, 3] of any size to its detections, best first, as the evaluation finds them.
 

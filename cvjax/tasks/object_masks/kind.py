@@ -12,58 +12,15 @@ from cvjax.data.dataset import Source, image_sizes
 from cvjax.data.loader import Decode
 from cvjax.data.objects import decode_objects
 from cvjax.data.order import Planned, batches_by_size
-from cvjax.engine.config import ReadingConfig, RunConfig, ScoringConfig
 from cvjax.engine.loop import Outcome
 from cvjax.engine.run import Kind, fill_colour, train
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
+from cvjax.tasks.object_masks.config import ObjectMasksConfig, ObjectMasksData, ObjectMasksEval
 from cvjax.tasks.object_masks.pictures import draw_masks, show_masks
 from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectFit
 from cvjax.weights import backbone_name, load_backbone
-
-
-@dataclasses.dataclass(frozen=True)
-class MasksInput(ReadingConfig):
-    """How images with objects are read and varied.
-
-    Attributes: those of `ReadingConfig`, and
-      resize: height and width that images are brought to first; None leaves them as they are.
-      min_scale, max_scale, scale_step: of the random scale before the crop; step 0 draws from all between.
-      boxes: of a crop; of more objects, as many at random.
-      jitter: sides of boxes move by up to this fraction of the box.
-      visible: objects of which less than this fraction of the box lies in the crop are left out.
-    """
-
-    crop: tuple[int, int] = (321, 321)
-    resize: tuple[int, int] | None = None
-    min_scale: float = 0.75
-    max_scale: float = 1.33
-    scale_step: float = 0.0
-    boxes: int = 8
-    jitter: float = 0.1
-    visible: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class MasksEval(ScoringConfig):
-    """How masks are scored: inside the true boxes, at the image's size.
-
-    Attributes: those of `ScoringConfig`, and
-      boxes: the most that an image may have.
-      pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch.
-    """
-
-    boxes: int = 16
-    pad_multiple: int = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class MasksConfig(RunConfig):
-    """A run that learns masks inside boxes. Attributes: those of `RunConfig`."""
-
-    input: MasksInput = MasksInput()
-    eval: MasksEval = MasksEval()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +51,12 @@ class BoxMasks:
         return self.model.apply(variables, *inputs, method="masks", **options)
 
 
-def run(config: MasksConfig) -> Outcome:
+def run(config: ObjectMasksConfig) -> Outcome:
     """Trains a model of masks inside boxes, see `cvjax.engine.run.train`."""
     return train(config, KIND)
 
 
-def make_task(config: MasksConfig, source: Source) -> ObjectMasks:
+def make_task(config: ObjectMasksConfig, source: Source) -> ObjectMasks:
     """The task of a data set's classes, with the configured colour jitter.
 
     Raises:
@@ -114,7 +71,7 @@ def make_task(config: MasksConfig, source: Source) -> ObjectMasks:
     )
 
 
-def train_transform(reading: MasksInput, task: ObjectMasks) -> ObjectCrop:
+def train_transform(reading: ObjectMasksData, task: ObjectMasks) -> ObjectCrop:
     """The configured scale, crop, mirroring and movement of boxes.
 
     Raises:
@@ -141,12 +98,12 @@ def make_predict(model: nn.Module) -> Callable[[Any, tuple[jax.Array, jax.Array]
     return lambda variables, inputs: jax.nn.sigmoid(masks.apply(variables, inputs, train=False))
 
 
-def _decode(task: ObjectMasks, reading: MasksInput) -> Decode:
+def _decode(task: ObjectMasks, reading: ObjectMasksData) -> Decode:
     return functools.partial(decode_objects, num_classes=task.num_classes)
 
 
 def _plan(
-    source: Source, task: ObjectMasks, scoring: MasksEval, reading: MasksInput
+    source: Source, task: ObjectMasks, scoring: ObjectMasksEval, reading: ObjectMasksData
 ) -> tuple[ObjectFit, Sequence[Planned]]:
     """Padding, and batches of images alike in size."""
     sizes = [reading.resize] * len(source) if reading.resize else image_sizes(source)
@@ -161,8 +118,8 @@ KIND = Kind(
     name="masks",
     target="objects",
     task=ObjectMasks,
-    input=MasksInput,
-    scoring=MasksEval,
+    input=ObjectMasksData,
+    scoring=ObjectMasksEval,
     make_task=make_task,
     decode=_decode,
     augment=train_transform,

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.engine.config import EvalConfig
 from cvjax.errors import ConfigError
 from cvjax.ops.dense_crf import CRFKernels, dense_crf
 from cvjax.runtime.compiler import compiler_options
 from cvjax.tasks.metrics import confusion_matrix, segmentation_report
 from cvjax.tasks.prediction import make_predict
+from cvjax.tasks.segmentation.config import SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log
 from cvjax.tasks.segmentation.task import Segmentation
 
@@ -50,7 +50,7 @@ def keep_probabilities(
     model: nn.Module,
     task: Segmentation,
     variables: dict[str, Any],
-    config: EvalConfig,
+    config: SegmentationEval,
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
     multiple: int = 64,
 ) -> list[Kept]:

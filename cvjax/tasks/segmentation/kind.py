@@ -9,13 +9,13 @@ from cvjax.data.decode import decode_example
 from cvjax.data.loader import Decode
 from cvjax.data.order import Planned, batches_by_size
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
-from cvjax.engine.config import EvalConfig, InputConfig, SegmentationConfig
 from cvjax.engine.loop import Outcome
 from cvjax.engine.run import Kind, fill_colour, train
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.tasks.pictures import draw_segmentation, show_segmentation
 from cvjax.tasks.prediction import make_predict
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.loss import LossOptions
 from cvjax.tasks.segmentation.task import MapScoring, Segmentation
 from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform
@@ -62,12 +62,12 @@ def make_task(config: SegmentationConfig, source: Source) -> Segmentation:
     )
 
 
-def score_as(task: Segmentation, scoring: EvalConfig) -> Segmentation:
+def score_as(task: Segmentation, scoring: SegmentationEval) -> Segmentation:
     """The task with the scores, and the CRF before them, that a configuration asks for."""
     return dataclasses.replace(task, **{f.name: getattr(scoring, f.name) for f in dataclasses.fields(MapScoring)})
 
 
-def train_transform(reading: InputConfig, task: Segmentation) -> TrainTransform:
+def train_transform(reading: SegmentationData, task: Segmentation) -> TrainTransform:
     """The configured scale, crop, flips and deformation.
 
     Raises:
@@ -98,12 +98,12 @@ def train_transform(reading: InputConfig, task: Segmentation) -> TrainTransform:
     )
 
 
-def _decode(task: Segmentation, reading: InputConfig) -> Decode:
+def _decode(task: Segmentation, reading: SegmentationData) -> Decode:
     return functools.partial(decode_example, num_classes=task.num_classes, void=reading.void)
 
 
 def _plan(
-    source: Source, task: Segmentation, scoring: EvalConfig, reading: InputConfig
+    source: Source, task: Segmentation, scoring: SegmentationEval, reading: SegmentationData
 ) -> tuple[EvalTransform, Sequence[Planned]]:
     """Padding, and batches of images alike in size."""
     sizes = [reading.resize] * len(source) if reading.resize else image_sizes(source)
@@ -117,8 +117,8 @@ KIND = Kind(
     name="segmentation",
     target="mask",
     task=Segmentation,
-    input=InputConfig,
-    scoring=EvalConfig,
+    input=SegmentationData,
+    scoring=SegmentationEval,
     make_task=make_task,
     decode=_decode,
     augment=train_transform,
