@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from cvjax.tasks.detection.kind import run
+
 from cvjax.cli._main import run as run_command
 from cvjax.datasets.voc.detection import open_voc_detection
 from cvjax.engine.commandline import configure_run
@@ -12,7 +14,6 @@ from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.errors import DataError
 from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
-from cvjax.tasks.detection.kind import run
 
 Config = TypeVar("Config", bound=DetectionConfig)
 
@@ -123,7 +124,7 @@ def _voc(split: str, reading: DetectionData, scoring: DetectionEval) -> dict[str
     return {
         "data": "voc_detection",
         "input": dataclasses.replace(reading, train_split=split, eval_split="test2007"),
-        "eval": dataclasses.replace(scoring, metric="map_11"),
+        "eval": dataclasses.replace(scoring, metric="map_voc07"),
     }
 
 

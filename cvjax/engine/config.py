@@ -1,12 +1,18 @@
 """Configurations of a run that all tasks share. Every field is a flag: `--group.field value`."""
 
 import dataclasses
+import importlib
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
+from cvjax.data.config import DataConfig
 from cvjax.engine.distributed import ClusterConfig
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.engine.parallel import Mode
+
+Mode = Literal["jit", "pmap"]
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,40 +34,11 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """How examples of any task are read and varied.
-
-    Attributes:
-      train_split, eval_split: of the data set; `val` is what the set holds out, also where it is called otherwise.
-      manual_dir: folder with archives, an unpacked devkit, or images in folders that the data set is made from.
-      crop: height and width of training crops.
-      flip: probability of mirroring.
-      brightness, contrast, saturation: half-widths of the random factors around 1; 0 is off.
-      repeats: times that an image is drawn in an epoch, varied differently, in one batch; an epoch then sees so much
-        fewer of them (repeated augmentation, 1902.05509).
-      workers: processes that decode; 0 decodes in threads of this process.
-      on_bad_record: stop at a damaged record, or pass it over and count it.
-    """
-
-    train_split: str = "train"
-    eval_split: str = "val"
-    manual_dir: str | None = None
-    crop: tuple[int, int] = (224, 224)
-    flip: float = 0.5
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    repeats: int = 1
-    workers: int = 0
-    on_bad_record: Literal["error", "skip"] = "error"
-
-
-@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """How a split is scored.
 
     Attributes:
-      batch_size: over all devices and hosts.
+      batch_size: Number of examples a batch, over all devices and hosts.
     """
 
     batch_size: int = 8
@@ -72,30 +49,38 @@ class RunConfig:
     """A run of any task.
 
     Attributes:
-      model, optim, cluster: see their classes.
-      input, eval: how examples are read, and how they are scored.
-      workdir: takes everything that the run writes.
-      data: name of the data set; `auto` takes the experiment's own where it is prepared or found, else the embedded
-        scenes.
-      data_dir: where prepared data sets lie; None is $CVJAX_DATA_DIR, else a folder in the user's cache.
-      steps: length of the run, over which the learning rate decays; None is as `epochs` says.
-      epochs: length in passes over the training split, where `steps` is None.
-      batch_size: over all devices and hosts.
-      seed: the same seed gives the same run.
-      resume: continue from the latest checkpoint in workdir, if there is one.
-      parallel: `jit` over a mesh of all devices, or `pmap`.
-      sync_batch_norm: statistics over all devices; False, with pmap, normalises per device.
-      aux_weight: of each auxiliary head's loss, where the model has some.
-      init: weights of the backbone, or of the whole classifier: a name that `cvjax.weights.load_pretrained` knows, or a
-        file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra). Or darknet's .weights, for
-        YOLO and its classifiers. Or the folder of another run or of one of its checkpoints, of which all layers are
-        taken that fit (see `cvjax.weights.inherit`).
-      log_every, eval_every, checkpoint_every: in steps.
-      keep: latest checkpoints that stay, beside the best.
+      model: Architecture and its options.
+      workdir: Folder for everything that the run writes.
+      data: Name of the data set; `auto` takes the experiment's own where it is prepared or found, otherwise the
+        embedded scenes.
+      data_dir: Folder of prepared data sets; None is $CVJAX_DATA_DIR, otherwise a folder in the user's cache.
+      steps: Length of the run, over which the learning rate decays; None follows from `epochs`.
+      epochs: Length in passes over the training split, where `steps` is None.
+      batch_size: Number of examples a step, over all devices and hosts.
+      seed: Seed of parameters, order of examples, augmentation and dropout; the same seed gives the same run.
+      resume: Continue from the latest checkpoint in workdir, if there is one.
+      parallel: Way to spread a step over devices: `jit` over a mesh of all of them, or `pmap`.
+      sync_batch_norm: Take BatchNorm's statistics over all devices; False, with pmap, takes those of each device.
+      aux_weight: Weight of each auxiliary head's loss, where the model has some.
+      init: Weights to start from, for the backbone or the whole classifier: a name that `cvjax.weights.load_pretrained`
+        knows; a file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra); darknet's .weights,
+        for YOLO and its classifiers; or the folder of another run or of one of its checkpoints, of which all layers
+        that fit are taken (see `cvjax.weights.inherit`).
+      log_every: Number of steps between lines of the log.
+      eval_every: Number of steps between evaluations; the end of a run evaluates in any case.
+      checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case.
+      keep: Number of latest checkpoints that stay, beside the best.
+      input: How examples are read and varied.
+      optim: How parameters are updated.
+      eval: How a split is scored.
+      cluster: Which processes make up the run.
     """
 
-    model: ModelConfig
-    workdir: str
+    task: ClassVar[str] = ""  # "module:Class" of the task, so that a configuration imports no task
+    runner: ClassVar[str] = "cvjax.engine.run:train"  # "module:function" that runs such a configuration
+
+    model: Any = None
+    workdir: str = ""
     data: str = "auto"
     data_dir: str | None = None
     steps: int | None = None
@@ -117,17 +102,43 @@ class RunConfig:
     cluster: ClusterConfig = ClusterConfig()
 
 
+def resolve(place: str) -> Any:
+    """Imports what "module:name" names: the task or the runner of a configuration."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def as_json(value: Any) -> Any:
-    """A configuration as JSON holds it: dataclasses as objects, tuples as lists."""
+    """Returns a configuration as JSON holds it: dataclasses as objects, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     return json.loads(json.dumps(value, default=str))
 
 
 def from_json(value: Any) -> Any:
-    """Lists back to tuples, all the way down: Flax modules want their fields hashable."""
+    """Turns lists back into tuples, all the way down: Flax modules want their fields hashable."""
     if isinstance(value, list):
         return tuple(from_json(v) for v in value)
     if isinstance(value, dict):
         return {k: from_json(v) for k, v in value.items()}
     return value
+
+
+def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Makes a configuration from what `as_json` made of it.
+
+    Args:
+      kind: Class of the configuration; where a subclass alone has all of the fields, that one is made.
+      values: Fields by name.
+
+    Raises:
+      TypeError: A field that no such class has.
+    """
+    fitting = [made for made in (kind, *kind.__subclasses__()) if set(values) <= {f.name for f in fields(made)}]
+    chosen = fitting[0] if fitting else kind
+    hints, made = get_type_hints(chosen), {}
+    for name, value in values.items():
+        nested = hints.get(name)
+        is_config = isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, Mapping)
+        made[name] = config_from_json(nested, value) if is_config else from_json(value)
+    return chosen(**made)

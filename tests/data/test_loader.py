@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cvjax.data.loader import BatchIterator, HostShard, eval_batches, prefetch_to_device, train_batches
 from cvjax.data.order import batches_by_size, example_rng, shuffled_index
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform
+from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 
 # Classes at module level: worker processes unpickle them by importing this module.
 

@@ -16,7 +16,7 @@ from cvjax.datasets.registry import list_sources, open_source
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectFit
-from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform
+from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 
 
 def _numbered() -> tuple[np.ndarray, np.ndarray]:

@@ -38,8 +38,8 @@ def test_data_sets_are_those_of_the_papers():
     default = DetectionData(), DetectionEval()
     made = [(fields["input"], fields["eval"]) for fields in (make(*default) for make in (voc07, voc0712, coco))]
     assert [(reading.train_split, reading.eval_split, scoring.metric) for reading, scoring in made] == [
-        ("trainval2007", "test2007", "map_11"),
-        ("trainval0712", "test2007", "map_11"),
+        ("trainval2007", "test2007", "map_voc07"),
+        ("trainval0712", "test2007", "map_voc07"),
         ("train", "val", "map"),
     ]
     assert (made[2][0].on_bad_boxes, made[2][1].coco) == ("drop", True)

@@ -1,30 +1,10 @@
 """Configurations of runs that learn the masks of objects inside given boxes."""
 
 import dataclasses
+from typing import ClassVar
 
-from cvjax.engine.config import DataConfig, EvalConfig, RunConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectMasksData(DataConfig):
-    """How images with objects are read and varied.
-
-    Attributes: those of `DataConfig`, and
-      resize: height and width that images are brought to first; None leaves them as they are.
-      min_scale, max_scale, scale_step: of the random scale before the crop; step 0 draws from all between.
-      boxes: of a crop; of more objects, as many at random.
-      jitter: sides of boxes move by up to this fraction of the box.
-      visible: objects of which less than this fraction of the box lies in the crop are left out.
-    """
-
-    crop: tuple[int, int] = (321, 321)
-    resize: tuple[int, int] | None = None
-    min_scale: float = 0.75
-    max_scale: float = 1.33
-    scale_step: float = 0.0
-    boxes: int = 8
-    jitter: float = 0.1
-    visible: float = 0.5
+from cvjax.engine.config import EvalConfig, RunConfig
+from cvjax.tasks.object_masks.transforms import ObjectMasksData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +12,8 @@ class ObjectMasksEval(EvalConfig):
     """How masks are scored: inside the true boxes, at the image's size.
 
     Attributes: those of `EvalConfig`, and
-      boxes: the most that an image may have.
-      pad_multiple: images are padded to sides that are multiples of it, and those alike share a batch.
+      boxes: Largest number of boxes that an image may have.
+      pad_multiple: Images are padded to sides that are multiples of this, and those of one size share a batch.
     """
 
     boxes: int = 16
@@ -42,7 +22,9 @@ class ObjectMasksEval(EvalConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMasksConfig(RunConfig):
-    """A run that learns masks inside boxes. Attributes: those of `RunConfig`."""
+    """A run that learns masks inside boxes. Attributes are those of `RunConfig`."""
+
+    task: ClassVar[str] = "cvjax.tasks.object_masks.task:ObjectMasks"
 
     input: ObjectMasksData = ObjectMasksData()
     eval: ObjectMasksEval = ObjectMasksEval()

@@ -74,7 +74,7 @@ def test_detections_are_scored_in_the_original_frame():
     report = _report(TASK, batch["boxes"][:, :2], scores, classes)
     # Of three objects one is difficult and one a crowd: one is to be found.
     assert report["objects"] == {"disc": 1, "square": 0}
-    assert (report["map"], report["map_11"], report["map_small"]) == pytest.approx((1, 1, 1))
+    assert (report["map"], report["map_voc07"], report["map_small"]) == pytest.approx((1, 1, 1))
     assert (report["examples"], report["skipped"], report["dropped_boxes"]) == (2, 1, 3)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.transforms import (
+from cvjax.tasks.scale_crop import (
     EvalTransform,
     TrainTransform,
     nearest_window,
