@@ -81,7 +81,7 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Any = jnp.
       dtype: Type of the computation; parameters and logits are float32 whatever it is.
       **options: Fields of the architecture, see `model_options(name)`. Where a field is itself a value with fields (the
         options of BatchNorm, a backbone), a mapping changes those that it names: `norm={"momentum": 0.99}`,
-        `backbone={"width": 32}`.
+        `backbone={"width": 32}`. The name of a classifier stands for that net as a backbone.
 
     Returns:
       A Flax module: `init(key, images, train=False)`, `apply(variables, images, train=False)`; images are
@@ -121,6 +121,8 @@ def merge_options(defaults: Mapping[str, Any], options: Mapping[str, Any], owner
 
 
 def _changed(default: Any, value: Any, owner: str) -> Any:
+    if isinstance(default, nn.Module) and isinstance(value, str):
+        return create_model(value, num_classes=0)
     if not isinstance(value, Mapping) or not dataclasses.is_dataclass(default):
         return value
     names = [field.name for field in dataclasses.fields(default) if field.name not in ("parent", "name")]
