@@ -15,7 +15,7 @@ from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
 from cvjax.datasets.proposals.boxes import propose
 from cvjax.errors import ConfigError, DataError
-from cvjax.models.detection.detector import shown_score
+from cvjax.models.detection.detector import display_threshold
 from cvjax.tasks import load
 from cvjax.tasks.classification.predict import make_classifier
 from cvjax.tasks.classification.task import Classification
@@ -134,7 +134,7 @@ def _detect(
     console: Console,
 ) -> list[pathlib.Path]:
     """The files of each image: its boxes drawn, and as JSON."""
-    least = shown_score(loaded.model) if score is None else score
+    least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
         raise ConfigError(f"--score is {score}; give a number")
     find = make_box_finder(loaded.task, loaded.model, loaded.variables)

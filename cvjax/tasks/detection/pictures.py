@@ -9,7 +9,7 @@ from flax import linen as nn
 from cvjax.data.annotations import Objects
 from cvjax.data.dataset import Source
 from cvjax.engine.task import Report
-from cvjax.models.detection.detector import shown_score
+from cvjax.models.detection.detector import display_threshold
 from cvjax.tasks.detection.predict import make_box_finder
 from cvjax.tasks.examples import ROWS, decoded_examples
 from cvjax.visual.boxes import Boxes, BoxesExample, save_boxes_grid
@@ -45,7 +45,7 @@ def draw_examples(
     examples = []
     for record, example in decoded_examples(task, dataset, ROWS):
         truth = example["boxes"]
-        found = at_least(find(example["image"], truth.proposals), shown_score(model))
+        found = at_least(find(example["image"], truth.proposals), display_threshold(model))
         caption = f"{record['id']}   {len(truth.boxes)} objects, {len(found.boxes)} boxes found"
         examples.append(BoxesExample(example["image"], true_boxes(truth), found, caption))
     save_boxes_grid(folder / "predictions.png", examples, task.class_names)
