@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError
 from cvjax.tasks import load
 from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
@@ -94,4 +94,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

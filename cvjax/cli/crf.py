@@ -11,8 +11,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.crf import CRFS, apply_crf
@@ -143,4 +143,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

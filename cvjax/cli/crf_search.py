@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cvjax.cli._main import run
 from cvjax.data.dataset import Source, max_size
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.scale_crop import resize_pair
@@ -185,4 +185,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
+from cvjax.engine.command import run_command
 from cvjax.engine.config import Mode
 from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.parallel import make_strategy
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -11,9 +11,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
 from cvjax.datasets.proposals.boxes import propose
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import display_threshold
 from cvjax.tasks import load
@@ -204,4 +204,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

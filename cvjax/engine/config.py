@@ -16,24 +16,6 @@ Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Which model. An experiment adds a field for each option of the architectures that it is about.
-
-    Attributes:
-      name: one of `cvjax.list_models()`.
-      dtype: of the computation; parameters are float32 in any case. bfloat16 is right on TPU and recent GPUs.
-    """
-
-    name: str
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-    def options(self) -> dict[str, Any]:
-        """The fields as keyword arguments of `cvjax.create_model`; None leaves a choice to the architecture."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "name"}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """How a split is scored.
 
@@ -138,6 +120,9 @@ def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     chosen = fitting[0] if fitting else kind
     hints, made = get_type_hints(chosen), {}
     for name, value in values.items():
+        if name == "model":
+            made[name] = hints[name](value["name"], **value["options"])
+            continue
         nested = hints.get(name)
         is_config = isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, Mapping)
         made[name] = config_from_json(nested, value) if is_config else from_json(value)

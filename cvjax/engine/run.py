@@ -5,7 +5,8 @@ import functools
 import json
 import math
 import pathlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from cvjax.data.dataset import Source
 from cvjax.data.loader import HostShard, train_batches
+from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import initialize
 from cvjax.engine.evaluate import make_evaluator, plain
@@ -25,6 +27,27 @@ from cvjax.engine.task import Report, Task, Variables
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
+
+Parse = Callable[..., RunConfig]
+
+
+def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str, default: str = "quick") -> None:
+    """Runs an experiment: reads its command line, and trains as the configuration says.
+
+    Args:
+      parse: Function that reads the command line, `cvjax.cli.commandline.parse`.
+      presets: Complete configurations by name, among them `quick`.
+      docstring: Docstring of the experiment.
+      default: Preset of a bare command, where its data set is at hand.
+    """
+
+    def start() -> None:
+        config = parse(presets, docstring, module, default=default)
+        resolve(config.runner)(config)
+
+    # The module that was started with -m, whose own name is __main__.
+    module = sys.modules["__main__"].__spec__.name
+    run_command(start)
 
 
 def train(config: RunConfig) -> Outcome:
@@ -106,7 +129,7 @@ def train_stream(task: Task, dataset: Source, start: int) -> Iterator[dict[str, 
         task.train_transform(),
         batch_size=config.batch_size,
         seed=config.seed,
-        repeats=config.input.repeats,
+        repeats=config.input.repeated_aug,
         start=start,
         target=task.target,
         workers=config.input.workers,
@@ -128,7 +151,7 @@ def describe(task: Task, dataset: Source) -> dict[str, Any]:
         data.pop(unrelated)
     return as_json(
         {
-            "model": {"name": config.model.name, "options": config.model.options()},
+            "model": as_json(config.model),
             "task": {"kind": task.name, "class_names": task.class_names, **task.record()},
             "data": {
                 "name": dataset.name,

@@ -107,7 +107,7 @@ def merge_options(defaults: Mapping[str, Any], options: Mapping[str, Any], owner
       owner: What has these options, for messages.
 
     Raises:
-      ConfigError: An option that `defaults` lacks.
+      ConfigError: An option that `defaults` lacks, or one of a backbone that the net decides for it.
     """
     unknown = sorted(set(options) - set(defaults))
     if unknown:
@@ -116,20 +116,30 @@ def merge_options(defaults: Mapping[str, Any], options: Mapping[str, Any], owner
         )
     merged = dict(defaults)
     for option, value in options.items():
+        if option == "backbone" and isinstance(value, Mapping):
+            decided = sorted(set(value) & set(defaults) - {"norm"})
+            if decided:
+                raise ConfigError(f"{owner} decides {', '.join(decided)} of its backbone; give its own option instead")
         merged[option] = _changed(defaults[option], value, f"{option} of {owner}")
     return merged
+
+
+def option_fields(value: Any) -> dict[str, Any]:
+    """Returns the fields of an option that is a value with fields (a backbone, the options of BatchNorm), or
+    nothing."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {}
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in _NOT_OPTIONS}
 
 
 def _changed(default: Any, value: Any, owner: str) -> Any:
     if isinstance(default, nn.Module) and isinstance(value, str):
         return create_model(value, num_classes=0)
-    if not isinstance(value, Mapping) or not dataclasses.is_dataclass(default):
+    fields = option_fields(default)
+    if not isinstance(value, Mapping) or not fields:
         return value
-    names = [field.name for field in dataclasses.fields(default) if field.name not in ("parent", "name")]
-    fields = merge_options({name: getattr(default, name) for name in names}, value, owner)
-    if isinstance(default, nn.Module):
-        return default.clone(**fields)
-    return dataclasses.replace(default, **fields)
+    changed = merge_options(fields, value, owner)
+    return default.clone(**changed) if isinstance(default, nn.Module) else dataclasses.replace(default, **changed)
 
 
 def model_options(name: str) -> dict[str, Any]:
@@ -144,6 +154,15 @@ def model_options(name: str) -> dict[str, Any]:
         for field in dataclasses.fields(variant.module)
         if field.name not in _NOT_OPTIONS
     }
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """Returns the class of a model's module.
+
+    Raises:
+      ConfigError: An unknown name.
+    """
+    return _variant(name).module
 
 
 def model_info(name: str) -> ModelInfo:

@@ -90,7 +90,7 @@ class ImageTask:
         if pathlib.Path(init).is_dir():
             return inherit(variables, read_stored_variables(init))
         if init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
-            return read_darknet(init, variables, grid=getattr(self.config.model, "grid", None), partial=True)
+            return read_darknet(init, variables, grid=self.config.model.get("grid"), partial=True)
         return self.put_weights(variables, read_weights(init, data_dir=self.config.data_dir))
 
     def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from cvjax.engine.state import create_state
 from cvjax.engine.step import make_train_step
 from cvjax.errors import ConfigError
 
-OPTIM = OptimizerConfig(learning_rate=0.1, clip_norm=1.0, ema_decay=0.9, head_multiplier=2.0)
+OPTIM = OptimizerConfig(learning_rate=0.1, clip_norm=1.0, ema_decay=0.9, head_lr_mult=2.0)
 
 
 def train(strategy, config=OPTIM, steps=4, **options):

@@ -43,7 +43,8 @@ class Hypercolumn(nn.Module):
       levels: Maps that a hypercolumn is made of, of `STRIDES`; by default those that the paper names as an example.
       kernel_size: Side of the part of a map that each classifier sees, in its pixels; 1 is the hypercolumn alone.
       upsampling: Upsampling of the scores, see `cvjax.nn.Upsampling`; None, the paper's, interpolates without
-      parameters. grid: Number of classifiers along each side of a box, K.
+        parameters.
+      grid: Number of classifiers along each side of a box, K.
       mask_size: Number of pixels along each side of a mask, S; 50 in the paper.
       dropout: Rate of dropout behind the two hidden dense layers.
       dtype: Type of the computation; parameters, interpolation and logits are float32.

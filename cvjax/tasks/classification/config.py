@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from cvjax.engine.config import EvalConfig, RunConfig
 from cvjax.errors import ConfigError
+from cvjax.models.config import ModelConfig
 from cvjax.tasks.classification.transforms import ClassificationData
 
 
@@ -41,6 +42,7 @@ class ClassificationConfig(RunConfig):
 
     task: ClassVar[str] = "cvjax.tasks.classification.task:Classification"
 
+    model: ModelConfig = ModelConfig("resnet50")
     aux_weight: float = 0.3
     label_smoothing: float = 0.0
     mixup: float = 0.0

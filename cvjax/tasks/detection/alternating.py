@@ -81,7 +81,7 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
             config,
             four_steps=False,
             workdir=str(folder / name),
-            model=dataclasses.replace(config.model, **of_model),
+            model=config.model.replace(**of_model),
             optim=dataclasses.replace(config.optim, frozen=(*config.optim.frozen, *frozen)),
             **of_run,
         )
@@ -104,8 +104,8 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
     """Writes a net's proposals for both splits, unless they are there; returns how many an image has at most."""
     loaded = load_for_inference(net)
     # As many as training has, from as many anchors; evaluation's are fewer.
-    before, after = (getattr(loaded.model, name)[0] for name in ("rpn_before", "rpn_after"))
-    model = loaded.model.clone(rpn_before=(before, before), rpn_after=(after, after))
+    before, after = loaded.model.rpn_pre_nms_top_n[0], loaded.model.rpn_post_nms_top_n[0]
+    model = loaded.model.clone(rpn_pre_nms_top_n=(before, before), rpn_post_nms_top_n=(after, after))
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
     def propose(variables: Any, images: jax.Array, sizes: jax.Array) -> Any:

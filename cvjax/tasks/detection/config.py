@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from cvjax.engine.config import EvalConfig, RunConfig
+from cvjax.models.config import ModelConfig
 from cvjax.tasks.detection.staged.svm import SVMConfig
 from cvjax.tasks.detection.transforms import DetectionData
 
@@ -50,6 +51,7 @@ class DetectionConfig(RunConfig):
     task: ClassVar[str] = "cvjax.tasks.detection.task:Detection"
     runner: ClassVar[str] = "cvjax.tasks.detection.alternating:train"
 
+    model: ModelConfig = ModelConfig("fasterrcnn_resnet50_fpn")
     four_steps: bool = False
 
     input: DetectionData = DetectionData()

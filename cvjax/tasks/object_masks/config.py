@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from cvjax.engine.config import EvalConfig, RunConfig
+from cvjax.models.config import ModelConfig
 from cvjax.tasks.object_masks.transforms import ObjectMasksData
 
 
@@ -26,5 +27,6 @@ class ObjectMasksConfig(RunConfig):
 
     task: ClassVar[str] = "cvjax.tasks.object_masks.task:ObjectMasks"
 
+    model: ModelConfig = ModelConfig("hypercolumn_vgg16")
     input: ObjectMasksData = ObjectMasksData()
     eval: ObjectMasksEval = ObjectMasksEval()

@@ -7,6 +7,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from cvjax.engine.config import EvalConfig, RunConfig
 from cvjax.errors import ConfigError
+from cvjax.models.config import ModelConfig
 from cvjax.tasks.segmentation.crf import CRF_SYNTAX, CRFConfig, format_crf, parse_crf
 from cvjax.tasks.segmentation.loss import LossConfig
 from cvjax.tasks.segmentation.transforms import SegmentationData
@@ -75,6 +76,7 @@ class SegmentationConfig(LossConfig, RunConfig):
 
     task: ClassVar[str] = "cvjax.tasks.segmentation.task:Segmentation"
 
+    model: ModelConfig = ModelConfig("deeplabv3plus_resnet50")
     steps: int | None = 30_000
     class_balance: float = 0.0
     input: SegmentationData = SegmentationData()

@@ -41,7 +41,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
     Raises:
       UserError: See `cvjax.engine.run.train`; several processes are one of them.
     """
-    if config.model.scorer == "softmax":
+    if config.model.get("scorer") == "softmax":
         return run.train(config)
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError(
@@ -49,7 +49,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
             " run this on one with its weights, by --init"
         )
     workdir = pathlib.Path(config.workdir)
-    softmax = dataclasses.replace(config.model, scorer="softmax")
+    softmax = config.model.replace(scorer="softmax")
     outcome = run.train(dataclasses.replace(config, model=softmax, workdir=str(workdir / NET)))
     if outcome.stopped:
         return outcome
