@@ -16,15 +16,10 @@ def imagenet_steps(epochs: float, batch_size: int) -> int:
 def imagenet(batch_size: int, steps: int, log_every: int = 100) -> ClassificationConfig:
     """Returns a run on ImageNet, evaluated every epoch on the middle 224 pixels of images of 256."""
     epoch = imagenet_steps(1, batch_size)
+    every = {"log_every": log_every, "eval_every": epoch, "checkpoint_every": epoch}
+    data, scoring = ClassificationData(workers=8), ClassificationEval(batch_size=256, resize=256)
     return ClassificationConfig(
-        data="imagenet2012",
-        steps=steps,
-        batch_size=batch_size,
-        log_every=log_every,
-        eval_every=epoch,
-        checkpoint_every=epoch,
-        input=ClassificationData(workers=8),
-        eval=ClassificationEval(batch_size=256, resize=256),
+        data="imagenet2012", steps=steps, batch_size=batch_size, input=data, eval=scoring, **every
     )
 
 
@@ -77,9 +72,7 @@ QUICK_SEGMENTATION = SegmentationConfig(
 )
 
 # Muon's steps are too long for layers that nothing normalizes, so the heads of detectors get a fraction.
-QUICK_DETECTOR_OPTIM = OptimizerConfig(
-    name="muon", learning_rate=0.02, weight_decay=0.01, schedule="cosine", warmup=0.05
-)
+QUICK_DETECTOR_OPTIM = replace(MUON, learning_rate=0.02, schedule="cosine")
 
 # The embedded scenes at 128 pixels.
 QUICK_DETECTION = DetectionConfig(
@@ -93,11 +86,11 @@ QUICK_DETECTION = DetectionConfig(
     eval=DetectionEval(batch_size=10, boxes=32),
 )
 
-# For detectors without proposals of their own.
-QUICK_PROPOSALS = replace(QUICK_DETECTION.input, crop=(160, 160), proposals=300)
+QUICK_PROPOSALS = replace(QUICK_DETECTION.input, crop=(160, 160), proposals=300)  # for those that find none
 
 # A VGG for small images, from scratch; its dense layers are not normalized.
 NARROW_VGG = {"stage_sizes": (1, 1, 2, 2, 2), "widths": (16, 32, 64, 128, 128), "hidden": 256, "batch_norm": True}
+NARROW_REGIONS = NARROW_VGG | {"stage_sizes": (1, 1, 1, 2, 2)}
 QUICK_DENSE_OPTIM = replace(QUICK_DETECTOR_OPTIM, head_lr_mult=0.2, lr_mults=(("backbone/head/*", 0.15),))
 
 

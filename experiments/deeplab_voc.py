@@ -67,6 +67,10 @@ V2 = replace(
     optim=_CAFFE,
     eval=replace(V1.eval, crf=CRFS["v2"]),
 )
+_VGG = {name: value for name, value in NARROW_VGG.items() if name != "hidden"}
+_NARROW_V1 = {"aspp_rates": (4,), "hidden": 256, "dropout": 0.0, "backbone": _VGG, "norm": {"momentum": 0.95}}
+# Rates are 2, 4, 6 and 8 at this output stride.
+_NARROW_V2 = {"output_stride": 16, "aspp_rates": (4, 8, 12, 16), "backbone": _NARROW, "norm": {"momentum": 0.95}}
 
 PRESETS = {
     "quick": QUICK,
@@ -83,29 +87,8 @@ PRESETS = {
     ),
     "v3": replace(VOC, model=V3PLUS.with_name("deeplabv3_resnet101")[0].replace(output_stride=16, aux=False)),
     "v3plus": VOC,
-    "quick_v1": replace(
-        QUICK,
-        model=ModelConfig(
-            "deeplabv1_largefov_vgg16",
-            aspp_rates=(4,),
-            hidden=256,
-            dropout=0.0,
-            backbone={name: value for name, value in NARROW_VGG.items() if name != "hidden"},
-            norm={"momentum": 0.95},
-        ),
-        optim=ADAMW,
-    ),
-    "quick_v2": replace(
-        QUICK,
-        model=ModelConfig(
-            "deeplabv2_resnet18",
-            output_stride=16,
-            aspp_rates=(4, 8, 12, 16),  # 2, 4, 6 and 8 at this output stride
-            backbone=_NARROW,
-            norm={"momentum": 0.95},
-        ),
-        aux_weight=1.0,
-    ),
+    "quick_v1": replace(QUICK, model=ModelConfig("deeplabv1_largefov_vgg16", **_NARROW_V1), optim=ADAMW),
+    "quick_v2": replace(QUICK, model=ModelConfig("deeplabv2_resnet18", **_NARROW_V2), aux_weight=1.0),
     "quick_v3": replace(QUICK, model=ModelConfig("deeplabv3_resnet18", output_stride=16, aux=False, **_SMALL)),
 }
 

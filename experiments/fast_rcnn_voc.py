@@ -19,10 +19,10 @@ from dataclasses import replace
 
 from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
 from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
-from experiments._shared import NARROW_VGG, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
+from experiments._shared import NARROW_REGIONS, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
 
 _MODEL = ModelConfig(
-    "fast_rcnn_vgg16", rois_per_image=32, bg_iou_low=0.0, dropout=0.2, backbone=NARROW_VGG, norm={"momentum": 0.95}
+    "fast_rcnn_vgg16", rois_per_image=32, bg_iou_low=0.0, dropout=0.2, backbone=NARROW_REGIONS, norm={"momentum": 0.95}
 )
 
 VOC07 = voc07(

@@ -13,12 +13,12 @@ finished detector is in WORKDIR, see `cvjax.tasks.detection.staged.run`.
 | preset | recipe | steps x batch | published mAP |
 | --- | --- | --- | --- |
 | quick | a narrow VGG, windows of 48 pixels, 300 boxes, the scenes | 900 x 16 |  |
-| voc07 | AlexNet, selective search, 128 windows, 32 of objects | 50,000 x 8 | 54.2; 58.5 with boxes moved; 66.0 VGG-16 |
+| voc07 | AlexNet, selective search, 128 windows, 32 of objects | 50,000 x 8 | 54.2, boxes moved 58.5, VGG-16 66.0 |
 """
 
 from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
 from cvjax.tasks.detection.config import DetectionData, DetectionEval, StagedDetectionConfig
-from experiments._shared import NARROW_VGG, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
+from experiments._shared import NARROW_REGIONS, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
 
 _MODEL = ModelConfig(
     "rcnn_vgg16",
@@ -27,7 +27,7 @@ _MODEL = ModelConfig(
     rois_per_image=12,
     positive_fraction=0.4,
     dropout=0.2,
-    backbone=NARROW_VGG,
+    backbone=NARROW_REGIONS,
     norm={"momentum": 0.95},
 )
 _QUICK = {**vars(QUICK_DETECTION), "input": QUICK_PROPOSALS, "optim": QUICK_DENSE_OPTIM}

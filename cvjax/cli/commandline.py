@@ -11,6 +11,7 @@ import tyro
 
 from cvjax.datasets.registry import is_available
 from cvjax.engine.config import RunConfig, config_from_json
+from cvjax.engine.version01 import upgrade
 from cvjax.errors import ConfigError
 from cvjax.files import default_data_dir
 from cvjax.models.config import ModelConfig
@@ -82,7 +83,7 @@ def read_config(kind: type[Config], path: str) -> Config:
       ConfigError: There is no such file, or it holds no configuration of such a run.
     """
     try:
-        return config_from_json(kind, json.loads(pathlib.Path(path).read_text())["run"])
+        return config_from_json(kind, upgrade(json.loads(pathlib.Path(path).read_text()))["run"])
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read ({error.strerror}); give the config.json of a run's folder"

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import tyro
 
-from cvjax.engine import command as _main
 from cvjax.data.dataset import Source, default_data_dir
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
 from cvjax.datasets.registry import list_sources, open_source
+from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
 
 _TARGETS = ("boxes", "objects", "mask", "label")

@@ -24,6 +24,7 @@ from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.task import Report, Task, Variables
+from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
@@ -151,6 +152,7 @@ def describe(task: Task, dataset: Source) -> dict[str, Any]:
         data.pop(unrelated)
     return as_json(
         {
+            "format": FORMAT,
             "model": as_json(config.model),
             "task": {"kind": task.name, "class_names": task.class_names, **task.record()},
             "data": {

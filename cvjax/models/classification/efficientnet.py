@@ -105,13 +105,16 @@ class EfficientNet(Classifier):
     """Stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
 
     Attributes: those of `Classifier`, and
-      stages: of the net that is scaled.
-      stem_features, top_features: channels of the first and the last convolution, before scaling.
-      width_coefficient: multiplies channels, which are then rounded to multiples of 8.
-      depth_coefficient: multiplies the blocks of a stage, rounded up.
-      output_stride: pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
+      stages: Stages of the net that is scaled.
+      stem_features: Channels of the first convolution, before scaling.
+      top_features: Channels of the last convolution, before scaling.
+      width_coefficient: Factor on channels, which are then rounded to multiples of 8.
+      depth_coefficient: Factor on the number of blocks of a stage, rounded up.
+      phi: Exponent of the paper's compound scaling, in place of the two coefficients; see `compound_scale`, which also
+        has the size of the images.
+      output_stride: Pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
         of striding. Parameters are the same.
-      drop_connect: drop rate of a block after the last; it grows from 0 at the first in equal steps.
+      drop_connect: Rate of dropping the last block for an example; earlier blocks have it in proportion.
     """
 
     stages: tuple[Stage, ...] = B0
@@ -119,6 +122,7 @@ class EfficientNet(Classifier):
     top_features: int = 1280
     width_coefficient: float = 1.0
     depth_coefficient: float = 1.0
+    phi: float | None = None
     output_stride: int = 32
     dropout: float = 0.2
     drop_connect: float = 0.2
@@ -126,9 +130,10 @@ class EfficientNet(Classifier):
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
+        scaling = self if self.phi is None else compound_scale(self.phi)
         norm = self.norm.maker(dtype=self.dtype)
-        width = partial(round_channels, coefficient=self.width_coefficient)
-        counts = [math.ceil(stage.blocks * self.depth_coefficient) for stage in self.stages]
+        width = partial(round_channels, coefficient=scaling.width_coefficient)
+        counts = [math.ceil(stage.blocks * scaling.depth_coefficient) for stage in self.stages]
         rate, before = self.drop_connect / sum(counts), 0
         reached, dilation = 2, 1
         for number, (count, stage) in enumerate(zip(counts, self.stages), start=1):
