@@ -2,7 +2,7 @@
 
     python -m experiments.densenet_imagenet                ImageNet where it is prepared, else the embedded scenes
     python -m experiments.densenet_imagenet quick --resume continues a run that was stopped
-    python -m experiments.densenet_imagenet imagenet --model.name densenet201 --model.checkpoint True
+    python -m experiments.densenet_imagenet imagenet --model.name densenet201 --model.checkpoint
 
 | preset | recipe | steps x batch | published |
 | --- | --- | --- | --- |

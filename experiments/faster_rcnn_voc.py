@@ -7,7 +7,7 @@
     python -m experiments.faster_rcnn_voc quick --data xml_folder_detection --input.manual-dir FOLDER
     python -m experiments.faster_rcnn_voc quick --resume         continues a run that was stopped
 
-With `--four-steps True` a run is the paper's alternating training: proposals, a detector on them, proposals on the
+With `--four-steps` a run is the paper's alternating training: proposals, a detector on them, proposals on the
 detector's convolutions, and the detector again, `--steps` each; see `cvjax.tasks.detection.alternating`.
 
 | preset | recipe | steps x batch | published |

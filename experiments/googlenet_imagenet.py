@@ -2,7 +2,7 @@
 
     python -m experiments.googlenet_imagenet               ImageNet where it is prepared, else the embedded scenes
     python -m experiments.googlenet_imagenet quick --resume  continues a run that was stopped
-    python -m experiments.googlenet_imagenet imagenet --model.naive True
+    python -m experiments.googlenet_imagenet imagenet --model.naive
 
 | preset | recipe | steps x batch | published top-1 |
 | --- | --- | --- | --- |

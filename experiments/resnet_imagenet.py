@@ -2,8 +2,8 @@
 
     python -m experiments.resnet_imagenet                  ImageNet where it is prepared, else the embedded scenes
     python -m experiments.resnet_imagenet quick --resume   continues a run that was stopped
-    python -m experiments.resnet_imagenet imagenet --model.name plain34 --model.zero-gamma False
-    python -m experiments.resnet_imagenet imagenet --model.deformable 3 4 --model.modulated True
+    python -m experiments.resnet_imagenet imagenet --model.name plain34 --model.no-zero-gamma
+    python -m experiments.resnet_imagenet imagenet --model.deformable 3 4 --model.modulated
     python -m experiments.resnet_imagenet modern --model.dtype bfloat16
 
 | preset | recipe | steps x batch | published top-1 |

@@ -21,8 +21,8 @@ class DataConfig:
         multiple of theirs; 0.1 in the paper, 0 is off.
       exposure: Largest factor by which the value of HSV goes up or down; 1.5 in YOLO, 1 is off.
       hsv_saturation: Largest factor by which the saturation of HSV goes up or down; 1.5 in YOLO, 1 is off.
-      repeated_aug: Number of times that an image is drawn in an epoch, varied differently, in one batch; an epoch then sees
-        so many times fewer images (repeated augmentation, 1902.05509).
+      repeated_aug: Number of times that an image is drawn in an epoch, varied differently, in one batch; an epoch then
+        sees so many times fewer images (repeated augmentation, 1902.05509).
       workers: Number of processes that decode; 0 decodes in threads of this process.
       on_bad_record: Whether to stop at a damaged record, or to skip and count it.
     """
