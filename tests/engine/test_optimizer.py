@@ -88,7 +88,7 @@ def test_named_parameters_move_by_their_multipliers():
     np.testing.assert_allclose(scaled["head"]["kernel"], 0.5 * plain["head"]["kernel"], rtol=1e-6)
     np.testing.assert_allclose(scaled["head"]["bias"], 0.1 * plain["head"]["bias"], rtol=1e-6)
     np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
-    with pytest.raises(ConfigError, match=r"multipliers: no parameter fits 'neck/\*'"):
+    with pytest.raises(ConfigError, match=r"lr_mults: no parameter fits 'neck/\*'"):
         first_update(lr_mults=(("neck/*", 0.5),))
 
 

@@ -6,11 +6,11 @@ import pathlib
 import cv2
 import numpy as np
 import pytest
+from cvjax.tasks.object_masks.kind import BoxMasks
 from tiny_run import command
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
-from cvjax.tasks.object_masks.kind import BoxMasks
 from experiments.hypercolumn_masks import configure
 
 TINY = (

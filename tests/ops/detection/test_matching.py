@@ -9,7 +9,9 @@ import pytest
 
 from cvjax.ops.detection.matching import match
 
-_MATCH = jax.jit(match, static_argnames=("high", "low", "floor", "allow_low_quality_matches", "ignored_share"))
+_MATCH = jax.jit(
+    match, static_argnames=("fg_iou", "bg_iou", "bg_iou_low", "allow_low_quality_matches", "ignored_share")
+)
 
 
 def overlap(a, b):
@@ -142,5 +144,5 @@ def test_no_gradient_and_thresholds_in_order():
     boxes = jnp.asarray([[0.0, 0, 10, 10]])
     gradient = jax.grad(lambda b: match(b, boxes + 1, jnp.ones(1, bool), fg_iou=0.5, bg_iou=0.3).overlap.sum())(boxes)
     np.testing.assert_array_equal(gradient, 0)
-    with pytest.raises(ValueError, match="low <= high"):
+    with pytest.raises(ValueError, match="bg_iou <= fg_iou"):
         match(boxes, boxes, jnp.ones(1, bool), fg_iou=0.3, bg_iou=0.5)
