@@ -1,7 +1,7 @@
 """Cuts the reference outputs down to what the tests keep: `python tests/golden/make.py FOLDER`.
 
 FOLDER holds the reference outputs (torchvision 0.14 and timm 1.0 under weights rebuilt from their keys, see
-tests/weights/_reference.py). Classifiers are kept whole; of DeepLab v3's and FCN's logits every eighth pixel; of the
+tests/helpers/_reference.py). Classifiers are kept whole; of DeepLab v3's and FCN's logits every eighth pixel; of the
 operators' cases every second channel for regions of interest, and the first image for deformable convolution.
 `make_googlenet.py` adds to GoogLeNet's file.
 """

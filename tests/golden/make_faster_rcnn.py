@@ -1,7 +1,7 @@
 """Makes faster_rcnn.npz and its keys: torchvision's Faster R-CNN with a narrow pyramid on a short ResNet.
 
 `python tests/golden/make_faster_rcnn.py` in an environment with torchvision. Weights are rebuilt from their keys
-(tests/weights/_reference.py) with BatchNorm's running statistics as they start; those of the layers in SPREAD are then
+(tests/helpers/_reference.py) with BatchNorm's running statistics as they start; those of the layers in SPREAD are then
 scaled so that what these layers say about the input has that deviation, as a trained net's would. `scales` holds the
 factors.
 """

@@ -141,7 +141,7 @@ def test_two_processes_of_two_devices_are_one_run(folder, trained, tmp_path):
 
 
 def test_a_killed_experiment_resumes_as_the_run_never_killed(folder, tmp_path):
-    """The experiment's own net, optimizer and loader; `tests/training/test_loop.py` kills a small one more often."""
+    """The experiment's own net, optimizer and loader; `tests/engine/test_loop.py` kills a small one more often."""
     options = "--steps 30 --eval-every 30 --checkpoint-every 2 --log-every 1 --optim.name muon".split()
     assert train(folder, tmp_path / "whole", *options).returncode == 0
     checkpoints = tmp_path / "killed" / "checkpoints"
