@@ -53,7 +53,8 @@ def test_evaluate_gives_the_loops_figures(trained, tmp_path):
 
 
 def test_evaluate_refines_and_scores_borders_as_the_loop_does(folder, tmp_path):
-    length = "--steps 100 --eval-every 100 --checkpoint-every 100 --optim.learning-rate 0.05".split()
+    # Hardly trained: a net that has learned to say background everywhere would leave the CRF nothing to change.
+    length = "--steps 3 --eval-every 3 --checkpoint-every 3 --optim.learning-rate 1e-4".split()
     scores = ("--eval.crf", "2,2,6,6,20,2", "--eval.boundary", "--eval.trimap", 2, 4)
     process = train(folder, tmp_path / "run", *length, *scores)
     assert process.returncode == 0, process.err
