@@ -76,7 +76,11 @@ class ModelInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One line of an architecture's table: info, class, and the fields that tell it from its siblings."""
+    """One line of an architecture's table: info, class, and the fields that tell it from its siblings.
+
+    A module among the settings, such as a backbone, is built with `parent=None`: a table may be imported inside another
+    module's method, and Flax would make that module its parent.
+    """
 
     info: ModelInfo
     module: type[nn.Module]

@@ -39,6 +39,7 @@ _ARCHITECTURES = (
     "cvjax.models.segmentation.deeplabv1",
     "cvjax.models.segmentation.deeplabv2",
     "cvjax.models.segmentation.deeplabv3",
+    "cvjax.models.segmentation.deeplabv3_cascade",
     "cvjax.models.segmentation.deeplabv3plus",
     "cvjax.models.segmentation.fcn",
     "cvjax.models.segmentation.fcn_resnet",

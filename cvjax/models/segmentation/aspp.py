@@ -7,20 +7,24 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.nn import ConvBNReLU, Dropout, SeparableConv
+from cvjax.nn import BatchNormOptions, ConvBNReLU, Dropout, SeparableConv, data_devices
 
-# Dilations at output stride 16, for crops of about 513 pixels.
 PAPER_RATES = (6, 12, 18)
+"""Dilations at output stride 16, for crops of about 513 pixels."""
 
 
 def aspp_rates(output_stride: int, at_16: tuple[int, ...] = PAPER_RATES) -> tuple[int, ...]:
-    """Dilations of the atrous branches, in pixels of the map, for those at output stride 16.
+    """Returns the dilations of the atrous branches, in pixels of the map.
 
     The field of view in the image stays the same when the rates follow the map's resolution, so they double at 8 and
     halve at 32 (1706.05587, section 3.3).
 
+    Args:
+      output_stride: Pixels of the image per pixel of the map.
+      at_16: Dilations at output stride 16.
+
     Raises:
-      ConfigError: an output stride other than 8, 16 or 32, or a rate below 1.
+      ConfigError: An output stride other than 8, 16 or 32, or a rate below 1.
     """
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")
@@ -33,11 +37,12 @@ class ASPP(nn.Module):
     """A 1x1 branch, three atrous 3x3 branches and image pooling, side by side, then projected to `features`.
 
     Attributes:
-      features: channels of every branch and of the output.
-      rates: dilations of the atrous branches, see `aspp_rates`.
-      separable: atrous separable convolutions in those branches (DeepLab v3+).
-      dropout: rate after the projection.
-      dtype, axis_name, bn_momentum, freeze_bn: as for `cvjax.nn.ConvBNReLU`.
+      features: Channels of every branch and of the output.
+      rates: Dilations of the atrous branches, see `aspp_rates`.
+      separable: Makes the convolutions of those branches separable, as in DeepLab v3+.
+      dropout: Dropout rate after the projection.
+      dtype: Type of the computation.
+      norm: Options of the BatchNorms.
     """
 
     features: int = 256
@@ -45,44 +50,36 @@ class ASPP(nn.Module):
     separable: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, features].
+        """Maps [B, H, W, C] to [B, H, W, features].
 
         Raises:
-          ConfigError: a training batch of one image: BatchNorm would make its pooled branch a constant.
+          ConfigError: A training batch of one image, whose pooled branch BatchNorm would make a constant.
         """
-        common = {
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-            "bn_momentum": self.bn_momentum,
-            "freeze_bn": self.freeze_bn,
-        }
+        common = {"dtype": self.dtype, "norm": self.norm}
         branches = [ConvBNReLU(self.features, 1, name="conv1x1", **common)(x, train)]
         for i, rate in enumerate(self.rates, start=1):
             layer = SeparableConv if self.separable else ConvBNReLU
             branches.append(layer(self.features, 3, dilation=rate, name=f"atrous{i}", **common)(x, train))
 
         self._check_batch(x.shape[0], train)
-        # The mean is a sum over thousands of pixels: in float32 whatever the dtype of the maps.
+        # The mean is a sum over thousands of pixels, too many for the precision of bfloat16.
         pooled = x.mean(axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
         pooled = ConvBNReLU(self.features, 1, name="pooling", **common)(pooled, train)
-        # Enlarging one pixel is a broadcast.
+        # Bilinear enlargement of a single pixel is a broadcast.
         branches.append(jnp.broadcast_to(pooled, (*x.shape[:3], self.features)))
 
         x = ConvBNReLU(self.features, 1, name="project", **common)(jnp.concatenate(branches, axis=-1), train)
-        return Dropout(self.dropout, self.axis_name, name="dropout")(x, train)
+        return Dropout(self.dropout, name="dropout")(x, train)
 
     def _check_batch(self, rows: int, train: bool) -> None:
-        if not train or self.freeze_bn or self.is_initializing():
+        if not train or self.norm.frozen or self.is_initializing():
             return
-        devices = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
-        if rows * devices == 1:
+        if rows * data_devices() == 1:
             raise ConfigError(
-                "image pooling normalises one value per image and channel, and a training batch of one image "
-                "has no variance; use a batch of at least 2 images, or freeze_bn=True"
+                "image pooling normalizes one value per image and channel, and a training batch of one image has no "
+                'variance; use a batch of at least 2 images, or norm={"frozen": True}'
             )

@@ -13,56 +13,61 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbone import configure_backbone
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import TorchConv, Upsample, Upsampling
+from cvjax.nn import BatchNormOptions, TorchConv, Upsample, Upsampling
 
 Alignment = Literal["paper", "same"]
 _POOL5_STRIDE = 32
-_WINDOW = 7  # of fc6, in pixels of pool5
+_WINDOW = 7  # side of fc6's window, in pixels of pool5
 
 
 class FCN(nn.Module):
-    """A convolutional VGG, scores at one or several depths, and their sum at the image's size.
+    """Adds the scores of a convolutional VGG's maps at one or several depths, at the image's size.
 
     Where a map's pixels lie is kept as its edge: the pixel of the image that its first pixel's area starts at. Crops
     follow from the edges; with the paper's alignment they are 19 pixels, 5 and 27, and 5, 9 and 31, as in its nets.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      skips: poolings whose maps are scored, too, from deep to shallow: none for 32s, ("pool4",), ("pool4", "pool3").
-      alignment: `paper` pads the image by 100 pixels (99 and the first convolution's one) and slides fc6 without
-        padding, which costs most on small images; `same` pads each layer by half its window.
-      upsampling: see `cvjax.nn.Upsampling`.
-      last_upsampling: of the last step, to the image; None is as `upsampling`. The paper fixes it and learns the rest.
-      skip_scales: factors on the maps of `skips`, which take the place of training in stages; the authors' net that
+      num_classes: Channels of the logits.
+      backbone: VGG, whose dense layers slide over the map and may start from ImageNet's weights, too.
+      in_channels: Channels of the images.
+      skips: Names of the poolings whose maps are scored, too, from deep to shallow: none for 32s, ("pool4",), or
+        ("pool4", "pool3").
+      alignment: Way to align maps: `paper` pads the image by 100 pixels (99 and the first convolution's one) and slides
+        fc6 without padding, which costs most on small images; `same` pads each layer by half its window.
+      upsampling: Kind of the upsampling layers, see `cvjax.nn.Upsampling`.
+      last_upsampling: Kind of the last of them, to the image; None is as `upsampling`. The paper fixes it and learns
+        the rest.
+      skip_scales: Factors on the maps of `skips`, which take the place of training in stages; the authors' net that
         learns at once has (0.01, 0.0001).
-      stage_sizes, widths, hidden, batch_norm: of the backbone, see `VGG`.
-      dropout: of the two hidden dense layers.
-      dtype: of the backbone's and the score layers' computation; parameters, upsampling and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      dtype: Type of the backbone's and the score layers' computation; parameters, upsampling and logits are float32.
+      norm: Options of the backbone's BatchNorms, where it has some; it keeps its own epsilon.
     """
 
     num_classes: int
+    backbone: VGG
     in_channels: int = 3
     skips: tuple[str, ...] = ("pool4", "pool3")
     alignment: Alignment = "paper"
     upsampling: Upsampling = "transposed"
     last_upsampling: Upsampling | None = None
     skip_scales: tuple[float, ...] = (1.0, 1.0)
-    stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
-    widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
-    hidden: int = 4096
-    batch_norm: bool = False
-    dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        self.backbone = configure_backbone(
+            self.backbone,
+            self.norm,
+            in_channels=self.in_channels,
+            ceil_mode=True,
+            fully_convolutional=True,
+            dtype=self.dtype,
+        )
+        super().__post_init__()
 
     def setup(self) -> None:
         if self.alignment not in get_args(Alignment):
@@ -71,25 +76,10 @@ class FCN(nn.Module):
             raise ConfigError(f"skips are (), ('pool4',) or ('pool4', 'pool3'), not {self.skips}")
         if len(self.skip_scales) < len(self.skips):
             raise ConfigError(f"skip_scales has a factor for each of {self.skips}, not only {self.skip_scales}")
-        self.backbone = VGG(
-            num_classes=0,
-            in_channels=self.in_channels,
-            stage_sizes=self.stage_sizes,
-            widths=self.widths,
-            batch_norm=self.batch_norm,
-            ceil_mode=True,
-            fully_convolutional=True,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
         layers = {"score": self._score()}
         for skip in self.skips:
             layers |= {f"score_{skip}": self._score(), f"up_{skip}": Upsample(self.num_classes, 2, self.upsampling)}
-        # Named by its stride, as a coarser net's last step is none of a finer one's.
+        # Named by its stride, since a coarser net's last step cannot start a finer one's.
         last = self.last_upsampling or self.upsampling
         layers[f"up_image{self._stride}"] = Upsample(self.num_classes, self._stride, last)
         for name, layer in layers.items():
@@ -97,22 +87,22 @@ class FCN(nn.Module):
 
     @property
     def _stride(self) -> int:
-        """Pixels of the image for one of the finest scores."""
+        """Pixels of the image per pixel of the finest scores."""
         return _POOL5_STRIDE >> len(self.skips)
 
     @property
     def _margin(self) -> int:
-        """Zeros around the image, beside those of the first convolution."""
+        """Number of zeros around the image, beside those of the first convolution."""
         return 99 if self.alignment == "paper" else 0
 
     def _score(self) -> TorchConv:
         return TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=nn.initializers.zeros)
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The backbone's maps of the padded images, see `VGG.features`, and `fc7`, the second dense layer's.
+        """Returns the backbone's maps of the padded images, see `VGG.features`, and `fc7`, the second dense layer's.
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or without pixels.
+          ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
         check_images(images, self.in_channels)
         maps = self.backbone.features(_pad(images, self._margin), train)
@@ -123,19 +113,19 @@ class FCN(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
-          train: dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Turns on dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
-          float32 logits [B, H, W, num_classes].
+          Logits [B, H, W, num_classes], float32.
 
         Raises:
-          ConfigError: images that it cannot take, see `features`.
+          ConfigError: Images that it cannot take, see `features`.
         """
         maps = self.features(images, train)
         paper = self.alignment == "paper"
         scores = self.score(maps["fc7"]).astype(jnp.float32)
-        # fc6's window starts where pool5 does, and is as good as its middle.
+        # Without padding, fc6's first window starts where pool5 does, and its score belongs to the window's middle.
         edge = -self._margin + (_WINDOW // 2 * _POOL5_STRIDE if paper else 0)
         stride = _POOL5_STRIDE
         for skip, scale in zip(self.skips, self.skip_scales):
@@ -166,7 +156,7 @@ def _variant(stride: int, skips: tuple[str, ...], params: int) -> Variant:
         gmacs=None,
         params_classes=21,
     )
-    return Variant(info, FCN, {"skips": skips})
+    return Variant(info, FCN, {"backbone": VGG(num_classes=0, parent=None), "skips": skips})
 
 
 VARIANTS = (

@@ -14,23 +14,31 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import ConvBNReLU, Dropout, TorchConv, Upsample, Upsampling, gaussian, max_pool, mirror_pad
+from cvjax.nn import (
+    BatchNormOptions,
+    ConvBNReLU,
+    Dropout,
+    TorchConv,
+    Upsample,
+    Upsampling,
+    gaussian,
+    max_pool,
+    mirror_pad,
+)
 
 
 class UNet(nn.Module):
     """Levels of two 3x3 convolutions down to a bottom, and up again, joining the map of the same scale.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      width: channels of the first level; doubled from level to level.
-      depth: how often maps are halved.
-      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`.
-      dropout: rate at the bottom.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      num_classes: Channels of the logits.
+      in_channels: Channels of the images.
+      width: Channels of the first level; they double from level to level.
+      depth: Number of times that maps are halved.
+      upsampling: Kind of layer by which the decoder doubles its maps, see `cvjax.nn.Upsampling`.
+      dropout: Dropout rate at the bottom.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms.
     """
 
     num_classes: int
@@ -40,39 +48,31 @@ class UNet(nn.Module):
     upsampling: Upsampling = "transposed"
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     def setup(self) -> None:
         if self.depth < 1 or self.width < 1:
             raise ConfigError(f"a U-Net has a depth and a width of at least 1, not {self.depth} and {self.width}")
-        layer = partial(
-            ConvBNReLU,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
+        layer = partial(ConvBNReLU, dtype=self.dtype, norm=self.norm)
         widths = [self.width * 2**level for level in range(self.depth + 1)]
         self.down = [[layer(width), layer(width)] for width in widths]
         self.up = [doubling(width, self.upsampling, self.dtype) for width in widths[:-1]]
         self.join = [[layer(width), layer(width)] for width in widths[:-1]]
-        self.drop = Dropout(self.dropout, self.axis_name)
+        self.drop = Dropout(self.dropout)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps of the contracting path, from shallow to deep.
+        """Returns the maps of the contracting path, from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; any size.
-          train: the batch's BatchNorm statistics, and dropout (stream `dropout`).
+          images: Images [B, H, W, in_channels], floating point, normalized; any size.
+          train: Turns on the batch's BatchNorm statistics, and dropout (stream `dropout`).
 
         Returns:
           `level1`, `level2`, ... with strides 1, 2, ..., of the image continued to a multiple of the last stride.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x, maps = pad_to_multiple(images.astype(self.dtype), 2**self.depth), {}
@@ -82,7 +82,7 @@ class UNet(nn.Module):
         return maps | {f"level{level}": self.drop(x, train)}
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """float32 logits [B, H, W, num_classes]; arguments and errors as of `features`."""
+        """Returns float32 logits [B, H, W, num_classes]; arguments and errors are those of `features`."""
         *skips, x = self.features(images, train).values()
         for skip, up, layers in zip(reversed(skips), reversed(self.up), reversed(self.join)):
             x = _through(layers, jnp.concatenate([skip, up(x)], axis=-1), train)
@@ -90,10 +90,10 @@ class UNet(nn.Module):
 
 
 def doubling(features: int, upsampling: Upsampling, dtype: Any) -> Upsample:
-    """A decoder's layer to twice the height and width; as a transposed convolution the paper's, 2x2 and with a bias."""
+    """Builds a layer that doubles height and width; a transposed convolution is the paper's, 2x2 with a bias."""
     if upsampling != "transposed":
         return Upsample(features, 2, upsampling, use_bias=True, dtype=dtype)
-    # Each output sees one tap of the kernel, so a quarter of what `fan_in` counts: this keeps the variance.
+    # Each output sees one of the kernel's 2x2 taps, a quarter of what `fan_in` counts; a gain of 4 keeps the variance.
     init = nn.initializers.variance_scaling(4.0, "fan_in", "normal")
     return Upsample(features, 2, kernel_size=2, kernel_init=init, use_bias=True, dtype=dtype)
 
@@ -102,9 +102,9 @@ def pad_to_multiple(x: jax.Array, multiple: int, smallest: int = 1) -> jax.Array
     """Continues images by mirroring, at the bottom and on the right, to sides that `multiple` divides.
 
     Args:
-      x: [B, H, W, C].
-      multiple: of which sides will be.
-      smallest: least side, in pixels.
+      x: Images [B, H, W, C].
+      multiple: Number that divides both sides of the result.
+      smallest: Least side of the result, in pixels.
     """
     sides = (-(-max(side, smallest) // multiple) * multiple for side in x.shape[1:3])
     return mirror_pad(x, tuple((0, side - have) for side, have in zip(sides, x.shape[1:3])))

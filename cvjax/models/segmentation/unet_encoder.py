@@ -1,87 +1,66 @@
-"""U-Net (1505.04597) with a classifier of the zoo as its contracting path, so that ImageNet's weights can start it.
+"""U-Net (1505.04597) with a classifier as its contracting path, so that ImageNet's weights can start it.
 
-The encoder is any model whose `features` names maps; the deepest map of each scale is a skip. Images are continued by
+The encoder is any net whose `features` names maps; the deepest map of each scale is a skip. Images are continued by
 mirroring to a multiple of the encoder's stride, and the logits are cropped, so any size works.
 """
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbone import configure_backbone
+from cvjax.models.classification import densenet, efficientnet, resnet, vgg
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.registry import create_model, list_models, model_options
 from cvjax.models.segmentation.unet import doubling, pad_to_multiple
-from cvjax.nn import ConvBNReLU, TorchConv, Upsampling, gaussian
+from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, Upsampling, gaussian
 from cvjax.ops.resize import resize
 
 _STRIDE = 32
-"""What images are padded to a multiple of: the largest stride of any encoder."""
+"""Number that divides the sides of padded images: the largest stride of any encoder."""
 _SMALLEST = 64
-"""Least side that images are padded to: below it, encoders without padding run out of pixels."""
+"""Least side of padded images, below which encoders without padding run out of pixels."""
 
 
 class EncoderUNet(nn.Module):
-    """An encoder, and a decoder that doubles its deepest map until that has the image's size.
-
-    The encoder's parameters lie under `backbone`.
+    """Doubles an encoder's deepest map until it has the image's size, joining the encoder's maps on the way.
 
     Attributes:
-      num_classes: channels of the logits.
-      encoder: name of a classifier, see `cvjax.list_models("classification")`.
-      encoder_options: of that classifier, beside those below, which are passed on where it has them.
-      in_channels: of the images.
-      decoder_widths: channels of the decoder at strides 16, 8, 4, 2 and 1; those of an encoder that begins lower are
+      num_classes: Channels of the logits.
+      backbone: Encoder, such as `create_model("resnet50", num_classes=0)`, which may start from ImageNet's weights.
+      in_channels: Channels of the images.
+      decoder_widths: Channels of the decoder at strides 16, 8, 4, 2 and 1; those of an encoder that begins lower are
         left out at the front.
-      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      upsampling: Kind of layer by which the decoder doubles its maps, see `cvjax.nn.Upsampling`.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms; the encoder keeps its own epsilon.
     """
 
     num_classes: int
-    encoder: str = "resnet50"
-    encoder_options: Mapping[str, Any] = FrozenDict()
+    backbone: nn.Module
     in_channels: int = 3
     decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16)
     upsampling: Upsampling = "transposed"
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        self.backbone = configure_backbone(self.backbone, self.norm, in_channels=self.in_channels, dtype=self.dtype)
+        super().__post_init__()
 
     def setup(self) -> None:
-        if self.encoder not in list_models("classification"):
-            raise ConfigError(
-                f"there is no encoder {self.encoder!r}; it is one of cvjax.list_models('classification'), such as"
-                " resnet50"
-            )
-        passed_on = ("in_channels", "axis_name", "bn_momentum", "freeze_bn")
-        options = {name: getattr(self, name) for name in passed_on if name in model_options(self.encoder)}
-        self.backbone = create_model(
-            self.encoder, num_classes=0, dtype=self.dtype, **{**options, **self.encoder_options}
-        )
-        layer = partial(
-            ConvBNReLU,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
+        layer = partial(ConvBNReLU, dtype=self.dtype, norm=self.norm)
         self.up = [doubling(width, self.upsampling, self.dtype) for width in self.decoder_widths]
         self.join = [[layer(width), layer(width)] for width in self.decoder_widths]
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The encoder's maps of the continued image; arguments and errors as of `__call__`."""
+        """Returns the encoder's maps of the continued image; arguments and errors are those of the call."""
         check_images(images, self.in_channels)
         return self.backbone.features(pad_to_multiple(images, _STRIDE, _SMALLEST), train)
 
@@ -89,24 +68,24 @@ class EncoderUNet(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
-          train: the batch's BatchNorm statistics, and the encoder's dropout (stream `dropout`).
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Turns on the batch's BatchNorm statistics, and the encoder's dropout (stream `dropout`).
 
         Returns:
-          float32 logits [B, H, W, num_classes].
+          Logits [B, H, W, num_classes], float32.
 
         Raises:
-          ConfigError: images that it cannot take, an unknown encoder, or too few decoder widths for its stride. AlexNet
-            and NIN as encoders need images of 192 pixels.
+          ConfigError: Images that it cannot take, or too few decoder widths for the encoder's stride. As encoders,
+            AlexNet and NIN need images of 192 pixels.
         """
         maps = self.features(images, train)
         padded = tuple(-(-max(side, _SMALLEST) // _STRIDE) * _STRIDE for side in images.shape[1:3])
-        skips = {self._scale(x, padded): x for x in maps.values()}  # the deepest map of each scale
+        skips = {self._scale(x, padded): x for x in maps.values()}  # of equal scales the last, deepest map stays
         deepest = max(skips)
         if deepest > len(self.decoder_widths):
             raise ConfigError(
-                f"{self.encoder} has a stride of {2**deepest}, and decoder_widths names {len(self.decoder_widths)} "
-                f"doublings; give {deepest} widths"
+                f"{type(self.backbone).__name__} has a stride of {2**deepest}, and decoder_widths names "
+                f"{len(self.decoder_widths)} doublings; give {deepest} widths"
             )
         x = skips[deepest]
         for scale in reversed(range(deepest)):
@@ -119,14 +98,14 @@ class EncoderUNet(nn.Module):
         return logits[:, : images.shape[1], : images.shape[2]]
 
     def _scale(self, x: jax.Array, padded: tuple[int, int]) -> int:
-        """How often a map is halved."""
+        """Returns how often a map is halved."""
         exact = math.log2(max(padded) / max(x.shape[1:3]))
-        # AlexNet and NIN begin without padding. Their maps lack a few pixels, which are too many of a small image: its
-        # parameters would be others than those of a large one.
+        # AlexNet and NIN begin without padding, so their maps lack a few pixels. On a small image that is a large part,
+        # and the scale would round to another one than on a large image, where the parameters then differ.
         if abs(exact - round(exact)) > 0.3:
             raise ConfigError(
-                f"images of {padded[0]}x{padded[1]} pixels are too small for the encoder {self.encoder}, whose layers "
-                "are not all padded; give it at least 192x192"
+                f"images of {padded[0]}x{padded[1]} pixels are too small for the encoder "
+                f"{type(self.backbone).__name__}, whose layers are not all padded; give it at least 192x192"
             )
         return round(exact)
 
@@ -142,9 +121,15 @@ def _variant(encoder: str, params: int) -> Variant:
         gmacs=None,
         params_classes=21,
     )
-    return Variant(info, EncoderUNet, {"encoder": encoder})
+    classifier = _CLASSIFIERS[encoder]
+    return Variant(
+        info, EncoderUNet, {"backbone": classifier.module(num_classes=0, **classifier.settings, parent=None)}
+    )
 
 
+_CLASSIFIERS = {
+    variant.info.name: variant for family in (densenet, efficientnet, resnet, vgg) for variant in family.VARIANTS
+}
 VARIANTS = (
     _variant("resnet18", 14_241_621),
     _variant("resnet34", 24_349_781),

@@ -19,7 +19,7 @@ from cvjax.models.segmentation.unet import doubling
 from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
 
 _LOST = 4
-"""Pixels of height and width that the two 3x3 convolutions of a level take."""
+"""Pixels by which the two 3x3 convolutions of a level shrink height and width."""
 
 
 class UNetOriginal(nn.Module):
@@ -27,19 +27,18 @@ class UNetOriginal(nn.Module):
 
     On the way up, each level joins the map of the same scale, cropped to what is left. Kernels start normal with
     variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and keep the variance. The first
-    convolution sees three equal channels where images are grey; `in_channels=1` is the 31,030,658 parameters of the
+    convolution sees three equal channels where images are gray; `in_channels=1` is the 31,030,658 parameters of the
     paper's net.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      width: channels of the first level; doubled from level to level.
-      depth: how often maps are halved.
-      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see no
-        padding, so with the others tiles agree but for a few pixels at their borders.
-      dropout: rate at the end of the contracting path: on the last map that is halved, and at the bottom.
-      dtype: of the computation; parameters and logits are float32.
-      axis_name: the device axis under pmap, for dropout's masks.
+      num_classes: Channels of the logits.
+      in_channels: Channels of the images.
+      width: Channels of the first level; they double from level to level.
+      depth: Number of times that maps are halved.
+      upsampling: Kind of layer by which the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed
+        convolutions see no padding, so with the others tiles agree but for a few pixels at their borders.
+      dropout: Dropout rate at the end of the contracting path: on the last map that is halved, and at the bottom.
+      dtype: Type of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -49,7 +48,6 @@ class UNetOriginal(nn.Module):
     upsampling: Upsampling = "transposed"
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     def setup(self) -> None:
         if self.depth < 1 or self.width < 1:
@@ -60,7 +58,7 @@ class UNetOriginal(nn.Module):
             width = self.width * 2 ** (level - 1)
             setattr(self, f"up{level}", doubling(width, self.upsampling, self.dtype))
             self._make_pair(f"join{level}", width)
-        self.drop = Dropout(self.dropout, self.axis_name)
+        self.drop = Dropout(self.dropout)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=he_normal("fan_in"))
 
     def _make_pair(self, name: str, width: int) -> None:
@@ -75,20 +73,20 @@ class UNetOriginal(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels that the logits lack on every side of the input: 92 of the published net."""
+        """Pixels that the logits lack on every side of the input: 92 for the published net."""
         return _LOST * (3 * 2**self.depth - 2) // 2
 
     @property
     def step(self) -> int:
-        """Sizes that fit lie so many pixels apart; tiles whose corners do, too, agree with the whole image."""
+        """Pixels between two sizes that fit; tiles at multiples of it agree with the whole image."""
         return 2**self.depth
 
     @nn.nowrap
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the logits of an image.
+        """Returns the height and width of the logits of an image.
 
         Raises:
-          ConfigError: an image whose maps do not halve evenly, or vanish; it names the nearest sizes that fit.
+          ConfigError: An image whose maps do not halve evenly, or vanish; it names the nearest sizes that fit.
         """
         if any(side != self._fitting(side) for side in size):
             below = [self._fitting(side, up=False) for side in size]
@@ -102,13 +100,13 @@ class UNetOriginal(nn.Module):
 
     @nn.nowrap
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the smallest image whose logits are at least so high and wide."""
+        """Returns the height and width of the smallest image whose logits are at least so high and wide."""
         return tuple(self._fitting(side + 2 * self.margin) for side in size)
 
     @nn.nowrap
     def _fitting(self, side: int, up: bool = True) -> int:
-        # The bottom map has n pixels behind its convolutions, so the input has first + (n - 1) * step; the logits of
-        # small n are less than nothing.
+        # A bottom map of n pixels comes from an input of first + (n - 1) * step. Small n leave no logits, so they are
+        # skipped.
         first = self.step + _LOST * (2 ** (self.depth + 1) - 1)
         while first <= 2 * self.margin:
             first += self.step
@@ -116,17 +114,17 @@ class UNetOriginal(nn.Module):
         return first + max(0, beyond // self.step) * self.step
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps of the contracting path, from shallow to deep.
+        """Returns the maps of the contracting path, from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised, of a size that fits.
-          train: dropout (stream `dropout`).
+          images: Images [B, H, W, in_channels], floating point, normalized, of a size that fits.
+          train: Turns on dropout (stream `dropout`).
 
         Returns:
           `level1`, `level2`, ... with strides 1, 2, ..., each 4 pixels smaller than what it was computed from.
 
         Raises:
-          ConfigError: images that it cannot take, see `output_size`.
+          ConfigError: Images that it cannot take, see `output_size`.
         """
         check_images(images, self.in_channels)
         self.output_size(images.shape[1:3])
@@ -139,7 +137,7 @@ class UNetOriginal(nn.Module):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """float32 logits [B, *output_size, num_classes]; arguments and errors as of `features`."""
+        """Returns float32 logits [B, *output_size, num_classes]; arguments and errors are those of `features`."""
         *skips, x = self.features(images, train).values()
         for level in range(self.depth, 0, -1):
             x = getattr(self, f"up{level}")(x)
@@ -148,7 +146,7 @@ class UNetOriginal(nn.Module):
 
 
 def _crop(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """The middle of a map."""
+    """Returns the middle of a map."""
     top, left = ((have - want) // 2 for have, want in zip(x.shape[1:3], size))
     return x[:, top : top + size[0], left : left + size[1]]
 
