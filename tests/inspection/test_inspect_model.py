@@ -22,10 +22,11 @@ def inspected(name: str) -> Inspection:
 
 
 def by_architecture(task: str | None = None) -> list[list[str]]:
-    """The models of each class, the smallest first."""
-    families: dict[type, list[str]] = {}
+    """The models of each class of net and backbone, the smallest first."""
+    families: dict[tuple[type, type], list[str]] = {}
     for name in sorted(cvjax.list_models(task), key=lambda name: cvjax.model_info(name).params):
-        families.setdefault(type(cvjax.create_model(name, num_classes=2)), []).append(name)
+        model = cvjax.create_model(name, num_classes=2)
+        families.setdefault((type(model), type(getattr(model, "backbone", None))), []).append(name)
     return list(families.values())
 
 

@@ -19,7 +19,7 @@ def _run_classifier(name, folder):
 def _run_segmentation(name, folder, step):
     state, outputs = reference.load(folder, name)
     # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary logits.
-    model = create_model(name, num_classes=21, freeze_bn=True, dropout=0.0, aux_dropout=0.0)
+    model = create_model(name, num_classes=21, norm={"frozen": True}, dropout=0.0, aux_dropout=0.0)
     images = reference.images((2, 112, 112, 3))
     variables = from_torch(name, state)
     logits, extra = jax.jit(lambda v, x: model.apply(v, x, train=True))(variables, images)

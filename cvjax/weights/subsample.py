@@ -1,8 +1,8 @@
-"""VGG's dense layers for the smaller ones of DeepLab v1 and v2: evenly spaced taps and channels, the others left out.
+"""Subsamples VGG's dense layers for the smaller ones of DeepLab v1 and v2: evenly spaced taps and channels stay.
 
-The authors start from ImageNet weights so (1412.7062, section 3.1): of fc6's 7x7 taps 3x3 stay, the first, the middle
-and the last along either axis, and of its 4,096 channels and fc7's every fourth. Nothing makes up for what is gone:
-activations come out smaller, and training finds its way.
+The authors start from ImageNet's weights in this way (1412.7062, section 3.1): 3x3 of fc6's 7x7 taps stay, the first,
+the middle and the last along either axis, and every fourth of the 4,096 channels of fc6 and fc7. The weights are not
+rescaled, so activations are smaller than in VGG; training makes up for that.
 """
 
 import logging
@@ -21,26 +21,27 @@ _LAYERS = ("fc6", "fc7")
 
 
 def is_branch(name: str) -> bool:
-    """Whether a module of a backbone has thinned-out dense layers: those of `cvjax.models.segmentation.atrous_vgg`."""
+    """Returns whether a module of a backbone is an `AtrousBranch`, whose dense layers are subsampled, by its name."""
     return name.startswith("branch_")
 
 
-def decimate_branch(
+def subsample_branch(
     name: str, layers: dict[str, Any], architecture: Architecture, state_dict: StateDict
 ) -> dict[str, Any]:
-    """The weights of a branch from those of a VGG.
+    """Takes the weights of a branch from those of a VGG.
 
     Args:
-      name: of the classifier, for messages.
-      layers: {"fc6": {"kernel": [k, k, C, hidden], "bias"}, "fc7": {"kernel": [1, 1, hidden, hidden], "bias"}}.
-      architecture: the layout of the state dict.
-      state_dict: of the classifier.
+      name: Name of the classifier, for messages.
+      layers: Layers to fill, {"fc6": {"kernel": [k, k, C, hidden], "bias"}, "fc7": {"kernel": [1, 1, hidden, hidden],
+        "bias"}}.
+      architecture: Layout of the state dict.
+      state_dict: State dict of the classifier.
 
     Returns:
-      What `layers` holds, with new leaves of the same shapes and dtypes.
+      The layers with new leaves of the same shapes and dtypes.
 
     Raises:
-      CheckpointError: no such layers in the state dict, or layers smaller than wanted.
+      CheckpointError: No such layers in the state dict, or layers smaller than wanted.
     """
     kernels, biases = {}, {}
     for layer in _LAYERS:
@@ -77,7 +78,7 @@ def decimate_branch(
 
 
 def _spread_taps(count: int, window: int) -> np.ndarray:
-    """So many indices from 0 to window - 1, evenly spaced from end to end; one is the middle."""
+    """Returns `count` indices from 0 to window - 1, evenly spaced from end to end; a single one is the middle."""
     if count == 1:
         return np.array([window // 2])
     return np.round(np.linspace(0, window - 1, count)).astype(int)
