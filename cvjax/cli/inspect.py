@@ -12,6 +12,8 @@ from cvjax.cli._main import run
 from cvjax.errors import ConfigError
 from cvjax.inspection import Inspection, inspect_model
 
+_NOT_OPTIONS = ("model", "image_size", "num_classes")
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -24,7 +26,7 @@ class Arguments:
       model: a name that `cvjax.list_models()` has.
       size: side of the square image in pixels, or height and width; the model's own by default.
       num_classes: by default as many as the published number of parameters is given for.
-      options: of the architecture, as output_stride=8.
+      options: Options of the architecture, as output_stride=8 or, of its backbone, backbone.width=32.
       depth: print blocks so many modules deep instead of their layers.
       json: write totals and all layers to this file.
       png: draw parameters and activations along the depth into this file.
@@ -50,7 +52,7 @@ def inspect(arguments: Arguments) -> Inspection:
     if arguments.depth is not None and arguments.depth < 1:
         raise ConfigError(f"--depth is at least 1, not {arguments.depth}")
     size = arguments.size[0] if len(arguments.size) == 1 else arguments.size or None
-    options = dict(_option(text) for text in arguments.options)
+    options = _options(arguments.options)
     found = inspect_model(arguments.model, image_size=size, num_classes=arguments.num_classes, **options)
     if arguments.json is not None:
         path = pathlib.Path(arguments.json)
@@ -64,15 +66,29 @@ def inspect(arguments: Arguments) -> Inspection:
     return found
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """`output_stride=8` -> ("output_stride", 8); what is no Python literal is a string."""
-    name, separator, value = text.partition("=")
-    if not separator or not name.isidentifier() or name in ("model", "image_size", "num_classes"):
-        raise ConfigError(f"--options takes fields of the model as NAME=VALUE, not {text!r}")
+def _options(texts: Sequence[str]) -> dict[str, Any]:
+    """Reads `output_stride=8` as {"output_stride": 8}, and `backbone.width=8` as {"backbone": {"width": 8}}."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        *outer, last = name.split(".")
+        if not separator or not all(map(str.isidentifier, [*outer, last])) or name in _NOT_OPTIONS:
+            raise ConfigError(f"--options takes fields of the model as NAME=VALUE, not {text!r}")
+        fields = options
+        for part in outer:
+            fields = fields.setdefault(part, {})
+            if not isinstance(fields, dict):
+                raise ConfigError(f"--options gives {part} a value, so it cannot have {name} as well")
+        fields[last] = _value(value)
+    return options
+
+
+def _value(text: str) -> Any:
+    """Returns the Python literal that a text is, or else the text."""
     try:
-        return name, ast.literal_eval(value)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return name, value
+        return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,6 +27,13 @@ def test_prints_and_writes(tmp_path, capsys):
         assert picture.width == 1440
 
 
+def test_options_of_the_backbone(capsys):
+    options = ["backbone.width=8", "backbone.stage_sizes=(1, 1, 1, 1)", "aspp_features=8"]
+    command.main(["deeplabv3_resnet18", "--size", "33", "--depth", "2", "--options", *options])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[-7] for line in lines if line[:1] == ["backbone/stem_conv_0"]] == ["17x17x8"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -36,6 +43,9 @@ def test_prints_and_writes(tmp_path, capsys):
         (["--options", "strides=2"], "no option 'strides'"),
         (["--options", "deep_stem"], "NAME=VALUE, not 'deep_stem'"),
         (["--options", "image_size=2"], "NAME=VALUE, not 'image_size=2'"),
+        (["--options", "norm.=2"], "NAME=VALUE, not 'norm.=2'"),
+        (["--options", "norm=2", "norm.momentum=2"], "cannot have norm.momentum as well"),
+        (["--options", "norm.decay=2"], "norm of resnet18 has no option 'decay'"),
     ],
 )
 def test_mistakes_are_one_sentence(args, message):
