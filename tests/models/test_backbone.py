@@ -26,6 +26,15 @@ def test_a_net_decides_stride_channels_type_and_batch_norm_but_for_epsilon():
     assert own.norm == BatchNormOptions(epsilon=0.1)
 
 
+@pytest.mark.parametrize("name", ["fcn8s_vgg16", "hypercolumn_vgg16", "deeplabv1_largefov_vgg16", "deeplabv2_vgg16"])
+def test_a_net_decides_the_grids_that_it_aligns(name):
+    model = create_model(name, num_classes=2)
+    grids = {"output_stride": 16, "pool_size": 2 if name.startswith("deeplab") else 3, "ceil_mode": False}
+    if name.startswith("deeplab"):
+        del grids["ceil_mode"]
+    assert create_model(name, num_classes=2, backbone=grids).backbone == model.backbone
+
+
 def test_copies_of_a_net_decide_anew_and_are_equal_otherwise():
     model = create_model(XCEPTION, num_classes=2, output_stride=8, backbone={"middle_blocks": 1})
     assert model.clone() == model

@@ -54,6 +54,7 @@ class DeepLabV1(nn.Module):
             self.norm,
             in_channels=self.in_channels,
             output_stride=self.output_stride,
+            pool_size=3,
             rates=rates_at(self.output_stride, self.aspp_rates),
             dtype=self.dtype,
         )

@@ -63,6 +63,8 @@ class FCN(nn.Module):
             self.backbone,
             self.norm,
             in_channels=self.in_channels,
+            output_stride=32,
+            pool_size=2,
             ceil_mode=True,
             fully_convolutional=True,
             dtype=self.dtype,

@@ -67,6 +67,8 @@ class Hypercolumn(nn.Module):
             self.backbone,
             self.norm,
             in_channels=self.in_channels,
+            output_stride=32,
+            pool_size=2,
             ceil_mode=True,
             fully_convolutional=True,
             dtype=self.dtype,
