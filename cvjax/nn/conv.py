@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.nn.norm import BatchNorm
 from cvjax.ops.conv import conv_general_dilated
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 
@@ -173,4 +174,4 @@ class ResizeConv(nn.Module):
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else pair(value)

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen import dtypes
 from jax import lax
 
 
@@ -68,7 +69,7 @@ class BatchNorm(nn.BatchNorm):
         offset = -mean * factor if bias is None else bias - mean * factor
         y = x * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
         given = [a for a in (x, scale, bias) if a is not None]
-        return y.astype(nn.dtypes.canonicalize_dtype(*given, dtype=self.dtype))
+        return y.astype(dtypes.canonicalize_dtype(*given, dtype=self.dtype))
 
     def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, over all devices of `axis_name`; in float32 or wider."""

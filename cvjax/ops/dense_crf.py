@@ -9,11 +9,14 @@ permutohedral lattice.
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable
+from functools import reduce
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from cvjax.ops.permutohedral import build_lattice, permutohedral_filter
 
@@ -45,7 +48,7 @@ class CRFKernels:
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "colour_sigma"):
             value = getattr(self, name)
-            if not isinstance(value, jax.core.Tracer) and not value > 0:
+            if not isinstance(value, Tracer) and not value > 0:
                 raise ValueError(f"{name} of a CRF must be positive, not {value}")
 
 
@@ -129,7 +132,7 @@ def _mean_field(
 
     def step(logits: jax.Array, _: None) -> tuple[jax.Array, None]:
         marginals = jax.nn.softmax(logits)
-        messages = sum(_mixed(filter_(marginals), weight) for filter_, weight in zip(filters, weights))
+        messages = reduce(operator.add, map(_mixed, (filter_(marginals) for filter_ in filters), weights))
         # Potts: what differs costs, so, up to a constant, what agrees pays.
         pays = messages if compatibility is None else -messages @ compatibility.T
         return pays - unaries, None
@@ -154,10 +157,11 @@ def _filters(image: jax.Array, valid: jax.Array, kernels: CRFKernels, exact: boo
         sums = (_sum_over_pairs(position / kernels.smooth_sigma), _sum_over_pairs(appearance))
     else:
         sums = (_gaussian_blur(kernels.smooth_sigma), _lattice_sum(appearance))
-    return tuple(_normalised(sum_, valid) for sum_ in sums)
+    smooth, similar = sums
+    return _normalized(smooth, valid), _normalized(similar, valid)
 
 
-def _normalised(sum_: Filter, valid: jax.Array) -> Filter:
+def _normalized(sum_: Filter, valid: jax.Array) -> Filter:
     valid = valid[..., None].astype(jnp.float32)
     factor = valid * jax.lax.rsqrt(sum_(valid) + _TINY)
     return lambda values: factor * sum_(factor * values)
@@ -188,9 +192,10 @@ def _gaussian_blur(sigma: float) -> Filter:
         size = values.shape[axis]
         distance = jnp.arange(-min(reach, size - 1), min(reach, size - 1) + 1)
         taps = jnp.exp(-0.5 * jnp.square(distance / sigma))
-        edges = [(0, 0)] * 3
-        edges[axis] = (len(distance) // 2,) * 2
+        beside = len(distance) // 2
+        edges = [(beside, beside) if i == axis else (0, 0) for i in range(3)]
         padded = jnp.pad(values, edges)
-        return sum(tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+        parts = (tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+        return reduce(operator.add, parts)
 
     return blur

@@ -1,8 +1,9 @@
 """What a convolution does to its maps: sizes, steps and padding, in pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,14 @@ from jax import lax
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
+
+T = TypeVar("T")
+
+
+def pair(values: Iterable[T]) -> tuple[T, T]:
+    """What goes for height and for width; ValueError for another number of values than two."""
+    rows, columns = values
+    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -39,18 +48,18 @@ class Geometry:
     @property
     def spread_size(self) -> Pair:
         """The input with the zeros between its pixels."""
-        return tuple((n - 1) * d + 1 if n else 0 for n, d in zip(self.input_size, self.input_dilation))
+        return pair((n - 1) * d + 1 if n else 0 for n, d in zip(self.input_size, self.input_dilation))
 
     @property
     def reach(self) -> Pair:
         """Pixels from the first to the last tap, both included."""
-        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.kernel_dilation))
+        return pair((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.kernel_dilation))
 
     @property
     def output_size(self) -> Pair:
         """Of the maps that come out."""
         sizes = zip(self.spread_size, self.padding, self.reach, self.strides)
-        return tuple(max(0, (n + sum(pads) - reach) // step + 1) for n, pads, reach, step in sizes)
+        return pair(max(0, (n + sum(pads) - reach) // step + 1) for n, pads, reach, step in sizes)
 
     @property
     def places(self) -> list[Pair]:
@@ -84,13 +93,13 @@ class Geometry:
             self,
             input_size=self.output_size,
             strides=self.input_dilation,
-            padding=tuple(pads),
+            padding=pair(pads),
             input_dilation=self.strides,
         )
 
     @property
     def _spread_output(self) -> Pair:
-        return tuple((n - 1) * step + 1 if n else 0 for n, step in zip(self.output_size, self.strides))
+        return pair((n - 1) * step + 1 if n else 0 for n, step in zip(self.output_size, self.strides))
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,7 @@ def crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
         padding.append((max(before + min(after, 0), 0), max(after + min(before, 0), 0)))
         kept.append(slice(first, max(first, last)))
     x = x[:, *kept]
-    return x, replace(geometry, input_size=x.shape[1:3], padding=tuple(padding))
+    return x, replace(geometry, input_size=pair(x.shape[1:3]), padding=pair(padding))
 
 
 def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> jax.Array:

@@ -10,7 +10,9 @@ which loops over blocks leave alone on CPU.
 """
 
 import math
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import chex
@@ -37,7 +39,7 @@ class Lattice(NamedTuple):
     weight: jax.Array
     after: jax.Array
     before: jax.Array
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
 
 
 @jax.custom_batching.sequential_vmap
@@ -125,7 +127,7 @@ def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     rank = []
     for i in range(sides):
         ahead = [beyond[j] >= beyond[i] if j < i else beyond[j] > beyond[i] for j in range(sides) if j != i]
-        rank.append(sum(a.astype(jnp.int32) for a in ahead))
+        rank.append(reduce(operator.add, (a.astype(jnp.int32) for a in ahead)))
     # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbour is.
     rank = jnp.stack(rank) + nearest.sum(0).astype(jnp.int32)
     step = (rank < 0).astype(jnp.int32) - (rank > dimensions)
@@ -238,9 +240,10 @@ def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Ar
     corners, spare = jax.lax.fori_loop(0, sides // 2, two_axes, (corners, spare))
     if sides % 2:
         corners = _blur(lattice, corners, spare, axis(sides - 1))
-    return sum(
+    parts = (
         jnp.take(corners, lattice.corner[k], axis=0, mode="clip") * lattice.weight[k, :, None] for k in range(sides)
     )
+    return reduce(operator.add, parts)
 
 
 def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array) -> jax.Array:

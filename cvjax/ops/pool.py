@@ -7,7 +7,7 @@ of one offset modulo the stride all see the same few windows.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 from jax.interpreters import ad
 
 from cvjax.ops.cpu import pool as cpu
-from cvjax.ops.geometry import Geometry, Pads, Pair
+from cvjax.ops.geometry import Geometry, Pads, Pair, pair
 from cvjax.ops.primitives import bind, define_batching, is_explicitly_sharded, platform_primitive, transpose
 
 Window = int | Sequence[int]
@@ -51,7 +51,7 @@ def max_pool(
         `ceil_mode` with padding by name.
     """
     if _is_foreign(x, window_shape):
-        return linen.max_pool(x, window_shape, strides, padding)
+        return linen.max_pool(x, window_shape, strides, cast(str, padding))  # Flax takes what we take
     geometry, _ = _geometry(x, window_shape, strides, padding, ceil_mode, "max_pool")
     return _pool(_max, _stock_max, x, geometry)
 
@@ -81,7 +81,7 @@ def avg_pool(
       ValueError: as for `max_pool`.
     """
     if _is_foreign(x, window_shape):
-        return linen.avg_pool(x, window_shape, strides, padding, count_include_pad)
+        return linen.avg_pool(x, window_shape, strides, cast(str, padding), count_include_pad)
     geometry, inner = _geometry(x, window_shape, strides, padding, ceil_mode, "avg_pool")
     total = _pool(_sum, _stock_sum, x, geometry)
     counted = inner if count_include_pad else ((0, 0), (0, 0))
@@ -101,7 +101,7 @@ def global_max_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
 
 
 def _pair(value: Window) -> Pair:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else pair(value)
 
 
 def _is_foreign(x: jax.Array, window: Window) -> bool:
@@ -116,19 +116,19 @@ def _geometry(
     """The geometry, and the padding without what `ceil_mode` adds to it."""
     if x.ndim < 3:
         raise ValueError(f"{name} takes maps [..., H, W, C], got {x.ndim} axes")
-    sizes, window, strides = x.shape[-3:-1], _pair(window), _pair(1 if strides is None else strides)
+    sizes, window, strides = pair(x.shape[-3:-1]), _pair(window), _pair(1 if strides is None else strides)
     if isinstance(padding, str):
         if ceil_mode:
             raise ValueError(f"{name}: ceil_mode needs padding in pixels, not {padding!r}")
-        inner = tuple(lax.padtype_to_pads(sizes, window, strides, padding))
+        inner = pair(lax.padtype_to_pads(sizes, window, strides, padding))
     else:
         padding = (padding, padding) if isinstance(padding, int) else padding
-        inner = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+        inner = pair((p, p) if isinstance(p, int) else pair(p) for p in padding)
         if any(2 * p > k for pads, k in zip(inner, window) for p in pads):
             raise ValueError(f"{name}: padding {padding} is more than half of the window {window}")
     outer = inner
     if ceil_mode:
-        outer = tuple(
+        outer = pair(
             (low, high + _overhang(n, low, high, k, step))
             for n, (low, high), k, step in zip(sizes, inner, window, strides)
         )
@@ -218,8 +218,8 @@ ad.deflinear2(_spread, lambda ct, x, geometry: [bind(_sum, ct, geometry=geometry
 def _batched(
     primitive: Any, size: int, *arrays: jax.Array, mapped: list[bool], geometry: Geometry
 ) -> tuple[jax.Array, int]:
-    arrays = [a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(arrays, mapped)]
-    out = bind(primitive, *(a.reshape(-1, *a.shape[2:]) for a in arrays), geometry=geometry)
+    whole = [a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(arrays, mapped)]
+    out = bind(primitive, *(a.reshape(-1, *a.shape[2:]) for a in whole), geometry=geometry)
     return out.reshape(size, -1, *out.shape[1:]), 0
 
 

@@ -143,7 +143,8 @@ def _row(
 ) -> np.ndarray:
     _check(example.image)
     scale = cell / max(example.image.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in example.image.shape[:2])
+    height, across = (max(1, round(side * scale)) for side in example.image.shape[:2])
+    size = (height, across)
     photo = canvas.resize_photo(example.image, size)
     caption = _CAPTION if example.caption else 0
     picture = Image.new("RGB", (width, size[0] + caption + _GAP), canvas.PAPER)

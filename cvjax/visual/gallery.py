@@ -56,9 +56,9 @@ def draw_gallery(tiles: Sequence[Tile], *, columns: int = 6, cell: int = 180) ->
     for number, tile in enumerate(tiles):
         top, left = _GAP + number // columns * high, _GAP + number % columns * wide
         scale = min(cell / max(tile.image.shape[:2]), _LARGEST_FACTOR)
-        size = tuple(max(1, round(side * scale)) for side in tile.image.shape[:2])
-        thumbnail = Image.fromarray(canvas.resize_photo(tile.image, size))
-        picture.paste(thumbnail, (left + (cell - size[1]) // 2, top + (cell - size[0]) // 2))
+        height, width = (max(1, round(side * scale)) for side in tile.image.shape[:2])
+        thumbnail = Image.fromarray(canvas.resize_photo(tile.image, (height, width)))
+        picture.paste(thumbnail, (left + (cell - width) // 2, top + (cell - height) // 2))
         right = tile.truth in (None, tile.prediction)
         lines = [(f"{tile.prediction} {tile.probability:.0%}", _RIGHT if right else _WRONG)]
         if not right:

@@ -67,7 +67,7 @@ def plot_layers(
         ax.set_xlim(-0.5, max(1, len(names)) - 0.5)
         ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: quantity(value)))
     if len(names) <= _FEW:
-        _label(lower, places, names, 1)
+        _label(lower, range(len(names)), names, 1)
     else:
         middles = [(first + last) / 2 for first, last, _ in bands]
         _label(lower, middles, [name for *_, name in bands], min(last - first + 1 for first, last, _ in bands))

@@ -31,8 +31,12 @@ def new_figure(width: float, height: float) -> "Figure":
 
 def save_figure(figure: "Figure", path: str | pathlib.Path) -> None:
     """Writes a PNG file; ConfigError if the place cannot be written."""
-    figure.canvas.draw()
-    canvas.save_png(path, np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawing = figure.canvas
+    assert isinstance(drawing, FigureCanvasAgg)  # of `new_figure`
+    drawing.draw()
+    canvas.save_png(path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
 
 
 def style(ax: "Axes", title: str) -> None:

@@ -62,8 +62,8 @@ def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, libr
     if geometry.groups == 1 and geometry.input_dilation == (1, 1):
         if geometry.kernel_size == (1, 1):
             seen = _dot(ct, kernel[0, 0].T)  # XLA's product reads the matrix either way round
-            starts = tuple(-low for low, _ in geometry.padding)
-            return scatter(seen, 1, starts, geometry.strides, geometry.input_size)
+            (top, _), (left, _) = geometry.padding
+            return scatter(seen, 1, (-top, -left), geometry.strides, geometry.input_size)
         if library and geometry.strides == (1, 1):
             seen, inner = crop(ct, onward)
             if _suits_onednn(seen, kernel, inner):

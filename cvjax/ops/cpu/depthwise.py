@@ -40,6 +40,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
             total, row = lax.optimization_barrier((total, row))
             row = total + row
         total = row
+    assert total is not None  # kernels have taps
     return total.reshape(*total.shape[:3], features).astype(x.dtype)
 
 

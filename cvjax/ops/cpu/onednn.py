@@ -13,7 +13,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import jaxlib
+import jaxlib.version
 
 from cvjax.ops.geometry import Geometry
 
@@ -80,7 +80,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, swapped: bo
 @functools.cache
 def is_available() -> bool:
     """Whether this jaxlib has oneDNN and speaks to it as `convolve` does."""
-    if jaxlib.__version__ not in _RELEASES or sys.platform != "linux" or platform.machine() != "x86_64":
+    if jaxlib.version.__version__ not in _RELEASES or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     one = jnp.zeros((1, 1, 1, 1))
     try:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvjax.ops.geometry import Geometry, Pads, mosaic, tap
+from cvjax.ops.geometry import Geometry, Pads, mosaic, pair, tap
 
 
 def maximum(x: jax.Array, geometry: Geometry) -> jax.Array:
@@ -106,7 +106,7 @@ def _windows_beside(geometry: Geometry) -> Pads:
         geometry.input_size, geometry.output_size, geometry.kernel_size, geometry.strides, geometry.padding
     ):
         pads.append((-(-k // step) - 1, max(0, -(-(n + low) // step) - m)))
-    return tuple(pads)
+    return pair(pads)
 
 
 def _crop(x: jax.Array, geometry: Geometry) -> jax.Array:

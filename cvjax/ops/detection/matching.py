@@ -20,7 +20,7 @@ class Matches(NamedTuple):
       negative: bool [N], whether it is to be taken for background.
     """
 
-    index: jax.Array
+    index: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
     overlap: jax.Array
     positive: jax.Array
     negative: jax.Array

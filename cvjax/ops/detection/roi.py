@@ -240,7 +240,7 @@ def _flat_table(maps: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Ar
     table = jnp.concatenate([m.reshape(size, -1) for m, size in zip(maps, sizes)])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     images, rows = [m.shape[1] * m.shape[2] for m in maps], [m.shape[2] for m in maps]
-    return table, *(jnp.asarray(values, jnp.int32) for values in (starts, images, rows))
+    return table, jnp.asarray(starts, jnp.int32), jnp.asarray(images, jnp.int32), jnp.asarray(rows, jnp.int32)
 
 
 def _samples(

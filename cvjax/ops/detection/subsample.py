@@ -30,7 +30,7 @@ class Subsample(NamedTuple):
         """The same choice as two bool [count] over the input: the positives and the negatives chosen."""
         places = jnp.where(self.valid, self.indices, count)  # out of range, so dropped
         blank = jnp.zeros(count, bool)
-        return tuple(blank.at[places].max(chosen, mode="drop") for chosen in (self.positive, self.negative))
+        return blank.at[places].max(self.positive, mode="drop"), blank.at[places].max(self.negative, mode="drop")
 
 
 def balanced_subsample(
