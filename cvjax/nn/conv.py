@@ -6,12 +6,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.nn.norm import BatchNorm
 from cvjax.ops.conv import conv_general_dilated
 from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
+from cvjax.shapes import Array
 
 
 class Conv(nn.Conv):
@@ -71,7 +73,9 @@ class ConvBNReLU(nn.Module):
     bn_epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, H', W', features]."""
         x = TorchConv(
             self.features,
@@ -115,7 +119,9 @@ class SeparableConv(nn.Module):
     strides: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, H', W', features]."""
         channels = x.shape[-1]
         common = {
@@ -159,7 +165,9 @@ class ResizeConv(nn.Module):
     kernel_init: Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, scale * H, scale * W, features] (with padding "SAME")."""
         x = resize(x, (x.shape[1] * self.scale, x.shape[2] * self.scale), self.method)
         return Conv(

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.ops.conv_transpose import conv_transpose
 from cvjax.ops.geometry import pair
+from cvjax.shapes import Array
 
 
 class ConvTranspose(nn.ConvTranspose):
@@ -20,7 +22,7 @@ class ConvTranspose(nn.ConvTranspose):
     """
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, inputs: Float[Array, "*places channels"]) -> Float[jax.Array, "*enlarged features"]:
         """[..., H, W, C] -> [..., H', W', features].
 
         Raises:
@@ -50,7 +52,7 @@ class ConvTranspose(nn.ConvTranspose):
             precision=self.precision,
             preferred_element_type=self.preferred_element_type,
         )
-        y = y if bias is None else y + bias
+        y = y if bias is None else y + bias[None, None, None]
         return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 

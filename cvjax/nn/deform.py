@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax.linen import dtypes
 from jax import lax
+from jaxtyping import Float
 
 from cvjax.nn.conv import Conv
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.ops.deform_conv import deform_conv2d
 from cvjax.ops.geometry import Pads, Pair, pair
+from cvjax.shapes import Array
 
 
 class DeformConv(nn.Module):
@@ -61,7 +63,9 @@ class DeformConv(nn.Module):
     bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, H', W', features].
 
         Raises:
@@ -96,7 +100,7 @@ class DeformConv(nn.Module):
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = deform_conv2d(x, kernel, offset, mask, strides=strides, padding=padding, dilation=dilation, groups=groups)
-        return x if bias is None else x + bias
+        return x if bias is None else x + bias[None, None, None]
 
     def _pads(self, spatial: Pair, size: Pair, strides: Pair, dilation: Pair) -> Pads:
         padding = self.padding

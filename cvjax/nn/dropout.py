@@ -3,6 +3,9 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
+
+from cvjax.shapes import Array
 
 
 class Dropout(nn.Module):
@@ -21,7 +24,7 @@ class Dropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[jax.Array, "batch ..."]:
         """[B, ...] -> [B, ...]; the identity unless `train`.
 
         Raises:
@@ -44,7 +47,7 @@ class DropPath(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[jax.Array, "batch ..."]:
         """[B, ...] -> [B, ...]; the identity unless `train`.
 
         Raises:
@@ -53,7 +56,7 @@ class DropPath(nn.Module):
         return _drop(self, x, train, (1,) * (x.ndim - 1))
 
 
-def row_keys(module: nn.Module, stream: str, rows: int) -> jax.Array:
+def row_keys(module: nn.Module, stream: str, rows: int) -> Key[jax.Array, " rows"]:
     """A key for every example of a batch, the same however the batch is spread over devices.
 
     Args:

@@ -5,6 +5,10 @@ import jax
 import jax.numpy as jnp
 from flax.linen import dtypes
 from jax import lax
+from jaxtyping import Float, Shaped
+
+from cvjax.ops.dtypes import wider
+from cvjax.shapes import Array
 
 
 class BatchNorm(nn.BatchNorm):
@@ -25,8 +29,12 @@ class BatchNorm(nn.BatchNorm):
     frozen: bool = False
 
     def __call__(
-        self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        x: Float[Array, "*places channels"],
+        use_running_average: bool | None = None,
+        *,
+        mask: Shaped[Array, "..."] | None = None,
+    ) -> Float[jax.Array, "*places channels"]:
         """[..., C] -> [..., C].
 
         Args:
@@ -67,13 +75,14 @@ class BatchNorm(nn.BatchNorm):
         factor = lax.rsqrt(var + self.epsilon)
         factor = factor if scale is None else factor * scale
         offset = -mean * factor if bias is None else bias - mean * factor
-        y = x * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
+        wide = x.astype(wider(x.dtype, factor.dtype))
+        y = wide * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
         given = [a for a in (x, scale, bias) if a is not None]
         return y.astype(dtypes.canonicalize_dtype(*given, dtype=self.dtype))
 
     def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, over all devices of `axis_name`; in float32 or wider."""
-        x = x.astype(jnp.promote_types(self.dtype or x.dtype, jnp.float32))
+        x = x.astype(wider(self.dtype or x.dtype, jnp.float32))
 
         def averages(*arrays: jax.Array) -> jax.Array:
             means = jnp.stack([a.mean(axes, where=None if mask is None else mask.astype(bool)) for a in arrays])
@@ -107,7 +116,7 @@ class LocalResponseNorm(nn.Module):
     beta: float = 0.75
     k: float = 2.0
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*places channels"]) -> Float[jax.Array, "*places channels"]:
         """[..., C] -> [..., C], in the dtype of x.
 
         Raises:
@@ -115,7 +124,7 @@ class LocalResponseNorm(nn.Module):
         """
         if self.size < 1:
             raise ValueError(f"LocalResponseNorm: size is at least 1, got {self.size}")
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(wider(x.dtype, jnp.float32))
         edges = [(0, 0)] * (x.ndim - 1) + [(self.size // 2, (self.size - 1) // 2)]
         squares = jnp.pad(wide * wide, edges)
         channels = x.shape[-1]

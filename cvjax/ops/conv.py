@@ -15,16 +15,18 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from cvjax.ops import conv_xla
 from cvjax.ops.cpu import conv as cpu
 from cvjax.ops.geometry import Geometry, Pads, Pair, pair
 from cvjax.ops.primitives import bind, define_batching, define_bilinear, is_explicitly_sharded, platform_primitive
+from cvjax.shapes import Array
 
 
 def conv2d(
-    x: jax.Array,
-    kernel: jax.Array,
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
     *,
     strides: Pair = (1, 1),
     padding: Pads = ((0, 0), (0, 0)),
@@ -32,7 +34,7 @@ def conv2d(
     input_dilation: Pair = (1, 1),
     groups: int = 1,
     precision: lax.PrecisionLike = None,
-) -> jax.Array:
+) -> Float[jax.Array, "batch rows columns features"]:
     """Cross-correlation of maps with a kernel.
 
     Args:

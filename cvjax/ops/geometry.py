@@ -8,6 +8,9 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Shaped
+
+from cvjax.shapes import Array
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
@@ -156,7 +159,9 @@ def phases(geometry: Geometry, axis: int) -> list[Phase]:
     return found
 
 
-def pad(x: jax.Array, padding: Pads) -> jax.Array:
+def pad(
+    x: Shaped[Array, "batch height width channels"], padding: Pads
+) -> Shaped[jax.Array, "batch rows columns channels"]:
     """[B, H, W, C] with zeros around, or cropped where the padding is negative."""
     if padding == ((0, 0), (0, 0)):
         return x
@@ -187,7 +192,9 @@ def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> j
     return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
-def mosaic(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
+def mosaic(
+    phases: Sequence[Sequence[Shaped[Array, "batch height width channels"]]],
+) -> Shaped[jax.Array, "batch rows columns channels"]:
     """r rows of c maps [B, H, W, C] -> [B, H * r, W * c, C], whose pixels modulo (r, c) are theirs.
 
     One copy, where a sum of `scatter`s tests for every pixel which of the maps it is of (a third to a half slower).
@@ -197,7 +204,9 @@ def mosaic(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
     return tiles.reshape(batch, height * len(phases), width * len(phases[0]), channels)
 
 
-def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:
+def tap(
+    x: Shaped[Array, "batch height width channels"], place: Pair, geometry: Geometry
+) -> Shaped[jax.Array, "batch rows columns channels"]:
     """What one tap sees of padded maps: [B, H, W, C] -> [B, H', W', C], for the H' x W' outputs."""
     starts = [i * d for i, d in zip(place, geometry.kernel_dilation)]
     rows, columns = (
@@ -207,7 +216,9 @@ def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:
     return x[:, rows, columns]
 
 
-def turn(kernel: jax.Array, groups: int) -> jax.Array:
+def turn(
+    kernel: Shaped[Array, "kernel_height kernel_width inside features"], groups: int
+) -> Shaped[jax.Array, "kernel_height kernel_width outside channels"]:
     """The kernel of the transposed convolution: [kh, kw, C // groups, F] -> [kh, kw, F // groups, C], taps reversed."""
     kh, kw, inside, features = kernel.shape
     outside = features // groups

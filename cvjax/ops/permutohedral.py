@@ -19,6 +19,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32, Int32
+
+from cvjax.shapes import Array
 
 # Corners that a loop on CPU handles at a time: what they are filled with fits the caches.
 _CORNERS = 8192
@@ -35,15 +38,15 @@ class Lattice(NamedTuple):
       count: int32 [], corners that there are.
     """
 
-    corner: jax.Array
-    weight: jax.Array
-    after: jax.Array
-    before: jax.Array
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
+    corner: Int32[jax.Array, "classes points"]
+    weight: Float32[jax.Array, "classes points"]
+    after: Int32[jax.Array, "classes corners"]
+    before: Int32[jax.Array, "classes corners"]
+    count: Int32[jax.Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
 
 
 @jax.custom_batching.sequential_vmap
-def build_lattice(points: jax.Array) -> Lattice:
+def build_lattice(points: Float[Array, "points dimensions"]) -> Lattice:
     """The lattice of points; `permutohedral_filter` then sums over them as often as one likes.
 
     Under `vmap` lattices are built one after the other. Corners are told apart by a code of 32 bits. Where the points
@@ -79,7 +82,9 @@ def build_lattice(points: jax.Array) -> Lattice:
 
 
 @jax.custom_vjp
-def permutohedral_filter(lattice: Lattice, values: jax.Array) -> jax.Array:
+def permutohedral_filter(
+    lattice: Lattice, values: Float[Array, "points channels"]
+) -> Float32[jax.Array, "points channels"]:
     """Sums the values of all points, weighted by exp(-|distance|^2 / 2), approximately and up to a constant factor.
 
     The factor depends on the dimension alone and cancels where sums are divided by sums of weights. Linear in `values`;
@@ -129,10 +134,10 @@ def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
         ahead = [beyond[j] >= beyond[i] if j < i else beyond[j] > beyond[i] for j in range(sides) if j != i]
         rank.append(reduce(operator.add, (a.astype(jnp.int32) for a in ahead)))
     # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbour is.
-    rank = jnp.stack(rank) + nearest.sum(0).astype(jnp.int32)
-    step = (rank < 0).astype(jnp.int32) - (rank > dimensions)
+    rank = jnp.stack(rank) + nearest.sum(0, keepdims=True).astype(jnp.int32)
+    step = (rank < 0).astype(jnp.int32) - (rank > dimensions).astype(jnp.int32)
     rank = rank + sides * step
-    nearest = nearest + step
+    nearest = nearest + step.astype(nearest.dtype)
     beyond = (raised - nearest * sides) / sides
     falling = [jnp.where(rank == dimensions - k, beyond, 0.0).sum(0) for k in range(sides)]
     weight = [falling[k] - falling[k - 1] for k in range(1, sides)]
@@ -188,14 +193,14 @@ def _neighbours(
     def look_up(start: jax.Array, size: int) -> jax.Array:
         code = jax.lax.dynamic_slice_in_dim(codes, start, size)
         rank = jax.lax.dynamic_slice_in_dim(ranks, start, size)
-        ahead = code - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))
+        ahead = code[None] - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))[None]
         return _find(codes, bounds, ahead, (rank + 1) % sides)
 
     missing = jnp.full((sides, entries), entries, jnp.int32)
     after = _over_corners(bounds[-1], look_up, missing, axis=1)
     # Rows past the last corner may hold anything where they were looked up, too.
     corner = jnp.arange(entries, dtype=jnp.int32)
-    after = jnp.where(corner < bounds[-1], after, entries)
+    after = jnp.where((corner < bounds[-1])[None], after, entries)
     before = [row.at[there].set(corner, mode="drop") for row, there in zip(missing, after)]
     return after, jnp.stack(before)
 
@@ -223,7 +228,7 @@ def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Arra
 def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Array:
     sides, points = lattice.corner.shape
     chex.assert_shape(values, (points, None))
-    parts = (values * lattice.weight[..., None]).reshape(sides * points, -1)
+    parts = (values[None] * lattice.weight[..., None]).reshape(sides * points, -1)
     corners = jnp.zeros_like(parts).at[lattice.corner.reshape(-1)].add(parts, mode="promise_in_bounds")
     spare = jnp.zeros_like(corners)
 

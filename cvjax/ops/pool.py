@@ -15,22 +15,25 @@ import numpy as np
 from flax import linen
 from jax import lax
 from jax.interpreters import ad
+from jaxtyping import Real, Shaped
 
 from cvjax.ops.cpu import pool as cpu
+from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, Pads, Pair, pair
 from cvjax.ops.primitives import bind, define_batching, is_explicitly_sharded, platform_primitive, transpose
+from cvjax.shapes import Array
 
 Window = int | Sequence[int]
 Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def max_pool(
-    x: jax.Array,
+    x: Shaped[Array, "*places channels"],
     window_shape: Window,
     strides: Window | None = None,
     padding: Padding = "VALID",
     ceil_mode: bool = False,
-) -> jax.Array:
+) -> Shaped[jax.Array, "*pooled channels"]:
     """Maximum over windows; padding never wins (it counts as minus infinity).
 
     The arguments are those of `flax.linen.max_pool`, and so is the result; numbers are taken for pairs, too. Among
@@ -57,13 +60,13 @@ def max_pool(
 
 
 def avg_pool(
-    x: jax.Array,
+    x: Shaped[Array, "*places channels"],
     window_shape: Window,
     strides: Window | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
     ceil_mode: bool = False,
-) -> jax.Array:
+) -> Shaped[jax.Array, "*pooled channels"]:
     """Mean over windows.
 
     The arguments are those of `flax.linen.avg_pool`, and so is the result; numbers are taken for pairs, too.
@@ -86,16 +89,21 @@ def avg_pool(
     total = _pool(_sum, _stock_sum, x, geometry)
     counted = inner if count_include_pad else ((0, 0), (0, 0))
     rows, columns = (_counts(geometry, axis, counted[axis]) for axis in (0, 1))
-    return total / jnp.asarray(rows[:, None, None] * columns[:, None], total.dtype)
+    counts = np.expand_dims(rows[:, None, None] * columns[:, None], tuple(range(total.ndim - 3)))
+    return total / jnp.asarray(counts, total.dtype)
 
 
-def global_avg_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+def global_avg_pool(
+    x: Real[Array, "*batch height width channels"], keepdims: bool = False
+) -> Real[jax.Array, "*pooled channels"]:
     """Mean over the map, summed in float32 or wider: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wider(x.dtype, jnp.float32)
     return x.mean(axis=(-3, -2), keepdims=keepdims, dtype=wide).astype(x.dtype)
 
 
-def global_max_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+def global_max_pool(
+    x: Real[Array, "*batch height width channels"], keepdims: bool = False
+) -> Real[jax.Array, "*pooled channels"]:
     """Maximum over the map: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
     return x.max(axis=(-3, -2), keepdims=keepdims)
 

@@ -46,9 +46,9 @@ class WindowDense(nn.Module):
         x, kernel, bias = dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         reach = (self.window - 1) * self.rate + 1
         if x.shape[1:3] == (reach, reach) and self.rate == 1:
-            return (x.reshape(x.shape[0], -1) @ kernel + bias)[:, None, None]
+            return (x.reshape(x.shape[0], -1) @ kernel + bias.reshape(1, -1))[:, None, None]
         kernel = kernel.reshape(self.window, self.window, x.shape[-1], self.features)
-        return conv2d(x, kernel, dilation=(self.rate, self.rate)) + bias
+        return conv2d(x, kernel, dilation=(self.rate, self.rate)) + bias.reshape(1, 1, 1, -1)
 
 
 class DenseHead(nn.Module):

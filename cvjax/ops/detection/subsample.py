@@ -6,6 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Bool, Int32
+
+from cvjax.shapes import Array
 
 
 class Subsample(NamedTuple):
@@ -17,9 +20,9 @@ class Subsample(NamedTuple):
       negative: bool [K]; in the padding neither is True.
     """
 
-    indices: jax.Array
-    positive: jax.Array
-    negative: jax.Array
+    indices: Int32[jax.Array, " size"]
+    positive: Bool[jax.Array, " size"]
+    negative: Bool[jax.Array, " size"]
 
     @property
     def valid(self) -> jax.Array:
@@ -34,7 +37,7 @@ class Subsample(NamedTuple):
 
 
 def balanced_subsample(
-    key: jax.Array, positive: jax.Array, negative: jax.Array, *, size: int, positive_share: float
+    key: jax.Array, positive: Bool[Array, " n"], negative: Bool[Array, " n"], *, size: int, positive_share: float
 ) -> Subsample:
     """Draws positives and negatives without replacement, each set of a kind as likely as any other.
 
