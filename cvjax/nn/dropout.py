@@ -24,7 +24,7 @@ class Dropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[jax.Array, "batch ..."]:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch ..."]:
         """[B, ...] -> [B, ...]; the identity unless `train`.
 
         Raises:
@@ -47,7 +47,7 @@ class DropPath(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[jax.Array, "batch ..."]:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch ..."]:
         """[B, ...] -> [B, ...]; the identity unless `train`.
 
         Raises:

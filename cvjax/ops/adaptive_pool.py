@@ -13,7 +13,7 @@ from cvjax.shapes import Array
 
 def adaptive_max_pool(
     x: Real[Array, "batch height width channels"], size: tuple[int, int]
-) -> Real[jax.Array, "batch rows columns channels"]:
+) -> Real[Array, "batch rows columns channels"]:
     """Maximum over the bins of a grid: [B, H, W, C] -> [B, *size, C].
 
     Bin i of n along an axis of length m holds the pixels from floor(i * m / n) up to ceil((i + 1) * m / n); bins
@@ -27,7 +27,7 @@ def adaptive_max_pool(
 
 def adaptive_avg_pool(
     x: Real[Array, "batch height width channels"], size: tuple[int, int]
-) -> Real[jax.Array, "batch rows columns channels"]:
+) -> Real[Array, "batch rows columns channels"]:
     """Mean over the bins of a grid, see `adaptive_max_pool`; summed in float32 or wider."""
     wide = x.astype(wider(x.dtype, jnp.float32))
     return _pool(wide, size, jnp.mean).astype(x.dtype)

@@ -159,9 +159,7 @@ def phases(geometry: Geometry, axis: int) -> list[Phase]:
     return found
 
 
-def pad(
-    x: Shaped[Array, "batch height width channels"], padding: Pads
-) -> Shaped[jax.Array, "batch rows columns channels"]:
+def pad(x: Shaped[Array, "batch height width channels"], padding: Pads) -> Shaped[Array, "batch rows columns channels"]:
     """[B, H, W, C] with zeros around, or cropped where the padding is negative."""
     if padding == ((0, 0), (0, 0)):
         return x
@@ -206,7 +204,7 @@ def mosaic(
 
 def tap(
     x: Shaped[Array, "batch height width channels"], place: Pair, geometry: Geometry
-) -> Shaped[jax.Array, "batch rows columns channels"]:
+) -> Shaped[Array, "batch rows columns channels"]:
     """What one tap sees of padded maps: [B, H, W, C] -> [B, H', W', C], for the H' x W' outputs."""
     starts = [i * d for i, d in zip(place, geometry.kernel_dilation)]
     rows, columns = (
@@ -218,7 +216,7 @@ def tap(
 
 def turn(
     kernel: Shaped[Array, "kernel_height kernel_width inside features"], groups: int
-) -> Shaped[jax.Array, "kernel_height kernel_width outside channels"]:
+) -> Shaped[Array, "kernel_height kernel_width outside channels"]:
     """The kernel of the transposed convolution: [kh, kw, C // groups, F] -> [kh, kw, F // groups, C], taps reversed."""
     kh, kw, inside, features = kernel.shape
     outside = features // groups

@@ -77,7 +77,7 @@ def build_lattice(points: Float[Array, "points dimensions"]) -> Lattice:
     rank_of = jnp.zeros((entries,), jnp.int32).at[target].set(place // count, mode="drop")
     classes = jnp.arange(dimensions + 1, dtype=jnp.int32)[:, None]
     corner = _find(unique, bounds, codes, classes)
-    after, before = _neighbours(unique, rank_of, bounds, strides)
+    after, before = _neighbors(unique, rank_of, bounds, strides)
     return Lattice(corner, weight, after, before, corners)
 
 
@@ -173,7 +173,7 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack(codes), strides
 
 
-def _neighbours(
+def _neighbors(
     codes: jax.Array, ranks: jax.Array, bounds: jax.Array, strides: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The corners one step along every axis, and one step back: two arrays int32 [d + 1, E].
@@ -255,12 +255,12 @@ def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array)
     """Each corner and half of its two neighbours along an axis, [E, C], written into `out`."""
 
     def blurred(start: jax.Array, size: int) -> jax.Array:
-        def neighbours(of: jax.Array) -> jax.Array:
+        def neighbors(of: jax.Array) -> jax.Array:
             places = jax.lax.dynamic_slice(of, (axis, start), (1, size))[0]
             return jnp.take(corners, places, axis=0, mode="fill", fill_value=0)
 
         mine = jax.lax.dynamic_slice_in_dim(corners, start, size)
-        return mine + 0.5 * (neighbours(lattice.after) + neighbours(lattice.before))
+        return mine + 0.5 * (neighbors(lattice.after) + neighbors(lattice.before))
 
     return _over_corners(lattice.count, blurred, out)
 

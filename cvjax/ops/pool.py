@@ -95,7 +95,7 @@ def avg_pool(
 
 def global_avg_pool(
     x: Real[Array, "*batch height width channels"], keepdims: bool = False
-) -> Real[jax.Array, "*pooled channels"]:
+) -> Real[Array, "*pooled channels"]:
     """Mean over the map, summed in float32 or wider: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
     wide = wider(x.dtype, jnp.float32)
     return x.mean(axis=(-3, -2), keepdims=keepdims, dtype=wide).astype(x.dtype)
@@ -103,7 +103,7 @@ def global_avg_pool(
 
 def global_max_pool(
     x: Real[Array, "*batch height width channels"], keepdims: bool = False
-) -> Real[jax.Array, "*pooled channels"]:
+) -> Real[Array, "*pooled channels"]:
     """Maximum over the map: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
     return x.max(axis=(-3, -2), keepdims=keepdims)
 

@@ -45,7 +45,7 @@ def resize(
     size: tuple[int, int],
     method: str = "bilinear",
     align_corners: bool = False,
-) -> Shaped[jax.Array, "batch rows columns channels"]:
+) -> Shaped[Array, "batch rows columns channels"]:
     """Resizes maps as `torch.nn.functional.interpolate` does.
 
     Bilinear resampling is separable, so it runs as two small matrix products: that suits the matrix units

@@ -25,8 +25,8 @@ def bilinear_filter(size: int) -> Float64[np.ndarray, " size"]:
     As the kernel of a transposed convolution of stride s it interpolates where `size` is 2 * s - s % 2.
     """
     factor = (size + 1) // 2
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
-    return 1 - np.abs(np.arange(size) / factor - centre)
+    center = (2 * factor - 1 - factor % 2) / (2 * factor)
+    return 1 - np.abs(np.arange(size) / factor - center)
 
 
 def upsampling_matrix(

@@ -37,12 +37,12 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
     mean = f"mean of {len(shown)} classes" if len(shown) != 1 else "one class"
     plots.style(ax, f"precision over recall, {mean}" if shown else "precision over recall: no objects to be found")
     recall = np.linspace(0, 1, precision.shape[1])
-    colours = _colors()
+    colors = _colors()
     for number, (value, name, row) in enumerate(shown):
         look = {"color": "#9aa0a8", "linewidth": 0.6, "alpha": 0.6}
         if named:
-            style = _STYLES[number // len(colours) % len(_STYLES)]
-            look = {"color": colours[number % len(colours)], "linewidth": 1.4, "linestyle": style}
+            style = _STYLES[number // len(colors) % len(_STYLES)]
+            look = {"color": colors[number % len(colors)], "linewidth": 1.4, "linestyle": style}
             look["label"] = f"{100 * value:5.1f}  {name}"
         ax.plot(recall, _until_nought(row), **look)
     if len(shown) > 1:

@@ -63,7 +63,7 @@ def draw_gallery(tiles: Sequence[Tile], *, columns: int = 6, cell: int = 180) ->
         lines = [(f"{tile.prediction} {tile.probability:.0%}", _RIGHT if right else _WRONG)]
         if not right:
             lines.append((f"is {tile.truth}", canvas.FAINT))
-        for line, (text, colour) in enumerate(lines):
+        for line, (text, color) in enumerate(lines):
             place = (left + cell // 2, top + cell + _LINE // 2 + line * _LINE)
-            draw.text(place, canvas.fit_text(text, cell), fill=colour, font=canvas.font(), anchor="mm")
+            draw.text(place, canvas.fit_text(text, cell), fill=color, font=canvas.font(), anchor="mm")
     return np.asarray(picture)

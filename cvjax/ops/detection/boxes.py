@@ -178,8 +178,8 @@ def decode(
     ax, ay, awidth, aheight = _split(convert(anchors, "xyxy", "cxcywh"))
     width = jnp.exp(jnp.minimum(dw, MAX_LOG_SCALE)) * awidth
     height = jnp.exp(jnp.minimum(dh, MAX_LOG_SCALE)) * aheight
-    centred = jnp.broadcast_arrays(ax + dx * awidth, ay + dy * aheight, width, height)
-    return convert(jnp.stack(centred, axis=-1), "cxcywh", "xyxy")
+    centered = jnp.broadcast_arrays(ax + dx * awidth, ay + dy * aheight, width, height)
+    return convert(jnp.stack(centered, axis=-1), "cxcywh", "xyxy")
 
 
 def _wide(boxes: jax.Array) -> jax.Array:

@@ -202,9 +202,8 @@ def _align(
         raise ValueError(f"roi_align: the sampling ratio must be at least 1, got {sampling_ratio}; torchvision's is 2")
     dtype = maps[0].dtype
     wide = wider(dtype, jnp.float32)
-    height, width, scale = (
-        jnp.asarray(values)[level] for values in ([m.shape[1] for m in maps], [m.shape[2] for m in maps], scales)
-    )
+    height, width = (jnp.asarray([m.shape[axis] for m in maps], jnp.int32)[level] for axis in (1, 2))
+    scale = jnp.asarray(scales)[level]
     table, start, image, row = _flat_table(maps)
     first = (start[level] + batch_index.astype(jnp.int32) * image[level])[:, None, None]
     row = row[level][:, None, None]
