@@ -25,13 +25,14 @@ import pytest
 jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn"], "shape_checks.after_the_call")
 
 # Here nothing is promoted that the code does not promote itself, neither dtypes nor ranks.
-_STRICT = ("ops", "nn")
+_CLASSIFIERS = ("alexnet", "densenet", "efficientnet", "googlenet", "nin", "residual", "resnet", "vgg", "xception")
+_STRICT = ("ops/", "nn/", *(f"models/test_{name}.py" for name in _CLASSIFIERS))
 _TESTS = pathlib.Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _explicit_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.path.relative_to(_TESTS).parts[0] not in _STRICT:
+    if not request.path.relative_to(_TESTS).as_posix().startswith(_STRICT):
         yield
         return
     import jax

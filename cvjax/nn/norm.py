@@ -51,7 +51,8 @@ class BatchNorm(nn.BatchNorm):
             use_running_average = None if self.use_running_average else True
         averages = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
         if averages or not self.force_float32_reductions:
-            return super().__call__(x, use_running_average=use_running_average, mask=mask)
+            with jax.numpy_dtype_promotion("standard"):  # Flax's promotes the maps to the statistics' dtype
+                return super().__call__(x, use_running_average=use_running_average, mask=mask)
         return self._normalize_by_batch(x, mask)
 
     @nn.compact
