@@ -2,8 +2,9 @@
 
 1. The net is fine-tuned to tell C classes and background apart (`train=True`); its last layer is then thrown away.
 2. A linear support vector machine for each class learns from the second dense layer
-(`cvjax.tasks.detection.staged.svm`). 3. A ridge regression for each class learns to move boxes, from the last pooled
-map (`cvjax.tasks.detection.staged.ridge`).
+   (`cvjax.tasks.detection.staged.svm`).
+3. A ridge regression for each class learns to move boxes, from the last pooled map
+   (`cvjax.tasks.detection.staged.ridge`).
 
 What stages 2 and 3 found lies among the parameters, in `svm` and `regressor` (`cvjax.tasks.detection.staged.stages`
 puts it there); until then these are zero, and `scorer="softmax"` scores with the layer of stage 1.
