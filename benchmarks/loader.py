@@ -121,7 +121,7 @@ def bare_loop(records: tuple[dict, ...], count: int, turn: int, transform: Calla
 def our_loader(records: tuple[dict, ...], count: int, turn: int, batch_size: int, threads: int | None) -> None:
     """Draw `count` examples from `train_batches`, started anew."""
     from cvjax.data.loader import train_batches
-    from cvjax.tasks.segmentation.transforms import TrainTransform
+    from cvjax.tasks.scale_crop import TrainTransform
 
     transform = TrainTransform(CROP, fill=FILL)
     options = {"batch_size": batch_size, "seed": turn, "threads": threads}
@@ -182,7 +182,7 @@ def start_torch(arguments: argparse.Namespace) -> tuple[subprocess.Popen, str] |
 def measure(arguments: argparse.Namespace, child: subprocess.Popen | None) -> Iterator[dict]:
     """One row for each contestant, threading and round; contestants take turns inside a round."""
     records = make_records(arguments.images, arguments.folder)
-    from cvjax.tasks.segmentation.transforms import TrainTransform
+    from cvjax.tasks.scale_crop import TrainTransform
 
     ours = TrainTransform(CROP, fill=FILL)
     size, count = arguments.batch_size, arguments.count

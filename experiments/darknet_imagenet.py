@@ -1,95 +1,42 @@
-"""The classifiers that YOLO v1 starts from (1506.02640, section 2.2), on ImageNet or on anything with labelled images.
+"""The classifiers that YOLO v1 starts from (1506.02640, section 2.2), on ImageNet or on anything with labeled images.
 
     python -m experiments.darknet_imagenet                     ImageNet where it is prepared, else the embedded scenes
-    python -m experiments.darknet_imagenet quick               embedded scenes, CPU
-    python -m experiments.darknet_imagenet imagenet            20 convolutions, at 224 pixels
     python -m experiments.darknet_imagenet tiny                those of Fast YOLO
     python -m experiments.yolo_voc voc0712 --init runs/darknet_imagenet/imagenet      detection, from there
 
-Presets:
+| preset | recipe | steps x batch | published |
+| --- | --- | --- | --- |
+| quick | five narrow stages, the backbone of `yolo_voc quick` | 400 x 32 |  |
+| imagenet | 20 convolutions at 224 pixels, poly of order 4 | 1,600,000 x 128 | 88% top-5 on one crop |
+| tiny | likewise for the small net | 1,600,000 x 128 |  |
 
-quick      a narrow net of five stages with BatchNorm, the backbone of `yolo_voc quick`.
-imagenet   the paper trains for a week and has 88% top-5 on one crop. Its recipe is not in the paper; this one is
-           darknet's for its classifiers: polynomial decay of order 4 from 0.1, batches of 128.
-tiny       likewise for the small net.
+The paper trains for a week and names no recipe; this one is darknet's for its classifiers.
 """
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.engine.optim import OptimizerConfig
-from experiments._classifiers import QUICK, configure_classifier, imagenet_steps, main
+from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from cvjax.tasks.classification.config import ClassificationEval
+from experiments._shared import QUICK_CLASSIFICATION, QUICK_DETECTOR_OPTIM, imagenet
 
-
-@dataclasses.dataclass(frozen=True)
-class DarknetConfig(ModelConfig):
-    """A classifier of YOLO's and its options.
-
-    Attributes:
-      features: of the stages, one 3x3 convolution each; None is the architecture's own.
-      width: multiplies the features of all convolutions.
-      batch_norm: normalise after every convolution.
-      bn_momentum: decay of BatchNorm's running averages.
-    """
-
-    name: str = "darknet_yolov1"
-    features: tuple[int, ...] | None = None
-    width: float = 1.0
-    batch_norm: bool = False
-    bn_momentum: float = 0.9
-
-    def options(self) -> dict[str, Any]:
-        """The fields as keyword arguments of `cvjax.create_model`."""
-        given = super().options()
-        features = given.pop("features", None)
-        return given if features is None else given | {"stages": tuple(((3, count, 1),) for count in features)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(ClassificationConfig):
-    """A run of a classifier of YOLO's."""
-
-    model: DarknetConfig = DarknetConfig()
-    workdir: str = "runs/darknet_imagenet"
-
-
-_IMAGENET = {
-    "data": "imagenet2012",
-    "steps": 1_600_000,
-    "batch_size": 128,
-    "log_every": 200,
-    "eval_every": imagenet_steps(1, 128),
-    "checkpoint_every": imagenet_steps(1, 128),
-    "input": ClassificationInput(workers=8),
-    "eval": ClassificationEval(batch_size=128, resize=256),
-    "optim": OptimizerConfig(
-        name="sgd", learning_rate=0.1, weight_decay=5e-4, schedule="poly", power=4.0, warmup=0.001
-    ),
-}
+IMAGENET = replace(
+    imagenet(128, 1_600_000, log_every=200),
+    model=ModelConfig("darknet_yolov1", batch_norm=True),
+    eval=ClassificationEval(batch_size=128, resize=256),
+    optim=OptimizerConfig(name="sgd", learning_rate=0.1, weight_decay=5e-4, schedule="poly", power=4.0, warmup=0.001),
+)
+NARROW_STAGES = tuple(((3, features, 1),) for features in (16, 32, 64, 128, 192))
 
 PRESETS = {
-    "quick": Config(
-        **QUICK,
-        workdir="runs/darknet_imagenet/quick",
-        model=DarknetConfig(features=(16, 32, 64, 128, 192), batch_norm=True, bn_momentum=0.95),
+    "quick": replace(
+        QUICK_CLASSIFICATION,
+        model=ModelConfig("darknet_yolov1", stages=NARROW_STAGES, batch_norm=True, norm={"momentum": 0.95}),
         steps=400,
-        optim=OptimizerConfig(name="muon", learning_rate=0.02, weight_decay=0.01, schedule="cosine", warmup=0.05),
+        optim=QUICK_DETECTOR_OPTIM,
     ),
-    "imagenet": Config(**_IMAGENET, workdir="runs/darknet_imagenet/imagenet", model=DarknetConfig(batch_norm=True)),
-    "tiny": Config(
-        **_IMAGENET,
-        workdir="runs/darknet_imagenet/tiny",
-        model=DarknetConfig(name="darknet_yolov1_tiny", batch_norm=True),
-    ),
+    "imagenet": IMAGENET,
+    "tiny": replace(IMAGENET, model=ModelConfig("darknet_yolov1_tiny", batch_norm=True)),
 }
 
-
-def configure(argv: Sequence[str] | None = None) -> Config:
-    """The configuration of a command line."""
-    return configure_classifier(PRESETS, "darknet_imagenet", __doc__, argv)
-
-
 if __name__ == "__main__":
-    main(configure)
+    main(parse, PRESETS, __doc__, default="imagenet")

@@ -1,87 +1,29 @@
-"""EfficientNet (1905.11946) on ImageNet, or on anything else that has labelled images.
+"""EfficientNet (1905.11946) on ImageNet, or on anything else that has labeled images.
 
     python -m experiments.efficientnet_imagenet            ImageNet where it is prepared, else the embedded scenes
-    python -m experiments.efficientnet_imagenet quick      embedded scenes, a narrow, shallow net, CPU
+    python -m experiments.efficientnet_imagenet quick --resume   continues a run that was stopped
     python -m experiments.efficientnet_imagenet imagenet --model.name efficientnet_b1 --input.crop 240 240
     python -m experiments.efficientnet_imagenet imagenet --model.phi 1 --input.crop 258 258
-    python -m experiments.efficientnet_imagenet modern --model.dtype bfloat16
-    python -m experiments.efficientnet_imagenet cifar10
-    python -m experiments.efficientnet_imagenet quick --resume
 
-Presets:
-
-quick      B0 of half the width and a third of the depth, from scratch on the embedded scenes: 0.39 to 0.42 top-1 on val
-           in 4 minutes on 2 busy cores (docs/results.md; chance is 0.07).
-imagenet   the paper's recipe: 350 epochs in batches of 4096, RMSProp, 0.256 after 5 epochs of warm-up, times 0.97
-           every 2.4 epochs, averaged weights, drop-connect, AutoAugment. The paper reports 77.1 top-1 for B0.
-modern     the recipe of the weights that torchvision carries, which are timm's: 450 epochs in batches of 768,
-           RandAugment, erasing; 77.69 top-1 for B0.
-cifar10    100 epochs with images enlarged to 64 pixels, the net's strides being made for large ones.
+| preset | recipe | steps x batch | published top-1 |
+| --- | --- | --- | --- |
+| quick | half the width, a third of the depth, the scenes | 750 x 32 | 0.39 to 0.42 in docs/results.md; chance 0.07 |
+| imagenet | the paper: RMSProp, averaged weights, AutoAugment | 109,475 x 4096 | 77.1 for B0 |
+| modern | timm's, which torchvision carries: RandAugment | 750,684 x 768 | 77.69 for B0 |
+| cifar10 | images enlarged to 64 pixels | 100 epochs x 128 |  |
 """
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.engine.optim import OptimizerConfig
-from cvjax.models.classification.efficientnet import compound_scale
-from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
+from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from cvjax.tasks.classification.config import ClassificationData, ClassificationEval
+from experiments._shared import CIFAR10_ENLARGED, MUON, NESTEROV, QUICK_CLASSIFICATION, imagenet, imagenet_steps
 
-
-@dataclasses.dataclass(frozen=True)
-class EfficientNetConfig(ModelConfig):
-    """EfficientNet and its options; None is as the name says.
-
-    Attributes:
-      width_coefficient: multiplies B0's channels.
-      depth_coefficient: multiplies B0's blocks a stage, rounded up.
-      phi: scale B0 by the paper's rule instead (`compound_scale`, which also has the image size for --input.crop).
-      dropout: before the classifier.
-      drop_connect: probability of dropping the last block for an example; earlier ones in proportion.
-      bn_momentum: decay of BatchNorm's running averages.
-    """
-
-    name: str = "efficientnet_b0"
-    width_coefficient: float | None = None
-    depth_coefficient: float | None = None
-    phi: float | None = None
-    dropout: float | None = None
-    drop_connect: float = 0.2
-    bn_momentum: float = 0.99
-
-    def options(self) -> dict[str, Any]:
-        """Those of `create_model`, with `phi` as the coefficients that it stands for."""
-        options = super().options()
-        phi = options.pop("phi", None)
-        if phi is None:
-            return options
-        scaling = dataclasses.asdict(compound_scale(phi))
-        scaling.pop("image_size")
-        return options | scaling
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(ClassificationConfig):
-    """A run of EfficientNet."""
-
-    model: EfficientNetConfig = EfficientNetConfig()
-    workdir: str = "runs/efficientnet_imagenet"
-
-
-# Magnitude 27 of 30 is what the authors' and timm's code, which count to 10, call 9.
-_RAND_AUGMENT = {"policy": "rand", "num_ops": 2, "magnitude": 27, "interpolation": "bicubic"}
-
-IMAGENET = Config(
-    data="imagenet2012",
-    workdir="runs/efficientnet_imagenet/imagenet",
-    steps=imagenet_steps(350, 4096),
-    batch_size=4096,
+IMAGENET = replace(
+    imagenet(4096, imagenet_steps(350, 4096), log_every=20),
+    model=ModelConfig("efficientnet_b0"),
     label_smoothing=0.1,
-    log_every=20,
-    eval_every=imagenet_steps(1, 4096),
-    checkpoint_every=imagenet_steps(1, 4096),
-    input=ClassificationInput(policy="auto", interpolation="bicubic", workers=16),
+    input=ClassificationData(auto_augment="auto", interpolation="bicubic", workers=16),
     eval=ClassificationEval(batch_size=1024, resize=256),
     optim=OptimizerConfig(
         name="rmsprop",
@@ -94,40 +36,30 @@ IMAGENET = Config(
         ema_decay=0.9999,
     ),
 )
+_QUICK = {"width_coefficient": 0.5, "depth_coefficient": 0.3, "dropout": 0.0, "drop_connect": 0.0}
 
 PRESETS = {
-    "quick": Config(
-        **QUICK,
-        workdir="runs/efficientnet_imagenet/quick",
-        model=EfficientNetConfig(
-            width_coefficient=0.5, depth_coefficient=0.3, dropout=0.0, drop_connect=0.0, bn_momentum=0.9
-        ),
+    "quick": replace(
+        QUICK_CLASSIFICATION,
+        model=ModelConfig("efficientnet_b0", **_QUICK, norm={"momentum": 0.9}),
         steps=750,
-        optim=OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05),
+        optim=MUON,
     ),
     "imagenet": IMAGENET,
-    "modern": dataclasses.replace(
+    "modern": replace(
         IMAGENET,
-        workdir="runs/efficientnet_imagenet/modern",
         steps=imagenet_steps(450, 768),
         batch_size=768,
         eval_every=imagenet_steps(1, 768),
         checkpoint_every=imagenet_steps(1, 768),
-        input=ClassificationInput(**_RAND_AUGMENT, erase=0.2, workers=16),
-        optim=dataclasses.replace(IMAGENET.optim, learning_rate=0.048, decay_every=2.4 / 450, warmup=3 / 450),
+        # Magnitude 27 of 30 is what the authors' and timm's code, which count to 10, call 9.
+        input=ClassificationData(
+            auto_augment="rand", num_ops=2, magnitude=27, interpolation="bicubic", random_erasing=0.2, workers=16
+        ),
+        optim=replace(IMAGENET.optim, learning_rate=0.048, decay_every=2.4 / 450, warmup=3 / 450),
     ),
-    "cifar10": Config(
-        **CIFAR10_ENLARGED,
-        workdir="runs/efficientnet_imagenet/cifar10",
-        optim=OptimizerConfig(name="nesterov", learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warmup=0.05),
-    ),
+    "cifar10": replace(CIFAR10_ENLARGED, model=ModelConfig("efficientnet_b0"), optim=NESTEROV),
 }
 
-
-def configure(argv: Sequence[str] | None = None) -> Config:
-    """The configuration of a command line."""
-    return configure_classifier(PRESETS, "efficientnet_imagenet", __doc__, argv)
-
-
 if __name__ == "__main__":
-    main(configure)
+    main(parse, PRESETS, __doc__, default="imagenet")

@@ -1,106 +1,41 @@
-"""GoogLeNet (1409.4842) on ImageNet, or on anything else that has labelled images.
+"""GoogLeNet (1409.4842) on ImageNet, or on anything else that has labeled images.
 
     python -m experiments.googlenet_imagenet               ImageNet where it is prepared, else the embedded scenes
-    python -m experiments.googlenet_imagenet quick         embedded scenes, a narrow net, CPU
-    python -m experiments.googlenet_imagenet imagenet --model.naive True
-    python -m experiments.googlenet_imagenet batch_norm
-    python -m experiments.googlenet_imagenet cifar10
     python -m experiments.googlenet_imagenet quick --resume  continues a run that was stopped
+    python -m experiments.googlenet_imagenet imagenet --model.naive
 
-Presets:
+| preset | recipe | steps x batch | published top-1 |
+| --- | --- | --- | --- |
+| quick | BatchNorm, a quarter of the width, the scenes | 450 x 32 | 0.48 in docs/results.md |
+| imagenet | the net of 2014, the quick solver of Caffe's model | 2,400,000 x 32 | 68.7 |
+| batch_norm | torchvision's net | 450,410 x 256 | 69.78 (weights from TensorFlow) |
+| cifar10 | BatchNorm, images enlarged to 64 pixels | 100 epochs x 128 |  |
 
-quick       the net with BatchNorm at a quarter of its width, from scratch on the embedded scenes: 0.48 top-1 on val in
-            3 to 4 minutes on 2 busy cores (docs/results.md; chance is 0.07).
-imagenet    the net of 2014 with the quick solver of the Caffe model: 2.4 million steps of 32 images, the rate falling
-            from 0.01 with the square root of what is left. It reports 68.7 top-1. Auxiliary losses weigh 0.3.
-batch_norm  torchvision's net: 90 epochs in batches of 256; its weights, which came from TensorFlow, have 69.78 top-1.
-cifar10     the net with BatchNorm on images enlarged to 64 pixels.
+Auxiliary losses weigh 0.3.
 """
 
-import dataclasses
-from collections.abc import Sequence
+from dataclasses import replace
 
-from cvjax.engine.config import ClassificationConfig, ClassificationEval, ClassificationInput, ModelConfig
-from cvjax.engine.optim import OptimizerConfig
-from experiments._classifiers import CIFAR10_ENLARGED, QUICK, configure_classifier, imagenet_steps, main
-
-
-@dataclasses.dataclass(frozen=True)
-class GoogLeNetConfig(ModelConfig):
-    """GoogLeNet and its options; None is as the name says.
-
-    Attributes:
-      width: multiplies the channels.
-      naive: inception blocks without reduction.
-      aux: the two auxiliary classifiers.
-      dropout: before the classifier.
-      aux_dropout: in the auxiliary classifiers.
-      bn_momentum: decay of BatchNorm's running averages.
-    """
-
-    name: str = "googlenet_original"
-    width: float = 1.0
-    naive: bool = False
-    aux: bool = True
-    dropout: float | None = None
-    aux_dropout: float = 0.7
-    bn_momentum: float = 0.9
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(ClassificationConfig):
-    """A run of GoogLeNet."""
-
-    model: GoogLeNetConfig = GoogLeNetConfig()
-    workdir: str = "runs/googlenet_imagenet"
-
-
-IMAGENET = Config(
-    data="imagenet2012",
-    workdir="runs/googlenet_imagenet/imagenet",
-    steps=2_400_000,
-    batch_size=32,
-    log_every=500,
-    eval_every=imagenet_steps(1, 32),
-    checkpoint_every=imagenet_steps(1, 32),
-    input=ClassificationInput(workers=8),
-    eval=ClassificationEval(batch_size=256, resize=256),
-    optim=OptimizerConfig(name="sgd", learning_rate=0.01, weight_decay=2e-4, schedule="poly", power=0.5),
-)
+from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from experiments._shared import CIFAR10_ENLARGED, MUON, NESTEROV, QUICK_CLASSIFICATION, imagenet, imagenet_steps
 
 PRESETS = {
-    "quick": Config(
-        **QUICK,
-        workdir="runs/googlenet_imagenet/quick",
-        model=GoogLeNetConfig(name="googlenet", width=0.25, dropout=0.0, aux_dropout=0.0),
+    "quick": replace(
+        QUICK_CLASSIFICATION,
+        model=ModelConfig("googlenet", width=0.25, dropout=0.0, aux_dropout=0.0),
         steps=450,
-        optim=OptimizerConfig(name="muon", learning_rate=0.01, weight_decay=0.05, schedule="cosine", warmup=0.05),
+        optim=replace(MUON, learning_rate=0.01, weight_decay=0.05, schedule="cosine"),
     ),
-    "imagenet": IMAGENET,
-    "batch_norm": dataclasses.replace(
-        IMAGENET,
-        workdir="runs/googlenet_imagenet/batch_norm",
-        model=GoogLeNetConfig(name="googlenet"),
-        steps=imagenet_steps(90, 256),
-        batch_size=256,
-        log_every=100,
-        eval_every=imagenet_steps(1, 256),
-        checkpoint_every=imagenet_steps(1, 256),
-        optim=OptimizerConfig(name="nesterov", learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warmup=5 / 90),
+    "imagenet": replace(
+        imagenet(32, 2_400_000, log_every=500),
+        model=ModelConfig("googlenet_original"),
+        optim=OptimizerConfig(name="sgd", learning_rate=0.01, weight_decay=2e-4, schedule="poly", power=0.5),
     ),
-    "cifar10": Config(
-        **CIFAR10_ENLARGED,
-        workdir="runs/googlenet_imagenet/cifar10",
-        model=GoogLeNetConfig(name="googlenet"),
-        optim=OptimizerConfig(name="nesterov", learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warmup=0.05),
+    "batch_norm": replace(
+        imagenet(256, imagenet_steps(90, 256)), model=ModelConfig("googlenet"), optim=replace(NESTEROV, warmup=5 / 90)
     ),
+    "cifar10": replace(CIFAR10_ENLARGED, model=ModelConfig("googlenet"), optim=NESTEROV),
 }
 
-
-def configure(argv: Sequence[str] | None = None) -> Config:
-    """The configuration of a command line."""
-    return configure_classifier(PRESETS, "googlenet_imagenet", __doc__, argv)
-
-
 if __name__ == "__main__":
-    main(configure)
+    main(parse, PRESETS, __doc__, default="imagenet")

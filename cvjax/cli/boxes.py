@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cvjax.cli._main import run
 from cvjax.datasets.box_statistics import BoxCounts, count_boxes
 from cvjax.datasets.registry import list_sources, open_source
+from cvjax.engine.command import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,4 +76,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError
 from cvjax.tasks import load
 from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
@@ -62,7 +62,7 @@ def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
         raise ConfigError(f"--model is for files; {arguments.source} says itself what it is of")
     if is_run:
         loaded = load.load_for_inference(arguments.source)
-        model = loaded.config["model"]["name"]
+        model = loaded.info["model"]["name"]
         state_dict = to_torch(model, loaded.variables)
     elif is_file:
         model, state_dict = arguments.model, read_state_dict(arguments.source)
@@ -94,4 +94,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -11,11 +11,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
-from cvjax.engine.config import CRFFlag
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.crf import CRFS, refine
+from cvjax.tasks.segmentation.config import CRFFlag
+from cvjax.tasks.segmentation.crf import CRFS, apply_crf
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.grid import Example, save_grid
 from cvjax.visual.overlay import draw_overlay
@@ -64,7 +64,7 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
         raise ConfigError(f"--names has {len(arguments.names)} names and {arguments.probs} {classes} classes")
     names = arguments.names or tuple(f"class {label}" for label in range(classes))
     if arguments.crf is not None:
-        program = jax.jit(lambda p, i: refine(p, i, arguments.crf))
+        program = jax.jit(lambda p, i: apply_crf(p, i, arguments.crf))
         marginals = np.asarray(program(probabilities[None], image[None]))[0]
     else:
         marginals = probabilities
@@ -143,4 +143,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -17,18 +17,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cvjax.cli._main import run
 from cvjax.data.dataset import Source, max_size
-from cvjax.data.decode import decode_example
-from cvjax.datasets.registry import open_source
-from cvjax.engine.config import CRFFlag, InputConfig
-from cvjax.engine.run import source_options
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks import load
+from cvjax.tasks.load import load_for_inference, open_scored, with_settings
+from cvjax.tasks.scale_crop import resize_pair
+from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.crf import CRFS, format_crf
 from cvjax.tasks.segmentation.crf_search import Tried, keep_probabilities, make_scorer, most_trials, search
 from cvjax.tasks.segmentation.task import Segmentation
-from cvjax.tasks.segmentation.transforms import resize_pair
 from cvjax.visual.tables import percent
 
 _SHOWN = 12
@@ -94,36 +91,22 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
     if arguments.start is None or not arguments.start.iterations:
         raise ConfigError("--start must be a CRF with iterations, such as v1 or v2")
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
-    loaded = load.load_for_inference(arguments.checkpoint, **overrides)
+    loaded = load_for_inference(arguments.checkpoint, **overrides)
     if not isinstance(loaded.task, Segmentation):
-        raise ConfigError(f"{arguments.checkpoint} is of a {loaded.kind.name}; a CRF refines segmentations")
-    reading = loaded.reading
-    given = {name: getattr(arguments, name) for name in _PREDICTING if getattr(arguments, name) is not None}
-    scoring = dataclasses.replace(loaded.scoring, crf=None, **given)
-    data = arguments.data or loaded.config["data"]["name"]
-    source = open_source(
-        data,
-        arguments.split or reading.eval_split,
-        target=loaded.kind.target,
-        data_dir=arguments.data_dir or loaded.config["run"]["data_dir"],
-        manual_dir=arguments.manual_dir or reading.manual_dir,
-        **source_options(data, reading),
-    )
-    if len(source.class_names) != loaded.task.num_classes:
-        raise ConfigError(
-            f"{source.name} has {len(source.class_names)} classes and the checkpoint {loaded.task.num_classes}; give"
-            " the data that it was trained for"
-        )
-    multiple = scoring.pad_multiple or max(reading.resize or max_size(source))
+        raise ConfigError(f"{arguments.checkpoint} is of a {loaded.task.name}; a CRF refines segmentations")
+    task = with_settings(loaded.task, arguments, data_fields=("manual_dir",), eval_fields=_PREDICTING)
+    task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crf=None))
+    source, data, scoring = open_scored(task, arguments.split), task.config.input, task.config.eval
+    multiple = scoring.pad_multiple or max(data.resize or max_size(source))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(arguments.images, len(source))).round().astype(int))
-    pairs = _pairs(source, chosen, loaded.task, reading)
+    pairs = _pairs(source, chosen, task)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("the net's probabilities", total=len(chosen))
         counted = progress.track(pairs, task_id=bar, total=len(chosen))
-        kept = keep_probabilities(loaded.model, loaded.task, loaded.variables, scoring, counted, multiple)
+        kept = keep_probabilities(task, loaded.model, loaded.variables, counted, multiple)
         if not kept:
             raise DataError(f"none of {len(chosen)} images of {source.name} {source.split} is readable; mend the data")
-        score = make_scorer(kept, loaded.task)
+        score = make_scorer(kept, task)
         plain = score(CRFS["off"])["miou"]
         bar = progress.add_task("CRFs", total=most_trials(arguments.grid, arguments.rounds))
         best = plain
@@ -167,19 +150,18 @@ def _command(arguments: Arguments, crf: str) -> str:
     return shlex.join(words)
 
 
-def _pairs(
-    source: Source, chosen: np.ndarray, task: Segmentation, reading: InputConfig
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images and masks at the size that the run scores them at; damaged ones are passed over where the run may."""
+def _pairs(source: Source, chosen: np.ndarray, task: Segmentation) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields images and masks at the size that the run scores them at; skips damaged ones where the run may."""
+    decode, data = task.decoder(), task.config.input
     for index in chosen:
         try:
-            pair = decode_example(source[int(index)], task.num_classes, reading.void)
+            pair = decode(source[int(index)])
         except DataError:
-            if reading.on_bad_record == "error":
+            if data.on_bad_record == "error":
                 raise
             continue
         image, mask = pair["image"], pair["mask"]
-        yield (image, mask) if reading.resize is None else resize_pair(image, mask, reading.resize)
+        yield (image, mask) if data.resize is None else resize_pair(image, mask, data.resize)
 
 
 def _table(trials: Sequence[Tried], plain: float) -> Table:
@@ -203,4 +185,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

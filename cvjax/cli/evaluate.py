@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
-from cvjax.engine.config import CRFFlag
-from cvjax.engine.parallel import Mode, make_strategy
-from cvjax.engine.run import make_evaluator, open_for, plain
-from cvjax.errors import ConfigError
-from cvjax.tasks.load import load_for_inference
+from cvjax.engine.command import run_command
+from cvjax.engine.config import Mode
+from cvjax.engine.evaluate import make_evaluator, plain
+from cvjax.engine.parallel import make_strategy
+from cvjax.tasks.load import load_for_inference, open_scored, with_settings
+from cvjax.tasks.segmentation.config import CRFFlag
 
-_SCORING = (
+_DATA = ("manual_dir", "on_bad_record", "on_bad_boxes")
+_EVAL = (
     *("scales", "flip", "window", "overlap", "crf", "boundary", "trimap", "em_thresholds"),
     *("crop", "resize", "crops", "boxes", "batch_size"),
     *("short_side", "long_side", "score_threshold", "nms_threshold", "max_detections", "coco"),
@@ -42,9 +43,9 @@ class Arguments:
       output_stride: of the backbone, if other than in training.
       crop: classification, detection: height and width of what the net sees.
       resize: classification: length that the shorter side is brought to before the crop.
-      crops: classification: centre or ten.
-      pictures: write the confusion matrix and the reliability diagram of a classification, the curves of precision over
-        recall of a detection, into this folder.
+      crops: classification: center or ten.
+      pictures: write the report's table and plots into this folder: the confusion matrix and the reliability diagram
+        of a classification, the curves of precision over recall of a detection.
       boxes: detection, masks in boxes: the most boxes that an image may have.
       short_side, long_side: detection: length that the image's shorter side is brought to, and the longer one's limit.
       score_threshold, nms_threshold, max_detections: of the detector.
@@ -72,7 +73,7 @@ class Arguments:
     output_stride: int | None = None
     crop: tuple[int, int] | None = None
     resize: int | None = None
-    crops: Literal["centre", "ten"] | None = None
+    crops: Literal["center", "ten"] | None = None
     pictures: str | None = None
     boxes: int | None = None
     short_side: int | None = None
@@ -89,48 +90,29 @@ class Arguments:
 
 
 def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
-    """The report of the task for a checkpoint; what is not given is as in the run.
+    """Returns the report of the task for a checkpoint; what is not given is as in the run.
 
     Raises:
-      UserError: a missing or foreign checkpoint, missing data, or options of another task.
+      UserError: A missing or foreign checkpoint, missing data, or options of another task.
     """
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load_for_inference(arguments.checkpoint, **overrides)
-    kind, data_dir = loaded.kind, arguments.data_dir or loaded.config["run"]["data_dir"]
-    if arguments.pictures is not None and kind.draw_scores is None:
-        raise ConfigError(f"--pictures draws no report of a {kind.name}; leave it out")
-    reading = _given(loaded.reading, arguments, "manual_dir", "on_bad_record", "on_bad_boxes")
-    scoring = _given(loaded.scoring, arguments, *_SCORING)
-    name = arguments.data or loaded.config["data"]["name"]
-    source = open_for(kind, name, arguments.split or reading.eval_split, reading, data_dir)
-    if len(source.class_names) != loaded.task.num_classes:
-        raise ConfigError(
-            f"{source.name} has {len(source.class_names)} classes and the checkpoint {loaded.task.num_classes}; give"
-            " the data that it was trained for"
-        )
-    strategy = make_strategy(arguments.parallel, scoring.batch_size)
-    score = make_evaluator(kind, loaded.model, loaded.task, source, scoring, reading, strategy)
-    report = score(strategy.place_state(loaded.variables))
-    place = {"checkpoint": str(loaded.place), "data": source.name, "split": source.split}
-    table, line = kind.show(report)
-    console.print(table)
+    task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
+    dataset = open_scored(task, arguments.split)
+    strategy = make_strategy(arguments.parallel, task.config.eval.batch_size)
+    report = make_evaluator(task, loaded.model, dataset, strategy)(strategy.place_state(loaded.variables))
+    console.print(task.table(report))
     console.print(
-        f"{loaded.place}: {line} on {report['examples']} images of {source.name} {source.split}"
+        f"{loaded.place}: {task.headline(report)} on {report['examples']} images of {dataset.name} {dataset.split}"
         + (f", {report['skipped']} bad records passed over" if report["skipped"] else ""),
         highlight=False,
         soft_wrap=True,
     )
     if arguments.pictures is not None:
-        kind.draw_scores(pathlib.Path(arguments.pictures), loaded.task, report)
-    return plain(report) | place
-
-
-def _given(config: Any, arguments: Arguments, *names: str) -> Any:
-    values = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    foreign = [f"--{name}" for name in values if not hasattr(config, name)]
-    if foreign:
-        raise ConfigError(f"{', '.join(foreign)} is of no use to a checkpoint of this task; leave it out")
-    return dataclasses.replace(config, **values)
+        folder = pathlib.Path(arguments.pictures)
+        folder.mkdir(parents=True, exist_ok=True)
+        task.draw_report(folder, report)
+    return plain(report) | {"checkpoint": str(loaded.place), "data": dataset.name, "split": dataset.split}
 
 
 def main() -> None:
@@ -142,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

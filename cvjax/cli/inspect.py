@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from cvjax.cli._main import run
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError
 from cvjax.inspection import Inspection, inspect_model
 
@@ -82,4 +82,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

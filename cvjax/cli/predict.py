@@ -4,28 +4,27 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._main import run
 from cvjax.cli._photos import read_photo
 from cvjax.datasets.proposals.boxes import propose
-from cvjax.engine.config import CRFFlag, EvalConfig
+from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
-from cvjax.models.detection.detector import shown_score
+from cvjax.models.detection.detector import display_threshold
 from cvjax.tasks import load
+from cvjax.tasks.classification.predict import make_classifier
 from cvjax.tasks.classification.task import Classification
-from cvjax.tasks.detection.config import proposal_config
 from cvjax.tasks.detection.pictures import at_least
-from cvjax.tasks.detection.predict import make_finder
-from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.detection.predict import make_box_finder
+from cvjax.tasks.detection.task import Detection, proposal_config
 from cvjax.tasks.object_masks.task import ObjectMasks
-from cvjax.tasks.prediction import make_classifier, make_map_predictor
-from cvjax.tasks.segmentation.crf import CRFConfig
+from cvjax.tasks.segmentation.config import CRFFlag
+from cvjax.tasks.segmentation.predict import make_map_predictor
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
@@ -51,7 +50,7 @@ class Arguments:
       window: segmentation: height and width of a sliding window; the whole image by default.
       crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       output_stride: of the backbone, if other than in training.
-      crops: classification: centre or ten; the run's own by default.
+      crops: classification: center or ten; the run's own by default.
       score: detection: boxes with a lower score are neither drawn nor written; by default 0.5, 0.2 of YOLO,
         and 0 where scores are what support vector machines say (R-CNN, SPPnet), which may be any number.
     """
@@ -64,7 +63,7 @@ class Arguments:
     window: tuple[int, int] | None = None
     crf: CRFFlag = None
     output_stride: int | None = None
-    crops: Literal["centre", "ten"] | None = None
+    crops: Literal["center", "ten"] | None = None
     score: float | None = None
 
 
@@ -94,9 +93,14 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
         return _detect(loaded, sources, targets, arguments.score, console or Console(quiet=True))
     if isinstance(loaded.task, ObjectMasks):
         raise ConfigError(f"{arguments.checkpoint} draws masks inside given boxes; photographs have none")
-    predict = make_predictor(
-        loaded, scales=arguments.scales, flip=arguments.flip, window=arguments.window, crf=arguments.crf
+    scoring = dataclasses.replace(
+        loaded.task.config.eval,
+        scales=arguments.scales,
+        flip=arguments.flip,
+        window=arguments.window,
+        crf=arguments.crf,
     )
+    predict = make_map_predictor(loaded.task.reconfigured(eval=scoring), loaded.model, loaded.variables)
     for source, (overlay, mask, _) in zip(sources, targets):
         image = read_photo(source)
         labels = predict(image)
@@ -107,27 +111,6 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
             line = f"{source} ({width}x{height}): {_shares(labels, loaded.task.class_names)} -> {overlay}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return [path for overlay, mask, _ in targets for path in (overlay, mask)]
-
-
-def make_predictor(
-    loaded: Any,
-    *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    window: tuple[int, int] | None = None,
-    crf: CRFConfig | None = None,
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from uint8 [H, W, 3] of any size to labels uint8 [H, W]; it compiles once per padded size.
-
-    Args:
-        loaded: with `model`, `variables` and `task`, as `load_for_inference` returns it.
-        scales: see `segment`.
-        flip: see `segment`.
-        window: see `segment`.
-        crf: run their probabilities through this.
-    """
-    config = EvalConfig(scales=tuple(scales), flip=flip, window=window, crf=crf)
-    return make_map_predictor(loaded.model, loaded.task, loaded.variables, config)
 
 
 def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) -> dict[str, Any]:
@@ -151,14 +134,15 @@ def _detect(
     console: Console,
 ) -> list[pathlib.Path]:
     """The files of each image: its boxes drawn, and as JSON."""
-    least = shown_score(loaded.model) if score is None else score
+    least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
         raise ConfigError(f"--score is {score}; give a number")
-    find = make_finder(loaded.model, loaded.task, loaded.variables, loaded.scoring, loaded.reading)
+    find = make_box_finder(loaded.task, loaded.model, loaded.variables)
+    data = loaded.task.config.input
     written = []
     for source, (overlay, _, boxes) in zip(sources, targets):
         image = read_photo(source)
-        proposals = propose(image, proposal_config(loaded.reading)) if loaded.reading.proposals else None
+        proposals = propose(image, proposal_config(data)) if data.proposals else None
         found = at_least(find(image, proposals), least)
         save_png(overlay, draw_boxes(image, found, loaded.task.class_names))
         boxes.write_text(json.dumps(boxes_json(found, image.shape[:2], loaded.task.class_names), indent=2) + "\n")
@@ -171,8 +155,10 @@ def _detect(
 
 def _print_classes(loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: str | None, console: Console) -> None:
     """One line an image: its likeliest classes with their probabilities."""
-    scoring = loaded.scoring if crops is None else dataclasses.replace(loaded.scoring, crops=crops)
-    classify = make_classifier(loaded.model, loaded.task, loaded.variables, scoring, loaded.reading)
+    task = loaded.task
+    if crops is not None:
+        task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=crops))
+    classify = make_classifier(task, loaded.model, loaded.variables)
     for source in sources:
         probabilities = classify(read_photo(source))
         order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
@@ -218,4 +204,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import tyro
 
-from cvjax.cli import _main
 from cvjax.data.dataset import default_data_dir
 from cvjax.datasets.published import PUBLISHED, prepare_published
 from cvjax.datasets.tfds_sets import SETS, prepare_catalogue_set
+from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
 
 _OURS = ("scenes", "voc_segmentation", "image_folder_segmentation", "voc_detection", "xml_folder_detection")
@@ -117,4 +117,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    _main.run(main)
+    _main.run_command(main)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import tyro
 
-from cvjax.cli import _main
 from cvjax.data.dataset import Source, default_data_dir
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
 from cvjax.datasets.registry import list_sources, open_source
+from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
 
 _TARGETS = ("boxes", "objects", "mask", "label")
@@ -89,4 +89,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    _main.run(main)
+    _main.run_command(main)

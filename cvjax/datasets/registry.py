@@ -3,13 +3,13 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cvjax.data.dataset import Source, Target, TfdsSource, default_data_dir
 from cvjax.datasets.published import PUBLISHED, open_published
-from cvjax.datasets.tfds_sets import SETS, open_catalogue_set
-from cvjax.errors import ConfigError
+from cvjax.datasets.tfds_sets import SETS, find_prepared, open_catalogue_set
+from cvjax.errors import ConfigError, DataError
 
 
 def open_source(
@@ -44,6 +44,37 @@ def open_source(
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
     return opener(split, root, manual, **options)
+
+
+def is_available(
+    name: str,
+    splits: Sequence[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+) -> bool:
+    """Returns whether a large data set is prepared or lies where it can be read, without making anything.
+
+    Args:
+        name: Name of the data set.
+        splits: Splits that must be there.
+        data_dir: Folder of prepared sets; by default `default_data_dir()`.
+        manual_dir: Folder of the user's own.
+    """
+    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+    if name == "voc_segmentation":
+        from cvjax.datasets.voc.segmentation import find_voc
+
+        return find_voc(root, manual) is not None
+    if name == "voc_detection":
+        try:
+            for split in splits:
+                _open_voc_detection(split, root, manual)
+        except DataError:
+            return False
+        return True
+    return find_prepared(root, name) is not None
 
 
 def list_sources(target: Target | None = None) -> list[str]:

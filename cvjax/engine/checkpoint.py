@@ -24,6 +24,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cvjax.engine.state import TrainState
+from cvjax.engine.version01 import upgrade
 from cvjax.errors import CheckpointError
 
 Tree = Any
@@ -201,7 +202,7 @@ def read_info(place: pathlib.Path) -> dict[str, Any]:
     """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            return reader.restore(place / "info")
+            return upgrade(reader.restore(place / "info"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{place} cannot be read ({_reason(error)}); take another step's folder beside it"

@@ -1,15 +1,62 @@
 """Scores of a whole split: the same code for the training loop and for the evaluate command."""
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
-from cvjax.data.loader import prefetch_to_device
-from cvjax.engine.parallel import Strategy
-from cvjax.engine.step import Task
+from cvjax.data.dataset import Source
+from cvjax.data.loader import HostShard, eval_batches, prefetch_to_device
+from cvjax.engine.parallel import Strategy, check_divides
+from cvjax.engine.state import TrainState
+from cvjax.engine.step import make_eval_step
+from cvjax.engine.task import Report, Task, Variables
+
+_COUNTS = {"examples", "skipped", "dropped_boxes"}
+
+HostBatches = Callable[[], Iterator[dict[str, np.ndarray]]]
+
+
+def make_evaluator(
+    task: Task, model: nn.Module, dataset: Source, strategy: Strategy
+) -> Callable[[TrainState | Variables], Report]:
+    """Returns a function that scores a placed state (or placed variables) on a whole split.
+
+    Raises:
+      ConfigError: The batch does not divide over the devices.
+    """
+    check_divides(task.config.eval.batch_size, strategy.device_count, "eval.batch_size")
+    batches = whole_split(task, dataset)
+    step = strategy.compile_eval(make_eval_step(model, task, strategy.axis_name))
+
+    def score(state: TrainState | Variables) -> Report:
+        variables = state.inference_variables if isinstance(state, TrainState) else state
+        return evaluate(step, variables, batches(), task, strategy)
+
+    return score
+
+
+def whole_split(task: Task, dataset: Source) -> HostBatches:
+    """Returns a function that gives this host's batches of every example once, as an evaluation sees them.
+
+    Which examples share a batch is decided here, so that a pass need not look at the images' sizes again.
+    """
+    transform, buckets = task.eval_buckets(dataset)
+    data = task.config.input
+    return lambda: eval_batches(
+        dataset,
+        task.decoder(),
+        transform,
+        batch_size=task.config.eval.batch_size,
+        plan=buckets,
+        target=task.target,
+        workers=data.workers,
+        shard=HostShard(jax.process_index(), jax.process_count()),
+        on_bad_record=data.on_bad_record,
+    )
 
 
 def evaluate(
@@ -18,32 +65,33 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     task: Task,
     strategy: Strategy,
-) -> dict[str, Any]:
+) -> Report:
     """Runs a split through a net and reports on it.
 
     Args:
-      eval_step: compiled by `strategy.compile_eval`.
-      variables: placed by `strategy.place_state`.
-      batches: this host's rows, the same number of batches on every host; see `cvjax.data.loader.eval_batches`.
-      task: turns sums into scores.
-      strategy: the one that compiled and placed.
+      eval_step: Step that `strategy.compile_eval` compiled.
+      variables: Variables that `strategy.place_state` placed.
+      batches: This host's rows; the same number of batches on every host, see `cvjax.data.loader.eval_batches`.
+      task: What turns sums into scores.
+      strategy: The one that compiled and placed.
 
     Returns:
-      `task.report` of the sums, added in int64 (or float64), so that no count overflows, and of the rows of all batches
-      end to end.
+      `task.compute` of the sums, added in int64 (or float64) so that no count overflows, and of the rows of all
+      batches end to end.
     """
-    totals: dict[str, np.ndarray] = {}
-    rows: dict[str, list[np.ndarray]] = {}
+    totals: dict[str, Any] = {}
+    joined: dict[str, list[np.ndarray]] = {}
     waiting: collections.deque[Any] = collections.deque()
 
     def add(results: Any) -> None:
-        sums, kept = strategy.fetch(results)
+        sums, gathered = strategy.fetch(results)
         # Every host has all rows of the batch, so every host finds the same sums.
-        for name, value in {**sums, **task.examine(kept)}.items():
+        more, rows = task.summarize(gathered)
+        for name, value in {**sums, **more}.items():
             wide = np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64
             totals[name] = totals.get(name, 0) + value.astype(wide)
-        for name, value in task.collect(kept).items():
-            rows.setdefault(name, []).append(value)
+        for name, value in rows.items():
+            joined.setdefault(name, []).append(value)
 
     for batch in prefetch_to_device(batches, strategy.place_batch):
         # Fetching one batch behind keeps the device busy while the host adds.
@@ -52,14 +100,16 @@ def evaluate(
             add(waiting.popleft())
     while waiting:
         add(waiting.popleft())
-    return task.report({**totals, **{name: np.concatenate(parts) for name, parts in rows.items()}})
+    return task.compute({**totals, **{name: np.concatenate(parts) for name, parts in joined.items()}})
 
 
-def scalars(report: dict[str, Any]) -> dict[str, float]:
-    """The single numbers of a report, for logs and for choosing the best checkpoint."""
-    keep = {
-        k: v
-        for k, v in report.items()
-        if isinstance(v, int | float) and k not in {"examples", "skipped", "dropped_boxes"}
+def scalars(report: Report) -> dict[str, float]:
+    """Returns the single numbers of a report, for logs and for choosing the best checkpoint."""
+    return {
+        name: float(value) for name, value in report.items() if isinstance(value, int | float) and name not in _COUNTS
     }
-    return jax.tree.map(float, keep)
+
+
+def plain(report: Report) -> Report:
+    """Returns a report without its arrays, as JSON holds it."""
+    return {name: value for name, value in report.items() if not isinstance(value, np.ndarray)}

@@ -17,12 +17,14 @@ from jax.experimental import multihost_utils
 
 from cvjax.data.loader import prefetch_to_device
 from cvjax.engine.checkpoint import Checkpoints
+from cvjax.engine.config import RunConfig
 from cvjax.engine.evaluate import scalars
 from cvjax.engine.log import RunLog
-from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
+from cvjax.engine.optim import make_optimizer, make_schedule
 from cvjax.engine.parallel import Strategy
 from cvjax.engine.state import TrainState, create_state
-from cvjax.engine.step import Task, make_train_step
+from cvjax.engine.step import make_train_step
+from cvjax.engine.task import Report, Task
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
 
 RUN_AHEAD = 2  # steps that may be under way: enough to keep a device busy, few enough to hold little memory
@@ -30,57 +32,32 @@ ITEMS_SHOWN = 8  # example ids named in an error
 
 
 @dataclasses.dataclass(frozen=True)
-class LoopConfig:
-    """How long, and how often what.
-
-    Attributes:
-      steps: length of the run.
-      batch_size: examples a step, over all devices and hosts.
-      log_every, eval_every, checkpoint_every: in steps; the run's end evaluates and saves in any case.
-      keep: latest checkpoints that stay, beside the best.
-      seed: decides parameters, data order, augmentation and dropout.
-    """
-
-    steps: int
-    batch_size: int
-    log_every: int = 10
-    eval_every: int = 1000
-    checkpoint_every: int = 1000
-    keep: int = 3
-    seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What a run came to.
 
     Attributes:
-      state: placed, as the strategy holds it.
-      step: steps taken.
-      report: the last evaluation, None if there was none.
-      stopped: a signal ended the run before its last step.
+      state: State after the last step, placed as the strategy holds it.
+      step: Number of steps taken.
+      report: Report of the last evaluation, None if there was none.
+      stopped: Whether a signal ended the run before its last step.
     """
 
     state: TrainState
     step: int
-    report: dict[str, Any] | None
+    report: Report | None
     stopped: bool
 
 
 def fit(
-    model: nn.Module,
+    config: RunConfig,
     task: Task,
+    model: nn.Module,
     variables: Mapping[str, Any],
     batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
-    evaluate: Callable[[Any], dict[str, Any]],
+    evaluate: Callable[[Any], Report],
     *,
-    config: LoopConfig,
-    optim: OptimizerConfig,
     strategy: Strategy,
-    workdir: pathlib.Path,
     info: Mapping[str, Any],
-    resume: bool = False,
-    local_batch_norm: bool = False,
     example_name: Callable[[int], str] = str,
 ) -> Outcome:
     """Trains a model, evaluating and saving on the way.
@@ -89,30 +66,29 @@ def fit(
     resumed takes bit for bit the steps that it would have taken.
 
     Args:
-      model: built with `strategy.axis_name`.
-      task: see `cvjax.engine.step.Task`.
+      config: Configuration of the run, whose `steps` are known; `workdir` takes `checkpoints/`, `metrics.jsonl` and
+        `tensorboard/`.
+      task: What is trained, see `Task`.
+      model: Module that the task applies.
       variables: {"params", "batch_stats"} to start from.
-      batches: from the number of the first batch, this host's rows of the endless stream.
-      evaluate: placed variables -> report.
-      config, optim, strategy: see there.
-      workdir: takes `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
-      info: stored in each checkpoint; its `data` must be unchanged when a run resumes.
-      resume: continue from the latest checkpoint, if there is one.
-      local_batch_norm: the model normalises per device (pmap without an axis name).
-      example_name: an example's id from its index, for messages.
+      batches: From the number of the first batch, this host's rows of the endless stream.
+      evaluate: Placed variables -> report.
+      strategy: How steps are spread over devices.
+      info: What each checkpoint records; its `data` must be unchanged when a run resumes.
+      example_name: An example's id from its index, for messages.
 
     Raises:
-      DivergedError: a loss or gradient is not finite.
-      CheckpointError: a checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
+      DivergedError: A loss or gradient is not finite.
+      CheckpointError: A checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
     """
-    schedule, optimizer = make_schedule(optim, config.steps), make_optimizer(optim, config.steps)
+    workdir, optim = pathlib.Path(config.workdir), config.optim
+    steps = _known(config.steps)
+    schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
     state = create_state(dict(variables), optimizer, ema=optim.ema_decay is not None)
-    state, start = _restore(checkpoints, state, info) if resume else (state, _require_empty(checkpoints))
-    if start > config.steps:
-        raise ConfigError(
-            f"{checkpoints.directory} is at step {start} already; --steps {config.steps} must be above it"
-        )
+    state, start = _restore(checkpoints, state, info) if config.resume else (state, _require_empty(checkpoints))
+    if start > steps:
+        raise ConfigError(f"{checkpoints.directory} is at step {start} already; --steps {steps} must be above it")
     state = strategy.place_state(state)
     train_step = strategy.compile_train(
         make_train_step(
@@ -123,13 +99,12 @@ def fit(
             accumulate=optim.accumulate,
             ema_decay=optim.ema_decay,
             axis_name=strategy.axis_name,
-            local_randomness=local_batch_norm,
         )
     )
     key = jax.random.key(config.seed)
-    log = RunLog(workdir, steps=config.steps, start=start, enabled=jax.process_index() == 0)
+    log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0)
     if start:
-        log.say(f"resuming {workdir} at step {start} of {config.steps}")
+        log.say(f"resuming {workdir} at step {start} of {steps}")
     pending: list[tuple[int, Any, np.ndarray]] = []
     skipped = 0
 
@@ -144,10 +119,10 @@ def fit(
         pending.clear()
         log.steps_done(lines, config.batch_size)
 
-    def save(report: dict[str, Any] | None, wait: bool = False) -> None:
+    def save(report: Report | None, wait: bool = False) -> None:
         scores = None if report is None else scalars(report)
-        told = dict(info) | {"position": step, "scores": scores, "metric": task.metric}
-        checkpoints.save(strategy.replicated(state), told, scores, wait=wait)
+        metadata = dict(info) | {"position": step, "scores": scores, "metric": task.metric}
+        checkpoints.save(strategy.replicated(state), metadata, scores, wait=wait)
 
     report, step, stopped = None, start, False
     stream = prefetch_to_device(
@@ -155,7 +130,7 @@ def fit(
     )
     try:
         with StopSignal() as stop:
-            for step in range(start + 1, config.steps + 1):
+            for step in range(start + 1, steps + 1):
                 batch, indices, passed_over = next(stream)
                 state, metrics = train_step(state, batch, key)
                 pending.append((step, metrics, indices))
@@ -164,7 +139,7 @@ def fit(
                 if passed_over:
                     skipped += passed_over
                     log.say(f"step {step}: {passed_over} bad records passed over, {skipped} so far")
-                last = step == config.steps
+                last = step == steps
                 stopped = stop.requested(step) and not last
                 if last or stopped or step % config.log_every == 0:
                     flush()
@@ -194,6 +169,12 @@ def fit(
     return Outcome(state, step, report, stopped)
 
 
+def _known(steps: int | None) -> int:
+    if steps is None:
+        raise ConfigError("the run has no length; give --steps or --epochs")
+    return steps
+
+
 def _require_empty(checkpoints: Checkpoints) -> int:
     steps = checkpoints.steps()
     if steps:
@@ -211,9 +192,9 @@ def _restore(checkpoints: Checkpoints, state: TrainState, info: Mapping[str, Any
     before, now = restored.info.get("data"), info.get("data")
     if before != now:
         changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        told = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed)
+        listed = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed)
         raise CheckpointError(
-            f"{checkpoints.directory} was trained on other data ({told}); resume with the old values, or give another"
+            f"{checkpoints.directory} was trained on other data ({listed}); resume with the old values, or give another"
             " --workdir"
         )
     return restored.state, restored.step

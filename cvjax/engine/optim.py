@@ -15,38 +15,39 @@ from cvjax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How parameters move.
+    """How parameters are updated.
 
     Attributes:
-      name: `sgd` and `nesterov` with momentum, `rmsprop` (with momentum, as EfficientNet), `adamw`, `muon`
+      name: Optimizer: `sgd` and `nesterov` with momentum, `rmsprop` (with momentum, as EfficientNet), `adamw`, `muon`
         (see `cvjax.engine.muon`).
-      learning_rate: the peak, for the whole batch as it is; nothing is scaled by the batch size.
-      momentum: of sgd, nesterov, rmsprop and muon; the first-moment decay of adamw.
-      weight_decay: added to the gradient (L2), in adamw and muon decoupled; spares norms and biases.
-      head_multiplier: factor on the learning rate of every parameter outside `backbone`.
-      bias_multiplier: factor on the learning rate of every parameter called `bias`; 2 in Caffe's nets.
-      multipliers: rows of (pattern of paths as in `frozen`, factor on the learning rate).
-      frozen: parameters that stay as they are, as patterns of their paths: "backbone/*" holds all of the backbone,
+      learning_rate: Peak of the learning rate, for the whole batch as it is; nothing is scaled by the batch size.
+      momentum: Momentum of sgd, nesterov, rmsprop and muon; the first-moment decay of adamw.
+      weight_decay: Weight of the parameters added to the gradient (L2), in adamw and muon decoupled; spares norms and
+        biases.
+      head_lr_mult: Factor on the learning rate of every parameter outside `backbone`.
+      bias_lr_mult: Factor on the learning rate of every parameter called `bias`; 2 in Caffe's nets.
+      lr_mults: Rows of (pattern of paths as in `frozen`, factor on the learning rate).
+      frozen: Parameters that stay as they are, as patterns of their paths: "backbone/*" holds all of the backbone,
         "backbone/conv[12]_*" the first two stages of VGG, "backbone/*bn*" BatchNorm's scales and biases in a ResNet.
-      clip_norm: largest global norm of the gradient, None for no limit.
-      accumulate: micro-batches a step; the gradient is that of the whole batch.
-      ema_decay: of the average of parameters and statistics that evaluation then uses; None for none.
-      schedule: `poly` (1 - t/T)^power, `cosine`, `step`, `exponential` or `constant`.
-      warmup: fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
-      power: of `poly`.
-      milestones: fractions of the run at which `step` multiplies by `decay_factor`.
-      decay_every: fraction of the run after which, again and again, `exponential` multiplies by `decay_factor`.
-      decay_factor: of `step` and `exponential`.
-      end_fraction: the schedule's last value as a fraction of the peak, for `poly` and `cosine`.
+      clip_norm: Largest global norm of the gradient, None for no limit.
+      accumulate: Number of micro-batches a step; the gradient is that of the whole batch.
+      ema_decay: Decay of the average of parameters and statistics that evaluation then uses; None for none.
+      schedule: Decay of the learning rate: `poly` (1 - t/T)^power, `cosine`, `step`, `exponential` or `constant`.
+      warmup: Fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
+      power: Exponent of `poly`.
+      milestones: Fractions of the run at which `step` multiplies by `decay_factor`.
+      decay_every: Fraction of the run after which, again and again, `exponential` multiplies by `decay_factor`.
+      decay_factor: Factor of `step` and `exponential`.
+      end_fraction: Last value of `poly` and `cosine` as a fraction of the peak.
     """
 
     name: Literal["sgd", "nesterov", "rmsprop", "adamw", "muon"] = "sgd"
     learning_rate: float = 0.007
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    head_multiplier: float = 1.0
-    bias_multiplier: float = 1.0
-    multipliers: tuple[tuple[str, float], ...] = ()
+    head_lr_mult: float = 1.0
+    bias_lr_mult: float = 1.0
+    lr_mults: tuple[tuple[str, float], ...] = ()
     frozen: tuple[str, ...] = ()
     clip_norm: float | None = None
     accumulate: int = 1
@@ -192,10 +193,10 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     else:
         parts += [decay, optax.trace(config.momentum, nesterov=config.name == "nesterov")]
     parts.append(optax.scale_by_learning_rate(make_schedule(config, steps)))
-    if config.head_multiplier != 1.0:
-        parts.append(scale_outside_backbone(config.head_multiplier))
-    if config.bias_multiplier != 1.0:
-        parts.append(scale_biases(config.bias_multiplier))
-    if config.multipliers:
-        parts.append(scale_matching(config.multipliers, "multipliers"))
+    if config.head_lr_mult != 1.0:
+        parts.append(scale_outside_backbone(config.head_lr_mult))
+    if config.bias_lr_mult != 1.0:
+        parts.append(scale_biases(config.bias_lr_mult))
+    if config.lr_mults:
+        parts.append(scale_matching(config.lr_mults, "lr_mults"))
     return optax.chain(*parts, *hold)

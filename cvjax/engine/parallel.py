@@ -5,7 +5,7 @@ Both keep to float32 rounding the same loss and parameters, whatever the number 
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +14,22 @@ from flax import jax_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cvjax.engine.config import Mode
 from cvjax.engine.step import EvalStep, TrainStep
 from cvjax.errors import ConfigError
+from cvjax.nn import DATA_AXIS
 from cvjax.runtime.compiler import compiler_options
 
-Mode = Literal["jit", "pmap"]
-AXIS = "data"
+LOCAL_AXIS = "devices"
+"""Name of pmap's axis where each device normalizes by itself: layers look for `DATA_AXIS` and do not find it."""
 
 
 class Strategy(Protocol):
     """How values and steps meet devices.
 
     Attributes:
-      axis_name: what the model and the step are to be built with: the pmap axis, or None.
-      device_count: devices over all hosts; every batch size is a multiple of it.
+      axis_name: Name of pmap's axis, over which the step sums; None under jit, where a batch is one array.
+      device_count: Number of devices over all hosts; every batch size is a multiple of it.
     """
 
     axis_name: str | None
@@ -60,8 +62,8 @@ class JitStrategy:
     def __init__(self, devices: list[jax.Device] | None = None) -> None:
         devices = jax.devices() if devices is None else devices
         self.device_count = len(devices)
-        mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
-        self._rows = NamedSharding(mesh, P(AXIS))
+        mesh = jax.sharding.Mesh(np.asarray(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+        self._rows = NamedSharding(mesh, P(DATA_AXIS))
         self._everywhere = NamedSharding(mesh, P())
         self._options = compiler_options(devices[0].platform)
 
@@ -106,22 +108,25 @@ class PmapStrategy:
     """The same step on every device with its own rows; collectives over a named axis join them.
 
     `jax.pmap` takes no compiler options, so on CPU `JitStrategy` is the faster one.
+
+    Args:
+      sync_batch_norm: Layers act on the whole batch, see `cvjax.nn.axis`; otherwise each device normalizes its own
+        rows and draws its own random numbers.
     """
 
-    axis_name = AXIS
-
-    def __init__(self) -> None:
+    def __init__(self, sync_batch_norm: bool = True) -> None:
+        self.axis_name = DATA_AXIS if sync_batch_norm else LOCAL_AXIS
         self.device_count = jax.device_count()
-        mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (AXIS,), axis_types=(AxisType.Auto,))
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (self.axis_name,), axis_types=(AxisType.Auto,))
         self._everywhere = NamedSharding(mesh, P())
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
         """See `Strategy`."""
-        return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0)
+        return jax.pmap(step, axis_name=self.axis_name, in_axes=(0, 0, None), donate_argnums=0)
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
         """See `Strategy`."""
-        return jax.pmap(step, axis_name=AXIS)
+        return jax.pmap(step, axis_name=self.axis_name)
 
     def place_state(self, tree: Any) -> Any:
         """See `Strategy`."""
@@ -141,13 +146,17 @@ class PmapStrategy:
         return jax.tree.map(lambda x: np.asarray(_first(x)), tree)
 
 
-def make_strategy(mode: Mode, batch_size: int) -> Strategy:
-    """The strategy of a name, checked against the batch.
+def make_strategy(mode: Mode, batch_size: int, sync_batch_norm: bool = True) -> Strategy:
+    """Returns the strategy of a name, checked against the batch.
 
     Raises:
-      ConfigError: the global batch does not divide over the devices.
+      ConfigError: The global batch does not divide over the devices, or BatchNorm by device is asked of jit.
     """
-    strategy = {"jit": JitStrategy, "pmap": PmapStrategy}[mode]()
+    if mode == "jit" and not sync_batch_norm:
+        raise ConfigError(
+            "per-device BatchNorm exists under pmap only; add --parallel pmap, or drop --no-sync-batch-norm"
+        )
+    strategy = JitStrategy() if mode == "jit" else PmapStrategy(sync_batch_norm)
     check_divides(batch_size, strategy.device_count, "batch_size")
     return strategy
 

@@ -5,7 +5,8 @@ import functools
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,232 +14,97 @@ import numpy as np
 from flax import linen as nn
 from rich.console import Console
 
-from cvjax.data.dataset import Source, Target
-from cvjax.data.loader import Augment, Decode, Fit, HostShard, eval_batches, train_batches
-from cvjax.data.order import Planned
-from cvjax.datasets.registry import open_source
-from cvjax.engine.checkpoint import read_stored_variables
-from cvjax.engine.config import ReadingConfig, RunConfig, ScoringConfig, as_json
+from cvjax.data.dataset import Source
+from cvjax.data.loader import HostShard, train_batches
+from cvjax.engine.command import run_command
+from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import initialize
-from cvjax.engine.evaluate import evaluate
+from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.log import METRICS_FILE
-from cvjax.engine.loop import LoopConfig, Outcome, fit
-from cvjax.engine.parallel import Strategy, check_divides, make_strategy
-from cvjax.engine.state import TrainState, init_variables
-from cvjax.engine.step import make_eval_step
+from cvjax.engine.loop import Outcome, fit
+from cvjax.engine.parallel import make_strategy
+from cvjax.engine.task import Report, Task, Variables
+from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError
-from cvjax.models import create_model
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.images import ImageTask
 from cvjax.visual.curves import plot_curves
-from cvjax.weights import inherit, read_darknet, read_weights
 
-Variables = dict[str, Any]
+Parse = Callable[..., RunConfig]
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What the runs of one task have of their own.
+def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str, default: str = "quick") -> None:
+    """Runs an experiment: reads its command line, and trains as the configuration says.
 
-    Attributes:
-      name: of the task, as checkpoints say it.
-      target: what its records hold beside the image.
-      task: its class; an instance is rebuilt from a checkpoint.
-      input, scoring: classes of its configurations of reading and of scoring.
-      make_task: (config, training source) -> the task.
-      decode: (task, reading) -> from a record to arrays.
-      augment: (reading, task) -> from a decoded example to a training crop.
-      plan: (source, task, scoring, reading) -> what brings examples to an evaluation's size, and which share a batch.
-      predict: (model, scoring, reading) -> from variables and normalised images to what `task.evaluate` takes.
-      load_weights: (variables, PyTorch state dict, model name) -> variables.
-      show: (report) -> what the terminal shows of it: a table and one line.
-      draw: (folder, model, task, variables, source, config, report) -> writes pictures; names of the files.
-      score_as: (task, scoring) -> the task with the scores that its evaluation is to have.
-      draw_scores: (folder, task, report) -> writes pictures of a report alone; names of the files. None: it has none.
-      attach: (source, reading, data_dir) -> the source with what else its records need.
-      applied: (model) -> what is made by its `init` and trained on the task's inputs by its `apply`, where the model's
-        own call is not.
+    Args:
+      parse: Function that reads the command line, `cvjax.cli.commandline.parse`.
+      presets: Complete configurations by name, among them `quick`.
+      docstring: Docstring of the experiment.
+      default: Preset of a bare command, where its data set is at hand.
     """
 
-    name: str
-    target: Target
-    task: type[ImageTask]
-    input: type[ReadingConfig]
-    scoring: type[ScoringConfig]
-    make_task: Callable[[Any, Source], Any]
-    decode: Callable[[Any, Any], Decode]
-    augment: Callable[[Any, Any], Augment]
-    plan: Callable[[Source, Any, Any, Any], tuple[Fit, Sequence[Planned] | None]]
-    predict: Callable[[nn.Module, Any, Any], Callable[[Any, jax.Array], jax.Array]]
-    load_weights: Callable[[Variables, dict[str, np.ndarray], str], Variables]
-    show: Callable[[dict[str, Any]], tuple[Any, str]]
-    draw: Callable[..., list[str]]
-    score_as: Callable[[Any, Any], Any] = lambda task, scoring: task
-    draw_scores: Callable[[pathlib.Path, Any, dict[str, Any]], list[str]] | None = None
-    attach: Callable[[Source, Any, str | None], Source] = lambda source, reading, data_dir: source
-    applied: Callable[[nn.Module], Any] = lambda model: model
+    def start() -> None:
+        config = parse(presets, docstring, module, default=default)
+        resolve(config.runner)(config)
+
+    # The module that was started with -m, whose own name is __main__.
+    module = sys.modules["__main__"].__spec__.name
+    run_command(start)
 
 
-def train(config: RunConfig, kind: Kind) -> Outcome:
+def train(config: RunConfig) -> Outcome:
     """Trains, evaluates, and writes checkpoints, figures and pictures into `config.workdir`.
 
     Every process of a cluster calls this with the same configuration.
 
     Raises:
-      UserError: any of the mistakes that a person can make; the message says which, and the way out.
+      UserError: Any of the mistakes that a person can make; the message says which, and the way out.
     """
     initialize(config.cluster)
-    console = Console()
+    strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
+    task_class = resolve(config.task)
+    train_set = task_class.open(config, config.input.train_split)
+    eval_set = task_class.open(config, config.input.eval_split)
+    config = with_steps(config, len(train_set))
+    model = config.model.build(num_classes=len(train_set.class_names))
+    task = task_class.create(config, train_set, model)
+    task.train_transform()  # says now what is wrong with its settings, not once the data flows
+    variables = initial_variables(task, model)
+    info = describe(task, train_set)
+    console, workdir = Console(), pathlib.Path(config.workdir)
     main_host = jax.process_index() == 0
-    if not config.sync_batch_norm and config.parallel != "pmap":
-        raise ConfigError(
-            "per-device BatchNorm exists under pmap only; add --parallel pmap, or drop --no-sync-batch-norm"
-        )
-    strategy = make_strategy(config.parallel, config.batch_size)
-    train_source = open_split(config, config.input.train_split, kind)
-    eval_source = open_split(config, config.input.eval_split, kind)
-    config = with_steps(config, len(train_source))
-    task = kind.make_task(config, train_source)
-    kind.augment(config.input, task)  # says now what is wrong with it, not once the data flows
-    axis_name = strategy.axis_name if config.sync_batch_norm else None
-    model = create_model(config.model.name, num_classes=task.num_classes, axis_name=axis_name, **config.model.options())
-    initialize_model = functools.partial(init_variables, kind.applied(model), image_shape=(*config.input.crop, 3))
-    options = compiler_options(jax.devices()[0].platform, once=True)
-    variables = jax.jit(initialize_model, compiler_options=options)(jax.random.key(config.seed))
-    if config.init is not None:
-        variables = start_from(config, kind, variables)
-    info = describe(config, kind, task, train_source)
-    workdir = pathlib.Path(config.workdir)
     if main_host:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(info, indent=2) + "\n")
         console.print(
-            f"{config.model.name} on {train_source.name}: {len(train_source)} training and {len(eval_source)}"
-            f" {eval_source.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
+            f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
+            f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
             f" {jax.devices()[0].platform} device(s), into {workdir}",
             highlight=False,
             soft_wrap=True,
         )
     outcome = fit(
-        kind.applied(model),
+        config,
         task,
+        model,
         variables,
-        functools.partial(train_stream, config, kind, task, train_source),
-        make_evaluator(kind, model, task, eval_source, config.eval, config.input, strategy),
-        config=LoopConfig(
-            steps=config.steps,
-            batch_size=config.batch_size,
-            log_every=config.log_every,
-            eval_every=config.eval_every,
-            checkpoint_every=config.checkpoint_every,
-            keep=config.keep,
-            seed=config.seed,
-        ),
-        optim=config.optim,
+        functools.partial(train_stream, task, train_set),
+        make_evaluator(task, model, eval_set, strategy),
         strategy=strategy,
-        workdir=workdir,
         info=info,
-        resume=config.resume,
-        local_batch_norm=not config.sync_batch_norm,
-        example_name=lambda index: str(train_source[index]["id"]),
+        example_name=lambda index: str(train_set[index]["id"]),
     )
     if main_host and outcome.report is not None and not outcome.stopped:
         final = strategy.fetch(outcome.state).inference_variables
         plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
-        show_results(config, kind, model, task, final, eval_source, outcome.report, console)
+        show_results(task, model, final, eval_set, outcome.report, console)
     return outcome
 
 
-def show_results(
-    config: RunConfig,
-    kind: Kind,
-    model: nn.Module,
-    task: ImageTask,
-    variables: Variables,
-    source: Source,
-    report: dict[str, Any],
-    console: Console,
-) -> None:
-    """Prints a report, and writes it and the pictures of a model into the configured folder.
-
-    Args:
-      config: of the run.
-      kind: of its task.
-      model, task, variables: what was scored.
-      source: on what.
-      report: the scores.
-      console: takes the table.
-    """
-    workdir = pathlib.Path(config.workdir)
-    console.print(kind.show(report)[0])
-    (workdir / "report.json").write_text(json.dumps(plain(report), indent=2) + "\n")
-    files = kind.draw(workdir, model, task, variables, source, config, report)
-    files += [name for name in ("curves.png",) if (workdir / name).exists()]
-    console.print(f"written: {workdir}/{', '.join(files)}", highlight=False, soft_wrap=True)
-
-
-def start_from(config: RunConfig, kind: Kind, variables: Variables) -> Variables:
-    """Fresh variables with the weights that `config.init` names: another run's checkpoint, PyTorch's, or darknet's.
-
-    Raises:
-      CheckpointError: there are none, or they do not fit.
-    """
-    if pathlib.Path(config.init).is_dir():
-        return inherit(variables, read_stored_variables(config.init))
-    if config.init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
-        return read_darknet(config.init, variables, grid=getattr(config.model, "grid", None), partial=True)
-    weights = read_weights(config.init, data_dir=config.data_dir)
-    return kind.load_weights(variables, weights, config.model.name)
-
-
-def open_split(config: RunConfig, split: str, kind: Kind) -> Source:
-    """A split of the configured data set, opened where the configuration says it lies."""
-    return open_for(kind, config.data, split, config.input, config.data_dir)
-
-
-def open_for(kind: Kind, name: str, split: str, reading: ReadingConfig, data_dir: str | None) -> Source:
-    """A split of a data set as the runs of a kind read it; both training and the evaluate command open it here.
-
-    Args:
-      kind: what is asked of its records.
-      name: of the data set.
-      split: of it.
-      reading: where it lies, and what its records need.
-      data_dir: where prepared sets lie.
-    """
-    source = open_source(
-        name,
-        split,
-        target=kind.target,
-        data_dir=data_dir,
-        manual_dir=reading.manual_dir,
-        **source_options(name, reading),
-    )
-    return kind.attach(source, reading, data_dir)
-
-
-def source_options(name: str, reading: ReadingConfig) -> dict[str, Any]:
-    """What a configuration of reading says to the opener of a data set.
-
-    Raises:
-      ConfigError: values of masks that are not a folder's.
-    """
-    values = getattr(reading, "mask_values", ())
-    if values and name != "image_folder_segmentation":
-        raise ConfigError(
-            f"input.mask_values are of image_folder_segmentation, and the data set is {name}; leave them out"
-        )
-    options = {"values": values} if values else {}
-    if hasattr(reading, "on_bad_boxes"):
-        options["on_bad_boxes"] = reading.on_bad_boxes
-    return options
-
-
 def with_steps(config: RunConfig, examples: int) -> RunConfig:
-    """The configuration with its length in steps, where that is given in passes over the training split.
+    """Returns the configuration with its length in steps, where that is given in passes over the training split.
 
     Raises:
-      ConfigError: neither is given.
+      ConfigError: Neither is given.
     """
     if config.steps is not None:
         return config
@@ -247,105 +113,76 @@ def with_steps(config: RunConfig, examples: int) -> RunConfig:
     return dataclasses.replace(config, steps=max(1, math.ceil(config.epochs * examples / config.batch_size)))
 
 
-def train_stream(
-    config: RunConfig, kind: Kind, task: ImageTask, source: Source, start: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """This host's rows of the endless stream of training batches, from batch `start` on."""
-    reading = config.input
+def initial_variables(task: Task, model: nn.Module) -> Variables:
+    """Returns the variables that a run starts from: drawn from its seed, with the weights that `init` names put in."""
+    options = compiler_options(jax.devices()[0].platform, once=True)
+    initialize_model = jax.jit(functools.partial(task.init, model), compiler_options=options)
+    variables = initialize_model(jax.random.key(task.config.seed))
+    return variables if task.config.init is None else task.warm_start(variables)
+
+
+def train_stream(task: Task, dataset: Source, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this host's rows of the endless stream of training batches, from batch `start` on."""
+    config = task.config
     return train_batches(
-        source,
-        kind.decode(task, reading),
-        kind.augment(reading, task),
+        dataset,
+        task.decoder(),
+        task.train_transform(),
         batch_size=config.batch_size,
         seed=config.seed,
-        repeats=reading.repeats,
+        repeats=config.input.repeated_aug,
         start=start,
-        target=kind.target,
-        **_loading(reading),
+        target=task.target,
+        workers=config.input.workers,
+        shard=HostShard(jax.process_index(), jax.process_count()),
+        on_bad_record=config.input.on_bad_record,
     )
 
 
-def make_evaluator(
-    kind: Kind,
-    model: nn.Module,
-    task: ImageTask,
-    source: Source,
-    scoring: ScoringConfig,
-    reading: ReadingConfig,
-    strategy: Strategy,
-) -> Callable[[TrainState | Variables], dict[str, Any]]:
-    """A function that scores a placed state (or placed variables) on a whole split.
+def describe(task: Task, dataset: Source) -> dict[str, Any]:
+    """Returns what a run records of itself, in config.json and in each checkpoint; enough to evaluate and predict.
 
-    The training loop and the evaluate command both score with this.
-
-    Raises:
-      ConfigError: the batch does not divide over the devices.
+    Args:
+      task: Task of the run.
+      dataset: Training split of the run.
     """
-    check_divides(scoring.batch_size, strategy.device_count, "eval.batch_size")
-    task = kind.score_as(task, scoring)
-    batches = whole_split(kind, task, source, scoring, reading)
-    step = strategy.compile_eval(make_eval_step(kind.predict(model, scoring, reading), task, strategy.axis_name))
-
-    def score(state: TrainState | Variables) -> dict[str, Any]:
-        variables = state.inference_variables if isinstance(state, TrainState) else state
-        return evaluate(step, variables, batches(), task, strategy)
-
-    return score
-
-
-def whole_split(
-    kind: Kind, task: ImageTask, source: Source, scoring: ScoringConfig, reading: ReadingConfig
-) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
-    """A function that gives this host's batches of every example once, as an evaluation sees them.
-
-    What shares a batch is decided here, so that each pass need not look at the images' sizes again.
-    """
-    transform, plan = kind.plan(source, task, scoring, reading)
-    return lambda: eval_batches(
-        source,
-        kind.decode(task, reading),
-        transform,
-        batch_size=scoring.batch_size,
-        plan=plan,
-        target=kind.target,
-        **_loading(reading),
-    )
-
-
-def describe(config: RunConfig, kind: Kind, task: ImageTask, source: Source) -> dict[str, Any]:
-    """What a run records of itself, in config.json and in each checkpoint; enough to evaluate and predict."""
-    reading = as_json(config.input)
+    config = task.config
+    data = as_json(config.input)
     for unrelated in ("workers", "eval_split"):  # may change when a run is resumed
-        reading.pop(unrelated)
+        data.pop(unrelated)
     return as_json(
         {
-            "model": {"name": config.model.name, "options": config.model.options()},
-            "task": {"kind": kind.name, **dataclasses.asdict(task)},
+            "format": FORMAT,
+            "model": as_json(config.model),
+            "task": {"kind": task.name, "class_names": task.class_names, **task.record()},
             "data": {
-                "name": source.name,
-                "examples": len(source),
+                "name": dataset.name,
+                "examples": len(dataset),
                 "seed": config.seed,
                 "batch_size": config.batch_size,
-                **reading,
+                **data,
             },
             "run": as_json(config),
         }
     )
 
 
-def fill_colour(task: ImageTask) -> tuple[int, int, int]:
-    """The colour of padded pixels: the mean, which normalises to about zero."""
-    return tuple(round(c) for c in task.mean)
+def show_results(
+    task: Task, model: nn.Module, variables: Variables, dataset: Source, report: Report, console: Console
+) -> None:
+    """Prints a report, and writes it and the pictures of a model into the run's folder.
 
-
-def plain(report: dict[str, Any]) -> dict[str, Any]:
-    """A report without its arrays, as JSON holds it."""
-    return {key: value for key, value in report.items() if not isinstance(value, np.ndarray)}
-
-
-def _loading(reading: ReadingConfig) -> dict[str, Any]:
-    return {
-        "workers": reading.workers,
-        "shard": HostShard(jax.process_index(), jax.process_count()),
-        "on_bad_record": reading.on_bad_record,
-    }
+    Args:
+      task: Task of the run.
+      model: Module that was scored.
+      variables: Its variables, as numpy arrays.
+      dataset: Split that was scored.
+      report: Scores of the split.
+      console: Console that takes the table.
+    """
+    workdir = pathlib.Path(task.config.workdir)
+    console.print(task.table(report))
+    (workdir / "report.json").write_text(json.dumps(plain(report), indent=2) + "\n")
+    files = task.draw_examples(workdir, model, variables, dataset) + task.draw_report(workdir, report)
+    files += [name for name in ("curves.png",) if (workdir / name).exists()]
+    console.print(f"written: {workdir}/{', '.join(files)}", highlight=False, soft_wrap=True)

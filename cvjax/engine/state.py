@@ -41,9 +41,9 @@ def init_variables(model: Any, key: jax.Array, image_shape: tuple[int, int, int]
     """Fresh {"params", "batch_stats"} for images of shape (height, width, channels).
 
     Args:
-      model: a Flax module, or what `Kind.applied` makes of one.
-      key: decides the parameters.
-      image_shape: of each image.
+      model: Module that is called with images and `train`.
+      key: Key that decides the parameters.
+      image_shape: Shape of each image.
     """
     variables = model.init(key, jnp.zeros((2, *image_shape), jnp.float32), train=False)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

@@ -71,36 +71,82 @@ def list_models(task: str | None = None, pattern: str | None = None) -> list[str
     )
 
 
-def create_model(name: str, *, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
+def create_model(name: str, *, num_classes: int | None = None, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
     """Builds a model; its parameters come later, from `model.init`.
 
     Args:
-      name: one of `list_models()`.
-      num_classes: channels of the logits; a detector's leave out background. 0 makes a classifier return its pooled
-        features.
-      dtype: of the computation; parameters and logits are float32 whatever it is.
-      **options: fields of the architecture, see `model_options(name)`.
+      name: One of `list_models()`.
+      num_classes: Channels of the logits; a detector's leave out background. 0 makes a classifier return its pooled
+        features. None is the number of classes of the published weights.
+      dtype: Type of the computation; parameters and logits are float32 whatever it is.
+      **options: Fields of the architecture, see `model_options(name)`. Where a field is itself a value with fields (the
+        options of BatchNorm, a backbone), a mapping changes those that it names: `norm={"momentum": 0.99}`,
+        `backbone={"width": 32}`. The name of a classifier stands for that net as a backbone.
 
     Returns:
       A Flax module: `init(key, images, train=False)`, `apply(variables, images, train=False)`; images are
-      [B, H, W, C], floating point and normalised.
+      [B, H, W, C], floating point and normalized.
 
     Raises:
-      ConfigError: an unknown name (with the closest known ones) or an unknown option (with the known ones).
+      ConfigError: An unknown name (with the closest known ones) or an unknown option (with the known ones).
     """
     variant = _variant(name)
-    known = model_options(name)
-    unknown = sorted(set(options) - set(known))
+    defaults = model_options(name)
+    merged = merge_options(defaults, options, name)
+    changed = {option: value for option, value in merged.items() if option in variant.settings or option in options}
+    classes = variant.info.params_classes if num_classes is None else num_classes
+    return variant.module(num_classes=classes, dtype=dtype, **changed)
+
+
+def merge_options(defaults: Mapping[str, Any], options: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Returns the defaults with some options changed; a mapping changes single fields of a value that has fields.
+
+    Args:
+      defaults: Values by name.
+      options: What to change, by name.
+      owner: What has these options, for messages.
+
+    Raises:
+      ConfigError: An option that `defaults` lacks, or one of a backbone that the net decides for it.
+    """
+    unknown = sorted(set(options) - set(defaults))
     if unknown:
-        raise ConfigError(f"{name} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(known)}")
-    return variant.module(num_classes=num_classes, dtype=dtype, **{**variant.settings, **options})
+        raise ConfigError(
+            f"{owner} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(defaults)}"
+        )
+    merged = dict(defaults)
+    for option, value in options.items():
+        if option == "backbone" and isinstance(value, Mapping):
+            decided = sorted(set(value) & set(defaults) - {"norm"})
+            if decided:
+                raise ConfigError(f"{owner} decides {', '.join(decided)} of its backbone; give its own option instead")
+        merged[option] = _changed(defaults[option], value, f"{option} of {owner}")
+    return merged
+
+
+def option_fields(value: Any) -> dict[str, Any]:
+    """Returns the fields of an option that is a value with fields (a backbone, the options of BatchNorm), or
+    nothing."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {}
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in _NOT_OPTIONS}
+
+
+def _changed(default: Any, value: Any, owner: str) -> Any:
+    if isinstance(default, nn.Module) and isinstance(value, str):
+        return create_model(value, num_classes=0)
+    fields = option_fields(default)
+    if not isinstance(value, Mapping) or not fields:
+        return value
+    changed = merge_options(fields, value, owner)
+    return default.clone(**changed) if isinstance(default, nn.Module) else dataclasses.replace(default, **changed)
 
 
 def model_options(name: str) -> dict[str, Any]:
-    """The options that `create_model(name, ...)` takes, with their defaults.
+    """Returns the options that `create_model(name, ...)` takes, with their defaults.
 
     Raises:
-      ConfigError: an unknown name.
+      ConfigError: An unknown name.
     """
     variant = _variant(name)
     return {
@@ -108,6 +154,15 @@ def model_options(name: str) -> dict[str, Any]:
         for field in dataclasses.fields(variant.module)
         if field.name not in _NOT_OPTIONS
     }
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """Returns the class of a model's module.
+
+    Raises:
+      ConfigError: An unknown name.
+    """
+    return _variant(name).module
 
 
 def model_info(name: str) -> ModelInfo:

@@ -4,6 +4,7 @@
 arguments, parameters, defaults and results.
 """
 
+from cvjax.nn.axis import DATA_AXIS, data_axis, data_devices
 from cvjax.nn.conv import Conv, ConvBNReLU, ResizeConv, SeparableConv, TorchConv
 from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.deform import DeformConv
@@ -19,7 +20,7 @@ from cvjax.nn.initializers import (
     xavier_uniform,
     zero_gamma,
 )
-from cvjax.nn.norm import BatchNorm, LocalResponseNorm
+from cvjax.nn.norm import BatchNorm, BatchNormOptions, LocalResponseNorm
 from cvjax.nn.spatial_pyramid_pool import SpatialPyramidPool
 from cvjax.nn.squeeze_excite import SqueezeExcite
 from cvjax.nn.upsample import Upsample, Upsampling
@@ -29,7 +30,9 @@ from cvjax.ops.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
 from cvjax.ops.resize import resize
 
 __all__ = [
+    "DATA_AXIS",
     "BatchNorm",
+    "BatchNormOptions",
     "Conv",
     "ConvBNReLU",
     "ConvTranspose",
@@ -49,6 +52,8 @@ __all__ = [
     "adaptive_max_pool",
     "avg_pool",
     "bilinear",
+    "data_axis",
+    "data_devices",
     "gaussian",
     "global_avg_pool",
     "global_max_pool",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.nn.initializers import Initializer, he_normal
-from cvjax.nn.norm import BatchNorm
+from cvjax.nn.norm import BatchNormOptions
 from cvjax.ops.conv import conv_general_dilated
 from cvjax.ops.resize import resize
 
@@ -52,10 +52,7 @@ class ConvBNReLU(nn.Module):
       dilation: distance between the taps, in pixels.
       groups: groups of channels.
       dtype: of the computation.
-      axis_name: the device axis under pmap, see `BatchNorm`.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: use the running statistics in training too, and leave them alone.
-      bn_epsilon: added to BatchNorm's variances.
+      norm: Options of the BatchNorm.
     """
 
     features: int
@@ -64,10 +61,7 @@ class ConvBNReLU(nn.Module):
     dilation: int = 1
     groups: int = 1
     dtype: jnp.dtype | None = None
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
-    bn_epsilon: float = 1e-5
+    norm: BatchNormOptions = BatchNormOptions()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -82,14 +76,7 @@ class ConvBNReLU(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        x = BatchNorm(
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            axis_name=self.axis_name,
-            frozen=self.freeze_bn,
-            dtype=self.dtype,
-            name="bn",
-        )(x, use_running_average=not train)
+        x = self.norm.build(dtype=self.dtype, name="bn")(x, use_running_average=not train)
         return nn.relu(x)
 
 
@@ -101,28 +88,21 @@ class SeparableConv(nn.Module):
       kernel_size: side of the depthwise kernel, in pixels.
       dilation: distance between the depthwise taps, in pixels.
       strides: step of the depthwise convolution, in pixels.
-      dtype, axis_name, bn_momentum, freeze_bn: as for `ConvBNReLU`.
+      dtype, norm: as for `ConvBNReLU`.
     """
 
     features: int
     kernel_size: int = 3
     dilation: int = 1
     dtype: jnp.dtype | None = None
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
     strides: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[B, H, W, C] -> [B, H', W', features]."""
         channels = x.shape[-1]
-        common = {
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-            "bn_momentum": self.bn_momentum,
-            "freeze_bn": self.freeze_bn,
-        }
+        common = {"dtype": self.dtype, "norm": self.norm}
         depthwise = ConvBNReLU(
             channels,
             self.kernel_size,

@@ -4,21 +4,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvjax.nn.axis import first_row
+
 
 class Dropout(nn.Module):
     """Zeroes each element with probability `rate` and scales the rest by 1 / (1 - rate).
 
     An example's mask is drawn with a key folded from the `dropout` stream and the example's row in the
     global batch. So the same key and the same batch give the same masks under jit on any number of devices,
-    and under pmap or shard_map as long as every device gets the same key and `axis_name` is set.
+    and under pmap or shard_map where the devices' axis is bound (see `cvjax.nn.axis`).
 
     Attributes:
-      rate: probability of zeroing an element, 0 <= rate < 1.
-      axis_name: the device axis under pmap; None under jit, where the batch is global already.
+      rate: Probability of zeroing an element, 0 <= rate < 1.
     """
 
     rate: float
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -36,12 +36,10 @@ class DropPath(nn.Module):
     Put it on the branch, before the shortcut is added. Randomness and fields are those of `Dropout`.
 
     Attributes:
-      rate: probability of zeroing an example, 0 <= rate < 1.
-      axis_name: the device axis under pmap; None under jit.
+      rate: Probability of zeroing an example, 0 <= rate < 1.
     """
 
     rate: float
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -57,17 +55,16 @@ def row_keys(module: nn.Module, stream: str, rows: int) -> jax.Array:
     """A key for every example of a batch, the same however the batch is spread over devices.
 
     Args:
-      module: where the key is asked for; its `axis_name`, if it has one, is the device axis under pmap.
-      stream: that the key is drawn from.
-      rows: examples on this device.
+      module: The module that asks for the key.
+      stream: Name of the stream that the key is drawn from.
+      rows: Number of examples on this device.
 
     Returns:
       keys [rows], folded from the stream's key and the example's row in the global batch.
     """
     key, numbers = module.make_rng(stream), jnp.arange(rows)
-    axis_name = getattr(module, "axis_name", None)
-    if axis_name is not None and not module.is_initializing():
-        numbers = numbers + jax.lax.axis_index(axis_name) * rows
+    if not module.is_initializing():
+        numbers = numbers + first_row(rows)
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
 

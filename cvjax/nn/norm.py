@@ -1,9 +1,38 @@
-"""Normalisation: over the batch, and over neighbouring channels."""
+"""Normalization: over the batch, and over neighboring channels."""
+
+import dataclasses
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from cvjax.nn.axis import data_axis
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNormOptions:
+    """The options of a net's BatchNorms, which travel through models as one value.
+
+    Attributes:
+      momentum: Decay of the running averages; PyTorch's momentum is one minus this.
+      epsilon: Number added to the variance.
+      frozen: Normalize with the running statistics in training too, and never update them.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    frozen: bool = False
+
+    def maker(self, **fields: Any) -> "partial[BatchNorm]":
+        """Returns a function that builds BatchNorms with these options and the given other fields."""
+        return partial(BatchNorm, momentum=self.momentum, epsilon=self.epsilon, frozen=self.frozen, **fields)
+
+    def build(self, **fields: Any) -> "BatchNorm":
+        """Builds one BatchNorm with these options and the given other fields."""
+        return self.maker(**fields)()
 
 
 class BatchNorm(nn.BatchNorm):
@@ -14,8 +43,8 @@ class BatchNorm(nn.BatchNorm):
     (1 - momentum) * batch. PyTorch's momentum is one minus that; its default of 0.1 is 0.9 here.
     The running variance is that of the batch divided by n, where PyTorch divides by n - 1.
 
-    `axis_name` names the device axis under pmap or shard_map, over which the statistics are then averaged.
-    Under plain jit leave it None: a sharded batch is one batch there.
+    Where the devices' axis is bound (see `cvjax.nn.axis`), the statistics are those of the batch on all devices. The
+    field `axis_name` is for an axis of another name.
 
     With `frozen` the running statistics normalise in training too and are never updated; scale and bias
     still learn. That is the choice when fine-tuning with a batch too small for its statistics to mean much.
@@ -71,14 +100,15 @@ class BatchNorm(nn.BatchNorm):
         return y.astype(nn.dtypes.canonicalize_dtype(*given, dtype=self.dtype))
 
     def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance of the batch, over all devices of `axis_name`; in float32 or wider."""
+        """Mean and variance of the batch, over all devices of a bound axis; in float32 or wider."""
         x = x.astype(jnp.promote_types(self.dtype or x.dtype, jnp.float32))
 
         def averages(*arrays: jax.Array) -> jax.Array:
             means = jnp.stack([a.mean(axes, where=None if mask is None else mask.astype(bool)) for a in arrays])
-            if self.axis_name is None or self.is_initializing():
+            axis = self.axis_name or data_axis()
+            if axis is None or self.is_initializing():
                 return means
-            return lax.pmean(means, self.axis_name, axis_index_groups=self.axis_index_groups)
+            return lax.pmean(means, axis, axis_index_groups=self.axis_index_groups)
 
         if not self.use_fast_variance:
             (mean,) = averages(x)

@@ -1,17 +1,26 @@
-"""What tasks share: their classes, and what happens to images on the device before the net sees them."""
+"""What the tasks share: opening data, starting from weights, and what happens to images before the net sees them."""
 
 import dataclasses
+import functools
+import pathlib
 from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from cvjax.data.config import DataConfig
+from cvjax.data.dataset import Source, Target
+from cvjax.datasets.registry import open_source
+from cvjax.engine.checkpoint import read_stored_variables
+from cvjax.engine.state import init_variables
+from cvjax.engine.task import Batch
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
-
-Batch = Mapping[str, jax.Array]
+from cvjax.weights import backbone_name, inherit, load_backbone, read_darknet, read_weights
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
 # Principal components of ImageNet's pixels, a row each, and the standard deviations along them, in units of 0..255.
@@ -21,103 +30,181 @@ _PCA_DEVIATIONS = (55.46, 4.794, 1.148)
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask:
-    """Classes, normalisation and random colours.
+    """What the tasks share: a task of a run that sees normalized images, see `cvjax.engine.task.Task`.
 
     Attributes:
-      class_names: one name a class.
-      mean, std: per channel, in units of 0..255; what `normalize` subtracts and divides by.
-      brightness, contrast, saturation: half-widths of the uniform factors around 1 in training; 0 is off.
-      pca_noise: standard deviation of AlexNet's noise along the principal components of ImageNet's colours, as a
-        multiple of theirs; 0.1 in the paper, 0 is off.
-      exposure, hsv_saturation: largest factor on value and saturation of HSV, or divisor, one as likely as the other;
-        1.5 in YOLO, 1 is off.
+      config: Configuration of the run.
+      class_names: Names of the classes, in the order of their labels.
+      mean: Mean of each channel, in units of 0..255, which `normalize` subtracts.
+      std: Standard deviation of each channel, in units of 0..255, which `normalize` divides by.
     """
 
+    config: Any
     class_names: tuple[str, ...]
     mean: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_MEAN)
     std: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_STD)
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    pca_noise: float = 0.0
-    exposure: float = 1.0
-    hsv_saturation: float = 1.0
+
+    target: ClassVar[Target]
+
+    @classmethod
+    def open(cls, config: Any, split: str) -> Source:
+        """Opens a split of the configured data set."""
+        return open_source(
+            config.data,
+            split,
+            target=cls.target,
+            data_dir=config.data_dir,
+            manual_dir=config.input.manual_dir,
+            **cls.open_options(config),
+        )
+
+    @classmethod
+    def open_options(cls, config: Any) -> dict[str, Any]:
+        """Returns what the configuration says to the data set's opener beside its place."""
+        del config
+        return {}
+
+    @classmethod
+    def restore(cls, config: Any, record: Mapping[str, Any]) -> Self:
+        """Makes the task of a finished run from its configuration and from what `record` returned then."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"config"}
+        return cls(config=config, **{name: value for name, value in record.items() if name in names})
+
+    def record(self) -> dict[str, Any]:
+        """Returns what a checkpoint must keep of the task beside its configuration: all other fields."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
+
+    def reconfigured(self, **changes: Any) -> Self:
+        """Returns the task with some fields of its configuration changed, such as `eval`."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+
+    def warm_start(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Returns fresh variables with the weights that `config.init` names put in.
+
+        These are another run's checkpoint, a PyTorch state dict, or darknet's file.
+
+        Raises:
+          CheckpointError: There are none, or they do not fit.
+        """
+        init = self.config.init
+        if pathlib.Path(init).is_dir():
+            return inherit(variables, read_stored_variables(init))
+        if init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
+            return read_darknet(init, variables, grid=self.config.model.get("grid"), partial=True)
+        return self.put_weights(variables, read_weights(init, data_dir=self.config.data_dir))
+
+    def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Returns variables whose backbone has the weights of a PyTorch state dict."""
+        return load_backbone(variables, weights, backbone_name(self.config.model.name))
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, what is ignored not being one."""
+        """Number of classes, not counting what is ignored."""
         return len(self.class_names)
 
-    def normalize(self, images: jax.Array) -> jax.Array:
-        """uint8 or float images [..., 3] in 0..255 to float32 of about zero mean and unit variance."""
-        images = images.astype(jnp.float32)
-        return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Color of padded pixels: the mean, which normalizes to about zero."""
+        red, green, blue = (round(level) for level in self.mean)
+        return red, green, blue
 
-    def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
-        """Images of a batch, recoloured in training, normalised.
+    def init(self, model: nn.Module, key: jax.Array) -> dict[str, Any]:
+        """Returns fresh variables of the model, for images as large as training's crops."""
+        return init_variables(model, key, (*self.config.input.crop, 3))
 
-        The colours of an example depend on the key and on the example's index alone, so they are the same
+    def apply(self, model: nn.Module, variables: Any, inputs: Any, *, train: bool, **options: Any) -> Any:
+        """Calls the model on prepared images, with any option of Flax's `apply`."""
+        return model.apply(variables, inputs, train=train, **options)
+
+    def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[Any, Batch]:
+        """Returns the normalized images, with other colors in training, and the batch as it is.
+
+        Args:
+          batch: Arrays, among them `image` [B, H, W, 3] in 0..255 and `index` [B].
+          key: Key of this step, None in evaluation.
+        """
+        return self.images(batch, key), batch
+
+    def images(self, batch: Batch, key: jax.Array | None) -> jax.Array:
+        """Returns the images of a batch, recolored if there is a key, normalized.
+
+        The colors of an example depend on the key and on the example's index alone, so they are the same
         however the batch is laid out over devices.
 
         Args:
           batch: `image` [B, H, W, 3] in 0..255 and `index` [B].
-          key: a key of this step.
-          train: whether to vary the colours.
+          key: Key of this step; None leaves the colors as they are.
 
         Returns:
           float32 [B, H, W, 3].
 
         Raises:
-          ConfigError: a largest factor below 1.
+          ConfigError: A largest factor is below 1.
         """
         images = batch["image"]
         chex.assert_rank(images, 4)
         images = images.astype(jnp.float32)
-        factors = self.exposure, self.hsv_saturation
-        if min(factors) < 1:
-            raise ConfigError(f"exposure and hsv_saturation are largest factors, 1 or more, not {factors}")
-        if train and (self.brightness or self.contrast or self.saturation or self.pca_noise or max(factors) > 1):
+        colors = self.config.input
+        if min(colors.exposure, colors.hsv_saturation) < 1:
+            raise ConfigError(
+                "exposure and hsv_saturation are largest factors, 1 or more, not"
+                f" {(colors.exposure, colors.hsv_saturation)}"
+            )
+        if key is not None and varies_colors(colors):
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-            images = jax.vmap(self._recolour)(images, keys)
+            images = jax.vmap(functools.partial(recolor, colors))(images, keys)
         return self.normalize(images)
 
-    def targets(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch as `loss` compares with it, under the key that `preprocess` had in training."""
-        del key
-        return batch
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Brings uint8 or float images [..., 3] in 0..255 to float32 of about zero mean and unit variance."""
+        images = images.astype(jnp.float32)
+        return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
-    def keep(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """Arrays of an evaluation's batch, a row an example, for `examine`; nothing by default."""
-        del outputs, batch
+    def gather(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Returns arrays with a row for each example, for scores that are no sums; none by default."""
+        del predictions, batch
         return {}
 
-    def examine(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Sums on the host over what `keep` gave of the whole batch, for scores that no accelerator computes well."""
-        del kept
-        return {}
+    def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns further sums over a batch, and rows to be joined, from what was gathered; none by default."""
+        del rows
+        return {}, {}
 
-    def collect(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows on the host of what `keep` gave of the whole batch, for scores that are no sum, such as a ranking."""
-        del kept
-        return {}
 
-    def _recolour(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        widths = jnp.asarray([self.brightness, self.contrast, self.saturation])
-        bright, contrast, saturation = 1.0 + widths * jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
-        image = image * bright
-        luma = image @ jnp.asarray(_LUMA)
-        image = (image - luma.mean()) * contrast + luma.mean()
-        luma = (image @ jnp.asarray(_LUMA))[..., None]
-        image = (image - luma) * saturation + luma
-        if self.pca_noise:
-            amounts = self.pca_noise * jax.random.normal(jax.random.fold_in(key, 1), (3,))
-            image = image + (amounts * jnp.asarray(_PCA_DEVIATIONS)) @ jnp.asarray(_PCA_DIRECTIONS)
-        image = jnp.clip(image, 0.0, 255.0)
-        if max(self.exposure, self.hsv_saturation) > 1:
-            drawn = jax.random.uniform(jax.random.fold_in(key, 2), (2,), minval=-1.0, maxval=1.0)
-            factors = 1 + jnp.abs(drawn) * (jnp.asarray([self.exposure, self.hsv_saturation]) - 1)
-            image = scale_hsv(image, *jnp.where(drawn < 0, 1 / factors, factors))
-        return image
+def varies_colors(colors: DataConfig) -> bool:
+    """Returns whether any random change of colors is on."""
+    widths = colors.brightness, colors.contrast, colors.saturation, colors.pca_noise
+    return any(widths) or max(colors.exposure, colors.hsv_saturation) > 1
+
+
+def recolor(colors: DataConfig, image: jax.Array, key: jax.Array) -> jax.Array:
+    """Changes the colors of one image at random.
+
+    Args:
+      colors: Widths of the random factors.
+      image: float [H, W, 3] in 0..255.
+      key: Key of this example.
+
+    Returns:
+      float [H, W, 3] in 0..255.
+    """
+    widths = jnp.asarray([colors.brightness, colors.contrast, colors.saturation])
+    bright, contrast, saturation = 1.0 + widths * jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+    image = image * bright
+    luma = image @ jnp.asarray(_LUMA)
+    image = (image - luma.mean()) * contrast + luma.mean()
+    luma = (image @ jnp.asarray(_LUMA))[..., None]
+    image = (image - luma) * saturation + luma
+    if colors.pca_noise:
+        amounts = colors.pca_noise * jax.random.normal(jax.random.fold_in(key, 1), (3,))
+        image = image + (amounts * jnp.asarray(_PCA_DEVIATIONS)) @ jnp.asarray(_PCA_DIRECTIONS)
+    image = jnp.clip(image, 0.0, 255.0)
+    if max(colors.exposure, colors.hsv_saturation) > 1:
+        drawn = jax.random.uniform(jax.random.fold_in(key, 2), (2,), minval=-1.0, maxval=1.0)
+        factors = 1 + jnp.abs(drawn) * (jnp.asarray([colors.exposure, colors.hsv_saturation]) - 1)
+        # A factor is as likely as its inverse.
+        image = scale_hsv(image, *jnp.where(drawn < 0, 1 / factors, factors))
+    return image
 
 
 def scale_hsv(images: jax.Array, exposure: jax.Array | float, saturation: jax.Array | float) -> jax.Array:
@@ -132,9 +219,9 @@ def scale_hsv(images: jax.Array, exposure: jax.Array | float, saturation: jax.Ar
     """
     value = images.max(axis=-1, keepdims=True)
     chroma = value - images.min(axis=-1, keepdims=True)
-    coloured = chroma > 0
+    colored = chroma > 0
     # How far a channel lies below the value, by how far the lowest does, is what the hue says.
-    fall = (value - images) / jnp.where(coloured, chroma, 1)
+    fall = (value - images) / jnp.where(colored, chroma, 1)
     brighter = jnp.minimum(value * exposure, 255.0)
-    stronger = jnp.minimum(chroma / jnp.where(coloured, value, 1) * saturation, 1.0)
+    stronger = jnp.minimum(chroma / jnp.where(colored, value, 1) * saturation, 1.0)
     return brighter * (1 - stronger * fall)

@@ -8,20 +8,19 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from cvjax.data.dataset import Source
 from cvjax.engine.checkpoint import find_checkpoint, read_info, read_variables
-from cvjax.engine.config import ReadingConfig, ScoringConfig, from_json
-from cvjax.engine.run import Kind
-from cvjax.engine.state import init_variables
-from cvjax.errors import CheckpointError
+from cvjax.engine.config import config_from_json, from_json
+from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
-from cvjax.tasks.classification import kind as classification
-from cvjax.tasks.detection import kind as detection
+from cvjax.tasks.classification.task import Classification
+from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.images import ImageTask
-from cvjax.tasks.object_masks import kind as masks
-from cvjax.tasks.segmentation import kind as segmentation
+from cvjax.tasks.object_masks.task import ObjectMasks
+from cvjax.tasks.segmentation.task import Segmentation
 
-KINDS = {kind.name: kind for kind in (segmentation.KIND, classification.KIND, masks.KIND, detection.KIND)}
-"""What a checkpoint can be of."""
+TASKS: dict[str, type[ImageTask]] = {task.name: task for task in (Classification, Detection, ObjectMasks, Segmentation)}
+"""The tasks by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,51 +31,82 @@ class Loaded:
       model: `model.apply(variables, task.normalize(images), train=False)` gives logits; a detector's call is that of
         `cvjax.models.detection.detector`.
       variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
-      task: class names and normalisation.
-      config: what the run recorded of itself.
-      place: the checkpoint's folder.
-      kind: what its task has of its own.
+      task: Task of the run, with its configuration, class names and normalization.
+      info: What the run recorded of itself.
+      place: Folder of the checkpoint.
     """
 
     model: nn.Module
     variables: dict[str, Any]
     task: ImageTask
-    config: dict[str, Any]
+    info: dict[str, Any]
     place: pathlib.Path
-    kind: Kind
-
-    @property
-    def reading(self) -> ReadingConfig:
-        """How the run read its examples."""
-        return self.kind.input(**from_json(self.config["run"]["input"]))
-
-    @property
-    def scoring(self) -> ScoringConfig:
-        """How the run scored."""
-        return self.kind.scoring(**from_json(self.config["run"]["eval"]))
 
 
 def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> Loaded:
     """Rebuilds the model that a checkpoint is of.
 
     Args:
-      path: a checkpoint's folder, a folder of checkpoints, or a run's work folder; of several checkpoints
+      path: Folder of a checkpoint, folder of checkpoints, or a run's work folder; of several checkpoints
         the best is taken.
-      **model_overrides: options that keep the parameters as they are, such as `output_stride=8`, `dtype`.
+      **model_overrides: Options that keep the parameters as they are, such as `output_stride=8`, `dtype`.
 
     Raises:
-      CheckpointError: none there, unreadable, or of a model that this version does not have.
+      CheckpointError: None there, unreadable, or of a model that this version does not have.
     """
     place = find_checkpoint(path)
     info = read_info(place)
     try:
         name, options = info["model"]["name"], from_json(info["model"]["options"]) | model_overrides
-        kind = KINDS[info["task"]["kind"]]
-        fields = {f.name for f in dataclasses.fields(kind.task)}
-        task = kind.task(**{k: v for k, v in from_json(info["task"]).items() if k in fields})
+        task_class = TASKS[info["task"]["kind"]]
+        config = config_from_json(task_class.config_class, info["run"])
+        task = task_class.restore(config, from_json(info["task"]))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
     model = create_model(name, num_classes=task.num_classes, **options)
-    crop = from_json(info["data"]["crop"])
-    like = jax.eval_shape(lambda key: init_variables(kind.applied(model), key, (*crop, 3)), jax.random.key(0))
-    return Loaded(model, read_variables(place, like), task, info, place, kind)
+    like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
+    return Loaded(model, read_variables(place, like), task, info, place)
+
+
+def with_settings(
+    task: ImageTask, settings: Any, *, data_fields: tuple[str, ...] = (), eval_fields: tuple[str, ...] = ()
+) -> ImageTask:
+    """Returns a task whose configuration has the settings of a command that are not None; all else is as in the run.
+
+    Args:
+      task: Task of a checkpoint.
+      settings: Arguments of a command: `data` and `data_dir`, and what the two lists name.
+      data_fields: Names of fields of the data's configuration.
+      eval_fields: Names of fields of the evaluation's configuration.
+
+    Raises:
+      ConfigError: A setting that this task does not have.
+    """
+    config = task.config
+    given = {name: value for name in ("data", "data_dir") if (value := getattr(settings, name)) is not None}
+    return task.reconfigured(
+        input=_changed(config.input, settings, data_fields), eval=_changed(config.eval, settings, eval_fields), **given
+    )
+
+
+def _changed(config: Any, settings: Any, names: tuple[str, ...]) -> Any:
+    values = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    foreign = [f"--{name}" for name in values if not hasattr(config, name)]
+    if foreign:
+        raise ConfigError(f"{', '.join(foreign)} is of no use to a checkpoint of this task; leave it out")
+    return dataclasses.replace(config, **values)
+
+
+def open_scored(task: ImageTask, split: str | None) -> Source:
+    """Opens the split that a checkpoint's task is to be scored on; by default the run's own.
+
+    Raises:
+      ConfigError: The data set has another number of classes.
+    """
+    dataset = task.open(task.config, split or task.config.input.eval_split)
+    if len(dataset.class_names) != task.num_classes:
+        raise ConfigError(
+            f"{dataset.name} has {len(dataset.class_names)} classes and the checkpoint {task.num_classes}; give"
+            " the data that it was trained for"
+        )
+    return dataset

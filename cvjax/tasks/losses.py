@@ -49,7 +49,7 @@ def focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0, alph
     return factor * surprise
 
 
-def hard_pixels(
+def ohem_pixels(
     losses: jax.Array,
     counted: jax.Array,
     *,

@@ -31,7 +31,7 @@ def average_precisions(report: dict[str, Any]) -> Table:
         ]
         for name, value in report["ap"].items()
     ]
-    means = [percent(report["map"]), percent(report["map_11"]), *(percent(report[f"map_{size}"]) for size in sizes)]
+    means = [percent(report["map"]), percent(report["map_voc07"]), *(percent(report[f"map_{size}"]) for size in sizes)]
     return head, rows, [["mean", *means, str(sum(report["objects"].values()))]]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cvjax.models import create_model
 from cvjax.tasks.metrics import segmentation_report
-from cvjax.tasks.segmentation.transforms import resize_pair
+from cvjax.tasks.scale_crop import resize_pair
 from experiments.camvid import QUICK
 
 

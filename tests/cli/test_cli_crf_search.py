@@ -16,9 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from cvjax.cli import crf_search, evaluate
-from cvjax.engine.config import EvalConfig, InputConfig
 from cvjax.errors import ConfigError
-from cvjax.tasks.segmentation import kind as segmentation
+from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFS, parse_crf
 from cvjax.tasks.segmentation.crf_search import most_trials, search
 from cvjax.tasks.segmentation.task import Segmentation
@@ -101,14 +100,14 @@ def checkpoint(tmp_path, monkeypatch):
     variables = jax.device_get(model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
 
     def give(classes=("red", "green", "blue")):
-        config = {"data": {"name": "image_folder_segmentation"}, "run": {"data_dir": None}}
-        reading = InputConfig(manual_dir=str(folder))
-        task = Segmentation(class_names=classes)
-        loaded = types.SimpleNamespace(
-            **{"model": model, "variables": variables, "task": task, "config": config, "kind": segmentation.KIND},
-            **{"place": folder, "reading": reading, "scoring": EvalConfig(pad_multiple=24, batch_size=8)},
+        config = SegmentationConfig(
+            data="image_folder_segmentation",
+            input=SegmentationData(manual_dir=str(folder)),
+            eval=SegmentationEval(pad_multiple=24, batch_size=8),
         )
-        monkeypatch.setattr(crf_search.load, "load_for_inference", lambda path: loaded)
+        task = Segmentation(config, classes)
+        loaded = types.SimpleNamespace(model=model, variables=variables, task=task, info={}, place=folder)
+        monkeypatch.setattr(crf_search, "load_for_inference", lambda path: loaded)
         monkeypatch.setattr(evaluate, "load_for_inference", lambda path: loaded)
 
     return give

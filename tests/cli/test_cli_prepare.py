@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from cvjax.cli import _main, prepare
+from cvjax.cli import prepare
+from cvjax.engine import command as _main
 from cvjax.errors import DataError
 
 
@@ -62,11 +63,11 @@ def test_run_keeps_the_traceback_of_bugs(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        _main.run(mistaken)
+        _main.run_command(mistaken)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: a.jpg: damaged; fetch it again.\n"
     with pytest.raises(ValueError, match="a bug"):
-        _main.run(broken)
+        _main.run_command(broken)
     with pytest.raises(SystemExit) as ended:
-        _main.run(interrupted)
+        _main.run_command(interrupted)
     assert ended.value.code == 130

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made import segmentation
 from PIL import Image
 
 from cvjax.cli import predict
 from cvjax.errors import ConfigError, DataError, UserError
-from cvjax.tasks import prediction
+from cvjax.tasks.segmentation import predict as prediction
 from cvjax.visual.palette import voc_palette
 
 NAMES = ("background", "red", "green", "blue")
@@ -29,17 +30,6 @@ class Brightest(nn.Module):
         return jnp.concatenate([jnp.full_like(middle, 0.05), images - middle], axis=-1) * 20 * weight
 
 
-class Task:
-    """The part of a task that the command uses."""
-
-    class_names = NAMES
-    num_classes = len(NAMES)
-    mean = (120.0, 110.0, 100.0)
-
-    def normalize(self, images: jax.Array) -> jax.Array:
-        return images.astype(jnp.float32) / 255
-
-
 @pytest.fixture
 def calls(monkeypatch):
     """Puts the small model where checkpoints are loaded; returns what it was asked for."""
@@ -49,7 +39,9 @@ def calls(monkeypatch):
         asked.append((path, overrides))
         model = Brightest(**overrides)
         variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
-        return types.SimpleNamespace(model=model, variables=variables, task=Task(), config={})
+        return types.SimpleNamespace(
+            model=model, variables=variables, task=segmentation(NAMES, mean=(0.0,) * 3, std=(255.0,) * 3)
+        )
 
     monkeypatch.setattr(predict.load, "load_for_inference", load_for_inference)
     return asked

@@ -6,11 +6,12 @@ import functools
 import cv2
 import numpy as np
 import pytest
+from made import box_transform
 
 from cvjax.data.annotations import decode_boxes_example, make_objects
 from cvjax.data.loader import HostShard, eval_batches, train_batches
 from cvjax.errors import DataError
-from cvjax.tasks.detection.transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
+from cvjax.tasks.detection.transforms import BoxEvalTransform, MultiScale, box_buckets
 
 LENGTH = 11
 ENTRIES = {"image", "boxes", "labels", "difficult", "crowd", "box_valid", "dropped_boxes", "index", "valid", "skipped"}
@@ -44,7 +45,7 @@ class ToyBoxes:
 
 
 DECODE = functools.partial(decode_boxes_example, num_classes=3)
-TRAIN = MultiScale(BoxTrainTransform((16, 16), max_boxes=2, shift=0.2, crop=0.5), ((16, 16), (24, 20)))
+TRAIN = MultiScale(box_transform((16, 16), boxes=2, shift=0.2, random_crop=0.5, sizes=((16, 16), (24, 20))))
 EVAL = BoxEvalTransform((48, 64), max_boxes=3, short_side=32)
 
 
@@ -104,7 +105,7 @@ def test_hosts_and_restarts_change_nothing():
 @pytest.mark.parametrize("hosts", [1, 2])
 @pytest.mark.parametrize("planned", [False, True])
 def test_evaluation_sees_every_example_once(hosts, planned):
-    plan = plan_boxes(ToyBoxes(), EVAL, 4, multiple=4) if planned else None
+    plan = box_buckets(ToyBoxes(), EVAL, 4, multiple=4) if planned else None
     batches = joined([evaluate(plan, shard=HostShard(host, hosts)) for host in range(hosts)])
     assert len({batch["image"].shape for batch in batches}) > planned
     seen = []

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import train_transform
 
 from cvjax.data.loader import BatchIterator, HostShard, eval_batches, prefetch_to_device, train_batches
 from cvjax.data.order import batches_by_size, example_rng, shuffled_index
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform
+from cvjax.tasks.scale_crop import EvalTransform
 
 # Classes at module level: worker processes unpickle them by importing this module.
 
@@ -55,7 +56,7 @@ def decode(record: dict, delay: float = 0.0) -> dict[str, np.ndarray]:
     }
 
 
-TRANSFORM = TrainTransform((16, 20))
+TRANSFORM = train_transform((16, 20))
 PADDING = EvalTransform((32, 32))
 
 

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from made import object_crop, train_transform
 from PIL import Image
 
 from cvjax.data.box_rows import NO_CLASS
@@ -15,8 +16,8 @@ from cvjax.data.order import example_rng
 from cvjax.datasets.registry import list_sources, open_source
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectFit
-from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform
+from cvjax.tasks.object_masks.transforms import ObjectFit
+from cvjax.tasks.scale_crop import EvalTransform
 
 
 def _numbered() -> tuple[np.ndarray, np.ndarray]:
@@ -106,8 +107,8 @@ def _square() -> tuple[np.ndarray, MaskedObjects]:
 @pytest.mark.parametrize("resize", [None, (80, 60)])
 def test_boxes_go_where_their_pixels_go(resize):
     image, objects = _square()
-    transform = ObjectCrop((48, 48), min_scale=0.5, max_scale=2.0, scale_step=0.0, visible=0.01, resize=resize)
-    same = TrainTransform((48, 48), min_scale=0.5, max_scale=2.0, scale_step=0.0, resize=resize)
+    transform = object_crop((48, 48), min_scale=0.5, max_scale=2.0, scale_step=0.0, visible=0.01, resize=resize)
+    same = train_transform((48, 48), min_scale=0.5, max_scale=2.0, scale_step=0.0, resize=resize)
     boxes = 0
     for seed in range(40):
         seen, mask, more = transform(image, objects, example_rng(0, 0, seed))
@@ -129,7 +130,7 @@ def test_objects_that_are_hardly_there_are_left_out():
     image, objects = _square()
     for visible, expected in ((0.4, 1), (0.6, 0)):
         # The window ends at column 38, the middle of the object.
-        transform = ObjectCrop((40, 38), min_scale=1.0, max_scale=1.0, flip=0.0, visible=visible)
+        transform = object_crop((40, 38), min_scale=1.0, max_scale=1.0, flip=0.0, visible=visible)
         draws = [transform(image, objects, example_rng(0, 0, seed)) for seed in range(60)]
         halves = [more for _, mask, more in draws if (mask == 5).sum() == 12 * 8]
         assert halves
@@ -138,7 +139,7 @@ def test_objects_that_are_hardly_there_are_left_out():
 
 def test_jitter_moves_every_side_by_a_fraction_of_the_box():
     image, objects = _square()
-    transform = ObjectCrop((40, 60), min_scale=1.0, max_scale=1.0, flip=0.0, jitter=0.25)
+    transform = object_crop((40, 60), min_scale=1.0, max_scale=1.0, flip=0.0, jitter=0.25)
     boxes = np.stack([transform(image, objects, example_rng(0, 0, seed))[2]["boxes"][0] for seed in range(200)])
     moved = np.abs(boxes - objects.boxes[0]) / (16, 12, 16, 12)
     assert moved.max() <= 0.25
@@ -148,7 +149,7 @@ def test_jitter_moves_every_side_by_a_fraction_of_the_box():
 def test_more_objects_than_a_row_has_room_for_are_drawn_from_and_never_evaluated():
     image, objects = _square()
     many = MaskedObjects(objects.mask, np.repeat(objects.boxes, 5, 0), np.arange(5, dtype=np.int32) + 1, np.full(5, 2))
-    transform = ObjectCrop((40, 60), min_scale=1.0, max_scale=1.0, most=3)
+    transform = object_crop((40, 60), min_scale=1.0, max_scale=1.0, boxes=3)
     drawn = {tuple(transform(image, many, example_rng(0, 0, seed))[2]["numbers"]) for seed in range(40)}
     assert len(drawn) > 20
     assert all(len(set(numbers)) == 3 for numbers in drawn)
@@ -157,13 +158,15 @@ def test_more_objects_than_a_row_has_room_for_are_drawn_from_and_never_evaluated
     with pytest.raises(ConfigError, match="boxes of an image are 0"):
         ObjectFit((64, 64), most=0)
     with pytest.raises(ConfigError, match=r"jitter is 0\.5"):
-        ObjectCrop((8, 8), jitter=0.5)
+        object_crop((8, 8), jitter=0.5)
 
 
 def test_batches_carry_boxes(tmp_path):
     source = open_source("voc_segmentation", "trainval", target="objects", manual_dir=_devkit(tmp_path))
     decode = functools.partial(decode_objects, num_classes=21)
-    with train_batches(source, decode, ObjectCrop((16, 16), most=4), batch_size=4, seed=0, target="objects") as stream:
+    with train_batches(
+        source, decode, object_crop((16, 16), boxes=4), batch_size=4, seed=0, target="objects"
+    ) as stream:
         batch = next(stream)
     assert (batch["objects"].shape, batch["boxes"].shape, batch["labels"].shape) == ((4, 16, 16), (4, 4, 4), (4, 4))
     fit = ObjectFit((32, 32), most=4)

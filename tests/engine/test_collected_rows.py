@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cvjax.engine.config import RunConfig
 from cvjax.engine.evaluate import evaluate
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.step import make_eval_step
@@ -20,23 +21,26 @@ TRUTH = ("truth_boxes", "truth_labels", "truth_valid")
 class Finding(ImageTask):
     """A task whose net says the truth, with its score by the image's number."""
 
-    def preprocess(self, batch, key, train):
-        return batch
+    def prepare(self, batch, key):
+        return batch, batch
 
-    def evaluate(self, outputs, batch):
+    def predict(self, model, variables, inputs):
+        return jnp.ones((len(inputs["index"]), 2))
+
+    def update(self, predictions, batch):
         return {"examples": batch["valid"].sum()}
 
-    def keep(self, outputs, batch):
+    def gather(self, predictions, batch):
         boxes, labels, valid = (batch[name] for name in TRUTH)
         found = {"boxes": boxes, "classes": labels, "box_valid": valid}
-        return {name: batch[name] for name in ("index", "valid", *TRUTH)} | found | {"scores": outputs}
+        return {name: batch[name] for name in ("index", "valid", *TRUTH)} | found | {"scores": predictions}
 
-    def collect(self, kept):
-        return DetectionScores(self.class_names).rows(kept)
+    def summarize(self, rows):
+        return {}, DetectionScores(self.class_names).rows(rows)
 
-    def report(self, sums):
-        report = DetectionScores(self.class_names).report(sums)
-        return report | {"examples": int(sums["examples"]), "images": np.sort(sums["image"])}
+    def compute(self, totals):
+        report = DetectionScores(self.class_names).report(totals)
+        return report | {"examples": int(totals["examples"]), "images": np.sort(totals["image"])}
 
 
 def batches():
@@ -52,10 +56,8 @@ def batches():
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_every_row_is_scored_once(mode):
-    task, strategy = Finding(NAMES), make_strategy(mode, 8)
-    step = strategy.compile_eval(
-        make_eval_step(lambda _, batch: jnp.ones((len(batch["index"]), 2)), task, strategy.axis_name)
-    )
+    task, strategy = Finding(RunConfig(), NAMES), make_strategy(mode, 8)
+    step = strategy.compile_eval(make_eval_step(None, task, strategy.axis_name))
     report = evaluate(step, strategy.place_state({}), batches(), task, strategy)
     assert report["examples"] == 13
     np.testing.assert_array_equal(report["images"], np.arange(13))

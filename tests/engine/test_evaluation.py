@@ -4,22 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made import segmentation
 from toy import toy_batch
 
 from cvjax.engine.evaluate import evaluate, scalars
 from cvjax.engine.parallel import JitStrategy, PmapStrategy
 from cvjax.engine.step import make_eval_step
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
-from cvjax.tasks.segmentation.task import Segmentation
 
 THRESHOLDS = (0.2, 0.5, 0.6)
-TASK = Segmentation(("background", "red", "green", "blue"), cells=2, em_thresholds=THRESHOLDS)
 
 
-def predict(variables, images: jax.Array) -> jax.Array:
-    """Probabilities from the channels: the label of a toy batch is its strongest."""
-    scores = jnp.concatenate([jnp.zeros_like(images[..., :1]), images], axis=-1)
-    return jax.nn.softmax(scores * variables, axis=-1)
+class Strongest:
+    """A net that sees the label of a toy batch, which is its strongest channel."""
+
+    def apply(self, variables, images, train):
+        scores = jnp.concatenate([jnp.zeros_like(images[..., :1]), images], axis=-1)
+        return scores * variables
+
+
+TASK = segmentation(("background", "red", "green", "blue"), cells=2, em_thresholds=THRESHOLDS)
 
 
 def batches() -> list[dict[str, np.ndarray]]:
@@ -30,7 +34,7 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 
 def scored(strategy) -> dict:
-    step = strategy.compile_eval(make_eval_step(predict, TASK, strategy.axis_name))
+    step = strategy.compile_eval(make_eval_step(Strongest(), TASK, strategy.axis_name))
     return evaluate(step, strategy.place_state(jnp.float32(2.0)), iter(batches()), TASK, strategy)
 
 
@@ -38,8 +42,8 @@ def by_hand() -> dict[str, float]:
     """The errors of all valid images at once, by NumPy."""
     sums: dict[str, np.ndarray] = {}
     for batch in batches():
-        images = TASK.preprocess(batch, jax.random.key(0), train=False)
-        cells = np.asarray(predict(2.0, images))[..., 2]
+        images, _ = TASK.prepare(batch, None)
+        cells = np.asarray(jax.nn.softmax(Strongest().apply(2.0, images, train=False), axis=-1))[..., 2]
         truth = np.where(batch["mask"] == 255, -1, batch["mask"] == 2)
         for row in np.flatnonzero(batch["valid"]):
             for name, value in membrane_sums(truth[row : row + 1], cells[row : row + 1], THRESHOLDS).items():
@@ -58,6 +62,7 @@ def test_errors_of_cells_are_those_of_each_image(strategy):
 
 
 def test_nothing_is_kept_unless_it_is_asked_for():
-    task = Segmentation(TASK.class_names)
-    kept = task.keep(jnp.zeros((8, 12, 12, 4)), toy_batch(0, rows=8))
-    assert kept == task.examine(kept) == {}
+    task = segmentation(TASK.class_names)
+    rows = task.gather(jnp.zeros((8, 12, 12, 4)), toy_batch(0, rows=8))
+    assert rows == {}
+    assert task.summarize(rows) == ({}, {})

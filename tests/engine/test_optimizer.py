@@ -69,14 +69,14 @@ def test_weight_decay_spares_norms_and_biases():
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "rmsprop", "adamw", "muon"])
 def test_head_moves_by_its_multiplier(name):
     plain = first_update(name=name, learning_rate=0.01)
-    scaled = first_update(name=name, learning_rate=0.01, head_multiplier=10.0)
+    scaled = first_update(name=name, learning_rate=0.01, head_lr_mult=10.0)
     np.testing.assert_allclose(scaled["head"]["kernel"], 10 * plain["head"]["kernel"], rtol=1e-6)
     np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
 
 
 def test_biases_move_by_their_multiplier():
     plain = first_update(learning_rate=0.01)
-    scaled = first_update(learning_rate=0.01, bias_multiplier=2.0)
+    scaled = first_update(learning_rate=0.01, bias_lr_mult=2.0)
     np.testing.assert_allclose(scaled["head"]["bias"], 2 * plain["head"]["bias"], rtol=1e-6)
     np.testing.assert_array_equal(scaled["head"]["kernel"], plain["head"]["kernel"])
     np.testing.assert_array_equal(scaled["backbone"]["scale"], plain["backbone"]["scale"])
@@ -84,12 +84,12 @@ def test_biases_move_by_their_multiplier():
 
 def test_named_parameters_move_by_their_multipliers():
     plain = first_update(name="muon", learning_rate=0.01)
-    scaled = first_update(name="muon", learning_rate=0.01, multipliers=(("head/*", 0.5), ("*/bias", 0.2)))
+    scaled = first_update(name="muon", learning_rate=0.01, lr_mults=(("head/*", 0.5), ("*/bias", 0.2)))
     np.testing.assert_allclose(scaled["head"]["kernel"], 0.5 * plain["head"]["kernel"], rtol=1e-6)
     np.testing.assert_allclose(scaled["head"]["bias"], 0.1 * plain["head"]["bias"], rtol=1e-6)
     np.testing.assert_array_equal(scaled["backbone"]["kernel"], plain["backbone"]["kernel"])
-    with pytest.raises(ConfigError, match=r"multipliers: no parameter fits 'neck/\*'"):
-        first_update(multipliers=(("neck/*", 0.5),))
+    with pytest.raises(ConfigError, match=r"lr_mults: no parameter fits 'neck/\*'"):
+        first_update(lr_mults=(("neck/*", 0.5),))
 
 
 @pytest.mark.parametrize(("name", "factor"), [("sgd", 1.0), ("nesterov", 1.9), ("adamw", 1.0), ("rmsprop", 1.0483)])

@@ -11,7 +11,7 @@ from cvjax.engine.state import create_state
 from cvjax.engine.step import make_train_step
 from cvjax.errors import ConfigError
 
-OPTIM = OptimizerConfig(learning_rate=0.1, clip_norm=1.0, ema_decay=0.9, head_multiplier=2.0)
+OPTIM = OptimizerConfig(learning_rate=0.1, clip_norm=1.0, ema_decay=0.9, head_lr_mult=2.0)
 
 
 def train(strategy, config=OPTIM, steps=4, **options):
@@ -45,15 +45,15 @@ def test_pmap_equals_jit(one_device):
 
 
 def test_per_device_batch_norm_differs_but_stays_common(one_device):
-    losses, state = train(PmapStrategy(), local_randomness=True)
+    losses, state = train(PmapStrategy(sync_batch_norm=False))
     assert abs(losses[0] / one_device[0][0] - 1) > 1e-4
     assert np.isfinite(losses).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables))
 
 
 def test_per_device_batch_norm_keeps_one_state_on_all_devices():
-    strategy = PmapStrategy()
-    state, step = toy_training(OPTIM, strategy.axis_name, local_randomness=True)
+    strategy = PmapStrategy(sync_batch_norm=False)
+    state, step = toy_training(OPTIM, strategy.axis_name)
     state = strategy.place_state(state)
     state, _ = strategy.compile_train(step)(state, strategy.place_batch(toy_batch(0)), jax.random.key(1))
     for leaf in jax.tree.leaves(state):

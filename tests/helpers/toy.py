@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from made import segmentation
 
 from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
 from cvjax.engine.state import TrainState, create_state, init_variables
 from cvjax.engine.step import TrainStep, make_train_step
+from cvjax.engine.task import Task
 from cvjax.nn import BatchNorm, Dropout, TorchConv
-from cvjax.tasks.segmentation.task import Segmentation
 
 CLASSES = ("background", "red", "green", "blue")
 SIZE = 12
@@ -21,20 +22,19 @@ SIZE = 12
 class ToyNet(nn.Module):
     """Convolution, BatchNorm and dropout under the name `backbone`, and a head."""
 
-    axis_name: str | None = None
     width: int = 8
     dropout: float = 0.3
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         x = TorchConv(self.width, (3, 3), padding=((1, 1), (1, 1)), use_bias=False, name="backbone")(images)
-        x = BatchNorm(axis_name=self.axis_name, momentum=0.9)(x, not train)
-        x = Dropout(self.dropout, axis_name=self.axis_name)(nn.relu(x), train)
+        x = BatchNorm(momentum=0.9)(x, not train)
+        x = Dropout(self.dropout)(nn.relu(x), train)
         return TorchConv(len(CLASSES), (1, 1), name="classifier")(x)
 
 
-def toy_task(**options: Any) -> Segmentation:
-    return Segmentation(CLASSES, brightness=0.2, **options)
+def toy_task(**options: Any) -> Task:
+    return segmentation(CLASSES, brightness=0.2, **options)
 
 
 def toy_batch(number: int, rows: int = 16) -> dict[str, np.ndarray]:
@@ -64,9 +64,8 @@ def toy_training(
     """A fresh state and the step that trains it."""
     optimizer, schedule = make_optimizer(config, steps), make_schedule(config, steps)
     state = create_state(toy_variables(), optimizer, ema=config.ema_decay is not None)
-    model = ToyNet(axis_name=None if options.get("local_randomness") else axis_name)
     step = make_train_step(
-        model,
+        ToyNet(),
         toy_task(),
         optimizer,
         schedule,

@@ -23,7 +23,6 @@ class ToyDetector(nn.Module):
 
     num_classes: int
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     width: int = 8
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
@@ -42,7 +41,7 @@ class ToyDetector(nn.Module):
         x = images
         for number in range(3):
             x = TorchConv(self.width << number, (3, 3), (2, 2), padding=((1, 1), (1, 1)), use_bias=False)(x)
-            x = nn.relu(BatchNorm(axis_name=self.axis_name, momentum=0.9)(x, not train))
+            x = nn.relu(BatchNorm(momentum=0.9)(x, not train))
         x = TorchConv(self.num_classes + 4, (1, 1), name="head")(x)
         half = SIDE / 2
         cell = np.asarray([[STRIDE / 2 - half] * 2 + [STRIDE / 2 + half] * 2], np.float32)

@@ -7,8 +7,9 @@ import time
 import jax
 from toy import ToyNet, toy_batch, toy_stream, toy_task, toy_variables
 
+from cvjax.engine.config import RunConfig
 from cvjax.engine.evaluate import evaluate
-from cvjax.engine.loop import LoopConfig, fit
+from cvjax.engine.loop import fit
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.step import make_eval_step
@@ -22,10 +23,7 @@ def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM,
     strategy = JitStrategy(jax.devices()[:1])
     model, task = ToyNet(width=width), toy_task()
 
-    def predict(variables, images):
-        return model.apply(variables, images, train=False)
-
-    step = strategy.compile_eval(make_eval_step(predict, task))
+    step = strategy.compile_eval(make_eval_step(model, task))
 
     def score(state):
         return evaluate(step, state.inference_variables, iter([toy_batch(99), toy_batch(98)]), task, strategy)
@@ -37,17 +35,14 @@ def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM,
 
     settings = {"steps": steps, "batch_size": 16, "log_every": 2, "eval_every": 6, "checkpoint_every": 3, "keep": 2}
     return fit(
-        model,
+        RunConfig(**(settings | loop), optim=optim, workdir=str(workdir), resume=resume),
         task,
+        model,
         toy_variables(width),
         stream,
         score,
-        config=LoopConfig(**(settings | loop)),
-        optim=optim,
         strategy=strategy,
-        workdir=pathlib.Path(workdir),
         info=info,
-        resume=resume,
         example_name=lambda index: f"noise-{index:04d}",
     )
 

@@ -12,7 +12,7 @@ from cvjax.models.segmentation.aspp import aspp_rates
 NAMES = ["deeplabv3_resnet18", "deeplabv3plus_resnet18"]
 # Where XLA compiles for long.
 ONE_AT_ONCE = [pytest.param(NAMES[0], marks=pytest.mark.slow), NAMES[1]]
-TINY = {"num_classes": 3, "width": 8, "stage_sizes": (1, 1, 1, 1), "aspp_features": 16}
+TINY = {"num_classes": 3, "backbone": {"width": 8, "stage_sizes": (1, 1, 1, 1)}, "aspp_features": 16}
 
 
 def _tiny(name, **options):
@@ -86,7 +86,7 @@ def test_one_training_image_is_refused_unless_frozen(name):
 
     with pytest.raises(ConfigError, match="at least 2 images"):
         train(_tiny(name))
-    train(_tiny(name, freeze_bn=True))
+    train(_tiny(name, norm={"frozen": True}))
 
 
 @pytest.mark.parametrize("name", ONE_AT_ONCE)
@@ -112,9 +112,8 @@ def test_pmap_equals_jit(name):
         return results if axis_name is None else jax.lax.pmean(results, axis_name)
 
     alone = jax.jit(lambda p, x: step(_tiny(name), p, x))(variables["params"], images)
-    model = _tiny(name, axis_name="data")
     spread = jax.pmap(
-        lambda p, x: step(model, p, x, "data"), axis_name="data", in_axes=(None, 0), devices=jax.devices()[:2]
+        lambda p, x: step(_tiny(name), p, x, "data"), axis_name="data", in_axes=(None, 0), devices=jax.devices()[:2]
     )(variables["params"], images.reshape(2, 2, *images.shape[1:]))
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(spread)):
         scale = max(1e-2, float(np.abs(a).max()))

@@ -10,8 +10,9 @@ from cvjax.models import create_model, model_info
 from cvjax.models.segmentation.atrous_vgg import rates_at
 from cvjax.weights import load_backbone, to_torch
 
-TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
-TINY_RESNET = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1), "width": 8}
+SMALL = {"stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
+TINY = {"num_classes": 3, "backbone": SMALL}
+TINY_RESNET = {"num_classes": 3, "backbone": {"stage_sizes": (1, 1, 1, 1), "width": 8}}
 NETS = {
     "deeplabv1_largefov_vgg16": TINY,
     "deeplabv2_vgg16": TINY,
@@ -47,7 +48,7 @@ def test_parameters_as_the_paper_publishes_them():
     name = "deeplabv1_largefov_vgg16"
     assert round(model_info(name).params / 1e6, 1) == 20.5
     for kernel_size, rate, millions in ((7, 4, 134.3), (4, 4, 65.1), (4, 8, 65.1)):
-        count = _count(name, kernel_size=kernel_size, aspp_rates=(rate,), hidden=4096)
+        count = _count(name, aspp_rates=(rate,), backbone={"kernel_size": kernel_size, "hidden": 4096})
         assert round(count / 1e6, 1) == millions
 
 
@@ -136,7 +137,7 @@ def test_aspp_small_and_large_differ_by_rates_alone():
 
 def test_scales_share_weights_and_the_largest_score_wins():
     options = TINY_RESNET | {"aspp_rates": (1,)}
-    model = create_model("deeplabv2_resnet18", freeze_bn=True, scales=(1.0, 0.5), **options)
+    model = create_model("deeplabv2_resnet18", norm={"frozen": True}, scales=(1.0, 0.5), **options)
     images = _images(33, 17)
     variables = _drawn(model, images)
     (fused, scales), _ = jax.jit(lambda v: model.apply(v, images, train=True, mutable=["batch_stats"]))(variables)
@@ -163,14 +164,14 @@ def test_a_smaller_scale_stays_in_place():
     [
         ("deeplabv2_vgg16", {"scales": ()}, "above 0"),
         ("deeplabv2_vgg16", {"scales": (1.0, 1.0)}, "different"),
-        ("deeplabv1_largefov_vgg16", {"kernel_size": 0}, "at least 1"),
+        ("deeplabv1_largefov_vgg16", {"backbone": SMALL | {"kernel_size": 0}}, "at least 1"),
         ("deeplabv1_largefov_vgg16", {"in_channels": 1}, "in_channels=3"),
         ("deeplabv2_resnet18", {"output_stride": 4}, "8, 16 or 32"),
     ],
 )
 def test_impossible_options(name, options, fix):
     with pytest.raises(ConfigError, match=fix):
-        jax.eval_shape(create_model(name, **NETS[name], **options).init, jax.random.key(0), _images(9, 9))
+        jax.eval_shape(create_model(name, **NETS[name] | options).init, jax.random.key(0), _images(9, 9))
 
 
 # VGG-16 with few channels, and dense layers that are four times as wide as the atrous ones.
@@ -184,9 +185,9 @@ def _vgg16(**options):
 
 @pytest.mark.parametrize("layout", ["torchvision", "timm"])
 @pytest.mark.parametrize(("name", "branches"), [("deeplabv1_largefov_vgg16", 1), ("deeplabv2_vgg16", 4)])
-def test_dense_layers_are_thinned_out_into_every_branch(name, branches, layout):
+def test_dense_layers_are_subsampled_into_every_branch(name, branches, layout):
     weights = _vgg16(hidden=28)
-    model = create_model(name, num_classes=3, hidden=7, **SMALL_VGG16)
+    model = create_model(name, num_classes=3, backbone=SMALL_VGG16 | {"hidden": 7})
     variables = _drawn(model, _images(17, 17))
     loaded = load_backbone(variables, to_torch("vgg16", weights, layout=layout), "vgg16")["params"]
     assert jax.tree.all(jax.tree.map(np.array_equal, loaded["classifier_0"], variables["params"]["classifier_0"]))
@@ -207,14 +208,15 @@ def test_kernels_of_other_sizes_take_evenly_spaced_taps():
     weights = _vgg16(hidden=4)
     window = weights["params"]["head"]["fc6"]["kernel"].reshape(7, 7, 6, 4)
     for side, taps in ((7, range(7)), (4, (0, 2, 4, 6)), (1, (3,))):
-        model = create_model("deeplabv1_largefov_vgg16", num_classes=3, hidden=4, kernel_size=side, **SMALL_VGG16)
+        backbone = SMALL_VGG16 | {"hidden": 4, "kernel_size": side}
+        model = create_model("deeplabv1_largefov_vgg16", num_classes=3, backbone=backbone)
         loaded = load_backbone(_drawn(model, _images(9, 9)), to_torch("vgg16", weights), "vgg16")
         fc6 = loaded["params"]["backbone"]["branch_0"]["fc6"]["kernel"]
         np.testing.assert_array_equal(fc6, window[np.ix_(taps, taps)])
 
 
-def test_dense_layers_that_cannot_be_thinned_out():
-    model = create_model("deeplabv1_largefov_vgg16", num_classes=3, hidden=8, **SMALL_VGG16)
+def test_dense_layers_that_cannot_be_subsampled():
+    model = create_model("deeplabv1_largefov_vgg16", num_classes=3, backbone=SMALL_VGG16 | {"hidden": 8})
     variables = _drawn(model, _images(9, 9))
     with pytest.raises(CheckpointError, match="lower the model's"):
         load_backbone(variables, to_torch("vgg16", _vgg16(hidden=4)), "vgg16")

@@ -9,8 +9,9 @@ from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.weights import load_backbone, to_torch
 
-TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 3), "width": 8}
-TINY_XCEPTION = {"num_classes": 3, "width_coefficient": 1 / 32, "middle_blocks": 1, "aspp_features": 8}
+TINY = {"num_classes": 3, "backbone": {"stage_sizes": (1, 1, 1, 3), "width": 8}}
+SMALL_XCEPTION = {"width_coefficient": 1 / 32, "middle_blocks": 1}
+TINY_XCEPTION = {"num_classes": 3, "backbone": SMALL_XCEPTION, "aspp_features": 8}
 
 
 def _shapes(model, *size):
@@ -81,7 +82,8 @@ def test_v3plus_takes_any_size():
 
 def test_every_3x3_convolution_behind_xceptions_stem_is_separable():
     """Depthwise kernels have one input channel; atrous ones in the backbone, in ASPP and in the decoder."""
-    options = TINY_XCEPTION | {"width_coefficient": 1 / 16}  # so that the stem has more than one
+    # A width with which the stem has more than one channel.
+    options = TINY_XCEPTION | {"backbone": SMALL_XCEPTION | {"width_coefficient": 1 / 16}}
     model = create_model("deeplabv3plus_xception65", output_stride=8, **options)
     params = _shapes(model, 9, 9)[0]["params"]
     wide = {
@@ -105,7 +107,7 @@ def test_xceptions_multi_grid_and_the_map_that_the_decoder_joins():
 def test_imagenet_weights_of_xception_fill_the_backbone():
     options = {"width_coefficient": 1 / 32}
     classifier = _drawn(_shapes(create_model("xception65", num_classes=5, **options), 9, 9)[0])
-    model = create_model("deeplabv3plus_xception65", num_classes=3, aspp_features=8, **options)
+    model = create_model("deeplabv3plus_xception65", num_classes=3, aspp_features=8, backbone=options)
     variables = _drawn(_shapes(model, 9, 9)[0])
     loaded = load_backbone(variables, to_torch("xception65", classifier), "xception65")
     del classifier["params"]["head"]
@@ -113,7 +115,7 @@ def test_imagenet_weights_of_xception_fill_the_backbone():
         assert jax.tree.all(jax.tree.map(np.array_equal, loaded[collection]["backbone"], classifier[collection]))
 
 
-V3PLUS = {"num_classes": 3, "width": 8, "stage_sizes": (1, 1, 1, 1), "aspp_features": 16}
+V3PLUS = {"num_classes": 3, "backbone": {"width": 8, "stage_sizes": (1, 1, 1, 1)}, "aspp_features": 16}
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "transposed_fixed", "nearest", "bilinear"])

@@ -12,7 +12,8 @@ from cvjax.models import create_model
 from cvjax.weights import inherit, load_backbone, to_torch
 
 NAMES = ["fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"]
-TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
+SMALL = {"stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
+TINY = {"num_classes": 3, "backbone": SMALL}
 
 
 def _images(height, width):
@@ -162,10 +163,10 @@ def test_what_is_inherited():
 
 
 def test_imagenet_weights_of_vgg16_fill_the_backbone():
-    options = TINY | {"stage_sizes": (2, 2, 3, 3, 3)}
-    classifier = create_model("vgg16", **options)
+    options = SMALL | {"stage_sizes": (2, 2, 3, 3, 3)}
+    classifier = create_model("vgg16", num_classes=3, **options)
     weights = _random(jax.eval_shape(classifier.init, jax.random.key(0), _images(32, 32)))
-    model = create_model("fcn8s_vgg16", **options | {"num_classes": 4})
+    model = create_model("fcn8s_vgg16", num_classes=4, backbone=options)
     variables = _random(jax.eval_shape(model.init, jax.random.key(0), _images(32, 32)))
     loaded = load_backbone(variables, to_torch("vgg16", weights), "vgg16")["params"]["backbone"]
     expected = weights["params"] | {"head": {k: v for k, v in weights["params"]["head"].items() if k != "head"}}
@@ -187,8 +188,9 @@ def test_impossible_options(options, fix):
         jax.eval_shape(create_model("fcn8s_vgg16", **TINY, **options).init, jax.random.key(0), _images(32, 32))
 
 
-def test_training_drops_and_normalises_in_half_precision():
-    model = create_model("fcn8s_vgg16", **TINY, batch_norm=True, dtype=jnp.bfloat16, alignment="same")
+def test_training_drops_and_normalizes_in_half_precision():
+    options = {"num_classes": 3, "backbone": SMALL | {"batch_norm": True}}
+    model = create_model("fcn8s_vgg16", **options, dtype=jnp.bfloat16, alignment="same")
     variables = jax.eval_shape(model.init, jax.random.key(0), _images(32, 32))
     rngs = {"dropout": jax.random.key(0)}
     train = lambda v: model.apply(v, _images(32, 32), train=True, mutable=["batch_stats"], rngs=rngs)  # noqa: E731
@@ -199,7 +201,7 @@ def test_training_drops_and_normalises_in_half_precision():
 
 @pytest.mark.parametrize("upsampling", [None, "transposed", "bilinear"])
 def test_resnets_take_any_size(upsampling):
-    options = {"stage_sizes": (1, 1, 1, 1), "width": 8, "upsampling": upsampling}
+    options = {"backbone": {"stage_sizes": (1, 1, 1, 1), "width": 8}, "upsampling": upsampling}
     shapes = set()
     for stride in (8, 32):
         model = create_model("fcn_resnet50", num_classes=3, output_stride=stride, **options)

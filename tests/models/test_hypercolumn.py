@@ -12,7 +12,8 @@ from cvjax.models.segmentation.hypercolumn import STRIDES, interpolate_classifie
 from cvjax.ops.detection.roi import roi_align
 from cvjax.tasks.object_masks.losses import mask_loss, mask_targets
 
-TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (4, 4, 5, 5, 6), "hidden": 7, "grid": 2}
+SMALL = {"stage_sizes": (1, 1, 1, 1, 1), "widths": (4, 4, 5, 5, 6), "hidden": 7}
+TINY = {"num_classes": 3, "backbone": SMALL, "grid": 2}
 
 
 def _init(*size, **options):
@@ -21,18 +22,18 @@ def _init(*size, **options):
     return model, jax.jit(model.init)(jax.random.key(1), images), images
 
 
-def _joined(variables, kind, taps):
+def _joined(variables, kind, levels):
     """The classifier of the whole stack: a kernel [C, features], and a bias."""
-    layers = [variables["params"][f"{kind}_{tap}"] for tap in taps]
+    layers = [variables["params"][f"{kind}_{level}"] for level in levels]
     return jnp.concatenate([layer["kernel"][0, 0] for layer in layers]), layers[-1]["bias"]
 
 
 def test_summed_scores_are_the_scores_of_the_stack():
-    taps = ("stage1", "pool2", "stage4", "pool5", "fc7")
-    model, variables, images = _init(37, 45, taps=taps)
+    levels = ("stage1", "pool2", "stage4", "pool5", "fc7")
+    model, variables, images = _init(37, 45, levels=levels)
     stack = model.apply(variables, images, method="hypercolumns")
     assert stack.shape == (2, 37, 45, 4 + 4 + 5 + 6 + 7)
-    kernel, bias = _joined(variables, "score", taps)
+    kernel, bias = _joined(variables, "score", levels)
     logits = jax.jit(model.apply)(variables, images)
     expected = stack @ kernel + bias
     np.testing.assert_allclose(logits, expected, atol=1e-5 * float(jnp.abs(expected).max()))
@@ -40,7 +41,7 @@ def test_summed_scores_are_the_scores_of_the_stack():
 
 def test_the_stack_lies_over_its_pixels():
     """The mean of linear interpolation over a pixel of a map of stride 2 is 3/4 of it and 1/8 of either neighbour."""
-    model, variables, images = _init(32, 64, taps=("pool1", "stage2"))
+    model, variables, images = _init(32, 64, levels=("pool1", "stage2"))
     stack = model.apply(variables, images, method="hypercolumns")
     maps = model.apply(variables, images, method="features")
     for channels, name in ((slice(0, 4), "pool1"), (slice(4, 8), "stage2")):
@@ -53,17 +54,20 @@ def test_the_stack_lies_over_its_pixels():
 
 def test_masks_are_the_interpolated_classifiers_of_each_pixels_hypercolumn():
     """By hand: hypercolumns at the middles of pixels, each cell's classifier, the probabilities interpolated."""
-    taps = ("pool2", "stage4", "fc7")
-    model, variables, images = _init(48, 64, taps=taps)
+    levels = ("pool2", "stage4", "fc7")
+    model, variables, images = _init(48, 64, levels=levels)
     boxes = jnp.asarray([[[8.0, 8, 40, 32], [3.5, 10.25, 20, 30]], [[0, 0, 64, 48], [30, 5, 33, 40]]])
     maps = model.apply(variables, images, method="features")
     index = jnp.asarray([0, 0, 1, 1])
     options = {"sampling_ratio": 1, "aligned": True}
     stack = jnp.concatenate(
-        [roi_align(maps[t], boxes.reshape(4, 4), index, (6, 6), spatial_scale=1 / STRIDES[t], **options) for t in taps],
+        [
+            roi_align(maps[t], boxes.reshape(4, 4), index, (6, 6), spatial_scale=1 / STRIDES[t], **options)
+            for t in levels
+        ],
         axis=-1,
     )
-    kernel, bias = _joined(variables, "mask", taps)
+    kernel, bias = _joined(variables, "mask", levels)
     p = jax.nn.sigmoid(stack @ kernel + bias).reshape(4, 6, 6, 2, 2)
     # Middles of 6 pixels among the middles of 2 cells, which lie at 1.5 and 4.5 pixels.
     share = np.clip((np.arange(6) + 0.5 - 1.5) / 3, 0, 1)
@@ -86,7 +90,12 @@ def test_interpolation_is_stable_and_one_classifier_is_itself():
 
 @pytest.mark.parametrize("upsampling", [None, "transposed", "nearest"])
 def test_any_size_comes_out_as_it_went_in(upsampling):
-    model = create_model("hypercolumn_vgg16", **TINY, upsampling=upsampling, batch_norm=True, dtype=jnp.bfloat16)
+    model = create_model(
+        "hypercolumn_vgg16",
+        **TINY | {"backbone": SMALL | {"batch_norm": True}},
+        upsampling=upsampling,
+        dtype=jnp.bfloat16,
+    )
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
     for size in ((1, 1), (33, 50), (1025, 2049)):
         images, boxes = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, *size, 3), (1, 4, 4)))
@@ -99,8 +108,8 @@ def test_any_size_comes_out_as_it_went_in(upsampling):
 @pytest.mark.parametrize(
     ("options", "fix"),
     [
-        ({"taps": ("conv9",)}, "pool2"),
-        ({"taps": ("pool2", "pool2")}, "each once"),
+        ({"levels": ("conv9",)}, "pool2"),
+        ({"levels": ("pool2", "pool2")}, "each once"),
         ({"grid": 0}, "at least 1"),
         ({"kernel_size": 2}, "odd"),
         ({"in_channels": 1}, "in_channels=3"),
@@ -115,12 +124,12 @@ def test_impossible_options(options, fix):
 @pytest.mark.slow
 def test_masks_are_learnt_and_better_from_all_depths():
     """Discs of two colours on noise, a box around each: the masks come to overlap the discs."""
-    overlap = {taps: _overlap_of_discs(taps) for taps in (("pool2", "stage4", "fc7"), ("fc7",))}
+    overlap = {levels: _overlap_of_discs(levels) for levels in (("pool2", "stage4", "fc7"), ("fc7",))}
     assert overlap["pool2", "stage4", "fc7"] > 0.93  # the whole boxes would have pi / 4
     assert overlap["pool2", "stage4", "fc7"] > overlap["fc7",] + 0.05
 
 
-def _overlap_of_discs(taps):
+def _overlap_of_discs(levels):
     """IoU, over all boxes, of masks that were trained for a hundred steps."""
     rng = np.random.default_rng(0)
     objects, boxes = np.zeros((8, 64, 64), np.int32), np.zeros((8, 2, 4), np.float32)
@@ -133,7 +142,8 @@ def _overlap_of_discs(taps):
             objects[n][disc] = k + 1
             images[n][disc, k] += 2.0
             boxes[n, k] = cx - radius, cy - radius, cx + radius, cy + radius
-    options = {"widths": (8, 8, 16, 16, 16), "taps": taps, "mask_size": 16, "dropout": 0.0}
+    backbone = SMALL | {"widths": (8, 8, 16, 16, 16), "dropout": 0.0}
+    options = {"backbone": backbone, "levels": levels, "mask_size": 16}
     model = create_model("hypercolumn_vgg16", **TINY | options)
     params = jax.jit(model.init)(jax.random.key(0), images)["params"]
     targets, weights = mask_targets(objects, jnp.asarray([[1, 2]] * 8), boxes, 16)

@@ -10,7 +10,7 @@ from drawn_variables import drawn_variables
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
-from cvjax.models.detection.detector import Proposals, Truth, shown_score
+from cvjax.models.detection.detector import Proposals, Truth, display_threshold
 from cvjax.models.detection.regions import (
     Sample,
     box_loss,
@@ -207,6 +207,6 @@ def test_imagenets_weights_start_convolutions_and_dense_layers(name):
 def test_what_is_worth_a_look_depends_on_what_scores_are():
     """A machine's margin may be any number; YOLO's product of two regressed numbers is seldom a half."""
     names = "fast_rcnn_vgg16", "rcnn_vgg16", "yolov1"
-    least = {name: shown_score(create_model(name, num_classes=3)) for name in names}
+    least = {name: display_threshold(create_model(name, num_classes=3)) for name in names}
     assert least == {"fast_rcnn_vgg16": 0.5, "rcnn_vgg16": 0.0, "yolov1": 0.2}
-    assert shown_score(create_model("rcnn_vgg16", num_classes=3, scorer="softmax")) == 0.5
+    assert display_threshold(create_model("rcnn_vgg16", num_classes=3, scorer="softmax")) == 0.5

@@ -9,17 +9,17 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cvjax import nn
 
 
-def _dropped(axis_name, x, key):
-    return nn.Dropout(0.5, axis_name).apply({}, x, train=True, rngs={"dropout": key})
+def _dropped(x, key):
+    return nn.Dropout(0.5).apply({}, x, train=True, rngs={"dropout": key})
 
 
 def test_dropout_masks_do_not_depend_on_devices():
     key, x = jax.random.key(3), jnp.ones((16, 5, 4))
-    alone = jax.jit(lambda x: _dropped(None, x, key))(x)
+    alone = jax.jit(lambda x: _dropped(x, key))(x)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
-    sharded = jax.jit(lambda x: _dropped(None, x, key))(spread)
-    mapped = jax.pmap(lambda x: _dropped("data", x, key), axis_name="data")(x.reshape(8, 2, 5, 4))
+    sharded = jax.jit(lambda x: _dropped(x, key))(spread)
+    mapped = jax.pmap(lambda x: _dropped(x, key), axis_name="data")(x.reshape(8, 2, 5, 4))
     np.testing.assert_array_equal(alone, sharded)
     np.testing.assert_array_equal(alone, mapped.reshape(x.shape))
     assert len({row.tobytes() for row in np.asarray(alone)}) == 16  # every example has its own mask

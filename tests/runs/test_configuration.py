@@ -63,7 +63,7 @@ def test_early_presets_are_their_papers_recipes():
     for config in (v1, vgg, resnet):
         assert (config.input.crop, config.loss_stride) == ((321, 321), 8)
         assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 5e-4)
-        assert (config.optim.head_multiplier, config.optim.bias_multiplier) == (10, 2)
+        assert (config.optim.head_lr_mult, config.optim.bias_lr_mult) == (10, 2)
     assert [c.eval.crf.appearance_sigma for c in (v1, vgg)] == [49, 67]
     assert (resnet.aux_weight, resnet.model.freeze_bn) == (1.0, True)
 

@@ -20,7 +20,7 @@ from cvjax.models import create_model
 from cvjax.models.detection.detector import beside_images
 from cvjax.tasks.detection import alternating
 from cvjax.tasks.detection import kind as detection
-from cvjax.tasks.detection.config import BoxEval, BoxInput, eval_transform, train_transform
+from cvjax.tasks.detection.config import DetectionData, DetectionEval, eval_transform, train_transform
 from cvjax.tasks.detection.staged import run as staged
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.load import load_for_inference
@@ -78,7 +78,7 @@ COMMON = {
 
 
 def _reading(folder, **more):
-    return BoxInput(crop=(64, 64), boxes=4, manual_dir=str(folder), **more)
+    return DetectionData(crop=(64, 64), boxes=4, manual_dir=str(folder), **more)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def rcnn(folder, tmp_path_factory):
         model=dataclasses.replace(quick.model, widths=(8, 8, 16, 16, 16), hidden=32, window_size=32, context=2),
         near=0.4,
         input=_reading(folder, proposals=120, proposal_mode="grid"),
-        eval=BoxEval(batch_size=8, boxes=4),
+        eval=DetectionEval(batch_size=8, boxes=4),
     )
     return config, staged.run(config)
 
@@ -168,7 +168,7 @@ def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_
         workdir=str(tmp_path),
         model=model,
         input=_reading(folder),
-        eval=BoxEval(batch_size=8, boxes=4),
+        eval=DetectionEval(batch_size=8, boxes=4),
         four_steps=True,
     )
     outcome = alternating.run_four_steps(config)

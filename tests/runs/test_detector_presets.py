@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from cvjax.engine.config import ModelConfig
-from cvjax.tasks.detection.config import BoxEval, BoxInput, DetectionConfig, eval_transform, train_transform
+from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval, eval_transform, train_transform
 from cvjax.tasks.detection.task import Detection
 from experiments import _detectors
 from experiments._detectors import QUICK, coco, configure_detector, voc07, voc0712
@@ -14,13 +14,13 @@ TASK = Detection(class_names=("a", "b"))
 BASE = DetectionConfig(model=ModelConfig("net"), workdir="runs")
 PRESETS = {
     "quick": dataclasses.replace(BASE, **QUICK),
-    "voc07": dataclasses.replace(BASE, **voc07(BoxInput(), BoxEval())),
+    "voc07": dataclasses.replace(BASE, **voc07(DetectionData(), DetectionEval())),
 }
 
 
 @pytest.mark.parametrize("make", [voc07, voc0712, coco, lambda *given: QUICK])
 def test_transforms_are_made_of_the_fields(make):
-    config = dataclasses.replace(BASE, **make(BoxInput(short_side=300, long_side=500), BoxEval(boxes=7)))
+    config = dataclasses.replace(BASE, **make(DetectionData(short_side=300, long_side=500), DetectionEval(boxes=7)))
     train, evaluation = train_transform(config.input, TASK), eval_transform(TASK, config.eval, config.input)
     assert (train.size, train.short_side, train.max_boxes) == (
         config.input.crop,
@@ -35,11 +35,11 @@ def test_transforms_are_made_of_the_fields(make):
 
 
 def test_data_sets_are_those_of_the_papers():
-    default = BoxInput(), BoxEval()
+    default = DetectionData(), DetectionEval()
     made = [(fields["input"], fields["eval"]) for fields in (make(*default) for make in (voc07, voc0712, coco))]
     assert [(reading.train_split, reading.eval_split, scoring.metric) for reading, scoring in made] == [
-        ("trainval2007", "test2007", "map_11"),
-        ("trainval0712", "test2007", "map_11"),
+        ("trainval2007", "test2007", "map_voc07"),
+        ("trainval0712", "test2007", "map_voc07"),
         ("train", "val", "map"),
     ]
     assert (made[2][0].on_bad_boxes, made[2][1].coco) == ("drop", True)

@@ -16,7 +16,7 @@ from cvjax.engine.step import make_eval_step, make_train_step
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.detection.config import BoxEval
+from cvjax.tasks.detection.config import DetectionEval
 from cvjax.tasks.detection.predict import Detector, make_detect, with_postprocessing
 from cvjax.tasks.detection.task import Detection
 
@@ -128,7 +128,7 @@ def test_two_hundred_images_of_any_boxes_train_every_system(name):
 def _scores(strategy):
     model = ToyDetector(2, axis_name=strategy.axis_name, score_threshold=0.0)
     variables = init_variables(Detector(ToyDetector(2)), jax.random.key(3), (SIDE, SIDE, 3))
-    step = strategy.compile_eval(make_eval_step(make_detect(model, BoxEval()), TASK, strategy.axis_name))
+    step = strategy.compile_eval(make_eval_step(make_detect(model, DetectionEval()), TASK, strategy.axis_name))
     batches = []
     for number in range(2):
         batch = _batch(number)
@@ -146,15 +146,15 @@ def test_scores_are_those_of_any_devices():
 
 def test_thresholds_of_an_evaluation_are_the_detectors():
     model = ToyDetector(2)
-    assert with_postprocessing(model, BoxEval()) is model
-    changed = with_postprocessing(model, BoxEval(score_threshold=0.3, max_detections=7))
+    assert with_postprocessing(model, DetectionEval()) is model
+    changed = with_postprocessing(model, DetectionEval(score_threshold=0.3, max_detections=7))
     assert (changed.score_threshold, changed.nms_threshold, changed.max_detections) == (0.3, 0.5, 7)
 
     class Bare(nn.Module):
         pass
 
     with pytest.raises(ConfigError, match=r"Bare has no nms_threshold; leave out --eval\.nms_threshold"):
-        with_postprocessing(Bare(), BoxEval(nms_threshold=0.3))
+        with_postprocessing(Bare(), DetectionEval(nms_threshold=0.3))
 
 
 def test_a_detector_that_needs_proposals_says_so():

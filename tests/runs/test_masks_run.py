@@ -6,11 +6,11 @@ import pathlib
 import cv2
 import numpy as np
 import pytest
+from cvjax.tasks.object_masks.kind import BoxMasks
 from tiny_run import command
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
-from cvjax.tasks.object_masks.kind import BoxMasks
 from experiments.hypercolumn_masks import configure
 
 TINY = (
@@ -18,7 +18,7 @@ TINY = (
     " --model.batch-norm --model.bn-momentum 0.8 --model.dropout 0 --model.mask-size 16 --model.grid 2"
     " --input.crop 48 48 --input.workers 0 --input.train-split train --steps 60 --batch-size 8 --log-every 30"
     " --eval-every 60 --checkpoint-every 30 --eval.batch-size 4 --eval.boxes 3 --optim.name adamw"
-    " --optim.learning-rate 0.003 --optim.head-multiplier 1 --optim.bias-multiplier 1"
+    " --optim.learning-rate 0.003 --optim.head-lr-mult 1 --optim.bias-lr-mult 1"
 ).split()
 
 

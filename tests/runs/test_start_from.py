@@ -8,11 +8,12 @@ import optax
 import pytest
 
 from cvjax.engine.checkpoint import Checkpoints
-from cvjax.engine.config import ModelConfig, SegmentationConfig
+from cvjax.engine.config import ModelConfig
 from cvjax.engine.run import start_from
 from cvjax.engine.state import create_state, init_variables
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
+from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.kind import KIND
 
 TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}

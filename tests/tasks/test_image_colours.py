@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made import classification
 
 from cvjax.errors import ConfigError
-from cvjax.tasks.images import ImageTask, scale_hsv
+from cvjax.tasks.images import scale_hsv
 
 COLOURS = np.concatenate(
     [
@@ -33,11 +34,11 @@ def test_factors_on_value_and_saturation_are_those_of_colorsys(factors):
 
 def _exposures(task, index, train=True):
     images = jnp.full((len(index), 1, 1, 3), 100.0)
-    return np.asarray(task.preprocess({"image": images, "index": jnp.asarray(index)}, jax.random.key(0), train))
+    return np.asarray(task.images({"image": images, "index": jnp.asarray(index)}, jax.random.key(0) if train else None))
 
 
 def test_training_draws_factors_between_a_divisor_and_a_factor_for_each_example():
-    task = ImageTask(("a",), mean=(0, 0, 0), std=(1, 1, 1), exposure=1.5)
+    task = classification(("a",), mean=(0, 0, 0), std=(1, 1, 1), exposure=1.5)
     index = np.arange(200)
     levels = _exposures(task, index)[:, 0, 0, 0]
     assert levels.min() >= 100 / 1.5 - 1e-3
@@ -52,4 +53,4 @@ def test_training_draws_factors_between_a_divisor_and_a_factor_for_each_example(
 
 def test_factors_below_one_are_refused():
     with pytest.raises(ConfigError, match="1 or more"):
-        _exposures(ImageTask(("a",), exposure=0.5), [0])
+        _exposures(classification(("a",), exposure=0.5), [0])

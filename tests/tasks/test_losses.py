@@ -10,8 +10,8 @@ from jax.test_util import check_grads
 from cvjax.tasks.losses import (
     cross_entropy,
     focal_loss,
-    hard_pixels,
     lovasz_softmax,
+    ohem_pixels,
     soft_dice,
     soft_jaccard,
 )
@@ -160,12 +160,12 @@ def test_focal_has_finite_gradients_wherever_the_net_stands(gamma):
         ({"threshold": 100.0}, [[], [], []]),
     ],
 )
-def test_hard_pixels_are_those_of_largest_loss_in_their_own_image(options, expected):
+def test_ohem_are_those_of_largest_loss_in_their_own_image(options, expected):
     losses = np.zeros((3, 2, 5), np.float32)
     losses[0] = [[1, 2, 6, 8, 7], [3, 0.5, 4, 90, 99]]
     losses[2] = [[50, 60, 70, 80, 90], [1, 2, 3, 4, 5]]
     counted = np.zeros((3, 2, 5), np.float32)
     counted[0].flat[:8] = 1
     counted[2].flat[9] = 0.5
-    kept = jax.jit(lambda *x: hard_pixels(*x, **options))(losses, counted)
+    kept = jax.jit(lambda *x: ohem_pixels(*x, **options))(losses, counted)
     assert [np.flatnonzero(image).tolist() for image in np.asarray(kept)] == expected

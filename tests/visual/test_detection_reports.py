@@ -57,7 +57,7 @@ def test_beyond_the_last_recall_there_is_no_line(tmp_path):
 
 
 REPORT = {
-    "map": 0.4, "map_11": 0.45, "map_small": NAN, "map_large": 0.5,
+    "map": 0.4, "map_voc07": 0.45, "map_small": NAN, "map_large": 0.5,
     "ap": {"cat": 0.4, "do|g": NAN}, "ap_11": {"cat": 0.45, "do|g": NAN},
     "objects": {"cat": 4, "do|g": 0},
     "ap_by_size": {"small": {"cat": NAN, "do|g": NAN}, "large": {"cat": 0.5, "do|g": NAN}},

@@ -41,7 +41,6 @@ class AlexNet(nn.Module):
       paper_init: normal kernels of deviation 0.01, and biases of 1 where the paper has them, so that rectifiers start
         with positive inputs. Otherwise kernels keep the size of activations, from which training starts at once.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: the device axis under pmap, for dropout's masks.
     """
 
     num_classes: int
@@ -57,7 +56,6 @@ class AlexNet(nn.Module):
     drop_inputs: bool = True
     paper_init: bool = False
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     def setup(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -90,7 +88,6 @@ class AlexNet(nn.Module):
             kernel_init=kernel_init,
             bias_init=ones if self.paper_init else zeros,
             dtype=self.dtype,
-            axis_name=self.axis_name,
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:

@@ -1,15 +1,13 @@
 """What classifiers share that end in global average pooling."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvjax.models.maker import ModuleMaker
-from cvjax.nn import BatchNorm, Dropout, gaussian
+from cvjax.nn import BatchNormOptions, Dropout, gaussian
 from cvjax.nn.initializers import Initializer
 
 
@@ -21,18 +19,14 @@ class Classifier(nn.Module):
       in_channels: of the images.
       dropout: on the pooled features, in training.
       dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for global BatchNorm statistics and dropout's masks.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      norm: Options of the BatchNorms, where there are some.
     """
 
     num_classes: int
     in_channels: int = 3
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Named maps from shallow to deep."""
@@ -46,21 +40,10 @@ class Classifier(nn.Module):
         *_, last = self.features(images, train).values()
         return self._classify(last, train)
 
-    def _norm(self, **options: Any) -> ModuleMaker:
-        """Maker of the net's BatchNorms."""
-        return partial(
-            BatchNorm,
-            momentum=self.bn_momentum,
-            axis_name=self.axis_name,
-            frozen=self.freeze_bn,
-            dtype=self.dtype,
-            **options,
-        )
-
     def _make_head(self, kernel_init: Initializer | None = None) -> None:
         """For `setup`: the layers behind the pooling. The kernel starts normal with deviation 0.01 by default."""
         if self.num_classes:
-            self.drop = Dropout(self.dropout, self.axis_name)
+            self.drop = Dropout(self.dropout)
             self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=kernel_init or gaussian(0.01))
 
     def _through(self, names: Iterable[str], x: jax.Array, train: bool) -> dict[str, jax.Array]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, TorchConv, he_normal, max_pool
+from cvjax.nn import BatchNormOptions, TorchConv, he_normal, max_pool
 
 # A convolution: (side of the kernel, features, stride). A stage: convolutions; pooling lies between stages.
 Stage = tuple[tuple[int, int, int], ...]
@@ -51,7 +51,7 @@ class ConvLeaky(nn.Module):
       kernel_size: side of the kernel, in pixels; half of it is padded.
       stride: step between outputs, in pixels.
       batch_norm: whether to normalise.
-      dtype, axis_name, bn_momentum, freeze_bn: as for `Classifier`.
+      dtype, norm: as for `Classifier`.
     """
 
     features: int
@@ -59,9 +59,7 @@ class ConvLeaky(nn.Module):
     stride: int = 1
     batch_norm: bool = False
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -76,13 +74,7 @@ class ConvLeaky(nn.Module):
             name="conv",
         )(x)
         if self.batch_norm:
-            x = BatchNorm(
-                momentum=self.bn_momentum,
-                axis_name=self.axis_name,
-                frozen=self.freeze_bn,
-                dtype=self.dtype,
-                name="bn",
-            )(x, use_running_average=not train)
+            x = self.norm.build(dtype=self.dtype, name="bn")(x, use_running_average=not train)
         return leaky(x)
 
 
@@ -104,9 +96,7 @@ class DarknetYOLO(Classifier):
             ConvLeaky,
             batch_norm=self.batch_norm,
             dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
+            norm=self.norm,
         )
         for number, stage in enumerate(self.stages, start=1):
             rows = [conv(scaled(features, self.width), side, stride) for side, features, stride in stage]

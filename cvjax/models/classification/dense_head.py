@@ -65,7 +65,6 @@ class DenseHead(nn.Module):
         from there (Fast R-CNN, 1504.08083, section 3.1; `cvjax.weights.compress` makes such weights of full ones).
       kernel_init, bias_init: of fc6 and fc7; the last kernel starts normal with deviation 0.01.
       dtype: of the computation.
-      axis_name: the device axis under pmap, see `cvjax.nn.Dropout`.
     """
 
     num_classes: int
@@ -79,7 +78,6 @@ class DenseHead(nn.Module):
     kernel_init: Initializer = gaussian(0.01)
     bias_init: Initializer = nn.initializers.zeros
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -90,7 +88,7 @@ class DenseHead(nn.Module):
         for name, window, rank in zip(("fc6", "fc7"), (self.window, 1), self.ranks):
             dense = partial(WindowDense, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init)
             reach = {"window": window, "rate": self.rate if window > 1 else 1}
-            drop = Dropout(self.dropout, self.axis_name)
+            drop = Dropout(self.dropout)
             if self.drop_inputs:
                 x = drop(x, train)
             if rank is None:

@@ -28,7 +28,6 @@ class DenseLayer(nn.Module):
       dilation: distance of the 3x3 convolution's taps, in pixels.
       dropout: of the added channels, in training.
       conv, norm: makers of the layers, already told of dtype and momentum.
-      axis_name: the device axis under pmap, for dropout's masks.
     """
 
     growth: int
@@ -37,7 +36,6 @@ class DenseLayer(nn.Module):
     dropout: float
     conv: ModuleMaker
     norm: ModuleMaker
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -46,7 +44,7 @@ class DenseLayer(nn.Module):
         y = self.conv(self.bottleneck * self.growth, 1, name="conv1")(y)
         y = nn.relu(self.norm(name="norm2")(y, not train))
         y = self.conv(self.growth, 3, kernel_dilation=self.dilation, name="conv2")(y)
-        y = Dropout(self.dropout, self.axis_name)(y, train)
+        y = Dropout(self.dropout)(y, train)
         return jnp.concatenate([x, y], axis=-1)
 
 
@@ -111,7 +109,7 @@ class DenseNet(Classifier):
     def setup(self) -> None:
         check_output_stride(self.output_stride)
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype, kernel_init=he_normal("fan_in"))
-        norm = self._norm()
+        norm = self.norm.maker(dtype=self.dtype)
         # Under remat `train` has to be a constant: argument 2, counted from the module itself.
         layer = nn.remat(DenseLayer, static_argnums=(2,)) if self.checkpoint else DenseLayer
         layer = partial(
@@ -121,7 +119,6 @@ class DenseNet(Classifier):
             dropout=self.layer_dropout,
             conv=conv,
             norm=norm,
-            axis_name=self.axis_name,
         )
         size, stride = (3, 1) if self.small_images else (7, 2)
         self.stem_conv = conv(self.stem_features, size, stride)

@@ -18,6 +18,7 @@ from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.mbconv import MBConv, spatial_conv
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
+from cvjax.nn import BatchNormOptions
 
 
 class Stage(NamedTuple):
@@ -96,18 +97,24 @@ def compound_scale(phi: float, *, width: bool = True, depth: bool = True, resolu
     )
 
 
+# Epsilon is that of the paper's code. torchvision's B0 to B4 have 1e-5.
+_NORM = BatchNormOptions(momentum=0.99, epsilon=1e-3)
+
+
 class EfficientNet(Classifier):
     """Stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
 
     Attributes: those of `Classifier`, and
-      stages: of the net that is scaled.
-      stem_features, top_features: channels of the first and the last convolution, before scaling.
-      width_coefficient: multiplies channels, which are then rounded to multiples of 8.
-      depth_coefficient: multiplies the blocks of a stage, rounded up.
-      output_stride: pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
+      stages: Stages of the net that is scaled.
+      stem_features: Channels of the first convolution, before scaling.
+      top_features: Channels of the last convolution, before scaling.
+      width_coefficient: Factor on channels, which are then rounded to multiples of 8.
+      depth_coefficient: Factor on the number of blocks of a stage, rounded up.
+      phi: Exponent of the paper's compound scaling, in place of the two coefficients; see `compound_scale`, which also
+        has the size of the images.
+      output_stride: Pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
         of striding. Parameters are the same.
-      drop_connect: drop rate of a block after the last; it grows from 0 at the first in equal steps.
-      bn_epsilon: added to BatchNorm's variances: 1e-3 in the paper's code; torchvision's B0 to B4 have 1e-5.
+      drop_connect: Rate of dropping the last block for an example; earlier blocks have it in proportion.
     """
 
     stages: tuple[Stage, ...] = B0
@@ -115,17 +122,18 @@ class EfficientNet(Classifier):
     top_features: int = 1280
     width_coefficient: float = 1.0
     depth_coefficient: float = 1.0
+    phi: float | None = None
     output_stride: int = 32
     dropout: float = 0.2
     drop_connect: float = 0.2
-    bn_momentum: float = 0.99
-    bn_epsilon: float = 1e-3
+    norm: BatchNormOptions = _NORM
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
-        norm = self._norm(epsilon=self.bn_epsilon)
-        width = partial(round_channels, coefficient=self.width_coefficient)
-        counts = [math.ceil(stage.blocks * self.depth_coefficient) for stage in self.stages]
+        scaling = self if self.phi is None else compound_scale(self.phi)
+        norm = self.norm.maker(dtype=self.dtype)
+        width = partial(round_channels, coefficient=scaling.width_coefficient)
+        counts = [math.ceil(stage.blocks * scaling.depth_coefficient) for stage in self.stages]
         rate, before = self.drop_connect / sum(counts), 0
         reached, dilation = 2, 1
         for number, (count, stage) in enumerate(zip(counts, self.stages), start=1):
@@ -134,7 +142,7 @@ class EfficientNet(Classifier):
                 stride, dilation = 1, dilation * stride
             reached *= stride
             shape = (width(stage.features), stage.expansion, stage.kernel_size, stage.fused)
-            block = partial(MBConv, *shape, norm=norm, dtype=self.dtype, axis_name=self.axis_name)
+            block = partial(MBConv, *shape, norm=norm, dtype=self.dtype)
             blocks = [block(stride, first_dilation, rate * before)]
             blocks += [block(1, dilation, rate * (before + i)) for i in range(1, count)]
             setattr(self, f"stage{number}", blocks)
@@ -190,7 +198,11 @@ def _variant(name: str, size: int, dropout: float, params: int, gmacs: float, **
 
 
 def _b(number: int, width: float, depth: float, *published: Any, epsilon: float = 1e-5) -> Variant:
-    scaling = {"width_coefficient": width, "depth_coefficient": depth, "bn_epsilon": epsilon}
+    scaling = {
+        "width_coefficient": width,
+        "depth_coefficient": depth,
+        "norm": dataclasses.replace(_NORM, epsilon=epsilon),
+    }
     return _variant(f"b{number}", *published, **scaling)
 
 

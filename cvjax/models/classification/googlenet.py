@@ -19,7 +19,16 @@ from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import ConvBNReLU, Dropout, LocalResponseNorm, TorchConv, adaptive_avg_pool, max_pool, xavier_uniform
+from cvjax.nn import (
+    BatchNormOptions,
+    ConvBNReLU,
+    Dropout,
+    LocalResponseNorm,
+    TorchConv,
+    adaptive_avg_pool,
+    max_pool,
+    xavier_uniform,
+)
 
 # Features of a block: 1x1; reduction before the 3x3, 3x3; reduction before the 5x5, 5x5; behind the pooling.
 _BLOCKS = {
@@ -102,7 +111,6 @@ class AuxiliaryClassifier(nn.Module):
       unit: as for `Inception`.
       dropout: of the hidden layer, in training.
       dtype: of the computation.
-      axis_name: the device axis under pmap, for dropout's masks.
     """
 
     num_classes: int
@@ -110,14 +118,13 @@ class AuxiliaryClassifier(nn.Module):
     unit: ModuleMaker
     dropout: float = 0.7
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, num_classes], float32. Maps of 14x14, those of 224x224 images, are averaged to 4x4."""
         x = self.unit(self.widths[0], 1, name="conv")(adaptive_avg_pool(x, (4, 4)), train)
         x = nn.relu(nn.Dense(self.widths[1], dtype=self.dtype, name="fc1")(x.reshape(x.shape[0], -1)))
-        x = Dropout(self.dropout, self.axis_name)(x, train)
+        x = Dropout(self.dropout)(x, train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
 
 
@@ -142,6 +149,7 @@ class GoogLeNet(Classifier):
     aux: bool = True
     dropout: float = 0.2
     aux_dropout: float = 0.7
+    norm: BatchNormOptions = BatchNormOptions(epsilon=1e-3)
 
     def setup(self) -> None:
         unit = partial(ConvReLU, dtype=self.dtype)
@@ -149,10 +157,7 @@ class GoogLeNet(Classifier):
             unit = partial(
                 ConvBNReLU,
                 dtype=self.dtype,
-                axis_name=self.axis_name,
-                bn_momentum=self.bn_momentum,
-                bn_epsilon=1e-3,
-                freeze_bn=self.freeze_bn,
+                norm=self.norm,
             )
         scaled = partial(_scaled, width=self.width)
         self.conv1, self.conv2, self.conv3 = unit(*scaled(64), 7, 2), unit(*scaled(64), 1), unit(*scaled(192), 3)
@@ -163,9 +168,7 @@ class GoogLeNet(Classifier):
         self._make_head(nn.initializers.lecun_normal())
         if self.num_classes and self.aux:
             self.aux1, self.aux2 = (
-                AuxiliaryClassifier(
-                    self.num_classes, scaled(128, 1024), unit, self.aux_dropout, self.dtype, self.axis_name
-                )
+                AuxiliaryClassifier(self.num_classes, scaled(128, 1024), unit, self.aux_dropout, self.dtype)
                 for _ in _AUX
             )
 

@@ -27,7 +27,6 @@ class MBConv(nn.Module):
       drop_rate: probability of dropping an example from the branch.
       norm: maker of the BatchNorms, already told of dtype and momentum.
       dtype: of the computation.
-      axis_name: the device axis under pmap, so that all devices drop as one would.
     """
 
     features: int
@@ -39,7 +38,6 @@ class MBConv(nn.Module):
     drop_rate: float
     norm: ModuleMaker
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -47,7 +45,7 @@ class MBConv(nn.Module):
         y = self._fused(x, train) if self.fused else self._separable(x, train)
         if y.shape != x.shape:
             return y
-        return x + DropPath(self.drop_rate, self.axis_name)(y, train)
+        return x + DropPath(self.drop_rate)(y, train)
 
     def _fused(self, x: jax.Array, train: bool) -> jax.Array:
         narrow = self.expansion == 1

@@ -42,7 +42,6 @@ class NIN(nn.Module):
       drop_all: drop maps' pixels before every mlpconv layer but the first, as in the paper; otherwise before the last.
       dropout: the rate of that, in training.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: the device axis under pmap, for dropout's masks.
     """
 
     num_classes: int
@@ -52,13 +51,12 @@ class NIN(nn.Module):
     drop_all: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     def setup(self) -> None:
         if len(self.layers) < 2:
             raise ConfigError(f"layers are at least two mlpconv layers, not {self.layers}")
         self.mlpconv = [self._mlpconv(*row[:2], last=row is self.layers[-1]) for row in self.layers]
-        self.drop = Dropout(self.dropout, self.axis_name)
+        self.drop = Dropout(self.dropout)
 
     def _mlpconv(self, convolution: tuple[int, int, int], features: tuple[int, ...], last: bool) -> list[nn.Module]:
         side, stride, pad = convolution

@@ -44,7 +44,6 @@ class ResNet(Classifier):
       deformable: stages, of 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so
         the net starts as the plain one.
       modulated: these are of version 2, which also weighs what it reads.
-      bn_epsilon: added to BatchNorm's variances.
     """
 
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -61,11 +60,10 @@ class ResNet(Classifier):
     squeeze_excite: int = 0
     deformable: tuple[int, ...] = ()
     modulated: bool = False
-    bn_epsilon: float = 1e-5
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = self._norm(epsilon=self.bn_epsilon)
+        norm = self.norm.maker(dtype=self.dtype)
         if self.deep_stem:
             half = self.width // 2
             self.stem_conv = [conv(half, 3, 2), conv(half, 3), conv(self.width, 3)]

@@ -36,7 +36,7 @@ class CifarResNet(Classifier):
         if self.shortcut not in SHORTCUTS:
             raise ConfigError(f"shortcut is one of {', '.join(SHORTCUTS)}, not {self.shortcut!r}")
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = self._norm()
+        norm = self.norm.maker(dtype=self.dtype)
         block = partial(
             BasicBlock,
             dilations=(1, 1),

@@ -72,7 +72,7 @@ class ResNetV2(Classifier):
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = self._norm()
+        norm = self.norm.maker(dtype=self.dtype)
         self.stem_conv = conv(self.width, 7, 2)
         for stage, plan in enumerate(stage_plan(self.stage_sizes, self.output_stride)):
             block = partial(PreActivationBlock, self.width * 2**stage, conv=conv, norm=norm, bottleneck=self.bottleneck)

@@ -68,7 +68,7 @@ class SENet(Classifier):
 
     def setup(self) -> None:
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = self._norm()
+        norm = self.norm.maker(dtype=self.dtype)
         self.stem_conv = [conv(64, 3, 2), conv(64, 3), conv(128, 3)]
         self.stem_bn = [norm() for _ in range(3)]
         gate = partial(SqueezeExcite, self.reduction, dtype=self.dtype)

@@ -7,7 +7,6 @@ With `fully_convolutional` the dense layers slide over larger images (section 3.
 FCN starts from. Models with `_bn` normalise after every convolution (1502.03167), as torchvision's do.
 """
 
-from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -18,7 +17,7 @@ from cvjax.errors import ConfigError
 from cvjax.models.classification.dense_head import DenseHead
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import BatchNorm, TorchConv, adaptive_avg_pool, he_normal, max_pool
+from cvjax.nn import BatchNormOptions, TorchConv, adaptive_avg_pool, he_normal, max_pool
 
 
 class VGG(nn.Module):
@@ -42,9 +41,7 @@ class VGG(nn.Module):
       hidden: channels of the dense layers.
       dropout: of the two hidden dense layers, in training.
       dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      norm: Options of the BatchNorms, where there are some.
     """
 
     num_classes: int
@@ -59,17 +56,13 @@ class VGG(nn.Module):
     hidden: int = 4096
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
         if self.pool_size not in (2, 3):
             raise ConfigError(f"pool_size is 2 or 3, not {self.pool_size}")
-        norm = partial(
-            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
-        )
+        norm = self.norm.maker(dtype=self.dtype)
         layers, rate = {}, 1
         for stage, (count, width) in enumerate(zip(self.stage_sizes, self.widths), start=1):
             for number in range(1, count + 1):
@@ -87,7 +80,6 @@ class VGG(nn.Module):
             dropout=self.dropout,
             kernel_init=he_normal("fan_in"),
             dtype=self.dtype,
-            axis_name=self.axis_name,
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:

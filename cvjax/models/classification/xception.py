@@ -16,6 +16,7 @@ from cvjax.models.classification.mbconv import spatial_conv
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.models.maker import ModuleMaker
+from cvjax.nn import BatchNormOptions
 
 
 class Entry(NamedTuple):
@@ -115,11 +116,12 @@ class Xception(Classifier):
     width_coefficient: float = 1.0
     output_stride: int = 32
     multi_grid: tuple[int, int, int] = (1, 1, 1)
+    norm: BatchNormOptions = BatchNormOptions(epsilon=1e-3)
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
         conv = partial(spatial_conv, dtype=self.dtype)
-        norm = self._norm(epsilon=1e-3)
+        norm = self.norm.maker(dtype=self.dtype)
         self.stem_conv = [conv(self._width(32), 3, 2), conv(self._width(64), 3)]
         self.stem_bn = [norm() for _ in range(2)]
         plan: list[dict[str, Any]] = [{"features": (f, f, f), "stride": stride} for f, stride in self.entry]

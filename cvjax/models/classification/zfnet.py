@@ -36,7 +36,6 @@ class ZFNet(nn.Module):
       hidden: channels of the dense layers.
       dropout: of the two hidden dense layers, in training.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: the device axis under pmap, for dropout's masks.
     """
 
     num_classes: int
@@ -46,7 +45,6 @@ class ZFNet(nn.Module):
     hidden: int = 4096
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     def setup(self) -> None:
         if self.pyramid and min(self.pyramid) < 1:
@@ -74,7 +72,6 @@ class ZFNet(nn.Module):
             dropout=self.dropout,
             kernel_init=he_normal("fan_in"),
             dtype=self.dtype,
-            axis_name=self.axis_name,
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:

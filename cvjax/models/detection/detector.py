@@ -11,7 +11,7 @@ change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of 
 in the frame but never covered: `sizes`, int [B, 2], says what height and width of each image are real; without it
 there is no padding. `proposals` are given to the systems that do not find their own; such a class says
 `needs_proposals = True`, and for the others `init` needs images alone. A class whose scores are no probabilities says
-in `shown_score` which are worth a look, see `shown_score`.
+in `display_threshold` which are worth a look, see `display_threshold`.
 
 What decides which detections are given are fields of the module, by the names of `POSTPROCESSING` where a system has
 such a thing, so that an evaluation can change them.
@@ -72,9 +72,9 @@ class Detections(NamedTuple):
     valid: jax.Array
 
 
-def shown_score(module: nn.Module) -> float:
-    """The least score of a detection that a person is shown if nobody says another; 0.5 unless the module knows."""
-    return getattr(module, "shown_score", 0.5)
+def display_threshold(module: nn.Module) -> float:
+    """Returns the score from which a detection is shown if nobody says another; 0.5 unless the module has its own."""
+    return getattr(module, "display_threshold", 0.5)
 
 
 def beside_images(module: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, Any]:

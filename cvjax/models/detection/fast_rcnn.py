@@ -8,20 +8,21 @@ Most of the time of a test goes into the dense layers, since there are thousands
 into two thinner ones, whose weights `cvjax.weights.compress` makes of those of a trained net.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict
 
+from cvjax.models.backbones import adopt
+from cvjax.models.classification.alexnet import AlexNet
 from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.classification.vgg import VGG
 from cvjax.models.detection.detector import Detections, Proposals, Truth
-from cvjax.models.detection.encoder import STRIDE, make_encoder, tap_of
+from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.regions import (
-    BoxWeights,
+    RegressionWeights,
     box_loss,
     class_loss,
     on_image,
@@ -29,7 +30,7 @@ from cvjax.models.detection.regions import (
     select_detections,
 )
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import gaussian, row_keys
+from cvjax.nn import BatchNormOptions, gaussian, row_keys
 from cvjax.ops.detection.boxes import decode
 from cvjax.ops.detection.roi import roi_pool
 
@@ -38,66 +39,61 @@ class FastRCNN(nn.Module):
     """A convolutional body, RoI pooling, dense layers, and two heads. See `cvjax.models.detection.detector`.
 
     Attributes:
-      num_classes: C, without background.
-      encoder: name of a classifier with dense layers, whose parameters lie under `backbone`.
-      encoder_options: of that classifier, such as `widths` and `hidden`.
-      in_channels: of the images.
-      regions: drawn from each image in training; the paper draws 64 of each of two images.
-      positive_share: most of them that are objects.
-      threshold: least IoU of a region with the object that it is taken for.
-      floor: least IoU of background with an object.
-      box_weights: of the regression's targets, which bring them to a variance of about 1.
-      svd_ranks: of fc6 and fc7, for two thin layers in the place of each; None for full ones.
-      nms_threshold: IoU above which the better of two boxes of a class suppresses the other.
-      score_threshold: least probability of what is reported.
-      max_detections: K, of an image.
-      dropout: of the two dense layers, in training.
-      dtype: of the computation; parameters, losses and detections are float32.
-      axis_name: the device axis under pmap, for BatchNorm, dropout and the drawing of regions.
-      bn_momentum: decay of BatchNorm's running averages, where the encoder has some.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      num_classes: Number of classes without background, C.
+      backbone: Classifier with dense layers: a VGG, an AlexNet or a ZFNet.
+      in_channels: Channels of the images.
+      rois_per_image: Number of regions drawn from each image in training; the paper draws 64 of each of two images.
+      positive_fraction: Largest fraction of them that are objects.
+      fg_iou: IoU with an object from which a region is taken for it.
+      bg_iou_low: Least IoU of background with an object.
+      bbox_reg_weights: Weights of the regression's targets, which bring them to a variance of about 1.
+      svd_ranks: Ranks of fc6 and fc7, for two thin layers in the place of each; None for full ones.
+      nms_threshold: IoU above which the worse of two boxes of a class is dropped.
+      score_threshold: Probability that a detection must exceed.
+      max_detections: Largest number of detections of an image, K.
+      dropout: Rate of dropout behind the two dense layers.
+      dtype: Type of the computation; parameters, losses and detections are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
     needs_proposals = True
 
     num_classes: int
-    encoder: str = "vgg16"
-    encoder_options: Mapping[str, Any] = FrozenDict()
+    backbone: nn.Module = VGG(0, ceil_mode=True)
     in_channels: int = 3
-    regions: int = 64
-    positive_share: float = 0.25
-    threshold: float = 0.5
-    floor: float = 0.1
-    box_weights: BoxWeights = (10.0, 10.0, 5.0, 5.0)
+    rois_per_image: int = 64
+    positive_fraction: float = 0.25
+    fg_iou: float = 0.5
+    bg_iou_low: float = 0.1
+    bbox_reg_weights: RegressionWeights = (10.0, 10.0, 5.0, 5.0)
     svd_ranks: tuple[int, int] | None = None
     nms_threshold: float = 0.3
     score_threshold: float = 0.05
     max_detections: int = 100
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(
+            self,
+            in_channels=self.in_channels,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            norm=self.norm,
+            **cut_of(self.backbone).sliding,
+        )
+        super().__post_init__()
 
     def setup(self) -> None:
-        tap = tap_of(self.encoder)
-        passed_on = ("in_channels", "dropout", "axis_name", "bn_momentum", "freeze_bn")
-        self.backbone = make_encoder(
-            self.encoder,
-            self.dtype,
-            {**tap.options, **self.encoder_options},
-            {name: getattr(self, name) for name in passed_on},
-        )
         if self.svd_ranks is not None:
-            full = self.backbone
             self.dense = DenseHead(
                 0,
-                window=tap.window,
-                hidden=full.hidden,
+                window=cut_of(self.backbone).window,
+                hidden=self.backbone.hidden,
                 dropout=self.dropout,
                 ranks=self.svd_ranks,
                 dtype=self.dtype,
-                axis_name=self.axis_name,
             )
         dense = partial(nn.Dense, dtype=self.dtype)
         self.classifier = dense(self.num_classes + 1, kernel_init=gaussian(0.01))
@@ -128,23 +124,23 @@ class FastRCNN(nn.Module):
           ConfigError: no proposals, or images that it cannot take.
         """
         proposals = on_image(proposals, sizes, type(self).__name__)
-        maps = self.features(images, train)[tap_of(self.encoder).map]
+        maps = self.features(images, train)[cut_of(self.backbone).level]
         if train and truth is not None:
             keys = row_keys(self, "sample", images.shape[0])
             sample = sample_regions(
                 keys,
                 proposals,
                 truth,
-                size=self.regions,
-                positive_share=self.positive_share,
-                threshold=self.threshold,
-                floor=self.floor,
+                size=self.rois_per_image,
+                positive_fraction=self.positive_fraction,
+                fg_iou=self.fg_iou,
+                bg_iou_low=self.bg_iou_low,
             )
             logits, deltas = self.classify(maps, sample.boxes, train)
-            return {"class": class_loss(logits, sample), "box": box_loss(deltas, sample, self.box_weights)}
+            return {"class": class_loss(logits, sample), "box": box_loss(deltas, sample, self.bbox_reg_weights)}
         logits, deltas = self.classify(maps, proposals.boxes, train)
         return select_detections(
-            decode(deltas, proposals.boxes[:, :, None], self.box_weights),
+            decode(deltas, proposals.boxes[:, :, None], self.bbox_reg_weights),
             nn.softmax(logits)[..., 1:],
             proposals.valid,
             sizes,
@@ -165,7 +161,7 @@ class FastRCNN(nn.Module):
           float32 logits [B, R, C + 1], background first, and deltas [B, R, C, 4].
         """
         batch, count = boxes.shape[:2]
-        window = tap_of(self.encoder).window
+        window = cut_of(self.backbone).window
         # Image by image, so that under a mesh the maps of each stay on its device.
         pool = partial(roi_pool, output_size=(window, window), spatial_scale=1 / STRIDE)
         pooled = jax.vmap(lambda m, b: pool(m[None], b, jnp.zeros(count, jnp.int32)))(maps, boxes)
@@ -175,9 +171,9 @@ class FastRCNN(nn.Module):
         return logits, deltas.reshape(batch, count, self.num_classes, 4)
 
 
-def _variant(encoder: str, params: int) -> Variant:
+def _variant(name: str, params: int, backbone: nn.Module) -> Variant:
     info = ModelInfo(
-        name=f"fast_rcnn_{encoder}",
+        name=f"fast_rcnn_{name}",
         task="detection",
         paper="1504.08083",
         year=2015,
@@ -186,7 +182,10 @@ def _variant(encoder: str, params: int) -> Variant:
         gmacs=None,
         params_classes=20,
     )
-    return Variant(info, FastRCNN, {"encoder": encoder})
+    return Variant(info, FastRCNN, {"backbone": backbone})
 
 
-VARIANTS = (_variant("vgg16", 134_674_341), _variant("alexnet", 57_417_637))
+VARIANTS = (
+    _variant("vgg16", 134_674_341, VGG(0, ceil_mode=True)),
+    _variant("alexnet", 57_417_637, AlexNet(0, stem_padding=5, pool_padding=1)),
+)

@@ -1,117 +1,309 @@
-"""Faster R-CNN as its paper has it (Ren et al., 1506.01497): VGG-16 or ZF, one map of stride 16, nine anchors a place.
+"""Faster R-CNN (Ren et al., 1506.01497): proposals by a network on the backbone's maps, and a second stage on those.
 
-A region is max-pooled to the pixels that the classifier's dense layers see, and goes through those. They and the
-convolutions start from ImageNet's weights; the paper does not move VGG's first two stages after that
-(`OptimizerConfig.frozen`).
+On a VGG or ZF backbone, as in the paper, both stages read one map of stride 16, and a region is max-pooled to the
+pixels that the classifier's dense layers see, which start from ImageNet's weights too. With a feature pyramid, see
+`cvjax.models.detection.faster_rcnn_fpn`.
+
+Stages can be trained one by one, as in the paper's four steps (section 3.2). Each starts from the last one's weights:
+
+1. `train_detector=False`: the proposals alone, from ImageNet's weights.
+2. `train_rpn=False`, from ImageNet's weights again: the second stage alone, on the proposals of step 1, which are
+   given (`propose` makes them).
+3. `train_detector=False, freeze_backbone=True`, from step 2: new proposals on its maps, which stay as they are.
+4. `train_rpn=False, freeze_backbone=True`, from step 3: the second stage once more, on the same maps.
+
+What is frozen gets no gradient. Weight decay and momentum would still move it; `OptimizerConfig.frozen` stops these.
 """
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from cvjax.errors import ConfigError
+from cvjax.models.backbones import adopt
+from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.classification.resnet import STAGES
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.classification.zfnet import ZFNet
-from cvjax.models.detection.region_detector import RegionDetector
+from cvjax.models.detection.box_predictor import BoxPredictor
+from cvjax.models.detection.detector import Detections, Proposals, Truth
+from cvjax.models.detection.fpn import LEVELS, FeaturePyramid
+from cvjax.models.detection.region_classifier import STRIDE, cut_of
+from cvjax.models.detection.regions import RegressionWeights, box_loss, class_loss, sample_regions, select_detections
+from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.ops.detection.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors
-from cvjax.ops.detection.roi import roi_pool
+from cvjax.nn import BatchNormOptions, row_keys
+from cvjax.ops.detection.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors, pyramid_anchors
+from cvjax.ops.detection.boxes import decode
+from cvjax.ops.detection.roi import multilevel_roi_align, roi_pool
 
-_STRIDE = 16
+_MIN_SIZE = 1e-2  # of a detection in pixels, torchvision's
 
 
-class SingleMapDetector(RegionDetector):
-    """On one map, with the dense layers of its classifier behind RoI pooling; subclasses add the backbone.
+class FasterRCNN(nn.Module):
+    """A backbone, maybe a feature pyramid, a proposal network, and dense layers that classify the proposals.
 
-    Attributes: those of `RegionDetector`, and
-      anchor_sizes: square roots of the anchors' areas, in pixels.
-      hidden: channels of the two dense layers.
-      dropout: of these, in training.
+    Pairs are (in training, in evaluation).
+
+    Attributes:
+      num_classes: Number of classes without background.
+      backbone: Classifier with dense layers (VGG, ZFNet), or with a pyramid a net with maps `stage1` to `stage4`.
+      fpn: Feature pyramid on the backbone's maps; None reads one map of stride 16.
+      box_head: Two dense layers on a region; None takes the backbone's own.
+      in_channels: Channels of the images.
+      rpn_channels: Channels of the proposal network's 3x3 convolution, and of the pyramid.
+      anchor_sizes: Square roots of the anchors' areas, in pixels: all on one map, with a pyramid one for each of its
+        five levels (or a row of them for each).
+      anchor_ratios: Ratios of height to width of the anchors.
+      rpn_pre_nms_top_n: Number of best anchors of each map that suppression looks at.
+      rpn_post_nms_top_n: Number of proposals of an image.
+      rpn_nms_threshold: IoU above which the worse of two proposals is dropped.
+      rpn_min_size: Least side of a proposal, in pixels.
+      rpn_batch_size_per_image: Number of anchors of an image that train.
+      rpn_border: Distance in pixels by which anchors that train may reach beyond their image; None trains all.
+      rpn_beta: Distance from which the loss of anchors' boxes is a straight line, see `smooth_l1`.
+      rois_per_image: Number of regions of an image that train the second stage.
+      positive_fraction: Largest fraction of them that holds an object.
+      bg_iou_low: Least IoU of background with an object; the paper's four steps have 0.1, which makes hard negatives of
+        it, and end-to-end training 0.
+      box_beta: Distance from which the loss of regions' boxes is a straight line.
+      bbox_reg_weights: Weights of the second stage's targets, see `cvjax.ops.detection.boxes.encode`.
+      score_threshold: Probability that a detection must exceed.
+      nms_threshold: IoU above which the worse of two detections of a class is dropped.
+      max_detections: Largest number of detections of an image.
+      train_rpn: Have the losses of the proposals in training.
+      train_detector: Have the losses of the second stage in training.
+      freeze_backbone: Let no gradients reach the maps that both stages share, whose BatchNorm is then as in evaluation.
+      dropout: Rate of dropout behind the backbone's dense layers, where the second stage takes them.
+      dtype: Type of the layers' computation; parameters, boxes, scores and losses are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
+    num_classes: int
+    backbone: nn.Module = VGG(0, ceil_mode=True)
+    fpn: FeaturePyramid | None = None
+    box_head: DenseHead | None = None
+    in_channels: int = 3
+    rpn_channels: int = 512
     anchor_sizes: tuple[float, ...] = PAPER_SIZES
-    hidden: int = 4096
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_pre_nms_top_n: tuple[int, int] = (12000, 6000)
+    rpn_post_nms_top_n: tuple[int, int] = (2000, 300)
+    rpn_nms_threshold: float = 0.7
+    rpn_min_size: float = 16.0
+    rpn_batch_size_per_image: int = 256
+    rpn_border: float | None = 0.0
+    rpn_beta: float = 1 / 9
+    rois_per_image: int = 128
+    positive_fraction: float = 0.25
+    bg_iou_low: float = 0.0
+    box_beta: float = 1.0
+    bbox_reg_weights: RegressionWeights = (10.0, 10.0, 5.0, 5.0)
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.3
+    max_detections: int = 100
+    train_rpn: bool = True
+    train_detector: bool = True
+    freeze_backbone: bool = False
     dropout: float = 0.5
-    map_name = ""
-    pooled_side = 0
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
 
-    def anchors_of_place(self) -> int:
-        """Anchors of one place of a map."""
-        return len(self.anchor_sizes) * len(self.anchor_ratios)
+    def __post_init__(self) -> None:
+        decided = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
+        if self.fpn is None:
+            adopt(self, dropout=self.dropout, **cut_of(self.backbone).sliding, **decided)
+        else:
+            adopt(self, **decided)
+            adopt(self, "fpn", features=self.rpn_channels, dtype=self.dtype)
+        if self.box_head is not None:
+            adopt(self, "box_head", dtype=self.dtype)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        self._check_fields()
+        rows = self._anchor_rows()
+        self.rpn = RPNHead(self.rpn_channels, len(rows[0]) * len(self.anchor_ratios), self.dtype)
+        self.predictor = BoxPredictor(self.num_classes, self.dtype)
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps from shallow to deep, see its class, and with a pyramid the pyramid's.
+
+        The pyramid's are `fpn_0` to `fpn_3` (strides 4 to 32) and `fpn_pool` (64), of `rpn_channels` channels.
+
+        Raises:
+          ConfigError: Images that it cannot take.
+        """
+        maps = self.backbone.features(images, train and not self.freeze_backbone)
+        if self.fpn is None:
+            return maps
+        return maps | dict(zip(LEVELS, self.fpn([maps[stage] for stage in STAGES])))
+
+    def __call__(
+        self,
+        images: jax.Array,
+        sizes: jax.Array | None = None,
+        proposals: Proposals | None = None,
+        truth: Truth | None = None,
+        train: bool = False,
+    ) -> Detections | dict[str, jax.Array]:
+        """Detects objects, or measures how badly; see `cvjax.models.detection.detector`.
+
+        Args:
+          images: [B, H, W, in_channels], floating point, normalised.
+          sizes: [B, 2], height and width of what is not padding; None: there is no padding.
+          proposals: to be used instead of those of the net.
+          truth: the objects; for training alone.
+          train: the losses, with dropout (stream `dropout`), the batch's BatchNorm statistics, and random anchors and
+            regions (stream `sample`).
+
+        Returns:
+          `Detections`, K = max_detections; or with `train` float32 [B] under `rpn_object` and `rpn_box` (with
+          `train_rpn`), `class` and `box` (with `train_detector`).
+
+        Raises:
+          ConfigError: images that it cannot take, or training without truth.
+        """
+        if train and truth is None:
+            raise ConfigError("a detector that trains needs the objects: pass truth, or train=False")
+        sizes = _whole(images) if sizes is None else sizes
+        maps, building = self._maps(images, train), self.is_initializing()
+        rpn_trains = train and self.train_rpn
+        levels = self._levels(images, maps) if proposals is None or rpn_trains or building else []
+        losses: dict[str, jax.Array] = {}
+        if rpn_trains:
+            losses |= rpn_losses(
+                levels,
+                sizes,
+                truth,
+                self._keys(images),
+                samples=self.rpn_batch_size_per_image,
+                beta=self.rpn_beta,
+                border=self.rpn_border,
+            )
+        if train and not self.train_detector and not building:
+            return losses
+        proposals = propose(levels, sizes, self._selection(train)) if proposals is None else proposals
+        if not train:
+            logits, deltas = self._second_stage(maps, proposals.boxes, train)
+            return select_detections(
+                decode(deltas[:, :, 1:], proposals.boxes[:, :, None], self.bbox_reg_weights),
+                nn.softmax(logits)[..., 1:],
+                proposals.valid,
+                sizes,
+                nms_threshold=self.nms_threshold,
+                score_threshold=self.score_threshold,
+                max_detections=self.max_detections,
+                min_size=_MIN_SIZE,
+            )
+        drawn = sample_regions(
+            self._keys(images),
+            proposals,
+            truth,
+            size=self.rois_per_image,
+            positive_fraction=self.positive_fraction,
+            bg_iou_low=self.bg_iou_low,
+        )
+        logits, deltas = self._second_stage(maps, drawn.boxes, train)
+        if not self.train_detector:
+            return losses
+        box = box_loss(deltas[:, :, 1:], drawn, self.bbox_reg_weights, self.box_beta)
+        return losses | {"class": class_loss(logits, drawn), "box": box}
+
+    def propose(self, images: jax.Array, sizes: jax.Array | None = None) -> Proposals:
+        """Returns the proposals of evaluation: the same arguments and errors as for a call.
+
+        Returns:
+          `Proposals`, best first, P = rpn_post_nms_top_n[1].
+        """
+        sizes = _whole(images) if sizes is None else sizes
+        return propose(self._levels(images, self._maps(images, False)), sizes, self._selection(False))
+
+    def _maps(self, images: jax.Array, train: bool) -> list[jax.Array]:
+        """Returns the maps that both stages read."""
+        features = self.features(images, train)
+        maps = [features[cut_of(self.backbone).level]] if self.fpn is None else [features[level] for level in LEVELS]
+        return lax.stop_gradient(maps) if self.freeze_backbone else maps
+
+    def _levels(self, images: jax.Array, maps: list[jax.Array]) -> list[Level]:
+        anchors = self.anchors(images.shape[1:3], maps)
+        return [Level(*self.rpn(features), boxes) for features, boxes in zip(maps, anchors)]
 
     def anchors(self, image_size: tuple[int, int], maps: list[jax.Array]) -> list[np.ndarray]:
-        """The paper's anchors of the one map."""
-        del image_size
-        cell = paper_cell_anchors(self.anchor_sizes, self.anchor_ratios, _STRIDE)
-        return [map_anchors(cell, features.shape[1:3], _STRIDE) for features in maps]
+        """Returns the anchors of each map [B, H, W, C], float32 [H * W * A, 4], in pixels of images of that size."""
+        shapes, rows = [features.shape[1:3] for features in maps], self._anchor_rows()
+        if self.fpn is None:
+            return [map_anchors(paper_cell_anchors(rows[0], self.anchor_ratios, STRIDE), shapes[0], STRIDE)]
+        return pyramid_anchors(image_size, shapes, rows, self.anchor_ratios)
 
-    def select_maps(self, features: dict[str, jax.Array]) -> list[jax.Array]:
-        """The last map of stride 16."""
-        return [features[self.map_name]]
+    def _anchor_rows(self) -> tuple[tuple[float, ...], ...]:
+        """Returns the sizes of each map's anchors."""
+        if self.fpn is None:
+            return (tuple(self.anchor_sizes),)
+        rows = tuple(tuple(row) if isinstance(row, tuple | list) else (row,) for row in self.anchor_sizes)
+        if len(rows) != len(LEVELS) or len({len(row) for row in rows}) != 1:
+            raise ConfigError(
+                f"anchor_sizes has a size (or a row of sizes, all as long) for each of {len(LEVELS)} levels, such as"
+                f" (32, 64, 128, 256, 512); this is {self.anchor_sizes}"
+            )
+        return rows
 
-    def pool_regions(self, maps: list[jax.Array], boxes: jax.Array) -> jax.Array:
-        """RoI pooling to the pixels that fc6 sees."""
+    def _second_stage(self, maps: list[jax.Array], boxes: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Boxes [B, R, 4] -> logits [B, R, 1 + C] and deltas [B, R, 1 + C, 4]."""
+        # Image by image, so that under a mesh no device needs the maps of another.
+        pooled = jax.vmap(lambda maps, boxes: self._pool([m[None] for m in maps], boxes))(maps, boxes)
+        head = self.backbone.head if self.box_head is None else self.box_head
+        hidden = head(pooled.reshape(-1, *pooled.shape[2:]), train)[:, 0, 0]
+        logits, deltas = self.predictor(hidden)
+        return logits.reshape(*boxes.shape[:2], -1), deltas.reshape(*boxes.shape[:2], -1, 4)
+
+    def _pool(self, maps: list[jax.Array], boxes: jax.Array) -> jax.Array:
+        """Reads boxes [R, 4] from the maps of one image [1, H, W, C] -> [R, side, side, C]."""
         index = jnp.zeros(boxes.shape[:1], jnp.int32)
-        return roi_pool(maps[0], boxes, index, (self.pooled_side,) * 2, spatial_scale=1 / _STRIDE)
+        if self.fpn is None:
+            return roi_pool(maps[0], boxes, index, (cut_of(self.backbone).window,) * 2, spatial_scale=1 / STRIDE)
+        # The coarsest level is for proposals alone.
+        return multilevel_roi_align(maps[:-1], boxes, index, (self.box_head.window,) * 2)
 
-    def embed_regions(self, regions: jax.Array, train: bool) -> jax.Array:
-        """fc6 and fc7, [R, side, side, C] -> [R, hidden]."""
-        return self.backbone.head(regions, train)[:, 0, 0]
+    def _keys(self, images: jax.Array) -> jax.Array:
+        return row_keys(self, "sample", images.shape[0])
 
-
-class FasterRCNNVGG(SingleMapDetector):
-    """On the convolutions and dense layers of VGG.
-
-    Attributes: those of `SingleMapDetector`, and
-      stage_sizes, widths, batch_norm: of the backbone, see `VGG`.
-    """
-
-    stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
-    widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
-    batch_norm: bool = False
-    map_name = "stage5"
-    pooled_side = 7
-
-    def make_backbone(self) -> nn.Module:
-        """The VGG."""
-        return VGG(
-            num_classes=0,
-            stage_sizes=self.stage_sizes,
-            widths=self.widths,
-            batch_norm=self.batch_norm,
-            ceil_mode=True,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            **self.layer_options(),
+    def _selection(self, train: bool) -> Selection:
+        pick = 0 if train else 1
+        return Selection(
+            self.rpn_pre_nms_top_n[pick], self.rpn_post_nms_top_n[pick], self.rpn_nms_threshold, self.rpn_min_size
         )
 
-
-class FasterRCNNZF(SingleMapDetector):
-    """On the convolutions and dense layers of ZF-5, which has no BatchNorm.
-
-    Attributes: those of `SingleMapDetector`, and
-      channels: of the backbone, see `ZFNet`.
-    """
-
-    rpn_channels: int = 256
-    channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
-    map_name = "conv5"
-    pooled_side = 6
-
-    def make_backbone(self) -> nn.Module:
-        """The ZF-5."""
-        return ZFNet(
-            num_classes=0,
-            in_channels=self.in_channels,
-            channels=self.channels,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )
+    def _check_fields(self) -> None:
+        if self.num_classes < 1:
+            raise ConfigError(f"a detector has at least one class beside background, not {self.num_classes}")
+        if self.fpn is not None and self.box_head is None:
+            raise ConfigError("a detector with a feature pyramid needs a box_head, such as DenseHead(0, window=7)")
+        counts = (*self.rpn_pre_nms_top_n, *self.rpn_post_nms_top_n)
+        counts += (self.rpn_batch_size_per_image, self.rois_per_image, self.max_detections)
+        if min(counts) < 1:
+            raise ConfigError(
+                "rpn_pre_nms_top_n, rpn_post_nms_top_n, rpn_batch_size_per_image, rois_per_image and max_detections are"
+                " at least 1 each"
+            )
+        if min(*self.bbox_reg_weights, self.rpn_beta, self.box_beta) <= 0:
+            raise ConfigError("bbox_reg_weights, rpn_beta and box_beta are above 0")
+        if not 0 <= self.positive_fraction <= 1 or not 0 <= self.bg_iou_low <= 0.5:
+            raise ConfigError(
+                f"positive_fraction is a part of the regions and bg_iou_low an IoU of at most 0.5; they are "
+                f"{self.positive_fraction} and {self.bg_iou_low}"
+            )
 
 
-def _variant(name: str, params: int, module: type[nn.Module]) -> Variant:
+def _whole(images: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(jnp.asarray(images.shape[1:3], jnp.int32), (images.shape[0], 2))
+
+
+def _variant(name: str, params: int, **settings: Any) -> Variant:
     info = ModelInfo(
         name=name,
         task="detection",
@@ -122,10 +314,10 @@ def _variant(name: str, params: int, module: type[nn.Module]) -> Variant:
         gmacs=None,
         params_classes=20,
     )
-    return Variant(info, module, {})
+    return Variant(info, FasterRCNN, settings)
 
 
 VARIANTS = (
-    _variant("faster_rcnn_vgg16", 137_073_622, FasterRCNNVGG),
-    _variant("faster_rcnn_zf", 59_292_438, FasterRCNNZF),
+    _variant("faster_rcnn_vgg16", 137_073_622, backbone=VGG(0, ceil_mode=True)),
+    _variant("faster_rcnn_zf", 59_292_438, backbone=ZFNet(0), rpn_channels=256),
 )

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 from cvjax.nn import TorchConv
 from cvjax.ops.upsample import upsample
 
+LEVELS = ("fpn_0", "fpn_1", "fpn_2", "fpn_3", "fpn_pool")
+"""Names of the pyramid's maps among a detector's features: strides 4 to 32, and 64."""
+
 
 class FeaturePyramid(nn.Module):
     """From coarse to fine, each map is brought to a number of channels and added to the coarser one, enlarged.
 
     Attributes:
-      features: channels of the pyramid.
-      levels: maps of the backbone.
-      dtype: of the computation.
+      features: Channels of the pyramid.
+      levels: Number of maps of the backbone.
+      dtype: Type of the computation.
     """
 
     features: int = 256

@@ -8,11 +8,14 @@ some 2,000 windows goes through the whole net: hence SPPnet and Fast R-CNN.
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.models.detection.encoder import tap_of
+from cvjax.models.classification.alexnet import AlexNet
+from cvjax.models.classification.vgg import VGG
+from cvjax.models.detection.region_classifier import cut_of
 from cvjax.models.detection.staged import Description, StagedDetector
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
@@ -24,13 +27,14 @@ from cvjax.ops.detection.roi import roi_align
 class RCNN(StagedDetector):
     """A classifier of warped windows.
 
-    A training step draws `regions` windows of each image; the paper's steps have 128 windows, 32 of objects. There the
-    images of a step are many, so `regions` may be small.
+    A training step draws `rois_per_image` windows of each image; the paper's steps have 128 windows, 32 of objects.
+    There the images of a step are many, so that number may be small.
 
     Attributes: those of `StagedDetector`, and
-      window_size: side that windows are warped to, in pixels.
-      context: pixels of surroundings in it, on every side.
-      windows_at_once: of each image, in inference; the others wait, so that memory does not grow with their number.
+      window_size: Side that windows are warped to, in pixels.
+      context: Number of pixels of surroundings in a window, on every side.
+      windows_at_once: Number of windows of an image that inference computes at once; the others wait, so that memory
+        does not grow with their number.
     """
 
     window_size: int = 227
@@ -39,7 +43,6 @@ class RCNN(StagedDetector):
 
     def setup(self) -> None:
         super().setup()
-        tap_of(self.encoder)
         if not 0 <= 2 * self.context < self.window_size:
             raise ConfigError(f"windows of {self.window_size} pixels have no room for {self.context} of context a side")
         if self.windows_at_once < 1:
@@ -67,7 +70,7 @@ class RCNN(StagedDetector):
 
     @property
     def _window(self) -> int:
-        return tap_of(self.encoder).window
+        return cut_of(self.backbone).window
 
 
 def warp_windows(images: jax.Array, sizes: jax.Array, boxes: jax.Array, *, size: int, context: int) -> jax.Array:
@@ -102,9 +105,9 @@ def _describe(backbone: Any, windows: jax.Array, window: int, train: bool = Fals
     return tuple(x.reshape(batch, count, -1).astype(jnp.float32) for x in (pooled, hidden))
 
 
-def _variant(encoder: str, window_size: int, params: int) -> Variant:
+def _variant(name: str, window_size: int, params: int, backbone: nn.Module) -> Variant:
     info = ModelInfo(
-        name=f"rcnn_{encoder}",
+        name=f"rcnn_{name}",
         task="detection",
         paper="1311.2524",
         year=2013,
@@ -113,7 +116,7 @@ def _variant(encoder: str, window_size: int, params: int) -> Variant:
         gmacs=None,
         params_classes=20,
     )
-    return Variant(info, RCNN, {"encoder": encoder, "window_size": window_size})
+    return Variant(info, RCNN, {"backbone": backbone, "window_size": window_size})
 
 
-VARIANTS = (_variant("alexnet", 227, 57_909_177), _variant("vgg16", 224, 136_435_641))
+VARIANTS = (_variant("alexnet", 227, 57_909_177, AlexNet(0)), _variant("vgg16", 224, 136_435_641, VGG(0)))

@@ -19,7 +19,7 @@ from cvjax.ops.detection.matching import match
 from cvjax.ops.detection.nms import nms
 from cvjax.ops.detection.subsample import balanced_subsample
 
-BoxWeights = tuple[float, float, float, float]
+RegressionWeights = tuple[float, float, float, float]
 
 
 class Sample(NamedTuple):
@@ -65,9 +65,9 @@ def sample_regions(
     truth: Truth,
     *,
     size: int,
-    positive_share: float = 0.25,
-    threshold: float = 0.5,
-    floor: float = 0.0,
+    positive_fraction: float = 0.25,
+    fg_iou: float = 0.5,
+    bg_iou_low: float = 0.0,
 ) -> Sample:
     """Draws regions of each image, some of objects and the others of background.
 
@@ -78,15 +78,15 @@ def sample_regions(
       proposals: on their images, see `on_image`.
       truth: ignored objects are neither learnt nor background.
       size: R.
-      positive_share: most of R that are objects; less where there are fewer, and the rest is background.
-      threshold: a region is taken for the object that it overlaps most if their IoU reaches this, for background below.
-      floor: least IoU of background. Fast R-CNN and SPPnet have 0.1, for the hard ones.
+      positive_fraction: most of R that are objects; less where there are fewer, and the rest is background.
+      fg_iou: a region is taken for the object that it overlaps most if their IoU reaches this, for background below.
+      bg_iou_low: least IoU of background. Fast R-CNN and SPPnet have 0.1, for the hard ones.
 
     Returns:
-      `Sample`; an image without objects gives background alone, and with a floor nothing.
+      `Sample`; an image without objects gives background alone, and with a bg_iou_low nothing.
     """
     chex.assert_shape(truth.boxes, (proposals.boxes.shape[0], None, 4))
-    draw = partial(_sample_image, size=size, positive_share=positive_share, threshold=threshold, floor=floor)
+    draw = partial(_sample_image, size=size, positive_fraction=positive_fraction, fg_iou=fg_iou, bg_iou_low=bg_iou_low)
     return jax.vmap(draw)(keys, proposals, truth)
 
 
@@ -96,9 +96,9 @@ def _sample_image(
     truth: Truth,
     *,
     size: int,
-    positive_share: float,
-    threshold: float,
-    floor: float,
+    positive_fraction: float,
+    fg_iou: float,
+    bg_iou_low: float,
 ) -> Sample:
     boxes = jnp.concatenate([jnp.asarray(truth.boxes, jnp.float32), proposals.boxes])
     usable = jnp.concatenate([truth.valid & ~truth.ignore, proposals.valid]) & (area(boxes) > 0)
@@ -106,13 +106,13 @@ def _sample_image(
         boxes,
         truth.boxes,
         truth.valid,
-        high=threshold,
-        low=threshold,
-        floor=floor,
+        fg_iou=fg_iou,
+        bg_iou=fg_iou,
+        bg_iou_low=bg_iou_low,
         ignored=truth.ignore,
         box_valid=usable,
     )
-    chosen = balanced_subsample(key, matches.positive, matches.negative, size=size, positive_share=positive_share)
+    chosen = balanced_subsample(key, matches.positive, matches.negative, size=size, positive_fraction=positive_fraction)
     taken = matches.index[chosen.indices]
     if not truth.labels.shape[0]:
         objects, labels = jnp.zeros((size, 4)), jnp.zeros(size, jnp.int32)
@@ -134,7 +134,7 @@ def class_loss(logits: jax.Array, sample: Sample) -> jax.Array:
     return jax.vmap(mean_over)(losses, sample.valid, sample.valid)
 
 
-def box_loss(deltas: jax.Array, sample: Sample, weights: BoxWeights, beta: float = 1.0) -> jax.Array:
+def box_loss(deltas: jax.Array, sample: Sample, weights: RegressionWeights, beta: float = 1.0) -> jax.Array:
     """Smooth L1 of the deltas of the class that each region is taken for, summed over the four.
 
     Background regions have none, but count in the mean, so that an image weighs what its share of objects is.
@@ -164,7 +164,7 @@ def select_detections(
     nms_threshold: float,
     score_threshold: float,
     max_detections: int,
-    least_side: float = 0.0,
+    min_size: float = 0.0,
 ) -> Detections:
     """The best boxes of each image after suppression within each class.
 
@@ -176,10 +176,10 @@ def select_detections(
       nms_threshold: see `cvjax.ops.detection.nms.nms`.
       score_threshold: boxes need a score above this.
       max_detections: K, of an image.
-      least_side: boxes with a shorter one are dropped, in pixels; empty ones always are.
+      min_size: boxes with a shorter one are dropped, in pixels; empty ones always are.
     """
     boxes = clip(boxes, (sizes[:, None, None, 0], sizes[:, None, None, 1]))
-    long_enough = jnp.min(boxes[..., 2:] - boxes[..., :2], axis=-1) >= least_side
+    long_enough = jnp.min(boxes[..., 2:] - boxes[..., :2], axis=-1) >= min_size
     usable = valid[..., None] & long_enough & (area(boxes) > 0)
     scores = jnp.where(usable, scores.astype(jnp.float32), -jnp.inf)
     suppress = partial(nms, iou_threshold=nms_threshold, max_output=max_detections, score_threshold=score_threshold)

@@ -67,16 +67,16 @@ class Selection:
     """How anchors become proposals.
 
     Attributes:
-      before: best anchors of each map that suppression looks at.
-      after: proposals of an image.
-      overlap: suppression's threshold on the IoU, among proposals of one map.
-      least_side: shorter proposals are dropped, in pixels.
+      pre_nms_top_n: Number of best anchors of each map that suppression looks at.
+      post_nms_top_n: Number of proposals of an image.
+      nms_threshold: IoU above which the worse of two proposals of one map is dropped.
+      min_size: Least side of a proposal, in pixels.
     """
 
-    before: int
-    after: int
-    overlap: float
-    least_side: float
+    pre_nms_top_n: int
+    post_nms_top_n: int
+    nms_threshold: float
+    min_size: float
 
 
 def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> Proposals:
@@ -88,23 +88,23 @@ def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> 
       selection: see there.
 
     Returns:
-      `Proposals`, best first, P = `selection.after`.
+      `Proposals`, best first, P = `selection.post_nms_top_n`.
     """
 
     def of_image(scores: list[jax.Array], deltas: list[jax.Array], size: jax.Array) -> Proposals:
         rows = []
         for number, (score, delta, level) in enumerate(zip(scores, deltas, levels)):
-            best, places = lax.top_k(score, min(selection.before, score.size))
+            best, places = lax.top_k(score, min(selection.pre_nms_top_n, score.size))
             boxes = box_ops.decode(delta[places], jnp.asarray(level.anchors)[places])
             rows.append((boxes, best, jnp.full(best.shape, number)))
         boxes, best, number = (jnp.concatenate(parts) for parts in zip(*rows))
         boxes = box_ops.clip(boxes, (size[0], size[1]))
-        long_enough = jnp.min(boxes[:, 2:] - boxes[:, :2], axis=-1) >= selection.least_side
+        long_enough = jnp.min(boxes[:, 2:] - boxes[:, :2], axis=-1) >= selection.min_size
         kept = nms(
             boxes,
             jnp.where(long_enough, best, -jnp.inf),
-            iou_threshold=selection.overlap,
-            max_output=selection.after,
+            iou_threshold=selection.nms_threshold,
+            max_output=selection.post_nms_top_n,
             classes=number,
         )
         return Proposals(jnp.where(kept.valid[:, None], boxes[kept.indices], 0), kept.valid)
@@ -122,13 +122,13 @@ def rpn_losses(
     samples: int,
     beta: float,
     border: float | None,
-    high: float = 0.7,
-    low: float = 0.3,
+    fg_iou: float = 0.7,
+    bg_iou: float = 0.3,
 ) -> dict[str, jax.Array]:
     """The losses of anchors drawn at random, at most half of them positive.
 
-    An anchor is positive for an object from an IoU of `high` on, or if none overlaps that object more; and negative
-    below `low` with all. Both losses are divided by the number drawn. (The paper divides the second by the number of
+    An anchor is positive for an object from an IoU of `fg_iou` on, or if none overlaps that object more; and negative
+    below `bg_iou` with all. Both losses are divided by the number drawn. (The paper divides the second by the number of
     places, about 2400, and weighs it 10 times: as good as the same.)
 
     Args:
@@ -139,7 +139,8 @@ def rpn_losses(
       samples: anchors that are drawn in each image.
       beta: of `smooth_l1`.
       border: anchors that reach farther beyond their image, in pixels, do not train; None: all do.
-      high, low: see above.
+      fg_iou: IoU with an object from which an anchor is positive.
+      bg_iou: IoU with all objects below which an anchor is negative.
 
     Returns:
       `rpn_object` (is there one) and `rpn_box` (where), float32 [B].
@@ -153,13 +154,13 @@ def rpn_losses(
             anchors,
             truth.boxes,
             truth.valid,
-            high=high,
-            low=low,
-            best_of_each=True,
+            fg_iou=fg_iou,
+            bg_iou=bg_iou,
+            allow_low_quality_matches=True,
             ignored=truth.ignore,
             box_valid=None if border is None else anchor_boxes.inside(anchors, (size[0], size[1]), border),
         )
-        drawn = balanced_subsample(key, matches.positive, matches.negative, size=samples, positive_share=0.5)
+        drawn = balanced_subsample(key, matches.positive, matches.negative, size=samples, positive_fraction=0.5)
         score, delta, anchor = scores[drawn.indices], deltas[drawn.indices], anchors[drawn.indices]
         objects = jax.nn.softplus(score) - score * drawn.positive
         if not truth.boxes.shape[0]:

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.models.detection.encoder import STRIDE, tap_of
+from cvjax.models.classification import zfnet
+from cvjax.models.classification.zfnet import ZFNet
+from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.staged import Description, StagedDetector
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
@@ -22,6 +24,7 @@ from cvjax.ops.detection.boxes import area
 from cvjax.ops.detection.roi import roi_pool
 from cvjax.ops.resize import resize
 
+_ZFNET_SPP = next(row.module(0, **row.settings) for row in zfnet.VARIANTS if row.info.name == "zfnet_spp")
 PAPER_SCALES = (480, 576, 688, 864, 1200)
 
 
@@ -29,21 +32,23 @@ class SPPNet(StagedDetector):
     """A classifier of windows of maps.
 
     Attributes: those of `StagedDetector`, and
-      scales: what the shorter side of the images as given, with their padding, is brought to, in pixels.
-      canonical_size: side of the square that a window's area should come near to, in pixels.
-      train_convolutions: let gradients into the convolutions; the paper does not.
+      scales: Lengths that the shorter side of the images as given, with their padding, is brought to, in pixels.
+      canonical_size: Side of the square that a window's area should come near to, in pixels.
+      train_convolutions: Let gradients into the convolutions; the paper does not.
     """
 
-    floor: float = 0.1
+    backbone: ZFNet = _ZFNET_SPP
+    bg_iou_low: float = 0.1
     scales: tuple[int, ...] = PAPER_SCALES
     canonical_size: float = 224.0
     train_convolutions: bool = False
 
     def setup(self) -> None:
         super().setup()
-        tap_of(self.encoder)
         if not getattr(self.backbone, "pyramid", ()):
-            raise ConfigError(f"the encoder {self.encoder} has no spatial pyramid pooling; zfnet_spp has")
+            raise ConfigError(
+                f"the backbone {type(self.backbone).__name__} has no spatial pyramid pooling; zfnet_spp has"
+            )
         if not self.scales or min(self.scales) < 1:
             raise ConfigError(f"scales are lengths of the shorter side in pixels, one or more, not {self.scales}")
 
@@ -51,7 +56,7 @@ class SPPNet(StagedDetector):
         """See `StagedDetector.describe`; `pooled` is the pyramid's vector."""
         check_images(images, self.in_channels)
         frame = images.shape[1:3]
-        name = tap_of(self.encoder).map
+        name = cut_of(self.backbone).level
         targets = [tuple(round(side * scale / min(frame)) for side in frame) for scale in self.scales]
         maps = [self.backbone.features(resize(images, target), train)[name] for target in targets]
         if not self.train_convolutions:
@@ -150,6 +155,6 @@ VARIANTS = (
             params_classes=20,
         ),
         SPPNet,
-        {"encoder": "zfnet_spp"},
+        {},
     ),
 )

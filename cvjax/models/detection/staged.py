@@ -10,20 +10,20 @@ What stages 2 and 3 found lies among the parameters, in `svm` and `regressor` (`
 puts it there); until then these are zero, and `scorer="softmax"` scores with the layer of stage 1.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbones import adopt
+from cvjax.models.classification.alexnet import AlexNet
 from cvjax.models.detection.detector import Detections, Proposals, Truth
-from cvjax.models.detection.encoder import make_encoder
+from cvjax.models.detection.region_classifier import cut_of
 from cvjax.models.detection.regions import class_loss, on_image, sample_regions, select_detections
-from cvjax.nn import gaussian, row_keys
+from cvjax.nn import BatchNormOptions, gaussian, row_keys
 from cvjax.ops.detection.boxes import decode
 
 
@@ -40,60 +40,56 @@ class Description(NamedTuple):
 
 
 class StagedDetector(nn.Module):
-    """A classifier of regions; subclasses say how it sees them. See `cvjax.models.detection.detector`.
+    """A classifier of regions; a subclass says in `describe` how it sees them. See `cvjax.models.detection.detector`.
 
     Attributes:
-      num_classes: C, without background.
-      encoder: name of a classifier with dense layers, whose parameters lie under `backbone`.
-      encoder_options: of that classifier, such as `channels` and `hidden`.
-      in_channels: of the images.
-      scorer: `svm`, with boxes that the regressor has moved, or `softmax`, with the regions as they are.
-      regions: drawn from each image in training.
-      positive_share: most of them that are objects.
-      threshold: least IoU of a region with the object that it is taken for.
-      floor: least IoU of background with an object.
-      nms_threshold: IoU above which the better of two boxes of a class suppresses the other.
-      score_threshold: least score of what is reported; None is -1, the machines' margin, and 0.05 of a softmax.
-      max_detections: K, of an image.
-      dropout: of the two dense layers, in training.
-      dtype: of the computation; parameters, losses and detections are float32.
-      axis_name: the device axis under pmap, for BatchNorm, dropout and the drawing of regions.
-      bn_momentum: decay of BatchNorm's running averages, where the encoder has some.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      num_classes: Number of classes without background, C.
+      backbone: Classifier with dense layers: an AlexNet, a VGG or a ZFNet.
+      in_channels: Channels of the images.
+      scorer: Scores of the detections: `svm`, with boxes that the regressor has moved, or `softmax`, the fine-tuned
+        net's own, with the regions as they are.
+      rois_per_image: Number of regions drawn from each image in training.
+      positive_fraction: Largest fraction of them that are objects.
+      fg_iou: IoU with an object from which a region is taken for it.
+      bg_iou_low: Least IoU of background with an object.
+      nms_threshold: IoU above which the worse of two boxes of a class is dropped.
+      score_threshold: Score that a detection must exceed; None is -1, the SVMs' margin, and 0.05 of a softmax.
+      max_detections: Largest number of detections of an image, K.
+      dropout: Rate of dropout behind the two dense layers.
+      dtype: Type of the computation; parameters, losses and detections are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
     needs_proposals = True
 
     num_classes: int
-    encoder: str = ""
-    encoder_options: Mapping[str, Any] = FrozenDict()
+    backbone: nn.Module = AlexNet(0)
     in_channels: int = 3
     scorer: Literal["svm", "softmax"] = "svm"
-    regions: int = 64
-    positive_share: float = 0.25
-    threshold: float = 0.5
-    floor: float = 0.0
+    rois_per_image: int = 64
+    positive_fraction: float = 0.25
+    fg_iou: float = 0.5
+    bg_iou_low: float = 0.0
     nms_threshold: float = 0.3
     score_threshold: float | None = None
     max_detections: int = 100
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, in_channels=self.in_channels, dropout=self.dropout, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     @property
-    def shown_score(self) -> float:
-        """Machines say a signed distance, the net's own layer a probability."""
+    def display_threshold(self) -> float:
+        """Score from which a detection is worth showing: SVMs give a signed distance, the net itself a probability."""
         return 0.0 if self.scorer == "svm" else 0.5
 
     def setup(self) -> None:
         if self.scorer not in ("svm", "softmax"):
             raise ConfigError(f"scorer is 'svm' or 'softmax', not {self.scorer!r}")
-        passed_on = ("in_channels", "dropout", "axis_name", "bn_momentum", "freeze_bn")
-        self.backbone = make_encoder(
-            self.encoder, self.dtype, self.encoder_options, {name: getattr(self, name) for name in passed_on}
-        )
+        cut_of(self.backbone)  # says whether it can classify regions
         self.classifier = nn.Dense(self.num_classes + 1, dtype=self.dtype, kernel_init=gaussian(0.01))
         # In float32 whatever the net computes in, as they were fitted.
         linear = partial(nn.Dense, kernel_init=nn.initializers.zeros, dtype=jnp.float32)
@@ -141,10 +137,10 @@ class StagedDetector(nn.Module):
                 keys,
                 proposals,
                 truth,
-                size=self.regions,
-                positive_share=self.positive_share,
-                threshold=self.threshold,
-                floor=self.floor,
+                size=self.rois_per_image,
+                positive_fraction=self.positive_fraction,
+                fg_iou=self.fg_iou,
+                bg_iou_low=self.bg_iou_low,
             )
             described = self.describe(images, sizes, sample.boxes, train)
             return {"class": class_loss(self.classifier(described.hidden), sample)}

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.models.classification.darknet_yolov1 import FULL, TINY, ConvLeaky, DarknetYOLO, Stage, leaky, scaled
+from cvjax.models.backbones import adopt
+from cvjax.models.classification.darknet_yolov1 import TINY, ConvLeaky, DarknetYOLO, Stage, leaky, scaled
 from cvjax.models.classification.darknet_yolov1 import total_stride as stride_of
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode, losses
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import Conv, Dropout, gaussian, he_normal, row_keys
+from cvjax.nn import BatchNormOptions, Conv, Dropout, gaussian, he_normal, row_keys
 from cvjax.ops.detection import boxes as box_ops
 from cvjax.ops.detection.nms import nms
 
@@ -36,34 +37,33 @@ class YOLOv1(nn.Module):
     than the convolutions show it.
 
     Attributes:
-      num_classes: of objects, background not among them.
-      in_channels: of the images.
-      stages: of the backbone, see `DarknetYOLO`.
-      neck: rows of (side of the kernel, features, stride), the convolutions behind it.
-      width: multiplies the features of all convolutions.
-      grid: rows and columns of cells. Together with the stride it says what fraction of what a box's sides are:
+      num_classes: Number of classes of objects, background not among them.
+      backbone: Convolutions that a classifier was trained for, see `DarknetYOLO`.
+      in_channels: Channels of the images.
+      neck: Rows of (side of the kernel, features, stride): the convolutions behind the backbone.
+      width: Factor on the features of all convolutions.
+      grid: Rows and columns of cells. Together with the stride it says what fraction of what a box's sides are:
         rows * 64 and columns * 64 pixels, also where a fully convolutional net sees more cells.
-      boxes_per_cell: B of the paper.
-      squeeze: features of a linear layer before the dense ones; 0 has none.
-      hidden: features of the first dense layer (of a 3x3 convolution, if fully convolutional).
-      fully_convolutional: convolutions in the dense layers' place.
-      batch_norm: normalise after every convolution. The paper does not; it lets such a net train from scratch.
-      dropout: behind the first dense layer.
-      coord_weight, no_object_weight: the loss's lambdas.
-      nms_threshold: a box goes if a better one of its class overlaps it by a larger IoU.
-      score_threshold: only boxes with a score above it are detections.
-      max_detections: of an image; K of `Detections`.
-      dtype: of the computation, but for the last layer; parameters, boxes, scores and losses are float32.
-      axis_name: the device axis under pmap, for BatchNorm, dropout and the choice of objects.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      boxes_per_cell: Number of boxes of a cell, B.
+      squeeze: Features of a linear layer before the dense ones; 0 has none.
+      hidden: Features of the first dense layer (of a 3x3 convolution, if fully convolutional).
+      fully_convolutional: Use convolutions in the dense layers' place, for images of any size.
+      batch_norm: Normalize after every convolution. The paper does not; it lets such a net train from scratch.
+      dropout: Rate of dropout behind the first dense layer.
+      coord_weight: Weight of the losses of coordinates and sizes.
+      no_object_weight: Weight of the loss of confidences without an object.
+      nms_threshold: IoU above which the worse of two boxes of a class is dropped.
+      score_threshold: Score that a detection must exceed.
+      max_detections: Largest number of detections of an image, K of `Detections`.
+      dtype: Type of the computation, but for the last layer; parameters, boxes, scores and losses are float32.
+      norm: Options of the BatchNorms.
     """
 
-    shown_score = 0.2  # A product of two regressed numbers is below either; this is darknet's choice.
+    display_threshold = 0.2  # A product of two regressed numbers is below either; this is darknet's choice.
 
     num_classes: int
+    backbone: DarknetYOLO = DarknetYOLO(0)
     in_channels: int = 3
-    stages: tuple[Stage, ...] = FULL
     neck: Stage = ((3, 1024, 1), (3, 1024, 2), (3, 1024, 1), (3, 1024, 1))
     width: float = 1.0
     grid: tuple[int, int] = (7, 7)
@@ -79,25 +79,27 @@ class YOLOv1(nn.Module):
     score_threshold: float = 0.001
     max_detections: int = 100
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(
+            self,
+            in_channels=self.in_channels,
+            width=self.width,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+            norm=self.norm,
+        )
+        super().__post_init__()
 
     def setup(self) -> None:
         if min(self.num_classes, self.boxes_per_cell, self.max_detections, *self.grid) < 1:
             raise ConfigError("num_classes, boxes_per_cell, max_detections and both sides of the grid are 1 or more")
         if self.fully_convolutional and self.squeeze:
             raise ConfigError("squeeze is a dense layer, and a fully convolutional net has none; set it to 0")
-        common = {
-            "batch_norm": self.batch_norm,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-            "bn_momentum": self.bn_momentum,
-            "freeze_bn": self.freeze_bn,
-        }
-        self.backbone = DarknetYOLO(0, self.in_channels, stages=self.stages, width=self.width, **common)
+        common = {"batch_norm": self.batch_norm, "dtype": self.dtype, "norm": self.norm}
         self.necks = [ConvLeaky(scaled(wide, self.width), side, step, **common) for side, wide, step in self.neck]
-        self.drop = Dropout(self.dropout, self.axis_name)
+        self.drop = Dropout(self.dropout)
         of_cell = 5 * self.boxes_per_cell + self.num_classes
         if self.fully_convolutional:
             self.fc1 = ConvLeaky(self.hidden, 3, **common)
@@ -112,7 +114,7 @@ class YOLOv1(nn.Module):
     @property
     def stride(self) -> int:
         """Side of a cell, in pixels."""
-        return stride_of((*self.stages, self.neck)) // 2  # no pooling lies before the neck
+        return stride_of((*self.backbone.stages, self.neck)) // 2  # no pooling lies before the neck
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """The backbone's maps, see `DarknetYOLO.features`, and `neck`, the last convolution's, with a pixel a cell.
@@ -255,5 +257,5 @@ def _variant(name: str, params: int, **settings: Any) -> Variant:
 
 VARIANTS = (
     _variant("yolov1", 271_703_550),
-    _variant("yolov1_tiny", 45_089_374, stages=TINY, neck=((3, 1024, 1),) * 2, squeeze=256),
+    _variant("yolov1_tiny", 45_089_374, backbone=DarknetYOLO(0, stages=TINY), neck=((3, 1024, 1),) * 2, squeeze=256),
 )

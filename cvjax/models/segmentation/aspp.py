@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.nn import ConvBNReLU, Dropout, SeparableConv
+from cvjax.nn import BatchNormOptions, ConvBNReLU, Dropout, SeparableConv, data_devices
 
 # Dilations at output stride 16, for crops of about 513 pixels.
 PAPER_RATES = (6, 12, 18)
@@ -33,11 +33,12 @@ class ASPP(nn.Module):
     """A 1x1 branch, three atrous 3x3 branches and image pooling, side by side, then projected to `features`.
 
     Attributes:
-      features: channels of every branch and of the output.
-      rates: dilations of the atrous branches, see `aspp_rates`.
-      separable: atrous separable convolutions in those branches (DeepLab v3+).
-      dropout: rate after the projection.
-      dtype, axis_name, bn_momentum, freeze_bn: as for `cvjax.nn.ConvBNReLU`.
+      features: Channels of every branch and of the output.
+      rates: Dilations of the atrous branches, see `aspp_rates`.
+      separable: Use atrous separable convolutions in those branches (DeepLab v3+).
+      dropout: Rate of dropout after the projection.
+      dtype: Type of the computation.
+      norm: Options of the BatchNorms.
     """
 
     features: int = 256
@@ -45,9 +46,7 @@ class ASPP(nn.Module):
     separable: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -56,12 +55,7 @@ class ASPP(nn.Module):
         Raises:
           ConfigError: a training batch of one image: BatchNorm would make its pooled branch a constant.
         """
-        common = {
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-            "bn_momentum": self.bn_momentum,
-            "freeze_bn": self.freeze_bn,
-        }
+        common = {"dtype": self.dtype, "norm": self.norm}
         branches = [ConvBNReLU(self.features, 1, name="conv1x1", **common)(x, train)]
         for i, rate in enumerate(self.rates, start=1):
             layer = SeparableConv if self.separable else ConvBNReLU
@@ -75,14 +69,13 @@ class ASPP(nn.Module):
         branches.append(jnp.broadcast_to(pooled, (*x.shape[:3], self.features)))
 
         x = ConvBNReLU(self.features, 1, name="project", **common)(jnp.concatenate(branches, axis=-1), train)
-        return Dropout(self.dropout, self.axis_name, name="dropout")(x, train)
+        return Dropout(self.dropout, name="dropout")(x, train)
 
     def _check_batch(self, rows: int, train: bool) -> None:
-        if not train or self.freeze_bn or self.is_initializing():
+        if not train or self.norm.frozen or self.is_initializing():
             return
-        devices = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
-        if rows * devices == 1:
+        if rows * data_devices() == 1:
             raise ConfigError(
-                "image pooling normalises one value per image and channel, and a training batch of one image "
-                "has no variance; use a batch of at least 2 images, or freeze_bn=True"
+                "image pooling normalizes one value per image and channel, and a training batch of one image "
+                "has no variance; use a batch of at least 2 images, or freeze BatchNorm (--model.norm.frozen)"
             )

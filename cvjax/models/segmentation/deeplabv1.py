@@ -11,39 +11,79 @@ The CRF is no part of the net: `--eval.crf v1`, or `cvjax.cli.crf`. `output_stri
 dilates, which is the net to compare with.
 """
 
+from typing import Any
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.atrous_vgg import OnVGG
+from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous
+from cvjax.nn import BatchNormOptions, TorchConv, gaussian
 from cvjax.ops.resize import enlarge_from_corner
 
 
-class DeepLabV1(OnVGG):
+class DeepLabV1(nn.Module):
     """Scores of an atrous VGG, bilinearly enlarged.
 
     Pixel (s * i, s * j) of the logits at output stride s is score (i, j) itself, so a loss on every eighth pixel
     (`loss_stride=8`) is the paper's, which trains against labels shrunk by 8.
 
-    Attributes: those of `OnVGG`. The authors' net averages 3x3 pixels before fc6.
+    Attributes:
+      num_classes: Channels of the logits.
+      backbone: Atrous VGG with a branch of dense layers for each rate.
+      output_stride: Pixels of the input per pixel of the scores: 8, 16 or 32. Rates follow it.
+      in_channels: Channels of the images.
+      aspp_rates: Rates of fc6 at output stride 8, a branch for each.
+      hidden: Channels of fc6 and fc7.
+      kernel_size: Side of fc6's kernel, in taps.
+      average: Average 3x3 pixels before fc6, as the authors' net does.
+      dropout: Rate of dropout behind fc6 and fc7.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
+    num_classes: int
+    backbone: AtrousVGG = AtrousVGG()
+    output_stride: int = 8
+    in_channels: int = 3
+    aspp_rates: tuple[int, ...] = (12,)
+    hidden: int = 1024
+    kernel_size: int = 3
     average: bool = True
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt_atrous(self)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        self.classifier = [
+            TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01)) for _ in self.aspp_rates
+        ]
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps, see `VGG.features`."""
+        return self.backbone.features(images, train)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
-          train: dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
+          images: [B, H, W, in_channels], floating point, normalized.
+          train: Use dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
           float32 logits [B, H, W, num_classes].
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or without pixels.
+          ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
-        stride = self.output_stride
-        return enlarge_from_corner(self.score(images, train), images.shape[1:3], (stride, stride))
+        maps, stride = self.backbone.branches(images, train), self.output_stride
+        scores = sum(classify(x).astype(jnp.float32) for classify, x in zip(self.classifier, maps))
+        return enlarge_from_corner(scores, images.shape[1:3], (stride, stride))
 
 
 VARIANTS = (

@@ -9,6 +9,7 @@ them. In training every scale has a loss of its own beside that of the fused sco
 is `aux_weight=1`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,97 +17,176 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.models.classification.resnet import SHAPES
+from cvjax.models.backbones import adopt
+from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.atrous_vgg import OnVGG, rates_at
-from cvjax.models.segmentation.dilated import DilatedNet, OnResNet
-from cvjax.nn import TorchConv, gaussian
+from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous, rates_at
+from cvjax.nn import BatchNormOptions, TorchConv, gaussian
 from cvjax.ops.resize import enlarge_from_corner, resize
 
 ASPP_L, ASPP_S = (6, 12, 18, 24), (2, 4, 8, 12)
 
+Logits = jax.Array | tuple[jax.Array, dict[str, jax.Array]]
 
-class DeepLabV2(DilatedNet):
-    """Fusion of scales; subclasses add `score`.
 
-    Attributes: those of `DilatedNet`, and
-      scales: of the image, whose scores are fused by their maximum; 1 alone fuses nothing. Where BatchNorm trains, each
-        scale updates its running averages.
+class DeepLabV2VGG(nn.Module):
+    """Branches of an atrous VGG, each with a classifier, whose scores are added.
+
+    Attributes:
+      num_classes: Channels of the logits.
+      backbone: Atrous VGG with a branch of dense layers for each rate.
+      output_stride: Pixels of the input per pixel of the scores: 8, 16 or 32. Rates follow it.
+      scales: Scales of the image, whose scores are fused by their maximum; 1 alone fuses nothing. Where BatchNorm
+        trains, each scale updates its running averages.
+      in_channels: Channels of the images.
+      aspp_rates: Rates of fc6 at output stride 8, a branch for each.
+      hidden: Channels of fc6 and fc7.
+      kernel_size: Side of fc6's kernel, in taps.
+      average: Average 3x3 pixels before fc6.
+      dropout: Rate of dropout behind fc6 and fc7.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
+    num_classes: int
+    backbone: AtrousVGG = AtrousVGG()
     output_stride: int = 8
     scales: tuple[float, ...] = (1.0,)
+    in_channels: int = 3
+    aspp_rates: tuple[int, ...] = ASPP_L
+    hidden: int = 1024
+    kernel_size: int = 3
+    average: bool = False
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
 
-    def score(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images -> scores, float32 [B, h, w, num_classes] at the output stride."""
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        adopt_atrous(self)
+        super().__post_init__()
 
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+    def setup(self) -> None:
+        self.classifier = [
+            TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01)) for _ in self.aspp_rates
+        ]
+
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps, see `VGG.features`."""
+        return self.backbone.features(images, train)
+
+    def __call__(self, images: jax.Array, train: bool = False) -> Logits:
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, C], floating point, normalised.
-          train: dropout (stream `dropout`) and the batch's BatchNorm statistics, where there are such layers.
+          images: [B, H, W, in_channels], floating point, normalized.
+          train: Use dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
           float32 logits [B, H, W, num_classes]; with `train` and several scales: (logits, {"scale0.5": logits, ...}),
           the second those of each scale before the fusion.
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or without pixels; no scale, or not above 0.
+          ConfigError: Images of another rank, type or number of channels, or without pixels; no scale, or not above 0.
         """
-        if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) < len(self.scales):
-            raise ConfigError(f"scales are one or more different numbers above 0, not {self.scales}")
-        check_images(images, getattr(self, "in_channels", 3))
-        logits = {f"scale{scale:g}": self._at_scale(images, scale, train) for scale in self.scales}
-        fused = jnp.stack(list(logits.values())).max(0)
-        return (fused, logits) if train and len(logits) > 1 else fused
 
-    def _at_scale(self, images: jax.Array, scale: float, train: bool) -> jax.Array:
-        """Logits of the image's size from the image at a scale; corners stay on corners both ways."""
-        size = images.shape[1:3]
-        scaled = tuple(round((side - 1) * scale) + 1 for side in size)
-        scores = self.score(resize(images, scaled, align_corners=True), train)
-        steps = tuple(
-            self.output_stride * (side - 1) / (small - 1) if small > 1 else float(self.output_stride)
-            for side, small in zip(size, scaled)
-        )
-        return enlarge_from_corner(scores, size, steps)
+        def score(scaled: jax.Array) -> jax.Array:
+            maps = self.backbone.branches(scaled, train)
+            return sum(classify(x).astype(jnp.float32) for classify, x in zip(self.classifier, maps))
+
+        check_images(images, self.in_channels)
+        return fuse_scales(score, images, self.scales, self.output_stride, train)
 
 
-class DeepLabV2VGG(OnVGG, DeepLabV2):  # in this order, as OnVGG has the `score` that DeepLabV2 asks for
-    """See `DeepLabV2` and `OnVGG` for the fields."""
+class DeepLabV2ResNet(nn.Module):
+    """Atrous classifiers of a dilated ResNet's last map, summed.
 
-    aspp_rates: tuple[int, ...] = ASPP_L
-
-
-class DeepLabV2ResNet(DeepLabV2, OnResNet):
-    """Atrous classifiers of a ResNet's last map, summed.
-
-    Attributes: those of `DeepLabV2` and `OnResNet`, and
-      aspp_rates: of the classifiers' 3x3 taps at output stride 8, one for each.
+    Attributes:
+      num_classes: Channels of the logits.
+      backbone: Net whose `features(images, train)` has a map `stage4`, such as a ResNet.
+      output_stride: Pixels of the input per pixel of the scores: 8, 16 or 32. Rates follow it.
+      multi_grid: Factors on the dilations of the backbone's last blocks.
+      scales: Scales of the image, whose scores are fused by their maximum; 1 alone fuses nothing. Where BatchNorm
+        trains, each scale updates its running averages.
+      aspp_rates: Rates of the classifiers' 3x3 taps at output stride 8, one for each.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms.
     """
 
+    num_classes: int
+    backbone: nn.Module = ResNet(0, **SHAPES[101])
+    output_stride: int = 8
+    multi_grid: tuple[int, ...] = (1, 1, 1)
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     aspp_rates: tuple[int, ...] = ASPP_L
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, output_stride=self.output_stride, multi_grid=self.multi_grid, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
-        self.backbone = self.make_backbone()
         self.classifier = [
             TorchConv(self.num_classes, 3, kernel_dilation=rate, dtype=self.dtype, kernel_init=gaussian(0.01))
             for rate in rates_at(self.output_stride, self.aspp_rates)
         ]
 
-    def score(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images -> scores, float32 [B, h, w, num_classes] at the output stride."""
-        last = self.backbone.features(images, train)["stage4"]
-        return sum(classify(last).astype(jnp.float32) for classify in self.classifier)
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps, see its class."""
+        return self.backbone.features(images, train)
+
+    def __call__(self, images: jax.Array, train: bool = False) -> Logits:
+        """Segments images of any size; arguments, result and errors are those of `DeepLabV2VGG`."""
+
+        def score(scaled: jax.Array) -> jax.Array:
+            last = self.backbone.features(scaled, train)["stage4"]
+            return sum(classify(last).astype(jnp.float32) for classify in self.classifier)
+
+        check_images(images, getattr(self.backbone, "in_channels", 3))
+        return fuse_scales(score, images, self.scales, self.output_stride, train)
 
 
-def _variant(kind: type[nn.Module], backbone: str, params: int, **settings: Any) -> Variant:
+def fuse_scales(
+    score: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    scales: tuple[float, ...],
+    output_stride: int,
+    train: bool,
+) -> Logits:
+    """Scores images at several scales and takes the maximum of each class; corners stay on corners both ways.
+
+    Args:
+      score: Images [B, h, w, C] -> scores [B, h', w', num_classes] at the output stride.
+      images: [B, H, W, C].
+      scales: Factors on height and width.
+      output_stride: Pixels of the images that `score` sees per pixel of its scores.
+      train: Whether to return the logits of each scale too.
+
+    Returns:
+      float32 logits [B, H, W, num_classes]; with `train` and several scales: (logits, {"scale0.5": logits, ...}).
+
+    Raises:
+      ConfigError: No scale, or not above 0, or one twice.
+    """
+    if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
+        raise ConfigError(f"scales are one or more different numbers above 0, not {scales}")
+    size, logits = images.shape[1:3], {}
+    for scale in scales:
+        scaled = tuple(round((side - 1) * scale) + 1 for side in size)
+        scores = score(resize(images, scaled, align_corners=True))
+        steps = tuple(
+            output_stride * (side - 1) / (small - 1) if small > 1 else float(output_stride)
+            for side, small in zip(size, scaled)
+        )
+        logits[f"scale{scale:g}"] = enlarge_from_corner(scores, size, steps)
+    fused = jnp.stack(list(logits.values())).max(0)
+    return (fused, logits) if train and len(logits) > 1 else fused
+
+
+def _variant(kind: type[nn.Module], name: str, params: int, **settings: Any) -> Variant:
     info = ModelInfo(
-        name=f"deeplabv2_{backbone}",
+        name=f"deeplabv2_{name}",
         task="segmentation",
         paper="1606.00915",
         year=2016,
@@ -122,8 +202,8 @@ def _variant(kind: type[nn.Module], backbone: str, params: int, **settings: Any)
 # ResNet without its classifier and four times (9 * channels + 1) * 21.
 VARIANTS = (
     _variant(DeepLabV2VGG, "vgg16", 37_877_652),
-    _variant(DeepLabV2ResNet, "resnet18", 11_563_668, **SHAPES[18]),
-    _variant(DeepLabV2ResNet, "resnet34", 21_671_828, **SHAPES[34]),
-    _variant(DeepLabV2ResNet, "resnet50", 25_056_404, **SHAPES[50]),
-    _variant(DeepLabV2ResNet, "resnet101", 44_048_532, **SHAPES[101]),
+    _variant(DeepLabV2ResNet, "resnet18", 11_563_668, backbone=ResNet(0, **SHAPES[18])),
+    _variant(DeepLabV2ResNet, "resnet34", 21_671_828, backbone=ResNet(0, **SHAPES[34])),
+    _variant(DeepLabV2ResNet, "resnet50", 25_056_404, backbone=ResNet(0, **SHAPES[50])),
+    _variant(DeepLabV2ResNet, "resnet101", 44_048_532, backbone=ResNet(0, **SHAPES[101])),
 )

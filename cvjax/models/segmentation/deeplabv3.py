@@ -10,68 +10,152 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbones import adopt
 from cvjax.models.classification.residual import BasicBlock, Bottleneck
-from cvjax.models.classification.resnet import SHAPES
+from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.deeplab import DeepLab, PyramidDeepLab
-from cvjax.models.segmentation.dilated import OnResNet
-from cvjax.nn import BatchNorm, ConvBNReLU, TorchConv
+from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
+from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
+from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, gaussian
+from cvjax.ops.resize import resize
 
 
-class DeepLabV3(PyramidDeepLab, OnResNet):
-    """See `PyramidDeepLab` and `OnResNet` for the fields."""
+class DeepLabV3(nn.Module):
+    """A dilated backbone, ASPP on its last map, one 3x3 convolution and a classifier.
 
+    What may come from ImageNet lies under `backbone` in `params` and `batch_stats`; the rest is head. With
+    `train=True` the image-pooling branch of ASPP needs at least two images in the (global) batch.
+
+    Attributes:
+      num_classes: Channels of the logits.
+      backbone: Net whose `features(images, train)` has maps `stage3` and `stage4`, such as a ResNet.
+      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32. Rates of ASPP follow it, and
+        parameters do not depend on it, so a model may train at 16 and be evaluated at 8.
+      multi_grid: Factors on the dilations of the backbone's last blocks.
+      aux: Have an auxiliary FCN head on stage3, whose logits come with `train=True`.
+      aspp_features: Channels of ASPP and of the layers after it.
+      aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels;
+        on a map that a rate does not fit, its branch is a 1x1 convolution.
+      dropout: Rate of dropout after ASPP.
+      aux_dropout: Rate of dropout in the auxiliary head.
+      dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
+      norm: Options of the BatchNorms (DeepLab's momentum is 0.9997).
+    """
+
+    num_classes: int
+    backbone: nn.Module = ResNet(0, **SHAPES[50])
     output_stride: int = 8
+    multi_grid: tuple[int, ...] = (1, 1, 1)
+    aux: bool = True
+    aspp_features: int = 256
+    aspp_rates: tuple[int, ...] = PAPER_RATES
+    dropout: float = 0.5
+    aux_dropout: float = 0.1
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, output_stride=self.output_stride, multi_grid=self.multi_grid, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
-        super().setup()
-        self.head = ConvBNReLU(self.aspp_features, 3, **self.layer_options())
+        rates = aspp_rates(self.output_stride, self.aspp_rates)
+        common = {"dtype": self.dtype, "norm": self.norm}
+        self.aspp = ASPP(self.aspp_features, rates, dropout=self.dropout, **common)
+        self.head = ConvBNReLU(self.aspp_features, 3, **common)
+        self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
+        if self.aux:
+            self.aux_head = FCNHead(self.num_classes, self.aux_dropout, **common)
 
-    def decode(self, maps: dict[str, jax.Array], train: bool) -> jax.Array:
-        """One 3x3 convolution on ASPP's output, at the output stride."""
-        return self.head(self.aspp(maps["stage4"], train), train)
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps, see its class."""
+        return self.backbone.features(images, train)
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Segments images of any size.
+
+        Args:
+          images: [B, H, W, C], floating point, normalized.
+          train: Use the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
+
+        Returns:
+          float32 logits [B, H, W, num_classes]; with `train` and `aux`: (logits, {"aux": logits}).
+
+        Raises:
+          ConfigError: Images of another rank, type or without pixels; a training batch of one image.
+        """
+        maps = self.features(images, train)
+        scores = self.classifier(self.head(self.aspp(maps["stage4"], train), train))
+        logits = resize(scores.astype(jnp.float32), images.shape[1:3])
+        return with_auxiliary(self, logits, maps["stage3"], train)
 
 
-class DeepLabV3Cascade(DeepLab, OnResNet):
-    """Copies of the last stage behind it, at twice, four times and eight times its rate.
+class DeepLabV3Cascade(nn.Module):
+    """A dilated ResNet with copies of its last stage behind it, at twice, four times and eight times its rate.
 
     The copies, `block5` to `block7`, start fresh also where the backbone comes from ImageNet. By default there is no
     auxiliary head, as in the paper.
 
-    Attributes: those of `DeepLab` and `OnResNet`, and
-      copies: of the last stage; the paper's best net has 3. Their blocks have the factors of `multi_grid`, too.
+    Attributes:
+      num_classes: Channels of the logits.
+      backbone: ResNet, whose last stage is copied.
+      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32.
+      multi_grid: Factors on the dilations of the blocks of the last stage and of its copies.
+      copies: Number of copies of the last stage; the paper's best net has 3.
+      aux: Have an auxiliary FCN head on stage3, whose logits come with `train=True`.
+      aux_dropout: Rate of dropout in the auxiliary head.
+      dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
+      norm: Options of the BatchNorms.
     """
 
-    aux: bool = False
+    num_classes: int
+    backbone: ResNet = ResNet(0, **SHAPES[50])
+    output_stride: int = 16
     multi_grid: tuple[int, ...] = (1, 2, 1)
     copies: int = 3
+    aux: bool = False
+    aux_dropout: float = 0.1
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, output_stride=self.output_stride, multi_grid=self.multi_grid, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
-        super().setup()
         if self.copies < 1:
             raise ConfigError(f"a cascade has at least 1 copy of the last stage, not {self.copies}")
-        conv = partial(TorchConv, use_bias=False, dtype=self.dtype)
-        norm = partial(
-            BatchNorm, momentum=self.bn_momentum, axis_name=self.axis_name, frozen=self.freeze_bn, dtype=self.dtype
+        net = self.backbone
+        block = partial(
+            Bottleneck if net.bottleneck else BasicBlock,
+            conv=partial(TorchConv, use_bias=False, dtype=self.dtype),
+            norm=self.norm.maker(dtype=self.dtype),
+            zero_gamma=net.zero_gamma,
         )
-        block = partial(Bottleneck if self.bottleneck else BasicBlock, conv=conv, norm=norm, zero_gamma=self.zero_gamma)
         for copy in range(1, self.copies + 1):
-            rates = [self._rate(copy) * self.multi_grid[i % len(self.multi_grid)] for i in range(self.stage_sizes[3])]
-            setattr(self, f"block{4 + copy}", [block(8 * self.width, 1, (rate, rate)) for rate in rates])
+            base = 32 // self.output_stride * 2**copy  # the backbone's own last stage has half of the first copy's rate
+            rates = [base * self.multi_grid[i % len(self.multi_grid)] for i in range(net.stage_sizes[3])]
+            setattr(self, f"block{4 + copy}", [block(8 * net.width, 1, (rate, rate)) for rate in rates])
+        self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
+        if self.aux:
+            self.aux_head = FCNHead(self.num_classes, self.aux_dropout, self.dtype, self.norm)
 
-    def _rate(self, copy: int) -> int:
-        """Of a copy's convolutions, in pixels of the map; copy 0 is the backbone's last stage."""
-        return 32 // self.output_stride * 2**copy
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps, see its class."""
+        return self.backbone.features(images, train)
 
-    def decode(self, maps: dict[str, jax.Array], train: bool) -> jax.Array:
-        """The copies, one behind the other, at the output stride."""
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Segments images of any size; arguments, result and errors are those of `DeepLabV3`."""
+        maps = self.features(images, train)
         x = maps["stage4"]
         for copy in range(1, self.copies + 1):
             for block in getattr(self, f"block{4 + copy}"):
                 x = block(x, train)
-        return x
+        logits = resize(self.classifier(x).astype(jnp.float32), images.shape[1:3])
+        return with_auxiliary(self, logits, maps["stage3"], train)
 
 
 def _variant(kind: type[nn.Module], name: str, depth: int, params: int, gmacs: float | None = None) -> Variant:
@@ -85,8 +169,7 @@ def _variant(kind: type[nn.Module], name: str, depth: int, params: int, gmacs: f
         gmacs=gmacs,
         params_classes=21,
     )
-    settings: dict[str, Any] = SHAPES[depth]
-    return Variant(info, kind, settings)
+    return Variant(info, kind, {"backbone": ResNet(0, **SHAPES[depth])})
 
 
 # GMACs are torchvision's, at 520 pixels, with the auxiliary head. A cascade is a ResNet without its classifier

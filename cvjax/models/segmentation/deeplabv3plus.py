@@ -11,57 +11,110 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvjax.models.classification.resnet import SHAPES
+from cvjax.models.backbones import adopt
+from cvjax.models.classification.resnet import SHAPES, ResNet
+from cvjax.models.classification.xception import Xception
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.deeplab import PyramidDeepLab
-from cvjax.models.segmentation.dilated import OnResNet, OnXception
-from cvjax.nn import ConvBNReLU, SeparableConv, Upsample, Upsampling
+from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
+from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
+from cvjax.nn import BatchNormOptions, ConvBNReLU, SeparableConv, TorchConv, Upsample, Upsampling, gaussian
 from cvjax.ops.resize import resize
 
 _FINE = 4  # the stride of the decoder's map
 
 
-class DeepLabV3Plus(PyramidDeepLab):
-    """The decoder; see the subclasses for the backbone.
+class DeepLabV3Plus(nn.Module):
+    """A dilated backbone, ASPP on its last map, and a decoder that joins ASPP's output with a fine map.
 
-    Attributes: those of `PyramidDeepLab`, and
-      low_level_features: channels that the first stage's map is reduced to.
-      separable_decoder: depthwise separable 3x3 convolutions in the decoder; plain ones otherwise.
-      upsampling: of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`; None, the
-        paper's, stretches both bilinearly. The kernels of a transposed convolution follow the output stride.
+    What may come from ImageNet lies under `backbone` in `params` and `batch_stats`; the rest is head. With
+    `train=True` the image-pooling branch of ASPP needs at least two images in the (global) batch.
+
+    Attributes:
+      num_classes: Channels of the logits.
+      backbone: Net whose `features(images, train)` has maps `stage1` (of stride 4), `stage3` and `stage4`: a ResNet, or
+        an Xception, whose first stage's map is the last before a stride.
+      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32. Rates of ASPP follow it, and
+        parameters do not depend on it, so a model may train at 16 and be evaluated at 8.
+      multi_grid: Factors on the dilations of the backbone's last blocks.
+      aux: Have an auxiliary FCN head on stage3, whose logits come with `train=True`.
+      aspp_features: Channels of ASPP and of the decoder.
+      aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels;
+        on a map that a rate does not fit, its branch is a 1x1 convolution.
+      separable_aspp: Use atrous separable convolutions in ASPP, as the paper does with Xception.
+      low_level_features: Channels that the first stage's map is reduced to.
+      separable_decoder: Use depthwise separable 3x3 convolutions in the decoder, otherwise plain ones.
+      upsampling: Upsampling of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`;
+        None, the paper's, stretches both bilinearly. Kernels of a transposed convolution follow the output stride.
+      dropout: Rate of dropout after ASPP.
+      aux_dropout: Rate of dropout in the auxiliary head.
+      dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
+      norm: Options of the BatchNorms (DeepLab's momentum is 0.9997).
     """
 
+    num_classes: int
+    backbone: nn.Module = ResNet(0, **SHAPES[50])
+    output_stride: int = 16
+    multi_grid: tuple[int, ...] = (1, 1, 1)
     aux: bool = False
+    aspp_features: int = 256
+    aspp_rates: tuple[int, ...] = PAPER_RATES
+    separable_aspp: bool = False
     low_level_features: int = 48
     separable_decoder: bool = True
     upsampling: Upsampling | None = None
+    dropout: float = 0.5
+    aux_dropout: float = 0.1
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, output_stride=self.output_stride, multi_grid=self.multi_grid, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
-        super().setup()
-        if self.upsampling is not None:
-            self.up_pyramid = Upsample(
-                self.aspp_features, self.output_stride // _FINE, self.upsampling, dtype=self.dtype
-            )
-            self.up_image = Upsample(self.num_classes, _FINE, self.upsampling)
+        rates = aspp_rates(self.output_stride, self.aspp_rates)
+        common = {"dtype": self.dtype, "norm": self.norm}
+        self.aspp = ASPP(self.aspp_features, rates, self.separable_aspp, self.dropout, **common)
+        self.low_level = ConvBNReLU(self.low_level_features, 1, **common)
         layer = SeparableConv if self.separable_decoder else ConvBNReLU
-        self.low_level = ConvBNReLU(self.low_level_features, 1, **self.layer_options())
-        self.refine = [layer(self.aspp_features, 3, **self.layer_options()) for _ in range(2)]
+        self.refine = [layer(self.aspp_features, 3, **common) for _ in range(2)]
+        self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
+        if self.upsampling is not None:
+            stride = self.output_stride // _FINE
+            self.up_pyramid = Upsample(self.aspp_features, stride, self.upsampling, dtype=self.dtype)
+            self.up_image = Upsample(self.num_classes, _FINE, self.upsampling)
+        if self.aux:
+            self.aux_head = FCNHead(self.num_classes, self.aux_dropout, **common)
 
-    def decode(self, maps: dict[str, jax.Array], train: bool) -> jax.Array:
-        """The decoder, at stride 4."""
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the backbone's maps, see its class."""
+        return self.backbone.features(images, train)
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Segments images of any size.
+
+        Args:
+          images: [B, H, W, C], floating point, normalized.
+          train: Use the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
+
+        Returns:
+          float32 logits [B, H, W, num_classes]; with `train` and `aux`: (logits, {"aux": logits}).
+
+        Raises:
+          ConfigError: Images of another rank, type or without pixels; a training batch of one image.
+        """
+        maps = self.features(images, train)
         pyramid = self.aspp(maps["stage4"], train)
         low = self.low_level(maps["stage1"], train)
         x = jnp.concatenate([self._enlarge(pyramid, low.shape[1:3], "up_pyramid"), low], axis=-1)
         for layer in self.refine:
             x = layer(x, train)
-        return x
-
-    def to_image(self, logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """Logits of stride 4 -> [B, *size, num_classes]."""
-        return self._enlarge(logits, size, "up_image")
+        scores = self.classifier(x).astype(jnp.float32)
+        logits = self._enlarge(scores, images.shape[1:3], "up_image")
+        return with_auxiliary(self, logits, maps["stage3"], train)
 
     def _enlarge(self, x: jax.Array, size: tuple[int, int], name: str) -> jax.Array:
-        """Without parameters, or by the layer of that name, from the middle of what it gives."""
+        """Brings a map to a size, bilinearly or by the layer of that name, taking the middle of the layer's result."""
         if self.upsampling is None:
             return resize(x, size)
         layer = getattr(self, name)
@@ -69,19 +122,9 @@ class DeepLabV3Plus(PyramidDeepLab):
         return layer(x, size, tuple(pixels // 2 for pixels in beyond))
 
 
-class DeepLabV3PlusResNet(DeepLabV3Plus, OnResNet):
-    """See `DeepLabV3Plus` and `OnResNet` for the fields."""
-
-
-class DeepLabV3PlusXception(DeepLabV3Plus, OnXception):
-    """See `DeepLabV3Plus` and `OnXception` for the other fields. The first stage's map is the last before a stride."""
-
-    separable_aspp: bool = True
-
-
-def _variant(kind: type[nn.Module], backbone: str, params: int, **settings: Any) -> Variant:
+def _variant(name: str, params: int, backbone: nn.Module, **settings: Any) -> Variant:
     info = ModelInfo(
-        name=f"deeplabv3plus_{backbone}",
+        name=f"deeplabv3plus_{name}",
         task="segmentation",
         paper="1802.02611",
         year=2018,
@@ -90,15 +133,15 @@ def _variant(kind: type[nn.Module], backbone: str, params: int, **settings: Any)
         gmacs=None,
         params_classes=21,
     )
-    return Variant(info, kind, settings)
+    return Variant(info, DeepLabV3Plus, {"backbone": backbone, **settings})
 
 
 # On Xception: 37,867,312 of the backbone, which is timm's without its classifier; ASPP 3,019,776 (two 1x1 branches of
 # 524,800, three separable ones of 547,328, 328,192 of the projection); the decoder 12,384 + 81,680 + 68,864; 5,397.
 VARIANTS = (
-    _variant(DeepLabV3PlusResNet, "resnet18", 15_467_461, **SHAPES[18]),
-    _variant(DeepLabV3PlusResNet, "resnet34", 25_575_621, **SHAPES[34]),
-    _variant(DeepLabV3PlusResNet, "resnet50", 39_211_461, **SHAPES[50]),
-    _variant(DeepLabV3PlusResNet, "resnet101", 58_203_589, **SHAPES[101]),
-    _variant(DeepLabV3PlusXception, "xception65", 41_055_413),
+    _variant("resnet18", 15_467_461, ResNet(0, **SHAPES[18])),
+    _variant("resnet34", 25_575_621, ResNet(0, **SHAPES[34])),
+    _variant("resnet50", 39_211_461, ResNet(0, **SHAPES[50])),
+    _variant("resnet101", 58_203_589, ResNet(0, **SHAPES[101])),
+    _variant("xception65", 41_055_413, Xception(0), separable_aspp=True),
 )

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbones import adopt
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import TorchConv, Upsample, Upsampling
+from cvjax.nn import BatchNormOptions, TorchConv, Upsample, Upsampling
 
 Alignment = Literal["paper", "same"]
 _POOL5_STRIDE = 32
@@ -30,39 +31,38 @@ class FCN(nn.Module):
     follow from the edges; with the paper's alignment they are 19 pixels, 5 and 27, and 5, 9 and 31, as in its nets.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      skips: poolings whose maps are scored, too, from deep to shallow: none for 32s, ("pool4",), ("pool4", "pool3").
-      alignment: `paper` pads the image by 100 pixels (99 and the first convolution's one) and slides fc6 without
-        padding, which costs most on small images; `same` pads each layer by half its window.
-      upsampling: see `cvjax.nn.Upsampling`.
-      last_upsampling: of the last step, to the image; None is as `upsampling`. The paper fixes it and learns the rest.
-      skip_scales: factors on the maps of `skips`, which take the place of training in stages; the authors' net that
+      num_classes: Channels of the logits.
+      backbone: VGG, whose dense layers slide over its last map.
+      in_channels: Channels of the images.
+      skips: Poolings whose maps are scored too, from deep to shallow: none for 32s, ("pool4",), ("pool4", "pool3").
+      alignment: Alignment of maps and image: `paper` pads the image by 100 pixels (99 and the first convolution's one)
+        and slides fc6 without padding, which costs most on small images; `same` pads each layer by half its window.
+      upsampling: Upsampling of all steps: `transposed` convolution, which starts as bilinear and is learned,
+        `transposed_fixed`, or a convolution after `nearest` or `bilinear` enlarging.
+      last_upsampling: Upsampling of the last step, to the image; None is as `upsampling`. The paper fixes it and learns
+        the rest.
+      skip_scales: Factors on the maps of `skips`, which take the place of training in stages; the authors' net that
         learns at once has (0.01, 0.0001).
-      stage_sizes, widths, hidden, batch_norm: of the backbone, see `VGG`.
-      dropout: of the two hidden dense layers.
-      dtype: of the backbone's and the score layers' computation; parameters, upsampling and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      dropout: Rate of dropout behind the two hidden dense layers.
+      dtype: Type of the backbone's and the score layers' computation; parameters, upsampling and logits are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
     num_classes: int
+    backbone: VGG = VGG(0, ceil_mode=True, fully_convolutional=True)
     in_channels: int = 3
     skips: tuple[str, ...] = ("pool4", "pool3")
     alignment: Alignment = "paper"
     upsampling: Upsampling = "transposed"
     last_upsampling: Upsampling | None = None
     skip_scales: tuple[float, ...] = (1.0, 1.0)
-    stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
-    widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
-    hidden: int = 4096
-    batch_norm: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, in_channels=self.in_channels, dropout=self.dropout, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
         if self.alignment not in get_args(Alignment):
@@ -71,21 +71,6 @@ class FCN(nn.Module):
             raise ConfigError(f"skips are (), ('pool4',) or ('pool4', 'pool3'), not {self.skips}")
         if len(self.skip_scales) < len(self.skips):
             raise ConfigError(f"skip_scales has a factor for each of {self.skips}, not only {self.skip_scales}")
-        self.backbone = VGG(
-            num_classes=0,
-            in_channels=self.in_channels,
-            stage_sizes=self.stage_sizes,
-            widths=self.widths,
-            batch_norm=self.batch_norm,
-            ceil_mode=True,
-            fully_convolutional=True,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
         layers = {"score": self._score()}
         for skip in self.skips:
             layers |= {f"score_{skip}": self._score(), f"up_{skip}": Upsample(self.num_classes, 2, self.upsampling)}

@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbones import adopt
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import TorchConv, Upsample, Upsampling, gaussian
+from cvjax.nn import BatchNormOptions, TorchConv, Upsample, Upsampling, gaussian
 from cvjax.ops.detection.roi import roi_align
 from cvjax.ops.resize import bilinear_matrix
 from cvjax.ops.upsample import upsample
 
 STRIDES = {f"stage{i}": 2 ** (i - 1) for i in range(1, 6)} | {f"pool{i}": 2**i for i in range(1, 6)} | {"fc7": 32}
-"""Maps that may be tapped, and the pixels of the image for one of each."""
+"""Maps that may be levels, and the pixels of the image for one of each."""
 
 
 class Hypercolumn(nn.Module):
@@ -36,75 +37,58 @@ class Hypercolumn(nn.Module):
     pixels [s * j, s * (j + 1)) of the image.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      taps: the maps that a hypercolumn is made of, of `STRIDES`; by default those that the paper names as an example.
-      kernel_size: side of what each classifier sees of a map, in its pixels; 1 is the hypercolumn alone.
-      upsampling: of the scores, see `cvjax.nn.Upsampling`; None, the paper's, interpolates without parameters.
-      grid: K, the classifiers along each side of a box.
-      mask_size: S, the pixels along each side of a mask; 50 in the paper.
-      stage_sizes, widths, hidden, batch_norm: of the backbone, see `VGG`.
-      dropout: of the two hidden dense layers.
-      dtype: of the computation; parameters, interpolation and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      num_classes: Channels of the logits.
+      backbone: VGG, whose dense layers slide over its last map.
+      in_channels: Channels of the images.
+      levels: Maps that a hypercolumn is made of, of `STRIDES`; by default those that the paper names as an example.
+      kernel_size: Side of the part of a map that each classifier sees, in its pixels; 1 is the hypercolumn alone.
+      upsampling: Upsampling of the scores, see `cvjax.nn.Upsampling`; None, the paper's, interpolates without
+        parameters.
+      grid: Number of classifiers along each side of a box, K.
+      mask_size: Number of pixels along each side of a mask, S; 50 in the paper.
+      dropout: Rate of dropout behind the two hidden dense layers.
+      dtype: Type of the computation; parameters, interpolation and logits are float32.
+      norm: Options of the BatchNorms, where the backbone has some.
     """
 
     num_classes: int
+    backbone: VGG = VGG(0, ceil_mode=True, fully_convolutional=True)
     in_channels: int = 3
-    taps: tuple[str, ...] = ("pool2", "stage4", "fc7")
+    levels: tuple[str, ...] = ("pool2", "stage4", "fc7")
     kernel_size: int = 1
     upsampling: Upsampling | None = None
     grid: int = 5
     mask_size: int = 50
-    stage_sizes: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
-    widths: tuple[int, int, int, int, int] = (64, 128, 256, 512, 512)
-    hidden: int = 4096
-    batch_norm: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, in_channels=self.in_channels, dropout=self.dropout, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
-        if not self.taps or not set(self.taps) <= set(STRIDES) or len(set(self.taps)) < len(self.taps):
-            raise ConfigError(f"taps are some of {', '.join(STRIDES)}, each once, not {self.taps}")
+        if not self.levels or not set(self.levels) <= set(STRIDES) or len(set(self.levels)) < len(self.levels):
+            raise ConfigError(f"levels are some of {', '.join(STRIDES)}, each once, not {self.levels}")
         if min(self.grid, self.mask_size) < 1 or self.kernel_size % 2 == 0:
             raise ConfigError(
                 f"grid and mask_size are at least 1 and kernel_size is odd, not {self.grid}, {self.mask_size} and "
                 f"{self.kernel_size}"
             )
-        self.backbone = VGG(
-            num_classes=0,
-            in_channels=self.in_channels,
-            stage_sizes=self.stage_sizes,
-            widths=self.widths,
-            batch_norm=self.batch_norm,
-            ceil_mode=True,
-            fully_convolutional=True,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
-        for tap in self.taps:
-            setattr(self, f"score_{tap}", self._classifier(self.num_classes, tap))
-            setattr(self, f"mask_{tap}", self._classifier(self.grid**2, tap))
+        for level in self.levels:
+            setattr(self, f"score_{level}", self._classifier(self.num_classes, level))
+            setattr(self, f"mask_{level}", self._classifier(self.grid**2, level))
             if self.upsampling is not None:
-                setattr(self, f"up_{tap}", Upsample(self.num_classes, STRIDES[tap], self.upsampling))
+                setattr(self, f"up_{level}", Upsample(self.num_classes, STRIDES[level], self.upsampling))
 
-    def _classifier(self, features: int, tap: str) -> TorchConv:
+    def _classifier(self, features: int, level: str) -> TorchConv:
         """Of the part of a hypercolumn that comes from one map; one of the parts has the bias."""
         return TorchConv(
             features,
             self.kernel_size,
-            use_bias=tap == self.taps[-1],
+            use_bias=level == self.levels[-1],
             dtype=self.dtype,
-            kernel_init=gaussian(0.01 / len(self.taps)),
+            kernel_init=gaussian(0.01 / len(self.levels)),
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
@@ -131,23 +115,23 @@ class Hypercolumn(nn.Module):
           ConfigError: images that it cannot take, see `features`.
         """
         maps, size, total = self.features(images, train), images.shape[1:3], 0.0
-        for tap in self.taps:
-            scores = getattr(self, f"score_{tap}")(maps[tap]).astype(jnp.float32)
+        for level in self.levels:
+            scores = getattr(self, f"score_{level}")(maps[level]).astype(jnp.float32)
             if self.upsampling is None:
-                total += upsample(scores, STRIDES[tap], size)
+                total += upsample(scores, STRIDES[level], size)
             else:
-                total += getattr(self, f"up_{tap}")(scores, size)
+                total += getattr(self, f"up_{level}")(scores, size)
         if self.is_initializing():
-            for tap in self.taps:  # so that their parameters exist
-                getattr(self, f"mask_{tap}")(maps[tap])
+            for level in self.levels:  # so that their parameters exist
+                getattr(self, f"mask_{level}")(maps[level])
         return total
 
     def hypercolumns(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """The stack itself, float32 [B, H, W, C], the maps in the order of `taps`; it is large."""
+        """The stack itself, float32 [B, H, W, C], the maps in the order of `levels`; it is large."""
         maps = self.features(images, train)
         size = images.shape[1:3]
         return jnp.concatenate(
-            [upsample(maps[tap].astype(jnp.float32), STRIDES[tap], size) for tap in self.taps], axis=-1
+            [upsample(maps[level].astype(jnp.float32), STRIDES[level], size) for level in self.levels], axis=-1
         )
 
     def masks(self, images: jax.Array, boxes: jax.Array, train: bool = False) -> jax.Array:
@@ -173,14 +157,14 @@ class Hypercolumn(nn.Module):
         maps, side = self.features(images, train), (self.mask_size, self.mask_size)
         index = jnp.repeat(jnp.arange(batch), count)
         scores = 0.0
-        for tap in self.taps:
-            here = getattr(self, f"mask_{tap}")(maps[tap]).astype(jnp.float32)
+        for level in self.levels:
+            here = getattr(self, f"mask_{level}")(maps[level]).astype(jnp.float32)
             scores += roi_align(
                 here,
                 boxes.reshape(-1, 4),
                 index,
                 side,
-                spatial_scale=1 / STRIDES[tap],
+                spatial_scale=1 / STRIDES[level],
                 sampling_ratio=1,
                 aligned=True,
             )

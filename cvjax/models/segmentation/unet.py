@@ -14,23 +14,31 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import ConvBNReLU, Dropout, TorchConv, Upsample, Upsampling, gaussian, max_pool, mirror_pad
+from cvjax.nn import (
+    BatchNormOptions,
+    ConvBNReLU,
+    Dropout,
+    TorchConv,
+    Upsample,
+    Upsampling,
+    gaussian,
+    max_pool,
+    mirror_pad,
+)
 
 
 class UNet(nn.Module):
     """Levels of two 3x3 convolutions down to a bottom, and up again, joining the map of the same scale.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      width: channels of the first level; doubled from level to level.
-      depth: how often maps are halved.
-      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`.
-      dropout: rate at the bottom.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      num_classes: Channels of the logits.
+      in_channels: Channels of the images.
+      width: Channels of the first level; doubled from level to level.
+      depth: Number of times that maps are halved.
+      upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`.
+      dropout: Rate of dropout at the bottom.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms.
     """
 
     num_classes: int
@@ -40,25 +48,17 @@ class UNet(nn.Module):
     upsampling: Upsampling = "transposed"
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
 
     def setup(self) -> None:
         if self.depth < 1 or self.width < 1:
             raise ConfigError(f"a U-Net has a depth and a width of at least 1, not {self.depth} and {self.width}")
-        layer = partial(
-            ConvBNReLU,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
+        layer = partial(ConvBNReLU, dtype=self.dtype, norm=self.norm)
         widths = [self.width * 2**level for level in range(self.depth + 1)]
         self.down = [[layer(width), layer(width)] for width in widths]
         self.up = [doubling(width, self.upsampling, self.dtype) for width in widths[:-1]]
         self.join = [[layer(width), layer(width)] for width in widths[:-1]]
-        self.drop = Dropout(self.dropout, self.axis_name)
+        self.drop = Dropout(self.dropout)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:

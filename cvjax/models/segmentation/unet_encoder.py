@@ -5,21 +5,20 @@ mirroring to a multiple of the encoder's stride, and the logits are cropped, so 
 """
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict
 
 from cvjax.errors import ConfigError
+from cvjax.models.backbones import adopt
+from cvjax.models.classification import densenet, efficientnet, resnet, vgg
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.registry import create_model, list_models, model_options
 from cvjax.models.segmentation.unet import doubling, pad_to_multiple
-from cvjax.nn import ConvBNReLU, TorchConv, Upsampling, gaussian
+from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, Upsampling, gaussian
 from cvjax.ops.resize import resize
 
 _STRIDE = 32
@@ -31,51 +30,31 @@ _SMALLEST = 64
 class EncoderUNet(nn.Module):
     """An encoder, and a decoder that doubles its deepest map until that has the image's size.
 
-    The encoder's parameters lie under `backbone`.
-
     Attributes:
-      num_classes: channels of the logits.
-      encoder: name of a classifier, see `cvjax.list_models("classification")`.
-      encoder_options: of that classifier, beside those below, which are passed on where it has them.
-      in_channels: of the images.
-      decoder_widths: channels of the decoder at strides 16, 8, 4, 2 and 1; those of an encoder that begins lower are
+      num_classes: Channels of the logits.
+      backbone: Encoder: any classifier whose `features(images, train)` names maps from shallow to deep.
+      in_channels: Channels of the images.
+      decoder_widths: Channels of the decoder at strides 16, 8, 4, 2 and 1; those of an encoder that begins lower are
         left out at the front.
-      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      axis_name: the device axis under pmap, for BatchNorm and dropout.
-      bn_momentum: decay of BatchNorm's running averages.
-      freeze_bn: normalise with the running statistics in training too, and leave them alone.
+      upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
+      norm: Options of the BatchNorms.
     """
 
     num_classes: int
-    encoder: str = "resnet50"
-    encoder_options: Mapping[str, Any] = FrozenDict()
+    backbone: nn.Module = resnet.ResNet(0, **resnet.SHAPES[50])
     in_channels: int = 3
     decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16)
     upsampling: Upsampling = "transposed"
     dtype: Any = jnp.float32
-    axis_name: str | None = None
-    bn_momentum: float = 0.9
-    freeze_bn: bool = False
+    norm: BatchNormOptions = BatchNormOptions()
+
+    def __post_init__(self) -> None:
+        adopt(self, in_channels=self.in_channels, dtype=self.dtype, norm=self.norm)
+        super().__post_init__()
 
     def setup(self) -> None:
-        if self.encoder not in list_models("classification"):
-            raise ConfigError(
-                f"there is no encoder {self.encoder!r}; it is one of cvjax.list_models('classification'), such as"
-                " resnet50"
-            )
-        passed_on = ("in_channels", "axis_name", "bn_momentum", "freeze_bn")
-        options = {name: getattr(self, name) for name in passed_on if name in model_options(self.encoder)}
-        self.backbone = create_model(
-            self.encoder, num_classes=0, dtype=self.dtype, **{**options, **self.encoder_options}
-        )
-        layer = partial(
-            ConvBNReLU,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            bn_momentum=self.bn_momentum,
-            freeze_bn=self.freeze_bn,
-        )
+        layer = partial(ConvBNReLU, dtype=self.dtype, norm=self.norm)
         self.up = [doubling(width, self.upsampling, self.dtype) for width in self.decoder_widths]
         self.join = [[layer(width), layer(width)] for width in self.decoder_widths]
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
@@ -96,7 +75,7 @@ class EncoderUNet(nn.Module):
           float32 logits [B, H, W, num_classes].
 
         Raises:
-          ConfigError: images that it cannot take, an unknown encoder, or too few decoder widths for its stride. AlexNet
+          ConfigError: Images that it cannot take, or too few decoder widths for its stride. AlexNet
             and NIN as encoders need images of 192 pixels.
         """
         maps = self.features(images, train)
@@ -105,8 +84,8 @@ class EncoderUNet(nn.Module):
         deepest = max(skips)
         if deepest > len(self.decoder_widths):
             raise ConfigError(
-                f"{self.encoder} has a stride of {2**deepest}, and decoder_widths names {len(self.decoder_widths)} "
-                f"doublings; give {deepest} widths"
+                f"{type(self.backbone).__name__} has a stride of {2**deepest}, and decoder_widths names"
+                f" {len(self.decoder_widths)} doublings; give {deepest} widths"
             )
         x = skips[deepest]
         for scale in reversed(range(deepest)):
@@ -124,16 +103,23 @@ class EncoderUNet(nn.Module):
         # AlexNet and NIN begin without padding. Their maps lack a few pixels, which are too many of a small image: its
         # parameters would be others than those of a large one.
         if abs(exact - round(exact)) > 0.3:
+            name = type(self.backbone).__name__
             raise ConfigError(
-                f"images of {padded[0]}x{padded[1]} pixels are too small for the encoder {self.encoder}, whose layers "
-                "are not all padded; give it at least 192x192"
+                f"images of {padded[0]}x{padded[1]} pixels are too small for the encoder {name}, whose layers are not"
+                " all padded; give it at least 192x192"
             )
         return round(exact)
 
 
-def _variant(encoder: str, params: int) -> Variant:
+_ENCODERS = {
+    row.info.name: row for row in (*resnet.VARIANTS, *vgg.VARIANTS, *densenet.VARIANTS, *efficientnet.VARIANTS)
+}
+
+
+def _variant(name: str, params: int) -> Variant:
+    encoder = _ENCODERS[name]
     info = ModelInfo(
-        name=f"unet_{encoder}",
+        name=f"unet_{name}",
         task="segmentation",
         paper="1505.04597",
         year=2015,
@@ -142,7 +128,7 @@ def _variant(encoder: str, params: int) -> Variant:
         gmacs=None,
         params_classes=21,
     )
-    return Variant(info, EncoderUNet, {"encoder": encoder})
+    return Variant(info, EncoderUNet, {"backbone": encoder.module(num_classes=0, **encoder.settings)})
 
 
 VARIANTS = (

@@ -31,15 +31,14 @@ class UNetOriginal(nn.Module):
     paper's net.
 
     Attributes:
-      num_classes: channels of the logits.
-      in_channels: of the images.
-      width: channels of the first level; doubled from level to level.
-      depth: how often maps are halved.
-      upsampling: how the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see no
-        padding, so with the others tiles agree but for a few pixels at their borders.
-      dropout: rate at the end of the contracting path: on the last map that is halved, and at the bottom.
-      dtype: of the computation; parameters and logits are float32.
-      axis_name: the device axis under pmap, for dropout's masks.
+      num_classes: Channels of the logits.
+      in_channels: Channels of the images.
+      width: Channels of the first level; doubled from level to level.
+      depth: Number of times that maps are halved.
+      upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see
+        no padding, so with the others tiles agree but for a few pixels at their borders.
+      dropout: Rate of dropout at the end of the contracting path: on the last map that is halved, and at the bottom.
+      dtype: Type of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -49,7 +48,6 @@ class UNetOriginal(nn.Module):
     upsampling: Upsampling = "transposed"
     dropout: float = 0.5
     dtype: Any = jnp.float32
-    axis_name: str | None = None
 
     def setup(self) -> None:
         if self.depth < 1 or self.width < 1:
@@ -60,7 +58,7 @@ class UNetOriginal(nn.Module):
             width = self.width * 2 ** (level - 1)
             setattr(self, f"up{level}", doubling(width, self.upsampling, self.dtype))
             self._make_pair(f"join{level}", width)
-        self.drop = Dropout(self.dropout, self.axis_name)
+        self.drop = Dropout(self.dropout)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=he_normal("fan_in"))
 
     def _make_pair(self, name: str, width: int) -> None:

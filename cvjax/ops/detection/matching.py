@@ -31,36 +31,36 @@ def match(
     truth: jax.Array,
     truth_valid: jax.Array,
     *,
-    high: float,
-    low: float,
-    floor: float = 0.0,
-    best_of_each: bool = False,
+    fg_iou: float,
+    bg_iou: float,
+    bg_iou_low: float = 0.0,
+    allow_low_quality_matches: bool = False,
     ignored: jax.Array | None = None,
     ignored_share: float = 0.5,
     box_valid: jax.Array | None = None,
 ) -> Matches:
     """Boxes as positive, negative, or neither, by their largest IoU with an object.
 
-    Positive from `high` on, negative below `low`, neither between. Objects of no area, and rows of the truth that are
-    padding, match nothing, and an image without objects has negatives alone. Use `jax.vmap` for a batch of images.
+    Positive from `fg_iou` on, negative below `bg_iou`, neither between. Objects of no area, and rows of the truth that
+    are padding, match nothing, and an image without objects has negatives alone. Use `jax.vmap` for a batch of images.
 
-    Faster R-CNN's RPN has high 0.7, low 0.3 and `best_of_each`; its second stage 0.5 and 0.5; Fast R-CNN 0.5, 0.5 and
-    a floor of 0.1.
+    Faster R-CNN's RPN has fg_iou 0.7, bg_iou 0.3 and `allow_low_quality_matches`; its second stage 0.5 and 0.5; Fast
+    R-CNN 0.5, 0.5 and a bg_iou_low of 0.1.
 
     Args:
       boxes: [N, 4], anchors or proposals, see `cvjax.ops.detection.boxes`.
       truth: [M, 4], objects.
       truth_valid: bool [M], False in rows that are padding.
-      high, low: see above.
-      floor: least IoU of a negative.
-      best_of_each: for every object the boxes that overlap it most, all of equals, are positive too, however little
-        they do, as long as they overlap it at all; each for the object that it itself overlaps most. These are
-        torchvision's low-quality matches, except that there an object that no box overlaps makes positives of all
-        boxes without overlap.
+      fg_iou, bg_iou: see above.
+      bg_iou_low: least IoU of a negative.
+      allow_low_quality_matches: for every object the boxes that overlap it most, all of equals, are positive too,
+        however little they do, as long as they overlap it at all; each for the object that it itself overlaps most.
+        These are torchvision's low-quality matches, except that there an object that no box overlaps makes positives
+        of all boxes without overlap.
       ignored: bool [M], objects that are not to be learnt and not to be background either, such as crowds and difficult
         ones. None: there are none.
       ignored_share: a box is not negative if this share of its area or more lies within one ignored object, or if its
-        IoU with it reaches `low`.
+        IoU with it reaches `bg_iou`.
       box_valid: bool [N]; boxes that are False, as padding or anchors across the image's border, are neither, and are
         nobody's best. None: all are.
 
@@ -69,10 +69,10 @@ def match(
 
     Raises:
       AssertionError: shapes that do not fit together.
-      ValueError: thresholds that are not floor <= low <= high.
+      ValueError: thresholds that are not bg_iou_low <= bg_iou <= fg_iou.
     """
-    if not 0 <= floor <= low <= high:
-        raise ValueError(f"match needs 0 <= floor <= low <= high, not {floor}, {low} and {high}")
+    if not 0 <= bg_iou_low <= bg_iou <= fg_iou:
+        raise ValueError(f"match needs 0 <= bg_iou_low <= bg_iou <= fg_iou, not {bg_iou_low}, {bg_iou} and {fg_iou}")
     chex.assert_shape(boxes, (None, 4))
     chex.assert_shape(truth, (None, 4))
     chex.assert_shape([truth_valid, *([] if ignored is None else [ignored])], truth.shape[:1])
@@ -81,7 +81,7 @@ def match(
     chex.assert_shape(box_valid, boxes.shape[:1])
     if not truth.shape[0]:
         nothing = jnp.zeros(boxes.shape[:1])
-        return Matches(nothing.astype(jnp.int32), nothing, jnp.zeros_like(box_valid), box_valid & (floor <= 0))
+        return Matches(nothing.astype(jnp.int32), nothing, jnp.zeros_like(box_valid), box_valid & (bg_iou_low <= 0))
     avoided = jnp.zeros_like(truth_valid) if ignored is None else ignored & truth_valid
     wanted = truth_valid & ~avoided
 
@@ -89,11 +89,11 @@ def match(
     table = lax.optimization_barrier(pairwise_iou(boxes, truth))
     overlaps = jnp.where(wanted & box_valid[:, None], table, 0)
     index, overlap = jnp.argmax(overlaps, axis=1).astype(jnp.int32), jnp.max(overlaps, axis=1)
-    positive = (overlap >= high) & (overlap > 0)
-    if best_of_each:
+    positive = (overlap >= fg_iou) & (overlap > 0)
+    if allow_low_quality_matches:
         positive |= jnp.any((overlaps == jnp.max(overlaps, axis=0, initial=0)) & (overlaps > 0), axis=1)
-    negative = (overlap >= floor) & (overlap < low) & ~positive & box_valid
+    negative = (overlap >= bg_iou_low) & (overlap < bg_iou) & ~positive & box_valid
     if ignored is not None:
         share = intersection(boxes[:, None], truth[None]) >= ignored_share * jnp.maximum(area(boxes), 1e-12)[:, None]
-        negative &= ~jnp.any(avoided & (share | (table >= low)), axis=1)
+        negative &= ~jnp.any(avoided & (share | (table >= bg_iou)), axis=1)
     return Matches(index, overlap, positive & box_valid, negative)

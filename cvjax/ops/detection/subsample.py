@@ -34,11 +34,11 @@ class Subsample(NamedTuple):
 
 
 def balanced_subsample(
-    key: jax.Array, positive: jax.Array, negative: jax.Array, *, size: int, positive_share: float
+    key: jax.Array, positive: jax.Array, negative: jax.Array, *, size: int, positive_fraction: float
 ) -> Subsample:
     """Draws positives and negatives without replacement, each set of a kind as likely as any other.
 
-    As many positives as there are, up to `positive_share` of the size, rounded down; the rest is filled with
+    As many positives as there are, up to `positive_fraction` of the size, rounded down; the rest is filled with
     negatives. Where these run short the rest is padding, not further positives. Faster R-CNN's RPN draws 256 an image
     with a share of 0.5; Fast R-CNN 64 (two images) or 128 with 0.25. Use `jax.vmap` with a key for each image.
 
@@ -46,7 +46,7 @@ def balanced_subsample(
       key: decides the draw.
       positive, negative: bool [N], without a common True.
       size: K.
-      positive_share: see above, in [0, 1].
+      positive_fraction: see above, in [0, 1].
 
     Returns:
       `Subsample`.
@@ -57,12 +57,12 @@ def balanced_subsample(
     """
     chex.assert_rank(positive, 1)
     chex.assert_equal_shape((positive, negative))
-    if size < 1 or not 0 <= positive_share <= 1:
+    if size < 1 or not 0 <= positive_fraction <= 1:
         raise ValueError(
-            f"balanced_subsample needs a size of 1 or more and a share in [0, 1], not {size}, {positive_share}"
+            f"balanced_subsample needs a size of 1 or more and a share in [0, 1], not {size}, {positive_fraction}"
         )
     # A millionth, so that 0.7 of 10 is 7.
-    most = int(size * positive_share + 1e-6)
+    most = int(size * positive_fraction + 1e-6)
     first, last = (_draw(k, kind, n) for k, kind, n in zip(jax.random.split(key), (positive, negative), (most, size)))
     positives = jnp.minimum(positive.sum(), most)
     negatives = jnp.minimum(negative.sum(), size - positives)

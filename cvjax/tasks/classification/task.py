@@ -1,107 +1,176 @@
-"""Classification of whole images as a task: what goes into the net, the loss, and the sums a score is made of."""
+"""Classification of whole images as a task: data, loss, scores and pictures of a run."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from rich.console import RenderableType
 
+from cvjax.data.dataset import Source, Target
+from cvjax.data.decode import decode_labelled
+from cvjax.data.reader import Decode
+from cvjax.engine.task import Batch, Report
+from cvjax.errors import ConfigError
+from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
-from cvjax.tasks.classification.mixing import Mix, draw_mix, mix_images, mix_targets
-from cvjax.tasks.images import Batch, ImageTask
+from cvjax.tasks.classification.config import ClassificationConfig
+from cvjax.tasks.classification.mixing import draw_mix, mix_images, mix_targets
+from cvjax.tasks.classification.transforms import CenterCrop, RandomCrop
+from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_cross_entropy
 from cvjax.tasks.metrics import classification_report, confusion_matrix, ranks
+from cvjax.visual.tables import report_table
+from cvjax.weights import from_torch
 
 _NONE = -1  # the label of rows that are not valid
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(ImageTask):
-    """One class an image, by softmax cross entropy.
+    """One class an image, by softmax cross entropy. Attributes are those of `ImageTask`."""
 
-    Attributes: those of `ImageTask`, and
-      label_smoothing: share of the target that is spread evenly over all classes (1512.00567).
-      aux_weight: weight of each auxiliary classifier's loss, where the model has some; GoogLeNet's 0.3.
-      mixup, cutmix: see `cvjax.tasks.classification.mixing`; 0 is off.
-    """
-
+    name: ClassVar[str] = "classification"
+    target: ClassVar[Target] = "label"
+    config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
     metric: ClassVar[str] = "top1"
-    label_smoothing: float = 0.0
-    aux_weight: float = 0.3
-    mixup: float = 0.0
-    cutmix: float = 0.0
 
-    def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
-        """As `ImageTask.preprocess`, and in training mixed with the neighbour if so configured."""
-        images = super().preprocess(batch, key, train)
-        mix = self._mix(batch, key) if train else None
-        return images if mix is None else mix_images(images, mix)
+    config: ClassificationConfig
 
-    def targets(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with `target`, float32 [B, C]: what each image should be taken for, smoothed and mixed."""
-        mix, target = self._mix(batch, key), self._target(batch)
-        return {**batch, "target": target if mix is None else mix_targets(target, mix)}
+    @classmethod
+    def create(cls, config: ClassificationConfig, dataset: Source, model: nn.Module) -> Self:
+        """Makes the task of a data set's classes."""
+        del model
+        return cls(config, tuple(dataset.class_names))
+
+    def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Returns variables with the weights of a PyTorch state dict.
+
+        With other classes than the weights have, the head stays as it was drawn; the log says so.
+        """
+        return from_torch(self.config.model.name, weights, variables, adapt=True)
+
+    def decoder(self) -> Decode:
+        """Returns the function from a record to its image and label."""
+        return functools.partial(decode_labelled, num_classes=self.num_classes)
+
+    def train_transform(self) -> RandomCrop:
+        """Returns the configured crop, flip, policy and erasing."""
+        return RandomCrop(self.config.input, self.fill)
+
+    def eval_buckets(self, dataset: Source) -> tuple[CenterCrop, None]:
+        """Returns the crop of an evaluation; images of one size share batches in the data set's order."""
+        del dataset
+        return self.eval_crop(), None
+
+    def eval_crop(self) -> CenterCrop:
+        """Returns the crop that the host cuts, or for ten crops the square that the device cuts them from.
+
+        Raises:
+          ConfigError: Ten crops, and no square that is larger than they are.
+        """
+        data, scoring = self.config.input, self.config.eval
+        crop = scoring.crop or data.crop
+        if scoring.crops == "center":
+            return CenterCrop(crop, scoring.resize, self.fill, data.interpolation)
+        if scoring.resize is None or scoring.resize < max(crop):
+            raise ConfigError(
+                f"ten crops of {crop[0]}x{crop[1]} pixels are cut from a larger square; give its side as --eval.resize"
+            )
+        return CenterCrop((scoring.resize, scoring.resize), None, self.fill, data.interpolation)
+
+    def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Batch]:
+        """Returns the normalized images and the batch with `target`, smoothed; in training both mixed if configured.
+
+        `target`, float32 [B, C], is what each image should be taken for.
+        """
+        images, target, config = self.images(batch, key), self.smoothed(batch["label"]), self.config
+        if key is not None and (config.mixup or config.cutmix):
+            key = jax.random.fold_in(key, 1)  # apart from the colors'
+            mix = draw_mix(batch["index"], key, config.mixup, config.cutmix, batch["image"].shape[1:3])
+            images, target = mix_images(images, mix), mix_targets(target, mix)
+        return images, {**batch, "target": target}
+
+    def smoothed(self, labels: jax.Array) -> jax.Array:
+        """Returns distributions over classes, float32 [B, C], of labels [B]."""
+        hot, smoothing = jax.nn.one_hot(labels, self.num_classes), self.config.label_smoothing
+        return (1.0 - smoothing) * hot + smoothing / self.num_classes
+
+    def predict(self, model: nn.Module, variables: Any, inputs: jax.Array) -> jax.Array:
+        """Returns class probabilities [B, C] of normalized images of `eval_crop`, as the evaluation is configured."""
+        scoring = self.config.eval
+        ten = (scoring.crop or self.config.input.crop) if scoring.crops == "ten" else None
+        return predict.probabilities(model, variables, inputs, ten)
 
     def weight(self, batch: Batch) -> jax.Array:
-        """What the summed loss is divided by: the valid images, float32 scalar."""
+        """Returns what the summed loss is divided by: the number of valid images, float32 scalar."""
         return batch["valid"].sum(dtype=jnp.float32)
 
-    def loss(self, outputs: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
+    def loss(self, outputs: Any, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
 
         Args:
-          outputs: logits [B, C], or (logits, {name: logits}) of a model with auxiliary classifiers.
-          batch: `label` [B], `valid` [B], and what `targets` added, if it did.
+          outputs: Logits [B, C], or (logits, {name: logits}) of a model with auxiliary classifiers.
+          targets: `target` [B, C] and `valid` [B], see `prepare`.
 
         Returns:
           The loss summed over valid images, and further sums over them (`accuracy`: those whose likeliest class is
           that of their target).
         """
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
-        chex.assert_shape(logits, (*batch["label"].shape, self.num_classes))
-        target = batch["target"] if "target" in batch else self._target(batch)
-        valid = batch["valid"].astype(jnp.float32)
+        target = targets["target"]
+        chex.assert_equal_shape((logits, target))
+        valid = targets["valid"].astype(jnp.float32)
         total = (soft_cross_entropy(logits, target) * valid).sum()
         for branch in auxiliary.values():
-            total += self.aux_weight * (soft_cross_entropy(branch, target) * valid).sum()
+            total += self.config.aux_weight * (soft_cross_entropy(branch, target) * valid).sum()
         correct = (jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)) * valid
         return total, {"accuracy": correct.sum()}
 
-    def evaluate(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The sums of one batch that `report` scores.
+    def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the sums of one batch that `compute` scores.
 
         Args:
-          probabilities: [B, C].
+          predictions: Probabilities [B, C].
           batch: `label`, `valid` and `skipped`, each [B].
         """
-        chex.assert_shape(probabilities, (*batch["label"].shape, self.num_classes))
+        chex.assert_shape(predictions, (*batch["label"].shape, self.num_classes))
         valid, labels = batch["valid"], jnp.where(batch["valid"], batch["label"], _NONE)
-        predictions = jnp.argmax(probabilities, axis=-1)
-        mine = jnp.take_along_axis(probabilities, jnp.maximum(labels, 0)[:, None], axis=-1)[:, 0]
+        guesses = jnp.argmax(predictions, axis=-1)
+        mine = jnp.take_along_axis(predictions, jnp.maximum(labels, 0)[:, None], axis=-1)[:, 0]
         # One picture whose pixels are the examples.
-        confusion = confusion_matrix(labels[None, :, None], predictions[None, :, None], self.num_classes, ignore=_NONE)
+        confusion = confusion_matrix(labels[None, :, None], guesses[None, :, None], self.num_classes, ignore=_NONE)
         return {
             "confusion": confusion,
-            "top5": ((ranks(probabilities, labels) < 5) & valid).sum(dtype=jnp.int32),
+            "top5": ((ranks(predictions, labels) < 5) & valid).sum(dtype=jnp.int32),
             "surprise": -jnp.where(valid, jnp.log(jnp.maximum(mine, 1e-12)), 0.0).sum(),
             "examples": valid.sum(dtype=jnp.int32),
             "skipped": batch["skipped"].sum(dtype=jnp.int32),
-            **calibration_sums(probabilities.max(-1), predictions == labels, valid),
+            **calibration_sums(predictions.max(-1), guesses == labels, valid),
         }
 
-    def report(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of a whole split from the sums of all its batches: see `classification_report`."""
-        return classification_report(sums, self.class_names)
+    def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
+        """Returns the scores of a whole split from its sums: see `classification_report`."""
+        return classification_report(totals, self.class_names)
 
-    def _mix(self, batch: Batch, key: jax.Array) -> Mix | None:
-        if not (self.mixup or self.cutmix):
-            return None
-        key = jax.random.fold_in(key, 1)  # apart from the colours'
-        return draw_mix(batch["index"], key, self.mixup, self.cutmix, batch["image"].shape[1:3])
+    def table(self, report: Report) -> RenderableType:
+        """Returns the table of each class's accuracy."""
+        return report_table(report)
 
-    def _target(self, batch: Batch) -> jax.Array:
-        hot = jax.nn.one_hot(batch["label"], self.num_classes)
-        return (1.0 - self.label_smoothing) * hot + self.label_smoothing / self.num_classes
+    def headline(self, report: Report) -> str:
+        """Returns one line of scores."""
+        return pictures.headline(report)
+
+    def draw_report(self, folder: Path, report: Report) -> list[str]:
+        """Writes report.md, confusion.png and reliability.png."""
+        return pictures.draw_report(self, folder, report)
+
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+        """Writes predictions.png: images, each with its true and its predicted label."""
+        return pictures.draw_examples(self, folder, model, variables, dataset)

@@ -1,6 +1,6 @@
-"""Augmentation of labelled images on the host: a crop of one size, flipped, recoloured, partly erased.
+"""Augmentation of labelled images on the host: a crop of one size, flipped, recolored, partly erased.
 
-The counterpart of `cvjax.tasks.segmentation.transforms` for images with a label, which passes through. Every transform
+The counterpart of `cvjax.tasks.scale_crop` for images with a label, which passes through. Every transform
 is a frozen, picklable dataclass; randomness comes in as a Generator.
 """
 
@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cvjax.data.config import DataConfig
 from cvjax.errors import ConfigError
 from cvjax.imagenet import MEAN_COLOUR, middle, resized_shape
 from cvjax.tasks.classification.auto_augment import POLICIES, Policy
-from cvjax.tasks.segmentation.transforms import blank_image, check_probability, check_size
+from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
 
 Interpolation = Literal["bilinear", "bicubic"]
-Cut = Literal["resized", "padded"]
+CropMode = Literal["resized", "padded"]
 
 NO_LABEL = np.int32(-1)
 """The label of a row that stands for no example."""
@@ -29,82 +30,93 @@ _TRIES = 10  # as torchvision
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassificationData(DataConfig):
+    """How labeled images are read and varied.
+
+    Attributes: those of `DataConfig`, and
+      crop_mode: Kind of crop: `resized` cuts pieces of random area and shape and resizes them (Inception's, 1409.4842);
+        `padded` cuts pieces of the crop's size from the image with a border around it, as is usual for CIFAR.
+      min_area: Smallest piece as a fraction of the image; `resized` alone.
+      max_aspect: Largest ratio of a piece's longer side to its shorter one; `resized` alone.
+      padding: Width of the border in pixels; `padded` alone, for which an image of another size is first brought to the
+        crop's by `CenterCrop`.
+      interpolation: Interpolation for enlarging, and for the resizing before an evaluation's crop.
+      auto_augment: Random policy: `rand` is RandAugment, `trivial` TrivialAugment, `auto` AutoAugment as found for
+        ImageNet.
+      num_ops: Number of operations of RandAugment.
+      magnitude: Magnitude of RandAugment's operations, from 0 to 30.
+      random_erasing: Probability of erasing a rectangle (1708.04896).
+
+    Raises:
+      ConfigError: A value outside its range.
+    """
+
+    crop_mode: CropMode = "resized"
+    min_area: float = 0.08
+    max_aspect: float = 4 / 3
+    padding: int = 4
+    interpolation: Interpolation = "bilinear"
+    auto_augment: Literal["rand", "trivial", "auto"] | None = None
+    num_ops: int = 2
+    magnitude: int = 9
+    random_erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_size("crop", self.crop)
+        check_probability("flip", self.flip)
+        check_probability("random_erasing", self.random_erasing)
+        if not 0 < self.min_area <= 1:
+            raise ConfigError(f"min_area is {self.min_area}: give 0 < min_area <= 1.")
+        if self.max_aspect < 1 or self.padding < 0:
+            raise ConfigError(f"max_aspect is {self.max_aspect} and padding {self.padding}: give at least 1 and 0.")
+        if self.auto_augment is not None:
+            if self.auto_augment not in POLICIES:
+                raise ConfigError(f"there is no policy {self.auto_augment!r}; choose one of {', '.join(POLICIES)}.")
+            POLICIES[self.auto_augment](self.num_ops, self.magnitude, MEAN_COLOUR)  # says what is wrong with these two
+
+
+@dataclasses.dataclass(frozen=True)
 class RandomCrop:
     """A random crop brought to one size, flipped, varied by a policy, partly erased, in this order.
 
     Attributes:
-      size: height and width of the result, in pixels.
-      cut: `resized` cuts a piece of random area and shape and resizes it (Inception's crop, 1409.4842); `padded`
-        cuts a piece of the result's size from the image with a border around it, as is usual for CIFAR.
-      min_area, max_area: of the piece, as fractions of the image's; `resized` alone.
-      max_aspect: the piece's width by its height lies between 1 / max_aspect and this; `resized` alone.
-      padding: width of the border in pixels; `padded` alone, to which the image is first brought by `CentreCrop`.
-      flip: probability of mirroring left and right.
-      policy: a random policy of `cvjax.tasks.classification.auto_augment`, or None.
-      num_ops, magnitude: of the policy.
-      erase: probability of erasing a rectangle (1708.04896).
-      fill: RGB level (0 to 255) of borders and of what is erased: the data set's mean, which normalises to about 0.
-      interpolation: for enlarging; a piece that shrinks is averaged.
-
-    Raises:
-      ConfigError: when made, if a value is outside its range.
+      data: Kind and size of the crop, probabilities, policy.
+      fill: RGB level (0 to 255) of borders and of what is erased: the data set's mean, which normalizes to about 0.
     """
 
-    size: tuple[int, int]
-    cut: Cut = "resized"
-    min_area: float = 0.08
-    max_area: float = 1.0
-    max_aspect: float = 4 / 3
-    padding: int = 4
-    flip: float = 0.5
-    policy: str | None = None
-    num_ops: int = 2
-    magnitude: int = 9
-    erase: float = 0.0
+    data: ClassificationData
     fill: tuple[int, int, int] = MEAN_COLOUR
-    interpolation: Interpolation = "bilinear"
-
-    def __post_init__(self) -> None:
-        check_size("crop", self.size)
-        check_probability("flip", self.flip)
-        check_probability("erase", self.erase)
-        if not 0 < self.min_area <= self.max_area <= 1:
-            raise ConfigError(f"min_area is {self.min_area} and max_area {self.max_area}: give 0 < min <= max <= 1.")
-        if self.max_aspect < 1 or self.padding < 0:
-            raise ConfigError(f"max_aspect is {self.max_aspect} and padding {self.padding}: give at least 1 and 0.")
-        if self.policy is not None:
-            self._make_policy()
 
     def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Transform `image` u8[H,W,3] into u8[*size,3]; the label as it was."""
-        if self.cut == "padded":
+        if self.data.crop_mode == "padded":
             image = self._cut_padded(image, rng)
         else:
-            top, left, height, width = draw_piece(image.shape[:2], self.min_area, self.max_area, self.max_aspect, rng)
-            image = resize(image[top : top + height, left : left + width], self.size, self.interpolation)
-        if rng.random() < self.flip:
+            top, left, height, width = draw_piece(image.shape[:2], self.data.min_area, 1.0, self.data.max_aspect, rng)
+            image = resize(image[top : top + height, left : left + width], self.data.crop, self.data.interpolation)
+        if rng.random() < self.data.flip:
             image = cv2.flip(image, 1)
-        if self.policy is not None:
+        if self.data.auto_augment is not None:
             image = self._make_policy()(image, rng)
-        if rng.random() < self.erase:
+        if rng.random() < self.data.random_erasing:
             image = _erased(image, self.fill, rng)
         return image, label
 
     def _make_policy(self) -> Policy:
-        if self.policy not in POLICIES:
-            raise ConfigError(f"there is no policy {self.policy!r}; choose one of {', '.join(POLICIES)}.")
-        return POLICIES[self.policy](self.num_ops, self.magnitude, self.fill)
+        return POLICIES[self.data.auto_augment](self.data.num_ops, self.data.magnitude, self.fill)
 
     def _cut_padded(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if image.shape[:2] != tuple(self.size):
-            image = CentreCrop(self.size, fill=self.fill, interpolation=self.interpolation)(image, NO_LABEL)[0]
-        image = cv2.copyMakeBorder(image, *4 * (self.padding,), cv2.BORDER_CONSTANT, value=self.fill)
-        top, left = (int(n) for n in rng.integers(0, 2 * self.padding + 1, 2))
-        return image[top : top + self.size[0], left : left + self.size[1]]
+        if image.shape[:2] != tuple(self.data.crop):
+            image = CenterCrop(self.data.crop, fill=self.fill, interpolation=self.data.interpolation)(image, NO_LABEL)[
+                0
+            ]
+        image = cv2.copyMakeBorder(image, *4 * (self.data.padding,), cv2.BORDER_CONSTANT, value=self.fill)
+        top, left = (int(n) for n in rng.integers(0, 2 * self.data.padding + 1, 2))
+        return image[top : top + self.data.crop[0], left : left + self.data.crop[1]]
 
 
 @dataclasses.dataclass(frozen=True)
-class CentreCrop:
+class CenterCrop:
     """The middle of an image whose shorter side has been brought to a fixed length, as torchvision's presets do it.
 
     Attributes:

@@ -19,12 +19,13 @@ import numpy as np
 
 from cvjax.data.box_rows import restore_boxes
 from cvjax.datasets.proposals.files import write_proposals
+from cvjax.engine import run
+from cvjax.engine.evaluate import whole_split
 from cvjax.engine.loop import Outcome
-from cvjax.engine.run import open_split, whole_split, with_steps
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.detection import kind as detection
 from cvjax.tasks.detection.config import DetectionConfig
+from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.load import load_for_inference
 
 STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
@@ -32,24 +33,28 @@ _NOT_PROPOSALS = "[!r]*"  # parameters' paths begin with backbone, fpn, rpn, pre
 _CONVOLUTIONS = "backbone/[!h]*"  # all of the backbone but dense layers, which are in `head`
 
 
-def run_four_steps(config: DetectionConfig) -> Outcome:
-    """Trains by the four steps; with `resume` it goes on in whichever it was stopped.
+def train(config: DetectionConfig) -> Outcome:
+    """Trains a detector, end to end or by the four steps, as the configuration says; see `cvjax.engine.run.train`."""
+    return train_four_steps(config) if config.four_steps else run.train(config)
+
+
+def train_four_steps(config: DetectionConfig) -> Outcome:
+    """Trains by the four steps; with `resume` it continues in whichever it was stopped.
 
     Args:
-      config: of the whole; `steps` or `epochs` are those of proposals, and its model is one of Faster R-CNN's with
-        fields `train_rpn`, `train_detector` and `freeze_backbone`.
+      config: Configuration of the whole; `steps` or `epochs` are those of proposals, and its model is one of Faster
+        R-CNN's with fields `train_rpn`, `train_detector` and `freeze_backbone`.
 
     Returns:
-      Of the last step, or of the one that was stopped by a signal.
+      The outcome of the last step, or of the one that was stopped by a signal.
 
     Raises:
-      UserError: see `cvjax.engine.run.train`; several processes are one of them.
+      UserError: See `cvjax.engine.run.train`; several processes are one of them.
     """
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError("the four steps hand proposals on from one process; train end to end on several")
     folder = pathlib.Path(config.workdir)
-    source = open_split(config, config.input.train_split, detection.KIND)
-    config = with_steps(config, len(source))
+    config = run.with_steps(config, len(Detection.open(config, config.input.train_split)))
     shared = ("fpn/*",) if config.model.name.endswith("_fpn") else ()
     kept = folder / STEPS[0] / "proposals"
     # Name, fields of the model, parameters that stay, fields of the run, and where the proposals come from.
@@ -74,8 +79,9 @@ def run_four_steps(config: DetectionConfig) -> Outcome:
     for name, of_model, frozen, of_run, proposals in plan:
         step = dataclasses.replace(
             config,
+            four_steps=False,
             workdir=str(folder / name),
-            model=dataclasses.replace(config.model, **of_model),
+            model=config.model.replace(**of_model),
             optim=dataclasses.replace(config.optim, frozen=(*config.optim.frozen, *frozen)),
             **of_run,
         )
@@ -84,7 +90,7 @@ def run_four_steps(config: DetectionConfig) -> Outcome:
             step = dataclasses.replace(
                 step, input=dataclasses.replace(step.input, proposals=count, proposals_from=str(proposals))
             )
-        outcome = detection.run(step)
+        outcome = run.train(step)
         if outcome.stopped:
             break
     return outcome
@@ -98,21 +104,22 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
     """Writes a net's proposals for both splits, unless they are there; returns how many an image has at most."""
     loaded = load_for_inference(net)
     # As many as training has, from as many anchors; evaluation's are fewer.
-    before, after = (getattr(loaded.model, name)[0] for name in ("rpn_before", "rpn_after"))
-    model = loaded.model.clone(rpn_before=(before, before), rpn_after=(after, after))
+    before, after = loaded.model.rpn_pre_nms_top_n[0], loaded.model.rpn_post_nms_top_n[0]
+    model = loaded.model.clone(rpn_pre_nms_top_n=(before, before), rpn_post_nms_top_n=(after, after))
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
     def propose(variables: Any, images: jax.Array, sizes: jax.Array) -> Any:
         return model.apply(variables, loaded.task.normalize(images), sizes, method="propose")
 
-    variables, kind, reading = jax.device_put(loaded.variables), detection.KIND, config.input
-    for split in (reading.train_split, reading.eval_split):
-        source = open_split(config, split, kind)
+    variables, data = jax.device_put(loaded.variables), config.input
+    task = loaded.task.reconfigured(input=data, eval=config.eval)
+    for split in (data.train_split, data.eval_split):
+        source = Detection.open(config, split)
         place = folder / source.name / source.split
         if place.is_dir():
             continue
         boxes: list[np.ndarray] = [np.zeros((0, 4), np.float32)] * len(source)
-        for batch in whole_split(kind, loaded.task, source, config.eval, reading)():
+        for batch in whole_split(task, source)():
             found = jax.device_get(propose(variables, batch["image"], batch["size"]))
             original = restore_boxes(found.boxes, batch["scale"], batch["original_size"])
             for row in np.flatnonzero(batch["valid"]):

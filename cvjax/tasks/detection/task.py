@@ -1,36 +1,42 @@
-"""Detection as a task: what a detector of any kind is given, what it is trained by, and how its boxes are scored."""
+"""Detection as a task: data, losses, scores and pictures of a run of any detector."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from rich.console import Group, RenderableType
 
+from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.box_rows import restore_boxes
-from cvjax.models.detection.detector import Detections, Proposals, Truth
+from cvjax.data.dataset import Source, Target
+from cvjax.data.order import Planned
+from cvjax.data.reader import Decode
+from cvjax.datasets.proposals.boxes import ProposalConfig
+from cvjax.datasets.proposals.files import ProposalSet, attach, prepare_proposals
+from cvjax.engine.task import Batch, Report
+from cvjax.models.detection.detector import Detections, Proposals, Truth, beside_images
+from cvjax.tasks.detection import pictures
+from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.metrics import DetectionScores
-from cvjax.tasks.images import Batch, ImageTask
+from cvjax.tasks.detection.predict import Inputs, call_detector, with_postprocessing
+from cvjax.tasks.detection.transforms import (
+    BoxEvalTransform,
+    BoxTrainTransform,
+    DetectionData,
+    MultiScale,
+    box_buckets,
+)
+from cvjax.tasks.images import ImageTask
+from cvjax.visual.detection_tables import detection_tables
 
 _DETECTED = ("boxes", "scores", "classes")
-
-
-class Seen(NamedTuple):
-    """What a detector is given of a batch.
-
-    Attributes:
-      images: float32 [B, H, W, 3], normalised.
-      sizes: int32 [B, 2], height and width of what is not padding.
-      proposals: of each image, where the batch has some.
-      truth: in training.
-    """
-
-    images: jax.Array
-    sizes: jax.Array
-    proposals: Proposals | None
-    truth: Truth | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,82 +47,177 @@ class Detection(ImageTask):
     in evaluation `scale` and `original_size`, see docs/architecture.md; `proposals` float32 [B, P, 4] and
     `proposal_valid` bool [B, P] for detectors that find none of their own.
 
-    Attributes: those of `ImageTask`, no class being the background, and
-      metric: which average precision chooses the best checkpoint: `map`, the area under the curve (VOC 2010 and later),
-        or `map_11`, that of 11 points (VOC 2007).
-      coco: reports have COCO's scores too, by pycocotools.
+    Attributes: those of `ImageTask`; no class is the background.
     """
 
-    metric: Literal["map", "map_11"] = "map"
-    coco: bool = False
+    name: ClassVar[str] = "detection"
+    target: ClassVar[Target] = "boxes"
+    config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
 
-    def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> Seen:
-        """Images as of any task, and what goes with them; in training the truth."""
+    config: DetectionConfig
+
+    @classmethod
+    def open(cls, config: DetectionConfig, split: str) -> Source:
+        """Opens a split, with proposals in its records where the configuration asks for some; missing ones are made.
+
+        Raises:
+          ConfigError: The package that the mode of the proposals needs is missing.
+          DataError: An image cannot be read.
+        """
+        dataset, data = super().open(config, split), config.input
+        if not data.proposals:
+            return dataset
+        if data.proposals_from:
+            return attach(dataset, ProposalSet(Path(data.proposals_from) / dataset.name / dataset.split))
+        return attach(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
+
+    @classmethod
+    def open_options(cls, config: DetectionConfig) -> dict[str, Any]:
+        """Returns what becomes of bad boxes."""
+        return {"on_bad_boxes": config.input.on_bad_boxes}
+
+    @classmethod
+    def create(cls, config: DetectionConfig, dataset: Source, model: nn.Module) -> Self:
+        """Makes the task of a data set's classes."""
+        del model
+        return cls(config, tuple(dataset.class_names))
+
+    @property
+    def metric(self) -> str:
+        """Name of the average precision that chooses the best checkpoint."""
+        return self.config.eval.metric
+
+    def decoder(self) -> Decode:
+        """Returns the function from a record to its image and objects."""
+        return functools.partial(decode_boxes_example, num_classes=self.num_classes)
+
+    def train_transform(self) -> BoxTrainTransform | MultiScale:
+        """Returns the configured crop, scale, shift and mirroring."""
+        transform = BoxTrainTransform(self.config.input, self.fill)
+        return MultiScale(transform) if self.config.input.sizes else transform
+
+    def eval_transform(self) -> BoxEvalTransform:
+        """Returns what brings whole images to the configured size.
+
+        Raises:
+          ConfigError: A value outside its range.
+        """
+        data, scoring = self.config.input, self.config.eval
+        return BoxEvalTransform(
+            size=scoring.crop or data.crop,
+            short_side=scoring.short_side or data.short_side,
+            long_side=scoring.long_side or data.long_side,
+            keep_aspect=data.keep_aspect,
+            fill=self.fill,
+            max_boxes=scoring.boxes,
+            max_proposals=data.proposals,
+        )
+
+    def eval_buckets(self, dataset: Source) -> tuple[BoxEvalTransform, Sequence[Planned]]:
+        """Returns the resizing and padding, and batches of images of about the same size."""
+        transform, scoring = self.eval_transform(), self.config.eval
+        return transform, box_buckets(dataset, transform, scoring.batch_size, scoring.pad_multiple)
+
+    def init(self, model: nn.Module, key: jax.Array) -> dict[str, Any]:
+        """Returns fresh variables of the model, for images as large as training's, without padding."""
+        images = jnp.zeros((2, *self.config.input.crop, 3), jnp.float32)
+        variables = model.init(key, images, **beside_images(model, images.shape), train=False)
+        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+    def apply(self, model: nn.Module, variables: Any, inputs: Inputs, *, train: bool, **options: Any) -> Any:
+        """Returns detections, or in training losses by name, see `call_detector`."""
+        return call_detector(model, variables, inputs, train=train, **options)
+
+    def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[Inputs, Batch]:
+        """Returns images as any task sees them and what goes with them, in training the truth; and the batch."""
         proposals = None
         if "proposals" in batch:
             proposals = Proposals(batch["proposals"], batch["proposal_valid"] & batch["valid"][:, None])
-        return Seen(super().preprocess(batch, key, train), batch["size"], proposals, truth_of(batch) if train else None)
+        truth = None if key is None else truth_of(batch)
+        return Inputs(self.images(batch, key), batch["size"], proposals, truth), batch
 
     def weight(self, batch: Batch) -> jax.Array:
-        """What the summed loss is divided by: the images, float32 scalar."""
+        """Returns what the summed loss is divided by: the number of images, float32 scalar."""
         return batch["valid"].sum(dtype=jnp.float32)
 
-    def loss(self, outputs: Mapping[str, jax.Array], batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss as a sum over images.
+    def loss(self, outputs: Mapping[str, jax.Array], targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the loss as a sum over images.
 
         Args:
           outputs: float32 [B] by name, the detector's losses of each image.
-          batch: see the class.
+          targets: The batch.
 
         Returns:
           The summed loss, and each named loss likewise.
         """
-        chex.assert_shape(list(outputs.values()), batch["valid"].shape)
-        sums = {name: jnp.where(batch["valid"], values, 0).sum() for name, values in outputs.items()}
+        chex.assert_shape(list(outputs.values()), targets["valid"].shape)
+        sums = {name: jnp.where(targets["valid"], values, 0).sum() for name, values in outputs.items()}
         return jnp.stack(list(sums.values())).sum(), sums
 
-    def evaluate(self, outputs: Detections, batch: Batch) -> dict[str, jax.Array]:
-        """Counts of one batch; what is scored are the rows of `keep`."""
+    def predict(self, model: nn.Module, variables: Any, inputs: Inputs) -> Detections:
+        """Returns detections, with the thresholds that the evaluation is configured with."""
+        return call_detector(with_postprocessing(model, self.config.eval), variables, inputs, train=False)
+
+    def update(self, predictions: Detections, batch: Batch) -> dict[str, jax.Array]:
+        """Returns counts of one batch; the scores come from the rows of `gather`."""
+        del predictions
         return {
             "examples": batch["valid"].sum(dtype=jnp.int32),
             "skipped": batch["skipped"].sum(dtype=jnp.int32),
             "dropped_boxes": jnp.where(batch["valid"], batch["dropped_boxes"], 0).sum(dtype=jnp.int32),
         }
 
-    def keep(self, outputs: Detections, batch: Batch) -> dict[str, jax.Array]:
-        """Detections and truth of every row, in the frame of the batch's images."""
-        chex.assert_shape(outputs.boxes, (*batch["valid"].shape, None, 4))
+    def gather(self, predictions: Detections, batch: Batch) -> dict[str, jax.Array]:
+        """Returns detections and truth of every image, in the frame of the batch's images."""
+        chex.assert_shape(predictions.boxes, (*batch["valid"].shape, None, 4))
         truth = ("boxes", "labels", "difficult", "crowd")
         return {
-            **{name: getattr(outputs, name) for name in _DETECTED},
-            "box_valid": outputs.valid,
+            **{name: getattr(predictions, name) for name in _DETECTED},
+            "box_valid": predictions.valid,
             **{f"truth_{name}": batch[name] for name in truth},
             "truth_valid": batch["box_valid"],
             **{name: batch[name] for name in ("index", "valid", "scale", "original_size")},
         }
 
-    def collect(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The rows of one batch that `report` ranks, in the frame of the original images."""
+    def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns the rows of one batch that `compute` ranks, in the frame of the original images."""
         restored = {
-            name: restore_boxes(kept[name], kept["scale"], kept["original_size"]) for name in ("boxes", "truth_boxes")
+            name: restore_boxes(rows[name], rows["scale"], rows["original_size"]) for name in ("boxes", "truth_boxes")
         }
-        return self._scores().rows({**kept, **restored})
+        return {}, self._scores().rows({**rows, **restored})
 
-    def report(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of a whole split.
-
-        Returns:
-          Those of `DetectionScores.report`, and the counts `examples`, `skipped` and `dropped_boxes`.
-        """
+    def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
+        """Returns the scores of a whole split: see `DetectionScores.report`, and counts."""
         counts = ("examples", "skipped", "dropped_boxes")
-        return {**self._scores().report(sums), **{name: int(sums[name]) for name in counts}}
+        return {**self._scores().report(totals), **{name: int(totals[name]) for name in counts}}
 
     def _scores(self) -> DetectionScores:
-        return DetectionScores(self.class_names, coco=self.coco)
+        return DetectionScores(self.class_names, coco=self.config.eval.coco)
+
+    def table(self, report: Report) -> RenderableType:
+        """Returns the tables of average precision and of kinds of errors."""
+        return Group(*detection_tables(report))
+
+    def headline(self, report: Report) -> str:
+        """Returns one line of scores."""
+        return pictures.headline(report)
+
+    def draw_report(self, folder: Path, report: Report) -> list[str]:
+        """Writes report.md and precision_recall.png."""
+        return pictures.draw_report(folder, report)
+
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+        """Writes predictions.png: true boxes beside those that were found."""
+        return pictures.draw_examples(self, folder, model, variables, dataset)
 
 
-def truth_of(batch: Batch) -> Truth:
-    """The objects of a batch as detectors learn them; rows that fill it up have none."""
+def truth_of(batch: Mapping[str, Any]) -> Truth:
+    """Returns the objects of a batch as detectors learn them; rows that fill it up have none."""
     valid = batch["box_valid"] & batch["valid"][:, None]
     ignore = (batch["difficult"] | batch["crowd"]) & valid
     return Truth(batch["boxes"], jnp.maximum(batch["labels"], 0), ignore, valid)
+
+
+def proposal_config(data: DetectionData) -> ProposalConfig:
+    """Returns how the configured proposals are made."""
+    return ProposalConfig(mode=data.proposal_mode, limit=data.proposals)

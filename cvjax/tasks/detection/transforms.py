@@ -1,6 +1,6 @@
 """Geometric augmentation on the host for images with boxes, which move with the image.
 
-The counterpart of `cvjax.tasks.segmentation.transforms`: frozen, picklable dataclasses that take and give uint8 images,
+The counterpart of `cvjax.tasks.scale_crop`: frozen, picklable dataclasses that take and give uint8 images,
 before batching. All that changes the geometry is one map: a rectangle of the image is brought to the result's upper
 left corner, what lies beside it is filled, and boxes go through the same map. Interpolation is bilinear, also for
 shrinking, as the detectors of the papers and torchvision's were trained.
@@ -14,38 +14,104 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from cvjax.data.annotations import Objects, make_objects
+from cvjax.data.annotations import Objects, OnBadBoxes, make_objects
 from cvjax.data.box_rows import mirrored, moved, padded
+from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Source, image_sizes
 from cvjax.data.order import Planned, batches_by_size
+from cvjax.datasets.proposals.boxes import Mode
 from cvjax.errors import ConfigError, DataError
 from cvjax.imagenet import MEAN_COLOUR
 from cvjax.tasks.classification.transforms import draw_piece
-from cvjax.tasks.segmentation.transforms import blank_image, check_probability, check_size
+from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
 
 _LEAST_SCALE = 0.25  # what is zoomed out of is first made, so that half the scale is four times the work
 
 
 @dataclasses.dataclass(frozen=True)
-class _Frame:
-    """How a rectangle of an image is brought into a canvas of one size.
+class DetectionData(DataConfig):
+    """How images with boxes are read and varied.
 
-    Attributes:
-      size: height and width of the result, in pixels; what the image does not fill is at the bottom and at the right.
-      max_boxes: rows of the boxes of a result.
-      max_proposals: rows of its proposals, `proposals` and `proposal_valid`; 0 leaves them out.
-      short_side: length of the image's shorter side (600 in Fast and Faster R-CNN); None fills `size`.
-      long_side: the image's longer side is no longer than this, and its shorter side gives way; None sets no limit.
-      keep_aspect: False stretches the image to `size` (YOLO), without `short_side`.
-      fill: RGB level (0 to 255) beside the image: the data set's mean, which normalises to about 0.
+    Attributes: those of `DataConfig`, `crop` being height and width of what the net sees, and
+      sizes: Several heights and widths in place of `crop`, of which each batch takes one at random (multi-scale
+        training); empty is off.
+      short_side: Length that the image's shorter side is brought to, in pixels (600 in Fast and Faster R-CNN); None
+        fills `crop`.
+      long_side: Largest length of the image's longer side, to which the shorter one gives way; None sets no limit.
+      keep_aspect: Keep the shape of images; False stretches them to `crop` (YOLO), without `short_side`.
+      boxes: Largest number of boxes of an image in a batch; a random subset is kept beyond it, and the rest counted.
+      proposals: Number of proposals of an image in a batch, in training and evaluation, for detectors that find none of
+        their own; 0 for those that do. What is missing on disk is made before the run.
+      proposal_mode: How proposals are made, see `cvjax.datasets.proposals.boxes`.
+      proposals_from: Folder of sets DATASET/SPLIT to take instead, see `cvjax.datasets.proposals.files`.
+      on_bad_boxes: Whether to stop at a box that is empty, inverted or outside its image, or to leave it out and count
+        it.
+      random_crop: Probability of cutting a random piece before all else (drawn as Inception's crop is).
+      min_area: Smallest such piece, as a fraction of the image's area.
+      max_aspect: Largest ratio of the piece's width to its height, relative to the image's; the smallest is its
+      inverse. min_scale: Smallest factor by which objects come out larger; factors are uniform in the logarithm.
+      max_scale: Largest factor by which objects come out larger.
+      shift: Fraction of the sides by which the center moves at most, either way (0.2 in YOLO).
+      keep_boxes: Smallest fraction of a box's area that must be left for the box to stay.
 
     Raises:
-      ConfigError: when made, if a value is outside its range.
+      ConfigError: A value outside its range.
+    """
+
+    crop: tuple[int, int] = (512, 512)
+    sizes: tuple[tuple[int, int], ...] = ()
+    short_side: int | None = None
+    long_side: int | None = None
+    keep_aspect: bool = True
+    boxes: int = 64
+    proposals: int = 0
+    proposal_mode: Mode = "fast"
+    proposals_from: str | None = None
+    on_bad_boxes: OnBadBoxes = "error"
+    random_crop: float = 0.0
+    min_area: float = 0.3
+    max_aspect: float = 2.0
+    min_scale: float = 1.0
+    max_scale: float = 1.0
+    shift: float = 0.0
+    keep_boxes: float = 0.25
+
+    def __post_init__(self) -> None:
+        ResizeAndPad(self.crop, self.short_side, self.long_side, self.keep_aspect)  # says what is wrong with these
+        _check_counts(self.boxes, self.proposals)
+        for size in self.sizes:
+            check_size("sizes", size)
+        if self.sizes and self.short_side:
+            raise ConfigError("short_side decides the size of images, not multi-scale training: leave out one of them.")
+        for name in ("random_crop", "flip", "keep_boxes"):
+            check_probability(name, getattr(self, name))
+        if not _LEAST_SCALE <= self.min_scale <= self.max_scale:
+            raise ConfigError(
+                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: give {_LEAST_SCALE} <= min <= max."
+            )
+        if not 0 < self.min_area <= 1 or self.max_aspect < 1 or not 0 <= self.shift <= 0.5:
+            raise ConfigError(
+                f"min_area is {self.min_area}, max_aspect {self.max_aspect} and shift {self.shift}: give a fraction "
+                "above 0, 1 or more, and 0 to 0.5, so that the center stays in the image."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeAndPad:
+    """Resizes an image into a canvas of one size, and pads what the image does not fill, at the bottom and right.
+
+    Attributes:
+      size: Height and width of the result, in pixels.
+      short_side: Length of the image's shorter side; None fills `size`.
+      long_side: Largest length of the image's longer side; None sets no limit.
+      keep_aspect: Keep the image's shape; False stretches it to `size`.
+      fill: RGB level (0 to 255) beside the image: the data set's mean, which normalizes to about 0.
+
+    Raises:
+      ConfigError: When made, if a value is outside its range.
     """
 
     size: tuple[int, int]
-    max_boxes: int = 100
-    max_proposals: int = 0
     short_side: int | None = None
     long_side: int | None = None
     keep_aspect: bool = True
@@ -53,10 +119,6 @@ class _Frame:
 
     def __post_init__(self) -> None:
         check_size("size", self.size)
-        if self.max_boxes < 1 or self.max_proposals < 0:
-            raise ConfigError(
-                f"max_boxes is {self.max_boxes} and max_proposals {self.max_proposals}: give 1 or more, and 0 or more."
-            )
         for name in ("short_side", "long_side"):
             side = getattr(self, name)
             if side is not None and side < 1:
@@ -91,49 +153,27 @@ class _Frame:
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxTrainTransform(_Frame):
+class BoxTrainTransform:
     """Random crop, scale, shift and mirroring.
 
     First a piece is cut (maybe), then what is shown is made larger or smaller than it and moved, then brought to size.
-    A box whose centre is then outside, or of which too little is left, is dropped; others are cut off at the border.
-    Where `size` is too small for `short_side`, as for an upright image in a lying canvas, the image becomes smaller.
-    If an example has more boxes than `max_boxes`, that many are chosen at random, and the others are counted.
+    A box whose center is then outside, or of which too little is left, is dropped; others are cut off at the border.
+    Where the crop is too small for `short_side`, as for an upright image in a lying canvas, the image becomes smaller.
+    If an example has more boxes than the batch has rows, that many are chosen at random, and the others are counted.
 
-    Attributes: as above, and
-      crop: probability of cutting a random piece (draws as Inception's crop does); otherwise it is the whole image.
-      min_area: of the piece, as a fraction of the image's.
-      max_aspect: the piece's width by its height, relative to the image's, lies between 1 / max_aspect and this.
-      min_scale, max_scale: bounds of how many times larger objects come out; uniform in the logarithm.
-      shift: the centre moves by up to this fraction of the piece's sides, either way (0.2 in YOLO).
-      flip: probability of mirroring left and right.
-      keep: a box of which a smaller fraction of its area is left is dropped.
-
-    Raises:
-      ConfigError: when made, if a value is outside its range.
+    Attributes:
+      data: Size, bounds and probabilities.
+      fill: RGB level (0 to 255) beside the image: the data set's mean, which normalizes to about 0.
     """
 
-    crop: float = 0.0
-    min_area: float = 0.3
-    max_aspect: float = 2.0
-    min_scale: float = 1.0
-    max_scale: float = 1.0
-    shift: float = 0.0
-    flip: float = 0.5
-    keep: float = 0.25
+    data: DetectionData
+    fill: tuple[int, int, int] = MEAN_COLOUR
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("crop", "flip", "keep"):
-            check_probability(name, getattr(self, name))
-        if not _LEAST_SCALE <= self.min_scale <= self.max_scale:
-            raise ConfigError(
-                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: give {_LEAST_SCALE} <= min <= max."
-            )
-        if not 0 < self.min_area <= 1 or self.max_aspect < 1 or not 0 <= self.shift <= 0.5:
-            raise ConfigError(
-                f"min_area is {self.min_area}, max_aspect {self.max_aspect} and shift {self.shift}: give a fraction "
-                "above 0, 1 or more, and 0 to 0.5, so that the centre stays in the image."
-            )
+    @property
+    def frame(self) -> ResizeAndPad:
+        """Canvas of the result."""
+        data = self.data
+        return ResizeAndPad(data.crop, data.short_side, data.long_side, data.keep_aspect, self.fill)
 
     def __call__(
         self, image: np.ndarray, objects: Objects, rng: np.random.Generator
@@ -141,46 +181,58 @@ class BoxTrainTransform(_Frame):
         """Transform `image` u8[H,W,3] and its objects.
 
         Returns:
-          u8[*size,3], boxes f32[max_boxes,4], and `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`
-          (bad ones of the source, and those beyond `max_boxes`) and `size` (height and width that are not padding).
+          u8[*crop,3], boxes f32[boxes,4], and `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`
+          (bad ones of the source, and those beyond the configured number) and `size` (height and width that are not
+          padding).
         """
         top, left, height, width = self._draw_window(image.shape[:2], rng)
-        mirror = rng.random() < self.flip
-        shown = self.fitted((height, width), inside=True)
+        mirror = rng.random() < self.data.flip
+        shown = self.frame.fitted((height, width), inside=True)
         image = _cut(image, (top, left, height, width), self.fill)
         if shown != (height, width):
             image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
-        objects = moved(objects, (top, left), _factors((height, width), shown), shown, self.keep)
+        objects = moved(objects, (top, left), _factors((height, width), shown), shown, self.data.keep_boxes)
         if mirror:
             image = cv2.flip(image, 1)
             proposals = objects.proposals if objects.proposals is None else mirrored(objects.proposals, shown[1])
             objects = objects._replace(boxes=mirrored(objects.boxes, shown[1]), proposals=proposals)
-        excess = len(objects.boxes) - self.max_boxes
+        excess = len(objects.boxes) - self.data.boxes
         if excess > 0:
-            kept = np.sort(rng.permutation(len(objects.boxes))[: self.max_boxes])
+            kept = np.sort(rng.permutation(len(objects.boxes))[: self.data.boxes])
             objects = objects.take(kept)._replace(dropped_boxes=objects.dropped_boxes + excess)
-        boxes, more = padded(objects, self.max_boxes, self.max_proposals)
-        return self.place(image), boxes, {**more, "size": np.array(shown, np.int32)}
+        boxes, more = padded(objects, self.data.boxes, self.data.proposals)
+        return self.frame.place(image), boxes, {**more, "size": np.array(shown, np.int32)}
 
     def _draw_window(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Top, left, height and width of what is shown, in pixels of the image; it may reach beyond it."""
         top, left, height, width = 0, 0, *shape
-        if rng.random() < self.crop:
-            top, left, height, width = draw_piece(shape, self.min_area, 1.0, self.max_aspect, rng)
-        scale = math.exp(rng.uniform(math.log(self.min_scale), math.log(self.max_scale)))
-        down, right = rng.uniform(-self.shift, self.shift, 2)
+        if rng.random() < self.data.random_crop:
+            top, left, height, width = draw_piece(shape, self.data.min_area, 1.0, self.data.max_aspect, rng)
+        scale = math.exp(rng.uniform(math.log(self.data.min_scale), math.log(self.data.max_scale)))
+        down, right = rng.uniform(-self.data.shift, self.data.shift, 2)
         high, wide = max(1, round(height / scale)), max(1, round(width / scale))
         middle_row, middle_column = top + height * (0.5 + down), left + width * (0.5 + right)
         return round(middle_row - high / 2), round(middle_column - wide / 2), high, wide
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxEvalTransform(_Frame):
+class BoxEvalTransform(ResizeAndPad):
     """The whole image, resized and padded, with all its boxes.
 
+    Attributes: those of `ResizeAndPad`, and
+      max_boxes: Number of rows for an image's boxes.
+      max_proposals: Number of rows for its proposals; 0 leaves `proposals` and `proposal_valid` out.
+
     Raises:
-      ConfigError: when made, if a value is outside its range.
+      ConfigError: When made, if a value is outside its range.
     """
+
+    max_boxes: int = 100
+    max_proposals: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_counts(self.max_boxes, self.max_proposals)
 
     def __call__(
         self, image: np.ndarray, objects: Objects, name: str = "the image"
@@ -231,37 +283,32 @@ class MultiScale:
     """Another size for every batch, drawn from a few, so that each shape is compiled once.
 
     Attributes:
-      transform: what is done; its `size` is replaced.
-      sizes: height and width of each size.
+      transform: What is done to an example; the `sizes` of its data are drawn from.
 
     Raises:
-      ConfigError: when made, if there is no size, or the transform's `short_side` would decide instead.
+      ConfigError: When made, if there is no size.
     """
 
     transform: BoxTrainTransform
-    sizes: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        if not self.sizes:
+        if not self.transform.data.sizes:
             raise ConfigError("multi-scale training has no sizes: give at least one, height and width.")
-        for size in self.sizes:
-            check_size("sizes", size)
-        if self.transform.short_side:
-            raise ConfigError("short_side decides the size of images, not multi-scale training: leave out one of them.")
 
     def for_batch(self, seed: int, number: int) -> BoxTrainTransform:
-        """The transform of batch `number`, the same on every host and worker."""
-        drawn = int(np.random.default_rng((seed, number)).integers(len(self.sizes)))
-        return dataclasses.replace(self.transform, size=tuple(self.sizes[drawn]))
+        """Returns the transform of batch `number`, the same on every host and worker."""
+        data = self.transform.data
+        drawn = int(np.random.default_rng((seed, number)).integers(len(data.sizes)))
+        return dataclasses.replace(self.transform, data=dataclasses.replace(data, crop=tuple(data.sizes[drawn])))
 
     def __call__(
         self, image: np.ndarray, objects: Objects, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """As the transform does it at its own size; the loader asks `for_batch` instead."""
+        """Transforms an example as the transform does at its own size; the loader asks `for_batch` instead."""
         return self.transform(image, objects, rng)
 
 
-def plan_boxes(
+def box_buckets(
     source: Source, transform: BoxEvalTransform, batch_size: int, multiple: int | None = 32
 ) -> tuple[Planned, ...]:
     """Which images share an evaluation batch and its shape, as `batches_by_size` has it for the sizes they come to.
@@ -273,6 +320,11 @@ def plan_boxes(
         return tuple((transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts)
     sizes = [size and transform.fitted(size, inside=False) for size in image_sizes(source)]
     return batches_by_size(sizes, batch_size, multiple)
+
+
+def _check_counts(boxes: int, proposals: int) -> None:
+    if boxes < 1 or proposals < 0:
+        raise ConfigError(f"boxes are {boxes} and proposals {proposals}: give 1 or more, and 0 or more.")
 
 
 def _factors(shape: Sequence[int], shown: Sequence[int]) -> np.ndarray:

@@ -1,49 +1,48 @@
 """What a person sees at the end of a run that learnt masks inside boxes: a table, and the masks in their boxes."""
 
 import functools
-import pathlib
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 
 from cvjax.data.dataset import Source
-from cvjax.data.objects import MaskedObjects, decode_objects
-from cvjax.engine.config import RunConfig
+from cvjax.data.objects import MaskedObjects
+from cvjax.engine.task import Report
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.object_masks.task import ObjectMasks, paste_masks
+from cvjax.tasks.examples import ROWS, decoded_examples
+from cvjax.tasks.object_masks.paste import paste_masks
 from cvjax.tasks.object_masks.transforms import pad_objects
-from cvjax.tasks.pictures import ROWS, decoded
-from cvjax.tasks.segmentation.transforms import resize_pair
+from cvjax.tasks.scale_crop import resize_pair
 from cvjax.visual.canvas import outline_boxes
 from cvjax.visual.grid import Example, save_grid
-from cvjax.visual.tables import report_markdown, report_table
+from cvjax.visual.tables import report_markdown
+
+if TYPE_CHECKING:
+    from cvjax.tasks.object_masks.task import ObjectMasks
 
 
-def show_masks(report: dict[str, Any]) -> tuple[Any, str]:
-    """The table of each class's overlap, and one line of scores."""
-    line = (
+def headline(report: Report) -> str:
+    """Returns one line of scores."""
+    return (
         f"mean IoU of a mask {report['mask_iou']:.4f}, above 0.5 {report['found_50']:.4f}, above 0.7"
         f" {report['found_70']:.4f} of {report['objects']} objects"
     )
-    return report_table(report), line
 
 
-def draw_masks(
-    workdir: pathlib.Path,
-    model: nn.Module,
-    task: ObjectMasks,
-    variables: dict[str, Any],
-    source: Source,
-    config: RunConfig,
-    report: dict[str, Any],
+def draw_report(folder: Path, report: Report) -> list[str]:
+    """Writes report.md, the table of each class's overlap; returns its name."""
+    (folder / "report.md").write_text(report_markdown(report))
+    return ["report.md"]
+
+
+def draw_examples(
+    task: "ObjectMasks", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source
 ) -> list[str]:
-    """Writes report.md and predictions.png: images with their boxes, the true masks, and those that were found.
-
-    Arguments and result are those of `draw_segmentation`.
-    """
-    (workdir / "report.md").write_text(report_markdown(report))
+    """Writes predictions.png: images with their boxes, the true masks, and those found; returns its name."""
+    config = task.config
     variables, most, multiple = jax.device_put(variables), config.eval.boxes, config.eval.pad_multiple
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
@@ -52,8 +51,7 @@ def draw_masks(
         return paste_masks(jax.nn.sigmoid(logits), boxes, images.shape[1:3])[0] > 0.5
 
     examples = []
-    decode = functools.partial(decode_objects, num_classes=task.num_classes)
-    for record, example in decoded(source, config, ROWS, decode):
+    for record, example in decoded_examples(task, dataset, ROWS):
         image, objects = example["image"], example["objects"]
         if config.input.resize is not None:
             image, mask = resize_pair(image, objects.mask, config.input.resize)
@@ -77,5 +75,5 @@ def draw_masks(
         picture = outline_boxes(image, rows["boxes"][:count], rows["labels"][:count])
         examples.append(Example(picture, truth, prediction, f"{record['id']}   {count} boxes"))
     titles = ("image and boxes", "ground truth", "masks inside the boxes")
-    save_grid(workdir / "predictions.png", examples, task.class_names, titles=titles)
-    return ["report.md", "predictions.png"]
+    save_grid(folder / "predictions.png", examples, task.class_names, titles=titles)
+    return ["predictions.png"]

@@ -1,16 +1,31 @@
 """Masks of objects inside given boxes as a task: inputs, loss, and the sums that overlaps are made of (1411.5752)."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from rich.console import RenderableType
 
-from cvjax.tasks.images import Batch, ImageTask
+from cvjax.data.dataset import Source, Target, image_sizes
+from cvjax.data.objects import decode_objects
+from cvjax.data.order import Planned, batches_by_size
+from cvjax.data.reader import Decode
+from cvjax.engine.task import Batch, Report
+from cvjax.errors import ConfigError
+from cvjax.tasks.images import ImageTask
+from cvjax.tasks.object_masks import pictures
+from cvjax.tasks.object_masks.config import ObjectMasksConfig
 from cvjax.tasks.object_masks.losses import mask_loss, mask_targets
+from cvjax.tasks.object_masks.paste import paste_masks
+from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectFit
+from cvjax.visual.tables import report_table
 
 THRESHOLDS = (50, 70)
 """Overlaps in percent above which an object counts as found, as in the paper's tables."""
@@ -25,50 +40,94 @@ class ObjectMasks(ImageTask):
     int32 [B, N], its class, -1 where a box only fills up.
 
     Attributes: those of `ImageTask`, its first class being the background, and
-      ignore: the number of pixels that neither train nor count.
+      ignore: Number of pixels that neither train nor count.
     """
 
+    name: ClassVar[str] = "masks"
+    target: ClassVar[Target] = "objects"
+    config_class: ClassVar[type[ObjectMasksConfig]] = ObjectMasksConfig
     metric: ClassVar[str] = "mask_iou"
+
+    config: ObjectMasksConfig
     ignore: int = 255
 
-    def preprocess(self, batch: Batch, key: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Images as of any task, and the boxes that go with them."""
-        return super().preprocess(batch, key, train), batch["boxes"]
+    @classmethod
+    def create(cls, config: ObjectMasksConfig, dataset: Source, model: nn.Module) -> Self:
+        """Makes the task of a data set's classes.
+
+        Raises:
+          ConfigError: The model draws no masks.
+        """
+        if not hasattr(model, "masks"):
+            raise ConfigError(
+                f"{type(model).__name__} does not draw masks inside boxes; take --model.name hypercolumn_vgg16"
+            )
+        return cls(config, tuple(dataset.class_names))
+
+    def decoder(self) -> Decode:
+        """Returns the function from a record to its image and objects."""
+        return functools.partial(decode_objects, num_classes=self.num_classes)
+
+    def train_transform(self) -> ObjectCrop:
+        """Returns the configured scale, crop, mirroring and movement of boxes."""
+        return ObjectCrop(self.config.input, self.fill, self.ignore)
+
+    def eval_buckets(self, dataset: Source) -> tuple[ObjectFit, Sequence[Planned]]:
+        """Returns the padding, and batches of images of about the same size."""
+        resize, scoring = self.config.input.resize, self.config.eval
+        sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
+        buckets = batches_by_size(sizes, scoring.batch_size, scoring.pad_multiple)
+        fit = ObjectFit(size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize, most=scoring.boxes)
+        return fit, buckets
+
+    def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[tuple[jax.Array, jax.Array], Batch]:
+        """Returns images as any task sees them with the boxes that go with them, and the batch."""
+        return (self.images(batch, key), batch["boxes"]), batch
+
+    def apply(
+        self, model: nn.Module, variables: Any, inputs: tuple[jax.Array, jax.Array], *, train: bool, **options: Any
+    ) -> Any:
+        """Returns the logits of the masks in boxes, with any option of Flax's `apply`."""
+        return model.apply(variables, *inputs, train=train, method="masks", **options)
+
+    def predict(self, model: nn.Module, variables: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Returns probabilities [B, N, S, S] of the masks in boxes."""
+        return jax.nn.sigmoid(self.apply(model, variables, inputs, train=False))
 
     def weight(self, batch: Batch) -> jax.Array:
-        """What the summed loss is divided by: the boxes, float32 scalar."""
+        """Returns what the summed loss is divided by: the number of boxes, float32 scalar."""
         return _present(batch).sum(dtype=jnp.float32)
 
-    def loss(self, outputs: jax.Array, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss as a sum over boxes, each the mean over its pixels that count.
+    def loss(self, outputs: jax.Array, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the loss as a sum over boxes, each the mean over its pixels that count.
 
         Args:
-          outputs: logits [B, N, S, S], masks in the frame of the boxes.
-          batch: see the class.
+          outputs: Logits [B, N, S, S], masks in the frame of the boxes.
+          targets: The batch, see the class.
 
         Returns:
           The summed loss, and further sums over boxes (`accuracy`: the share of a box's pixels that are right).
         """
-        chex.assert_shape(outputs, (*batch["numbers"].shape, None, None))
-        targets, weights = mask_targets(
-            batch["objects"], batch["numbers"], batch["boxes"], outputs.shape[-1], self.ignore
+        chex.assert_shape(outputs, (*targets["numbers"].shape, None, None))
+        truth, weights = mask_targets(
+            targets["objects"], targets["numbers"], targets["boxes"], outputs.shape[-1], self.ignore
         )
-        present = _present(batch)
-        right = (((outputs > 0) == (targets > 0)) * weights).sum((2, 3)) / jnp.maximum(weights.sum((2, 3)), 1.0)
-        return (mask_loss(outputs, targets, weights) * present).sum(), {"accuracy": (right * present).sum()}
+        present = _present(targets)
+        right = (((outputs > 0) == (truth > 0)) * weights).sum((2, 3)) / jnp.maximum(weights.sum((2, 3)), 1.0)
+        return (mask_loss(outputs, truth, weights) * present).sum(), {"accuracy": (right * present).sum()}
 
-    def evaluate(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The sums of one batch that `report` scores.
+    def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the sums of one batch that `compute` scores.
 
         An object's overlap is that of its pixels and of those whose probability is above a half, among the pixels of
         the image that lie inside the box and whose object is known.
 
         Args:
-          probabilities: [B, N, S, S], in the frame of the boxes.
-          batch: see the class.
+          predictions: Probabilities [B, N, S, S], in the frame of the boxes.
+          batch: See the class.
         """
         objects, boxes = batch["objects"], batch["boxes"]
-        pasted, within = paste_masks(probabilities, boxes, objects.shape[1:])
+        pasted, within = paste_masks(predictions, boxes, objects.shape[1:])
         counted = within & (objects != self.ignore)[:, None]
         truth = (objects[:, None] == batch["numbers"][..., None, None]) & counted
         guess = (pasted > 0.5) & counted
@@ -85,57 +144,44 @@ class ObjectMasks(ImageTask):
             "skipped": batch["skipped"].sum(dtype=jnp.int32),
         }
 
-    def report(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of a whole split.
+    def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
+        """Returns the scores of a whole split.
 
         Returns:
           `mask_iou`: the mean overlap over all objects; `found_50`, `found_70`: the share of objects whose overlap is
           above 0.5 and 0.7; `iou`: the mean overlap of each class's objects, by name, without the background; nan
           without an object; `objects`, `examples` and `skipped`: counts.
         """
-        count = np.asarray(sums["objects"], np.float64)
+        count = np.asarray(totals["objects"], np.float64)
         total = count.sum()
         with np.errstate(invalid="ignore"):
-            each = np.divide(sums["overlap"], count)
-            found = np.divide(sums["found"], total)
-            mean = np.divide(np.sum(sums["overlap"]), total)
+            each = np.divide(totals["overlap"], count)
+            found = np.divide(totals["found"], total)
+            mean = np.divide(np.sum(totals["overlap"]), total)
         return {
             "mask_iou": float(mean),
             **{f"found_{bar}": float(share) for bar, share in zip(THRESHOLDS, found)},
             "iou": dict(zip(self.class_names[1:], map(float, each[1:]))),
             "objects": int(total),
-            "examples": int(sums["examples"]),
-            "skipped": int(sums["skipped"]),
+            "examples": int(totals["examples"]),
+            "skipped": int(totals["skipped"]),
         }
 
+    def table(self, report: Report) -> RenderableType:
+        """Returns the table of each class's overlap."""
+        return report_table(report)
 
-def paste_masks(masks: jax.Array, boxes: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """Masks in the frame of their boxes as maps of the image, interpolated between the middles of their pixels.
+    def headline(self, report: Report) -> str:
+        """Returns one line of scores."""
+        return pictures.headline(report)
 
-    Args:
-      masks: [B, N, S, S], row i and column j of S x S pixels that divide the box.
-      boxes: [B, N, 4], see `cvjax.ops.detection.boxes`, in pixels.
-      size: height and width of the image.
+    def draw_report(self, folder: Path, report: Report) -> list[str]:
+        """Writes report.md."""
+        return pictures.draw_report(folder, report)
 
-    Returns:
-      float32 [B, N, H, W], 0 outside the boxes, and bool of the same shape: pixels whose middle is inside the box.
-    """
-    chex.assert_equal_shape_prefix((masks, boxes), 2)
-    side = masks.shape[-1]
-
-    def along(low: jax.Array, high: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
-        """Weights [B, N, length, S], and what is inside, [B, N, length]."""
-        middle = jnp.arange(length) + 0.5
-        low, high = low[..., None], high[..., None]
-        place = (middle - low) / jnp.maximum(high - low, 1e-6) * side - 0.5
-        weights = jnp.maximum(1 - jnp.abs(jnp.clip(place, 0, side - 1)[..., None] - jnp.arange(side)), 0.0)
-        return weights, (middle > low) & (middle < high)
-
-    rows, in_rows = along(boxes[..., 1], boxes[..., 3], size[0])
-    columns, in_columns = along(boxes[..., 0], boxes[..., 2], size[1])
-    within = in_rows[..., :, None] & in_columns[..., None, :]
-    pasted = jnp.einsum("bnhs,bnst,bnwt->bnhw", rows, masks.astype(jnp.float32), columns, precision="highest")
-    return jnp.where(within, pasted, 0.0), within
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+        """Writes predictions.png: images with their boxes, the true masks, and those that were found."""
+        return pictures.draw_examples(self, folder, model, variables, dataset)
 
 
 def _present(batch: Batch) -> jax.Array:

@@ -8,56 +8,70 @@ import numpy as np
 from cvjax.data.box_rows import NO_CLASS, mirrored
 from cvjax.data.objects import MaskedObjects
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.transforms import EvalTransform, TrainTransform, resize_pair
+from cvjax.tasks.scale_crop import EvalTransform, ScaleAndCropData, TrainTransform, resize_pair
 
 _SMALLEST = 4.0
 """Sides of boxes, in pixels, below which nothing is to be learnt from them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ObjectCrop(TrainTransform):
-    """`TrainTransform` of an image and its objects.
+class ObjectMasksData(ScaleAndCropData):
+    """How images with objects are read and varied.
 
-    Attributes: those of `TrainTransform`, and
-      most: boxes of a row; of more objects, as many at random.
-      jitter: every side of a box moves by a random amount up to this fraction of the box, as boxes are never exact.
-      visible: objects of which less than this fraction of the box lies in the crop are left out.
+    Attributes: those of `ScaleAndCropData`, and
+      boxes: Number of rows for the boxes of a crop; a random subset is kept beyond it.
+      jitter: Fraction of the box by which each of its sides moves at most, since boxes are never exact.
+      visible: Fraction of an object's box that must lie in the crop for the object to stay.
+
+    Raises:
+      ConfigError: A value outside its range.
     """
 
-    most: int = 8
-    jitter: float = 0.0
+    crop: tuple[int, int] = (321, 321)
+    min_scale: float = 0.75
+    max_scale: float = 1.33
+    scale_step: float = 0.0
+    boxes: int = 8
+    jitter: float = 0.1
     visible: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_most(self.most)
+        check_most(self.boxes)
         if not 0 <= self.jitter < 0.5 or not 0 < self.visible <= 1:
             raise ConfigError(
                 f"jitter is {self.jitter} and visible {self.visible}: give a jitter from 0 to below 0.5, and a fraction"
                 " above 0 and up to 1 that must be visible."
             )
 
+
+@dataclasses.dataclass(frozen=True)
+class ObjectCrop(TrainTransform):
+    """`TrainTransform` of an image and its objects. Attributes are those of `TrainTransform`."""
+
+    data: ObjectMasksData
+
     def __call__(
         self, image: np.ndarray, objects: MaskedObjects, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
         """From `image` u8[H,W,3] and its objects to u8[*crop,3], their mask u8[*crop], and `pad_objects`."""
         mask, size = objects.mask, objects.mask.shape
-        if self.resize is not None:
-            image, mask = resize_pair(image, mask, self.resize)
+        if self.data.resize is not None:
+            image, mask = resize_pair(image, mask, self.data.resize)
         scale, corner, mirror = self.draw(mask.shape, rng)
         order = rng.permutation(len(objects.boxes))
-        moves = rng.uniform(-self.jitter, self.jitter, (len(order), 4)).astype(np.float32)
+        moves = rng.uniform(-self.data.jitter, self.data.jitter, (len(order), 4)).astype(np.float32)
         factors = np.asarray([float(scale) * new / old for new, old in zip(mask.shape, size)], np.float32)
         boxes = objects.boxes * np.tile(factors[::-1], 2) - np.tile(np.asarray(corner, np.float32)[::-1], 2)
         if mirror:
-            boxes = mirrored(boxes, self.crop[1])
+            boxes = mirrored(boxes, self.data.crop[1])
         image, mask = self.cut(image, mask, scale, corner, mirror)
-        seen = _clipped(boxes, self.crop)
+        seen = _clipped(boxes, self.data.crop)
         sides = seen[:, 2:] - seen[:, :2]
-        kept = (sides.min(1, initial=np.inf) >= _SMALLEST) & (sides.prod(1) >= self.visible * _area(boxes))
-        seen = _clipped(seen + moves * np.tile(sides, 2), self.crop)
-        chosen = order[kept[order]][: self.most]
-        return image, mask, pad_objects(seen[chosen], objects.numbers[chosen], objects.labels[chosen], self.most)
+        kept = (sides.min(1, initial=np.inf) >= _SMALLEST) & (sides.prod(1) >= self.data.visible * _area(boxes))
+        seen = _clipped(seen + moves * np.tile(sides, 2), self.data.crop)
+        chosen = order[kept[order]][: self.data.boxes]
+        return image, mask, pad_objects(seen[chosen], objects.numbers[chosen], objects.labels[chosen], self.data.boxes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,9 @@ def inside(size: jax.Array | None, shape: tuple[int, int, int]) -> jax.Array:
     return (rows < size[:, 0, None, None]) & (columns < size[:, 1, None, None])
 
 
-def refine(probabilities: jax.Array, images: jax.Array, crf: CRFConfig, within: jax.Array | None = None) -> jax.Array:
+def apply_crf(
+    probabilities: jax.Array, images: jax.Array, crf: CRFConfig, within: jax.Array | None = None
+) -> jax.Array:
     """Marginals of a dense CRF whose unary energies are a net's probabilities.
 
     Images of a batch follow one another. Where several devices share a batch under jit, XLA gathers it for that; pmap

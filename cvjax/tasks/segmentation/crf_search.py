@@ -16,12 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.engine.config import EvalConfig
 from cvjax.errors import ConfigError
 from cvjax.ops.dense_crf import CRFKernels, dense_crf
 from cvjax.runtime.compiler import compiler_options
 from cvjax.tasks.metrics import confusion_matrix, segmentation_report
-from cvjax.tasks.prediction import make_predict
 from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log
 from cvjax.tasks.segmentation.task import Segmentation
 
@@ -47,28 +45,28 @@ class Kept:
 
 
 def keep_probabilities(
-    model: nn.Module,
     task: Segmentation,
+    model: nn.Module,
     variables: dict[str, Any],
-    config: EvalConfig,
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
     multiple: int = 64,
 ) -> list[Kept]:
     """Runs the net over images, as an evaluation does.
 
     Args:
-      model, task, variables: of a checkpoint.
-      config: scales, flip and window.
-      pairs: image uint8 [H, W, 3] and mask uint8 [H, W] of each.
+      task: Task of a checkpoint; its evaluation's scales, flip and window are used.
+      model: Module of the checkpoint.
+      variables: Its variables.
+      pairs: Image uint8 [H, W, 3] and mask uint8 [H, W] of each.
       multiple: images are padded to sides that are multiples of it; those of an unpadded net are not.
     """
     if hasattr(model, "margin"):
         multiple = 1
-    variables, predict = jax.device_put(variables), make_predict(model, config)
+    variables = jax.device_put(variables)
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
     def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        return predict(variables, task.normalize(images)).astype(jnp.float16)
+        return task.predict(model, variables, task.normalize(images)).astype(jnp.float16)
 
     fill = np.rint(np.asarray(task.mean)).astype(np.uint8)
     kept = []

@@ -10,53 +10,61 @@ from cvjax.errors import ConfigError
 from cvjax.tasks.losses import (
     cross_entropy,
     focal_loss,
-    hard_pixels,
     lovasz_softmax,
+    ohem_pixels,
     soft_dice,
     soft_jaccard,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class LossOptions:
+class LossConfig:
     """A loss of single pixels, and losses of whole images beside it.
 
     Attributes:
-      pixel_loss: `cross_entropy`, `focal`, or `hard_pixels`, the cross entropy of each image's hardest pixels alone.
-      pixel_weight: of that loss; 0 trains with the others alone.
-      focal_gamma, focal_alpha: of the focal loss (1708.02002); alpha weighs all classes but the first, 1 - alpha the
-        first, None none.
-      hard_fraction: of an image's labelled pixels that are its hardest.
-      hard_threshold: the hardest are instead those whose cross entropy is above this.
-      hard_minimum: at least so many pixels of each image, whatever the threshold.
-      jaccard_weight, dice_weight, lovasz_weight: of soft Jaccard, soft Dice and Lovász-Softmax (1705.08790); see
-        `cvjax.tasks.losses`.
+      loss_stride: The loss looks at every n-th pixel of every n-th row. Neighbors say much the same, and on CPU the
+        loss at full size costs as much as a small net's decoder.
+      normalize_loss: Divide the loss by the pixels that it sums over; False makes the loss of a batch the mean over its
+        images of the sum over their pixels, which FCN trains on, an image at a time (1605.06211).
+      pixel_loss: Loss of single pixels: `cross_entropy`, `focal`, or `ohem`, the cross entropy of each image's hardest
+        pixels alone (1604.03540).
+      pixel_weight: Weight of that loss; 0 trains with the others alone.
+      focal_gamma: Exponent of the focal loss (1708.02002).
+      focal_alpha: Weight of all classes but the first in the focal loss; the first has 1 minus it. None weighs none.
+      ohem_fraction: Fraction of an image's labeled pixels that are its hardest.
+      ohem_threshold: Cross entropy above which a pixel is hard, instead of a fraction of all.
+      ohem_minimum: Least number of hard pixels of an image, whatever the threshold.
+      jaccard_weight: Weight of the soft Jaccard loss, see `cvjax.tasks.losses`.
+      dice_weight: Weight of the soft Dice loss.
+      lovasz_weight: Weight of Lovász-Softmax (1705.08790).
 
     Raises:
-      ConfigError: a number outside what it can mean, or no loss at all.
+      ConfigError: A number outside what it can mean, or no loss at all.
     """
 
-    pixel_loss: Literal["cross_entropy", "focal", "hard_pixels"] = "cross_entropy"
+    loss_stride: int = 1
+    normalize_loss: bool = True
+    pixel_loss: Literal["cross_entropy", "focal", "ohem"] = "cross_entropy"
     pixel_weight: float = 1.0
     focal_gamma: float = 2.0
     focal_alpha: float | None = None
-    hard_fraction: float = 0.25
-    hard_threshold: float | None = None
-    hard_minimum: int = 0
+    ohem_fraction: float = 0.25
+    ohem_threshold: float | None = None
+    ohem_minimum: int = 0
     jaccard_weight: float = 0.0
     dice_weight: float = 0.0
     lovasz_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.pixel_loss not in ("cross_entropy", "focal", "hard_pixels"):
-            raise ConfigError(f"pixel_loss is {self.pixel_loss!r}; choose cross_entropy, focal or hard_pixels")
+        if self.pixel_loss not in ("cross_entropy", "focal", "ohem"):
+            raise ConfigError(f"pixel_loss is {self.pixel_loss!r}; choose cross_entropy, focal or ohem")
         if self.focal_gamma < 0:
             raise ConfigError(f"focal_gamma is {self.focal_gamma}; give 0 or more, 2 is the paper's")
         if self.focal_alpha is not None and not 0 < self.focal_alpha < 1:
             raise ConfigError(f"focal_alpha is {self.focal_alpha}; give a number between 0 and 1, or None")
-        if not 0 < self.hard_fraction <= 1 or self.hard_minimum < 0:
+        if not 0 < self.ohem_fraction <= 1 or self.ohem_minimum < 0:
             raise ConfigError(
-                f"hard_fraction is {self.hard_fraction} and hard_minimum {self.hard_minimum}; give a fraction above 0"
+                f"ohem_fraction is {self.ohem_fraction} and ohem_minimum {self.ohem_minimum}; give a fraction above 0"
                 " and up to 1, and a number of pixels from 0 on"
             )
         weights = (self.pixel_weight, self.jaccard_weight, self.dice_weight, self.lovasz_weight)
@@ -64,10 +72,10 @@ class LossOptions:
             raise ConfigError(f"weights of the losses are {weights}; give numbers from 0 on, at least one above 0")
 
 
-def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossOptions) -> jax.Array:
+def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossConfig) -> jax.Array:
     """The loss of single pixels, summed; what an auxiliary head is trained with too.
 
-    Of an image's hardest pixels it is the mean, counted once for each of its labelled pixels.
+    Of an image's hardest pixels it is the mean, counted once for each of its labeled pixels.
 
     Args:
       logits: [B, H, W, C].
@@ -82,22 +90,22 @@ def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options
         losses = focal_loss(logits, labels, gamma=options.focal_gamma, alpha=options.focal_alpha)
     else:
         losses = cross_entropy(logits, labels)
-    if options.pixel_loss != "hard_pixels":
+    if options.pixel_loss != "ohem":
         return options.pixel_weight * (losses * weights).sum()
-    chosen = weights * hard_pixels(
+    chosen = weights * ohem_pixels(
         losses,
         weights,
-        fraction=options.hard_fraction,
-        threshold=options.hard_threshold,
-        minimum=options.hard_minimum,
+        fraction=options.ohem_fraction,
+        threshold=options.ohem_threshold,
+        minimum=options.ohem_minimum,
     )
     kept = chosen.sum((1, 2))
     mean = (losses * chosen).sum((1, 2)) / jnp.where(kept > 0, kept, 1.0)
     return options.pixel_weight * (mean * weights.sum((1, 2))).sum()
 
 
-def region_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossOptions) -> jax.Array:
-    """The losses of whole images, summed, each counted once for each of the image's labelled pixels.
+def region_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossConfig) -> jax.Array:
+    """The losses of whole images, summed, each counted once for each of the image's labeled pixels.
 
     Arguments and result are those of `pixel_loss`.
     """

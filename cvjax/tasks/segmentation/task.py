@@ -1,94 +1,131 @@
-"""Semantic segmentation as a task: what goes into the net, the loss, and the sums a score is made of."""
+"""Semantic segmentation as a task: data, loss, scores and pictures of a run that classifies pixels."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from rich.console import RenderableType
 
+from cvjax.data.dataset import Source, Target, image_sizes
+from cvjax.data.decode import decode_example
+from cvjax.data.order import Planned, batches_by_size
+from cvjax.data.reader import Decode
+from cvjax.datasets.statistics import balancing_weights, class_frequencies
+from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
-from cvjax.tasks.images import Batch, ImageTask
+from cvjax.tasks.images import ImageTask
 from cvjax.tasks.metrics import border_report, confusion_matrix, image_iou_sums, image_miou, segmentation_report
+from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
+from cvjax.tasks.segmentation import pictures, predict
 from cvjax.tasks.segmentation.borders import boundary_confusion, trimap_confusions
-from cvjax.tasks.segmentation.crf import CRFConfig, inside, refine
-from cvjax.tasks.segmentation.loss import LossOptions, pixel_loss, region_loss
+from cvjax.tasks.segmentation.config import SegmentationConfig
+from cvjax.tasks.segmentation.crf import apply_crf, inside
+from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
+from cvjax.tasks.segmentation.warp import WarpTransform
+from cvjax.visual.tables import report_table
 
 
 @dataclasses.dataclass(frozen=True)
-class MapScoring:
-    """What label maps are scored by, beside the IoU of whole images.
+class Segmentation(ImageTask):
+    """Pixel-wise classification: by default trained with the cross entropy of the labeled pixels.
 
-    Attributes:
-      boundary: also boundary IoU (2103.16562), of bands as wide as 2% of an image's diagonal.
-      trimap: also the mean IoU of the pixels within so many pixels of a border between labels (1210.5644).
-      crf: run the probabilities through a dense CRF first.
-      em_thresholds: also the errors of `cvjax.tasks.segmentation.membranes`, counted at each of these probabilities of
-        the cells, which are the net's own, before any CRF.
-
-    Raises:
-      ConfigError: a distance below 1 pixel.
-    """
-
-    boundary: bool = False
-    trimap: tuple[int, ...] = ()
-    crf: CRFConfig | None = None
-    em_thresholds: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if any(distance < 1 for distance in self.trimap):
-            raise ConfigError(f"trimap distances are {self.trimap}; give whole numbers of pixels from 1 on")
-
-
-@dataclasses.dataclass(frozen=True)
-class Segmentation(LossOptions, MapScoring, ImageTask):
-    """Pixel-wise classification: by default trained with the cross entropy of the labelled pixels.
-
-    Attributes: those of `ImageTask` (where there is a background, it is the first class), of `LossOptions` and of
-      `MapScoring`, and
-      ignore: the label of pixels that neither train nor count.
-      aux_weight: weight of the auxiliary head's loss, where the model has one.
-      loss_stride: the loss looks at every n-th pixel of every n-th row. Neighbours say much the same, and on CPU the
-        loss at full size costs as much as a small net's decoder.
-      normalize_loss: divide by the labelled pixels; False makes the loss of a batch the mean over its images of the sum
-        over their pixels, which is what FCN trains on, an image at a time (1605.06211).
-      class_weights: factor of each class's pixels in the loss; None weighs all alike. A batch that has a `weight` of
+    Attributes: those of `ImageTask` (where there is a background, it is the first class), and
+      ignore: Label of pixels that neither train nor count.
+      class_weights: Weight of each class's pixels in the loss; None weighs all alike. A batch that has a `weight` of
         its own, float32 [B, H, W], is weighed by that instead (see `cvjax.tasks.segmentation.weight_maps`).
-      margin: pixels that the net's logits lack on every side of the image. The loader gives crops with so much more of
-        their surroundings than the mask has.
-      cells: the class whose connected components are the instances of `em_thresholds`.
+      margin: Number of pixels that the net's logits lack on every side of the image. The loader gives crops with so
+        much more of their surroundings than the mask has.
     """
 
+    name: ClassVar[str] = "segmentation"
+    target: ClassVar[Target] = "mask"
+    config_class: ClassVar[type[SegmentationConfig]] = SegmentationConfig
     metric: ClassVar[str] = "miou"
+
+    config: SegmentationConfig
     ignore: int = 255
-    aux_weight: float = 0.4
-    loss_stride: int = 1
-    normalize_loss: bool = True
     class_weights: tuple[float, ...] | None = None
     margin: int = 0
-    cells: int = 1
 
-    def __post_init__(self) -> None:
-        LossOptions.__post_init__(self)
-        MapScoring.__post_init__(self)
+    @classmethod
+    def open_options(cls, config: SegmentationConfig) -> dict[str, Any]:
+        """Returns the values of the classes in a folder's masks.
+
+        Raises:
+          ConfigError: There are some, and the data set is no folder.
+        """
+        values = config.input.mask_values
+        if values and config.data != "image_folder_segmentation":
+            raise ConfigError(
+                f"input.mask_values are of image_folder_segmentation, and the data set is {config.data}; leave them out"
+            )
+        return {"values": values} if values else {}
+
+    @classmethod
+    def create(cls, config: SegmentationConfig, dataset: Source, model: nn.Module) -> Self:
+        """Makes the task of a data set's classes, with weights of the loss where the configuration asks for them.
+
+        Raises:
+          ConfigError: A crop that the net cannot take, or cells that are no class.
+        """
+        classes, data = len(dataset.class_names), config.input
+        margin = getattr(model, "margin", 0)
+        if margin:
+            model.output_size(data.crop)  # says which sizes fit
+        if not 0 <= data.cells < classes and (data.border_weight or config.eval.em_thresholds):
+            raise ConfigError(f"input.cells is {data.cells}, and the classes are 0 to {classes - 1}; give one of them")
+        class_weights = None
+        if config.class_balance:
+            frequencies = class_frequencies(dataset, classes, data.void)
+            class_weights = balancing_weights(frequencies, config.class_balance)
+        return cls(config, tuple(dataset.class_names), class_weights=class_weights, margin=margin)
+
+    def decoder(self) -> Decode:
+        """Returns the function from a record to its image and mask."""
+        return functools.partial(decode_example, num_classes=self.num_classes, void=self.config.input.void)
+
+    def train_transform(self) -> TrainTransform:
+        """Returns the configured scale, crop, flips and deformation."""
+        data = self.config.input
+        if not (self.margin or data.flip_vertical or data.rotate or data.elastic or data.border_weight):
+            return TrainTransform(data, self.fill, self.ignore)
+        return WarpTransform(data, self.fill, self.ignore, margin=self.margin, class_weights=self.class_weights)
+
+    def eval_buckets(self, dataset: Source) -> tuple[EvalTransform, Sequence[Planned]]:
+        """Returns the padding, and batches of images of about the same size."""
+        resize, scoring = self.config.input.resize, self.config.eval
+        sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
+        # A net without padding mirrors its images at their border, not at that of padding.
+        buckets = batches_by_size(sizes, scoring.batch_size, 1 if self.margin else scoring.pad_multiple)
+        return EvalTransform(size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize), buckets
+
+    def predict(self, model: nn.Module, variables: Any, inputs: jax.Array) -> jax.Array:
+        """Returns class probabilities [B, H, W, C] of normalized images, as the evaluation is configured."""
+        return predict.probabilities(model, variables, inputs, self.config.eval)
 
     def weight(self, batch: Batch) -> jax.Array:
-        """What the summed loss is divided by: the labelled pixels, each as its class weighs, float32 scalar.
+        """Returns what the summed loss is divided by: the labeled pixels, each as its class weighs, float32 scalar.
 
-        Without `normalize_loss`, the images.
+        Without `normalize_loss` it is the number of images.
         """
-        if not self.normalize_loss:
+        if not self.config.normalize_loss:
             return batch["valid"].sum(dtype=jnp.float32)
         return self._weights(batch).sum()
 
     def _thin(self, maps: jax.Array) -> jax.Array:
-        return maps[:, :: self.loss_stride, :: self.loss_stride]
+        stride = self.config.loss_stride
+        return maps[:, ::stride, ::stride]
 
     def _weights(self, batch: Batch) -> jax.Array:
-        """Weight of every pixel that the loss looks at; 0 where it is ignored, or its row not valid."""
+        """Returns the weight of every pixel that the loss looks at; 0 where it is ignored, or its row not valid."""
         mask = self._thin(batch["mask"])
         counted = ((mask != self.ignore) & batch["valid"][:, None, None]).astype(jnp.float32)
         if "weight" in batch:
@@ -97,73 +134,95 @@ class Segmentation(LossOptions, MapScoring, ImageTask):
             return counted
         return counted * jnp.take(jnp.asarray(self.class_weights), mask.astype(jnp.int32), mode="clip")
 
-    def loss(self, outputs: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
+    def loss(self, outputs: Any, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
 
-        The loss of a whole image, such as soft Jaccard, is counted once for each of its labelled pixels.
+        The loss of a whole image, such as soft Jaccard, counts once for each of its labeled pixels.
 
         Args:
-          outputs: logits [B, H, W, C], or (logits, {"aux": logits}) of a model with an auxiliary head.
-          batch: `mask` [B, H, W], `valid` [B], and maybe `weight` [B, H, W].
+          outputs: Logits [B, H, W, C], or (logits, {"aux": logits}) of a model with an auxiliary head.
+          targets: `mask` [B, H, W], `valid` [B], and maybe `weight` [B, H, W].
 
         Returns:
-          The loss summed over the labelled pixels that it looks at, and further sums over them (`accuracy`: those
+          The loss summed over the labeled pixels that it looks at, and further sums over them (`accuracy`: those
           predicted right), each pixel as its class weighs.
         """
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
-        chex.assert_shape(logits, (*batch["mask"].shape, self.num_classes))
-        logits, mask = self._thin(logits), self._thin(batch["mask"])
-        weights = self._weights(batch)
-        total = pixel_loss(logits, mask, weights, self) + region_loss(logits, mask, weights, self)
+        chex.assert_shape(logits, (*targets["mask"].shape, self.num_classes))
+        logits, mask = self._thin(logits), self._thin(targets["mask"])
+        weights = self._weights(targets)
+        total = pixel_loss(logits, mask, weights, self.config) + region_loss(logits, mask, weights, self.config)
         for branch in auxiliary.values():
-            total += self.aux_weight * pixel_loss(self._thin(branch), mask, weights, self)
+            total += self.config.aux_weight * pixel_loss(self._thin(branch), mask, weights, self.config)
         correct = (jnp.argmax(logits, axis=-1) == mask) * weights
-        if not self.normalize_loss:  # an image's fraction, since images are what it is divided by
+        if not self.config.normalize_loss:  # an image's fraction, since images are what it is divided by
             correct = correct.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1.0)
         return total, {"accuracy": correct.sum()}
 
-    def evaluate(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The sums of one batch that `report` scores: confusion matrices, int32 [C, C] and larger, and counts."""
-        mask, valid = batch["mask"], batch["valid"]
+    def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the sums of one batch that `compute` scores: confusion matrices, int32 [C, C] and larger, and counts.
+
+        Args:
+          predictions: Probabilities [B, H, W, C].
+          batch: `mask`, `image`, `valid`, `skipped`, and `size` where images are padded.
+        """
+        mask, valid, scoring = batch["mask"], batch["valid"], self.config.eval
         within = inside(batch.get("size"), mask.shape)
-        if self.crf is not None:
-            probabilities = refine(probabilities, batch["image"], self.crf, within)
-        predictions = jnp.argmax(probabilities, axis=-1)
+        if scoring.crf is not None:
+            predictions = apply_crf(predictions, batch["image"], scoring.crf, within)
+        labels = jnp.argmax(predictions, axis=-1)
         counting = {"ignore": self.ignore, "valid": valid}
-        confusions = confusion_matrix(mask, predictions, self.num_classes, per_image=True, **counting)
+        confusions = confusion_matrix(mask, labels, self.num_classes, per_image=True, **counting)
         sums = {
             "confusion": confusions.sum(0),
             "examples": valid.sum(dtype=jnp.int32),
             "skipped": batch["skipped"].sum(dtype=jnp.int32),
             **image_iou_sums(confusions),
         }
-        if self.boundary:
-            sums["boundary"] = boundary_confusion(mask, predictions, self.num_classes, within=within, **counting)
-        if self.trimap:
+        if scoring.boundary:
+            sums["boundary"] = boundary_confusion(mask, labels, self.num_classes, within=within, **counting)
+        if scoring.trimap:
             sums["trimap"] = trimap_confusions(
-                mask, predictions, self.num_classes, self.trimap, within=within, **counting
+                mask, labels, self.num_classes, scoring.trimap, within=within, **counting
             )
         return sums
 
-    def keep(self, probabilities: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """What `examine` needs of a batch, a row for each image; nothing unless errors of cells are counted."""
-        if not self.em_thresholds:
+    def gather(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Returns each image's probability of cells and its mask, if errors of cells are counted."""
+        if not self.config.eval.em_thresholds:
             return {}
-        return {"cells": probabilities[..., self.cells], "mask": batch["mask"], "valid": batch["valid"]}
+        cells = predictions[..., self.config.input.cells]
+        return {"cells": cells, "mask": batch["mask"], "valid": batch["valid"]}
 
-    def examine(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """On the host: sums of the errors of cells over the valid images of a batch, see
-        `cvjax.tasks.segmentation.membranes`."""
-        if not kept:
-            return {}
-        mask, valid = kept["mask"], kept["valid"]
-        truth = np.where(mask == self.ignore, -1, mask == self.cells)
-        return membrane_sums(truth[valid], kept["cells"][valid], self.em_thresholds)
+    def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns sums of the errors of cells over a batch, see `cvjax.tasks.segmentation.membranes`."""
+        if not rows:
+            return {}, {}
+        mask, valid = rows["mask"], rows["valid"]
+        truth = np.where(mask == self.ignore, -1, mask == self.config.input.cells)
+        return membrane_sums(truth[valid], rows["cells"][valid], self.config.eval.em_thresholds), {}
 
-    def report(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of a whole split from the sums of all its batches: see `segmentation_report`, `border_report`."""
-        report = segmentation_report(np.asarray(sums["confusion"], np.int64), self.class_names)
-        report |= {"image_miou": image_miou(sums)} | border_report(sums, self.trimap)
-        if self.em_thresholds:
-            report |= membrane_report(sums, self.em_thresholds)
-        return report | {"examples": int(sums["examples"]), "skipped": int(sums["skipped"])}
+    def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
+        """Returns the scores of a whole split from its sums: see `segmentation_report`, `border_report`."""
+        scoring = self.config.eval
+        report = segmentation_report(np.asarray(totals["confusion"], np.int64), self.class_names)
+        report |= {"image_miou": image_miou(totals)} | border_report(totals, scoring.trimap)
+        if scoring.em_thresholds:
+            report |= membrane_report(totals, scoring.em_thresholds)
+        return report | {"examples": int(totals["examples"]), "skipped": int(totals["skipped"])}
+
+    def table(self, report: Report) -> RenderableType:
+        """Returns the table of each class's IoU."""
+        return report_table(report)
+
+    def headline(self, report: Report) -> str:
+        """Returns one line of scores."""
+        return pictures.headline(report)
+
+    def draw_report(self, folder: Path, report: Report) -> list[str]:
+        """Writes report.md."""
+        return pictures.draw_report(folder, report)
+
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+        """Writes predictions.png: images, their truth, and what was predicted."""
+        return pictures.draw_examples(self, folder, model, variables, dataset)

@@ -1,266 +1,49 @@
-"""Geometric augmentation on the host: uint8 image and mask together, before batching.
-
-Photometric augmentation and normalisation happen on the device; what changes the geometry happens here,
-because it needs the source's own size. Every transform is a frozen, picklable dataclass; randomness comes in
-as a Generator.
-"""
+"""How images with masks are read and varied."""
 
 import dataclasses
-import math
-from fractions import Fraction
 
-import cv2
-import numpy as np
-
-from cvjax.data.decode import IGNORE
-from cvjax.errors import ConfigError, DataError
-from cvjax.imagenet import MEAN_COLOUR
-
-# Scales are fractions with at most this denominator, so that the grid of the resized image meets the grid of
-# the source every few pixels and a window of the one can be computed from a window of the other.
-_MAX_DENOMINATOR = 64
-
-
-def check_size(name: str, size: tuple[int, int] | None) -> None:
-    """Raise ConfigError unless `size` is two positive integers."""
-    whole = isinstance(size, tuple | list) and all(isinstance(n, int | np.integer) and n > 0 for n in size)
-    if not whole or len(size) != 2:
-        raise ConfigError(f"{name} is {size!r}: give two positive whole numbers, height and width.")
-
-
-def check_probability(name: str, value: float) -> None:
-    """Raise ConfigError unless `value` lies between 0 and 1."""
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name} is {value}: give a probability between 0 and 1.")
-
-
-def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
-    """Raise ConfigError unless the padding values fit in uint8."""
-    if len(fill) != 3 or not all(0 <= value <= 255 for value in (*fill, ignore)):
-        raise ConfigError(f"fill is {fill!r} and ignore {ignore!r}: give three levels and one label between 0 and 255.")
-
-
-def blank_image(size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
-    """An image uint8 [*size, 3] of one colour."""
-    return np.broadcast_to(np.asarray(fill, np.uint8), (*size, 3))
-
-
-def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Resize `image` u8[H,W,3] (bilinear) and `mask` u8[H,W] (nearest centre) to `size`, height and width."""
-    height, width = size
-    if image.shape[:2] == (height, width):
-        return image, mask
-    # INTER_NEAREST takes the pixel at floor(x * ratio), which shifts labels by up to half a source pixel
-    # against the image; INTER_NEAREST_EXACT takes the nearest centre.
-    return (
-        cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR),
-        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
-    )
-
-
-def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
-    """Height and width after scaling by exactly `scale`; rounded down, so that no pixel lies outside."""
-    return tuple(max(1, extent * scale.numerator // scale.denominator) for extent in size)
-
-
-def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Rows and columns `corner` to `corner + size` of the image scaled by `scale`, without scaling the rest.
-
-    The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one grey level: the
-    piece of the source that is resized starts where both grids meet, so that the sampling positions are
-    equal; only the rounding of OpenCV's fixed-point weights can differ.
-
-    Args:
-      image: uint8 [H, W, 3].
-      scale: how many output pixels to one of the source.
-      corner: top and left of the window, in pixels of the scaled image.
-      size: height and width of the window; inside `scaled_size`.
-
-    Returns:
-      uint8 [*size, 3]; a view of `image` where scale is 1.
-    """
-    source, cut = [], []
-    for extent, first, count in zip(image.shape[:2], corner, size):
-        if scale == 1:
-            source.append(slice(first, first + count))
-            continue
-        # Output pixel x samples the source at (x + 1/2) / scale - 1/2 and its right neighbour. At least 64
-        # pixels of the source go in, where it has them: OpenCV copies instead of resampling when the size
-        # comes out unchanged.
-        before = max(0, math.floor((first + 0.5) / scale - 0.5))
-        after = math.ceil((first + count + 0.5) / scale) + 1
-        period = min(before, max(0, extent - _MAX_DENOMINATOR)) // scale.denominator
-        start = period * scale.denominator
-        source.append(slice(start, min(extent, max(after, start + _MAX_DENOMINATOR))))
-        begin = first - period * scale.numerator
-        cut.append(slice(begin, begin + count))
-    piece = image[tuple(source)]
-    if scale == 1:
-        return piece
-    factor = float(scale)
-    if min(piece.shape[:2]) * factor < 1:  # OpenCV would round this source of a pixel or so down to nothing.
-        resized = cv2.resize(piece, (cut[1].stop, cut[0].stop), interpolation=cv2.INTER_LINEAR)
-    else:
-        resized = cv2.resize(piece, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    return resized[tuple(cut)]
-
-
-def nearest_window(mask: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """As `resized_window`, for labels u8[H,W]: exactly the source pixel whose centre is nearest."""
-    if scale == 1:
-        return mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
-    up, down = scale.numerator, scale.denominator
-    # floor((x + 1/2) / scale), in whole numbers; gathering by index is faster than OpenCV's resize here.
-    rows, columns = ((2 * np.arange(first, first + count) + 1) * down // (2 * up) for first, count in zip(corner, size))
-    return mask[np.minimum(rows, mask.shape[0] - 1)][:, np.minimum(columns, mask.shape[1] - 1)]
+from cvjax.errors import ConfigError
+from cvjax.tasks.scale_crop import ScaleAndCropData, check_probability
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainTransform:
-    """Random scale, random crop, random mirroring; smaller images are padded at the bottom and right.
+class SegmentationData(ScaleAndCropData):
+    """How images with masks are read and varied. Pixels of a crop that lie beyond its image do not train.
 
-    Attributes:
-      crop: height and width of the result, in pixels.
-      min_scale, max_scale: bounds of the random scale, relative to the source (or to `resize`).
-      scale_step: distance between the scales drawn from; 0 draws continuously, to the nearest 1/64. Every
-        scale is replaced by the nearest fraction with a denominator up to 64.
-      flip: probability of mirroring left and right; the padding is mirrored with the image.
-      fill: RGB level (0 to 255) of padded image pixels: the data set's mean, which normalises to about 0.
-      ignore: label of padded mask pixels.
-      resize: height and width to resize to before all else; None keeps the source's size.
+    The crop of a net without padding is what the net sees. The mask is smaller, as the net's logits are, and what the
+    image lacks around it is filled with the image's mirror image.
 
-    Raises:
-      ConfigError: when made, if a value is outside its range.
+    Attributes: those of `ScaleAndCropData`, and
+      void: Labels in the masks that are ignored, beside 255.
+      mask_values: Values in a folder's masks that stand for the classes, in their order, such as 0 255; empty where the
+        masks hold class numbers.
+      flip_vertical: Probability of mirroring top and bottom.
+      rotate: Turn by random multiples of 90 degrees; crops are then square.
+      elastic: Standard deviation of the random displacements on a grid of 3x3 nodes over the crop, in pixels; 10 in
+        U-Net, 0 is off.
+      border_weight: Weight in the loss of pixels between two cells that touch, on top of their class's; 10 in U-Net, 0
+        is off.
+      border_sigma: Distance over which that weight falls, in pixels.
+      cells: Number of the class whose connected components are these cells.
     """
 
-    crop: tuple[int, int]
-    min_scale: float = 0.5
-    max_scale: float = 2.0
-    scale_step: float = 0.25
-    flip: float = 0.5
-    fill: tuple[int, int, int] = MEAN_COLOUR
-    ignore: int = IGNORE
-    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] = (513, 513)
+    void: tuple[int, ...] = ()
+    mask_values: tuple[int, ...] = ()
+    flip_vertical: float = 0.0
+    rotate: bool = False
+    elastic: float = 0.0
+    border_weight: float = 0.0
+    border_sigma: float = 5.0
+    cells: int = 1
 
     def __post_init__(self) -> None:
-        check_size("crop", self.crop)
-        if self.resize is not None:
-            check_size("resize", self.resize)
-        _check_padding(self.fill, self.ignore)
-        if not 1 / _MAX_DENOMINATOR <= self.min_scale <= self.max_scale:
+        super().__post_init__()
+        check_probability("flip_vertical", self.flip_vertical)
+        if self.rotate and self.crop[0] != self.crop[1]:
+            raise ConfigError(f"rotate turns by 90 degrees, and the crop {self.crop} is not square: give equal sides.")
+        if self.elastic < 0 or self.border_weight < 0 or self.border_sigma <= 0:
             raise ConfigError(
-                f"min_scale is {self.min_scale} and max_scale {self.max_scale}: give 1/64 <= min_scale <= max_scale."
+                f"elastic is {self.elastic}, border_weight {self.border_weight} and border_sigma {self.border_sigma}: "
+                "give 0 or more, and a sigma above 0."
             )
-        if self.scale_step < 0:
-            raise ConfigError(f"scale_step is {self.scale_step}: give 0 (continuous) or a positive step.")
-        check_probability("flip", self.flip)
-
-    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
-        if self.resize is not None:
-            image, mask = resize_pair(image, mask, self.resize)
-        return self.cut(image, mask, *self.draw(mask.shape, rng))
-
-    def draw(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[Fraction, tuple[int, int], bool]:
-        """Scale, top left corner in the scaled image, and whether to mirror, of an image of height and width `size`."""
-        scale = self._draw_scale(rng)
-        full = scaled_size(size, scale)
-        # Four draws whatever their outcome, so that the example's random stream does not depend on its size.
-        corner = tuple(int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip(full, self.crop))
-        return scale, corner, bool(rng.random() < self.flip)
-
-    def cut(
-        self, image: np.ndarray, mask: np.ndarray, scale: Fraction, corner: tuple[int, int], mirror: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The crop that was drawn."""
-        size = tuple(min(have, want) for have, want in zip(scaled_size(mask.shape, scale), self.crop))
-        image = resized_window(image, scale, corner, size)
-        mask = nearest_window(mask, scale, corner, size)
-        if mirror:
-            image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
-        return _pad(image, mask, self.crop, self.fill, self.ignore, left=mirror)
-
-    def _draw_scale(self, rng: np.random.Generator) -> Fraction:
-        if self.scale_step == 0:
-            drawn = rng.uniform(self.min_scale, self.max_scale)
-            return Fraction(max(1, round(drawn * _MAX_DENOMINATOR)), _MAX_DENOMINATOR)
-        # The small excess keeps 0.5 to 2.0 in steps of 0.1 from losing its last value to rounding.
-        count = math.floor((self.max_scale - self.min_scale) / self.scale_step + 1e-6) + 1
-        drawn = self.min_scale + int(rng.integers(count)) * self.scale_step
-        return Fraction(drawn).limit_denominator(_MAX_DENOMINATOR)
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalTransform:
-    """Padding at the bottom and right to one size; no scaling beyond the optional fixed `resize`.
-
-    Attributes:
-      size: height and width of the result, in pixels.
-      fill: RGB level (0 to 255) of padded image pixels.
-      ignore: label of padded mask pixels.
-      resize: height and width to resize to before padding; None keeps the source's size.
-
-    Raises:
-      ConfigError: when made, if a value is outside its range.
-    """
-
-    size: tuple[int, int]
-    fill: tuple[int, int, int] = MEAN_COLOUR
-    ignore: int = IGNORE
-    resize: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        check_size("size", self.size)
-        _check_padding(self.fill, self.ignore)
-        if self.resize is not None:
-            check_size("resize", self.resize)
-            if self.resize[0] > self.size[0] or self.resize[1] > self.size[1]:
-                raise ConfigError(f"resize {self.resize} exceeds size {self.size}: give a larger size.")
-
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, name: str = "the image"
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Pad `image` u8[H,W,3] and `mask` u8[H,W].
-
-        Args:
-          image, mask: the decoded pair.
-          name: what to call it in an error, such as the record's id.
-
-        Returns:
-          u8[*size,3], u8[*size], and the height and width before padding.
-
-        Raises:
-          DataError: the image is larger than `size`.
-        """
-        if self.resize is not None:
-            image, mask = resize_pair(image, mask, self.resize)
-        height, width = mask.shape
-        if height > self.size[0] or width > self.size[1]:
-            raise DataError(
-                f"{name} is {height}x{width} and does not fit in the evaluation size"
-                f" {self.size[0]}x{self.size[1]}: raise the evaluation size to at least that, or set resize."
-            )
-        return *_pad(image, mask, self.size, self.fill, self.ignore), (height, width)
-
-    def blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of a row that stands for no example: nothing but padding."""
-        return blank_image(self.size, self.fill), np.full(self.size, self.ignore, np.uint8)
-
-
-def _pad(
-    image: np.ndarray,
-    mask: np.ndarray,
-    size: tuple[int, int],
-    fill: tuple[int, int, int],
-    ignore: int,
-    left: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pad both to `size`, at the bottom and at the right (or left)."""
-    below, beside = size[0] - mask.shape[0], size[1] - mask.shape[1]
-    if below == beside == 0:
-        return image, mask
-    border = (0, below, beside, 0) if left else (0, below, 0, beside)
-    return (
-        cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=fill),
-        cv2.copyMakeBorder(mask, *border, cv2.BORDER_CONSTANT, value=ignore),
-    )

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from cvjax.errors import ConfigError
-from cvjax.tasks.segmentation.transforms import TrainTransform, check_probability, resize_pair, scaled_size
+from cvjax.tasks.scale_crop import TrainTransform, resize_pair, scaled_size
+from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.weight_maps import loss_weights
 
 _NODES = 3
@@ -24,43 +25,31 @@ _BORDER = cv2.BORDER_REFLECT_101
 class WarpTransform(TrainTransform):
     """Random scale, place, mirroring, quarter turn and elastic deformation; and the weights of the loss, if asked.
 
-    Attributes: those of `TrainTransform` (`fill` is of no use: the surroundings are mirrored), and
-      margin: pixels on every side of the crop that are shown and not labelled, for nets without padding: the image is
-        `crop`, the mask 2 margins less a side, and its place is drawn so that it lies in the image if it fits.
-      flip_vertical: probability of mirroring top and bottom.
-      rotate: turn by a random multiple of 90 degrees.
-      elastic: standard deviation of the displacements on a grid of 3x3 nodes over the crop, in pixels of the crop;
-        between the nodes they are interpolated bicubically (10 in U-Net, 1505.04597). 0 is off.
-      cells, border_weight, border_sigma, class_weights: see `cvjax.tasks.segmentation.weight_maps.loss_weights`; with a
-        border weight, the example has a `weight` float32 of the mask's shape. Cells are the components of the crop as
-        it is shown.
+    The displacements of the deformation lie on a grid of 3x3 nodes over the crop and are interpolated bicubically
+    between them (U-Net, 1505.04597). With a border weight an example has a `weight`, float32 of the mask's shape, see
+    `cvjax.tasks.segmentation.weight_maps`; cells are the components of the crop as it is shown.
+
+    Attributes: those of `TrainTransform` (`fill` has no use: the surroundings are mirrored), and
+      data: Size, scale, turns and deformation.
+      margin: Number of pixels on every side of the crop that are shown and not labeled, for nets without padding: the
+        image is `crop`, the mask two margins less a side, and its place is drawn so that it lies in the image if it
+        fits.
+      class_weights: Weight of each class's pixels in the loss; None weighs all alike.
 
     Raises:
-      ConfigError: when made, if a value is outside its range.
+      ConfigError: When made, if a value is outside its range.
     """
 
+    data: SegmentationData
     margin: int = 0
-    flip_vertical: float = 0.0
-    rotate: bool = False
-    elastic: float = 0.0
-    cells: int = 1
-    border_weight: float = 0.0
-    border_sigma: float = 5.0
     class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_probability("flip_vertical", self.flip_vertical)
-        if self.rotate and self.crop[0] != self.crop[1]:
-            raise ConfigError(f"rotate turns by 90 degrees, and the crop {self.crop} is not square: give equal sides.")
-        if self.elastic < 0 or self.border_weight < 0 or self.border_sigma <= 0:
+        height, width = self.data.crop
+        if self.margin < 0 or min(height, width) <= 2 * self.margin:
             raise ConfigError(
-                f"elastic is {self.elastic}, border_weight {self.border_weight} and border_sigma {self.border_sigma}: "
-                "give 0 or more, and a sigma above 0."
-            )
-        if self.margin < 0 or min(self.crop) <= 2 * self.margin:
-            raise ConfigError(
-                f"the net loses {self.margin} pixels on every side and the crop is {self.crop[0]}x{self.crop[1]}: give "
+                f"the net loses {self.margin} pixels on every side and the crop is {height}x{width}: give "
                 f"a crop above {2 * self.margin}."
             )
 
@@ -68,19 +57,20 @@ class WarpTransform(TrainTransform):
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
         """From `image` u8[H,W,3] and `mask` u8[H,W] to u8[*crop,3], u8[*(crop - 2 margin)], and further arrays."""
-        if self.resize is not None:
-            image, mask = resize_pair(image, mask, self.resize)
+        if self.data.resize is not None:
+            image, mask = resize_pair(image, mask, self.data.resize)
         rows, columns = self._draw_map(mask.shape, rng)
         seen = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=_BORDER)
-        inner = tuple(slice(self.margin, side - self.margin) for side in self.crop)
-        # Half up, as nearest centres go elsewhere; cvRound's half to even would favour every other pixel at scale 2.
+        inner = tuple(slice(self.margin, side - self.margin) for side in self.data.crop)
+        # Half up, as nearest centers go elsewhere; cvRound's half to even would favor every other pixel at scale 2.
         y, x = (np.floor(where[inner] + 0.5).astype(np.int64) for where in (rows, columns))
         outside = (y < 0) | (y >= mask.shape[0]) | (x < 0) | (x >= mask.shape[1])
         labels = mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)]
         labels = np.where(outside, np.uint8(self.ignore), labels)
-        if not self.border_weight:
+        if not self.data.border_weight:
             return seen, labels, {}
-        weight = loss_weights(labels, self.cells, self.border_weight, self.border_sigma, self.class_weights)
+        data = self.data
+        weight = loss_weights(labels, data.cells, data.border_weight, data.border_sigma, self.class_weights)
         return seen, labels, {"weight": weight}
 
     def _draw_map(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -89,14 +79,14 @@ class WarpTransform(TrainTransform):
         scale = self._draw_scale(rng)
         corner = [
             int(rng.integers(0, max(have - want + 2 * self.margin, 0) + 1)) - self.margin
-            for have, want in zip(scaled_size(size, scale), self.crop)
+            for have, want in zip(scaled_size(size, scale), self.data.crop)
         ]
-        mirrored, flipped = rng.random() < self.flip, rng.random() < self.flip_vertical
-        turns = int(rng.integers(4)) if self.rotate else 0
-        rows, columns = np.meshgrid(*(np.arange(side, dtype=np.float64) for side in self.crop), indexing="ij")
-        if self.elastic:
-            nodes = rng.normal(0.0, self.elastic, (2, _NODES, _NODES))
-            down, right = (cubic_matrix(_NODES, side) for side in self.crop)
+        mirrored, flipped = rng.random() < self.data.flip, rng.random() < self.data.flip_vertical
+        turns = int(rng.integers(4)) if self.data.rotate else 0
+        rows, columns = np.meshgrid(*(np.arange(side, dtype=np.float64) for side in self.data.crop), indexing="ij")
+        if self.data.elastic:
+            nodes = rng.normal(0.0, self.data.elastic, (2, _NODES, _NODES))
+            down, right = (cubic_matrix(_NODES, side) for side in self.data.crop)
             rows, columns = rows + down @ nodes[0] @ right.T, columns + down @ nodes[1] @ right.T
         rows, columns = self._to_source(rows, corner[0], scale), self._to_source(columns, corner[1], scale)
         for where in (rows, columns):

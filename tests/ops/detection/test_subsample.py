@@ -9,7 +9,7 @@ import pytest
 
 from cvjax.ops.detection.subsample import balanced_subsample
 
-_DRAW = jax.jit(balanced_subsample, static_argnames=("size", "positive_share"))
+_DRAW = jax.jit(balanced_subsample, static_argnames=("size", "positive_fraction"))
 
 
 def kinds(positives: int, negatives: int):
@@ -35,7 +35,7 @@ def kinds(positives: int, negatives: int):
 )
 def test_counts_and_places(positives, negatives, size, share, expected):
     positive, negative = kinds(positives, negatives)
-    got = _DRAW(jax.random.key(3), positive, negative, size=size, positive_share=share)
+    got = _DRAW(jax.random.key(3), positive, negative, size=size, positive_fraction=share)
     assert got.indices.shape == (size,)
     assert (int(got.positive.sum()), int(got.negative.sum())) == expected
     chosen = np.asarray(got.indices)
@@ -50,18 +50,18 @@ def test_counts_and_places(positives, negatives, size, share, expected):
 
 def test_every_row_of_a_batch_draws_by_its_own_key():
     positive, negative = kinds(20, 50)
-    draw = partial(balanced_subsample, size=10, positive_share=0.7)
+    draw = partial(balanced_subsample, size=10, positive_fraction=0.7)
     keys = jax.random.split(jax.random.key(0), 4)
     rows = jax.jit(jax.vmap(draw, (0, None, None)))(keys, positive, negative)
     for i in range(4):
-        alone = _DRAW(keys[i], positive, negative, size=10, positive_share=0.7)
+        alone = _DRAW(keys[i], positive, negative, size=10, positive_fraction=0.7)
         np.testing.assert_array_equal(rows.indices[i], alone.indices)
     assert len({tuple(row) for row in np.asarray(rows.indices)}) == 4
 
 
 def test_every_box_of_a_kind_is_as_likely_and_pairs_are_independent():
     positive, negative = kinds(6, 12)
-    draw = partial(balanced_subsample, size=8, positive_share=0.25)
+    draw = partial(balanced_subsample, size=8, positive_fraction=0.25)
     trials = 20_000
     rows = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(jax.random.key(1), trials), positive, negative)
     hits = np.zeros((trials, positive.size), bool)
@@ -81,6 +81,6 @@ def test_every_box_of_a_kind_is_as_likely_and_pairs_are_independent():
 def test_what_is_refused():
     positive, negative = kinds(2, 2)
     with pytest.raises(ValueError, match="size of 1"):
-        balanced_subsample(jax.random.key(0), positive, negative, size=0, positive_share=0.5)
+        balanced_subsample(jax.random.key(0), positive, negative, size=0, positive_fraction=0.5)
     with pytest.raises(ValueError, match="share"):
-        balanced_subsample(jax.random.key(0), positive, negative, size=4, positive_share=1.5)
+        balanced_subsample(jax.random.key(0), positive, negative, size=4, positive_fraction=1.5)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from made import classification
 from scipy import stats
 from sklearn import metrics as sk
 
 from cvjax.errors import ConfigError
 from cvjax.tasks.classification.calibration import BINS
 from cvjax.tasks.classification.mixing import draw_mix
-from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.inference import classify
 from cvjax.tasks.metrics import ranks
 
@@ -35,8 +35,8 @@ def logits(seed=1, rows=8):
 
 
 def test_loss_is_the_mean_over_valid_rows():
-    task, given, scores = Classification(NAMES), batch(), logits()
-    total, sums = task.loss(scores, given)
+    task, given, scores = classification(NAMES), batch(), logits()
+    total, sums = task.loss(scores, task.prepare(given, None)[1])
     each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.maximum(given["label"], 0))
     assert task.weight(given) == 6
     assert total == pytest.approx(float(each[:6].sum()), rel=1e-6)
@@ -44,28 +44,28 @@ def test_loss_is_the_mean_over_valid_rows():
 
 
 def test_label_smoothing_is_optaxs():
-    task, given, scores = Classification(NAMES, label_smoothing=0.1), batch(invalid=0), logits()
+    task, given, scores = classification(NAMES, label_smoothing=0.1), batch(invalid=0), logits()
     targets = optax.smooth_labels(jax.nn.one_hot(given["label"], 9), 0.1)
     expected = optax.softmax_cross_entropy(scores, targets).sum()
-    assert task.loss(scores, given)[0] == pytest.approx(float(expected), rel=1e-6)
-    assert task.loss(scores, task.targets(given, jax.random.key(0)))[0] == pytest.approx(float(expected), rel=1e-6)
+    assert task.loss(scores, task.prepare(given, None)[1])[0] == pytest.approx(float(expected), rel=1e-6)
+    assert task.loss(scores, task.prepare(given, jax.random.key(0))[1])[0] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_every_auxiliary_loss_is_added_with_its_weight():
-    task, given = Classification(NAMES, aux_weight=0.3), batch()
-    main, one, two = (task.loss(logits(seed), given)[0] for seed in (1, 2, 3))
-    all_of_them, _ = task.loss((logits(1), {"aux1": logits(2), "aux2": logits(3)}), given)
+    task, given = classification(NAMES, aux_weight=0.3), batch()
+    main, one, two = (task.loss(logits(seed), task.prepare(given, None)[1])[0] for seed in (1, 2, 3))
+    all_of_them, _ = task.loss((logits(1), {"aux1": logits(2), "aux2": logits(3)}), task.prepare(given, None)[1])
     assert all_of_them == pytest.approx(float(main + 0.3 * (one + two)), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
 def test_images_and_targets_are_mixed_alike(kind):
     """Each class has its own level of grey, so the mean of a mixed image says what its target must be."""
-    task = Classification(NAMES, mean=(0, 0, 0), std=(1, 1, 1), **kind)
+    task = classification(NAMES, mean=(0, 0, 0), std=(1, 1, 1), **kind)
     given, key = batch(rows=64, size=8, invalid=0), jax.random.key(2)
     given["label"] = np.arange(64, dtype=np.int32) % 2 + 2 * (np.arange(64, dtype=np.int32) // 16)
     given["image"] = np.broadcast_to(given["label"][:, None, None, None] * 10, (64, 8, 8, 3)).astype(np.uint8)
-    images, target = jax.jit(lambda b: (task.preprocess(b, key, train=True), task.targets(b, key)["target"]))(given)
+    images, target = jax.jit(lambda b: (task.prepare(b, key)[0], task.prepare(b, key)[1]["target"]))(given)
     np.testing.assert_allclose(target.sum(-1), 1, rtol=1e-6)
     np.testing.assert_allclose(images.mean((1, 2, 3)), (target * np.arange(9) * 10).sum(-1), rtol=1e-4, atol=1e-3)
     assert np.std(target.max(-1)) > 0.05
@@ -73,14 +73,14 @@ def test_images_and_targets_are_mixed_alike(kind):
     assert blended.all() == ("cutmix" not in kind)
     if len(kind) == 2:
         assert 0.2 < blended.mean() < 0.8
-    assert np.abs(task.preprocess(given, key, train=False) - given["image"]).max() == 0
+    assert np.abs(task.prepare(given, None)[0] - given["image"]).max() == 0
 
 
 def test_what_a_pair_draws_follows_its_examples_and_not_its_place():
-    task = Classification(NAMES, mixup=0.4, cutmix=1.0, pca_noise=0.1, contrast=0.2)
+    task = classification(NAMES, mixup=0.4, cutmix=1.0, pca_noise=0.1, contrast=0.2)
     given, key = batch(), jax.random.key(3)
     swapped = {name: np.concatenate([value[4:], value[:4]]) for name, value in given.items()}
-    mixed = jax.jit(lambda b: (task.preprocess(b, key, train=True), task.targets(b, key)["target"]))
+    mixed = jax.jit(lambda b: (task.prepare(b, key)[0], task.prepare(b, key)[1]["target"]))
     (there, swapped_target), (here, target) = mixed(swapped), mixed(given)
     np.testing.assert_allclose(np.concatenate([there[4:], there[:4]]), here, atol=1e-5)
     np.testing.assert_allclose(np.concatenate([swapped_target[4:], swapped_target[:4]]), target, atol=1e-6)
@@ -94,14 +94,14 @@ def test_shares_have_the_distribution_of_beta(alpha):
 
 def test_an_odd_batch_cannot_be_paired():
     with pytest.raises(ConfigError, match="batch_size a multiple of twice the devices"):
-        Classification(NAMES, mixup=0.2).preprocess(batch(rows=5), jax.random.key(0), train=True)
+        classification(NAMES, mixup=0.2).prepare(batch(rows=5), jax.random.key(0))[0]
 
 
 def test_pca_noise_shifts_all_pixels_of_an_image_alike_along_the_papers_directions():
-    task = Classification(NAMES, mean=(0, 0, 0), std=(1, 1, 1), pca_noise=0.1)
+    task = classification(NAMES, mean=(0, 0, 0), std=(1, 1, 1), pca_noise=0.1)
     given = batch(rows=400, size=2, invalid=0) | {"index": np.arange(400, dtype=np.int32)}
     given["image"] = np.full((400, 2, 2, 3), 128, np.uint8)
-    shift = np.asarray(task.preprocess(given, jax.random.key(1), train=True)) - 128
+    shift = np.asarray(task.prepare(given, jax.random.key(1))[0]) - 128
     assert np.ptp(shift, axis=(1, 2)).max() < 1e-4
     values, vectors = np.linalg.eigh(np.cov(shift[:, 0, 0].T))
     assert np.sqrt(values[2]) == pytest.approx(5.546, rel=0.15)
@@ -116,14 +116,14 @@ def test_ranks_count_better_classes_and_ties_in_argmaxs_order():
 @pytest.mark.parametrize("shards", [1, 8])
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")
 def test_scores_of_batches_added_up_are_scikit_learns(shards):
-    task = Classification(NAMES)
+    task = classification(NAMES)
     given = [batch(seed, rows=64, invalid=16 * seed) for seed in range(3)]
     chances = [jax.nn.softmax(2 * logits(seed, 64)) for seed in range(3)]
     devices = np.array(jax.devices()[:shards])
     rows = jax.sharding.NamedSharding(jax.sharding.Mesh(devices, ("data",)), jax.sharding.PartitionSpec("data"))
-    evaluate = jax.jit(task.evaluate)
+    evaluate = jax.jit(task.update)
     sums = [evaluate(*jax.device_put((p, b), rows)) for p, b in zip(chances, given)]
-    report = task.report(jax.tree.map(lambda *parts: np.sum([np.asarray(p) for p in parts], axis=0), *sums))
+    report = task.compute(jax.tree.map(lambda *parts: np.sum([np.asarray(p) for p in parts], axis=0), *sums))
 
     valid = np.concatenate([b["valid"] for b in given])
     truth, chance = (np.concatenate(x)[valid] for x in ([b["label"] for b in given], chances))
@@ -148,8 +148,8 @@ def test_scores_of_batches_added_up_are_scikit_learns(shards):
 
 
 def test_a_report_of_nothing_is_nan():
-    task = Classification(NAMES)
-    report = task.report(jax.tree.map(np.asarray, task.evaluate(jax.nn.softmax(logits()), batch(invalid=8))))
+    task = classification(NAMES)
+    report = task.compute(jax.tree.map(np.asarray, task.update(jax.nn.softmax(logits()), batch(invalid=8))))
     assert report["examples"] == 0
     assert np.isnan([report[key] for key in ("top1", "top5", "loss", "ece", "mean_accuracy")]).all()
 
@@ -168,5 +168,6 @@ def test_ten_crops_are_corners_and_middle_and_their_mirror_images():
 
 
 def test_logits_of_another_class_count_are_refused():
+    few = classification(NAMES[:4])
     with pytest.raises(AssertionError):
-        Classification(NAMES[:4]).loss(logits(), batch())
+        few.loss(logits(), few.prepare(batch(), None)[1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import random_crop
 from PIL import Image
 from tiny_sets import encoded, photo
 
@@ -15,7 +16,7 @@ from cvjax.data.decode import decode_labelled
 from cvjax.data.loader import HostShard, eval_batches, train_batches
 from cvjax.datasets.registry import open_source
 from cvjax.errors import ConfigError
-from cvjax.tasks.classification.transforms import CentreCrop, RandomCrop, draw_piece, resize
+from cvjax.tasks.classification.transforms import CenterCrop, draw_piece, resize
 
 LABEL = np.asarray(7, np.int32)
 
@@ -40,7 +41,7 @@ def positions(height: int, width: int) -> np.ndarray:
 )
 def test_any_image_becomes_a_crop_of_the_size_by_its_seed_alone(height, width, seed, cut, policy):
     image = rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    transform = RandomCrop((17, 23), cut=cut, policy=policy, erase=0.5, interpolation="bicubic")
+    transform = random_crop((17, 23), crop_mode=cut, auto_augment=policy, random_erasing=0.5, interpolation="bicubic")
     (crop, label), (again, _) = (transform(image, LABEL, rng(seed)) for _ in range(2))
     assert (crop.shape, crop.dtype, int(label)) == ((17, 23, 3), np.uint8, 7)
     np.testing.assert_array_equal(crop, again)
@@ -71,7 +72,7 @@ def test_an_image_too_long_for_any_piece_gives_its_middle():
 
 def test_padded_crops_are_windows_of_the_image_with_a_border_flipped_or_not():
     image, seen = positions(32, 32), set()
-    transform = RandomCrop((32, 32), cut="padded", padding=4, flip=0.5, fill=(99, 99, 99))
+    transform = random_crop((32, 32), crop_mode="padded", padding=4, flip=0.5, fill=(99, 99, 99))
     framed = np.pad(image.astype(int) - 99, ((4, 4), (4, 4), (0, 0))) + 99
     windows = {framed[t : t + 32, s : s + 32].astype(np.uint8).tobytes(): (t, s) for t in range(9) for s in range(9)}
     mirrored = 0
@@ -88,7 +89,9 @@ def test_erasing_fills_one_rectangle_with_the_mean():
     image = np.zeros((40, 40, 3), np.uint8)
     areas = []
     for seed in range(200):
-        crop, _ = RandomCrop((40, 40), min_area=1.0, max_aspect=1.0, erase=1.0, fill=(1, 2, 3))(image, LABEL, rng(seed))
+        crop, _ = random_crop((40, 40), min_area=1.0, max_aspect=1.0, random_erasing=1.0, fill=(1, 2, 3))(
+            image, LABEL, rng(seed)
+        )
         rows, columns = np.nonzero(crop[..., 0])
         box = crop[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert (box == (1, 2, 3)).all()
@@ -102,7 +105,7 @@ def test_erasing_fills_one_rectangle_with_the_mean():
 def test_centre_crop_is_torchvisions(size, resized):
     """Resize(256) and CenterCrop(224) of Pillow images: the shorter side, antialiased, then the rounded middle."""
     image = rng().integers(0, 256, (*size, 3), np.uint8)
-    crop, label, inside = CentreCrop((224, 224), 256)(image, LABEL)
+    crop, label, inside = CenterCrop((224, 224), 256)(image, LABEL)
     picture = Image.fromarray(image)
     if resized is not None:
         picture = picture.resize(resized[::-1], Image.Resampling.BILINEAR)
@@ -112,7 +115,7 @@ def test_centre_crop_is_torchvisions(size, resized):
 
 
 def test_centre_crop_of_a_small_image_is_framed():
-    crop, _, inside = CentreCrop((20, 30), 10, fill=(5, 6, 7))(positions(10, 10), LABEL)
+    crop, _, inside = CenterCrop((20, 30), 10, fill=(5, 6, 7))(positions(10, 10), LABEL)
     assert inside == (10, 10)
     np.testing.assert_array_equal(crop[5:15, 10:20], positions(10, 10))
     crop[5:15, 10:20] = (5, 6, 7)
@@ -128,19 +131,19 @@ def test_shrinking_averages():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"size": (0, 4)}, "crop"),
+        ({"crop": (0, 4)}, "crop"),
         ({"flip": 1.5}, "flip"),
-        ({"erase": -1}, "erase"),
+        ({"random_erasing": -1}, "random_erasing"),
         ({"min_area": 0}, "min_area"),
         ({"max_aspect": 0.5}, "max_aspect"),
         ({"padding": -1}, "padding"),
-        ({"policy": "best"}, "no policy 'best'; choose one of rand, trivial"),
-        ({"policy": "rand", "magnitude": 31}, "magnitude"),
+        ({"auto_augment": "best"}, "no policy 'best'; choose one of rand, trivial"),
+        ({"auto_augment": "rand", "magnitude": 31}, "magnitude"),
     ],
 )
 def test_what_cannot_be_is_refused(options, named):
     with pytest.raises(ConfigError, match=named):
-        RandomCrop(**{"size": (8, 8)} | options)
+        random_crop(**{"crop": (8, 8)} | options)
 
 
 @pytest.fixture
@@ -158,7 +161,7 @@ def decode(record):
 
 
 def test_batches_carry_labels_whatever_the_threads_and_hosts(source):
-    transform = RandomCrop((12, 12), policy="rand")
+    transform = random_crop((12, 12), auto_augment="rand")
 
     def batches(**options):
         stream = train_batches(source, decode, transform, batch_size=4, seed=3, target="label", **options)
@@ -186,7 +189,7 @@ def test_evaluation_holds_every_example_once_and_fills_up_without_labels(source,
     rows: dict[str, list] = {"index": [], "label": [], "valid": []}
     for host in range(hosts):
         options = {"batch_size": 8, "shard": HostShard(host, hosts), "target": "label", "threads": 0}
-        for batch in eval_batches(source, decode, CentreCrop((16, 16)), **options):
+        for batch in eval_batches(source, decode, CenterCrop((16, 16)), **options):
             for key, values in rows.items():
                 values.extend(batch[key])
     index, label, valid = (np.array(rows[key]) for key in ("index", "label", "valid"))
@@ -198,5 +201,5 @@ def test_evaluation_holds_every_example_once_and_fills_up_without_labels(source,
 
 
 def test_transforms_pickle():
-    for transform in (RandomCrop((8, 8), policy="rand"), CentreCrop((8, 8))):
+    for transform in (random_crop((8, 8), auto_augment="rand"), CenterCrop((8, 8))):
         assert pickle.loads(pickle.dumps(transform)) == transform

@@ -1,17 +1,17 @@
 """Boxes that move with the image: painted rectangles found again, what is dropped, what fits where."""
 
-import dataclasses
 import pickle
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import box_transform
 
 from cvjax.data.annotations import make_objects
 from cvjax.data.box_rows import mirrored, restore_boxes
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.detection.transforms import BoxEvalTransform, BoxTrainTransform, MultiScale, plan_boxes
+from cvjax.tasks.detection.transforms import BoxEvalTransform, MultiScale, box_buckets
 
 GREY = (60, 60, 60)
 
@@ -42,7 +42,7 @@ def pictures(draw):
 
 
 transforms = st.builds(
-    BoxTrainTransform,
+    box_transform,
     size=st.sampled_from([(64, 64), (48, 96), (120, 70)]),
     max_boxes=st.just(3),
     keep_aspect=st.booleans(),
@@ -87,7 +87,7 @@ def test_what_is_dropped_at_the_border():
     objects = make_objects(boxes, range(5))
 
     def kept(keep):
-        transform = BoxTrainTransform((50, 50), min_scale=2.0, max_scale=2.0, flip=0.0, keep=keep)
+        transform = box_transform((50, 50), min_scale=2.0, max_scale=2.0, flip=0.0, keep_boxes=keep)
         _, rows, more = transform(image, objects, rng())
         return more["labels"][more["box_valid"]].tolist(), rows[: more["box_valid"].sum()]
 
@@ -108,7 +108,7 @@ def test_mirrored_twice_is_as_before(boxes, width):
 
 def test_flip_mirrors_the_image_and_leaves_the_padding_at_the_right():
     image = rng().integers(0, 256, (40, 30, 3), np.uint8)
-    transform = BoxTrainTransform((40, 50), flip=1.0, fill=GREY)
+    transform = box_transform((40, 50), flip=1.0, fill=GREY)
     result, boxes, more = transform(image, make_objects([(2, 5, 10, 20)], [0]), rng())
     np.testing.assert_array_equal(result[:, :30], image[:, ::-1])
     assert (result[:, 30:] == GREY).all()
@@ -119,7 +119,7 @@ def test_flip_mirrors_the_image_and_leaves_the_padding_at_the_right():
 def test_the_seed_decides_and_nothing_else():
     image = rng(5).integers(0, 256, (60, 80, 3), np.uint8)
     objects = make_objects([(10, 10, 70, 50), (20, 20, 40, 40)], [1, 2])
-    transform = BoxTrainTransform((48, 48), crop=0.5, min_scale=0.7, max_scale=1.4, shift=0.2)
+    transform = box_transform((48, 48), random_crop=0.5, min_scale=0.7, max_scale=1.4, shift=0.2)
     first = [transform(image, objects, rng(seed)) for seed in range(8)]
     again = [pickle.loads(pickle.dumps(transform))(image, objects, rng(seed)) for seed in range(8)]
     for (image_a, boxes_a, _), (image_b, boxes_b, _) in zip(first, again):
@@ -131,7 +131,7 @@ def test_the_seed_decides_and_nothing_else():
 
 def test_scale_and_shift_reach_their_bounds_and_no_further():
     image, objects = np.zeros((100, 100, 3), np.uint8), make_objects([(40, 40, 60, 60)], [0])
-    transform = BoxTrainTransform((100, 100), min_scale=0.8, max_scale=1.25, shift=0.2, flip=0.0)
+    transform = box_transform((100, 100), min_scale=0.8, max_scale=1.25, shift=0.2, flip=0.0)
     boxes = np.array([transform(image, objects, rng(seed))[1][0] for seed in range(300)])
     scales = (boxes[:, 2] - boxes[:, 0]) / 20
     assert 0.78 < scales.min() < 0.82 < 1.2 < scales.max() < 1.28  # windows have whole pixels
@@ -143,7 +143,7 @@ def test_scale_and_shift_reach_their_bounds_and_no_further():
 
 def test_too_many_boxes():
     image, objects = np.zeros((40, 40, 3), np.uint8), make_objects([(n, n, n + 9, n + 9) for n in range(20)], range(20))
-    transform = BoxTrainTransform((40, 40), max_boxes=6, flip=0.0)
+    transform = box_transform((40, 40), boxes=6, flip=0.0)
     seen = set()
     for seed in range(40):
         _, boxes, more = transform(image, objects._replace(dropped_boxes=1), rng(seed))
@@ -197,8 +197,8 @@ def test_evaluation_keeps_all_and_gives_it_back(picture, side, keep_aspect):
 
 def test_an_image_without_objects():
     image, none = np.zeros((30, 40, 3), np.uint8), make_objects([], [])
-    _, boxes, more = BoxTrainTransform((32, 32), crop=1.0, min_scale=0.5, shift=0.5)(image, none, rng())
-    assert (boxes.shape, more["box_valid"].any(), more["dropped_boxes"]) == ((100, 4), False, 0)
+    _, boxes, more = box_transform((32, 32), random_crop=1.0, min_scale=0.5, shift=0.5)(image, none, rng())
+    assert (boxes.shape, more["box_valid"].any(), more["dropped_boxes"]) == ((64, 4), False, 0)
     _, boxes, _, more = BoxEvalTransform((32, 40))(image, none)
     assert (boxes == 0).all()
     assert not more["box_valid"].any()
@@ -208,19 +208,19 @@ def test_an_image_that_does_not_fit():
     transform = BoxEvalTransform((600, 800), short_side=600)
     with pytest.raises(DataError, match=r"^b\.jpg comes to 800x600 and does not fit in 600x800: raise"):
         transform(np.zeros((400, 300, 3), np.uint8), make_objects([], []), "b.jpg")
-    smaller = BoxTrainTransform((600, 800), short_side=600, flip=0.0)
+    smaller = box_transform((600, 800), short_side=600, flip=0.0)
     image, _, more = smaller(np.zeros((400, 300, 3), np.uint8), make_objects([], []), rng())
     assert (image.shape, more["size"].tolist()) == ((600, 800, 3), [600, 450])
 
 
 def test_multi_scale_draws_a_size_for_each_batch():
     sizes = ((32, 32), (48, 48), (64, 96))
-    scales = MultiScale(BoxTrainTransform((16, 16), shift=0.1), sizes)
-    drawn = [scales.for_batch(3, number).size for number in range(600)]
+    scales = MultiScale(box_transform((16, 16), shift=0.1, sizes=sizes))
+    drawn = [scales.for_batch(3, number).data.crop for number in range(600)]
     assert all(150 < drawn.count(size) < 250 for size in sizes)
-    assert drawn == [pickle.loads(pickle.dumps(scales)).for_batch(3, number).size for number in range(600)]
-    assert drawn != [scales.for_batch(4, number).size for number in range(600)]
-    assert scales.for_batch(3, 0) == dataclasses.replace(scales.transform, size=drawn[0])
+    assert drawn == [pickle.loads(pickle.dumps(scales)).for_batch(3, number).data.crop for number in range(600)]
+    assert drawn != [scales.for_batch(4, number).data.crop for number in range(600)]
+    assert scales.for_batch(3, 0) == box_transform(drawn[0], shift=0.1, sizes=sizes)
 
 
 class Sizes:
@@ -236,23 +236,23 @@ class Sizes:
 
 
 def test_images_of_about_one_shape_share_a_batch():
-    plan = plan_boxes(Sizes(), BoxEvalTransform((800, 800), short_side=600), 2)
+    plan = box_buckets(Sizes(), BoxEvalTransform((800, 800), short_side=600), 2)
     # The third comes to 600x792, and the one of unknown size counts as the largest.
     assert plan == (((608, 800), (0, 2)), ((800, 608), (1,)), ((800, 800), (3,)))
-    fixed = plan_boxes(Sizes(), BoxEvalTransform((448, 448), keep_aspect=False), 3)
+    fixed = box_buckets(Sizes(), BoxEvalTransform((448, 448), keep_aspect=False), 3)
     assert fixed == (((448, 448), (0, 1, 2)), ((448, 448), (3,)))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (0, 5)}, "size is"),
-        ({"max_boxes": 0}, "max_boxes is 0"),
+        ({"crop": (0, 5)}, "size is"),
+        ({"boxes": 0}, "boxes are 0"),
         ({"short_side": 0}, "short_side is 0"),
         ({"short_side": 9, "long_side": 8}, "short_side is 9 and long_side 8"),
         ({"keep_aspect": False, "short_side": 9}, "leave out short_side"),
         ({"flip": 1.5}, "flip is 1.5"),
-        ({"keep": -1}, "keep is -1"),
+        ({"keep_boxes": -1}, "keep_boxes is -1"),
         ({"min_scale": 0.1}, "min_scale is 0.1"),
         ({"min_scale": 2.0}, "min_scale is 2.0 and max_scale 1.0"),
         ({"shift": 0.6}, "shift 0.6"),
@@ -261,17 +261,17 @@ def test_images_of_about_one_shape_share_a_batch():
 )
 def test_wrong_values_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        BoxTrainTransform(**{"size": (8, 8)} | options)
+        box_transform(**{"crop": (8, 8)} | options)
 
 
 def test_wrong_sizes_of_multi_scale_are_refused():
     with pytest.raises(ConfigError, match="no sizes"):
-        MultiScale(BoxTrainTransform((8, 8)), ())
+        MultiScale(box_transform((8, 8)))
     with pytest.raises(ConfigError, match="short_side decides"):
-        MultiScale(BoxTrainTransform((8, 8), short_side=4), ((8, 8),))
+        box_transform((8, 8), short_side=4, sizes=((8, 8),))
 
 
-@pytest.mark.parametrize("options", [{"flip": 1.0}, {"crop": 1.0, "shift": 0.3}, {"short_side": 24}])
+@pytest.mark.parametrize("options", [{"flip": 1.0}, {"random_crop": 1.0, "shift": 0.3}, {"short_side": 24}])
 def test_proposals_go_where_boxes_go(options):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (40, 50, 3), np.uint8)
@@ -279,7 +279,7 @@ def test_proposals_go_where_boxes_go(options):
     boxes = np.concatenate([low, low + rng.uniform(3, 20, (9, 2))], axis=1).astype(np.float32)
     objects = make_objects(boxes, range(9))._replace(proposals=boxes)
     for seed in range(10):
-        transform = BoxTrainTransform((32, 32), max_boxes=9, max_proposals=9, keep=0.0, **options)
+        transform = box_transform((32, 32), boxes=9, proposals=9, keep_boxes=0.0, **options)
         _, moved, more = transform(image, objects, np.random.default_rng(seed))
         proposals = more["proposals"][more["proposal_valid"]]
         assert not more["proposals"][~more["proposal_valid"]].any()
@@ -287,7 +287,9 @@ def test_proposals_go_where_boxes_go(options):
         where = [np.flatnonzero((proposals == box).all(axis=1)) for box in moved[more["box_valid"]]]
         assert [len(found) for found in where] == [1] * len(where)
         assert where == sorted(where)
-        fewer = dataclasses.replace(transform, max_proposals=2)(image, objects, np.random.default_rng(seed))[2]
+        fewer = box_transform((32, 32), boxes=9, proposals=2, keep_boxes=0.0, **options)(
+            image, objects, np.random.default_rng(seed)
+        )[2]
         np.testing.assert_array_equal(fewer["proposals"], more["proposals"][:2])
     _, moved, _, more = BoxEvalTransform((20, 25), max_boxes=9, max_proposals=9)(image, objects)
     np.testing.assert_array_equal(more["proposals"], moved)

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made import detection
 
 from cvjax.models.detection.detector import Detections
-from cvjax.tasks.detection.task import Detection
 
-TASK = Detection(class_names=("disc", "square"))
+TASK = detection(("disc", "square"))
 
 
 def _batch() -> dict[str, np.ndarray]:
@@ -35,14 +35,14 @@ def _batch() -> dict[str, np.ndarray]:
 
 def test_a_detector_is_given_what_it_needs():
     batch = {**_batch(), "proposals": np.zeros((3, 2, 4), np.float32), "proposal_valid": np.ones((3, 2), bool)}
-    seen = TASK.preprocess(batch, jax.random.key(0), train=True)
+    seen = TASK.prepare(batch, jax.random.key(0))[0]
     assert seen.images.shape == (3, 40, 60, 3)
     np.testing.assert_array_equal(seen.sizes, batch["size"])
     np.testing.assert_array_equal(seen.proposals.valid, [[True] * 2, [True] * 2, [False] * 2])
     np.testing.assert_array_equal(seen.truth.valid, batch["box_valid"])
     np.testing.assert_array_equal(seen.truth.ignore, [[False, True, False], [True, False, False], [False] * 3])
     assert seen.truth.labels.min() == 0  # padding too is a class, as indexing wants it
-    bare = TASK.preprocess(_batch(), jax.random.key(0), train=False)
+    bare = TASK.prepare(_batch(), None)[0]
     assert (bare.proposals, bare.truth) == (None, None)
 
 
@@ -55,18 +55,18 @@ def test_losses_are_sums_over_images_that_are_there():
     np.testing.assert_array_equal(slopes["a"], [1, 1, 0])
 
 
-def _report(task: Detection, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> dict:
+def _report(task, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> dict:
     batch = _batch()
     found = Detections(boxes, scores, classes, scores > 0)
-    sums = task.evaluate(found, batch)
-    return task.report({**jax.device_get(sums), **task.collect(jax.device_get(task.keep(found, batch)))})
+    sums = task.update(found, batch)
+    return task.compute({**jax.device_get(sums), **task.summarize(jax.device_get(task.gather(found, batch)))[1]})
 
 
 def test_detections_are_scored_in_the_original_frame():
     batch = _batch()
     scores, classes = np.asarray([[0.9, 0.8], [0.7, 0], [0.9, 0.9]]), np.asarray([[0, 1], [0, 0], [0, 0]])
-    rows = TASK.collect(
-        jax.device_get(TASK.keep(Detections(batch["boxes"][:, :2], scores, classes, scores > 0), batch))
+    _, rows = TASK.summarize(
+        jax.device_get(TASK.gather(Detections(batch["boxes"][:, :2], scores, classes, scores > 0), batch))
     )
     np.testing.assert_array_equal(rows["detection_boxes"], [(4, 6, 24, 36), (30, 8, 60, 40), (5, 5, 25, 15)])
     np.testing.assert_array_equal(rows["truth_boxes"], rows["detection_boxes"])
@@ -74,7 +74,7 @@ def test_detections_are_scored_in_the_original_frame():
     report = _report(TASK, batch["boxes"][:, :2], scores, classes)
     # Of three objects one is difficult and one a crowd: one is to be found.
     assert report["objects"] == {"disc": 1, "square": 0}
-    assert (report["map"], report["map_11"], report["map_small"]) == pytest.approx((1, 1, 1))
+    assert (report["map"], report["map_voc07"], report["map_small"]) == pytest.approx((1, 1, 1))
     assert (report["examples"], report["skipped"], report["dropped_boxes"]) == (2, 1, 3)
 
 
@@ -86,6 +86,6 @@ def test_boxes_beside_the_objects_score_nothing():
 
 def test_cocos_scores_are_reported_where_wanted():
     scores, classes = np.ones((3, 3)), np.asarray([[0, 1, 0]] * 3)
-    report = _report(Detection(TASK.class_names, coco=True), _batch()["boxes"], scores, classes)
+    report = _report(detection(TASK.class_names, coco=True), _batch()["boxes"], scores, classes)
     assert report["coco_ap"] == pytest.approx(1)
     assert "coco_ap" not in _report(TASK, _batch()["boxes"], scores, classes)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made import object_masks
 
-from cvjax.tasks.object_masks.task import ObjectMasks, paste_masks
+from cvjax.tasks.object_masks.task import paste_masks
 
-TASK = ObjectMasks(class_names=("background", "disc", "square"))
-_evaluate, _loss = jax.jit(TASK.evaluate), jax.jit(TASK.loss)
+TASK = object_masks(("background", "disc", "square"))
+_evaluate, _loss = jax.jit(TASK.update), jax.jit(TASK.loss)
 
 
 def _batch():
@@ -53,11 +54,11 @@ def test_perfect_masks_overlap_in_full_and_whole_boxes_by_the_objects_share():
     truth[0] = 1.0
     rows, columns = np.arange(48) / 2, np.arange(48) / 3
     truth[1, 0] = ((rows >= 2) & (rows < 22))[:, None] & ((columns >= 2) & (columns < 12))
-    report = TASK.report(jax.device_get(_evaluate(jnp.asarray(truth), batch)))
+    report = TASK.compute(jax.device_get(_evaluate(jnp.asarray(truth), batch)))
     assert report["mask_iou"] == pytest.approx(1.0, abs=0.02)
     assert (report["objects"], report["examples"], report["found_70"]) == (3, 2, 1.0)
     sums = jax.device_get(_evaluate(jnp.ones((2, 2, 5, 5)), batch))
-    report = TASK.report(sums)
+    report = TASK.compute(sums)
     share = 200 / (16 * 24)
     assert report["iou"] == pytest.approx({"disc": 1.0, "square": (1 + share) / 2})
     assert report["mask_iou"] == pytest.approx((2 + share) / 3)
@@ -67,7 +68,7 @@ def test_perfect_masks_overlap_in_full_and_whole_boxes_by_the_objects_share():
 def test_rows_that_are_no_examples_and_unknown_objects_count_nowhere():
     batch = _batch()
     batch |= {"valid": jnp.asarray([True, False]), "objects": batch["objects"].at[0, 8:20, 18:30].set(255)}
-    report = TASK.report(jax.device_get(_evaluate(jnp.ones((2, 2, 5, 5)), batch)))
+    report = TASK.compute(jax.device_get(_evaluate(jnp.ones((2, 2, 5, 5)), batch)))
     assert (report["objects"], report["examples"]) == (1, 1)
     assert math.isnan(report["iou"]["square"])
     assert float(TASK.weight(batch)) == 2.0
@@ -81,13 +82,13 @@ def test_rows_that_are_no_examples_and_unknown_objects_count_nowhere():
 
 def test_nothing_at_all_scores_nan():
     batch = _batch() | {"labels": jnp.full((2, 2), -1)}
-    report = TASK.report(jax.device_get(_evaluate(jnp.ones((2, 2, 5, 5)), batch)))
+    report = TASK.compute(jax.device_get(_evaluate(jnp.ones((2, 2, 5, 5)), batch)))
     assert math.isnan(report["mask_iou"])
     assert report["objects"] == 0
 
 
 def test_inputs_are_images_and_boxes():
     batch = _batch()
-    images, boxes = TASK.preprocess(batch, jax.random.key(0), train=True)
+    images, boxes = TASK.prepare(batch, jax.random.key(0))[0]
     assert (images.shape, images.dtype) == ((2, 24, 32, 3), jnp.float32)
     np.testing.assert_array_equal(boxes, batch["boxes"])

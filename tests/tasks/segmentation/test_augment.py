@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import train_transform
 
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.transforms import (
+from cvjax.tasks.scale_crop import (
     EvalTransform,
+    ScaleAndCropData,
     TrainTransform,
     nearest_window,
     resize_pair,
@@ -34,7 +36,7 @@ def position_pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def still(crop: tuple[int, int], scale: float = 1.0, **options) -> TrainTransform:
     """A transform of one scale that never mirrors."""
-    return TrainTransform(crop, **({"min_scale": scale, "max_scale": scale, "flip": 0.0} | options))
+    return train_transform(crop, **({"min_scale": scale, "max_scale": scale, "flip": 0.0} | options))
 
 
 scales = st.one_of(
@@ -135,7 +137,7 @@ def test_mirroring_moves_both():
 )
 @settings(max_examples=60, deadline=None)
 def test_any_draw_gives_the_crop(seed, height, width, step):
-    transform = TrainTransform((41, 57), scale_step=step)
+    transform = train_transform((41, 57), scale_step=step)
     image, mask = transform(*noise(height, width), np.random.default_rng(seed))
     assert (image.shape, mask.shape) == ((41, 57, 3), (41, 57))
     assert image.dtype == mask.dtype == np.uint8
@@ -146,11 +148,11 @@ def test_any_draw_gives_the_crop(seed, height, width, step):
 
 def test_every_scale_of_the_range_is_drawn():
     rng = np.random.default_rng(0)
-    stepped = {TrainTransform((8, 8))._draw_scale(rng) for _ in range(300)}
+    stepped = {train_transform((8, 8))._draw_scale(rng) for _ in range(300)}
     assert stepped == {Fraction(quarters, 4) for quarters in range(2, 9)}
-    tenths = {TrainTransform((8, 8), scale_step=0.1)._draw_scale(rng) for _ in range(600)}
+    tenths = {train_transform((8, 8), scale_step=0.1)._draw_scale(rng) for _ in range(600)}
     assert tenths == {Fraction(tenth, 10) for tenth in range(5, 21)}
-    free = [float(TrainTransform((8, 8), scale_step=0)._draw_scale(rng)) for _ in range(300)]
+    free = [float(train_transform((8, 8), scale_step=0)._draw_scale(rng)) for _ in range(300)]
     assert 0.5 <= min(free) < 0.6
     assert 1.9 < max(free) <= 2.0
 
@@ -186,7 +188,7 @@ def test_evaluation_refuses_a_larger_image():
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (5,), (5, 5, 5), (5.0, 5), 5, None])
-@pytest.mark.parametrize("transform", [TrainTransform, EvalTransform])
+@pytest.mark.parametrize("transform", [lambda size: ScaleAndCropData(crop=size), EvalTransform])
 def test_sizes_are_checked(transform, size):
     with pytest.raises(ConfigError, match="two positive whole numbers"):
         transform(size)
@@ -207,7 +209,7 @@ def test_sizes_are_checked(transform, size):
 )
 def test_options_are_checked(options):
     with pytest.raises(ConfigError):
-        TrainTransform((8, 8), **options)
+        train_transform((8, 8), **options)
 
 
 def test_evaluation_resize_must_fit():
@@ -215,6 +217,6 @@ def test_evaluation_resize_must_fit():
         EvalTransform((8, 8), resize=(8, 9))
 
 
-@pytest.mark.parametrize("transform", [TrainTransform((8, 9)), EvalTransform((8, 9))])
+@pytest.mark.parametrize("transform", [train_transform((8, 9)), EvalTransform((8, 9))])
 def test_transforms_pickle(transform):
     assert pickle.loads(pickle.dumps(transform)) == transform

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from made import segmentation
 
 from cvjax.errors import ConfigError
 from cvjax.tasks.losses import soft_jaccard
 from cvjax.tasks.segmentation.crf import CRFConfig
-from cvjax.tasks.segmentation.task import Segmentation
 
 NAMES = ("background", "a", "b")
 
@@ -32,7 +32,7 @@ def logits(seed=1, rows=3, size=6):
 
 
 def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
-    task, given, scores = Segmentation(NAMES), batch(), logits()
+    task, given, scores = segmentation(NAMES), batch(), logits()
     total, sums = task.loss(scores, given)
     counted = (given["mask"] != 255) & given["valid"][:, None, None]
     each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.minimum(given["mask"], 2))
@@ -43,7 +43,7 @@ def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
 
 
 def test_without_normalisation_the_loss_is_the_sum_over_an_images_pixels():
-    task, given, scores = Segmentation(NAMES, normalize_loss=False), batch(), logits()
+    task, given, scores = segmentation(NAMES, normalize_loss=False), batch(), logits()
     total, sums = task.loss(scores, given)
     counted = (given["mask"] != 255) & given["valid"][:, None, None]
     each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.minimum(given["mask"], 2))
@@ -54,16 +54,16 @@ def test_without_normalisation_the_loss_is_the_sum_over_an_images_pixels():
 
 
 def test_auxiliary_loss_is_added_with_its_weight():
-    task, given = Segmentation(NAMES, aux_weight=0.4), batch()
+    task, given = segmentation(NAMES, aux_weight=0.4), batch()
     main, aux = task.loss(logits(1), given)[0], task.loss(logits(2), given)[0]
     both, _ = task.loss((logits(1), {"aux": logits(2)}), given)
     assert both == pytest.approx(float(main + 0.4 * aux), rel=1e-6)
 
 
 def test_jaccard_is_added_and_adds_up_over_parts_of_a_batch():
-    task, given, scores = Segmentation(NAMES, jaccard_weight=0.5), batch(), logits()
+    task, given, scores = segmentation(NAMES, jaccard_weight=0.5), batch(), logits()
     counted = (given["mask"] != 255) & given["valid"][:, None, None]
-    plain = Segmentation(NAMES).loss(scores, given)[0]
+    plain = segmentation(NAMES).loss(scores, given)[0]
     each = soft_jaccard(scores, jnp.asarray(given["mask"]), counted)
     expected = plain + 0.5 * (each * counted.sum((1, 2))).sum()
     assert task.loss(scores, given)[0] == pytest.approx(float(expected), rel=1e-6)
@@ -77,12 +77,12 @@ def test_jaccard_is_added_and_adds_up_over_parts_of_a_batch():
         {"dice_weight": 1.0},
         {"lovasz_weight": 1.0, "pixel_weight": 0.0},
         {"pixel_loss": "focal", "focal_alpha": 0.25},
-        {"pixel_loss": "hard_pixels", "hard_fraction": 0.3},
-        {"pixel_loss": "hard_pixels", "hard_threshold": 1.0, "hard_minimum": 4, "class_weights": (0.5, 1.0, 3.0)},
+        {"pixel_loss": "ohem", "ohem_fraction": 0.3},
+        {"pixel_loss": "ohem", "ohem_threshold": 1.0, "ohem_minimum": 4, "class_weights": (0.5, 1.0, 3.0)},
     ],
 )
 def test_losses_add_up_over_parts_of_a_batch_and_have_finite_gradients(options):
-    task, given, scores = Segmentation(NAMES, **options), batch(), logits()
+    task, given, scores = segmentation(NAMES, **options), batch(), logits()
     given["mask"][0] = 255  # an image without a label
     grad = jax.jit(jax.value_and_grad(lambda x, b: task.loss(x, b)[0]))
     total, gradient = grad(scores, given)
@@ -94,8 +94,8 @@ def test_losses_add_up_over_parts_of_a_batch_and_have_finite_gradients(options):
     np.testing.assert_array_equal(np.asarray(gradient)[[0, 2]], 0)  # no label there, and not valid
 
 
-def test_hard_pixels_train_on_the_mean_of_the_hardest():
-    task, given, scores = Segmentation(NAMES, pixel_loss="hard_pixels", hard_fraction=0.25), batch(), logits()
+def test_ohem_train_on_the_mean_of_the_hardest():
+    task, given, scores = segmentation(NAMES, pixel_loss="ohem", ohem_fraction=0.25), batch(), logits()
     expected = 0.0
     for image in range(2):
         counted = given["mask"][image] != 255
@@ -109,22 +109,22 @@ def test_hard_pixels_train_on_the_mean_of_the_hardest():
     ("options", "named"),
     [
         ({"pixel_weight": 0.0}, "at least one above 0"),
-        ({"pixel_loss": "hinge"}, "hard_pixels"),
+        ({"pixel_loss": "hinge"}, "ohem"),
         ({"focal_alpha": 1.5}, "focal_alpha"),
-        ({"hard_fraction": 0.0}, "hard_fraction"),
+        ({"ohem_fraction": 0.0}, "ohem_fraction"),
         ({"trimap": (0,)}, "trimap"),
     ],
 )
 def test_options_that_mean_nothing(options, named):
     with pytest.raises(ConfigError, match=named):
-        Segmentation(NAMES, **options)
+        segmentation(NAMES, **options)
 
 
 def test_loss_stride_is_the_loss_of_every_nth_pixel():
     given, scores = batch(), logits()
     thinned = given | {"mask": given["mask"][:, ::2, ::2]}
     for options in ({}, {"jaccard_weight": 1.0}, {"class_weights": (0.5, 1.0, 3.0)}):
-        wide, dense = Segmentation(NAMES, loss_stride=2, **options), Segmentation(NAMES, **options)
+        wide, dense = segmentation(NAMES, loss_stride=2, **options), segmentation(NAMES, **options)
         got, sums = wide.loss((scores, {"aux": scores}), given)
         expected, expected_sums = dense.loss((scores[:, ::2, ::2], {"aux": scores[:, ::2, ::2]}), thinned)
         assert got == pytest.approx(float(expected), rel=1e-6)
@@ -134,7 +134,7 @@ def test_loss_stride_is_the_loss_of_every_nth_pixel():
 
 def test_class_weights_weigh_pixels_in_sum_and_divisor():
     weights = (0.5, 1.0, 3.0)
-    task, given, scores = Segmentation(NAMES, class_weights=weights), batch(), logits()
+    task, given, scores = segmentation(NAMES, class_weights=weights), batch(), logits()
     counted = (given["mask"] != 255) & given["valid"][:, None, None]
     each = np.asarray(optax.softmax_cross_entropy_with_integer_labels(scores, jnp.minimum(given["mask"], 2)))
     factor = np.asarray(weights)[np.minimum(given["mask"], 2)]
@@ -143,24 +143,24 @@ def test_class_weights_weigh_pixels_in_sum_and_divisor():
 
 
 def test_jitter_follows_the_example_and_not_its_row():
-    task, given, key = Segmentation(NAMES, brightness=0.3, contrast=0.3, saturation=0.3), batch(), jax.random.key(3)
-    whole = task.preprocess(given, key, train=True)
+    task, given, key = segmentation(NAMES, brightness=0.3, contrast=0.3, saturation=0.3), batch(), jax.random.key(3)
+    whole = task.prepare(given, key)[0]
     turned = {name: value[::-1] for name, value in given.items()}
-    np.testing.assert_allclose(task.preprocess(turned, key, train=True)[::-1], whole, atol=1e-5)
-    assert np.abs(whole - task.preprocess(given, key, train=False)).max() > 0.01
+    np.testing.assert_allclose(task.prepare(turned, key)[0][::-1], whole, atol=1e-5)
+    assert np.abs(whole - task.prepare(given, None)[0]).max() > 0.01
 
 
 def test_normalising_the_mean_gives_zero():
-    task = Segmentation(NAMES)
+    task = segmentation(NAMES)
     image = jnp.broadcast_to(jnp.asarray(task.mean), (2, 2, 3))
     np.testing.assert_allclose(task.normalize(image), 0, atol=1e-6)
 
 
 def test_sums_of_two_batches_report_as_one():
-    task = Segmentation(NAMES)
-    sums = [task.evaluate(jax.nn.softmax(logits(s)), batch(s)) for s in (1, 2)]
+    task = segmentation(NAMES)
+    sums = [task.update(jax.nn.softmax(logits(s)), batch(s)) for s in (1, 2)]
     added = {name: np.asarray(sums[0][name]) + np.asarray(sums[1][name]) for name in sums[0]}
-    report = task.report(added)
+    report = task.compute(added)
     assert report["examples"] == 4
     predictions = np.concatenate([np.asarray(logits(s)).argmax(-1) for s in (1, 2)])
     masks = np.concatenate([batch(s)["mask"] for s in (1, 2)])
@@ -169,11 +169,11 @@ def test_sums_of_two_batches_report_as_one():
 
 
 def test_scores_near_borders_and_of_images_are_reported_when_asked_for():
-    task = Segmentation(NAMES, boundary=True, trimap=(1, 3))
-    report = task.report(jax.tree.map(np.asarray, task.evaluate(jax.nn.softmax(logits()), batch())))
+    task = segmentation(NAMES, boundary=True, trimap=(1, 3))
+    report = task.compute(jax.tree.map(np.asarray, task.update(jax.nn.softmax(logits()), batch())))
     assert {"boundary_iou", "trimap_miou_1", "trimap_miou_3", "image_miou", "fwiou"} <= report.keys()
     assert all(0 < report[name] < 1 for name in ("boundary_iou", "trimap_miou_1", "image_miou", "fwiou"))
-    plain = Segmentation(NAMES).report(Segmentation(NAMES).evaluate(jax.nn.softmax(logits()), batch()))
+    plain = segmentation(NAMES).compute(segmentation(NAMES).update(jax.nn.softmax(logits()), batch()))
     assert plain == {name: report[name] for name in plain}
 
 
@@ -182,8 +182,8 @@ def test_a_crf_before_the_scores_sees_the_images_alone_and_not_their_padding():
     truth = (np.arange(12) // 6)[None] * np.ones((8, 1), int)  # two halves of different colour
     image = np.where(truth[..., None] == 0, 60, 190) + rng.integers(0, 9, (8, 12, 3))
     probabilities = np.clip(np.eye(3)[truth] * 0.3 + 0.7 * rng.dirichlet(np.ones(3), truth.shape), 1e-3, None)
-    task = Segmentation(NAMES, crf=CRFConfig(3.0, 1.0, 5.0, 8.0, 20.0, iterations=3))
-    evaluate = jax.jit(task.evaluate)
+    task = segmentation(NAMES, crf=CRFConfig(3.0, 1.0, 5.0, 8.0, 20.0, iterations=3))
+    evaluate = jax.jit(task.update)
 
     def scored(evaluate, junk):
         pad = lambda x, fill: np.pad(x, ((0, 3), (0, 5)) + ((0, 0),) * (x.ndim - 2), constant_values=fill)  # noqa: E731
@@ -198,11 +198,11 @@ def test_a_crf_before_the_scores_sees_the_images_alone_and_not_their_padding():
         return np.asarray(sums["confusion"])
 
     refined = scored(evaluate, 0)
-    assert np.trace(refined) > np.trace(scored(Segmentation(NAMES).evaluate, 0))
+    assert np.trace(refined) > np.trace(scored(segmentation(NAMES).update, 0))
     assert refined.sum() == truth.size
     np.testing.assert_array_equal(scored(evaluate, 66), refined)
 
 
 def test_logits_of_another_class_count_are_refused():
     with pytest.raises(AssertionError):
-        Segmentation((*NAMES, "c")).loss(logits(), batch())
+        segmentation((*NAMES, "c")).loss(logits(), batch())

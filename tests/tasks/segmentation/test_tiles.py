@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made import segmentation
 
-from cvjax.engine.config import EvalConfig
 from cvjax.models import create_model
 from cvjax.tasks.inference import segment
-from cvjax.tasks.prediction import make_map_predictor
-from cvjax.tasks.segmentation.task import Segmentation
+from cvjax.tasks.segmentation.predict import make_map_predictor
 from cvjax.tasks.segmentation.tiles import _starts, overlap_tile_logits
 
 
@@ -120,9 +119,9 @@ def test_segment_gives_probabilities_of_any_size(net, size):
 def test_pictures_are_predicted_as_the_evaluation_sees_them(net, size):
     """At their own size: an unpadded net mirrors them at their border, so nothing is put around them."""
     model, variables, apply = net
-    task = Segmentation(("a", "b", "c"), margin=model.margin)
+    task = segmentation(("a", "b", "c"), margin=model.margin)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    labels = make_map_predictor(model, task, variables, EvalConfig(), multiple=64)(image)
+    labels = make_map_predictor(task, model, variables, multiple=64)(image)
     whole = jax.jit(lambda x: overlap_tile_logits(apply, task.normalize(x), model))(image[None])
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, whole[0].argmax(-1))

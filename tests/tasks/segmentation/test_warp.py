@@ -5,6 +5,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+from made import warp_transform
 
 from cvjax.data.loader import train_batches
 from cvjax.errors import ConfigError
@@ -14,7 +15,7 @@ from cvjax.tasks.segmentation.weight_maps import loss_weights
 
 def still(crop, **options) -> WarpTransform:
     """Nothing but a crop; `options` add to it."""
-    return WarpTransform(crop, **({"min_scale": 1.0, "max_scale": 1.0, "flip": 0.0} | options))
+    return warp_transform(crop, **({"min_scale": 1.0, "max_scale": 1.0, "flip": 0.0} | options))
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def test_all_quarter_turns_are_drawn_and_turn_both():
 def test_image_and_mask_stay_in_register(scale, margin):
     image, mask = ramps(120, 120)
     options = {"min_scale": scale, "max_scale": scale, "flip": 0.5, "flip_vertical": 0.5, "rotate": True}
-    transform = WarpTransform((64, 64), elastic=4.0, margin=margin, **options)
+    transform = warp_transform((64, 64), elastic=4.0, margin=margin, **options)
     for seed in range(12):
         seen, labels, _ = transform(image, mask, np.random.default_rng(seed))
         side = 64 - 2 * margin
@@ -187,7 +188,7 @@ def test_labelled_pixels_lie_in_the_image_where_they_fit():
 def test_the_same_seed_gives_the_same_bits():
     """Also of the weights, although OpenCV's distances vary in their last bits with the place in memory."""
     image, mask = noise(70, 80)
-    transform = WarpTransform(
+    transform = warp_transform(
         (48, 48), flip_vertical=0.5, rotate=True, elastic=3.0, margin=4, border_weight=10.0, cells=2
     )
     drawn, kept = set(), []
@@ -254,9 +255,9 @@ def test_the_loader_puts_weights_into_batches():
 )
 def test_options_are_checked(crop, options):
     with pytest.raises(ConfigError, match="give"):
-        WarpTransform(crop, **options)
+        warp_transform(crop, **options)
 
 
 def test_transforms_pickle():
-    transform = WarpTransform((8, 8), elastic=1.0, class_weights=(1.0, 2.0))
+    transform = warp_transform((8, 8), elastic=1.0, class_weights=(1.0, 2.0))
     assert pickle.loads(pickle.dumps(transform)) == transform

@@ -51,7 +51,7 @@ class DetectionScores:
         """Scores of a whole split from the joined rows of all its batches, whose order plays no part.
 
         Returns:
-          `map` and `map_11`: means over the classes that have objects of the two average precisions of
+          `map` and `map_voc07`: means over the classes that have objects of the two average precisions of
             `detection_metrics.voc`, the area (VOC 2010 and later) and 11 points (VOC 2007); `recall`: likewise of
             the recall of all detections.
           `ap`, `ap_11`: float by class name; nan for a class without an object to be found. `objects`: how many
@@ -75,7 +75,7 @@ class DetectionScores:
         kinds = error_kinds(verdicts, truth, similar_classes(names, self.similar))
         report = {
             "map": mean(area),
-            "map_11": mean(points),
+            "map_voc07": mean(points),
             "recall": mean([curve.last_recall for curve in curves]),
             "ap": dict(zip(names, area)),
             "ap_11": dict(zip(names, points)),

@@ -1,7 +1,7 @@
-"""Runs of R-CNN and SPPnet: a net is fine-tuned, then machines and regressions are fitted to what it says of regions.
+"""Runs of R-CNN and SPPnet: a net is fine-tuned, then SVMs and regressions are fitted to its features of regions.
 
 The net goes to WORKDIR/net, a detection run as any other that scores by the net's own softmax. The finished detector is
-the checkpoint of WORKDIR, with its report and pictures; `--resume` goes on in whatever stage the run was stopped.
+the checkpoint of WORKDIR, with its report and pictures; `--resume` continues in whatever stage the run was stopped.
 """
 
 import dataclasses
@@ -17,78 +17,57 @@ import numpy as np
 from rich.console import Console
 
 from cvjax.data.dataset import Record, Source
+from cvjax.engine import run
 from cvjax.engine.checkpoint import Checkpoints
-from cvjax.engine.evaluate import scalars
+from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
 from cvjax.engine.loop import Outcome
 from cvjax.engine.parallel import make_strategy
-from cvjax.engine.run import describe, make_evaluator, open_split, show_results, whole_split, with_steps
 from cvjax.engine.state import TrainState
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Proposals
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.detection import kind as detection
-from cvjax.tasks.detection.config import DetectionConfig
+from cvjax.tasks.detection.config import StagedDetectionConfig
 from cvjax.tasks.detection.staged.stages import RegionBatch, fit_stages, install
-from cvjax.tasks.detection.staged.svm import SVMConfig
-from cvjax.tasks.detection.task import truth_of
+from cvjax.tasks.detection.task import Detection, truth_of
 from cvjax.tasks.load import Loaded, load_for_inference
 
 NET = "net"
 """Folder of the fine-tuned net within that of the run."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StagedConfig(DetectionConfig):
-    """A run in stages.
-
-    Attributes: those of `DetectionConfig`, for fine-tuning, and
-      svm: how the machines learn.
-      penalty: of the ridge regression.
-      near: proposals with a larger IoU than this learn to move onto the object.
-      images: most images that both learn from, evenly spread over the split; None are all.
-      most_pairs: of a class, for the regression; of more, so many are drawn.
-    """
-
-    svm: SVMConfig = SVMConfig()
-    penalty: float = 1000.0
-    near: float = 0.6
-    images: int | None = None
-    most_pairs: int = 20_000
-
-
-def run(config: StagedConfig) -> Outcome:
+def train(config: StagedDetectionConfig) -> Outcome:
     """Fine-tunes the net, fits both later stages, and scores the detector; with the scorer `softmax` the net alone.
 
     Raises:
-      UserError: see `cvjax.engine.run.train`; several processes are one of them.
+      UserError: See `cvjax.engine.run.train`; several processes are one of them.
     """
-    if config.model.scorer == "softmax":
-        return detection.run(config)
+    if config.model.get("scorer") == "softmax":
+        return run.train(config)
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError(
             "support vector machines are fitted by one process; fine-tune with --model.scorer softmax on many, then"
             " run this on one with its weights, by --init"
         )
     workdir = pathlib.Path(config.workdir)
-    softmax = dataclasses.replace(config.model, scorer="softmax")
-    outcome = detection.run(dataclasses.replace(config, model=softmax, workdir=str(workdir / NET)))
+    softmax = config.model.replace(scorer="softmax")
+    outcome = run.train(dataclasses.replace(config, model=softmax, workdir=str(workdir / NET)))
     if outcome.stopped:
         return outcome
     return _finish(config, outcome, Console())
 
 
-def _finish(config: StagedConfig, tuned: Outcome, console: Console) -> Outcome:
-    """Fits, scores, keeps and shows."""
+def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> Outcome:
+    """Fits, scores, saves and shows."""
     workdir = pathlib.Path(config.workdir)
     loaded = load_for_inference(workdir / NET, scorer="svm")
-    task, model = loaded.task, loaded.model
-    train_source = open_split(config, config.input.train_split, detection.KIND)
-    eval_source = open_split(config, config.input.eval_split, detection.KIND)
-    config = with_steps(config, len(train_source))
-    count = min(len(train_source), config.images or len(train_source))
-    chosen = _Some(train_source, np.linspace(0, len(train_source) - 1, count).round().astype(int))
+    train_set = Detection.open(config, config.input.train_split)
+    eval_set = Detection.open(config, config.input.eval_split)
+    config = run.with_steps(config, len(train_set))
+    task, model = dataclasses.replace(loaded.task, config=config), loaded.model
+    count = min(len(train_set), config.images or len(train_set))
+    chosen = _Subset(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int))
     console.print(f"support vector machines and regressions, on {count} images", highlight=False)
-    batches = whole_split(detection.KIND, task, chosen, config.eval, config.input)
+    batches = whole_split(task, chosen)
     fitted = fit_stages(
         _make_describe(loaded),
         lambda: map(_regions, batches()),
@@ -101,23 +80,22 @@ def _finish(config: StagedConfig, tuned: Outcome, console: Console) -> Outcome:
     )
     variables = install(loaded.variables, fitted)
     strategy = make_strategy(config.parallel, config.batch_size)
-    score = make_evaluator(detection.KIND, model, task, eval_source, config.eval, config.input, strategy)
-    report = score(strategy.place_state(variables))
+    report = make_evaluator(task, model, eval_set, strategy)(strategy.place_state(variables))
 
-    info = describe(config, detection.KIND, task, train_source)
+    info = run.describe(task, train_set)
     (workdir / "config.json").write_text(json.dumps(info, indent=2) + "\n")
     state = TrainState(jnp.asarray(tuned.step, jnp.int32), variables["params"], variables["batch_stats"], {}, None)
-    keeper = Checkpoints(workdir / "checkpoints", keep=1, metric=task.metric)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=1, metric=task.metric)
     scores = scalars(report)
-    told = info | {"position": tuned.step, "scores": scores, "metric": task.metric}
-    keeper.save(state, told, scores, wait=True)
-    keeper.close()
-    show_results(config, detection.KIND, model, task, variables, eval_source, report, console)
+    metadata = info | {"position": tuned.step, "scores": scores, "metric": task.metric}
+    checkpoints.save(state, metadata, scores, wait=True)
+    checkpoints.close()
+    run.show_results(task, model, variables, eval_set, report, console)
     return Outcome(state, tuned.step, report, False)
 
 
-class _Some:
-    """Some examples of a source."""
+class _Subset:
+    """Some examples of a data set."""
 
     def __init__(self, source: Source, rows: np.ndarray) -> None:
         self.source, self.rows = source, rows
@@ -132,15 +110,15 @@ class _Some:
 
 
 def _make_describe(loaded: Loaded) -> Any:
-    """(images 0 to 255, sizes, boxes) -> what the net says of the boxes, compiled once a shape."""
+    """Returns a function (images 0 to 255, sizes, boxes) -> the net's features of the boxes, compiled once a shape."""
     variables = jax.device_put(loaded.variables)
 
     @jax.jit(compiler_options=compiler_options(jax.devices()[0].platform))
-    def say(variables: Any, images: jax.Array, sizes: jax.Array, boxes: jax.Array) -> Any:
+    def features(variables: Any, images: jax.Array, sizes: jax.Array, boxes: jax.Array) -> Any:
         images = loaded.task.normalize(images)
         return loaded.model.apply(variables, images, sizes, boxes, method="describe")
 
-    return functools.partial(say, variables)
+    return functools.partial(features, variables)
 
 
 def _regions(batch: Mapping[str, np.ndarray]) -> RegionBatch:

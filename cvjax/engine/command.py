@@ -8,7 +8,7 @@ from cvjax.errors import UserError
 from cvjax.runtime.host_memory import keep_host_memory
 
 
-def run(main: Callable[[], None]) -> None:
+def run_command(main: Callable[[], None]) -> None:
     """Calls a command's main function.
 
     A `UserError` prints "error: " and its sentence on stderr and ends the process with status 2, as options

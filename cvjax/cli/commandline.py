@@ -1,0 +1,195 @@
+"""`[PRESET] [--config FILE] [--field value] [--group.field value]`: the command line of every experiment."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from cvjax.datasets.registry import is_available
+from cvjax.engine.config import RunConfig, config_from_json
+from cvjax.engine.version01 import upgrade
+from cvjax.errors import ConfigError
+from cvjax.files import default_data_dir
+from cvjax.models.config import ModelConfig
+from cvjax.models.schema import Field, attribute_sentences, model_fields
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def parse(
+    presets: Mapping[str, Config],
+    docstring: str,
+    module: str,
+    *,
+    default: str = "quick",
+    argv: Sequence[str] | None = None,
+) -> Config:
+    """Reads the command line of an experiment into a configuration.
+
+    Without preset and data set it is the preset `default` where its data set is prepared or found, and otherwise the
+    preset `quick` on the embedded scenes. Where no folder is named it is runs/EXPERIMENT/PRESET.
+
+    Args:
+      presets: Complete configurations by name, among them `quick`.
+      docstring: Docstring of the experiment; its first line is shown by --help.
+      module: Name of the experiment's module, such as "experiments.deeplab_voc".
+      default: Preset to take where its data set is at hand.
+      argv: Arguments, those of the process by default.
+
+    Raises:
+      ConfigError: No such preset or model, or a file that holds no configuration. An unknown or mistyped flag prints
+        its own message and exits with status 2.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    experiment = module.rpartition(".")[2]
+    prog, summary = f"python -m {module} [PRESET]", docstring.splitlines()[0]
+    text = f"{summary}\n\nPresets, one of which may come first: {', '.join(presets)}."
+
+    def read(base: Config, name: str) -> Config:
+        if not base.workdir:
+            base = dataclasses.replace(base, workdir=f"runs/{experiment}/{name}")
+        return _parse(_with_model(base, arguments), arguments, prog, text)
+
+    if arguments and not arguments[0].startswith("-"):
+        name = arguments.pop(0)
+        if name not in presets:
+            raise ConfigError(f"there is no preset {name!r}; presets are {', '.join(presets)}")
+        return read(presets[name], name)
+    path = _taken(arguments, "--config")
+    if path is not None:
+        return read(read_config(type(presets["quick"]), path), "quick")
+    if default == "quick":
+        return read(presets["quick"], "quick")
+    config = read(dataclasses.replace(presets["quick"], data="auto"), "quick")
+    if config.data != "auto":
+        return config
+    wanted = presets[default]
+    root = pathlib.Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
+    splits = (wanted.input.train_split, wanted.input.eval_split)
+    if is_available(wanted.data, splits, data_dir=root, manual_dir=config.input.manual_dir):
+        return read(wanted, default)
+    print(f"{wanted.data} is not prepared or found under {root}, so this trains on the embedded scenes (preset quick)")
+    return dataclasses.replace(config, data="scenes")
+
+
+def read_config(kind: type[Config], path: str) -> Config:
+    """Reads the configuration of an earlier run from its config.json.
+
+    Raises:
+      ConfigError: There is no such file, or it holds no configuration of such a run.
+    """
+    try:
+        return config_from_json(kind, upgrade(json.loads(pathlib.Path(path).read_text()))["run"])
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); give the config.json of a run's folder"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} holds no configuration of such a run ({error!r}); give the config.json of a run of this experiment"
+        ) from error
+
+
+def _taken(arguments: list[str], flag: str) -> str | None:
+    """Takes a flag and its value off a command line, and returns the value."""
+    for place, word in enumerate(arguments):
+        if word.startswith(f"{flag}="):
+            del arguments[place]
+            return word.partition("=")[2]
+        if word == flag and place + 1 < len(arguments):
+            value = arguments[place + 1]
+            del arguments[place : place + 2]
+            return value
+    return None
+
+
+def _with_model(config: Config, arguments: Sequence[str]) -> Config:
+    """Changes the architecture if the command line names one, and says which options of the preset it lacks."""
+    name = _taken(list(arguments), "--model.name")
+    if name is None or name == config.model.name:
+        return config
+    model, dropped = config.model.with_name(name)
+    if dropped:
+        print(f"{name} has no option {', '.join(dropped)}; left out")
+    return dataclasses.replace(config, model=model)
+
+
+def _parse(config: Config, arguments: Sequence[str], prog: str, text: str) -> Config:
+    """Lets flags override the fields of a configuration, among them those of its architecture."""
+    fields = model_fields(config.model.name)
+    shown = _with_help(type(config), config, {"model": _model_type(fields, config.model)})
+    return _restored(tyro.cli(shown[0], default=shown[1], args=arguments, prog=prog, description=text), config, fields)
+
+
+def _model_type(fields: Sequence[Field], model: ModelConfig) -> tuple[type, Any]:
+    """Returns a dataclass of a model's name and options, and the one that a configuration stands for."""
+    name = Field("name", str, model.name, "Name of the architecture, one of `cvjax.list_models()`.")
+    return _schema("Model", [name, *fields], model.options)
+
+
+def _schema(title: str, fields: Sequence[Field], changed: Mapping[str, Any]) -> tuple[type, Any]:
+    rows, values = [], {}
+    for field in fields:
+        kind, value = field.kind, changed.get(field.name, field.default)
+        if isinstance(kind, list):
+            kind, value = _schema(field.name.title(), kind, changed.get(field.name, {}))
+        help_ = tyro.conf.arg(help=field.sentence)
+        rows.append((field.name, Annotated[kind, help_], dataclasses.field(default=value)))
+        values[field.name] = value
+    made = dataclasses.make_dataclass(title, rows, frozen=True)
+    return made, made(**values)
+
+
+def _with_help(kind: type, value: Any, special: Mapping[str, tuple[type, Any]]) -> tuple[type, Any]:
+    """Returns a dataclass like a configuration's, each of whose fields has its own sentence, and the value in it.
+
+    tyro finds the sentences of a class that stand in a section of its own, but not those of its bases.
+    """
+    import typing
+
+    hints, sentences, rows, values = typing.get_type_hints(kind, include_extras=True), attribute_sentences(kind), [], {}
+    for field in dataclasses.fields(kind):
+        made, default = hints[field.name], getattr(value, field.name)
+        if field.name in special:
+            made, default = special[field.name]
+        elif dataclasses.is_dataclass(made) and isinstance(made, type):
+            made, default = _with_help(made, default, {})
+        help_ = tyro.conf.arg(help=sentences.get(field.name, ""))
+        rows.append((field.name, Annotated[made, help_], dataclasses.field(default=default)))
+        values[field.name] = default
+    shown = dataclasses.make_dataclass(kind.__name__, rows, frozen=True)
+    return shown, shown(**values)
+
+
+def _restored(parsed: Any, config: Any, fields: Sequence[Field] | None = None) -> Any:
+    """Returns a configuration of the original classes from what was parsed."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value, before = getattr(parsed, field.name), getattr(config, field.name)
+        if isinstance(before, ModelConfig):
+            values[field.name] = ModelConfig(before.name, **_changes(value, fields or [], before.options))
+        elif dataclasses.is_dataclass(before) and type(value) is not type(before):
+            values[field.name] = _restored(value, before)
+        else:
+            values[field.name] = value
+    return type(config)(**values)
+
+
+def _changes(parsed: Any, fields: Sequence[Field], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that differ from the architecture's defaults, and those that no flag can hold."""
+    typed = {field.name for field in fields}
+    changes = {name: value for name, value in before.items() if name not in typed}
+    for field in fields:
+        value = getattr(parsed, field.name)
+        if isinstance(field.kind, list):
+            given = before.get(field.name, {})
+            nested = _changes(value, field.kind, given if isinstance(given, Mapping) else {})
+            if nested:
+                changes[field.name] = nested
+        elif value != field.default:
+            changes[field.name] = value
+    return changes

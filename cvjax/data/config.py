@@ -1,0 +1,43 @@
+"""How examples of any task are read and varied, as every task's configuration has it."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """How examples of any task are read and varied.
+
+    Attributes:
+      train_split: Name of the split that trains.
+      eval_split: Name of the split that is scored; `val` is what a set holds out, also where the set says otherwise.
+      manual_dir: Folder with archives, an unpacked devkit, or images in folders, from which the data set is read.
+      crop: Height and width of training crops, in pixels.
+      flip: Probability of mirroring left and right.
+      brightness: Half-width of the random factor on brightness around 1; 0 is off.
+      contrast: Half-width of the random factor on contrast around 1; 0 is off.
+      saturation: Half-width of the random factor on saturation around 1; 0 is off.
+      pca_noise: Standard deviation of AlexNet's noise along the principal components of ImageNet's colors, as a
+        multiple of theirs; 0.1 in the paper, 0 is off.
+      exposure: Largest factor by which the value of HSV goes up or down; 1.5 in YOLO, 1 is off.
+      hsv_saturation: Largest factor by which the saturation of HSV goes up or down; 1.5 in YOLO, 1 is off.
+      repeated_aug: Number of times that an image is drawn in an epoch, varied differently, in one batch; an epoch then
+        sees so many times fewer images (repeated augmentation, 1902.05509).
+      workers: Number of processes that decode; 0 decodes in threads of this process.
+      on_bad_record: Whether to stop at a damaged record, or to skip and count it.
+    """
+
+    train_split: str = "train"
+    eval_split: str = "val"
+    manual_dir: str | None = None
+    crop: tuple[int, int] = (224, 224)
+    flip: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    pca_noise: float = 0.0
+    exposure: float = 1.0
+    hsv_saturation: float = 1.0
+    repeated_aug: int = 1
+    workers: int = 0
+    on_bad_record: Literal["error", "skip"] = "error"

@@ -1,0 +1,166 @@
+"""What the engine asks of a task: the one protocol between training and what is trained.
+
+A task is a folder of `cvjax.tasks`. It knows what a record holds, how an example is decoded and varied, what the net
+sees, what the loss is, and how a split is scored and shown. The engine knows this protocol alone: it spreads the pure
+functions over devices, feeds them, and keeps what comes out.
+
+    records -> decoder -> train_transform -> batch -> prepare -> apply -> loss            training
+    records -> decoder -> eval_buckets    -> batch -> prepare -> predict -> update, gather -> summarize -> compute
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import jax
+import numpy as np
+from flax import linen as nn
+from rich.console import RenderableType
+
+from cvjax.data.dataset import Source, Target
+from cvjax.data.order import Planned
+from cvjax.data.reader import Augment, Decode, Fit
+from cvjax.engine.config import RunConfig
+
+Batch = Mapping[str, jax.Array]
+Variables = dict[str, Any]
+Report = dict[str, Any]
+
+
+class Task(Protocol):
+    """A task of a run, made for the classes of a data set. Instances are values: frozen, and the same on every host.
+
+    Attributes:
+      name: Name of the task, as checkpoints record it.
+      target: What a record holds beside its image, see `cvjax.data.dataset`.
+      config_class: Class of the configuration of the task's runs.
+      config: Configuration of the run.
+      class_names: Names of the classes, in the order of their labels.
+    """
+
+    name: ClassVar[str]
+    target: ClassVar[Target]
+    config_class: ClassVar[type[RunConfig]]
+    config: Any
+    class_names: tuple[str, ...]
+
+    # How a task comes about.
+
+    @classmethod
+    def open(cls, config: Any, split: str) -> Source:
+        """Opens a split of the configured data set, with all that the task needs of a record."""
+        ...
+
+    @classmethod
+    def create(cls, config: Any, dataset: Source, model: nn.Module) -> Self:
+        """Makes the task of a run from its configuration, its training split and its model.
+
+        Raises:
+          ConfigError: The configuration, the data set and the model do not go together.
+        """
+        ...
+
+    @classmethod
+    def restore(cls, config: Any, record: Mapping[str, Any]) -> Self:
+        """Makes the task of a finished run from its configuration and from what `record` returned then."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Returns what a checkpoint must keep of the task beside its configuration, as JSON can hold it."""
+        ...
+
+    def warm_start(self, variables: Variables) -> Variables:
+        """Returns fresh variables with the weights that `config.init` names put in."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the score, larger being better, that decides which checkpoint is the best."""
+        ...
+
+    # On the host, in worker processes: what these return must pickle, and should not import JAX.
+
+    def decoder(self) -> Decode:
+        """Returns the function from a record to an image and its target."""
+        ...
+
+    def train_transform(self) -> Augment:
+        """Returns the function from a decoded example to a training example of fixed size."""
+        ...
+
+    def eval_buckets(self, dataset: Source) -> tuple[Fit, Sequence[Planned] | None]:
+        """Returns what brings examples to an evaluation's size, and which examples share a batch and its size.
+
+        None in place of the buckets takes examples in their order, all at one size.
+        """
+        ...
+
+    # On devices: pure functions of arrays.
+
+    def init(self, model: nn.Module, key: jax.Array) -> Variables:
+        """Returns fresh variables of the model."""
+        ...
+
+    def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[Any, Batch]:
+        """Makes the net's inputs and the loss's targets of a batch.
+
+        Args:
+          batch: Arrays of a batch as the loader gives them.
+          key: Key of this step, for random colors and mixing; None in evaluation, which varies nothing.
+        """
+        ...
+
+    def apply(self, model: nn.Module, variables: Variables, inputs: Any, *, train: bool, **options: Any) -> Any:
+        """Calls the model on prepared inputs, with any option of Flax's `apply`."""
+        ...
+
+    def weight(self, batch: Batch) -> jax.Array:
+        """Returns what the summed loss is divided by, from the labels alone."""
+        ...
+
+    def loss(self, outputs: Any, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the summed loss, and further sums over the same weight."""
+        ...
+
+    def predict(self, model: nn.Module, variables: Variables, inputs: Any) -> Any:
+        """Returns the predictions for prepared inputs, as the configuration of the evaluation says."""
+        ...
+
+    def update(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Returns sums over a batch, which add up over batches and devices."""
+        ...
+
+    def gather(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Returns arrays with a row for each example, for scores that are no sums; they come from all devices."""
+        ...
+
+    # On the host again.
+
+    def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns further sums over a batch, and rows to be joined with those of all batches, from what was gathered.
+
+        The sums are for scores that no accelerator computes well; the rows are for rankings.
+        """
+        ...
+
+    def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
+        """Returns the scores of a whole split from its sums and its joined rows."""
+        ...
+
+    # For people.
+
+    def table(self, report: Report) -> RenderableType:
+        """Returns what the terminal shows of a report."""
+        ...
+
+    def headline(self, report: Report) -> str:
+        """Returns one line of scores."""
+        ...
+
+    def draw_report(self, folder: Path, report: Report) -> list[str]:
+        """Writes tables and plots of a report into a folder and returns the names of the files."""
+        ...
+
+    def draw_examples(self, folder: Path, model: nn.Module, variables: Variables, dataset: Source) -> list[str]:
+        """Writes pictures of predictions beside their truth into a folder and returns the names of the files."""
+        ...

@@ -1,0 +1,54 @@
+"""Heads that several segmentation nets share."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvjax.nn import BatchNormOptions, ConvBNReLU, Dropout, TorchConv, gaussian
+from cvjax.ops.resize import resize
+
+
+class FCNHead(nn.Module):
+    """torchvision's auxiliary head: a 3x3 convolution to a quarter of the channels, dropout, a classifier.
+
+    Attributes:
+      num_classes: Channels of the logits.
+      dropout: Rate of dropout before the classifier.
+      dtype: Type of the computation.
+      norm: Options of the BatchNorm.
+    """
+
+    num_classes: int
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+    norm: BatchNormOptions = BatchNormOptions()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, num_classes]."""
+        x = ConvBNReLU(x.shape[-1] // 4, 3, dtype=self.dtype, norm=self.norm, name="conv")(x, train)
+        x = Dropout(self.dropout, name="dropout")(x, train)
+        return TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01), name="classifier")(x)
+
+
+def with_auxiliary(
+    net: nn.Module, logits: jax.Array, stage3: jax.Array, train: bool
+) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the logits of a net, in training with those of its auxiliary head on stage3.
+
+    Args:
+      net: Net with a field `aux` and, if that is set, a submodule `aux_head`.
+      logits: float32 [B, H, W, num_classes].
+      stage3: Map that the auxiliary head sees.
+      train: Whether the net trains; evaluation never computes the head.
+
+    Returns:
+      The logits; with `train` and `aux`: (logits, {"aux": logits}).
+    """
+    # While initializing the head runs whatever `train` is, so that its parameters exist.
+    if not net.aux or not (train or net.is_initializing()):
+        return logits
+    aux = resize(net.aux_head(stage3, train).astype(jnp.float32), logits.shape[1:3])
+    return (logits, {"aux": aux}) if train else logits

@@ -1,0 +1,34 @@
+"""Masks of boxes laid onto the image."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def paste_masks(masks: jax.Array, boxes: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """Returns masks in the frame of their boxes as maps of the image, interpolated between the middles of their pixels.
+
+    Args:
+      masks: [B, N, S, S], row i and column j of S x S pixels that divide the box.
+      boxes: [B, N, 4], see `cvjax.ops.detection.boxes`, in pixels.
+      size: height and width of the image.
+
+    Returns:
+      float32 [B, N, H, W], 0 outside the boxes, and bool of the same shape: pixels whose middle is inside the box.
+    """
+    chex.assert_equal_shape_prefix((masks, boxes), 2)
+    side = masks.shape[-1]
+
+    def along(low: jax.Array, high: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+        """Weights [B, N, length, S], and what is inside, [B, N, length]."""
+        middle = jnp.arange(length) + 0.5
+        low, high = low[..., None], high[..., None]
+        place = (middle - low) / jnp.maximum(high - low, 1e-6) * side - 0.5
+        weights = jnp.maximum(1 - jnp.abs(jnp.clip(place, 0, side - 1)[..., None] - jnp.arange(side)), 0.0)
+        return weights, (middle > low) & (middle < high)
+
+    rows, in_rows = along(boxes[..., 1], boxes[..., 3], size[0])
+    columns, in_columns = along(boxes[..., 0], boxes[..., 2], size[1])
+    within = in_rows[..., :, None] & in_columns[..., None, :]
+    pasted = jnp.einsum("bnhs,bnst,bnwt->bnhw", rows, masks.astype(jnp.float32), columns, precision="highest")
+    return jnp.where(within, pasted, 0.0), within

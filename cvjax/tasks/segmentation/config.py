@@ -1,0 +1,83 @@
+"""Configurations of segmentation runs."""
+
+import dataclasses
+from typing import Annotated, ClassVar
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+from cvjax.engine.config import EvalConfig, RunConfig
+from cvjax.errors import ConfigError
+from cvjax.models.config import ModelConfig
+from cvjax.tasks.segmentation.crf import CRF_SYNTAX, CRFConfig, format_crf, parse_crf
+from cvjax.tasks.segmentation.loss import LossConfig
+from cvjax.tasks.segmentation.transforms import SegmentationData
+
+CRFFlag = Annotated[
+    CRFConfig | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=CRF_SYNTAX,
+        instance_from_str=lambda words: None if words[0] == "None" else parse_crf(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, CRFConfig),
+        str_from_instance=lambda value: ["None" if value is None else format_crf(value)],
+    ),
+]
+"""A dense CRF as one word of a command line: `v1`, `v2`, `off`, or its numbers separated by commas."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationEval(EvalConfig):
+    """How a split with masks is scored. Every pixel counts at the image's native size.
+
+    Attributes: those of `EvalConfig`, and
+      pad_multiple: Images are padded to sides that are multiples of this, and those of one size share a batch: each
+        size compiles once. None pads all to one size, as the papers' evaluation does. Images of a net without padding
+        are not padded.
+      scales: Scales of the image, whose probabilities are averaged.
+      flip: Average with the mirrored image at each scale too.
+      window: Height and width of a sliding window, or of the logits of a tile of a net without padding; None sees the
+        image whole.
+      overlap: Fraction of a window that it shares with the next.
+      boundary: Also score the boundary IoU (2103.16562), of bands as wide as 2% of an image's diagonal.
+      trimap: Also score the mean IoU of the pixels within so many pixels of a border between labels (1210.5644), for
+        each number.
+      crf: Dense CRF that the probabilities go through first.
+      em_thresholds: Probabilities of `input.cells` at which pixel, Rand and warping error are counted, each reported at
+        its best (see `cvjax.tasks.segmentation.membranes`). They are the net's own, before any CRF. Empty counts none.
+
+    Raises:
+      ConfigError: A distance below 1 pixel.
+    """
+
+    pad_multiple: int | None = 64
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+    overlap: float = 1 / 3
+    boundary: bool = False
+    trimap: tuple[int, ...] = ()
+    crf: CRFFlag = None
+    em_thresholds: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crf, dict):  # as a checkpoint has it
+            object.__setattr__(self, "crf", CRFConfig(**self.crf))
+        if any(distance < 1 for distance in self.trimap):
+            raise ConfigError(f"trimap distances are {self.trimap}; give whole numbers of pixels from 1 on")
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationConfig(LossConfig, RunConfig):
+    """A segmentation run.
+
+    Attributes: those of `RunConfig` and of `LossConfig`, and
+      class_balance: Power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
+    """
+
+    task: ClassVar[str] = "cvjax.tasks.segmentation.task:Segmentation"
+
+    model: ModelConfig = ModelConfig("deeplabv3plus_resnet50")
+    steps: int | None = 30_000
+    class_balance: float = 0.0
+    input: SegmentationData = SegmentationData()
+    eval: SegmentationEval = SegmentationEval()
