@@ -41,6 +41,7 @@ def measure(name: str, settings: Message) -> tuple[dict[str, float], Message]:
     from cvjax.engine.state import create_state, init_variables
     from cvjax.engine.step import make_train_step
     from cvjax.runtime.compiler import compiler_options
+    from cvjax.tasks.classification.config import ClassificationConfig
     from cvjax.tasks.classification.task import Classification
 
     jax.config.update("jax_enable_compilation_cache", False)
@@ -48,7 +49,7 @@ def measure(name: str, settings: Message) -> tuple[dict[str, float], Message]:
     batch, size = settings["batch"], settings["size"]
     options = compiler_options(device.platform) | dict(option.split("=", 1) for option in settings["options"])
     model = cvjax.create_model(name, num_classes=1000)
-    task = Classification(class_names=tuple(map(str, range(1000))))
+    task = Classification(ClassificationConfig(), tuple(map(str, range(1000))))
     config = OptimizerConfig()
     optimizer = make_optimizer(config, steps=1000)
     step = make_train_step(model, task, optimizer, make_schedule(config, 1000))

@@ -121,9 +121,9 @@ def bare_loop(records: tuple[dict, ...], count: int, turn: int, transform: Calla
 def our_loader(records: tuple[dict, ...], count: int, turn: int, batch_size: int, threads: int | None) -> None:
     """Draw `count` examples from `train_batches`, started anew."""
     from cvjax.data.loader import train_batches
-    from cvjax.tasks.scale_crop import TrainTransform
+    from cvjax.tasks.scale_crop import ScaleAndCropData, TrainTransform
 
-    transform = TrainTransform(CROP, fill=FILL)
+    transform = TrainTransform(ScaleAndCropData(crop=CROP), fill=FILL)
     options = {"batch_size": batch_size, "seed": turn, "threads": threads}
     with train_batches(Encoded(records), decode, transform, **options) as batches:
         for _ in range(count // batch_size):
@@ -182,9 +182,9 @@ def start_torch(arguments: argparse.Namespace) -> tuple[subprocess.Popen, str] |
 def measure(arguments: argparse.Namespace, child: subprocess.Popen | None) -> Iterator[dict]:
     """One row for each contestant, threading and round; contestants take turns inside a round."""
     records = make_records(arguments.images, arguments.folder)
-    from cvjax.tasks.scale_crop import TrainTransform
+    from cvjax.tasks.scale_crop import ScaleAndCropData, TrainTransform
 
-    ours = TrainTransform(CROP, fill=FILL)
+    ours = TrainTransform(ScaleAndCropData(crop=CROP), fill=FILL)
     size, count = arguments.batch_size, arguments.count
     for turn in range(-1, arguments.rounds):  # The first turn warms up and is dropped.
         for threading, cv2_threads, threads in (("one thread", 1, 0), ("default threads", -1, None)):

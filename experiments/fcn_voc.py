@@ -26,13 +26,9 @@ from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
 from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from experiments._shared import NARROW_VGG, QUICK_SEGMENTATION
 
-
-def _fcn(stride: int, **options: object) -> ModelConfig:
-    return ModelConfig(f"fcn{stride}s_vgg16", last_upsampling="transposed_fixed", **options)
-
-
+_MODEL = ModelConfig("fcn8s_vgg16", last_upsampling="transposed_fixed")
 HEAVY = SegmentationConfig(
-    model=_fcn(8),
+    model=_MODEL,
     data="voc_segmentation",
     steps=100_000,
     batch_size=1,
@@ -48,23 +44,22 @@ HEAVY = SegmentationConfig(
     optim=OptimizerConfig(learning_rate=1e-10, momentum=0.99, weight_decay=5e-4, bias_lr_mult=2.0, schedule="constant"),
 )
 
-
-def _stage(stride: int, learning_rate: float, init: str | None = None) -> SegmentationConfig:
-    optim = replace(HEAVY.optim, learning_rate=learning_rate)
-    return replace(HEAVY, model=_fcn(stride), optim=optim, init=init)
-
-
 PRESETS = {
     "quick": replace(
         QUICK_SEGMENTATION,
         model=ModelConfig("fcn8s_vgg16", alignment="same", dropout=0.0, backbone=NARROW_VGG, norm={"momentum": 0.95}),
     ),
-    "voc": replace(HEAVY, model=_fcn(8, skip_scales=(0.01, 0.0001))),
-    "voc_32s": _stage(32, 1e-10),
-    "voc_16s": _stage(16, 1e-12, init="runs/fcn_voc/voc_32s"),
-    "voc_8s": _stage(8, 1e-14, init="runs/fcn_voc/voc_16s"),
+    "voc": replace(HEAVY, model=_MODEL.replace(skip_scales=(0.01, 0.0001))),
+    "voc_32s": replace(HEAVY, model=_MODEL.replace("fcn32s_vgg16")),
+    "voc_16s": replace(
+        HEAVY,
+        model=_MODEL.replace("fcn16s_vgg16"),
+        optim=replace(HEAVY.optim, learning_rate=1e-12),
+        init="runs/fcn_voc/voc_32s",
+    ),
+    "voc_8s": replace(HEAVY, optim=replace(HEAVY.optim, learning_rate=1e-14), init="runs/fcn_voc/voc_16s"),
     "voc_batch": SegmentationConfig(
-        model=_fcn(32),
+        model=_MODEL.replace("fcn32s_vgg16"),
         data="voc_segmentation",
         steps=90_000,
         batch_size=20,

@@ -120,10 +120,10 @@ def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     chosen = fitting[0] if fitting else kind
     hints, made = get_type_hints(chosen), {}
     for name, value in values.items():
-        if name == "model":
-            made[name] = hints[name](value["name"], **value["options"])
-            continue
         nested = hints.get(name)
+        if hasattr(nested, "from_json"):
+            made[name] = nested.from_json(value)
+            continue
         is_config = isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, Mapping)
         made[name] = config_from_json(nested, value) if is_config else from_json(value)
     return chosen(**made)

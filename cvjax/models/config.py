@@ -29,6 +29,11 @@ class ModelConfig:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "options", frozen(options))
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """Makes a configuration from what JSON holds of it: a name and options."""
+        return cls(values["name"], **values["options"])
+
     def build(self, num_classes: int) -> "nn.Module":
         """Builds the module, see `cvjax.create_model`.
 

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from rich.console import RenderableType
 
 from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Source, Target
 from cvjax.datasets.registry import open_source
 from cvjax.engine.checkpoint import read_stored_variables
 from cvjax.engine.state import init_variables
-from cvjax.engine.task import Batch
+from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.weights import backbone_name, inherit, load_backbone, read_darknet, read_weights
@@ -45,6 +46,7 @@ class ImageTask:
     std: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_STD)
 
     target: ClassVar[Target]
+    metric: ClassVar[str]
 
     @classmethod
     def open(cls, config: Any, split: str) -> Source:
@@ -63,6 +65,12 @@ class ImageTask:
         """Returns what the configuration says to the data set's opener beside its place."""
         del config
         return {}
+
+    @classmethod
+    def create(cls, config: Any, dataset: Source, model: nn.Module) -> Self:
+        """Makes the task of a run, of the data set's classes."""
+        del model
+        return cls(config, tuple(dataset.class_names))
 
     @classmethod
     def restore(cls, config: Any, record: Mapping[str, Any]) -> Self:
@@ -160,6 +168,10 @@ class ImageTask:
         images = images.astype(jnp.float32)
         return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
+    def weight(self, batch: Batch) -> jax.Array:
+        """Returns what the summed loss is divided by: by default the number of valid images, float32 scalar."""
+        return batch["valid"].sum(dtype=jnp.float32)
+
     def gather(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
         """Returns arrays with a row for each example, for scores that are no sums; none by default."""
         del predictions, batch
@@ -169,6 +181,19 @@ class ImageTask:
         """Returns further sums over a batch, and rows to be joined, from what was gathered; none by default."""
         del rows
         return {}, {}
+
+    def table(self, report: Report) -> RenderableType:
+        """Returns what the terminal shows of a report: by default its line of scores."""
+        return self.headline(report)
+
+    def headline(self, report: Report) -> str:
+        """Returns one line of scores: by default the one that chooses the best checkpoint."""
+        return f"{self.metric} {report[self.metric]:.4f}"
+
+    def draw_report(self, folder: pathlib.Path, report: Report) -> list[str]:
+        """Writes tables and plots of a report and returns the names of the files; none by default."""
+        del folder, report
+        return []
 
 
 def varies_colors(colors: DataConfig) -> bool:

@@ -3,7 +3,7 @@
 from cvjax.errors import ConfigError
 from cvjax.models import list_models, model_info
 from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recognise
-from cvjax.weights.decimate import decimate_branch, is_branch
+from cvjax.weights.subsample import is_branch, subsample_branch
 
 
 def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
@@ -13,7 +13,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
       variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
       state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped, and with it all
         dense layers where the backbone has none. Those of VGG are thinned out for DeepLab's branches, see
-        `cvjax.weights.decimate`.
+        `cvjax.weights.subsample`.
       name: of the classifier, such as "resnet50".
 
     Returns:
@@ -42,7 +42,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
     }
     filled = fill(name, backbone, architecture, trunk)
     for key, layers in branches.items():
-        filled["params"][key] = decimate_branch(name, layers, architecture, state_dict)
+        filled["params"][key] = subsample_branch(name, layers, architecture, state_dict)
     return {
         **variables,
         **{key: {**variables[key], "backbone": filled[key]} for key in collections},

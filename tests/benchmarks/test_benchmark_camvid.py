@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cvjax.models import create_model
 from cvjax.tasks.metrics import segmentation_report
 from cvjax.tasks.scale_crop import resize_pair
 from experiments.camvid import QUICK
@@ -73,7 +72,7 @@ def test_the_schedule_climbs_and_ends_at_nothing():
 def test_defaults_are_the_presets():
     arguments, optim, reading = camvid_torch.parse(["folder"]), QUICK.optim, QUICK.input
     assert (arguments.width, arguments.depth, arguments.batch_size) == (16, 4, QUICK.batch_size)
-    assert (QUICK.model.width, QUICK.model.depth) == (16, 4)
+    assert (QUICK.model.get("width"), QUICK.model.get("depth")) == (16, 4)
     assert (arguments.crop, arguments.size) == (reading.crop, reading.resize)
     assert arguments.scales == (reading.min_scale, reading.max_scale)
     assert (arguments.optimizer, arguments.learning_rate) == (optim.name, optim.learning_rate)
@@ -85,7 +84,7 @@ def test_the_net_is_as_large_as_ours():
     pytest.importorskip("torch")
     import torch_unet
 
-    ours = create_model("unet", num_classes=11, **QUICK.model.options() | {"dtype": jnp.float32})
+    ours = QUICK.model.replace(dtype="float32").build(num_classes=11)
     shapes = jax.eval_shape(ours.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
     theirs = torch_unet.UNet(11, 16, 4).parameters()
     assert sorted(sorted(p.shape) for p in theirs) == sorted(sorted(p.shape) for p in jax.tree.leaves(shapes))

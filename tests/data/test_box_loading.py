@@ -78,7 +78,7 @@ def test_a_training_batch():
     assert set(shapes) == {(4, 16, 16, 3), (4, 24, 20, 3)}  # several scales, each batch of one
     for number, batch in enumerate(batches):
         assert batch.keys() == ENTRIES | {"size"}
-        assert shapes[number][1:3] == TRAIN.for_batch(7, number).size
+        assert shapes[number][1:3] == TRAIN.for_batch(7, number).data.crop
         kinds = {key: (batch[key].dtype.name, batch[key].shape[1:]) for key in ENTRIES - {"image"}}
         assert kinds == {
             "boxes": ("float32", (2, 4)),

@@ -316,7 +316,8 @@ def test_close_ends_every_worker_also_those_not_yet_read():
 
 def test_interpreter_exits_with_everything_left_open():
     code = """
-import functools, jax
+import functools, sys, jax
+sys.path.insert(0, "tests/helpers")
 from tests.data.test_loader import *
 if __name__ == "__main__":
     slow = functools.partial(decode, delay=0.02)

@@ -107,8 +107,9 @@ def _square() -> tuple[np.ndarray, MaskedObjects]:
 @pytest.mark.parametrize("resize", [None, (80, 60)])
 def test_boxes_go_where_their_pixels_go(resize):
     image, objects = _square()
-    transform = object_crop((48, 48), min_scale=0.5, max_scale=2.0, scale_step=0.0, visible=0.01, resize=resize)
-    same = train_transform((48, 48), min_scale=0.5, max_scale=2.0, scale_step=0.0, resize=resize)
+    scales = {"min_scale": 0.5, "max_scale": 2.0, "scale_step": 0.0}
+    transform = object_crop((48, 48), visible=0.01, jitter=0.0, resize=resize, **scales)
+    same = train_transform((48, 48), resize=resize, **scales)
     boxes = 0
     for seed in range(40):
         seen, mask, more = transform(image, objects, example_rng(0, 0, seed))
@@ -130,7 +131,7 @@ def test_objects_that_are_hardly_there_are_left_out():
     image, objects = _square()
     for visible, expected in ((0.4, 1), (0.6, 0)):
         # The window ends at column 38, the middle of the object.
-        transform = object_crop((40, 38), min_scale=1.0, max_scale=1.0, flip=0.0, visible=visible)
+        transform = object_crop((40, 38), min_scale=1.0, max_scale=1.0, flip=0.0, jitter=0.0, visible=visible)
         draws = [transform(image, objects, example_rng(0, 0, seed)) for seed in range(60)]
         halves = [more for _, mask, more in draws if (mask == 5).sum() == 12 * 8]
         assert halves
@@ -149,7 +150,7 @@ def test_jitter_moves_every_side_by_a_fraction_of_the_box():
 def test_more_objects_than_a_row_has_room_for_are_drawn_from_and_never_evaluated():
     image, objects = _square()
     many = MaskedObjects(objects.mask, np.repeat(objects.boxes, 5, 0), np.arange(5, dtype=np.int32) + 1, np.full(5, 2))
-    transform = object_crop((40, 60), min_scale=1.0, max_scale=1.0, boxes=3)
+    transform = object_crop((40, 60), min_scale=1.0, max_scale=1.0, jitter=0.0, boxes=3)
     drawn = {tuple(transform(image, many, example_rng(0, 0, seed))[2]["numbers"]) for seed in range(40)}
     assert len(drawn) > 20
     assert all(len(set(numbers)) == 3 for numbers in drawn)

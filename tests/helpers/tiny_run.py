@@ -13,8 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # A net and crops so small that a whole command is a test. Momentum and a low learning rate, because others amplify
 # rounding: at 0.05, two orders of summation are 1% apart after ten steps; Muon makes small gradients large ones.
 TINY = (
-    "--data image_folder_segmentation --model.name deeplabv3plus_resnet18 --model.width 8 --model.aspp-features 8"
-    " --model.low-level-features 4 --input.crop 48 48 --batch-size 8 --eval.batch-size 8 --eval.pad-multiple 64"
+    "--data image_folder_segmentation --model.name deeplabv3plus_resnet18 --model.backbone.width 8"
+    " --model.aspp-features 8 --model.low-level-features 4 --input.crop 48 48"
+    " --batch-size 8 --eval.batch-size 8 --eval.pad-multiple 64"
     " --steps 10 --log-every 5 --eval-every 10 --checkpoint-every 5 --optim.name nesterov --optim.warmup 0"
     " --optim.learning-rate 0.002 --optim.clip-norm 5"
 ).split()

@@ -60,12 +60,12 @@ class ToyDetector(nn.Module):
             anchors,
             truth.boxes,
             truth.valid & ~truth.ignore,
-            high=0.4,
-            low=0.3,
-            best_of_each=True,
+            fg_iou=0.4,
+            bg_iou=0.3,
+            allow_low_quality_matches=True,
             ignored=truth.valid & truth.ignore,
         )
-        chosen = balanced_subsample(key, matches.positive, matches.negative, size=24, positive_share=0.5)
+        chosen = balanced_subsample(key, matches.positive, matches.negative, size=24, positive_fraction=0.5)
         positive, negative = chosen.masks(len(anchors))
         wanted = jax.nn.one_hot(truth.labels[matches.index], self.num_classes) * positive[:, None]
         errors = jnp.logaddexp(0, logits) - wanted * logits

@@ -8,6 +8,7 @@ import pytest
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.segmentation.aspp import aspp_rates
+from cvjax.nn import DATA_AXIS
 
 NAMES = ["deeplabv3_resnet18", "deeplabv3plus_resnet18"]
 # Where XLA compiles for long.
@@ -113,7 +114,10 @@ def test_pmap_equals_jit(name):
 
     alone = jax.jit(lambda p, x: step(_tiny(name), p, x))(variables["params"], images)
     spread = jax.pmap(
-        lambda p, x: step(_tiny(name), p, x, "data"), axis_name="data", in_axes=(None, 0), devices=jax.devices()[:2]
+        lambda p, x: step(_tiny(name), p, x, DATA_AXIS),
+        axis_name=DATA_AXIS,
+        in_axes=(None, 0),
+        devices=jax.devices()[:2],
     )(variables["params"], images.reshape(2, 2, *images.shape[1:]))
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(spread)):
         scale = max(1e-2, float(np.abs(a).max()))

@@ -18,26 +18,29 @@ compiled = functools.partial(jax.jit, compiler_options=compiler_options("cpu", o
 SMALL = {
     "num_classes": 3,
     "rpn_channels": 8,
-    "hidden": 16,
-    "rpn_before": (40, 40),
-    "rpn_after": (20, 10),
-    "rpn_least_side": 2.0,
-    "rpn_samples": 32,
-    "regions": 16,
+    "rpn_pre_nms_top_n": (40, 40),
+    "rpn_post_nms_top_n": (20, 10),
+    "rpn_min_size": 2.0,
+    "rpn_batch_size_per_image": 32,
+    "rois_per_image": 16,
     "max_detections": 10,
     "score_threshold": 0.0,
 }
 ONE_MAP = {"anchor_sizes": (16.0, 32.0), "rpn_border": None}
 NETS = {
-    "faster_rcnn_vgg16": {**ONE_MAP, "stage_sizes": (1,) * 5, "widths": (4, 4, 8, 8, 8)},
-    "faster_rcnn_zf": {**ONE_MAP, "channels": (4, 4, 8, 8, 8)},
+    "faster_rcnn_vgg16": {
+        **ONE_MAP,
+        "backbone": {"stage_sizes": (1,) * 5, "widths": (4, 4, 8, 8, 8), "hidden": 16},
+    },
+    "faster_rcnn_zf": {**ONE_MAP, "backbone": {"channels": (4, 4, 8, 8, 8), "hidden": 16}},
     "fasterrcnn_resnet18_fpn": {
-        "stage_sizes": (1, 1, 1, 1),
-        "width": 8,
-        "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
+        "backbone": {"stage_sizes": (1, 1, 1, 1), "width": 8},
+        "box_head": {"hidden": 16},
+        "anchor_sizes": (8, 16, 32, 64, 128),
     },
 }
 VGG = "faster_rcnn_vgg16"
+NORMALIZED = (("batch_norm", True),)
 IMAGES = jax.random.normal(jax.random.key(5), (2, 64, 64, 3))
 BOXES = [[[4, 6, 30, 28], [30, 30, 60, 62], [0, 40, 20, 60]], [[10, 10, 50, 50], [2, 2, 18, 20], [0, 0, 0, 0]]]
 GOOD = Truth(
@@ -62,8 +65,9 @@ ODD = {
 }
 
 
-def _net(name, **options):
-    return create_model(name, **{**SMALL, **NETS[name], **options})
+def _net(name, backbone=(), **options):
+    net = NETS[name]
+    return create_model(name, **{**SMALL, **net, **options, "backbone": {**net["backbone"], **dict(backbone)}})
 
 
 @functools.cache
@@ -129,8 +133,8 @@ def test_every_parameter_learns_and_odd_objects_do_no_harm(name):
 
 @pytest.mark.slow
 def test_the_four_steps_leave_alone_what_they_should():
-    variables = _variables(VGG, batch_norm=True)
-    proposals = _propose(_net(VGG, batch_norm=True), variables)
+    variables = _variables(VGG, backbone=NORMALIZED)
+    proposals = _propose(_net(VGG, backbone=NORMALIZED), variables)
     steps = (
         ({"train_detector": False}, None, {"backbone", "rpn"}),
         ({"train_rpn": False}, proposals, {"backbone", "predictor"}),
@@ -138,7 +142,7 @@ def test_the_four_steps_leave_alone_what_they_should():
         ({"train_rpn": False, "freeze_backbone": True}, None, {"backbone", "predictor"}),
     )
     for options, given, expected in steps:
-        losses, gradients, state = _step(_net(VGG, batch_norm=True, **options))(variables, GOOD, given)
+        losses, gradients, state = _step(_net(VGG, backbone=NORMALIZED, **options))(variables, GOOD, given)
         assert _moved(gradients) == expected, options
         assert ("rpn_box" in losses, "box" in losses) == (
             options.get("train_rpn", True),
@@ -172,7 +176,7 @@ def test_given_proposals_take_the_place_of_its_own():
 
 
 def test_published_size_has_losses_and_torchvisions_parameters():
-    model = create_model("fasterrcnn_resnet50_fpn", num_classes=90, freeze_bn=True)
+    model = create_model("fasterrcnn_resnet50_fpn", num_classes=90, norm={"frozen": True})
     variables = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
     losses = jax.eval_shape(
         lambda v, x, t: model.apply(v, x, truth=t, train=True, rngs={"sample": jax.random.key(0)}),
@@ -188,7 +192,7 @@ def test_published_size_has_losses_and_torchvisions_parameters():
 
 
 def test_deformable_stages_are_an_option():
-    model = _net("fasterrcnn_resnet18_fpn", deformable=(3, 4), modulated=True)
+    model = _net("fasterrcnn_resnet18_fpn", backbone={"deformable": (3, 4), "modulated": True})
     params = jax.eval_shape(model.init, jax.random.key(0), IMAGES)["params"]["backbone"]
     deformable = {name for name, block in params.items() if any("offset" in str(path) for path in _paths(block))}
     assert deformable == {"stage3_0", "stage4_0"}
@@ -202,10 +206,10 @@ def _paths(tree):
     ("name", "options", "message"),
     [
         (VGG, {"num_classes": 0}, "at least one class"),
-        (VGG, {"regions": 0}, "at least 1"),
-        (VGG, {"box_weights": (10.0, 10.0, 0.0, 5.0)}, "above 0"),
-        (VGG, {"positive_share": 1.5}, "part of the regions"),
-        ("fasterrcnn_resnet18_fpn", {"anchor_sizes": ((8,), (16,))}, "5 levels"),
+        (VGG, {"rois_per_image": 0}, "at least 1"),
+        (VGG, {"bbox_reg_weights": (10.0, 10.0, 0.0, 5.0)}, "above 0"),
+        (VGG, {"positive_fraction": 1.5}, "part of the regions"),
+        ("fasterrcnn_resnet18_fpn", {"anchor_sizes": (8, 16)}, "5 levels"),
     ],
 )
 def test_options_that_cannot_be(name, options, message):

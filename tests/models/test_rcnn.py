@@ -45,7 +45,7 @@ def test_windows_in_line_are_as_windows_at_once():
     sizes = jnp.asarray([[70, 80], [60, 50]])
     corners = jax.random.uniform(jax.random.key(1), (2, 7, 2, 2)) * 60
     boxes = jnp.concatenate([corners.min(2), corners.max(2) + 5], -1)
-    model = create_model("rcnn_alexnet", num_classes=2, encoder_options=NARROW, window_size=63, windows_at_once=3)
+    model = create_model("rcnn_alexnet", num_classes=2, backbone=NARROW, window_size=63, windows_at_once=3)
     variables = drawn_variables(model, images, sizes, boxes, method="describe")
     in_line = jax.jit(lambda v: model.apply(v, images, sizes, boxes, method="describe"))(variables)
     rngs = {"dropout": jax.random.key(0)}

@@ -25,9 +25,9 @@ from cvjax.weights.backbone import backbone_name, load_backbone
 
 NARROW = {"channels": (4, 4, 4, 4, 4), "hidden": 8}
 MODELS = {
-    "fast_rcnn_alexnet": {"encoder_options": NARROW, "regions": 8, "floor": 0.0},
-    "rcnn_alexnet": {"encoder_options": NARROW, "regions": 4, "window_size": 63, "windows_at_once": 4},
-    "sppnet_zf5": {"encoder_options": NARROW, "regions": 8, "floor": 0.0, "scales": (48, 96)},
+    "fast_rcnn_alexnet": {"backbone": NARROW, "rois_per_image": 8, "bg_iou_low": 0.0},
+    "rcnn_alexnet": {"backbone": NARROW, "rois_per_image": 4, "window_size": 63, "windows_at_once": 4},
+    "sppnet_zf5": {"backbone": NARROW, "rois_per_image": 8, "bg_iou_low": 0.0, "scales": (48, 96)},
 }
 
 
@@ -127,7 +127,7 @@ def test_proposals_are_asked_for(name):
     with pytest.raises(ConfigError, match="give proposals"):
         jax.eval_shape(create_model(name, num_classes=3, **MODELS[name]).init, jax.random.key(0), images, sizes)
     with pytest.raises(ConfigError, match="cannot classify regions"):
-        create_model(name, num_classes=3, encoder="resnet18").bind({"params": {}}).features(images)
+        create_model(name, num_classes=3, backbone="resnet18")
 
 
 def test_samples_are_what_they_are_taken_for():
@@ -139,7 +139,7 @@ def test_samples_are_what_they_are_taken_for():
     proposals = on_image(
         Proposals(jnp.asarray(boxes, jnp.float32)[None], jnp.ones((1, 63), bool)), jnp.full((1, 2), 100), "x"
     )
-    draw = jax.jit(partial(sample_regions, size=16, floor=0.1))
+    draw = jax.jit(partial(sample_regions, size=16, bg_iou_low=0.1))
     for seed in range(5):
         sample = draw(jax.random.split(jax.random.key(seed), 1), proposals, truth)
         regions, classes, valid = (np.asarray(x[0]) for x in (sample.boxes, sample.classes, sample.valid))

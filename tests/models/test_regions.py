@@ -26,7 +26,7 @@ TRUTH = Truth(
 
 def _sample(truth=TRUTH, samples=8, share=0.5, **options):
     keys = jax.random.split(jax.random.key(1), 1)
-    options = {"size": samples, "positive_share": share} | options
+    options = {"size": samples, "positive_fraction": share} | options
     drawn = compiled(functools.partial(sample_regions, **options))(keys, PROPOSALS, truth)
     return jax.tree.map(lambda array: np.asarray(array[0]), drawn)
 
@@ -49,8 +49,8 @@ def test_positives_are_a_part_at_most():
     assert drawn.valid.sum() == 2  # there is one of background alone
 
 
-def test_a_floor_leaves_out_easy_background():
-    assert _sample(floor=0.1).valid.sum() == 3
+def test_the_least_iou_leaves_out_easy_background():
+    assert _sample(bg_iou_low=0.1).valid.sum() == 3
 
 
 def test_images_without_objects_are_background():
@@ -137,7 +137,7 @@ def test_thin_detections_are_dropped():
         nms_threshold=0.5,
         score_threshold=0.05,
         max_detections=3,
-        least_side=0.01,
+        min_size=0.01,
     )
     np.testing.assert_array_equal(found.valid, [[True, False, False]])
     np.testing.assert_array_equal(found.boxes[0, 0], [0, 0, 30, 30])

@@ -119,7 +119,7 @@ def test_errors_name_the_fix():
 
 def test_options_come_with_their_defaults():
     options = cvjax.model_options("deeplabv3_resnet18")
-    assert options["stage_sizes"] == (2, 2, 2, 2)
+    assert options["backbone"].stage_sizes == (2, 2, 2, 2)
     assert options["output_stride"] == 8
     assert "num_classes" not in options
 

@@ -43,7 +43,7 @@ def _losses(scores, truth, deltas=None, **options):
 
 def test_proposals_are_clipped_suppressed_and_sorted():
     levels = [_level([1.0, 2.0, 0.5, 3.0]), _level([0.0], anchors=ANCHORS[1:2])]
-    found = _proposed(levels, SIZES, Selection(before=4, after=6, overlap=0.7, least_side=5.0))
+    found = _proposed(levels, SIZES, Selection(pre_nms_top_n=4, post_nms_top_n=6, nms_threshold=0.7, min_size=5.0))
     # The anchor at the border first, clipped; of the two that overlap the better; and that again, from its own map.
     expected = [[0, 60, 10, 80], ANCHORS[1], ANCHORS[2], ANCHORS[1]]
     np.testing.assert_allclose(found.boxes[0, :4], expected)
@@ -52,7 +52,7 @@ def test_proposals_are_clipped_suppressed_and_sorted():
 
 
 def test_proposals_leave_out_what_is_small_or_beyond_the_best():
-    found = _proposed([_level([1.0, 2.0, 0.5, 3.0])], SIZES, Selection(before=2, after=3, overlap=0.7, least_side=12.0))
+    found = _proposed([_level([1.0, 2.0, 0.5, 3.0])], SIZES, Selection(2, 3, nms_threshold=0.7, min_size=12.0))
     np.testing.assert_allclose(found.boxes[0, 0], ANCHORS[1])  # the best is ten pixels wide
     assert found.valid[0].tolist() == [True, False, False]
 

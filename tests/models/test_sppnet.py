@@ -76,7 +76,7 @@ def test_the_scale_is_the_one_of_nearest_area():
 def test_a_window_is_described_as_the_classifier_describes_its_part_of_the_map():
     images = jax.random.normal(jax.random.key(0), (1, 64, 96, 3))
     sizes, boxes = jnp.asarray([[64, 96]]), jnp.asarray([[[1.0, 2, 50, 60], [30, 10, 90, 50], [0, 0, 20, 20]]])
-    model = create_model("sppnet_zf5", num_classes=2, encoder_options=NARROW, scales=(64, 128), canonical_size=50.0)
+    model = create_model("sppnet_zf5", num_classes=2, backbone=NARROW, scales=(64, 128), canonical_size=50.0)
     variables = drawn_variables(model, images, sizes, boxes, method="describe")
     pooled, hidden = jax.jit(lambda v: model.apply(v, images, sizes, boxes, method="describe"))(variables)
     assert pooled.shape == (1, 3, 50 * 4)
@@ -93,7 +93,7 @@ def test_convolutions_stay_as_they_are_unless_asked_for():
     images = jax.random.normal(jax.random.key(0), (1, 64, 96, 3))
     sizes, boxes = jnp.asarray([[64, 96]]), jnp.asarray([[[1.0, 2, 50, 60], [30, 10, 90, 50]]])
     for train in (False, True):
-        options = {"encoder_options": NARROW, "scales": (64,), "train_convolutions": train}
+        options = {"backbone": NARROW, "scales": (64,), "train_convolutions": train}
         model = create_model("sppnet_zf5", num_classes=2, **options)
         variables = drawn_variables(model, images, sizes, boxes, method="describe")
         slope = jax.jit(jax.grad(lambda v, m=model: m.apply(v, images, sizes, boxes, method="describe").hidden.sum()))(
@@ -124,7 +124,7 @@ def test_classifiers_maps_lie_where_detectors_want_them():
 
 def test_errors_name_the_fix():
     images = jnp.zeros((1, 70, 80, 3))
-    with pytest.raises(ConfigError, match="zfnet_spp has"):
-        create_model("sppnet_zf5", num_classes=2, encoder="zfnet").bind({"params": {}}).features(images)
+    with pytest.raises(ConfigError, match="zfnet_spp"):
+        create_model("sppnet_zf5", num_classes=2, backbone="zfnet").bind({"params": {}}).features(images)
     with pytest.raises(ConfigError, match="scales are lengths"):
         create_model("sppnet_zf5", num_classes=2, scales=()).bind({"params": {}}).features(images)

@@ -9,13 +9,14 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
 from cvjax.models.detection.detector import Truth
 from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode
+from cvjax.nn import DATA_AXIS
 from cvjax.ops.detection.boxes import pairwise_iou
 from cvjax.weights import inherit
 
 LOSSES = {"coordinates", "sizes", "objectness", "no_object", "classes"}
 # Cells of 4 pixels.
 SMALL = {
-    "stages": (((3, 4, 2),), ((3, 8, 1),)),
+    "backbone": {"stages": (((3, 4, 2),), ((3, 8, 1),))},
     "neck": ((3, 8, 1),),
     "grid": (3, 4),
     "hidden": 16,
@@ -146,9 +147,8 @@ def test_losses_are_of_each_image_and_their_gradients_finite(small):
 def test_the_choice_of_objects_does_not_depend_on_the_devices(small):
     model, variables = small
     one = jax.jit(lambda v, x, t: model.apply(v, x, truth=t, train=True, rngs=RNGS))(variables, IMAGES, _truth())
-    spread = _small(axis_name="device")
     # Devices are stood for by a mapped axis, with an image each.
-    each = jax.vmap(lambda x, t: spread.apply(variables, x, truth=t, train=True, rngs=RNGS), axis_name="device")
+    each = jax.vmap(lambda x, t: model.apply(variables, x, truth=t, train=True, rngs=RNGS), axis_name=DATA_AXIS)
     split = jax.tree.map(lambda a: a[:, None], (IMAGES, _truth()))
     for name, value in jax.jit(each)(*split).items():
         np.testing.assert_allclose(value[:, 0], one[name], rtol=1e-5, err_msg=name)
@@ -188,7 +188,7 @@ def test_a_fully_convolutional_net_takes_any_size_and_moves_with_the_image():
 
 
 def test_a_detector_starts_from_a_classifier():
-    options = {"stages": SMALL["stages"], "batch_norm": True}
+    options = {**SMALL["backbone"], "batch_norm": True}
     classifier = create_model("darknet_yolov1", num_classes=5, **options)
     source = jax.jit(classifier.init)(jax.random.key(7), IMAGES)
     model = _small(batch_norm=True)

@@ -1,5 +1,6 @@
 """A whole classification run in this process: trained from a zip, scored again, asked about pictures."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -8,13 +9,13 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from commands import configure, run
 from rich.console import Console
 
 from cvjax.cli.evaluate import Arguments, evaluate_checkpoint
 from cvjax.cli.predict import Arguments as PredictArguments
 from cvjax.cli.predict import predict_files
 from cvjax.errors import CheckpointError, ConfigError, DataError
-from cvjax.tasks.classification.kind import run
 from cvjax.tasks.load import load_for_inference
 from experiments import efficientnet_imagenet, resnet_imagenet
 
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def config(folder, workdir, *flags: str):
-    return resnet_imagenet.configure([*TINY, "--input.manual-dir", str(folder), "--workdir", str(workdir), *flags])
+    return configure(resnet_imagenet, [*TINY, "--input.manual-dir", folder, "--workdir", workdir, *flags])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_evaluate_gives_the_loops_figures_and_ten_crops_others(trained, tmp_path
     assert {key: report[key] for key in looped} == looped
     assert (report["data"], report["split"]) == ("image_folder_classification", "test")
     assert "top-1 " in console.file.getvalue()
-    assert {path.name for path in tmp_path.iterdir()} == {"confusion.png", "reliability.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"confusion.png", "reliability.png", "report.md"}
     ten = evaluate_checkpoint(Arguments(str(trained), crops="ten"), console)
     assert ten["examples"] == 13
     assert ten["top1"] > 0.8
@@ -113,9 +114,9 @@ def test_predict_names_the_likeliest_classes(trained, tmp_path):
 
 def test_a_checkpoint_is_rebuilt_with_its_task(trained):
     loaded = load_for_inference(trained)
-    assert loaded.kind.name == "classification"
-    assert loaded.reading.crop == (32, 32)
-    assert loaded.scoring.resize == 40
+    assert loaded.task.name == "classification"
+    assert loaded.task.config.input.crop == (32, 32)
+    assert loaded.task.config.eval.resize == 40
     images = loaded.task.normalize(np.zeros((2, 32, 32, 3), np.uint8))
     assert loaded.model.apply(loaded.variables, images, train=False).shape == (2, 3)
 
@@ -144,13 +145,15 @@ def test_what_does_not_fit_is_one_sentence(trained, folder, tmp_path):
 @pytest.mark.parametrize("experiment", [resnet_imagenet, efficientnet_imagenet])
 def test_a_bare_command_takes_imagenet_where_it_is_prepared(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path))
-    assert experiment.configure([]).data == "scenes"
-    assert "ImageNet is not prepared under" in capsys.readouterr().out
-    assert experiment.configure(["--data", "cifar10"]).data == "cifar10"
+    assert configure(experiment).data == "scenes"
+    assert "imagenet2012 is not prepared or found under" in capsys.readouterr().out
+    assert configure(experiment, ["--data", "cifar10"]).data == "cifar10"
     place = tmp_path / "imagenet2012" / "5.1.0"
     place.mkdir(parents=True)
     (place / "dataset_info.json").write_text("{}")
-    assert experiment.configure([]) == experiment.PRESETS["imagenet"]
+    name = experiment.__name__.split(".")[1]
+    expected = dataclasses.replace(experiment.PRESETS["imagenet"], workdir=f"runs/{name}/imagenet")
+    assert configure(experiment) == expected
     assert capsys.readouterr().out == ""
     with pytest.raises(DataError, match="cifar10 is not prepared in"):
-        run(experiment.configure(["cifar10"]))
+        run(configure(experiment, ["cifar10"]))

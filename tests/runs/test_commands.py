@@ -96,8 +96,15 @@ def test_a_run_starts_from_weights_of_the_backbone_and_is_exported(folder, tmp_p
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     weights = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
     write_state_dict(tmp_path / "weights.npz", to_torch("resnet18", weights))
-    net = "--model.name deeplabv3_resnet18 --model.low-level-features None --model.separable-decoder None".split()
-    options = ("--model.stage-sizes", *sizes, "--init", tmp_path / "weights.npz", "--optim.learning-rate", "1e-9")
+    net = "--model.name deeplabv3_resnet18".split()
+    options = (
+        "--model.backbone.stage-sizes",
+        *sizes,
+        "--init",
+        tmp_path / "weights.npz",
+        "--optim.learning-rate",
+        "1e-9",
+    )
     process = train(folder, tmp_path / "run", *net, *options)
     assert process.returncode == 0, process.err
     process = command("cvjax.cli.convert", tmp_path / "run", tmp_path / "out.safetensors")
@@ -210,7 +217,7 @@ def test_damaged_records_stop_the_run_or_are_counted(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused_and_survives(folder, trained, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "copy")
-    told = one_line(train(folder, workdir, "--resume", "--steps", 12, "--model.width", 16))
+    told = one_line(train(folder, workdir, "--resume", "--steps", 12, "--model.backbone.width", 16))
     assert "is a checkpoint of deeplabv3plus_resnet18 with other variables" in told
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == sorted(
         p.name for p in (trained / "checkpoints").iterdir()

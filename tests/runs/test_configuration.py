@@ -1,54 +1,160 @@
 """Command lines and configurations, without running anything."""
 
+import ast
 import dataclasses
-import functools
 import importlib
+import inspect
+import json
 import pkgutil
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
+from commands import configure
 
+import cvjax
 import experiments
-from cvjax.engine.config import as_json, from_json
+from cvjax.engine.config import as_json, config_from_json, resolve
 from cvjax.engine.optim import make_schedule
 from cvjax.engine.run import with_steps
 from cvjax.errors import ConfigError
-from cvjax.models import create_model
-from cvjax.models.detection.detector import beside_images
-from experiments import _segmenters, deeplab_voc, efficientnet_imagenet, resnet_imagenet
-from experiments.deeplab_voc import PRESETS, configure
+from experiments import deeplab_voc, efficientnet_imagenet, faster_rcnn_voc, rcnn_voc, resnet_imagenet, unet_isbi
 
 EXPERIMENTS = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_"]
+PRESETS = deeplab_voc.PRESETS
+
+
+def _experiment(name: str):
+    return importlib.import_module(f"experiments.{name}")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_presets_are_runs_that_can_start(name):
-    experiment = importlib.import_module(f"experiments.{name}")
+    experiment = _experiment(name)
     assert "quick" in experiment.PRESETS
     for preset, config in experiment.PRESETS.items():
-        assert f"{preset} " in experiment.__doc__
-        model = create_model(config.model.name, num_classes=21, **config.model.options())
+        assert config.workdir == ""  # follows from experiment and preset
         schedule = make_schedule(config.optim, with_steps(config, 45_000).steps)
         assert float(schedule(1)) > 0
+        model = config.model.build(num_classes=21)
         if preset.startswith("quick") or preset == "cifar10":
-            images = jax.ShapeDtypeStruct((2, *config.input.crop, 3), jnp.float32)
-            initialize = functools.partial(model.init, **beside_images(model, images.shape))
-            jax.eval_shape(initialize, jax.random.key(0), images)
+            task = resolve(config.task)(config, tuple(map(str, range(21))))
+            jax.eval_shape(lambda key, task=task, model=model: task.init(model, key), jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_recipes_are_pages(name):
+    """A docstring with a table of the presets, and values; no classes, no functions."""
+    experiment = _experiment(name)
+    source = inspect.getsource(experiment)
+    assert source.count("\n") <= 100
+    assert not any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in ast.walk(ast.parse(source)))
+    rows = [line.split("|")[1] for line in experiment.__doc__.splitlines() if line.startswith("| ")]
+    listed = {preset.strip() for row in rows[2:] for preset in row.split(",")}
+    assert listed == experiment.PRESETS.keys()
+
+
+def test_a_run_is_named_by_experiment_and_preset():
+    assert configure(deeplab_voc, ["v1"]) == dataclasses.replace(PRESETS["v1"], workdir="runs/deeplab_voc/v1")
+    assert configure(deeplab_voc, ["v1", "--workdir", "here"]).workdir == "here"
 
 
 def test_fields_override_the_preset():
-    config = configure(["voc", "--steps", "7", "--optim.schedule", "cosine", "--input.crop", "321", "321"])
+    argv = ["voc", "--steps", "7", "--optim.schedule", "cosine", "--input.crop", "321", "321"]
+    config = configure(deeplab_voc, argv)
     assert config.steps == 7
     assert config.input.crop == (321, 321)
     assert dataclasses.replace(config.optim, schedule="poly") == PRESETS["voc"].optim
+    assert config.model == PRESETS["voc"].model
+
+
+def test_flags_of_a_model_are_its_fields_and_those_of_its_parts():
+    argv = "quick --model.output-stride 8 --model.backbone.stage-sizes 1 1 1 1 --model.norm.frozen".split()
+    model = configure(deeplab_voc, argv).model.build(num_classes=2)
+    assert (model.output_stride, model.backbone.stage_sizes, model.backbone.width) == (8, (1, 1, 1, 1), 32)
+    assert (model.norm.momentum, model.norm.frozen) == (0.95, True)
+
+
+def test_help_says_of_each_field_what_its_class_says(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        configure(faster_rcnn_voc, ["--help"])
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in (
+        "DeepLab" not in faster_rcnn_voc.__doc__ and "--model.rois-per-image",
+        "Number of regions of an image that train the second stage.",
+        "--model.backbone.deformable",
+        "--model.norm.momentum",
+        "Number of examples a step, over all devices and hosts.",
+        "Largest number of boxes that an image may have.",
+    ):
+        assert part in text, part
+
+
+def test_another_architecture_keeps_the_options_that_it_has(capsys):
+    config = configure(deeplab_voc, ["quick", "--model.name", "deeplabv3_resnet34"])
+    assert capsys.readouterr().out == (
+        "deeplabv3_resnet34 has no option low_level_features, separable_decoder; left out\n"
+    )
+    kept = {"aspp_features": 48, "aspp_rates": (2, 4, 6), "dropout": 0.0, "norm": {"momentum": 0.95}}
+    assert config.model.options == kept | {"backbone": {"width": 32, "stage_sizes": (2, 1, 1, 1)}}
+    # Another class of backbone has fields of its own, whatever their names.
+    config = configure(rcnn_voc, ["quick", "--model.name", "rcnn_alexnet"])
+    assert "rcnn_alexnet has no option backbone.stage_sizes, backbone.widths" in capsys.readouterr().out
+    assert config.model.options == {
+        "window_size": 48,
+        "context": 4,
+        "rois_per_image": 12,
+        "positive_fraction": 0.4,
+        "dropout": 0.2,
+        "norm": {"momentum": 0.95},
+    }
+
+
+def test_a_run_is_repeated_from_its_config(tmp_path):
+    first = configure(rcnn_voc, ["quick", "--steps", "5", "--model.context", "2", "--svm.rounds", "3"])
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"format": 2, "run": as_json(first)}))
+    assert configure(rcnn_voc, ["--config", path]) == first
+    again = configure(rcnn_voc, [f"--config={path}", "--steps", 6, "--model.context", "3"])
+    changed = dataclasses.replace(first, steps=6, model=first.model.replace(context=3))
+    assert again == changed
+
+
+def test_what_is_no_config_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.json cannot be read \(No such file or directory\); give the config"):
+        configure(rcnn_voc, ["--config", tmp_path / "none.json"])
+    for text in ("{", "{}", '{"format": 2, "run": {"model": {"name": "a", "options": {}}, "wheels": 4}}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"bad\.json holds no configuration of such a run"):
+            configure(rcnn_voc, ["--config", tmp_path / "bad.json"])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_preset_survives_json(name):
+    for config in _experiment(name).PRESETS.values():
+        assert config_from_json(type(config), json.loads(json.dumps(as_json(config)))) == config
+
+
+@pytest.mark.parametrize("name", cvjax.list_models())
+def test_every_architecture_has_flags(name):
+    """Its own options, each with a sentence; parsed without flags, the model is the registered one."""
+    from cvjax.models.schema import model_fields
+
+    def check(fields):
+        for field in fields:
+            assert field.sentence.endswith("."), (name, field.name)
+            if isinstance(field.kind, list):
+                check(field.kind)
+
+    check(model_fields(name))
 
 
 def test_voc_preset_is_the_papers_recipe():
     config = PRESETS["voc"]
     assert (config.steps, config.batch_size, config.input.crop) == (30_000, 16, (513, 513))
     assert (config.optim.learning_rate, config.optim.power, config.optim.weight_decay) == (0.007, 0.9, 1e-4)
-    assert (config.model.output_stride, config.model.multi_grid) == (16, (1, 2, 4))
+    assert (config.model.get("output_stride"), config.model.get("multi_grid")) == (16, (1, 2, 4))
     assert config.input.train_split == "trainaug"
 
 
@@ -65,35 +171,34 @@ def test_early_presets_are_their_papers_recipes():
         assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 5e-4)
         assert (config.optim.head_lr_mult, config.optim.bias_lr_mult) == (10, 2)
     assert [c.eval.crf.appearance_sigma for c in (v1, vgg)] == [49, 67]
-    assert (resnet.aux_weight, resnet.model.freeze_bn) == (1.0, True)
+    assert (resnet.aux_weight, resnet.model.build(num_classes=2).norm.frozen) == (1.0, True)
 
 
 def test_quick_presets_of_all_generations_differ_by_the_model():
     quick = PRESETS["quick"]
     for name, others in (("quick_v1", {"optim"}), ("quick_v2", {"aux_weight"}), ("quick_v3", set())):
-        same = {f.name for f in dataclasses.fields(quick)} - {"model", "workdir"} - others
+        same = {f.name for f in dataclasses.fields(quick)} - {"model"} - others
         assert all(getattr(PRESETS[name], field) == getattr(quick, field) for field in same)
 
 
-def test_a_bare_command_takes_voc_where_it_is_and_says_so_where_not(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path))
-    assert configure([]).data == "scenes"
-    assert "no VOC 2012" in capsys.readouterr().out
-    monkeypatch.setattr(_segmenters, "find_voc", lambda *_: tmp_path)
-    config = configure(["--steps", "3"])
-    assert config == dataclasses.replace(PRESETS["voc"], steps=3)
-    assert configure(["--data", "scenes"]).data == "scenes"
+@pytest.mark.parametrize(
+    ("experiment", "preset", "data"), [(deeplab_voc, "voc", "voc_segmentation"), (rcnn_voc, "voc07", "voc_detection")]
+)
+def test_a_bare_command_takes_voc_where_it_is_and_says_so_where_not(experiment, preset, data, monkeypatch, capsys):
+    monkeypatch.setattr("cvjax.cli.commandline.is_available", lambda *given, **more: False)
+    assert configure(experiment).data == "scenes"
+    assert f"{data} is not prepared or found under" in capsys.readouterr().out
+    monkeypatch.setattr("cvjax.cli.commandline.is_available", lambda name, *given, **more: name == data)
+    config = configure(experiment, ["--steps", "3"])
+    name = experiment.__name__.split(".")[1]
+    assert config == dataclasses.replace(experiment.PRESETS[preset], steps=3, workdir=f"runs/{name}/{preset}")
+    assert configure(experiment, ["--data", "scenes"]).data == "scenes"
+    assert configure(experiment, ["quick"]).data == "scenes"
 
 
 def test_an_unknown_preset_is_an_error_of_one_line():
     with pytest.raises(ConfigError, match="presets are quick, voc, voc_pod"):
-        configure(["fast"])
-
-
-def test_configurations_survive_json():
-    saved = as_json(PRESETS["quick"])
-    again = deeplab_voc.DeepLabConfig(**from_json(saved["model"]))
-    assert again == PRESETS["quick"].model
+        configure(deeplab_voc, ["fast"])
 
 
 def test_epochs_are_steps_where_no_steps_are_given():
@@ -110,17 +215,26 @@ def test_imagenet_preset_is_flaxs_recipe():
     assert config.steps == round(90 * 1_281_167 / 1024)
     schedule = make_schedule(config.optim, config.steps)
     assert schedule(config.steps // 18) == pytest.approx(0.4, rel=1e-3)
-    assert (config.optim.name, config.optim.weight_decay, config.model.zero_gamma) == ("nesterov", 1e-4, True)
+    assert (config.optim.name, config.optim.weight_decay) == ("nesterov", 1e-4)
+    assert config.model.build(num_classes=2).zero_gamma
 
 
 def test_phi_scales_efficientnet():
-    config = efficientnet_imagenet.configure(["imagenet", "--model.phi", "2"])
-    assert config.model.options()["depth_coefficient"] == pytest.approx(1.44)
-    assert config.model.options()["width_coefficient"] == pytest.approx(1.21)
-    assert "phi" not in config.model.options()
+    model = configure(efficientnet_imagenet, ["imagenet", "--model.phi", "2"]).model
+    scaled, by_hand = (
+        jax.eval_shape(made.build(num_classes=3).init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+        for made in (model, model.replace(phi=None, depth_coefficient=1.44, width_coefficient=1.21))
+    )
+    assert scaled == by_hand
 
 
 def test_resnets_options_reach_the_model():
-    config = resnet_imagenet.configure(["quick", "--model.deformable", "3", "4", "--model.shortcut", "C"])
-    model = create_model(config.model.name, num_classes=2, **config.model.options())
+    config = configure(resnet_imagenet, ["quick", "--model.deformable", "3", "4", "--model.shortcut", "C"])
+    model = config.model.build(num_classes=2)
     assert (model.deformable, model.shortcut) == ((3, 4), "C")
+
+
+def test_lists_of_pairs_are_read():
+    config = configure(faster_rcnn_voc, ["quick", "--input.sizes", "96", "96", "128", "128"])
+    assert config.input.sizes == ((96, 96), (128, 128))
+    assert configure(unet_isbi, ["quick"]).model == unet_isbi.PRESETS["quick"].model

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 import toy_detector
-from cvjax.tasks.detection.kind import KIND, run
+from commands import run
 from rich.console import Console
 
 from cvjax.cli import evaluate, predict
-from cvjax.engine.config import ModelConfig
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.engine.run import train
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
+from cvjax.models.config import ModelConfig
+from cvjax.tasks.detection.config import DetectionConfig, DetectionEval
+from cvjax.tasks.detection.transforms import DetectionData
 
 _XML = (
     "<annotation><size><width>{}</width><height>{}</height><depth>3</depth></size>{}</annotation>",
@@ -160,7 +160,7 @@ def test_a_resumed_run_is_the_run_never_stopped(trained, folder, tmp_path):
         if "50" not in path.name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (copy / "report.json").unlink()
-    train(_config(folder, copy, resume=True), KIND)
+    run(_config(folder, copy, resume=True))
     assert _report(copy) == _report(trained)
     assert _losses(copy)[100] == _losses(trained)[100]
 

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from commands import run
 from rich.console import Console
 from test_detection_run import draw_boxes_folder
 
@@ -14,15 +15,13 @@ from cvjax.cli import evaluate, predict
 from cvjax.datasets.proposals.files import ProposalSet
 from cvjax.engine.checkpoint import read_stored_variables
 from cvjax.engine.optim import OptimizerConfig, freeze
-from cvjax.engine.run import start_from
 from cvjax.errors import ConfigError
-from cvjax.models import create_model
-from cvjax.models.detection.detector import beside_images
+from cvjax.models.config import ModelConfig
 from cvjax.tasks.detection import alternating
-from cvjax.tasks.detection import kind as detection
-from cvjax.tasks.detection.config import DetectionData, DetectionEval, eval_transform, train_transform
-from cvjax.tasks.detection.staged import run as staged
+from cvjax.tasks.detection.config import DetectionEval
+from cvjax.tasks.detection.staged.run import NET
 from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.detection.transforms import DetectionData
 from cvjax.tasks.load import load_for_inference
 from cvjax.weights import write_darknet
 from experiments import faster_rcnn_voc, rcnn_voc, yolo_voc
@@ -35,30 +34,26 @@ PRESETS = [(name, preset) for name in NAMES for preset in importlib.import_modul
 def test_every_preset_has_a_model_that_takes_its_images(name, preset):
     module = importlib.import_module(f"experiments.{name}")
     config = module.PRESETS[preset]
-    assert config.workdir == f"runs/{name}/{preset}"
-    assert f"\n{preset} " in module.__doc__
-    task = Detection(class_names=tuple("abc"))
-    train_transform(config.input, task)
-    eval_transform(task, config.eval, config.input)
-    model = create_model(config.model.name, num_classes=3, **config.model.options())
+    task = Detection(config, tuple("abc"))
+    task.train_transform()
+    task.eval_transform()
+    model = config.model.build(num_classes=3)
     assert bool(getattr(model, "needs_proposals", False)) == bool(config.input.proposals)
-    shape = (1, *config.input.crop, 3)
-    made = jax.eval_shape(
-        lambda key: model.init(key, np.zeros(shape, np.float32), **beside_images(model, shape)), jax.random.key(0)
-    )
+    made = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
     freeze(config.optim.frozen).init(made["params"])  # says so where a pattern fits nothing
 
 
 def test_a_yolo_starts_from_a_file_of_darknet(tmp_path):
     config = yolo_voc.PRESETS["quick"]
-    model = create_model(config.model.name, num_classes=3, **config.model.options())
+    model = config.model.build(num_classes=3)
     images = np.zeros((1, 128, 128, 3), np.float32)
     shapes = jax.eval_shape(lambda key: model.init(key, images), jax.random.key(0))
     rng = np.random.default_rng(0)
     given = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), shapes)
     write_darknet(tmp_path / "yolo.weights", given)
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-    filled = start_from(dataclasses.replace(config, init=str(tmp_path / "yolo.weights")), detection.KIND, blank)
+    config = dataclasses.replace(config, init=str(tmp_path / "yolo.weights"))
+    filled = Detection(config, tuple("abc")).warm_start(blank)
     jax.tree.map(np.testing.assert_array_equal, filled, given)
 
 
@@ -91,33 +86,33 @@ def rcnn(folder, tmp_path_factory):
         steps=30,
         workdir=str(workdir),
         data_dir=str(workdir.parent / "data"),
-        model=dataclasses.replace(quick.model, widths=(8, 8, 16, 16, 16), hidden=32, window_size=32, context=2),
+        model=quick.model.replace(backbone={"widths": (8, 8, 16, 16, 16), "hidden": 32}, window_size=32, context=2),
         near=0.4,
         input=_reading(folder, proposals=120, proposal_mode="grid"),
         eval=DetectionEval(batch_size=8, boxes=4),
     )
-    return config, staged.run(config)
+    return config, run(config)
 
 
 @pytest.mark.slow
 def test_machines_and_regressions_end_a_run_of_rcnn(rcnn):
     config, outcome = rcnn
     stored = read_stored_variables(config.workdir)["params"]
-    tuned = read_stored_variables(f"{config.workdir}/{staged.NET}")["params"]
+    tuned = read_stored_variables(f"{config.workdir}/{NET}")["params"]
     np.testing.assert_array_equal(stored["classifier"]["kernel"], tuned["classifier"]["kernel"])
     assert not np.any(tuned["svm"]["kernel"])
     assert np.any(stored["svm"]["kernel"], axis=0).all()
     assert np.any(stored["regressor"]["kernel"])
     report = evaluate.evaluate_checkpoint(evaluate.Arguments(config.workdir), Console(quiet=True))
     assert report["map"] == outcome.report["map"] > 0.1
-    of_net = evaluate.evaluate_checkpoint(evaluate.Arguments(f"{config.workdir}/{staged.NET}"), Console(quiet=True))
+    of_net = evaluate.evaluate_checkpoint(evaluate.Arguments(f"{config.workdir}/{NET}"), Console(quiet=True))
     assert of_net["map"] != report["map"]
 
 
 @pytest.mark.slow
 def test_a_finished_run_is_finished_again_alike(rcnn):
     config, outcome = rcnn
-    again = staged.run(dataclasses.replace(config, resume=True))
+    again = run(dataclasses.replace(config, resume=True))
     assert again.report["map"] == outcome.report["map"]
 
 
@@ -133,32 +128,27 @@ def test_photographs_get_proposals_of_their_own(rcnn, folder, tmp_path):
 def test_the_softmax_alone_is_a_plain_run_and_several_processes_are_refused(rcnn, tmp_path):
     config, _ = rcnn
     alone = dataclasses.replace(
-        config, workdir=str(tmp_path / "a"), model=dataclasses.replace(config.model, scorer="softmax"), steps=2
+        config, workdir=str(tmp_path / "a"), model=config.model.replace(scorer="softmax"), steps=2
     )
-    staged.run(alone)
+    run(alone)
     assert load_for_inference(alone.workdir).model.scorer == "softmax"
     several = dataclasses.replace(config, cluster=dataclasses.replace(config.cluster, coordinator="a:1"))
     with pytest.raises(ConfigError, match="one process"):
-        staged.run(several)
+        run(several)
 
 
 @pytest.mark.slow
 def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_path):
     quick = faster_rcnn_voc.PRESETS["quick"]
-    model = dataclasses.replace(
-        quick.model,
-        name="faster_rcnn_vgg16",
-        stage_sizes=(1, 1, 1, 1, 1),
-        widths=(8, 8, 16, 16, 16),
+    model = ModelConfig(
+        "faster_rcnn_vgg16",
+        backbone={"stage_sizes": (1, 1, 1, 1, 1), "widths": (8, 8, 16, 16, 16), "hidden": 16},
         anchor_sizes=(16.0, 24.0),
         rpn_channels=16,
-        rpn_before=(60, 30),
-        rpn_after=(20, 10),
-        rpn_samples=16,
-        regions=16,
-        hidden=16,
-        depths=None,
-        width=None,
+        rpn_pre_nms_top_n=(60, 30),
+        rpn_post_nms_top_n=(20, 10),
+        rpn_batch_size_per_image=16,
+        rois_per_image=16,
         dropout=0.0,
     )
     config = dataclasses.replace(
@@ -171,7 +161,7 @@ def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_
         eval=DetectionEval(batch_size=8, boxes=4),
         four_steps=True,
     )
-    outcome = alternating.run_four_steps(config)
+    outcome = run(config)
     assert outcome.step == 2
     first, second, third, fourth = (read_stored_variables(tmp_path / name)["params"] for name in alternating.STEPS)
 

@@ -6,22 +6,21 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from made import detection
 from toy_detector import ToyDetector
 
 from cvjax.engine.evaluate import evaluate
 from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
 from cvjax.engine.parallel import JitStrategy, PmapStrategy
-from cvjax.engine.state import create_state, init_variables
+from cvjax.engine.state import create_state
 from cvjax.engine.step import make_eval_step, make_train_step
 from cvjax.errors import ConfigError
-from cvjax.models import create_model
 from cvjax.runtime.compiler import compiler_options
 from cvjax.tasks.detection.config import DetectionEval
-from cvjax.tasks.detection.predict import Detector, make_detect, with_postprocessing
-from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.detection.predict import call_detector, with_postprocessing
 
-TASK = Detection(class_names=("disc", "square"), brightness=0.2)
 SIDE, ROWS, ROOM = 48, 8, 50
+TASK = detection(("disc", "square"), brightness=0.2, crop=(SIDE, SIDE))
 OPTIM = OptimizerConfig(name="sgd", learning_rate=0.01)
 
 
@@ -54,8 +53,8 @@ def _batch(number: int, rows: int = ROWS, side: int = SIDE) -> dict[str, np.ndar
 
 def _start(strategy, accumulate: int = 1):
     optimizer, schedule = make_optimizer(OPTIM, 100), make_schedule(OPTIM, 100)
-    model = Detector(ToyDetector(2, axis_name=strategy.axis_name))
-    variables = init_variables(Detector(ToyDetector(2)), jax.random.key(0), (SIDE, SIDE, 3))
+    model = ToyDetector(2)
+    variables = TASK.init(model, jax.random.key(0))
     step = make_train_step(model, TASK, optimizer, schedule, accumulate=accumulate, axis_name=strategy.axis_name)
     state = create_state(variables, optimizer, ema=False)
     return strategy.place_state(state), strategy.compile_train(step)
@@ -103,15 +102,13 @@ def test_two_hundred_images_of_any_boxes_train_every_system(name):
     """The nets of the `quick` presets; proposals are such boxes, too."""
     config = importlib.import_module(f"experiments.{name}").PRESETS["quick"]
     side = 128 if name == "yolo_voc" else 64  # dense layers on a grid take one size
-    options = config.model.options() | ({"scales": (64, 96)} if name == "sppnet_voc" else {})
-    model = Detector(create_model(config.model.name, num_classes=2, **options))
+    model = config.model.replace(**({"scales": (64, 96)} if name == "sppnet_voc" else {})).build(num_classes=2)
+    task = detection(TASK.class_names, brightness=0.2, crop=(side, side))
     slow = OptimizerConfig(name="sgd", learning_rate=1e-4)  # what diverges would tell nothing
     optimizer, schedule = make_optimizer(slow, 100), make_schedule(slow, 100)
     once = compiler_options("cpu", once=True)
-    variables = jax.jit(lambda key: init_variables(model, key, (side, side, 3)), compiler_options=once)(
-        jax.random.key(0)
-    )
-    step = jax.jit(make_train_step(model, TASK, optimizer, schedule, accumulate=1), compiler_options=once)
+    variables = jax.jit(lambda key: task.init(model, key), compiler_options=once)(jax.random.key(0))
+    step = jax.jit(make_train_step(model, task, optimizer, schedule, accumulate=1), compiler_options=once)
     state = create_state(variables, optimizer, ema=False)
     for number in range(200 // ROWS):
         batch = _batch(number, side=side)
@@ -126,9 +123,9 @@ def test_two_hundred_images_of_any_boxes_train_every_system(name):
 
 
 def _scores(strategy):
-    model = ToyDetector(2, axis_name=strategy.axis_name, score_threshold=0.0)
-    variables = init_variables(Detector(ToyDetector(2)), jax.random.key(3), (SIDE, SIDE, 3))
-    step = strategy.compile_eval(make_eval_step(make_detect(model, DetectionEval()), TASK, strategy.axis_name))
+    model = ToyDetector(2, score_threshold=0.0)
+    variables = TASK.init(model, jax.random.key(3))
+    step = strategy.compile_eval(make_eval_step(model, TASK, strategy.axis_name))
     batches = []
     for number in range(2):
         batch = _batch(number)
@@ -158,8 +155,8 @@ def test_thresholds_of_an_evaluation_are_the_detectors():
 
 
 def test_a_detector_that_needs_proposals_says_so():
-    detector = Detector(ToyDetector(2, needs_proposals=True))
-    shapes = jax.eval_shape(lambda key: init_variables(detector, key, (SIDE, SIDE, 3)), jax.random.key(0))
-    seen = TASK.preprocess(_batch(0), jax.random.key(0), train=True)
+    detector = ToyDetector(2, needs_proposals=True)
+    shapes = jax.eval_shape(lambda key: TASK.init(detector, key), jax.random.key(0))
+    inputs, _ = TASK.prepare(_batch(0), None)
     with pytest.raises(ConfigError, match="ToyDetector finds no boxes by itself"):
-        detector.apply(shapes, seen, train=False)
+        call_detector(detector, shapes, inputs, train=False)

@@ -2,20 +2,24 @@
 
 import json
 import pathlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from cvjax.tasks.object_masks.kind import BoxMasks
+from commands import configure
 from tiny_run import command
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
-from experiments.hypercolumn_masks import configure
+from cvjax.tasks.object_masks.config import ObjectMasksConfig
+from cvjax.tasks.object_masks.task import ObjectMasks
+from experiments import hypercolumn_masks
 
 TINY = (
-    "voc --data voc_segmentation --model.stage-sizes 1 1 1 1 1 --model.widths 8 8 16 16 16 --model.hidden 16"
-    " --model.batch-norm --model.bn-momentum 0.8 --model.dropout 0 --model.mask-size 16 --model.grid 2"
+    "voc --data voc_segmentation --model.backbone.stage-sizes 1 1 1 1 1 --model.backbone.widths 8 8 16 16 16"
+    " --model.backbone.hidden 16 --model.backbone.batch-norm --model.norm.momentum 0.8 --model.dropout 0"
+    " --model.mask-size 16 --model.grid 2"
     " --input.crop 48 48 --input.workers 0 --input.train-split train --steps 60 --batch-size 8 --log-every 30"
     " --eval-every 60 --checkpoint-every 30 --eval.batch-size 4 --eval.boxes 3 --optim.name adamw"
     " --optim.learning-rate 0.003 --optim.head-lr-mult 1 --optim.bias-lr-mult 1"
@@ -71,10 +75,13 @@ def test_masks_are_trained_scored_and_drawn(tmp_path):
 def test_a_model_without_masks_is_refused():
     model = create_model("resnet18", num_classes=2)
     with pytest.raises(ConfigError, match=r"ResNet does not draw masks inside boxes; take --model\.name hypercolumn"):
-        BoxMasks(model)
+        ObjectMasks.create(ObjectMasksConfig(), SimpleNamespace(class_names=("background", "dog")), model)
 
 
 def test_a_bare_command_takes_voc_where_it_has_objects(tmp_path):
     folder = _draw(tmp_path)
-    assert configure(["--input.manual-dir", str(folder)]).data == "voc_segmentation"
-    assert configure(["--input.manual-dir", str(folder / "none"), "--data-dir", str(folder / "none")]).data == "scenes"
+    assert configure(hypercolumn_masks, ["--input.manual-dir", folder]).data == "voc_segmentation"
+    assert (
+        configure(hypercolumn_masks, ["--input.manual-dir", folder / "none", "--data-dir", folder / "none"]).data
+        == "scenes"
+    )

@@ -5,13 +5,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from commands import configure, run
 from rich.console import Console
 
 from cvjax.cli.evaluate import Arguments, evaluate_checkpoint
 from cvjax.cli.predict import Arguments as PredictArguments
 from cvjax.cli.predict import predict_files
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.kind import run
 from experiments import unet_isbi
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "whole"
-    run(unet_isbi.configure([*TINY, "--input.manual-dir", str(folder), "--workdir", str(workdir)]))
+    run(configure(unet_isbi, [*TINY, "--input.manual-dir", folder, "--workdir", workdir]))
     return workdir
 
 
@@ -83,7 +83,7 @@ def test_pictures_of_any_size(trained, tmp_path, size):
 def test_what_the_user_can_mend(folder, tmp_path):
     def fails(kind, match: str, *flags: object) -> None:
         with pytest.raises(kind, match=match):
-            run(unet_isbi.configure([*TINY, "--workdir", str(tmp_path / "run"), *map(str, flags)]))
+            run(configure(unet_isbi, [*TINY, "--workdir", tmp_path / "run", *flags]))
 
     fails(DataError, r"no folders images and labels .*--input\.manual-dir", "--data-dir", tmp_path)
     there = ("--input.manual-dir", folder)

@@ -6,23 +6,25 @@ import jax
 import numpy as np
 import optax
 import pytest
+from made import segmentation
 
 from cvjax.engine.checkpoint import Checkpoints
-from cvjax.engine.config import ModelConfig
-from cvjax.engine.run import start_from
 from cvjax.engine.state import create_state, init_variables
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
-from cvjax.tasks.segmentation.config import SegmentationConfig
-from cvjax.tasks.segmentation.kind import KIND
+from cvjax.models.config import ModelConfig
 
-TINY = {"num_classes": 3, "stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
+TINY = {"stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
 
 
 def _variables(name, value):
-    model = create_model(name, **TINY)
+    model = create_model(name, num_classes=3, backbone=TINY)
     shapes = jax.eval_shape(lambda key: init_variables(model, key, (32, 32, 3)), jax.random.key(0))
     return jax.tree.map(lambda leaf: np.full(leaf.shape, value, leaf.dtype), shapes)
+
+
+def _task(init):
+    return segmentation(("a", "b", "c"), model=ModelConfig("fcn16s_vgg16"), init=str(init))
 
 
 @pytest.mark.parametrize("averaged", [False, True])
@@ -34,8 +36,7 @@ def test_layers_are_taken_from_a_runs_folder(tmp_path, averaged):
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     checkpoints.save(state, {"model": {"name": "fcn32s_vgg16"}}, None, wait=True)
     checkpoints.close()
-    config = SegmentationConfig(model=ModelConfig("fcn16s_vgg16"), workdir="", init=str(tmp_path / "run"))
-    started = start_from(config, KIND, _variables("fcn16s_vgg16", 0.0))
+    started = _task(tmp_path / "run").warm_start(_variables("fcn16s_vgg16", 0.0))
     values = {
         name: {float(x) for leaf in jax.tree.leaves(tree) for x in leaf.flat}
         for name, tree in started["params"].items()
@@ -45,6 +46,5 @@ def test_layers_are_taken_from_a_runs_folder(tmp_path, averaged):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    config = SegmentationConfig(model=ModelConfig("fcn16s_vgg16"), workdir="", init=str(tmp_path))
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        start_from(config, KIND, {})
+        _task(tmp_path).warm_start({})

@@ -10,7 +10,7 @@ from cvjax.models import create_model
 from cvjax.models.detection.detector import Proposals
 from cvjax.weights.compress import compress, thin_layers
 
-OPTIONS = {"num_classes": 2, "encoder_options": {"channels": (4, 4, 4, 4, 5), "hidden": 12}}
+OPTIONS = {"num_classes": 2, "backbone": {"channels": (4, 4, 4, 4, 5), "hidden": 12}}
 
 
 def test_full_rank_is_the_same_net_and_the_error_falls_with_the_rank():

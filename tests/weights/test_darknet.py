@@ -10,7 +10,7 @@ from cvjax.models import create_model
 from cvjax.weights import read_darknet, write_darknet
 
 STAGES = (((3, 4, 2),), ((3, 5, 1), (1, 6, 1)))
-SMALL = {"stages": STAGES, "neck": ((3, 7, 1),), "grid": (2, 3), "hidden": 8}
+SMALL = {"backbone": {"stages": STAGES}, "neck": ((3, 7, 1),), "grid": (2, 3), "hidden": 8}
 IMAGES = jax.ShapeDtypeStruct((1, 8, 12, 3), jnp.float32)
 
 

@@ -19,7 +19,7 @@ def _run_classifier(name, folder):
 def _run_segmentation(name, folder, step):
     state, outputs = reference.load(folder, name)
     # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary logits.
-    model = create_model(name, num_classes=21, freeze_bn=True, dropout=0.0, aux_dropout=0.0)
+    model = create_model(name, num_classes=21, norm={"frozen": True}, dropout=0.0, aux_dropout=0.0)
     images = reference.images((2, 112, 112, 3))
     variables = from_torch(name, state)
     logits, extra = jax.jit(lambda v, x: model.apply(v, x, train=True))(variables, images)
@@ -47,7 +47,7 @@ def test_classifier_agrees_with_its_reference(name):
 def test_googlenet_and_its_auxiliary_classifiers_agree_with_torchvision():
     state, outputs = reference.load(reference.GOLDEN, "googlenet")
     # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary logits.
-    model = create_model("googlenet", num_classes=1000, freeze_bn=True, dropout=0.0, aux_dropout=0.0)
+    model = create_model("googlenet", num_classes=1000, norm={"frozen": True}, dropout=0.0, aux_dropout=0.0)
     run = jax.jit(lambda v, x: model.apply(v, x, train=True))
     logits, extra = run(from_torch("googlenet", state), reference.images((2, 224, 224, 3)))
     for ours, key in ((logits, "logits"), (extra["aux1"], "aux1"), (extra["aux2"], "aux2")):

@@ -20,17 +20,17 @@ NAME = "fasterrcnn_resnet18_fpn"
 # As tests/golden/make_faster_rcnn.py builds it.
 NARROW = {
     "num_classes": 5,
-    "stage_sizes": (1, 1, 1, 1),
+    "backbone": {"stage_sizes": (1, 1, 1, 1)},
     "rpn_channels": 32,
-    "hidden": 64,
-    "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
-    "rpn_before": (100, 100),
-    "rpn_after": (50, 50),
-    "rpn_samples": 10_000,
-    "regions": 128,
-    "positive_share": 0.5,
+    "box_head": {"hidden": 64},
+    "anchor_sizes": (8, 16, 32, 64, 128),
+    "rpn_pre_nms_top_n": (100, 100),
+    "rpn_post_nms_top_n": (50, 50),
+    "rpn_batch_size_per_image": 10_000,
+    "rois_per_image": 128,
+    "positive_fraction": 0.5,
     "max_detections": 40,
-    "freeze_bn": True,
+    "norm": {"frozen": True},
 }
 SCALED = (
     "rpn.head.cls_logits",
@@ -51,7 +51,7 @@ TRUTH = Truth(
 
 def _proposing(model, images):
     """The pyramid, and scores and deltas of each of its levels; as a method of the model."""
-    maps = model.select_maps(model.features(images))
+    maps = model._maps(images, False)
     return maps, [model.rpn(features) for features in maps]
 
 

@@ -100,7 +100,7 @@ class FastRCNN(nn.Module):
         self.regressor = dense(self.num_classes * 4, kernel_init=gaussian(0.001))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The encoder's maps; arguments and errors are its own."""
+        """Returns the backbone's maps; arguments and errors are its own."""
         return self.backbone.features(images, train)
 
     def __call__(
@@ -153,7 +153,7 @@ class FastRCNN(nn.Module):
         """What the heads say about regions.
 
         Args:
-          maps: [B, h, w, D], the encoder's.
+          maps: [B, h, w, D], the backbone's.
           boxes: [B, R, 4], in pixels of the images.
           train: dropout.
 

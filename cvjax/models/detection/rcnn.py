@@ -49,7 +49,7 @@ class RCNN(StagedDetector):
             raise ConfigError(f"windows_at_once is at least 1, not {self.windows_at_once}")
 
     def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:
-        """See `StagedDetector.describe`; `pooled` is the encoder's `pool5`."""
+        """See `StagedDetector.describe`; `pooled` is the backbone's `pool5`."""
         check_images(images, self.in_channels)
         warp = partial(warp_windows, size=self.window_size, context=self.context)
         if train or self.is_initializing():
@@ -97,7 +97,7 @@ def warp_windows(images: jax.Array, sizes: jax.Array, boxes: jax.Array, *, size:
 
 
 def _describe(backbone: Any, windows: jax.Array, window: int, train: bool = False) -> tuple[jax.Array, jax.Array]:
-    """The encoder's pool5 and fc7 of windows [B, R, S, S, C], each float32 [B, R, ...]."""
+    """Returns the backbone's pool5 and fc7 of windows [B, R, S, S, C], each float32 [B, R, ...]."""
     batch, count = windows.shape[:2]
     pooled = backbone.features(windows.reshape(-1, *windows.shape[2:]), train)["pool5"]
     pooled = adaptive_avg_pool(pooled, (window, window))

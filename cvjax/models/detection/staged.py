@@ -78,6 +78,7 @@ class StagedDetector(nn.Module):
     norm: BatchNormOptions = BatchNormOptions()
 
     def __post_init__(self) -> None:
+        cut_of(self.backbone)  # says whether it can classify regions
         adopt(self, in_channels=self.in_channels, dropout=self.dropout, dtype=self.dtype, norm=self.norm)
         super().__post_init__()
 
@@ -89,7 +90,6 @@ class StagedDetector(nn.Module):
     def setup(self) -> None:
         if self.scorer not in ("svm", "softmax"):
             raise ConfigError(f"scorer is 'svm' or 'softmax', not {self.scorer!r}")
-        cut_of(self.backbone)  # says whether it can classify regions
         self.classifier = nn.Dense(self.num_classes + 1, dtype=self.dtype, kernel_init=gaussian(0.01))
         # In float32 whatever the net computes in, as they were fitted.
         linear = partial(nn.Dense, kernel_init=nn.initializers.zeros, dtype=jnp.float32)
@@ -97,7 +97,7 @@ class StagedDetector(nn.Module):
         self.regressor = linear(self.num_classes * 4)
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The encoder's maps; arguments and errors are its own."""
+        """Returns the backbone's maps; arguments and errors are its own."""
         return self.backbone.features(images, train)
 
     def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -42,12 +42,6 @@ class Classification(ImageTask):
     metric: ClassVar[str] = "top1"
 
     config: ClassificationConfig
-
-    @classmethod
-    def create(cls, config: ClassificationConfig, dataset: Source, model: nn.Module) -> Self:
-        """Makes the task of a data set's classes."""
-        del model
-        return cls(config, tuple(dataset.class_names))
 
     def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
         """Returns variables with the weights of a PyTorch state dict.
@@ -107,10 +101,6 @@ class Classification(ImageTask):
         scoring = self.config.eval
         ten = (scoring.crop or self.config.input.crop) if scoring.crops == "ten" else None
         return predict.probabilities(model, variables, inputs, ten)
-
-    def weight(self, batch: Batch) -> jax.Array:
-        """Returns what the summed loss is divided by: the number of valid images, float32 scalar."""
-        return batch["valid"].sum(dtype=jnp.float32)
 
     def loss(self, outputs: Any, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Returns the loss as a sum, so that a mean over devices, hosts and micro-batches is one division.

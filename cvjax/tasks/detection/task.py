@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -76,12 +76,6 @@ class Detection(ImageTask):
         """Returns what becomes of bad boxes."""
         return {"on_bad_boxes": config.input.on_bad_boxes}
 
-    @classmethod
-    def create(cls, config: DetectionConfig, dataset: Source, model: nn.Module) -> Self:
-        """Makes the task of a data set's classes."""
-        del model
-        return cls(config, tuple(dataset.class_names))
-
     @property
     def metric(self) -> str:
         """Name of the average precision that chooses the best checkpoint."""
@@ -135,10 +129,6 @@ class Detection(ImageTask):
             proposals = Proposals(batch["proposals"], batch["proposal_valid"] & batch["valid"][:, None])
         truth = None if key is None else truth_of(batch)
         return Inputs(self.images(batch, key), batch["size"], proposals, truth), batch
-
-    def weight(self, batch: Batch) -> jax.Array:
-        """Returns what the summed loss is divided by: the number of images, float32 scalar."""
-        return batch["valid"].sum(dtype=jnp.float32)
 
     def loss(self, outputs: Mapping[str, jax.Array], targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Returns the loss as a sum over images.

@@ -43,16 +43,16 @@ def pictures(draw):
 
 transforms = st.builds(
     box_transform,
-    size=st.sampled_from([(64, 64), (48, 96), (120, 70)]),
-    max_boxes=st.just(3),
+    crop=st.sampled_from([(64, 64), (48, 96), (120, 70)]),
+    boxes=st.just(3),
     keep_aspect=st.booleans(),
     fill=st.just(GREY),
-    crop=st.sampled_from([0.0, 1.0]),
+    random_crop=st.sampled_from([0.0, 1.0]),
     min_scale=st.sampled_from([0.5, 1.0]),
     max_scale=st.sampled_from([1.0, 1.7]),
     shift=st.sampled_from([0.0, 0.2, 0.5]),
     flip=st.sampled_from([0.0, 1.0]),
-    keep=st.sampled_from([0.0, 0.25, 0.8]),
+    keep_boxes=st.sampled_from([0.0, 0.25, 0.8]),
 )
 
 
@@ -61,7 +61,7 @@ transforms = st.builds(
 def test_boxes_bound_what_they_bounded(picture, transform, seed):
     height, width, box = picture
     image, boxes, more = transform(painted(height, width, box), make_objects([box], [4], [True]), rng(seed))
-    assert (image.shape, image.dtype, boxes.shape) == ((*transform.size, 3), np.uint8, (3, 4))
+    assert (image.shape, image.dtype, boxes.shape) == ((*transform.data.crop, 3), np.uint8, (3, 4))
     shown = more["size"]
     assert (image[shown[0] :] == GREY).all()
     assert (image[:, shown[1] :] == GREY).all()

@@ -25,7 +25,7 @@ def is_branch(name: str) -> bool:
     return name.startswith("branch_")
 
 
-def decimate_branch(
+def subsample_branch(
     name: str, layers: dict[str, Any], architecture: Architecture, state_dict: StateDict
 ) -> dict[str, Any]:
     """The weights of a branch from those of a VGG.

@@ -1,0 +1,122 @@
+"""What version 0.1 wrote, read today: its presets, and a checkpoint that is loaded, scored and resumed."""
+
+import dataclasses
+import gzip
+import hashlib
+import importlib
+import io
+import json
+import pathlib
+import shutil
+import zipfile
+
+import jax
+import pytest
+from commands import configure, run
+from rich.console import Console
+
+from cvjax.cli import evaluate, predict
+from cvjax.engine.config import config_from_json, resolve
+from cvjax.engine.version01 import upgrade, upgrade_model
+from cvjax.tasks.load import load_for_inference
+from experiments import deeplab_voc
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "v01"
+RECORDS = json.loads(gzip.decompress((GOLDEN / "presets.json.gz").read_bytes()))
+
+
+def _preset(name: str):
+    experiment, preset = name.split()
+    return importlib.import_module(f"experiments.{experiment}").PRESETS[preset]
+
+
+def _digest(config) -> str:
+    """The digest of names and shapes of variables as tests/golden/make_v01.py writes it."""
+    task = resolve(config.task)(config, tuple("abcde"))
+    shapes = jax.eval_shape(lambda key: task.init(config.model.build(num_classes=5), key), jax.random.key(0))
+    rows = sorted(
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')} {leaf.shape}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_its_presets_are_todays(name):
+    today, record = _preset(name), RECORDS[name]
+    before = config_from_json(type(today), upgrade(record)["run"])
+    assert before.model.name == today.model.name
+    assert before.model.build(num_classes=5) == today.model.build(num_classes=5)
+    same = {"model": today.model, "workdir": today.workdir}
+    assert dataclasses.replace(before, **same) == today
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name.endswith(" quick") else [pytest.mark.slow]) for name in RECORDS],
+)
+def test_its_variables_are_todays(name):
+    assert _digest(_preset(name)) == RECORDS[name]["variables"]
+
+
+def test_options_of_a_backbone_find_their_place():
+    old = {"encoder": "vgg16_bn", "encoder_options": {"hidden": 64}, "bn_momentum": 0.9, "regions": 4}
+    assert upgrade_model("rcnn_vgg16", old) == {
+        "name": "rcnn_vgg16",
+        "options": {
+            "rois_per_image": 4,
+            "norm": {"momentum": 0.9},
+            "backbone": {"hidden": 64, "stage_sizes": [2, 2, 3, 3, 3], "batch_norm": True},
+        },
+    }
+    old = {"freeze_bn": True, "bn_epsilon": 1e-3, "width": 8, "aspp_features": 16, "dtype": "float32"}
+    assert upgrade_model("deeplabv3_resnet18", old)["options"] == {
+        "aspp_features": 16,
+        "norm": {"frozen": True},
+        "backbone": {"width": 8, "norm": {"epsilon": 1e-3}},
+    }
+
+
+def test_todays_records_stay_as_they_are():
+    record = {"format": 2, "run": {"input": {"policy": 3}}}
+    assert upgrade(record) == record
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("v01")
+    with zipfile.ZipFile(GOLDEN / "deeplab.zip") as archive:
+        archive.extractall(folder)
+    return next(path.parent for path in folder.rglob("config.json"))
+
+
+def test_its_checkpoint_is_loaded(checkpoint):
+    loaded = load_for_inference(checkpoint)
+    assert loaded.info["model"]["name"] == "deeplabv3plus_resnet18"
+    assert loaded.model.norm.momentum == 0.8
+    assert loaded.model.backbone.width == 4
+    assert loaded.task.config.optim.name == "sgd"
+    assert loaded.task.class_names[0] == "background"
+
+
+@pytest.mark.slow
+def test_its_checkpoint_is_scored_as_then(checkpoint, tmp_path):
+    then = json.loads((checkpoint / "report.json").read_text())
+    report = evaluate.evaluate_checkpoint(evaluate.Arguments(str(checkpoint)), Console(file=io.StringIO()))
+    for name in ("examples", "skipped"):
+        assert report[name] == then[name]
+    for name in ("miou", "pixel_accuracy"):
+        assert report[name] == pytest.approx(then[name], rel=1e-4)
+    image = next(iter((pathlib.Path(__file__).parents[2] / "docs").rglob("*.png")))
+    written = predict.predict_files(predict.Arguments(str(checkpoint), (str(image),), out=str(tmp_path)))
+    assert all(path.stat().st_size for path in written)
+
+
+@pytest.mark.slow
+def test_its_run_goes_on(checkpoint, tmp_path):
+    workdir = shutil.copytree(checkpoint, tmp_path / "run")
+    flags = ["--config", workdir / "config.json", "--workdir", workdir, "--resume", "--steps", 4]
+    outcome = run(configure(deeplab_voc, flags))
+    assert outcome.step == 4
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
