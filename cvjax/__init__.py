@@ -1,6 +1,9 @@
 """cvjax: classic convolutional vision in JAX."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cvjax.models import create_model, list_models, model_info, model_options
 
 __all__ = ["create_model", "list_models", "model_info", "model_options"]
 

@@ -34,7 +34,8 @@ class Objects(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Objects":
         """The objects that a mask or an array of indices chooses, in its order."""
-        return Objects(*(array[rows] for array in self.arrays()), self.dropped_boxes, self.proposals)
+        boxes, labels, difficult, crowd = (array[rows] for array in self.arrays())
+        return Objects(boxes, labels, difficult, crowd, self.dropped_boxes, self.proposals)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Boxes, labels, difficult, crowd."""
@@ -44,8 +45,10 @@ class Objects(NamedTuple):
 def make_objects(boxes: Any, labels: Any, difficult: Any = None, crowd: Any = None, dropped_boxes: int = 0) -> Objects:
     """Objects from anything that NumPy takes; what is not given is False."""
     labels = np.asarray(labels, np.int32).reshape(-1)
-    flags = (np.zeros(labels.shape, bool) if flag is None else np.asarray(flag, bool) for flag in (difficult, crowd))
-    return Objects(np.asarray(boxes, np.float32).reshape(-1, 4), labels, *flags, dropped_boxes)
+    difficult, crowd = (
+        np.zeros(labels.shape, bool) if flag is None else np.asarray(flag, bool) for flag in (difficult, crowd)
+    )
+    return Objects(np.asarray(boxes, np.float32).reshape(-1, 4), labels, difficult, crowd, dropped_boxes)
 
 
 def check_objects(
@@ -72,10 +75,10 @@ def check_objects(
     """
     check_on_bad_boxes(on_bad_boxes)
     boxes = objects.boxes
-    empty = ~(boxes[:, 2:] - boxes[:, :2] > least_side).all(axis=1)  # not a number is not longer, either
+    empty = ~np.asarray(np.all(boxes[:, 2:] - boxes[:, :2] > least_side, axis=1))  # not a number is not longer, either
     height, width = size
     clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-    outside = ~(clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    outside = ~np.asarray(np.all(clipped[:, 2:] > clipped[:, :2], axis=1))
     bad = empty | outside
     if not bad.any():
         return objects._replace(boxes=clipped)
@@ -149,15 +152,15 @@ class StoredObjects:
         labels = numbers("label", "int64_list")
         labels = np.zeros(0) if labels is None else labels
         if "objects/box" in feature:
-            flags = (numbers(key, "int64_list") for key in ("difficult", "crowd"))
-            return make_objects(numbers("box", "float_list"), labels - self.first_label, *flags)
+            difficult, crowd = (numbers(key, "int64_list") for key in ("difficult", "crowd"))
+            return make_objects(numbers("box", "float_list"), labels - self.first_label, difficult, crowd)
         height, width = image_size(image, name)
         fractions = numbers("bbox", "float_list")  # y first
         fractions = np.zeros((0, 4)) if fractions is None else fractions.reshape(-1, 4)[:, [1, 0, 3, 2]]
         boxes = np.round(fractions * (width, height, width, height), 3)
         boxes[:, :2] -= self.inclusive
-        flags = (numbers(key, "int64_list") for key in ("is_difficult", "is_crowd"))
-        objects = make_objects(boxes, labels - self.first_label, *flags)
+        difficult, crowd = (numbers(key, "int64_list") for key in ("is_difficult", "is_crowd"))
+        objects = make_objects(boxes, labels - self.first_label, difficult, crowd)
         return check_objects(
             objects, (height, width), name, self.class_names, self.on_bad_boxes, least_side=float(self.inclusive)
         )

@@ -65,8 +65,8 @@ def moved(
     if proposals is not None:
         proposals = move(proposals)[1]
         proposals = proposals[(proposals[:, 2:] > proposals[:, :2]).all(axis=1)]
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((centre >= 0) & (centre < (shown[1], shown[0]))).all(axis=1)
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((center >= 0) & (center < (shown[1], shown[0]))).all(axis=1)
     left = np.prod(np.maximum(clipped[:, 2:] - clipped[:, :2], 0), axis=1)
     enough = (left > 0) & (left >= keep * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * (1 - _ROUNDING))
     return objects._replace(boxes=clipped, proposals=proposals).take(inside & enough)

@@ -10,7 +10,7 @@ Sources pickle: only names travel, and each process opens its own files at its f
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NotRequired, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
 
@@ -104,10 +104,11 @@ class TfdsSource:
         if not os.path.isfile(os.path.join(self._directory, "dataset_info.json")):
             raise DataError(f"{self._directory}: no prepared data set is there; prepare it or mend the path.")
         builder = tfds.builder_from_directory(self._directory)
+        splits: Mapping[str, Any] = builder.info.splits or {}
         try:
-            self._length = int(builder.info.splits[split].num_examples)
+            self._length = int(splits[split].num_examples)
         except (KeyError, ValueError) as error:
-            present = ", ".join(sorted(builder.info.splits)) or "none"
+            present = ", ".join(sorted(splits)) or "none"
             raise DataError(
                 f"{self._directory}: there is no split {split!r} (prepared: {present}); "
                 "name one of these or prepare the data set again with it."
@@ -126,7 +127,7 @@ class TfdsSource:
         if not 0 <= index < self._length:
             raise IndexError(index)
         if self._records is None:
-            self._open()
+            self._records = self._open()
         try:
             # Reading three features from the protocol buffer is nearly twice as fast as TFDS's own decoding,
             # even with SkipDecoding.
@@ -135,7 +136,7 @@ class TfdsSource:
             if self._target in ("mask", "objects"):
                 record["mask"] = feature["mask"].bytes_list.value[0]
             if self._target in ("boxes", "objects"):
-                record.update(self._objects(feature, record["image"], record["id"])._asdict())
+                record.update(cast(Record, self._objects(feature, record["image"], record["id"])._asdict()))
             if self._target == "label":
                 record["label"] = feature["label"].int64_list.value[0] - self._first_label
         except DataError:
@@ -154,14 +155,16 @@ class TfdsSource:
                 return os.path.splitext(name)[0] if key == "image/filename" else name
         return f"{self.split}-{index:06d}"
 
-    def _open(self) -> None:
+    def _open(self) -> Any:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
         builder = tfds.builder_from_directory(self._directory)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        self._parse: Callable[[bytes], Any] = tf_example_pb2.Example.FromString
-        self._records = builder.as_data_source(self._tfds_split, deserialize_method=raw)
+        messages: Any = tf_example_pb2  # which protobuf fills when it is imported
+        self._parse: Callable[[bytes], Any] = messages.Example.FromString
+        open_records = cast(Callable[..., Any], builder.as_data_source)  # whose decorator hides its arguments
+        return open_records(self._tfds_split, deserialize_method=raw)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_records": None, "_parse": None}
@@ -269,8 +272,9 @@ def prepared_dir(data_dir: pathlib.Path, name: str, config: str) -> pathlib.Path
 
 def _header_size(source: Source, index: int) -> tuple[int, int] | None:
     try:
-        if hasattr(source, "header_size"):
-            return source.header_size(index)
+        header_size = getattr(source, "header_size", None)
+        if header_size is not None:
+            return header_size(index)
         record = source[index]
         return image_size(record.get("mask", record["image"]), record["id"])  # A PNG's size stands at a fixed place.
     except DataError:

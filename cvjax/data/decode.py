@@ -104,11 +104,11 @@ def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
     if not _looks_like_png(data):
         what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
         raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit grey or palette PNG.")
-    depth, colour = data[24], data[25]
-    if colour == _PNG_PALETTE:
+    depth, color = data[24], data[25]
+    if color == _PNG_PALETTE:
         # OpenCV would turn the palette into colours.
         return np.asarray(_pillow(data, name))
-    if colour != _PNG_GREY:
+    if color != _PNG_GREY:
         raise DataError(
             f"{name}: this mask is a colour or alpha PNG, whose pixels are colours and no class numbers; "
             "save label maps as 8-bit grey or palette PNG."

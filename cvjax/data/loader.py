@@ -55,22 +55,22 @@ class _TrainBatches:
     def __len__(self) -> int:
         return sys.maxsize  # The stream is endless, and Grain asks for a length.
 
-    def __getitem__(self, number: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch:
         length = len(self.reader.source)
         transform = self.transform
         if isinstance(transform, PerBatch):
-            transform = transform.for_batch(self.seed, number)
+            transform = transform.for_batch(self.seed, index)
         batch: Batch = {}
         for row, global_row in enumerate(self.rows):
-            epoch, position = divmod(number * self.batch_size + global_row, length)
+            epoch, position = divmod(index * self.batch_size + global_row, length)
             drawn, repeat = divmod(position, self.repeats)
             wanted = shuffled_index(drawn, length, self.seed, epoch)
-            image, target, index, skipped = self.reader.read_first_good(wanted)
-            example = transform(image, target, example_rng(self.seed, epoch, index, repeat))
+            image, target, used, skipped = self.reader.read_first_good(wanted)
+            image, target, *more = transform(image, target, example_rng(self.seed, epoch, used, repeat))
             if not batch:
-                batch = self.reader.empty_batch(len(self.rows), *example)
-            self.reader.fill(batch, row, *example)
-            batch["index"][row], batch["valid"][row], batch["skipped"][row] = index, True, skipped
+                batch = self.reader.empty_batch(len(self.rows), image, target, *more)
+            self.reader.fill(batch, row, image, target, *more)
+            batch["index"][row], batch["valid"][row], batch["skipped"][row] = used, True, skipped
         return batch
 
 
@@ -87,11 +87,11 @@ class _EvalBatches:
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, number: int) -> Batch:
-        size, indices = self.plan[number]
+    def __getitem__(self, index: int) -> Batch:
+        size, indices = self.plan[index]
         transform = dataclasses.replace(self.transform, size=size)
-        blank = transform.blank()
-        batch = self.reader.empty_batch(len(self.rows), *blank)
+        blank, no_target, *nothing = transform.blank()
+        batch = self.reader.empty_batch(len(self.rows), blank, no_target, *nothing)
         batch["size"] = np.zeros((len(self.rows), 2), np.int32)
         for row, global_row in enumerate(self.rows):
             inside = global_row < len(indices)
@@ -100,7 +100,7 @@ class _EvalBatches:
             batch["valid"][row] = example is not None
             batch["skipped"][row] = inside and example is None
             if example is None:
-                self.reader.fill(batch, row, *blank)
+                self.reader.fill(batch, row, blank, no_target, *nothing)
             else:
                 image, target, batch["size"][row], *more = transform(*example)
                 self.reader.fill(batch, row, image, target, *more)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class PerBatch(Protocol):
 
     def for_batch(self, seed: int, number: int) -> Augment:
         """What is done to the examples of a batch, by the stream's seed and the batch's number."""
+        ...
 
 
 class Fit(Protocol):
@@ -35,7 +36,10 @@ class Fit(Protocol):
       size: height and width of its result, in pixels.
     """
 
-    size: tuple[int, int]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def size(self) -> tuple[int, int]: ...
 
     def __call__(
         self, image: np.ndarray, target: Any, name: str
@@ -44,9 +48,11 @@ class Fit(Protocol):
         | tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]
     ):
         """Image u8[*size,3], its target, the height and width that are not padding, and maybe further arrays."""
+        ...
 
     def blank(self) -> Augmented:
         """Image, target, and the further arrays if there are any, of a row that stands for no example."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +104,7 @@ class Reader:
     def read_first_good(self, index: int) -> tuple[np.ndarray, Any, int, int]:
         """As `read`, passing over bad records if `skip`: image, target, index used, how many were bad."""
         length = len(self.source)
+        last: DataError | None = None
         for skipped in range(length):
             used = (index + skipped) % length
             try:

@@ -1,7 +1,8 @@
 """What a set of boxes holds: how many of each class, how large, and how many in an image."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def count_boxes(source: Source, advance: Callable[[], None] = lambda: None) -> B
         raise DataError(f"{source.name}/{source.split}: there are no images; choose another split.")
     rows, counts, dropped = [], np.zeros(len(source), np.int64), 0
     for index in range(len(source)):
-        record = source[index]
+        record = cast(Mapping[str, Any], source[index])
         boxes, dropped = record["boxes"], dropped + record["dropped_boxes"]
         counts[index] = len(boxes)
         height, width = image_size(record["image"], record["id"])
@@ -89,13 +90,14 @@ def _summary(name: str, table: np.ndarray) -> ClassCounts:
         sides, shares, aspects = np.percentile(side, (5, 50, 95)), np.median(share), np.median(aspect)
     else:
         sides, shares, aspects = np.full(3, np.nan), np.nan, np.nan
+    small, middling, large = sides.tolist()
     return ClassCounts(
         name,
         images=len(np.unique(image)),
         boxes=len(table),
         difficult=int(difficult.sum()),
         crowd=int(crowd.sum()),
-        sides=tuple(float(value) for value in sides),
+        sides=(small, middling, large),
         share=float(shares),
         aspect=float(aspects),
     )

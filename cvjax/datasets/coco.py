@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,7 +57,8 @@ class CocoSource:
         check_on_bad_boxes(on_bad_boxes)
         self.name, self.split, self.class_names = name, split, tuple(class_names)
         self._folder, self._files, self._ids, self._shapes = folder, list(files), list(ids), sizes
-        self._objects, self._ends, self._on_bad_boxes = objects, ends, on_bad_boxes
+        self._objects, self._ends = objects, ends
+        self._on_bad_boxes: OnBadBoxes = on_bad_boxes
 
     def __len__(self) -> int:
         return len(self._files)
@@ -69,7 +70,7 @@ class CocoSource:
         size, name = self.header_size(index), f"{self._files[index]} (image {self._ids[index]})"
         objects = check_objects(self._objects.take(mine), size, name, self.class_names, self._on_bad_boxes)
         image = read_file(os.path.join(self._folder, self._files[index]))
-        return {"image": image, "id": str(self._ids[index]), **objects._asdict()}
+        return cast(Record, {"image": image, "id": str(self._ids[index]), **objects._asdict()})
 
     def header_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image as the annotations state it."""

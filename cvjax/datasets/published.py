@@ -23,7 +23,7 @@ import tempfile
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cvjax.data.dataset import FolderSource, Source, TfdsSource, held_out, prepared_dir, read_file
 from cvjax.data.decode import IGNORE
@@ -193,7 +193,7 @@ def prepare_published(
     if (prepared / "dataset_info.json").is_file() and not overwrite:
         import tensorflow_datasets as tfds
 
-        return tfds.builder_from_directory(prepared)
+        return cast("PairsBuilder", tfds.builder_from_directory(prepared))
     known, roots = PUBLISHED[name], _roots(data_dir, manual_dir)
     with _folder(name, known, roots, data_dir) as folder:
         # The set's author says which splits there are; CamVid's are those that its folder has.

@@ -38,7 +38,7 @@ def open_source(
     """
     opener = _OPENERS[target].get(name)
     if opener is None:
-        others = [other for other in _OPENERS if name in _OPENERS[other]]
+        others: list[Target] = [other for other, openers in _OPENERS.items() if name in openers]
         what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
         raise ConfigError(f"{what}; choose one of {', '.join(list_sources(target))}.")
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
@@ -79,7 +79,7 @@ def is_available(
 
 def list_sources(target: Target | None = None) -> list[str]:
     """The names that `open_source` knows, of one target or of all."""
-    return sorted({name for kind in _OPENERS if target in (kind, None) for name in _OPENERS[kind]})
+    return sorted({name for kind, openers in _OPENERS.items() if target in (kind, None) for name in openers})
 
 
 def _open_scenes(
@@ -90,7 +90,8 @@ def _open_scenes(
     on_bad_boxes = options.pop("on_bad_boxes", "error")
 
     builder = prepare_scenes(data_dir, **options)
-    names = builder.info.features["label"].names
+    features: Any = builder.info.features
+    names = features["label"].names
     # Label 0 is the background of masks; every image has something in it.
     first_label = 0 if target in ("mask", "objects") else 1
     return TfdsSource(

@@ -1,5 +1,8 @@
 """Figures of a data set that a loss may want to know."""
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 import numpy as np
 
 from cvjax.data.dataset import Source
@@ -21,7 +24,7 @@ def class_frequencies(source: Source, num_classes: int, void: tuple[int, ...] = 
     """
     counts = np.zeros(256, np.int64)
     for index in np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int)):
-        record = source[int(index)]
+        record = cast(Mapping[str, Any], source[int(index)])
         try:
             mask = decode_mask(record["mask"], str(record["id"]), num_classes, void)
         except DataError:

@@ -154,7 +154,7 @@ def _plain_files(builder: type) -> Iterator[None]:
         compat=types.SimpleNamespace(as_text=os.fsdecode),
         errors=types.SimpleNamespace(UnimplementedError=NotImplementedError),
     )
-    modules = [downloader, extractor]
+    modules: list[Any] = [downloader, extractor]
     modules += [
         module
         for name, module in list(sys.modules.items())

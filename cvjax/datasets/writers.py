@@ -51,7 +51,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         **kwargs: Any,
     ) -> None:
         self._sources, self._skip_damaged, self._advance = sources, skip_damaged, advance
-        self._text = {"description": description, "citation": citation}
+        self._description, self._citation = description, citation
         self.skipped: list[str] = []
         super().__init__(file_format="array_record", **kwargs)
 
@@ -64,7 +64,8 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             # The order of the source is kept, so that (seed, epoch, index) means the same in both.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(class_names=list(class_names)),
-            **self._text,
+            description=self._description,
+            citation=self._citation,
         )
 
     def _target_features(self, class_names: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jax.extend.core import JaxprEqn
 
-from cvjax.inspection.field import Constant, Known
+from cvjax.inspection.field import Constant, Known, array_of
 from cvjax.ops.geometry import Geometry
 
 
@@ -18,8 +18,8 @@ def multiply_adds(equation: JaxprEqn, inputs: Sequence[Known]) -> int:
     name = equation.primitive.name
     if name not in ("conv2d", "conv_general_dilated", "dot_general"):
         return 0
-    first, second = (v.aval for v in equation.invars)
-    (out,) = (v.aval for v in equation.outvars)
+    first, second = (array_of(v) for v in equation.invars)
+    (out,) = (array_of(v) for v in equation.outvars)
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         resampling = any(isinstance(known, Constant) for known in inputs)
@@ -44,7 +44,7 @@ def describe(equation: JaxprEqn) -> str | None:
         return "Dense"
     if name == "conv_general_dilated":
         kernel = p["dimension_numbers"][1]
-        sizes = [equation.invars[1].aval.shape[i] for i in kernel[2:]]
+        sizes = [array_of(equation.invars[1]).shape[i] for i in kernel[2:]]
         dilation, spread, groups = p["rhs_dilation"], p["lhs_dilation"], p["feature_group_count"]
         return _window("Conv", sizes, p["window_strides"], dilation, spread, groups)
     if name in ("conv2d", "max_pool", "sum_pool"):

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from jax.extend.core import JaxprEqn
+from jax.core import ShapedArray
+from jax.extend.core import JaxprEqn, Literal, Var
 
 from cvjax.inspection import span
 from cvjax.inspection.span import Span
@@ -62,6 +63,11 @@ class Constant:
 
 Known = Field | Constant | None
 """What is known about an array; None: it depends on parameters and not on the image."""
+
+
+def array_of(variable: Var | Literal) -> ShapedArray:
+    """Shape and type of what a variable of a jaxpr stands for."""
+    return cast(ShapedArray, variable.aval)
 
 
 def join(fields: Sequence[Field]) -> Field:

@@ -7,7 +7,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from cvjax.inspection import span
-from cvjax.inspection.field import Constant, Field, Known, join
+from cvjax.inspection.field import Constant, Field, Known, array_of, join
 from cvjax.inspection.span import Span
 from cvjax.ops.geometry import Geometry
 
@@ -17,14 +17,15 @@ def propagate(equation: JaxprEqn, inputs: Sequence[Known]) -> list[Known]:
 
     An operation that is not known, and changes the shape, is taken to mix everything that it reads.
     """
-    if all(isinstance(known, Constant) for known in inputs):
-        return [Constant.of(equation, inputs, i) for i in range(len(equation.outvars))]
+    constants = [known for known in inputs if isinstance(known, Constant)]
+    if len(constants) == len(inputs):
+        return [Constant.of(equation, constants, i) for i in range(len(equation.outvars))]
     if not any(isinstance(known, Field) for known in inputs):
         return [None] * len(equation.outvars)
     name = equation.primitive.name
     if name == "optimization_barrier":
         return list(inputs)
-    if name in ("split", "unstack"):
+    if name in ("split", "unstack") and isinstance(inputs[0], Field):
         return {"split": _split, "unstack": _unstack}[name](equation, inputs[0])
     rule = _RULES.get(name, _reduction if name.startswith(("reduce_", "arg")) else _default)
     return [rule(equation, inputs)] * len(equation.outvars)
@@ -67,7 +68,7 @@ def _convolution(equation: JaxprEqn, s: Span) -> Span:
     if s.dim in (batch, channel):
         return s.collapsed()
     i = places.index(s.dim)
-    size = equation.invars[1].aval.shape[kernel[2 + i]]
+    size = array_of(equation.invars[1]).shape[kernel[2 + i]]
     return s.windows(size, p["window_strides"][i], p["rhs_dilation"][i], p["padding"][i], p["lhs_dilation"][i]).moved(
         places_out[i]
     )
@@ -94,7 +95,7 @@ def _reduction(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
     axes = equation.params.get("axes", ())
 
     def reduce(s: Span) -> Span:
-        return s.collapsed() if s.dim in axes else s.moved(s.dim - sum(axis < s.dim for axis in axes))
+        return s.collapsed() if s.dim in axes else s.moved(s.axis - sum(axis < s.axis for axis in axes))
 
     fields = [known for known in inputs if isinstance(known, Field)]
     return join([f.each(lambda s: s if s.dim is None else reduce(s)) for f in fields])
@@ -107,12 +108,12 @@ def _pad(equation: JaxprEqn, s: Span) -> Span:
 
 def _slice(equation: JaxprEqn, s: Span) -> Span:
     p = equation.params
-    steps = p["strides"] or (1,) * (s.dim + 1)
-    return s.taken(slice(p["start_indices"][s.dim], p["limit_indices"][s.dim], steps[s.dim]))
+    steps = p["strides"] or (1,) * (s.axis + 1)
+    return s.taken(slice(p["start_indices"][s.axis], p["limit_indices"][s.axis], steps[s.axis]))
 
 
 def _dynamic_slice(equation: JaxprEqn, s: Span) -> Span:
-    whole = equation.params["slice_sizes"][s.dim] == equation.invars[0].aval.shape[s.dim]
+    whole = equation.params["slice_sizes"][s.dim] == array_of(equation.invars[0]).shape[s.axis]
     return s if whole else s.collapsed()
 
 
@@ -135,7 +136,7 @@ def _unstack(equation: JaxprEqn, field: Field) -> list[Known]:
 
 def _squeeze(equation: JaxprEqn, s: Span) -> Span:
     dims = equation.params["dimensions"]
-    return s.collapsed() if s.dim in dims else s.moved(s.dim - sum(dim < s.dim for dim in dims))
+    return s.collapsed() if s.dim in dims else s.moved(s.axis - sum(dim < s.axis for dim in dims))
 
 
 def _broadcast(equation: JaxprEqn, s: Span) -> Span:
@@ -149,7 +150,7 @@ def _reverse(equation: JaxprEqn, s: Span) -> Span:
 
 def _concatenation(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
     dim = equation.params["dimension"]
-    return _concatenated(inputs, [v.aval.shape[dim] for v in equation.invars], dim)
+    return _concatenated(inputs, [array_of(v).shape[dim] for v in equation.invars], dim)
 
 
 def _stack(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
@@ -175,20 +176,20 @@ def _gather(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
     if not isinstance(field, Field) or isinstance(indices, Field) or len(numbers.collapsed_slice_dims) != 1:
         return _default(equation, inputs)
     (dim,) = numbers.collapsed_slice_dims
-    shape = equation.invars[0].aval.shape
+    shape = array_of(equation.invars[0]).shape
     whole = all(size == n for i, (size, n) in enumerate(zip(sizes, shape)) if i != dim)
-    new = [i for i in range(len(equation.outvars[0].aval.shape)) if i not in numbers.offset_dims]
+    new = [i for i in range(array_of(equation.outvars[0]).ndim) if i not in numbers.offset_dims]
     if tuple(numbers.start_index_map) != (dim,) or numbers.operand_batching_dims or len(new) != 1 or not whole:
         return _default(equation, inputs)
     kept = dict(zip((i for i in range(len(shape)) if i != dim), numbers.offset_dims))
 
     def take(s: Span) -> Span:
         if s.dim != dim:
-            return s.moved(kept[s.dim])
+            return s.moved(kept[s.axis])
         if not isinstance(indices, Constant):
             return s.collapsed()
         places = np.clip(indices.value[:, 0], 0, shape[dim] - 1)
-        return Span(new[0], s.low[places], s.high[places], s.stride * shape[dim] / max(1, len(places)), s.gate)
+        return Span(new[0], s.low[places], s.high[places], s.pace * shape[dim] / max(1, len(places)), s.gate)
 
     return field.each(lambda s: s if s.dim is None else take(s))
 
@@ -196,7 +197,7 @@ def _gather(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
 def _product(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
     """Matrix products; with one of known weights, as in resizing, weights of zero see nothing."""
     contracted, batch = equation.params["dimension_numbers"]
-    arrays = [v.aval for v in equation.invars]
+    arrays = [array_of(v) for v in equation.invars]
     free = [[i for i in range(a.ndim) if i not in c and i not in b] for a, c, b in zip(arrays, contracted, batch)]
     first = (len(batch[0]), len(batch[0]) + len(free[0]))  # where the free dimensions of either begin in the result
 
@@ -239,7 +240,7 @@ _RULES: dict[str, Callable[[JaxprEqn, Sequence[Known]], Field]] = {
     "concatenate": _concatenation,
     "stack": _stack,
     "transpose": _by_first(lambda e, s: s.moved(e.params["permutation"].index(s.dim))),
-    "reshape": _by_first(lambda e, s: s.reshaped(e.invars[0].aval.shape, e.params["new_sizes"])),
+    "reshape": _by_first(lambda e, s: s.reshaped(array_of(e.invars[0]).shape, e.params["new_sizes"])),
     "squeeze": _by_first(_squeeze),
     "broadcast_in_dim": _by_first(_broadcast),
     "rev": _by_first(_reverse),

@@ -37,6 +37,18 @@ class Span:
         return Span(dim, np.arange(pixels), np.arange(pixels), 1.0)
 
     @property
+    def axis(self) -> int:
+        """The dimension, of a span that has one."""
+        assert self.dim is not None
+        return self.dim
+
+    @property
+    def pace(self) -> float:
+        """The stride, of a span that has a dimension."""
+        assert self.stride is not None
+        return self.stride
+
+    @property
     def size(self) -> int:
         """The receptive field in pixels: the longest interval."""
         return int(max(0, (self.high - self.low).max() + 1))
@@ -62,14 +74,14 @@ class Span:
     def taken(self, index: np.ndarray | slice) -> "Span":
         """Some of the indices; a step between them counts towards the stride."""
         step = 1 if isinstance(index, np.ndarray) else index.step or 1
-        return replace(self, low=self.low[index], high=self.high[index], stride=self.stride * abs(step))
+        return replace(self, low=self.low[index], high=self.high[index], stride=self.pace * abs(step))
 
     def padded(self, before: int, after: int) -> "Span":
         """Continued by this many indices on either side, as if the image went on; cropped by negative numbers."""
         first, last = max(0, -before), len(self.low) - max(0, -after)
         low, high = self.low[first:last], self.high[first:last]
-        ahead = self.stride * np.arange(max(0, before), 0, -1)
-        behind = self.stride * np.arange(1, max(0, after) + 1)
+        ahead = self.pace * np.arange(max(0, before), 0, -1)
+        behind = self.pace * np.arange(1, max(0, after) + 1)
         low = np.concatenate([low[:1] - ahead, low, low[-1:] + behind])
         high = np.concatenate([high[:1] - ahead, high, high[-1:] + behind])
         return replace(self, low=np.floor(low).astype(np.int64), high=np.ceil(high).astype(np.int64))
@@ -80,7 +92,7 @@ class Span:
             return self
         low, high = (np.full((len(self.low) - 1) * step + 1, nothing) for nothing in NOTHING)
         low[::step], high[::step] = self.low, self.high
-        return replace(self, low=low, high=high, stride=self.stride / step)
+        return replace(self, low=low, high=high, stride=self.pace / step)
 
     def windows(
         self, size: int, step: int = 1, dilation: int = 1, padding: tuple[int, int] = (0, 0), spread: int = 1
@@ -93,14 +105,14 @@ class Span:
         outputs = (len(span.low) - (size - 1) * dilation - 1) // step + 1
         places = np.arange(outputs)[:, None] * step + np.arange(size) * dilation
         low, high = span.low[places].min(axis=1), span.high[places].max(axis=1)
-        return replace(span, low=low, high=high, stride=span.stride * step)
+        return replace(span, low=low, high=high, stride=span.pace * step)
 
     def mixed(self, weights: np.ndarray) -> "Span":
         """After multiplication by a matrix of known weights [outputs, indices]: weights of zero see nothing."""
         used = weights != 0
         low = np.where(used, self.low, NOTHING[0]).min(axis=1)
         high = np.where(used, self.high, NOTHING[1]).max(axis=1)
-        return replace(self, low=low, high=high, stride=self.stride * weights.shape[1] / weights.shape[0])
+        return replace(self, low=low, high=high, stride=self.pace * weights.shape[1] / weights.shape[0])
 
     def reshaped(self, old: Sequence[int], new: Sequence[int]) -> "Span":
         """For the array [*old] reshaped to [*new]."""
@@ -141,7 +153,7 @@ def join(spans: Sequence[Span]) -> Span:
     low = np.minimum.reduce([span.low for span in joined])
     high = np.maximum.reduce([span.high for span in joined])
     gate = (min(first for first, _ in gates), max(last for _, last in gates))
-    stride = min(span.stride for span in mapped) if mapped else None
+    stride = min(span.pace for span in mapped) if mapped else None
     return Span(joined[0].dim, low, high, stride, gate)
 
 

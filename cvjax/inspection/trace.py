@@ -77,7 +77,7 @@ def trace(module: nn.Module, images: jax.ShapeDtypeStruct) -> Trace:
         finally:
             running.pop()
 
-    options = {"train": False} if "train" in inspect.signature(type(module).__call__).parameters else {}
+    options: dict[str, Any] = {"train": False} if "train" in inspect.signature(type(module).__call__).parameters else {}
     options |= beside_images(module, images.shape)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(lambda key, x: module.init(key, x, **options), key, images)

@@ -12,11 +12,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from cvjax.errors import ConfigError
 from cvjax.inspection.count import describe, describe_global_pool, multiply_adds
-from cvjax.inspection.field import Constant, Field, Known
+from cvjax.inspection.field import Constant, Field, Known, array_of
 from cvjax.inspection.report import LayerInfo
 from cvjax.inspection.rules import propagate
 from cvjax.inspection.span import NOTHING
 from cvjax.inspection.trace import LEAVE, Call, Trace, scope
+from cvjax.ops.geometry import pair
 
 _LOOPS = ("scan", "while")
 
@@ -30,7 +31,7 @@ def layers_and_blocks(trace: Trace, images: jax.ShapeDtypeStruct) -> tuple[list[
     Raises:
       ConfigError: maps that run out of pixels.
     """
-    walk = _Walk(trace, images.shape[1:3])
+    walk = _Walk(trace, pair(images.shape[1:3]))
     variables = [None] * (len(trace.jaxpr.jaxpr.invars) - 1)
     walk.run(trace.jaxpr, [*variables, Field.of_images(images.shape)], None)
     return walk.layers, walk.blocks
@@ -107,7 +108,7 @@ class _Walk:
 
     def work(self, equation: JaxprEqn, inputs: list[Known], number: int | None) -> None:
         """Counts what an equation does, for its layer or, outside of layers, as an entry of its own."""
-        output = equation.outvars[0].aval
+        output = array_of(equation.outvars[0])
         if 0 in getattr(output, "shape", ()) and any(isinstance(known, Field) for known in inputs):
             height, width = self.image_size
             after = f" after {self.layers[-1].name}" if self.layers else ""
@@ -128,7 +129,7 @@ class _Walk:
 
     def leave(self, equation: JaxprEqn, known: Known) -> Known:
         """A call ends, with this result."""
-        number, shape = equation.params["call"], equation.invars[0].aval.shape
+        number, shape = equation.params["call"], array_of(equation.invars[0]).shape
         call = self.calls[number]
         if not equation.params["main"]:
             return known
@@ -165,10 +166,10 @@ class _Walk:
         field = stride = None
         gated = whole = False
         if isinstance(known, Field):
-            field = tuple(s.size for s in known.spans)
+            field = known.rows.size, known.columns.size
             whole = all(s.covers(pixels) for s, pixels in zip(known.spans, self.image_size))
             if all(s.dim is not None for s in known.spans):
-                stride = tuple(s.stride for s in known.spans)
+                stride = known.rows.pace, known.columns.pace
                 gated = any(s.gate != NOTHING for s in known.spans)
         return LayerInfo(name, kind, tuple(shape[1:]), params, macs, activations, field, stride, gated, whole)
 

@@ -6,11 +6,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.nn.norm import BatchNormOptions
 from cvjax.ops.conv import conv_general_dilated
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
+from cvjax.shapes import Array
 
 
 class Conv(nn.Conv):
@@ -64,7 +67,9 @@ class ConvBNReLU(nn.Module):
     norm: BatchNormOptions = BatchNormOptions()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, H', W', features]."""
         x = TorchConv(
             self.features,
@@ -99,7 +104,9 @@ class SeparableConv(nn.Module):
     strides: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, H', W', features]."""
         channels = x.shape[-1]
         common = {"dtype": self.dtype, "norm": self.norm}
@@ -138,7 +145,9 @@ class ResizeConv(nn.Module):
     kernel_init: Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, scale * H, scale * W, features] (with padding "SAME")."""
         x = resize(x, (x.shape[1] * self.scale, x.shape[2] * self.scale), self.method)
         return Conv(
@@ -153,4 +162,4 @@ class ResizeConv(nn.Module):
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else pair(value)

@@ -1,10 +1,15 @@
 """Transposed convolution."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.ops.conv_transpose import conv_transpose
+from cvjax.ops.geometry import pair
+from cvjax.shapes import Array
 
 
 class ConvTranspose(nn.ConvTranspose):
@@ -17,16 +22,15 @@ class ConvTranspose(nn.ConvTranspose):
     """
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, inputs: Float[Array, "*places channels"]) -> Float[jax.Array, "*enlarged features"]:
         """[..., H, W, C] -> [..., H', W', features].
 
         Raises:
           ValueError: a mask of another shape than the kernel's.
         """
-        flat = not isinstance(self.kernel_size, int) and len(self.kernel_size) == 2
-        if not flat or self.padding == "CIRCULAR":
+        if isinstance(self.kernel_size, int) or len(self.kernel_size) != 2 or self.padding == "CIRCULAR":
             return super().__call__(inputs)
-        kernel_size = tuple(self.kernel_size)
+        kernel_size = pair(self.kernel_size)
         channels = (inputs.shape[-1], self.features)
         shape = (*kernel_size, *(channels[::-1] if self.transpose_kernel else channels))
         if self.mask is not None and self.mask.shape != shape:
@@ -35,9 +39,11 @@ class ConvTranspose(nn.ConvTranspose):
         if self.mask is not None:
             kernel = kernel * self.mask
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
-        inputs, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        assert x is not None  # as it was before, and the kernel, too
+        assert kernel is not None
         y = conv_transpose(
-            jnp.reshape(inputs, (-1, *inputs.shape[-3:])),
+            jnp.reshape(x, (-1, *x.shape[-3:])),
             kernel,
             _pair(self.strides),
             nn.linear.canonicalize_padding(self.padding, 2),
@@ -46,10 +52,10 @@ class ConvTranspose(nn.ConvTranspose):
             precision=self.precision,
             preferred_element_type=self.preferred_element_type,
         )
-        y = y if bias is None else y + bias
-        return y.reshape(*inputs.shape[:-3], *y.shape[1:])
+        y = y if bias is None else y + bias[None, None, None]
+        return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
-def _pair(value: int | tuple[int, int] | None) -> tuple[int, int]:
+def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
     value = 1 if value is None else value
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else pair(value)

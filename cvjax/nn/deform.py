@@ -6,12 +6,15 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen import dtypes
 from jax import lax
+from jaxtyping import Float
 
 from cvjax.nn.conv import Conv
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.ops.deform_conv import deform_conv2d
-from cvjax.ops.geometry import Pads, Pair
+from cvjax.ops.geometry import Pads, Pair, pair
+from cvjax.shapes import Array
 
 
 class DeformConv(nn.Module):
@@ -60,7 +63,9 @@ class DeformConv(nn.Module):
     bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, H', W', features].
 
         Raises:
@@ -74,7 +79,7 @@ class DeformConv(nn.Module):
                 f"{self.features} features, and {self.offset_groups} offset groups the input channels"
             )
         size, strides, dilation = _pair(self.kernel_size), _pair(self.strides), _pair(self.kernel_dilation)
-        padding = self._pads(x.shape[1:3], size, strides, dilation)
+        padding = self._pads(pair(x.shape[1:3]), size, strides, dilation)
         taps = self.offset_groups * size[0] * size[1]
         geometry = Conv(
             taps * (3 if self.modulated else 2),
@@ -93,9 +98,9 @@ class DeformConv(nn.Module):
         shape = (*size, channels // groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = deform_conv2d(x, kernel, offset, mask, strides=strides, padding=padding, dilation=dilation, groups=groups)
-        return x if bias is None else x + bias
+        return x if bias is None else x + bias[None, None, None]
 
     def _pads(self, spatial: Pair, size: Pair, strides: Pair, dilation: Pair) -> Pads:
         padding = self.padding
@@ -110,9 +115,8 @@ class DeformConv(nn.Module):
             padding = tuple(d * (k // 2) for d, k in zip(dilation, size))
         elif isinstance(padding, int):
             padding = (padding, padding)
-        height, width = ((p, p) if isinstance(p, int) else tuple(p) for p in padding)
-        return height, width
+        return pair((p, p) if isinstance(p, int) else pair(p) for p in padding)
 
 
 def _pair(value: int | Sequence[int]) -> Pair:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else pair(value)

@@ -3,8 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32
 
 from cvjax.ops.dense_crf import DEEPLAB_V2, CRFKernels, dense_crf
+from cvjax.shapes import Array
 
 
 class DenseCRF(nn.Module):
@@ -26,7 +28,9 @@ class DenseCRF(nn.Module):
     colour_scale: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     @nn.compact
-    def __call__(self, logits: jax.Array, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, logits: Float[Array, "batch height width labels"], images: Float[Array, "batch height width 3"]
+    ) -> Float32[jax.Array, "batch height width labels"]:
         """Logits of the marginals.
 
         Args:
@@ -42,7 +46,7 @@ class DenseCRF(nn.Module):
         compatibility = self.param("compatibility", lambda _: 1.0 - identity)
         return dense_crf(
             -logits.astype(jnp.float32),
-            images.astype(jnp.float32) * jnp.asarray(self.colour_scale),
+            images.astype(jnp.float32) * jnp.asarray(self.colour_scale)[None, None, None],
             self.kernels,
             iterations=self.iterations,
             smooth_weights=smooth,

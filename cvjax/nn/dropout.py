@@ -3,8 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
 from cvjax.nn.axis import first_row
+from cvjax.shapes import Array
 
 
 class Dropout(nn.Module):
@@ -21,7 +23,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch ..."]:
         """[B, ...] -> [B, ...]; the identity unless `train`.
 
         Raises:
@@ -42,7 +44,7 @@ class DropPath(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch ..."]:
         """[B, ...] -> [B, ...]; the identity unless `train`.
 
         Raises:
@@ -51,7 +53,7 @@ class DropPath(nn.Module):
         return _drop(self, x, train, (1,) * (x.ndim - 1))
 
 
-def row_keys(module: nn.Module, stream: str, rows: int) -> jax.Array:
+def row_keys(module: nn.Module, stream: str, rows: int) -> Key[jax.Array, " rows"]:
     """A key for every example of a batch, the same however the batch is spread over devices.
 
     Args:

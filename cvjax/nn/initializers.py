@@ -1,6 +1,7 @@
 """Initialisers under the names that papers use."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ from jax.nn import initializers
 from cvjax.ops.upsample import bilinear_filter
 
 Initializer = Callable[..., jax.Array]
+Fan = Literal["fan_in", "fan_out", "fan_avg"]
 
 
-def he_normal(mode: str = "fan_out") -> Initializer:
+def he_normal(mode: Fan = "fan_out") -> Initializer:
     """Normal with variance 2 / fan (He et al., 1502.01852).
 
     ResNets of torchvision and most later nets use the number of outputs (`fan_out`), which keeps the size of
@@ -21,7 +23,7 @@ def he_normal(mode: str = "fan_out") -> Initializer:
     return initializers.variance_scaling(2.0, mode, "normal")
 
 
-def he_uniform(mode: str = "fan_in") -> Initializer:
+def he_uniform(mode: Fan = "fan_in") -> Initializer:
     """Uniform with variance 2 / fan (He et al., 1502.01852)."""
     return initializers.variance_scaling(2.0, mode, "uniform")
 

@@ -7,9 +7,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen import dtypes
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from cvjax.nn.axis import data_axis
+from cvjax.ops.dtypes import wider
+from cvjax.shapes import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +57,12 @@ class BatchNorm(nn.BatchNorm):
     frozen: bool = False
 
     def __call__(
-        self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        x: Float[Array, "*places channels"],
+        use_running_average: bool | None = None,
+        *,
+        mask: Shaped[Array, "..."] | None = None,
+    ) -> Float[jax.Array, "*places channels"]:
         """[..., C] -> [..., C].
 
         Args:
@@ -71,7 +79,8 @@ class BatchNorm(nn.BatchNorm):
             use_running_average = None if self.use_running_average else True
         averages = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
         if averages or not self.force_float32_reductions:
-            return super().__call__(x, use_running_average=use_running_average, mask=mask)
+            with jax.numpy_dtype_promotion("standard"):  # Flax's promotes the maps to the statistics' dtype
+                return super().__call__(x, use_running_average=use_running_average, mask=mask)
         return self._normalize_by_batch(x, mask)
 
     @nn.compact
@@ -95,13 +104,14 @@ class BatchNorm(nn.BatchNorm):
         factor = lax.rsqrt(var + self.epsilon)
         factor = factor if scale is None else factor * scale
         offset = -mean * factor if bias is None else bias - mean * factor
-        y = x * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
+        wide = x.astype(wider(x.dtype, factor.dtype))
+        y = wide * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
         given = [a for a in (x, scale, bias) if a is not None]
-        return y.astype(nn.dtypes.canonicalize_dtype(*given, dtype=self.dtype))
+        return y.astype(dtypes.canonicalize_dtype(*given, dtype=self.dtype))
 
     def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, over all devices of a bound axis; in float32 or wider."""
-        x = x.astype(jnp.promote_types(self.dtype or x.dtype, jnp.float32))
+        x = x.astype(wider(self.dtype or x.dtype, jnp.float32))
 
         def averages(*arrays: jax.Array) -> jax.Array:
             means = jnp.stack([a.mean(axes, where=None if mask is None else mask.astype(bool)) for a in arrays])
@@ -136,7 +146,7 @@ class LocalResponseNorm(nn.Module):
     beta: float = 0.75
     k: float = 2.0
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*places channels"]) -> Float[jax.Array, "*places channels"]:
         """[..., C] -> [..., C], in the dtype of x.
 
         Raises:
@@ -144,7 +154,7 @@ class LocalResponseNorm(nn.Module):
         """
         if self.size < 1:
             raise ValueError(f"LocalResponseNorm: size is at least 1, got {self.size}")
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(wider(x.dtype, jnp.float32))
         edges = [(0, 0)] * (x.ndim - 1) + [(self.size // 2, (self.size - 1) // 2)]
         squares = jnp.pad(wide * wide, edges)
         channels = x.shape[-1]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
+from cvjax.shapes import Array
 
 
 class SpatialPyramidPool(nn.Module):
@@ -22,7 +24,7 @@ class SpatialPyramidPool(nn.Module):
     levels: Sequence[int] = (6, 3, 2, 1)
     method: str = "max"
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[jax.Array, "batch bins"]:
         """[B, H, W, C] -> [B, sum of squared levels * C]: grid by grid, bins in rows from the top, then channels.
 
         Raises:

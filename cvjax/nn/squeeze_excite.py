@@ -6,10 +6,12 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.nn.conv import Conv
 from cvjax.nn.initializers import Initializer, he_normal
 from cvjax.ops.pool import global_avg_pool
+from cvjax.shapes import Array
 
 
 class SqueezeExcite(nn.Module):
@@ -37,7 +39,9 @@ class SqueezeExcite(nn.Module):
     least: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[jax.Array, "batch height width channels"]:
         """[B, H, W, C] -> [B, H, W, C]."""
         channels = x.shape[-1]
         hidden = max(self.least, channels // self.reduction) if self.hidden is None else self.hidden

@@ -6,12 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from cvjax.errors import ConfigError
 from cvjax.nn.conv import Conv
 from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.initializers import Initializer, lecun_normal
 from cvjax.ops.upsample import bilinear_filter, check_upsampling, transposed_window, upsample
+from cvjax.shapes import Array
 
 Upsampling = Literal["transposed", "transposed_fixed", "nearest", "bilinear"]
 """`transposed`: transposed convolution, learnt. `transposed_fixed`: the same with the bilinear kernel for good (FCN).
@@ -46,8 +48,11 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, size: tuple[int, int] | None = None, offset: tuple[int, int] = (0, 0)
-    ) -> jax.Array:
+        self,
+        x: Float[Array, "batch height width channels"],
+        size: tuple[int, int] | None = None,
+        offset: tuple[int, int] = (0, 0),
+    ) -> Float[jax.Array, "batch rows columns features"]:
         """[B, H, W, C] -> [B, *size, features].
 
         Args:
@@ -105,6 +110,6 @@ def _spread(profile: np.ndarray) -> Initializer:
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         channels, features = shape[2:]
         mix = jnp.eye(channels) if channels == features else lecun_normal()(key, (channels, features))
-        return jnp.asarray(np.outer(profile, profile)[:, :, None, None] * mix, dtype)
+        return jnp.asarray(np.outer(profile, profile)[:, :, None, None] * mix[None, None], dtype)
 
     return init

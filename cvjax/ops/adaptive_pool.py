@@ -5,9 +5,15 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Real
+
+from cvjax.ops.dtypes import wider
+from cvjax.shapes import Array
 
 
-def adaptive_max_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def adaptive_max_pool(
+    x: Real[Array, "batch height width channels"], size: tuple[int, int]
+) -> Real[Array, "batch rows columns channels"]:
     """Maximum over the bins of a grid: [B, H, W, C] -> [B, *size, C].
 
     Bin i of n along an axis of length m holds the pixels from floor(i * m / n) up to ceil((i + 1) * m / n); bins
@@ -19,9 +25,11 @@ def adaptive_max_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return _pool(x, size, jnp.max)
 
 
-def adaptive_avg_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def adaptive_avg_pool(
+    x: Real[Array, "batch height width channels"], size: tuple[int, int]
+) -> Real[Array, "batch rows columns channels"]:
     """Mean over the bins of a grid, see `adaptive_max_pool`; summed in float32 or wider."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(wider(x.dtype, jnp.float32))
     return _pool(wide, size, jnp.mean).astype(x.dtype)
 
 

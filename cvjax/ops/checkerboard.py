@@ -3,9 +3,14 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float32, Real
+
+from cvjax.shapes import Array
 
 
-def checkerboard_energy(maps: jax.Array, period: int) -> jax.Array:
+def checkerboard_energy(
+    maps: Real[Array, "batch height width channels"], period: int
+) -> Float32[jax.Array, "batch channels"]:
     """The fraction of a map's energy that lies in a pattern of a given period along both axes.
 
     The pixels of a map fall into period**2 phases, by their row and their column modulo the period. The measure is the

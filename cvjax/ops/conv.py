@@ -9,22 +9,24 @@ still; `cvjax.ops.cpu.conv` says what is done instead.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from cvjax.ops import conv_xla
 from cvjax.ops.cpu import conv as cpu
-from cvjax.ops.geometry import Geometry, Pads, Pair
+from cvjax.ops.geometry import Geometry, Pads, Pair, pair
 from cvjax.ops.primitives import bind, define_batching, define_bilinear, is_explicitly_sharded, platform_primitive
+from cvjax.shapes import Array
 
 
 def conv2d(
-    x: jax.Array,
-    kernel: jax.Array,
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
     *,
     strides: Pair = (1, 1),
     padding: Pads = ((0, 0), (0, 0)),
@@ -32,7 +34,7 @@ def conv2d(
     input_dilation: Pair = (1, 1),
     groups: int = 1,
     precision: lax.PrecisionLike = None,
-) -> jax.Array:
+) -> Float[jax.Array, "batch rows columns features"]:
     """Cross-correlation of maps with a kernel.
 
     Args:
@@ -57,14 +59,14 @@ def conv2d(
     chex.assert_equal(x.shape[-1], kernel.shape[2] * groups)
     chex.assert_is_divisible(kernel.shape[3], groups)
     geometry = Geometry(
-        input_size=x.shape[1:3],
-        kernel_size=kernel.shape[:2],
-        strides=tuple(strides),
-        padding=tuple((low, high) for low, high in padding),
-        input_dilation=tuple(input_dilation),
-        kernel_dilation=tuple(dilation),
+        input_size=pair(x.shape[1:3]),
+        kernel_size=pair(kernel.shape[:2]),
+        strides=pair(strides),
+        padding=pair((low, high) for low, high in padding),
+        input_dilation=pair(input_dilation),
+        kernel_dilation=pair(dilation),
         groups=groups,
-        precision=precision if not isinstance(precision, list) else tuple(precision),
+        precision=cast(lax.PrecisionLike, tuple(precision)) if isinstance(precision, list) else precision,
     )
     if is_explicitly_sharded(x, kernel):
         return conv_xla.convolve(x, kernel, geometry)  # the rules of jax.lax say what the gradients' shardings are
@@ -110,22 +112,24 @@ def conv_general_dilated(
             precision,
             preferred_element_type,
         )
-    lhs_dilation, rhs_dilation = tuple(lhs_dilation or (1, 1)), tuple(rhs_dilation or (1, 1))
+    spread, dilation = pair(lhs_dilation or (1, 1)), pair(rhs_dilation or (1, 1))
     if isinstance(padding, str):
-        if lhs_dilation != (1, 1):
+        if spread != (1, 1):
             raise ValueError(
                 "conv_general_dilated: padding by name has no meaning with lhs_dilation; give pairs of pixels, "
                 "or use conv_transpose"
             )
-        reach = tuple((k - 1) * d + 1 for k, d in zip(rhs.shape[:2], rhs_dilation))
-        padding = lax.padtype_to_pads(lhs.shape[1:3], reach, window_strides, padding)
+        reach = tuple((k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation))
+        pads = lax.padtype_to_pads(lhs.shape[1:3], reach, window_strides, padding)
+    else:
+        pads = padding
     return conv2d(
         lhs,
         rhs,
-        strides=tuple(window_strides),
-        padding=padding,
-        dilation=rhs_dilation,
-        input_dilation=lhs_dilation,
+        strides=pair(window_strides),
+        padding=pair(pads),
+        dilation=dilation,
+        input_dilation=spread,
         groups=feature_group_count,
         precision=precision,
     )

@@ -2,12 +2,18 @@
 
 import jax
 from jax import lax
+from jaxtyping import Float
 
 from cvjax.ops.geometry import Geometry
 from cvjax.ops.primitives import transpose
+from cvjax.shapes import Array
 
 
-def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
+    geometry: Geometry,
+) -> Float[jax.Array, "batch rows columns features"]:
     """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]."""
     return lax.conv_general_dilated(
         x,
@@ -22,13 +28,19 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     )
 
 
-def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def input_gradient(
+    ct: Float[Array, "batch rows columns features"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
+    geometry: Geometry,
+) -> Float[jax.Array, "batch height width channels"]:
     """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]."""
     shape = (ct.shape[0], *geometry.input_size, kernel.shape[2] * geometry.groups)
     return transpose(lambda x: convolve(x, kernel, geometry), shape, ct)
 
 
-def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+def kernel_gradient(
+    x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns features"], geometry: Geometry
+) -> Float[jax.Array, "kernel_height kernel_width inside features"]:
     """[B, H, W, C], [B, H', W', F] -> [kh, kw, C // groups, F]."""
     shape = (*geometry.kernel_size, x.shape[-1] // geometry.groups, ct.shape[-1])
     return transpose(lambda kernel: convolve(x, kernel, geometry), shape, ct)

@@ -6,22 +6,25 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
+from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Pads, Pair
 from cvjax.ops.sampling import bilinear_weights, split_points, weighted_corners
+from cvjax.shapes import Array
 
 
 def deform_conv2d(
-    x: jax.Array,
-    kernel: jax.Array,
-    offset: jax.Array,
-    mask: jax.Array | None = None,
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
+    offset: Float[Array, "batch rows columns offsets"],
+    mask: Float[Array, "batch rows columns taps"] | None = None,
     *,
     strides: Pair = (1, 1),
     padding: Pads = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
     groups: int = 1,
-) -> jax.Array:
+) -> Float[jax.Array, "batch rows columns features"]:
     """Deformable convolution, version 1 (Dai et al., 1703.06211) or, with a mask, 2 (Zhu et al., 1811.11168).
 
     The tap (i, j) of the output pixel (y, x) reads the map, bilinearly interpolated, at row
@@ -69,11 +72,11 @@ def deform_conv2d(
     if mask is not None:
         chex.assert_shape(mask, (batch, *size, offset_groups * kh * kw))
 
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wider(x.dtype, jnp.float32)
     # From here on [B, kh, kw, H', W', offset_groups].
     offset = jnp.moveaxis(offset.astype(wide).reshape(batch, *size, offset_groups, kh, kw, 2), (4, 5), (1, 2))
-    y = offset[..., 0] + rows[:, None, :, None, None].astype(wide)
-    x_ = offset[..., 1] + columns[None, :, None, :, None].astype(wide)
+    y = offset[..., 0] + rows[None, :, None, :, None, None].astype(wide)
+    x_ = offset[..., 1] + columns[None, None, :, None, :, None].astype(wide)
     # A frame of one zero pixel around the map: whatever lies farther out is moved onto it.
     top, down = split_points(jnp.clip(y, -1, height) + 1, height)
     left, right = split_points(jnp.clip(x_, -1, width) + 1, width)
@@ -85,7 +88,8 @@ def deform_conv2d(
     pixels = (height + 2) * (width + 2)
     table = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, pixels, offset_groups, -1)
     table = table.swapaxes(1, 2).reshape(batch, pixels * offset_groups, -1)
-    corner = top * (width + 2) + left + jnp.arange(offset_groups) * pixels
+    first = jnp.arange(offset_groups, dtype=jnp.int32) * pixels
+    corner = top * (width + 2) + left + jnp.expand_dims(first, tuple(range(5)))
 
     @partial(jax.checkpoint, prevent_cse=False)  # scan keeps the second reading apart from the first
     def product(table: jax.Array, kernel: jax.Array, corner: jax.Array, weights: jax.Array) -> jax.Array:
@@ -114,11 +118,11 @@ def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
         return kernel
     kh, kw, inside, features = kernel.shape
     blocks = kernel.reshape(kh, kw, 1, inside, groups, features // groups)
-    blocks = blocks * jnp.eye(groups, dtype=kernel.dtype)[:, None, :, None]
+    blocks = blocks * jnp.eye(groups, dtype=kernel.dtype)[None, None, :, None, :, None]
     return blocks.reshape(kh, kw, inside * groups, features)
 
 
 def _tap_positions(length: int, size: int, stride: int, pads: Pair, dilation: int) -> jax.Array:
     """int32 [size, outputs]: the pixel along one axis that each tap reads for each output."""
     outputs = (length + sum(pads) - dilation * (size - 1) - 1) // stride + 1
-    return jnp.arange(size)[:, None] * dilation + jnp.arange(outputs) * stride - pads[0]
+    return jnp.arange(size)[:, None] * dilation + jnp.arange(outputs)[None] * stride - pads[0]

@@ -9,13 +9,18 @@ permutohedral lattice.
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable
+from functools import reduce
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Bool, Float, Float32, Real
 
 from cvjax.ops.permutohedral import build_lattice, permutohedral_filter
+from cvjax.shapes import Array
 
 _FAR = 5.0  # standard deviations at which a kernel is taken for zero, 4e-6
 _TINY = 1e-20
@@ -45,7 +50,7 @@ class CRFKernels:
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "colour_sigma"):
             value = getattr(self, name)
-            if not isinstance(value, jax.core.Tracer) and not value > 0:
+            if not isinstance(value, Tracer) and not value > 0:
                 raise ValueError(f"{name} of a CRF must be positive, not {value}")
 
 
@@ -54,18 +59,18 @@ DEEPLAB_V2 = CRFKernels(3.0, 1.0, 4.0, 67.0, 3.0)
 
 
 def dense_crf(
-    unaries: jax.Array,
-    images: jax.Array,
+    unaries: Float[Array, "*batch height width labels"],
+    images: Real[Array, "*batch height width 3"],
     kernels: CRFKernels = DEEPLAB_V2,
     *,
     iterations: int = 10,
-    valid: jax.Array | None = None,
-    smooth_weights: jax.Array | None = None,
-    appearance_weights: jax.Array | None = None,
-    compatibility: jax.Array | None = None,
+    valid: Bool[Array, "*batch height width"] | None = None,
+    smooth_weights: Float[Array, "..."] | None = None,
+    appearance_weights: Float[Array, "..."] | None = None,
+    compatibility: Float[Array, "labels labels"] | None = None,
     log: bool = False,
     exact: bool = False,
-) -> jax.Array:
+) -> Float32[jax.Array, "*batch height width labels"]:
     """Marginals of a dense CRF after so many steps of mean field inference, all pixels at once.
 
     Pure, under `jit` and `vmap`, on any platform. The images of a batch follow one another, so under `jit` every device
@@ -129,7 +134,7 @@ def _mean_field(
 
     def step(logits: jax.Array, _: None) -> tuple[jax.Array, None]:
         marginals = jax.nn.softmax(logits)
-        messages = sum(_mixed(filter_(marginals), weight) for filter_, weight in zip(filters, weights))
+        messages = reduce(operator.add, map(_mixed, (filter_(marginals) for filter_ in filters), weights))
         # Potts: what differs costs, so, up to a constant, what agrees pays.
         pays = messages if compatibility is None else -messages @ compatibility.T
         return pays - unaries, None
@@ -138,7 +143,9 @@ def _mean_field(
 
 
 def _mixed(messages: jax.Array, weight: jax.Array) -> jax.Array:
-    return messages @ weight.T if weight.ndim == 2 else messages * weight
+    if weight.ndim == 2:
+        return messages @ weight.T
+    return messages * jnp.expand_dims(weight, tuple(range(messages.ndim - weight.ndim)))
 
 
 def _filters(image: jax.Array, valid: jax.Array, kernels: CRFKernels, exact: bool) -> tuple[Filter, Filter]:
@@ -149,15 +156,16 @@ def _filters(image: jax.Array, valid: jax.Array, kernels: CRFKernels, exact: boo
     appearance = jnp.concatenate([position / kernels.appearance_sigma, image / kernels.colour_sigma], axis=-1)
     # Padding lies on top of some pixel, so that it adds no corners to the lattice.
     some = appearance.reshape(-1, 5)[jnp.argmax(valid.reshape(-1))]
-    appearance = jnp.where(valid[..., None], appearance, some)
+    appearance = jnp.where(valid[..., None], appearance, some[None, None])
     if exact:
         sums = (_sum_over_pairs(position / kernels.smooth_sigma), _sum_over_pairs(appearance))
     else:
         sums = (_gaussian_blur(kernels.smooth_sigma), _lattice_sum(appearance))
-    return tuple(_normalised(sum_, valid) for sum_ in sums)
+    smooth, similar = sums
+    return _normalized(smooth, valid), _normalized(similar, valid)
 
 
-def _normalised(sum_: Filter, valid: jax.Array) -> Filter:
+def _normalized(sum_: Filter, valid: jax.Array) -> Filter:
     valid = valid[..., None].astype(jnp.float32)
     factor = valid * jax.lax.rsqrt(sum_(valid) + _TINY)
     return lambda values: factor * sum_(factor * values)
@@ -186,11 +194,12 @@ def _gaussian_blur(sigma: float) -> Filter:
 
     def _along(values: jax.Array, axis: int) -> jax.Array:
         size = values.shape[axis]
-        distance = jnp.arange(-min(reach, size - 1), min(reach, size - 1) + 1)
+        distance = jnp.arange(-min(reach, size - 1), min(reach, size - 1) + 1, dtype=float)
         taps = jnp.exp(-0.5 * jnp.square(distance / sigma))
-        edges = [(0, 0)] * 3
-        edges[axis] = (len(distance) // 2,) * 2
+        beside = len(distance) // 2
+        edges = [(beside, beside) if i == axis else (0, 0) for i in range(3)]
         padded = jnp.pad(values, edges)
-        return sum(tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+        parts = (tap * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, tap in enumerate(taps))
+        return reduce(operator.add, parts)
 
     return blur

@@ -1,15 +1,27 @@
 """What a convolution does to its maps: sizes, steps and padding, in pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Shaped
+
+from cvjax.shapes import Array
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
+
+T = TypeVar("T")
+
+
+def pair(values: Iterable[T]) -> tuple[T, T]:
+    """What goes for height and for width; ValueError for another number of values than two."""
+    rows, columns = values
+    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -39,18 +51,18 @@ class Geometry:
     @property
     def spread_size(self) -> Pair:
         """The input with the zeros between its pixels."""
-        return tuple((n - 1) * d + 1 if n else 0 for n, d in zip(self.input_size, self.input_dilation))
+        return pair((n - 1) * d + 1 if n else 0 for n, d in zip(self.input_size, self.input_dilation))
 
     @property
     def reach(self) -> Pair:
         """Pixels from the first to the last tap, both included."""
-        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.kernel_dilation))
+        return pair((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.kernel_dilation))
 
     @property
     def output_size(self) -> Pair:
         """Of the maps that come out."""
         sizes = zip(self.spread_size, self.padding, self.reach, self.strides)
-        return tuple(max(0, (n + sum(pads) - reach) // step + 1) for n, pads, reach, step in sizes)
+        return pair(max(0, (n + sum(pads) - reach) // step + 1) for n, pads, reach, step in sizes)
 
     @property
     def places(self) -> list[Pair]:
@@ -84,13 +96,13 @@ class Geometry:
             self,
             input_size=self.output_size,
             strides=self.input_dilation,
-            padding=tuple(pads),
+            padding=pair(pads),
             input_dilation=self.strides,
         )
 
     @property
     def _spread_output(self) -> Pair:
-        return tuple((n - 1) * step + 1 if n else 0 for n, step in zip(self.output_size, self.strides))
+        return pair((n - 1) * step + 1 if n else 0 for n, step in zip(self.output_size, self.strides))
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,7 @@ def phases(geometry: Geometry, axis: int) -> list[Phase]:
     return found
 
 
-def pad(x: jax.Array, padding: Pads) -> jax.Array:
+def pad(x: Shaped[Array, "batch height width channels"], padding: Pads) -> Shaped[Array, "batch rows columns channels"]:
     """[B, H, W, C] with zeros around, or cropped where the padding is negative."""
     if padding == ((0, 0), (0, 0)):
         return x
@@ -164,7 +176,7 @@ def crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
         padding.append((max(before + min(after, 0), 0), max(after + min(before, 0), 0)))
         kept.append(slice(first, max(first, last)))
     x = x[:, *kept]
-    return x, replace(geometry, input_size=x.shape[1:3], padding=tuple(padding))
+    return x, replace(geometry, input_size=pair(x.shape[1:3]), padding=pair(padding))
 
 
 def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> jax.Array:
@@ -178,7 +190,9 @@ def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> j
     return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
-def mosaic(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
+def mosaic(
+    phases: Sequence[Sequence[Shaped[Array, "batch height width channels"]]],
+) -> Shaped[jax.Array, "batch rows columns channels"]:
     """r rows of c maps [B, H, W, C] -> [B, H * r, W * c, C], whose pixels modulo (r, c) are theirs.
 
     One copy, where a sum of `scatter`s tests for every pixel which of the maps it is of (a third to a half slower).
@@ -188,7 +202,9 @@ def mosaic(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
     return tiles.reshape(batch, height * len(phases), width * len(phases[0]), channels)
 
 
-def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:
+def tap(
+    x: Shaped[Array, "batch height width channels"], place: Pair, geometry: Geometry
+) -> Shaped[Array, "batch rows columns channels"]:
     """What one tap sees of padded maps: [B, H, W, C] -> [B, H', W', C], for the H' x W' outputs."""
     starts = [i * d for i, d in zip(place, geometry.kernel_dilation)]
     rows, columns = (
@@ -198,7 +214,9 @@ def tap(x: jax.Array, place: Pair, geometry: Geometry) -> jax.Array:
     return x[:, rows, columns]
 
 
-def turn(kernel: jax.Array, groups: int) -> jax.Array:
+def turn(
+    kernel: Shaped[Array, "kernel_height kernel_width inside features"], groups: int
+) -> Shaped[Array, "kernel_height kernel_width outside channels"]:
     """The kernel of the transposed convolution: [kh, kw, C // groups, F] -> [kh, kw, F // groups, C], taps reversed."""
     kh, kw, inside, features = kernel.shape
     outside = features // groups

@@ -3,9 +3,14 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Shaped
+
+from cvjax.shapes import Array
 
 
-def mirror_pad(x: jax.Array, margin: int | tuple[tuple[int, int], tuple[int, int]]) -> jax.Array:
+def mirror_pad(
+    x: Shaped[Array, "batch height width channels"], margin: int | tuple[tuple[int, int], tuple[int, int]]
+) -> Shaped[jax.Array, "batch rows columns channels"]:
     """Continues maps beyond their border by mirroring, as U-Net's overlap-tile strategy does (1505.04597).
 
     The border pixel itself is not repeated. A margin wider than the map mirrors back and forth.

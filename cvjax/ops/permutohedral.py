@@ -10,13 +10,18 @@ which loops over blocks leave alone on CPU.
 """
 
 import math
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32, Int32
+
+from cvjax.shapes import Array
 
 # Corners that a loop on CPU handles at a time: what they are filled with fits the caches.
 _CORNERS = 8192
@@ -33,15 +38,15 @@ class Lattice(NamedTuple):
       count: int32 [], corners that there are.
     """
 
-    corner: jax.Array
-    weight: jax.Array
-    after: jax.Array
-    before: jax.Array
-    count: jax.Array
+    corner: Int32[jax.Array, "classes points"]
+    weight: Float32[jax.Array, "classes points"]
+    after: Int32[jax.Array, "classes corners"]
+    before: Int32[jax.Array, "classes corners"]
+    count: Int32[jax.Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
 
 
 @jax.custom_batching.sequential_vmap
-def build_lattice(points: jax.Array) -> Lattice:
+def build_lattice(points: Float[Array, "points dimensions"]) -> Lattice:
     """The lattice of points; `permutohedral_filter` then sums over them as often as one likes.
 
     Under `vmap` lattices are built one after the other. Corners are told apart by a code of 32 bits. Where the points
@@ -72,12 +77,14 @@ def build_lattice(points: jax.Array) -> Lattice:
     rank_of = jnp.zeros((entries,), jnp.int32).at[target].set(place // count, mode="drop")
     classes = jnp.arange(dimensions + 1, dtype=jnp.int32)[:, None]
     corner = _find(unique, bounds, codes, classes)
-    after, before = _neighbours(unique, rank_of, bounds, strides)
+    after, before = _neighbors(unique, rank_of, bounds, strides)
     return Lattice(corner, weight, after, before, corners)
 
 
 @jax.custom_vjp
-def permutohedral_filter(lattice: Lattice, values: jax.Array) -> jax.Array:
+def permutohedral_filter(
+    lattice: Lattice, values: Float[Array, "points channels"]
+) -> Float32[jax.Array, "points channels"]:
     """Sums the values of all points, weighted by exp(-|distance|^2 / 2), approximately and up to a constant factor.
 
     The factor depends on the dimension alone and cancels where sums are divided by sums of weights. Linear in `values`;
@@ -125,12 +132,12 @@ def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     rank = []
     for i in range(sides):
         ahead = [beyond[j] >= beyond[i] if j < i else beyond[j] > beyond[i] for j in range(sides) if j != i]
-        rank.append(sum(a.astype(jnp.int32) for a in ahead))
+        rank.append(reduce(operator.add, (a.astype(jnp.int32) for a in ahead)))
     # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbour is.
-    rank = jnp.stack(rank) + nearest.sum(0).astype(jnp.int32)
-    step = (rank < 0).astype(jnp.int32) - (rank > dimensions)
+    rank = jnp.stack(rank) + nearest.sum(0, keepdims=True).astype(jnp.int32)
+    step = (rank < 0).astype(jnp.int32) - (rank > dimensions).astype(jnp.int32)
     rank = rank + sides * step
-    nearest = nearest + step
+    nearest = nearest + step.astype(nearest.dtype)
     beyond = (raised - nearest * sides) / sides
     falling = [jnp.where(rank == dimensions - k, beyond, 0.0).sum(0) for k in range(sides)]
     weight = [falling[k] - falling[k - 1] for k in range(1, sides)]
@@ -166,7 +173,7 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack(codes), strides
 
 
-def _neighbours(
+def _neighbors(
     codes: jax.Array, ranks: jax.Array, bounds: jax.Array, strides: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The corners one step along every axis, and one step back: two arrays int32 [d + 1, E].
@@ -186,14 +193,14 @@ def _neighbours(
     def look_up(start: jax.Array, size: int) -> jax.Array:
         code = jax.lax.dynamic_slice_in_dim(codes, start, size)
         rank = jax.lax.dynamic_slice_in_dim(ranks, start, size)
-        ahead = code - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))
+        ahead = code[None] - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))[None]
         return _find(codes, bounds, ahead, (rank + 1) % sides)
 
     missing = jnp.full((sides, entries), entries, jnp.int32)
     after = _over_corners(bounds[-1], look_up, missing, axis=1)
     # Rows past the last corner may hold anything where they were looked up, too.
     corner = jnp.arange(entries, dtype=jnp.int32)
-    after = jnp.where(corner < bounds[-1], after, entries)
+    after = jnp.where((corner < bounds[-1])[None], after, entries)
     before = [row.at[there].set(corner, mode="drop") for row, there in zip(missing, after)]
     return after, jnp.stack(before)
 
@@ -221,7 +228,7 @@ def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Arra
 def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Array:
     sides, points = lattice.corner.shape
     chex.assert_shape(values, (points, None))
-    parts = (values * lattice.weight[..., None]).reshape(sides * points, -1)
+    parts = (values[None] * lattice.weight[..., None]).reshape(sides * points, -1)
     corners = jnp.zeros_like(parts).at[lattice.corner.reshape(-1)].add(parts, mode="promise_in_bounds")
     spare = jnp.zeros_like(corners)
 
@@ -238,21 +245,22 @@ def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Ar
     corners, spare = jax.lax.fori_loop(0, sides // 2, two_axes, (corners, spare))
     if sides % 2:
         corners = _blur(lattice, corners, spare, axis(sides - 1))
-    return sum(
+    parts = (
         jnp.take(corners, lattice.corner[k], axis=0, mode="clip") * lattice.weight[k, :, None] for k in range(sides)
     )
+    return reduce(operator.add, parts)
 
 
 def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array) -> jax.Array:
     """Each corner and half of its two neighbours along an axis, [E, C], written into `out`."""
 
     def blurred(start: jax.Array, size: int) -> jax.Array:
-        def neighbours(of: jax.Array) -> jax.Array:
+        def neighbors(of: jax.Array) -> jax.Array:
             places = jax.lax.dynamic_slice(of, (axis, start), (1, size))[0]
             return jnp.take(corners, places, axis=0, mode="fill", fill_value=0)
 
         mine = jax.lax.dynamic_slice_in_dim(corners, start, size)
-        return mine + 0.5 * (neighbours(lattice.after) + neighbours(lattice.before))
+        return mine + 0.5 * (neighbors(lattice.after) + neighbors(lattice.before))
 
     return _over_corners(lattice.count, blurred, out)
 

@@ -7,7 +7,7 @@ of one offset modulo the stride all see the same few windows.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,22 +15,25 @@ import numpy as np
 from flax import linen
 from jax import lax
 from jax.interpreters import ad
+from jaxtyping import Real, Shaped
 
 from cvjax.ops.cpu import pool as cpu
-from cvjax.ops.geometry import Geometry, Pads, Pair
+from cvjax.ops.dtypes import wider
+from cvjax.ops.geometry import Geometry, Pads, Pair, pair
 from cvjax.ops.primitives import bind, define_batching, is_explicitly_sharded, platform_primitive, transpose
+from cvjax.shapes import Array
 
 Window = int | Sequence[int]
 Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def max_pool(
-    x: jax.Array,
+    x: Shaped[Array, "*places channels"],
     window_shape: Window,
     strides: Window | None = None,
     padding: Padding = "VALID",
     ceil_mode: bool = False,
-) -> jax.Array:
+) -> Shaped[jax.Array, "*pooled channels"]:
     """Maximum over windows; padding never wins (it counts as minus infinity).
 
     The arguments are those of `flax.linen.max_pool`, and so is the result; numbers are taken for pairs, too. Among
@@ -51,19 +54,19 @@ def max_pool(
         `ceil_mode` with padding by name.
     """
     if _is_foreign(x, window_shape):
-        return linen.max_pool(x, window_shape, strides, padding)
+        return linen.max_pool(x, window_shape, strides, cast(str, padding))  # Flax takes what we take
     geometry, _ = _geometry(x, window_shape, strides, padding, ceil_mode, "max_pool")
     return _pool(_max, _stock_max, x, geometry)
 
 
 def avg_pool(
-    x: jax.Array,
+    x: Shaped[Array, "*places channels"],
     window_shape: Window,
     strides: Window | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
     ceil_mode: bool = False,
-) -> jax.Array:
+) -> Shaped[jax.Array, "*pooled channels"]:
     """Mean over windows.
 
     The arguments are those of `flax.linen.avg_pool`, and so is the result; numbers are taken for pairs, too.
@@ -81,27 +84,32 @@ def avg_pool(
       ValueError: as for `max_pool`.
     """
     if _is_foreign(x, window_shape):
-        return linen.avg_pool(x, window_shape, strides, padding, count_include_pad)
+        return linen.avg_pool(x, window_shape, strides, cast(str, padding), count_include_pad)
     geometry, inner = _geometry(x, window_shape, strides, padding, ceil_mode, "avg_pool")
     total = _pool(_sum, _stock_sum, x, geometry)
     counted = inner if count_include_pad else ((0, 0), (0, 0))
     rows, columns = (_counts(geometry, axis, counted[axis]) for axis in (0, 1))
-    return total / jnp.asarray(rows[:, None, None] * columns[:, None], total.dtype)
+    counts = np.expand_dims(rows[:, None, None] * columns[:, None], tuple(range(total.ndim - 3)))
+    return total / jnp.asarray(counts, total.dtype)
 
 
-def global_avg_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+def global_avg_pool(
+    x: Real[Array, "*batch height width channels"], keepdims: bool = False
+) -> Real[Array, "*pooled channels"]:
     """Mean over the map, summed in float32 or wider: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wider(x.dtype, jnp.float32)
     return x.mean(axis=(-3, -2), keepdims=keepdims, dtype=wide).astype(x.dtype)
 
 
-def global_max_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+def global_max_pool(
+    x: Real[Array, "*batch height width channels"], keepdims: bool = False
+) -> Real[Array, "*pooled channels"]:
     """Maximum over the map: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
     return x.max(axis=(-3, -2), keepdims=keepdims)
 
 
 def _pair(value: Window) -> Pair:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else pair(value)
 
 
 def _is_foreign(x: jax.Array, window: Window) -> bool:
@@ -116,19 +124,19 @@ def _geometry(
     """The geometry, and the padding without what `ceil_mode` adds to it."""
     if x.ndim < 3:
         raise ValueError(f"{name} takes maps [..., H, W, C], got {x.ndim} axes")
-    sizes, window, strides = x.shape[-3:-1], _pair(window), _pair(1 if strides is None else strides)
+    sizes, window, strides = pair(x.shape[-3:-1]), _pair(window), _pair(1 if strides is None else strides)
     if isinstance(padding, str):
         if ceil_mode:
             raise ValueError(f"{name}: ceil_mode needs padding in pixels, not {padding!r}")
-        inner = tuple(lax.padtype_to_pads(sizes, window, strides, padding))
+        inner = pair(lax.padtype_to_pads(sizes, window, strides, padding))
     else:
         padding = (padding, padding) if isinstance(padding, int) else padding
-        inner = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+        inner = pair((p, p) if isinstance(p, int) else pair(p) for p in padding)
         if any(2 * p > k for pads, k in zip(inner, window) for p in pads):
             raise ValueError(f"{name}: padding {padding} is more than half of the window {window}")
     outer = inner
     if ceil_mode:
-        outer = tuple(
+        outer = pair(
             (low, high + _overhang(n, low, high, k, step))
             for n, (low, high), k, step in zip(sizes, inner, window, strides)
         )
@@ -218,8 +226,8 @@ ad.deflinear2(_spread, lambda ct, x, geometry: [bind(_sum, ct, geometry=geometry
 def _batched(
     primitive: Any, size: int, *arrays: jax.Array, mapped: list[bool], geometry: Geometry
 ) -> tuple[jax.Array, int]:
-    arrays = [a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(arrays, mapped)]
-    out = bind(primitive, *(a.reshape(-1, *a.shape[2:]) for a in arrays), geometry=geometry)
+    whole = [a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(arrays, mapped)]
+    out = bind(primitive, *(a.reshape(-1, *a.shape[2:]) for a in whole), geometry=geometry)
     return out.reshape(size, -1, *out.shape[1:]), 0
 
 

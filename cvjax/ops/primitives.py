@@ -67,7 +67,8 @@ def _is_local(module: Any) -> bool:
 
 def _is_stored() -> bool:
     """Whether programs go into JAX's persistent cache. XLA's attempt to write one that calls a library is unsafe."""
-    return jax.config.jax_enable_compilation_cache and bool(jax.config.jax_compilation_cache_dir)
+    config: Any = jax.config  # which has its fields from the time when JAX is imported
+    return config.jax_enable_compilation_cache and bool(config.jax_compilation_cache_dir)
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, geometry: Hashable) -> jax.Array:

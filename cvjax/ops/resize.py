@@ -4,12 +4,15 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Real, Shaped
+
+from cvjax.shapes import Array
 
 _PHOTOGRAPH = 8
 """Pixels along an axis for each channel, from which on a map is resampled as a photograph."""
 
 
-def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> np.ndarray:
+def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> Float32[np.ndarray, "target source"]:
     """Interpolation weights along one axis.
 
     Args:
@@ -37,7 +40,12 @@ def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> np
     return matrix.astype(np.float32)
 
 
-def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_corners: bool = False) -> jax.Array:
+def resize(
+    x: Shaped[Array, "batch height width channels"],
+    size: tuple[int, int],
+    method: str = "bilinear",
+    align_corners: bool = False,
+) -> Shaped[Array, "batch rows columns channels"]:
     """Resizes maps as `torch.nn.functional.interpolate` does.
 
     Bilinear resampling is separable, so it runs as two small matrix products: that suits the matrix units
@@ -75,7 +83,9 @@ def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear", align_
     return resample(x, by_rows, by_columns)
 
 
-def enlarge_from_corner(x: jax.Array, size: tuple[int, int], steps: tuple[float, float]) -> jax.Array:
+def enlarge_from_corner(
+    x: Real[Array, "batch height width channels"], size: tuple[int, int], steps: tuple[float, float]
+) -> Real[jax.Array, "batch rows columns channels"]:
     """Bilinear interpolation of maps whose pixel j lies on pixel step * j of the result, along either axis.
 
     That is where nets put them whose windows are odd and padded by half their side, such as ResNets. On a side of
@@ -103,7 +113,11 @@ def _corner_matrix(source: int, target: int, step: float) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(source))).astype(np.float32)
 
 
-def resample(x: jax.Array, by_rows: np.ndarray, by_columns: np.ndarray) -> jax.Array:
+def resample(
+    x: Real[Array, "batch height width channels"],
+    by_rows: Float32[np.ndarray, "rows height"],
+    by_columns: Float32[np.ndarray, "columns width"],
+) -> Real[jax.Array, "batch rows columns channels"]:
     """Mixes the rows and the columns of maps: [B, H, W, C], [H', H], [W', W] -> [B, H', W', C] in the dtype of x.
 
     Computed in float32.

@@ -3,9 +3,18 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int32, Integer
+
+from cvjax.ops.dtypes import wider
+from cvjax.shapes import Array
 
 
-def weighted_corners(table: jax.Array, corner: jax.Array, row: jax.Array | int, weights: jax.Array) -> jax.Array:
+def weighted_corners(
+    table: Float[Array, "pixels channels"],
+    corner: Integer[Array, "*points"],
+    row: Integer[Array, "..."] | int,
+    weights: Float[Array, "*points 4"],
+) -> Float[jax.Array, "*points channels"]:
     """Weighted sum of the four pixels around each point, in maps that lie flat in a table.
 
     Four reads of whole pixels: XLA fuses them, the products and the sum into one loop, so nothing four times
@@ -22,7 +31,7 @@ def weighted_corners(table: jax.Array, corner: jax.Array, row: jax.Array | int, 
     """
     chex.assert_rank(table, 2)
     chex.assert_shape(weights, (*corner.shape, 4))
-    dtype = jnp.promote_types(table.dtype, weights.dtype)
+    dtype = wider(table.dtype, weights.dtype)
     total = jnp.zeros((*corner.shape, table.shape[1]), dtype)
     for i, step in enumerate((0, 1, row, row + 1)):
         pixels = jnp.take(table, corner + step, axis=0, mode="clip")
@@ -30,7 +39,7 @@ def weighted_corners(table: jax.Array, corner: jax.Array, row: jax.Array | int, 
     return total
 
 
-def bilinear_weights(down: jax.Array, right: jax.Array) -> jax.Array:
+def bilinear_weights(down: Float[Array, "*#points"], right: Float[Array, "*#points"]) -> Float[jax.Array, "*#points 4"]:
     """Weights for `weighted_corners`.
 
     Args:
@@ -44,7 +53,9 @@ def bilinear_weights(down: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.stack([up * left, up * right, down * left, down * right], axis=-1)
 
 
-def split_points(points: jax.Array, limit: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+def split_points(
+    points: Float[Array, "*#points"], limit: Integer[Array, "*#points"] | int
+) -> tuple[Int32[jax.Array, "*#points"], Float[jax.Array, "*#points"]]:
     """Points along one axis as a whole pixel that has a neighbour, and the way from it to that neighbour.
 
     Args:

@@ -11,23 +11,27 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Float64, Shaped
 
 from cvjax.ops.resize import resample
+from cvjax.shapes import Array
 
 Method = Literal["nearest", "bilinear", "transposed"]
 
 
-def bilinear_filter(size: int) -> np.ndarray:
+def bilinear_filter(size: int) -> Float64[np.ndarray, " size"]:
     """Weights of linear interpolation around the middle of a kernel, float64 [size], those of Caffe's bilinear filler.
 
     As the kernel of a transposed convolution of stride s it interpolates where `size` is 2 * s - s % 2.
     """
     factor = (size + 1) // 2
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
-    return 1 - np.abs(np.arange(size) / factor - centre)
+    center = (2 * factor - 1 - factor % 2) / (2 * factor)
+    return 1 - np.abs(np.arange(size) / factor - center)
 
 
-def upsampling_matrix(source: int, target: int, stride: int, offset: int = 0, *, repeat: bool = True) -> np.ndarray:
+def upsampling_matrix(
+    source: int, target: int, stride: int, offset: int = 0, *, repeat: bool = True
+) -> Float32[np.ndarray, "target source"]:
     """Weights of linear interpolation along one axis, see the module.
 
     Args:
@@ -46,12 +50,12 @@ def upsampling_matrix(source: int, target: int, stride: int, offset: int = 0, *,
 
 
 def upsample(
-    x: jax.Array,
+    x: Shaped[Array, "batch height width channels"],
     stride: int,
     size: tuple[int, int] | None = None,
     offset: tuple[int, int] = (0, 0),
     method: Method = "bilinear",
-) -> jax.Array:
+) -> Shaped[jax.Array, "batch rows columns channels"]:
     """Enlarges maps without parameters, see the module.
 
     Args:
@@ -85,7 +89,9 @@ def upsample(
     return resample(x, by_rows, by_columns)
 
 
-def check_upsampling(x: jax.Array, stride: int, size: tuple[int, int] | None) -> tuple[int, int]:
+def check_upsampling(
+    x: Shaped[Array, "batch height width channels"], stride: int, size: tuple[int, int] | None
+) -> tuple[int, int]:
     """The size of the result of upsampling maps [B, H, W, C]; raises ValueError for one that there cannot be."""
     height, width = (stride * x.shape[1], stride * x.shape[2]) if size is None else size
     if stride < 1 or height < 1 or width < 1:

@@ -143,7 +143,8 @@ def _row(
 ) -> np.ndarray:
     _check(example.image)
     scale = cell / max(example.image.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in example.image.shape[:2])
+    height, across = (max(1, round(side * scale)) for side in example.image.shape[:2])
+    size = (height, across)
     photo = canvas.resize_photo(example.image, size)
     caption = _CAPTION if example.caption else 0
     picture = Image.new("RGB", (width, size[0] + caption + _GAP), canvas.PAPER)
@@ -183,26 +184,26 @@ def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: 
         left, top, right, bottom = corners.round().astype(int).tolist()
         # Pillow's rectangles include both corners.
         box = left, top, max(left, right - 1), max(top, bottom - 1)
-        colour = class_colour(int(found.labels[i]))
+        color = class_colour(int(found.labels[i]))
         if found.faint is not None and found.faint[i]:
             draw.rectangle(_grown(box, 1), outline=_BLACK)
             draw.rectangle(box, outline=_WHITE)
             continue
         # White around the coloured line keeps it visible on any ground.
         draw.rectangle(_grown(box, 1), outline=_WHITE, width=line + 2)
-        draw.rectangle(box, outline=colour, width=line)
+        draw.rectangle(box, outline=color, width=line)
         name = canvas.class_name(int(found.labels[i]), class_names)
         score = "" if found.scores is None else f" {float(found.scores[i]):.2f}"
-        drawn.append((box, canvas.fit_text(name + score, width - 4, text), colour))
+        drawn.append((box, canvas.fit_text(name + score, width - 4, text), color))
     taken: list[tuple[int, int, int, int]] = []
     places = []
-    for box, label, colour in reversed(drawn):  # the surest choose their place first
+    for box, label, color in reversed(drawn):  # the surest choose their place first
         place = _label_place(box, canvas.text_width(label, text) + 6, text + 5, (height, width), taken)
         taken.append(place)
-        places.append((place, label, colour))
-    for place, label, colour in reversed(places):
-        draw.rectangle(place, fill=colour)
-        ink = _BLACK if np.dot(colour, (0.299, 0.587, 0.114)) > 130 else _WHITE
+        places.append((place, label, color))
+    for place, label, color in reversed(places):
+        draw.rectangle(place, fill=color)
+        ink = _BLACK if np.dot(color, (0.299, 0.587, 0.114)) > 130 else _WHITE
         middle = (place[0] + 3, (place[1] + place[3] + 1) // 2)
         draw.text(middle, label, fill=ink, font=canvas.font(text), anchor="lm")
     return np.asarray(made)

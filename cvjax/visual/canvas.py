@@ -21,7 +21,9 @@ TEXT = 14
 @functools.cache
 def font(size: int = TEXT) -> ImageFont.FreeTypeFont:
     """The font that comes with Pillow, so pictures look the same on every machine."""
-    return ImageFont.load_default(size)
+    default = ImageFont.load_default(size)
+    assert isinstance(default, ImageFont.FreeTypeFont)  # Pillow's wheels have FreeType
+    return default
 
 
 def text_width(text: str, size: int = TEXT) -> int:
@@ -43,7 +45,7 @@ def fit_text(text: str, width: int, size: int = TEXT) -> str:
 def resize_photo(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 [H, W, 3] to (height, width): averaging to shrink, sharp pixels to enlarge."""
     method = Image.Resampling.LANCZOS if size[0] < image.shape[0] else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(image).resize(size[::-1], method))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), method))
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

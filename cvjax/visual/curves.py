@@ -91,45 +91,45 @@ def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) ->
         raise DataError(f"{jsonl_path} has none of {wanted}; train for some steps first")
     figure = plots.new_figure(8, 0.6 + 2.3 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, (name, title, colour, percent) in zip(axes, panels):
+    for ax, (name, title, color, percent) in zip(axes, panels):
         steps, values = series[name]
         if percent:
             values = values * 100
         elif name == "learning_rate":
             values, title = _without_exponent(values, title)
-        _draw_line(ax, steps, values, colour, smooth=name == "loss")
+        _draw_line(ax, steps, values, color, smooth=name == "loss")
         plots.style(ax, title)
         ax.margins(x=0.02, y=0.12)
         if name == "learning_rate":
             ax.set_ylim(bottom=0)
-    name, _, colour, percent = panels[-1]
+    name, _, color, percent = panels[-1]
     if percent:
-        _mark_best(axes[-1], *series[name], colour)
+        _mark_best(axes[-1], *series[name], color)
     axes[-1].set_xlabel("step (optimizer updates)", fontsize=9, color="#50555c")
     axes[-1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=8))
     axes[-1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: f"{step:,.0f}"))
     plots.save_figure(figure, png_path)
 
 
-def _draw_line(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str, *, smooth: bool) -> None:
+def _draw_line(ax: "Axes", steps: np.ndarray, values: np.ndarray, color: str, *, smooth: bool) -> None:
     if not smooth or len(steps) < _MANY:
         marker = {"marker": "o", "markersize": 3.5} if len(steps) < _MANY else {}
-        ax.plot(steps, values, color=colour, linewidth=1.5, **marker)
+        ax.plot(steps, values, color=color, linewidth=1.5, **marker)
         return
-    ax.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3, label="each logged step")
+    ax.plot(steps, values, color=color, linewidth=0.8, alpha=0.3, label="each logged step")
     window = len(steps) // _MANY * 2 + 1
-    ax.plot(steps, _moving_mean(values, window), color=colour, linewidth=1.7, label=f"mean of {window}")
+    ax.plot(steps, _moving_mean(values, window), color=color, linewidth=1.7, label=f"mean of {window}")
     ax.legend(frameon=False, fontsize=8, loc="upper right", labelcolor="#50555c")
 
 
-def _mark_best(ax: "Axes", steps: np.ndarray, values: np.ndarray, colour: str) -> None:
+def _mark_best(ax: "Axes", steps: np.ndarray, values: np.ndarray, color: str) -> None:
     if np.isnan(values).all():
         return
     best = int(np.nanargmax(values))
     place = (steps[best], 100 * values[best])
     # The limits are those of all panels together; the text goes to the side that has the room.
     late = steps[best] > sum(ax.get_xlim()) / 2
-    ax.plot(*place, "o", color=colour, markersize=6)
+    ax.plot(*place, "o", color=color, markersize=6)
     ax.annotate(
         f"best {place[1]:.2f} at step {place[0]:,}",
         place,

@@ -1,7 +1,8 @@
 """Precision over recall of a detector's classes."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,12 +37,12 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
     mean = f"mean of {len(shown)} classes" if len(shown) != 1 else "one class"
     plots.style(ax, f"precision over recall, {mean}" if shown else "precision over recall: no objects to be found")
     recall = np.linspace(0, 1, precision.shape[1])
-    colours = _colours()
+    colors = _colors()
     for number, (value, name, row) in enumerate(shown):
         look = {"color": "#9aa0a8", "linewidth": 0.6, "alpha": 0.6}
         if named:
-            style = _STYLES[number // len(colours) % len(_STYLES)]
-            look = {"color": colours[number % len(colours)], "linewidth": 1.4, "linestyle": style}
+            style = _STYLES[number // len(colors) % len(_STYLES)]
+            look = {"color": colors[number % len(colors)], "linewidth": 1.4, "linestyle": style}
             look["label"] = f"{100 * value:5.1f}  {name}"
         ax.plot(recall, _until_nought(row), **look)
     if len(shown) > 1:
@@ -59,7 +60,8 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
             frameon=False,
             fontsize=8,
             labelcolor="#50555c",
-            **({"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if named else {"loc": "upper right"}),
+            loc="center left" if named else "upper right",
+            bbox_to_anchor=(1.01, 0.5) if named else None,
         )
     plots.save_figure(figure, path)
 
@@ -71,10 +73,14 @@ def _until_nought(row: np.ndarray) -> np.ndarray:
 
 def _last_first(entries: tuple[list, list], move: bool) -> tuple[list, list]:
     """The mean, drawn last so that it lies on top, heads the legend."""
-    return tuple([part[-1], *part[:-1]] if move else part for part in entries)
+    handles, labels = ([part[-1], *part[:-1]] if move else part for part in entries)
+    return handles, labels
 
 
-def _colours() -> list:
+def _colors() -> list:
     import matplotlib
+    from matplotlib.colors import ListedColormap
 
-    return list(matplotlib.colormaps["tab10"].colors)
+    ten = matplotlib.colormaps["tab10"]
+    assert isinstance(ten, ListedColormap)
+    return list(cast(Sequence[Any], ten.colors))

@@ -38,7 +38,7 @@ def average_precisions(report: dict[str, Any]) -> Table:
 def error_shares(report: dict[str, Any]) -> Table:
     """Of each class's best detections, as many as it has objects, the share of each kind in percent; and how many."""
     errors = report["errors"]
-    kinds = list(next(iter(errors.values()), ()))
+    kinds: list[str] = list(next(iter(errors.values()), ()))
     total = {kind: sum(counts[kind] for counts in errors.values()) for kind in kinds}
 
     def row(name: str, counts: dict[str, int]) -> list[str]:

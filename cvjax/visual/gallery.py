@@ -56,14 +56,14 @@ def draw_gallery(tiles: Sequence[Tile], *, columns: int = 6, cell: int = 180) ->
     for number, tile in enumerate(tiles):
         top, left = _GAP + number // columns * high, _GAP + number % columns * wide
         scale = min(cell / max(tile.image.shape[:2]), _LARGEST_FACTOR)
-        size = tuple(max(1, round(side * scale)) for side in tile.image.shape[:2])
-        thumbnail = Image.fromarray(canvas.resize_photo(tile.image, size))
-        picture.paste(thumbnail, (left + (cell - size[1]) // 2, top + (cell - size[0]) // 2))
+        height, width = (max(1, round(side * scale)) for side in tile.image.shape[:2])
+        thumbnail = Image.fromarray(canvas.resize_photo(tile.image, (height, width)))
+        picture.paste(thumbnail, (left + (cell - width) // 2, top + (cell - height) // 2))
         right = tile.truth in (None, tile.prediction)
         lines = [(f"{tile.prediction} {tile.probability:.0%}", _RIGHT if right else _WRONG)]
         if not right:
             lines.append((f"is {tile.truth}", canvas.FAINT))
-        for line, (text, colour) in enumerate(lines):
+        for line, (text, color) in enumerate(lines):
             place = (left + cell // 2, top + cell + _LINE // 2 + line * _LINE)
-            draw.text(place, canvas.fit_text(text, cell), fill=colour, font=canvas.font(), anchor="mm")
+            draw.text(place, canvas.fit_text(text, cell), fill=color, font=canvas.font(), anchor="mm")
     return np.asarray(picture)

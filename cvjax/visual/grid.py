@@ -103,7 +103,7 @@ def _row(example: Example, width: int, cell: int, palette: np.ndarray | None) ->
     caption = _CAPTION if example.caption else 0
     picture = Image.new("RGB", (width, size[0] + caption + _ROW_GAP), canvas.PAPER)
     draw = ImageDraw.Draw(picture)
-    panels = [canvas.resize_photo(example.image, size)]
+    panels: list[np.ndarray | None] = [canvas.resize_photo(example.image, size)]
     for mask in (example.truth, example.prediction):
         panels.append(None if mask is None else colorize(canvas.resize_mask(mask, size), palette))
     for column, panel in enumerate(panels):

@@ -50,11 +50,11 @@ def plot_layers(
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color="#222222")
     places = np.arange(len(names))
     bands = _bands(names)
-    for ax, values, text, colour in (
+    for ax, values, text, color in (
         (upper, activations, "activations", _ACTIVATIONS),
         (lower, params, "parameters", _PARAMS),
     ):
-        ax.bar(places, values, width=0.9 if len(names) <= 100 else 1.0, color=colour, linewidth=0)
+        ax.bar(places, values, width=0.9 if len(names) <= 100 else 1.0, color=color, linewidth=0)
         for first, last, _ in bands[::2]:
             ax.axvspan(first - 0.5, last + 0.5, color=_BAND, linewidth=0, zorder=0)
         ax.set_title(text, loc="left", fontsize=10, color="#222222")
@@ -67,7 +67,7 @@ def plot_layers(
         ax.set_xlim(-0.5, max(1, len(names)) - 0.5)
         ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: quantity(value)))
     if len(names) <= _FEW:
-        _label(lower, places, names, 1)
+        _label(lower, range(len(names)), names, 1)
     else:
         middles = [(first + last) / 2 for first, last, _ in bands]
         _label(lower, middles, [name for *_, name in bands], min(last - first + 1 for first, last, _ in bands))

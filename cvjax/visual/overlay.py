@@ -66,11 +66,11 @@ def _clear(class_names: Sequence[str]) -> list[int]:
 def _tint(
     image: np.ndarray, mask: np.ndarray, class_names: Sequence[str], opacity: float, palette: np.ndarray
 ) -> np.ndarray:
-    colours = colorize(mask, palette)
+    colors = colorize(mask, palette)
     tinted = ~np.isin(mask, _clear(class_names))
     # Integer arithmetic: a float copy of a large photograph would take 4 times its memory.
     weight = round(opacity * 256)
-    blend = ((image.astype(np.uint16) * (256 - weight) + colours.astype(np.uint16) * weight) >> 8).astype(np.uint8)
+    blend = ((image.astype(np.uint16) * (256 - weight) + colors.astype(np.uint16) * weight) >> 8).astype(np.uint8)
     picture = np.where(tinted[..., None], blend, image)
     width = max(1, round(max(mask.shape) / 400))
     border = _contours(mask, width)
@@ -78,7 +78,7 @@ def _tint(
     halo = _dilate(border, max(1, width // 2)) & ~border
     picture[halo] = (picture[halo].astype(np.uint16) + 3 * 255) // 4
     line = border & tinted
-    picture[line] = colours[line]
+    picture[line] = colors[line]
     return picture
 
 

@@ -31,8 +31,12 @@ def new_figure(width: float, height: float) -> "Figure":
 
 def save_figure(figure: "Figure", path: str | pathlib.Path) -> None:
     """Writes a PNG file; ConfigError if the place cannot be written."""
-    figure.canvas.draw()
-    canvas.save_png(path, np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawing = figure.canvas
+    assert isinstance(drawing, FigureCanvasAgg)  # of `new_figure`
+    drawing.draw()
+    canvas.save_png(path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
 
 
 def style(ax: "Axes", title: str) -> None:
@@ -71,8 +75,8 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: str 
         ax.set_yticks(range(count), class_names, fontsize=8)
     if count <= _NUMBERED:
         for row, column in zip(*np.nonzero(share >= 0.5)):
-            colour = "white" if share[row, column] > 55 else "#222222"
-            ax.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if share[row, column] > 55 else "#222222"
+            ax.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, ax=ax, shrink=0.7).ax.tick_params(labelsize=8, colors="#50555c")
     save_figure(figure, path)
 

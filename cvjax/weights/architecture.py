@@ -72,8 +72,9 @@ class Architecture:
     def to_torch(self, key: str, array: np.ndarray) -> np.ndarray:
         """An array of ours in PyTorch's layout: undoes `to_flax`, bit for bit."""
         flattened, window = _lookup(self.flattened, key), _lookup(self.windows, key)
-        if array.ndim == 2 and (flattened or window):
-            array = array.reshape(*(flattened or window), -1, array.shape[-1])
+        sides = flattened or window
+        if array.ndim == 2 and sides:
+            array = array.reshape(*sides, -1, array.shape[-1])
         if array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)
             return array.reshape(array.shape[0], -1) if flattened else array

@@ -3,7 +3,7 @@
 import fnmatch
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -69,8 +69,9 @@ def from_torch(
         raise ConfigError(f"{', '.join(options)} describe a model to build, and the given variables are one's already")
     init = None
     if variables is None:
-        init = _initializer(name, architecture, state_dict, **options)
+        init = _initializer(name, architecture, state_dict, num_classes, in_channels, aux)
         variables = jax.eval_shape(init, jax.random.key(0))
+    assert variables is not None
     if not (adapt or asked):
         return fill(name, variables, architecture, state_dict, advice=_ADVICE)
     leaves = {torch: (path, leaf) for path, torch, leaf in _leaves(variables, architecture) if torch is not None}
@@ -156,10 +157,10 @@ def _initializer(
                 f"the state dict for {name} lacks {architecture.classes_key}, so its classes are unknown; "
                 "pass num_classes (0 leaves out the head)"
             )
-        num_classes = state_dict[architecture.classes_key].shape[0] - architecture.background
+        num_classes = int(state_dict[architecture.classes_key].shape[0]) - architecture.background
     if in_channels is None:
         first = state_dict.get(architecture.input_key)
-        in_channels = first.shape[1] if first is not None and first.ndim == 4 else 3
+        in_channels = int(first.shape[1]) if first is not None and first.ndim == 4 else 3
     options: dict[str, Any] = {}
     if architecture.aux_prefix is not None:
         options["aux"] = any(map(architecture.is_aux, state_dict)) if aux is None else aux
@@ -170,7 +171,7 @@ def _initializer(
     model = create_model(name, num_classes=num_classes, **options)
     size = model_info(name).image_size
     shape = (2, size, size, in_channels)
-    return lambda key: model.init(key, jnp.zeros(shape), **beside_images(model, shape))
+    return lambda key: cast(Variables, model.init(key, jnp.zeros(shape), **beside_images(model, shape)))
 
 
 def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
@@ -231,7 +232,7 @@ def _draw(
         )
 
     def draw(key: jax.Array) -> list[jax.Array]:
-        drawn = traverse_util.flatten_dict(init(key))
+        drawn: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(init(key))
         return [drawn[path] for path in paths]
 
     return dict(zip(paths, jax.jit(draw)(key)))

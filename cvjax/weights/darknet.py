@@ -64,7 +64,8 @@ def read_darknet(
     transposed = major > _TRANSPOSED or minor > _TRANSPOSED
     wide_count = 10 * major + minor >= 2 and major < _TRANSPOSED and minor < _TRANSPOSED
     floats = np.frombuffer(data, "<f4", offset=20 if wide_count else 16)
-    leaves, filled, position = traverse_util.flatten_dict(_held(variables)), {}, 0
+    leaves: dict[Path, Any] = traverse_util.flatten_dict(_held(variables))
+    filled, position = {}, 0
     layers = list(_layers(leaves, grid))
     wanted = sum(math.prod(leaf.shape) for layer in layers for leaf in layer)
     for layer in layers:
@@ -135,7 +136,10 @@ def _layers(leaves: dict[Path, Any], grid: tuple[int, int] | None) -> Iterator[l
 
 def _rank(name: str) -> tuple[int, ...]:
     """Where a layer stands in the net."""
-    return _ORDER.match(name).lastindex, *map(int, re.findall(r"\d+", name))
+    match = _ORDER.match(name)
+    kind = None if match is None else match.lastindex
+    assert kind is not None, name  # `_layers` has checked the names
+    return kind, *map(int, re.findall(r"\d+", name))
 
 
 def _sides(cells: int, grid: tuple[int, int] | None) -> tuple[int, int]:

@@ -3,8 +3,8 @@
 import importlib.util
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,6 +32,7 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       CheckpointError: a file that is missing, unreadable or of another kind, or PyTorch missing.
     """
     path = pathlib.Path(path)
+    readers: dict[str, Callable[[pathlib.Path], dict[str, np.ndarray]]]
     readers = dict(zip(_SUFFIXES, (_read_safetensors, _read_npz, _read_torch, _read_torch)))
     _check_suffix(path)
     if not path.is_file():
@@ -62,6 +63,7 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
     _check_suffix(path)
     # safetensors writes an array's memory as it lies.
     arrays = {key: np.require(value, requirements="C") for key, value in state_dict.items()}
+    writers: dict[str, Callable[[pathlib.Path, Mapping[str, np.ndarray]], None]]
     writers = dict(zip(_SUFFIXES, (_write_safetensors, _write_npz, _write_torch, _write_torch)))
     try:
         with replacing(path) as partial:
@@ -115,7 +117,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     with open(path, "wb") as file:  # by its name numpy would add a suffix
-        np.savez(file, **arrays)
+        np.savez(file, **cast(dict[str, Any], arrays))
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -139,7 +141,7 @@ def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _torch(path: pathlib.Path, verb: str) -> Any:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # optional
     except ImportError as error:
         raise _needs_torch(path, verb) from error
     return torch

@@ -105,15 +105,18 @@ def fetch_pretrained(
     folder = (default_data_dir() if data_dir is None else pathlib.Path(data_dir).expanduser()) / "weights"
     published = PUBLISHED.get(DEFAULTS.get(reference, reference))
     source = reference if published is None else published.source
-    if source.startswith(HUB):
+    if published is None or source.startswith(HUB):
         return _fetch_from_hub(source.removeprefix(HUB), folder)
+    assert published.preprocessing is not None  # only the hub's repositories say it themselves
     path = _fetch_url(source, folder, progress)
     return Fetched(published.model, path, published.preprocessing)
 
 
 def _fetch_url(url: str, folder: pathlib.Path, progress: bool) -> pathlib.Path:
     target = folder / url.rpartition("/")[2]
-    digits = re.fullmatch(r".*-([0-9a-f]{8,})\.\w+", target.name).group(1)
+    match = re.fullmatch(r".*-([0-9a-f]{8,})\.\w+", target.name)
+    assert match is not None, target.name
+    digits = match.group(1)
 
     def check(path: pathlib.Path) -> None:
         with open(path, "rb") as file:
@@ -147,7 +150,7 @@ def _fetch_from_hub(repository: str, folder: pathlib.Path) -> Fetched:
             continue
         url = f"https://huggingface.co/{name}/resolve/{revision or 'main'}/{file}"
         try:
-            import huggingface_hub
+            import huggingface_hub  # pyright: ignore[reportMissingImports]  # optional
         except ImportError as error:
             raise _unreachable(path, url, "that needs huggingface_hub; pip install 'cvjax[hub]'") from error
         try:

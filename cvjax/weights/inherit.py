@@ -30,7 +30,7 @@ def inherit(variables: Variables, source: Variables) -> Variables:
       CheckpointError: a `backbone` that does not fit, or nets that have nothing in common.
     """
     wanted = _leaves(variables)
-    given = _leaves(source)
+    given: Leaves = _leaves(source)
     if _has_backbone(wanted) and not _has_backbone(given):
         given = {(key, "backbone", *path): leaf for (key, *path), leaf in given.items()}
     # A layer with one leaf of another shape is another layer.

@@ -26,7 +26,8 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         image = _resize(image, preprocessing.resize, preprocessing.interpolation)
     if preprocessing.size is not None:
         image = center_crop(image, preprocessing.size)
-    x = (image.astype(np.float32) / np.float32(255) - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
+    x = (image.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(x[..., ::-1]) if preprocessing.bgr else x
 
 
@@ -46,7 +47,7 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
 def _resize(image: np.ndarray, shorter: int, interpolation: str) -> np.ndarray:
     from PIL import Image  # late: `import cvjax.weights` needs no more than the models do
 
-    height, width = resized_shape(*image.shape[:2], shorter)
+    height, width = resized_shape(image.shape[0], image.shape[1], shorter)
     if (height, width) == image.shape[:2]:
         return image
     method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]

@@ -45,14 +45,16 @@ def subsample_branch(
     kernels, biases = {}, {}
     for layer in _LAYERS:
         keys = [torch_key(("head", layer, leaf), architecture.table) for leaf in ("kernel", "bias")]
-        lacking = [str(key) for key in keys if key not in state_dict]
+        present = [key for key in keys if key is not None and key in state_dict]
+        lacking = [str(key) for key in keys if key not in present]
         if lacking:
             raise CheckpointError(
                 f"the dense layers {', '.join(lacking)} of {name} are missing, from which the net's fc6 and fc7 "
                 "start; take a state dict with the classifier"
             )
-        kernels[layer] = architecture.to_flax(keys[0], np.asarray(state_dict[keys[0]]))  # [window * window * C, O]
-        biases[layer] = np.asarray(state_dict[keys[1]])
+        kernel, bias = present
+        kernels[layer] = architecture.to_flax(kernel, np.asarray(state_dict[kernel]))  # [window * window * C, O]
+        biases[layer] = np.asarray(state_dict[bias])
     side, _, channels, hidden = layers["fc6"]["kernel"].shape
     window = round((kernels["fc6"].shape[0] / channels) ** 0.5)
     dense = kernels["fc6"].shape[1]

@@ -41,7 +41,8 @@ def test_predicted_offsets_and_factors_reach_the_operator():
     geometry = linen.Conv(54, (3, 3), padding=1).apply({"params": params["offset"]}, _X)
     mask = 2 / (1 + jnp.exp(-geometry[..., 36:]))
     expected = deform_conv2d(_X, params["kernel"], geometry[..., :36], mask, padding=((1, 1), (1, 1)))
-    np.testing.assert_allclose(layer.apply({"params": params}, _X), expected + params["bias"], atol=1e-4)
+    bias = params["bias"][None, None, None]
+    np.testing.assert_allclose(layer.apply({"params": params}, _X), expected + bias, atol=1e-4)
 
 
 @pytest.mark.parametrize("modulated", [False, True])

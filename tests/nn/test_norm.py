@@ -27,6 +27,7 @@ X = jax.random.normal(jax.random.key(0), (8, 3)) * 3 + 1
     ids=lambda fields: " ".join(fields) or "defaults",
 )
 @pytest.mark.parametrize("masked", [False, True])
+@jax.numpy_dtype_promotion("standard")  # Flax's promotes
 def test_batch_norm_is_flaxs(fields, masked):
     assert (nn.BatchNorm().momentum, nn.BatchNorm().epsilon) == (0.99, 1e-5)
     mask = jnp.arange(8)[:, None] < 5 if masked and "axis" not in fields else None

@@ -39,7 +39,7 @@ def test_it_is_the_energy_of_the_patterns_frequencies():
 
 
 def test_bounds():
-    board = (jnp.indices((9, 11)).sum(0) % 2 * 2.0 - 1)[None, :, :, None]
+    board = (jnp.indices((9, 11), dtype=float).sum(0) % 2 * 2 - 1)[None, :, :, None]
     np.testing.assert_allclose(checkerboard_energy(1e-3 * board, 2), 1.0, rtol=1e-5)
     for constant in (0.0, 5.0):
         assert checkerboard_energy(jnp.full((1, 9, 11, 1), constant), 2) == 0

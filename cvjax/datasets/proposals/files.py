@@ -59,9 +59,10 @@ class ProposalSet:
         """float32 [N, 4], the boxes of an image in pixels of it as it lies in the source."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        if self._boxes is None:
-            self._boxes = np.load(self.folder / "boxes.npy", mmap_mode="r")
-        return np.array(self._boxes[self._ends[index - 1] if index else 0 : self._ends[index]])
+        boxes = self._boxes
+        if boxes is None:
+            boxes = self._boxes = np.load(self.folder / "boxes.npy", mmap_mode="r")
+        return np.array(boxes[self._ends[index - 1] if index else 0 : self._ends[index]])
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_boxes": None}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from cvjax.datasets.scenes.sketch import Paint, Sketch, fabric, oval, smooth
-from cvjax.datasets.scenes.textures import pick, pick_of
+from cvjax.datasets.scenes.textures import pick, pick_of, scaled
 
 _TYRE = Paint((32, 32, 34))
 
@@ -107,7 +107,7 @@ def car(sketch: Sketch, rng: np.random.Generator) -> None:
     for x in np.linspace(a * 0.9, hood, int(rng.integers(3, 5)))[1:-1]:
         sketch.line(body, [(x, waist), (x, roof - 0.05)], 0.05)
     sketch.line(
-        Paint(tuple(0.6 * c for c in body.color)),
+        Paint(scaled(body.color, 0.6)),
         [(-half * 0.95, waist * 0.7), (half * 0.95, waist * 0.7)],
         0.02,
     )

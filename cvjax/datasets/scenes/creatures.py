@@ -7,7 +7,7 @@ Colours are those of the world: they make a class likely, overlap between classe
 import numpy as np
 
 from cvjax.datasets.scenes.sketch import Paint, Sketch, fabric, smooth
-from cvjax.datasets.scenes.textures import Color, pick, pick_of
+from cvjax.datasets.scenes.textures import Color, pick, pick_of, scaled
 
 _PLUMAGE = (
     (2, (195, 225), (0.35, 0.75), (0.35, 0.9)),
@@ -80,7 +80,7 @@ def person(sketch: Sketch, rng: np.random.Generator) -> None:
 
 def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float) -> None:
     """Four legs and a body, head end at +length / 2."""
-    dark = Paint(tuple(0.8 * c for c in coat.color), coat.grain, coat.amount, coat.period, coat.angle)
+    dark = Paint(scaled(coat.color, 0.8), coat.grain, coat.amount, coat.period, coat.angle)
     back, thick = legs + bulk, rng.uniform(0.075, 0.11)
     gait = rng.uniform(0, 0.5)
     for x, paint, phase in ((-0.4, dark, 1), (0.38, dark, -1), (-0.46, coat, -1), (0.44, coat, 1)):
@@ -102,7 +102,7 @@ def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, 
 def dog(sketch: Sketch, rng: np.random.Generator) -> None:
     """Long snout, hanging or short ears, straight strong tail; stands or sits."""
     coat = Paint(_coat(rng), "spots" if rng.random() < 0.35 else "fur", rng.uniform(0.15, 0.5))
-    dark = Paint(tuple(0.55 * c for c in coat.color), "fur", 0.15)
+    dark = Paint(scaled(coat.color, 0.55), "fur", 0.15)
     nose = Paint((25, 22, 22))
     if rng.random() < 0.7:
         legs, length, bulk = rng.uniform(0.22, 0.45), rng.uniform(0.65, 0.95), rng.uniform(0.25, 0.33)

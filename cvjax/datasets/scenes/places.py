@@ -23,8 +23,8 @@ def _recede(texture: np.ndarray, squeeze: float) -> np.ndarray:
     """View a texture [h, w, 3] as a plane that goes away from the viewer: narrower and denser at the top."""
     h, w = texture.shape[:2]
     inset = 0.5 * squeeze * w
-    source = np.float32([[-inset, -0.2 * h], [w + inset, -0.2 * h], [w, h], [0, h]])
-    target = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
+    source = np.array([[-inset, -0.2 * h], [w + inset, -0.2 * h], [w, h], [0, h]], np.float32)
+    target = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     matrix = cv2.getPerspectiveTransform(source, target)
     return cv2.warpPerspective(texture, matrix, (w, h), borderMode=cv2.BORDER_REFLECT)
 
@@ -73,7 +73,7 @@ def _hills(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
         cover = (np.arange(horizon)[:, None] > top[None, :])[..., None]
         haze = rng.uniform(0.15, 0.75)
         leaves = tx.foliage(rng, horizon, width) if rng.random() < 0.7 else tx.loose(rng, horizon, width)
-        far = leaves * (1 - haze) + np.float32([190, 200, 212]) * haze
+        far = leaves * (1 - haze) + np.array([190, 200, 212], np.float32) * haze
         out[:horizon] = np.where(cover, far, out[:horizon])
 
 

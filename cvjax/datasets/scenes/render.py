@@ -148,7 +148,7 @@ def _place(
         foot_y = horizon + (h * 1.04 - horizon) * np.clip(depth, 0.03, 1.0)
     half = 0.5 * scale * (x1 - x0)
     columns = rng.uniform(-0.02, 1.02, size=2) * w
-    foot = (float(min(columns, key=lambda x: _crowd(owner, x, half, foot_y - tall, foot_y))), float(foot_y))
+    foot = (min(columns.tolist(), key=lambda x: _crowd(owner, x, half, foot_y - tall, foot_y)), float(foot_y))
     turn = rng.normal(0, 0.35) if place == "plain" or aloft else rng.normal(0, 0.05)
     patch = sketch.draw((h, w), foot, scale, float(turn), bool(rng.random() < 0.5), light, rng)
     if patch is not None and not (aloft and place != "plain"):
@@ -172,13 +172,13 @@ def _shadow(
     lean = -light.direction[0] * rng.uniform(0.4, 1.2)
     low = rng.uniform(0.12, 0.35)
     if flat:
-        matrix = np.float32([[1, 0, patch.x + lean * 8], [0, 1, patch.y + 6]])
+        matrix = np.array([[1, 0, patch.x + lean * 8], [0, 1, patch.y + 6]], np.float32)
     else:
         # A point at height a above the foot falls at a * lean to the side and a * low further up the picture.
-        matrix = np.float32(
-            [[1, -lean, patch.x + lean * (foot_y - patch.y)], [0, low, foot_y - low * (foot_y - patch.y)]]
+        matrix = np.array(
+            [[1, -lean, patch.x + lean * (foot_y - patch.y)], [0, low, foot_y - low * (foot_y - patch.y)]], np.float32
         )
-    corners = np.float32([[0, 0], [pw, 0], [0, ph], [pw, ph]]) @ matrix[:, :2].T + matrix[:, 2]
+    corners = np.array([[0, 0], [pw, 0], [0, ph], [pw, ph]], np.float32) @ matrix[:, :2].T + matrix[:, 2]
     pad = 8
     x0, y0 = np.maximum(np.floor(corners.min(0)) - pad, 0).astype(int)
     x1, y1 = np.minimum(np.ceil(corners.max(0)) + pad, (w, h)).astype(int)

@@ -55,6 +55,12 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
     return channel(5.0), channel(3.0), channel(1.0)
 
 
+def scaled(color: Color, factor: float) -> Color:
+    """A colour made darker, or lighter as far as 255 goes."""
+    red, green, blue = (min(255.0, factor * c) for c in color)
+    return red, green, blue
+
+
 def pick(
     rng: np.random.Generator,
     hue: Color | tuple[float, float],
@@ -75,7 +81,7 @@ def pick_of(rng: np.random.Generator, *ranges: tuple[float, tuple, tuple, tuple]
 def ramp(field: np.ndarray, dark: Color, light: Color) -> np.ndarray:
     """Colour a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
     position = np.clip(field * 0.25 + 0.5, 0.0, 1.0)[..., None]
-    low, high = np.float32(dark), np.float32(light)
+    low, high = np.array(dark, np.float32), np.array(light, np.float32)
     return position * (high - low) + low
 
 
@@ -143,7 +149,7 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     base = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     other = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     weave = noise(rng, height, width, 1) * 0.5 + octaves(rng, height, width, 30) * 0.5
-    out = ramp(weave, tuple(0.75 * c for c in base), tuple(min(255.0, 1.15 * c) for c in base))
+    out = ramp(weave, scaled(base, 0.75), scaled(base, 1.15))
     period, kind = rng.uniform(5, 25), rng.integers(4)
     y = np.arange(height, dtype=np.float32)[:, None] * (2 * np.pi / period)
     x = np.arange(width, dtype=np.float32)[None, :] * (2 * np.pi / period)
@@ -156,7 +162,7 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     else:
         return out
     blend = rng.uniform(0.2, 0.7)
-    out[pattern] = out[pattern] * (1 - blend) + np.float32(other) * blend
+    out[pattern] = out[pattern] * (1 - blend) + np.array(other, np.float32) * blend
     return out
 
 
@@ -175,7 +181,7 @@ def plaster(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A painted wall or a studio backdrop, unevenly lit."""
     field = octaves(rng, height, width, height / 1.5) + 0.3 * noise(rng, height, width, 1)
     color = pick(rng, (0, 360), (0.0, 0.4), (0.35, 0.95))
-    return ramp(field, tuple(0.75 * c for c in color), tuple(min(255.0, 1.15 * c) for c in color))
+    return ramp(field, scaled(color, 0.75), scaled(color, 1.15))
 
 
 def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -192,8 +198,8 @@ def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def sky(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A gradient from zenith to horizon, with clouds, from clear to overcast to dusk."""
     hue = rng.uniform(195, 230) if rng.random() < 0.8 else rng.uniform(0, 50)
-    top = np.float32(hsv(hue, rng.uniform(0.1, 0.65), rng.uniform(0.45, 0.95)))
-    low = np.float32(hsv(hue - 20, rng.uniform(0.02, 0.3), rng.uniform(0.7, 1.0)))
+    top = np.array(hsv(hue, rng.uniform(0.1, 0.65), rng.uniform(0.45, 0.95)), np.float32)
+    low = np.array(hsv(hue - 20, rng.uniform(0.02, 0.3), rng.uniform(0.7, 1.0)), np.float32)
     t = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     out = np.broadcast_to(top + t * (low - top), (height, width, 3))
     cloud = octaves(rng, height, width, height / rng.uniform(1.5, 5), 4, stretch=rng.uniform(1.2, 3))

@@ -16,7 +16,7 @@ prepared its `voc/2007` and `voc/2012` in ArrayRecord files.
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cvjax.data.annotations import OnBadBoxes
 from cvjax.data.dataset import Source, TfdsSource, prepared_dir
@@ -133,7 +133,7 @@ def prepare_voc_detection(
     if (prepared / "dataset_info.json").is_file() and not overwrite:
         import tensorflow_datasets as tfds
 
-        return tfds.builder_from_directory(prepared)
+        return cast("PairsBuilder", tfds.builder_from_directory(prepared))
     roots = _roots(data_dir, manual_dir)
     devkits = _find_devkits(roots)
     sources: dict[str, Source] = {}

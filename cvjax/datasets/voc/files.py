@@ -36,6 +36,7 @@ class Files(Protocol):
 
     def stems(self, folder: str) -> frozenset[str]:
         """Names of the files directly in a folder, without suffix; empty if there is no such folder."""
+        ...
 
     def read(self, path: str) -> bytes: ...
 

@@ -16,7 +16,7 @@ On disk `trainval` and `trainaug` are no copies: the prepared set holds train, v
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from cvjax.data.dataset import FolderSource, Source, TfdsSource, default_data_dir, prepared_dir
 from cvjax.datasets.archives import Archive, check_archive, fetch
@@ -186,7 +186,7 @@ def prepare_voc(
     if place is not None and place.kind == "prepared" and not overwrite:
         import tensorflow_datasets as tfds
 
-        return tfds.builder_from_directory(place.path)
+        return cast("PairsBuilder", tfds.builder_from_directory(place.path))
     place = _find_raw(data_dir, manual_dir, release)
     official = place is None or place.kind == "archive"
     if place is None:

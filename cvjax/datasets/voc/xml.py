@@ -3,7 +3,7 @@
 import math
 import xml.etree.ElementTree
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, check_on_bad_boxes, make_objects
 from cvjax.data.dataset import Record, read_file
@@ -56,7 +56,8 @@ class XmlSource:
     ) -> None:
         check_on_bad_boxes(on_bad_boxes)
         self.name, self.split, self.class_names = name, split, tuple(class_names)
-        self._entries, self._on_bad_boxes, self._read = list(entries), on_bad_boxes, read
+        self._entries, self._read = list(entries), read
+        self._on_bad_boxes: OnBadBoxes = on_bad_boxes
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,7 +75,7 @@ class XmlSource:
             self._on_bad_boxes,
             least_side=1.0,
         )
-        return {"image": image, "id": key, **objects._asdict()}
+        return cast(Record, {"image": image, "id": key, **objects._asdict()})
 
     def header_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image, from its header."""

@@ -32,8 +32,10 @@ class Classifier(nn.Module):
         """Named maps from shallow to deep."""
         raise NotImplementedError
 
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
+
+        In training a net with auxiliary classifiers gives their logits beside its own.
 
         Args and errors: as for `features`.
         """

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen import dtypes
 
 from cvjax.nn import Dropout, gaussian
 from cvjax.nn.initializers import Initializer
@@ -42,12 +43,12 @@ class WindowDense(nn.Module):
         shape = (self.window**2 * x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32) if self.use_bias else jnp.zeros(())
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         reach = (self.window - 1) * self.rate + 1
         if x.shape[1:3] == (reach, reach) and self.rate == 1:
-            return (x.reshape(x.shape[0], -1) @ kernel + bias)[:, None, None]
+            return (x.reshape(x.shape[0], -1) @ kernel + bias.reshape(1, -1))[:, None, None]
         kernel = kernel.reshape(self.window, self.window, x.shape[-1], self.features)
-        return conv2d(x, kernel, dilation=(self.rate, self.rate)) + bias
+        return conv2d(x, kernel, dilation=(self.rate, self.rate)) + bias.reshape(1, 1, 1, -1)
 
 
 class DenseHead(nn.Module):
@@ -87,14 +88,14 @@ class DenseHead(nn.Module):
         """
         for name, window, rank in zip(("fc6", "fc7"), (self.window, 1), self.ranks):
             dense = partial(WindowDense, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init)
-            reach = {"window": window, "rate": self.rate if window > 1 else 1}
+            rate = self.rate if window > 1 else 1
             drop = Dropout(self.dropout)
             if self.drop_inputs:
                 x = drop(x, train)
             if rank is None:
-                x = dense(self.hidden, **reach, name=name)(x)
+                x = dense(self.hidden, window, rate, name=name)(x)
             else:
-                x = dense(rank, **reach, use_bias=False, name=f"{name}_svd")(x)
+                x = dense(rank, window, rate, use_bias=False, name=f"{name}_svd")(x)
                 x = dense(self.hidden, name=name)(x)
             x = self.activation(x)
             if not self.drop_inputs:

@@ -171,7 +171,7 @@ class DenseNet(Classifier):
             maps[f"block{number}"] = x
             if number < len(self.block_sizes):
                 x = getattr(self, f"transition{number}")(x, train)
-        return maps | {f"block{number}": nn.relu(self.last_bn(x, use_running_average=not train))}
+        return maps | {f"block{len(self.block_sizes)}": nn.relu(self.last_bn(x, use_running_average=not train))}
 
 
 def _imagenet(sizes: tuple[int, ...], params: int, gmacs: float, growth: int = 32, stem: int = 64) -> Variant:

@@ -72,13 +72,13 @@ class Inception(nn.Module):
     """Four branches side by side, their channels concatenated.
 
     Attributes:
-      features: of the branches, in the order of `_BLOCKS`.
+      features: six of the branches, in the order of `_BLOCKS`.
       unit: maker of a convolution with its activation, called with features and kernel size.
       large: side of the largest kernel, in pixels.
       naive: without the 1x1 convolutions before the larger kernels and behind the pooling (the paper's figure 2a).
     """
 
-    features: tuple[int, int, int, int, int, int]
+    features: tuple[int, ...]
     unit: ModuleMaker
     large: int = 5
     naive: bool = False
@@ -152,24 +152,24 @@ class GoogLeNet(Classifier):
     norm: BatchNormOptions = BatchNormOptions(epsilon=1e-3)
 
     def setup(self) -> None:
-        unit = partial(ConvReLU, dtype=self.dtype)
+        unit: ModuleMaker = partial(ConvReLU, dtype=self.dtype)
         if self.batch_norm:
             unit = partial(
                 ConvBNReLU,
                 dtype=self.dtype,
                 norm=self.norm,
             )
-        scaled = partial(_scaled, width=self.width)
-        self.conv1, self.conv2, self.conv3 = unit(*scaled(64), 7, 2), unit(*scaled(64), 1), unit(*scaled(192), 3)
+        self.conv1, self.conv2 = unit(self._scaled(64), 7, 2), unit(self._scaled(64), 1)
+        self.conv3 = unit(self._scaled(192), 3)
         # Caffe divides alpha by the size of the neighbourhood.
         self.normalize = LocalResponseNorm(alpha=1e-4 / 5, k=1.0)
         for name, features in _BLOCKS.items():
-            setattr(self, name, Inception(scaled(*features), unit, self.large_kernel, self.naive))
+            setattr(self, name, Inception(tuple(map(self._scaled, features)), unit, self.large_kernel, self.naive))
         self._make_head(nn.initializers.lecun_normal())
         if self.num_classes and self.aux:
+            widths = self._scaled(128), self._scaled(1024)
             self.aux1, self.aux2 = (
-                AuxiliaryClassifier(self.num_classes, scaled(128, 1024), unit, self.aux_dropout, self.dtype)
-                for _ in _AUX
+                AuxiliaryClassifier(self.num_classes, widths, unit, self.aux_dropout, self.dtype) for _ in _AUX
             )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
@@ -215,15 +215,14 @@ class GoogLeNet(Classifier):
         auxiliary = {name: getattr(self, name)(maps[where], train) for name, where in _AUX.items()}
         return (logits, auxiliary) if train else logits
 
-
-def _scaled(*features: int, width: float) -> tuple[int, ...]:
-    return tuple(max(1, round(n * width)) for n in features)
+    def _scaled(self, features: int) -> int:
+        return max(1, round(features * self.width))
 
 
 _info = partial(ModelInfo, task="classification", paper="1409.4842", year=2014, image_size=224, params_classes=1000)
 _ORIGINAL = {"batch_norm": False, "large_kernel": 5, "last_pool": 3, "dropout": 0.4}
 # Caffe's: blue first, in values up to 255, less the mean.
-_CAFFE = Preprocessing(224, 256, mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3, bgr=True)
+_CAFFE = Preprocessing(224, 256, mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255, 1 / 255, 1 / 255), bgr=True)
 VARIANTS = (
     Variant(_info("googlenet", params=13_004_888, gmacs=1.498), GoogLeNet, {}),
     Variant(_info("googlenet_original", params=13_378_280, gmacs=None, preprocessing=_CAFFE), GoogLeNet, _ORIGINAL),

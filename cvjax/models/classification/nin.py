@@ -63,7 +63,10 @@ class NIN(nn.Module):
         first, second, third = (round(self.width * count) for count in features)
         padding = ((pad, pad), (pad, pad))
         he = {"kernel_init": he_normal("fan_in"), "dtype": self.dtype}
-        layers = [Conv(first, (side, side), (stride, stride), padding=padding, **he), Conv(second, (1, 1), **he)]
+        layers: list[nn.Module] = [
+            Conv(first, (side, side), (stride, stride), padding=padding, **he),
+            Conv(second, (1, 1), **he),
+        ]
         if not last:
             layers.append(Conv(third, (1, 1), **he))
         elif self.num_classes:

@@ -192,7 +192,7 @@ SHAPES: dict[int, dict[str, Any]] = {
 }
 """Fields of the nets by depth."""
 _RESNEXT, _WIDE = ("1611.05431", 2016), ("1605.07146", 2016)
-_PLAIN = {"shortcut": "none"}
+_PLAIN: dict[str, Any] = {"shortcut": "none"}
 VARIANTS = (
     imagenet_variant("resnet18", 11_689_512, 1.81, **SHAPES[18]),
     imagenet_variant("resnet34", 21_797_672, 3.66, **SHAPES[34]),

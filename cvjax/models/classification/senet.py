@@ -9,6 +9,7 @@ The factors can be read out: `model.apply(variables, images, mutable=["intermedi
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -108,7 +109,8 @@ class SENet(Classifier):
 
 
 _gated = partial(imagenet_variant, paper=_PAPER, squeeze_excite=16)
-_X4, _X8 = {"groups": 32, "width_per_group": 4}, {"groups": 32, "width_per_group": 8}
+_X4: dict[str, Any] = {"groups": 32, "width_per_group": 4}
+_X8: dict[str, Any] = {"groups": 32, "width_per_group": 8}
 VARIANTS = (
     _gated("seresnet18", 11_779_624, 1.82, **SHAPES[18]),
     _gated("seresnet34", 21_960_416, 3.67, **SHAPES[34]),

@@ -83,7 +83,7 @@ class XceptionBlock(nn.Module):
 
         The second is what the third convolution reads: the last map before the stride.
         """
-        y = x
+        y = inner = x
         for number, (features, dilation) in enumerate(zip(self.features, self.dilations), start=1):
             inner = y
             stride = self.stride if number == 3 else 1
@@ -131,11 +131,13 @@ class Xception(Classifier):
         for number, row in enumerate(plan, start=1):
             last = number == len(plan)
             stride = row["stride"] if reached * row["stride"] <= self.output_stride else 1
+            first, second, third = map(self._width, row["features"])
+            a, b, c = self.multi_grid if last else (1, 1, 1)
             blocks.append(
                 XceptionBlock(
-                    tuple(map(self._width, row["features"])),
+                    (first, second, third),
                     stride,
-                    tuple(dilation * factor for factor in (self.multi_grid if last else (1, 1, 1))),
+                    (dilation * a, dilation * b, dilation * c),
                     not last,
                     conv,
                     norm,

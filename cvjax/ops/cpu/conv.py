@@ -9,11 +9,14 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from cvjax.ops import conv_xla
 from cvjax.ops.cpu import depthwise, onednn
 from cvjax.ops.cpu.space_to_depth import fold, fold_geometry, fold_kernel, is_foldable, unfold, unfold_kernel
+from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, crop, mosaic, pad, phase_geometry, phases, scatter, tap, turn
+from cvjax.shapes import Array
 
 # Groups are merged into dense kernels of about this many channels: wider matrix products outweigh the zeros in them
 # (32 groups of 8: merged to 32 channels 1 time, to 64 1.6 times, to 128 3 times).
@@ -34,7 +37,13 @@ _MANY_CHANNELS = 32
 _MANY_PIXELS = 1500
 
 
-def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
+    geometry: Geometry,
+    *,
+    library: bool = False,
+) -> Float[jax.Array, "batch rows columns features"]:
     """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]; see `Geometry`. With `library` oneDNN may do it."""
     if not _is_known(geometry, x, kernel):
         return conv_xla.convolve(x, kernel, geometry)
@@ -54,7 +63,13 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bo
     return conv_xla.convolve(x, kernel, geometry)
 
 
-def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, library: bool = False) -> jax.Array:
+def input_gradient(
+    ct: Float[Array, "batch rows columns features"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
+    geometry: Geometry,
+    *,
+    library: bool = False,
+) -> Float[jax.Array, "batch height width channels"]:
     """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]: a convolution itself, with the kernel turned."""
     if not _is_known(geometry, ct, kernel):
         return conv_xla.input_gradient(ct, kernel, geometry)
@@ -62,8 +77,8 @@ def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, libr
     if geometry.groups == 1 and geometry.input_dilation == (1, 1):
         if geometry.kernel_size == (1, 1):
             seen = _dot(ct, kernel[0, 0].T)  # XLA's product reads the matrix either way round
-            starts = tuple(-low for low, _ in geometry.padding)
-            return scatter(seen, 1, starts, geometry.strides, geometry.input_size)
+            (top, _), (left, _) = geometry.padding
+            return scatter(seen, 1, (-top, -left), geometry.strides, geometry.input_size)
         if library and geometry.strides == (1, 1):
             seen, inner = crop(ct, onward)
             if _suits_onednn(seen, kernel, inner):
@@ -71,7 +86,9 @@ def input_gradient(ct: jax.Array, kernel: jax.Array, geometry: Geometry, *, libr
     return convolve(ct, turn(kernel, geometry.groups), onward, library=library)
 
 
-def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+def kernel_gradient(
+    x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns features"], geometry: Geometry
+) -> Float[jax.Array, "kernel_height kernel_width inside features"]:
     """[B, H, W, C], [B, H', W', F] -> [kh, kw, C // groups, F]."""
     if not _is_known(geometry, x, ct):
         return conv_xla.kernel_gradient(x, ct, geometry)
@@ -173,7 +190,8 @@ def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool)
     merged = _merging(geometry.groups, inside, outside)
     count = geometry.groups // merged
     blocks = kernel.reshape(kh, kw, inside, count, merged, outside).transpose(3, 0, 1, 4, 2, 5)
-    dense = blocks[:, :, :, :, :, None] * jnp.eye(merged, dtype=kernel.dtype)[:, None, :, None]
+    diagonal = jnp.eye(merged, dtype=kernel.dtype)[None, None, None, :, None, :, None]
+    dense = blocks[:, :, :, :, :, None] * diagonal
     dense = dense.reshape(count, kh, kw, merged * inside, merged * outside)
     one = replace(geometry, groups=1)
     parts = [convolve(part, dense[i], one, library=library) for i, part in enumerate(jnp.split(x, count, axis=-1))]
@@ -211,7 +229,7 @@ def _valid_share(geometry: Geometry) -> float:
 
 def _valid_taps(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """One matrix product a tap, over the pixels that it finds on the map (1.6 and 1.2 times at rate 12 on 33x33)."""
-    total = jnp.zeros((x.shape[0], *geometry.output_size, kernel.shape[3]), jnp.promote_types(x.dtype, jnp.float32))
+    total = jnp.zeros((x.shape[0], *geometry.output_size, kernel.shape[3]), wider(x.dtype, jnp.float32))
     for place, rows, columns, seen in _views(x, geometry):
         y = jnp.dot(seen.reshape(-1, x.shape[-1]), kernel[place], preferred_element_type=total.dtype)
         y = y.reshape(*seen.shape[:3], -1)

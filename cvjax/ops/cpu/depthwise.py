@@ -8,8 +8,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
+from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, pad, tap
+from cvjax.shapes import Array
 
 # Outputs side by side that are summed first: so few that the compiler unrolls the sum and vectorises over channels
 # (56x56x128: 2 ms, where one sum over the whole map takes 23).
@@ -21,12 +24,16 @@ _WIDENED = 8
 _MANY_TAPS = 9
 
 
-def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width 1 features"],
+    geometry: Geometry,
+) -> Float[jax.Array, "batch rows columns features"]:
     """[B, H, W, C], [kh, kw, 1, C * m] -> [B, H', W', C * m] (input dilation 1)."""
     kh, kw, _, features = kernel.shape
     channels = x.shape[-1]
     multiplier = features // channels
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wider(x.dtype, jnp.float32)
     x, weights = pad(x, geometry.padding), kernel.astype(wide).reshape(kh, kw, channels, multiplier)
     total = None
     for i in range(kh):
@@ -34,16 +41,20 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         for j in range(kw):
             seen = tap(x, (i, j), geometry).astype(wide)
             # An axis for several outputs a channel; one of length 1 would spoil the loop.
-            product = seen * weights[i, j, :, 0] if multiplier == 1 else seen[..., None] * weights[i, j]
+            taps = weights[i, j, None, None, None]
+            product = seen * taps[..., 0] if multiplier == 1 else seen[..., None] * taps
             row = product if row is None else row + product
         if kh * kw > _MANY_TAPS and total is not None:
             total, row = lax.optimization_barrier((total, row))
             row = total + row
         total = row
+    assert total is not None  # kernels have taps
     return total.reshape(*total.shape[:3], features).astype(x.dtype)
 
 
-def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+def kernel_gradient(
+    x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns features"], geometry: Geometry
+) -> Float[jax.Array, "kernel_height kernel_width 1 features"]:
     """[B, H, W, C], [B, H', W', C * m] -> [kh, kw, 1, C * m] (input dilation 1)."""
     channels, features = x.shape[-1], ct.shape[-1]
     if features > channels:
@@ -51,7 +62,7 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Arra
         gradients = [kernel_gradient(x, parts[..., i], geometry) for i in range(features // channels)]
         return jnp.stack(gradients, axis=-1).reshape(*geometry.kernel_size, 1, features)
 
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wider(x.dtype, jnp.float32)
     summed = _largest_divisor(ct.shape[2])
     if summed < min(_FEW_SUMMED, ct.shape[2]):
         more = -ct.shape[2] % _WIDENED

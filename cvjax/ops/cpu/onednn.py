@@ -13,9 +13,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import jaxlib
+import jaxlib.version
+from jaxtyping import Float
 
 from cvjax.ops.geometry import Geometry
+from cvjax.shapes import Array
 
 _TARGET = "__onednn$convolution"
 # The releases under which the call below was tried. The meaning of its fields has changed before.
@@ -27,7 +29,11 @@ _FEW_PIXELS = 600
 _LONG_STRIDE = 4
 
 
-def suits(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
+def suits(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width inside features"],
+    geometry: Geometry,
+) -> bool:
     """Whether oneDNN is there and the fastest for these arrays (sizes known, no negative padding)."""
     if 0 in x.shape:  # cropped away: XLA knows what to do
         return False
@@ -43,7 +49,13 @@ def suits(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
     return x.shape[0] * rows * columns >= _FEW_PIXELS and is_available()
 
 
-def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, swapped: bool = False) -> jax.Array:
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width _ _"],
+    geometry: Geometry,
+    *,
+    swapped: bool = False,
+) -> Float[jax.Array, "batch rows columns features"]:
     """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F] where `suits` says so.
 
     With `swapped` (one group) the kernel is [kh, kw, F, C], which spares a copy of it.
@@ -80,7 +92,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, swapped: bo
 @functools.cache
 def is_available() -> bool:
     """Whether this jaxlib has oneDNN and speaks to it as `convolve` does."""
-    if jaxlib.__version__ not in _RELEASES or sys.platform != "linux" or platform.machine() != "x86_64":
+    if jaxlib.version.__version__ not in _RELEASES or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     one = jnp.zeros((1, 1, 1, 1))
     try:

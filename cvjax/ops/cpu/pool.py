@@ -7,22 +7,31 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
-from cvjax.ops.geometry import Geometry, Pads, mosaic, tap
+from cvjax.ops.dtypes import wider
+from cvjax.ops.geometry import Geometry, Pads, mosaic, pair, tap
+from cvjax.shapes import Array
 
 
-def maximum(x: jax.Array, geometry: Geometry) -> jax.Array:
+def maximum(
+    x: Float[Array, "batch height width channels"], geometry: Geometry
+) -> Float[jax.Array, "batch rows columns channels"]:
     """[B, H, W, C] -> [B, H', W', C]: the maxima."""
     return _separable(_pad(x, geometry.padding, -jnp.inf), geometry, lax.max)
 
 
-def total(x: jax.Array, geometry: Geometry) -> jax.Array:
+def total(
+    x: Float[Array, "batch height width channels"], geometry: Geometry
+) -> Float[jax.Array, "batch rows columns channels"]:
     """[B, H, W, C] -> [B, H', W', C]: the sums, made in float32 or wider."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wider(x.dtype, jnp.float32)
     return _separable(_pad(x.astype(wide), geometry.padding, 0), geometry, operator.add).astype(x.dtype)
 
 
-def gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+def gather(
+    x: Float[Array, "batch height width channels"], t: Float[Array, "batch height width channels"], geometry: Geometry
+) -> Float[jax.Array, "batch rows columns channels"]:
     """[B, H, W, C] twice -> [B, H', W', C]: the elements of t where the maxima of x are."""
     winner, t = _winners(x, geometry), _pad(t, geometry.padding, 0)
     chosen = jnp.zeros((), t.dtype)
@@ -31,7 +40,9 @@ def gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
     return chosen
 
 
-def scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+def scatter(
+    x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns channels"], geometry: Geometry
+) -> Float[jax.Array, "batch height width channels"]:
     """[B, H, W, C], [B, H', W', C] -> [B, H, W, C]: cotangents summed where the maxima of x are."""
     winner = lax.optimization_barrier(_winners(x, geometry))  # made once, not once for each phase
     # Windows beside the map, so that every pixel of a phase sees the same number of them.
@@ -40,9 +51,11 @@ def scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
     return _crop(mosaic([[_phase(winner, ct, r, c, geometry) for c in range(columns)] for r in range(rows)]), geometry)
 
 
-def spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
+def spread(
+    ct: Float[Array, "batch rows columns channels"], geometry: Geometry
+) -> Float[jax.Array, "batch height width channels"]:
     """[B, H', W', C] -> [B, H, W, C]: to every pixel, the sum over the windows that cover it."""
-    wide = jnp.promote_types(ct.dtype, jnp.float32)
+    wide = wider(ct.dtype, jnp.float32)
     out = _pad(ct.astype(wide), _windows_beside(geometry), 0)
     for axis in (0, 1):
         step, taps = geometry.strides[axis], geometry.kernel_size[axis]
@@ -106,7 +119,7 @@ def _windows_beside(geometry: Geometry) -> Pads:
         geometry.input_size, geometry.output_size, geometry.kernel_size, geometry.strides, geometry.padding
     ):
         pads.append((-(-k // step) - 1, max(0, -(-(n + low) // step) - m)))
-    return tuple(pads)
+    return pair(pads)
 
 
 def _crop(x: jax.Array, geometry: Geometry) -> jax.Array:

@@ -8,8 +8,10 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
-from cvjax.ops.geometry import Geometry, Pair, pad
+from cvjax.ops.geometry import Geometry, Pads, Pair, pad, pair
+from cvjax.shapes import Array
 
 
 def is_foldable(geometry: Geometry) -> bool:
@@ -21,27 +23,33 @@ def is_foldable(geometry: Geometry) -> bool:
 def fold_geometry(geometry: Geometry) -> Geometry:
     """Of the convolution over folded maps."""
     taps = _folded_taps(geometry)
-    sizes = tuple(n + k - 1 for n, k in zip(geometry.output_size, taps))
+    sizes = pair(n + k - 1 for n, k in zip(geometry.output_size, taps))
     return replace(geometry, input_size=sizes, kernel_size=taps, strides=(1, 1), padding=((0, 0), (0, 0)))
 
 
-def fold(x: jax.Array, geometry: Geometry) -> jax.Array:
+def fold(
+    x: Float[Array, "batch height width channels"], geometry: Geometry
+) -> Float[jax.Array, "batch rows columns folded"]:
     """[B, H, W, C] -> [B, h, w, stride * stride * C]."""
     (sh, sw), (h, w) = geometry.strides, fold_geometry(geometry).input_size
-    x = pad(x, tuple((low, -high) for low, high in _cropping(geometry)))
+    x = pad(x, pair((low, -high) for low, high in _cropping(geometry)))
     x = x.reshape(x.shape[0], h, sh, w, sw, x.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(x.shape[0], h, w, -1)
 
 
-def unfold(x: jax.Array, geometry: Geometry, channels: int) -> jax.Array:
+def unfold(
+    x: Float[Array, "batch rows columns folded"], geometry: Geometry, channels: int
+) -> Float[jax.Array, "batch height width channels"]:
     """The transpose of `fold`: [B, h, w, stride * stride * C] -> [B, H, W, C]."""
     (sh, sw), (batch, h, w, _) = geometry.strides, x.shape
     x = x.reshape(batch, h, w, sh, sw, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, h * sh, w * sw, channels)
-    return pad(x, tuple((-low, high) for low, high in _cropping(geometry)))
+    return pad(x, pair((-low, high) for low, high in _cropping(geometry)))
 
 
-def fold_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def fold_kernel(
+    kernel: Float[Array, "kernel_height kernel_width inside features"], geometry: Geometry
+) -> Float[jax.Array, "rows columns folded features"]:
     """[kh, kw, C, F] -> [ceil(kh / stride), ceil(kw / stride), stride * stride * C, F]."""
     (sh, sw), (qh, qw) = geometry.strides, _folded_taps(geometry)
     kh, kw, channels, features = kernel.shape
@@ -51,7 +59,9 @@ def fold_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
     return kernel.reshape(qh, qw, sh * sw * channels, features)
 
 
-def unfold_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def unfold_kernel(
+    kernel: Float[Array, "rows columns folded features"], geometry: Geometry
+) -> Float[jax.Array, "kernel_height kernel_width inside features"]:
     """The transpose of `fold_kernel`."""
     (sh, sw), (qh, qw, _, features) = geometry.strides, kernel.shape
     kernel = kernel.reshape(qh, qw, sh, sw, -1, features).transpose(0, 2, 1, 3, 4, 5)
@@ -60,11 +70,12 @@ def unfold_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def _folded_taps(geometry: Geometry) -> Pair:
-    return tuple(-(-k // step) for k, step in zip(geometry.kernel_size, geometry.strides))
+    return pair(-(-k // step) for k, step in zip(geometry.kernel_size, geometry.strides))
 
 
-def _cropping(geometry: Geometry) -> list[Pair]:
+def _cropping(geometry: Geometry) -> Pads:
     """Per axis: pixels to add before, and to take off after, so that the blocks start where the first output looks."""
     folded = fold_geometry(geometry).input_size
     lows = [low for low, _ in geometry.padding]
-    return [(low, low + n - f * step) for low, n, f, step in zip(lows, geometry.input_size, folded, geometry.strides)]
+    steps = zip(lows, geometry.input_size, folded, geometry.strides)
+    return pair((low, low + n - f * step) for low, n, f, step in steps)

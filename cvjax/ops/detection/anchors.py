@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float32, Real
+
+from cvjax.shapes import Array
 
 Pair = tuple[int, int]
 
@@ -20,7 +23,7 @@ PAPER_SIZES = (128, 256, 512)
 """Sizes of Faster R-CNN's anchors on its one map, of a stride of 16."""
 
 
-def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> np.ndarray:
+def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Float32[np.ndarray, "anchors 4"]:
     """Anchors of one place of a map, centred on the origin, rounded as torchvision rounds.
 
     An anchor of size s and ratio r has the area s * s and is s * sqrt(r) high before its corners are rounded to
@@ -45,7 +48,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> np
 
 def paper_cell_anchors(
     sizes: Sequence[float] = PAPER_SIZES, ratios: Sequence[float] = RATIOS, stride: int = 16
-) -> np.ndarray:
+) -> Float32[np.ndarray, "anchors 4"]:
     """Anchors of one place as Faster R-CNN's own code has them.
 
     The sides of a square of the stride's size are brought to each ratio and rounded, then scaled up to the sizes; and
@@ -68,7 +71,9 @@ def paper_cell_anchors(
     return (stride / 2 + np.concatenate([-halves, halves], axis=-1)).reshape(-1, 4).astype(np.float32)
 
 
-def map_anchors(cell: np.ndarray, shape: Pair, stride: int | Pair) -> np.ndarray:
+def map_anchors(
+    cell: Real[np.ndarray, "anchors 4"], shape: Pair, stride: int | Pair
+) -> Float32[np.ndarray, "places 4"]:
     """A place's anchors, repeated over a map.
 
     Args:
@@ -95,7 +100,7 @@ def pyramid_anchors(
     shapes: Sequence[Pair],
     sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
     ratios: Sequence[float] = RATIOS,
-) -> list[np.ndarray]:
+) -> list[Float32[np.ndarray, "_ 4"]]:
     """Anchors of every level of a pyramid, as torchvision lays them out.
 
     A level's stride is that of its map: the image's side divided by the map's, rounded down, along each axis. (So on
@@ -122,7 +127,9 @@ def pyramid_anchors(
     return levels
 
 
-def inside(anchors: jax.Array, size: tuple[jax.Array | int, jax.Array | int], margin: float = 0.0) -> jax.Array:
+def inside(
+    anchors: Real[Array, "*rows 4"], size: tuple[jax.Array | int, jax.Array | int], margin: float = 0.0
+) -> Bool[jax.Array, "..."]:
     """Which anchors do not reach beyond their image; the paper trains on those alone.
 
     Args:
@@ -133,7 +140,8 @@ def inside(anchors: jax.Array, size: tuple[jax.Array | int, jax.Array | int], ma
     Returns:
       bool [...].
     """
-    height, width = size
+    anchors = jnp.asarray(anchors)
+    height, width = (jnp.asarray(side, anchors.dtype) for side in size)
     low = jnp.minimum(anchors[..., 0], anchors[..., 1]) >= -margin
     return low & (anchors[..., 2] <= width + margin) & (anchors[..., 3] <= height + margin)
 

@@ -13,6 +13,10 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Real
+
+from cvjax.ops.dtypes import wider
+from cvjax.shapes import Array
 
 _EMPTY_SIDE = 1e-6
 _EMPTY_AREA = _EMPTY_SIDE**2
@@ -22,7 +26,7 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 FORMATS = ("xyxy", "yxyx", "xywh", "cxcywh")
 
 
-def convert(boxes: jax.Array, source: str, target: str = "xyxy") -> jax.Array:
+def convert(boxes: Real[Array, "*rows 4"], source: str, target: str = "xyxy") -> Float[jax.Array, "*rows 4"]:
     """Boxes in another format.
 
     Args:
@@ -58,13 +62,13 @@ def convert(boxes: jax.Array, source: str, target: str = "xyxy") -> jax.Array:
     return jnp.stack([a, b, c, d], axis=-1)
 
 
-def area(boxes: jax.Array) -> jax.Array:
+def area(boxes: Real[Array, "*rows 4"]) -> Float[jax.Array, "*rows"]:
     """[..., 4] -> [...], in square pixels; zero for empty boxes."""
     x1, y1, x2, y2 = _split(_wide(boxes))
     return jnp.maximum(x2 - x1, 0) * jnp.maximum(y2 - y1, 0)
 
 
-def clip(boxes: jax.Array, size: tuple[jax.Array | int, jax.Array | int]) -> jax.Array:
+def clip(boxes: Real[Array, "*rows 4"], size: tuple[jax.Array | int, jax.Array | int]) -> Float[jax.Array, "... 4"]:
     """Boxes cut off at the border of an image.
 
     Args:
@@ -74,19 +78,20 @@ def clip(boxes: jax.Array, size: tuple[jax.Array | int, jax.Array | int]) -> jax
     Returns:
       [..., 4], all coordinates in [0, width] and [0, height].
     """
-    height, width = size
-    x1, y1, x2, y2 = _split(_wide(boxes))
+    boxes = _wide(boxes)
+    height, width = (jnp.asarray(side, boxes.dtype) for side in size)
+    x1, y1, x2, y2 = _split(boxes)
     return jnp.stack(
         [jnp.clip(x1, 0, width), jnp.clip(y1, 0, height), jnp.clip(x2, 0, width), jnp.clip(y2, 0, height)], axis=-1
     )
 
 
-def intersection(a: jax.Array, b: jax.Array) -> jax.Array:
+def intersection(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Array, "*#rows"]:
     """Area that two boxes share, in square pixels: [..., 4], [..., 4], broadcast against each other, -> [...]."""
     return _intersection_and_union(a, b)[0]
 
 
-def iou(a: jax.Array, b: jax.Array) -> jax.Array:
+def iou(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Array, "*#rows"]:
     """Intersection over union.
 
     Args:
@@ -99,7 +104,7 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
     return _ratio(shared, union)
 
 
-def giou(a: jax.Array, b: jax.Array) -> jax.Array:
+def giou(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Array, "*#rows"]:
     """Generalised intersection over union (Rezatofighi et al., 1902.09630).
 
     IoU less the part of the smallest enclosing box that neither covers: it still has a slope where boxes are
@@ -119,19 +124,21 @@ def giou(a: jax.Array, b: jax.Array) -> jax.Array:
     return _ratio(shared, union) - _ratio(hull - union, hull)
 
 
-def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
+def pairwise_iou(a: Real[Array, "*#batch n 4"], b: Real[Array, "*#batch m 4"]) -> Float[jax.Array, "*#batch n m"]:
     """IoU of every box with every other: [..., N, 4], [..., M, 4] -> [..., N, M]."""
     return iou(a[..., :, None, :], b[..., None, :, :])
 
 
-def pairwise_giou(a: jax.Array, b: jax.Array) -> jax.Array:
+def pairwise_giou(a: Real[Array, "*#batch n 4"], b: Real[Array, "*#batch m 4"]) -> Float[jax.Array, "*#batch n m"]:
     """GIoU of every box with every other: [..., N, 4], [..., M, 4] -> [..., N, M]."""
     return giou(a[..., :, None, :], b[..., None, :, :])
 
 
 def encode(
-    boxes: jax.Array, anchors: jax.Array, weights: tuple[float, float, float, float] = (1, 1, 1, 1)
-) -> jax.Array:
+    boxes: Real[Array, "*#rows 4"],
+    anchors: Real[Array, "*#rows 4"],
+    weights: tuple[float, float, float, float] = (1, 1, 1, 1),
+) -> Float[jax.Array, "*#rows 4"]:
     """Regression targets that turn anchors into boxes (Faster R-CNN, 1506.01497, equation 2).
 
     Args:
@@ -153,8 +160,10 @@ def encode(
 
 
 def decode(
-    deltas: jax.Array, anchors: jax.Array, weights: tuple[float, float, float, float] = (1, 1, 1, 1)
-) -> jax.Array:
+    deltas: Real[Array, "*#rows 4"],
+    anchors: Real[Array, "*#rows 4"],
+    weights: tuple[float, float, float, float] = (1, 1, 1, 1),
+) -> Float[jax.Array, "*#rows 4"]:
     """The boxes that deltas turn anchors into; undoes `encode`.
 
     Args:
@@ -169,14 +178,14 @@ def decode(
     ax, ay, awidth, aheight = _split(convert(anchors, "xyxy", "cxcywh"))
     width = jnp.exp(jnp.minimum(dw, MAX_LOG_SCALE)) * awidth
     height = jnp.exp(jnp.minimum(dh, MAX_LOG_SCALE)) * aheight
-    centred = jnp.broadcast_arrays(ax + dx * awidth, ay + dy * aheight, width, height)
-    return convert(jnp.stack(centred, axis=-1), "cxcywh", "xyxy")
+    centered = jnp.broadcast_arrays(ax + dx * awidth, ay + dy * aheight, width, height)
+    return convert(jnp.stack(centered, axis=-1), "cxcywh", "xyxy")
 
 
 def _wide(boxes: jax.Array) -> jax.Array:
     boxes = jnp.asarray(boxes)
     chex.assert_axis_dimension(boxes, -1, 4)
-    return boxes.astype(jnp.promote_types(boxes.dtype, jnp.float32))
+    return boxes.astype(wider(boxes.dtype, jnp.float32))
 
 
 def _split(boxes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -6,8 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Bool, Float, Int32, Real
 
 from cvjax.ops.detection.boxes import area, intersection, pairwise_iou
+from cvjax.shapes import Array
 
 
 class Matches(NamedTuple):
@@ -20,24 +22,24 @@ class Matches(NamedTuple):
       negative: bool [N], whether it is to be taken for background.
     """
 
-    index: jax.Array
-    overlap: jax.Array
-    positive: jax.Array
-    negative: jax.Array
+    index: Int32[jax.Array, " n"]  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
+    overlap: Float[jax.Array, " n"]
+    positive: Bool[jax.Array, " n"]
+    negative: Bool[jax.Array, " n"]
 
 
 def match(
-    boxes: jax.Array,
-    truth: jax.Array,
-    truth_valid: jax.Array,
+    boxes: Real[Array, "n 4"],
+    truth: Real[Array, "m 4"],
+    truth_valid: Bool[Array, " m"],
     *,
     fg_iou: float,
     bg_iou: float,
     bg_iou_low: float = 0.0,
     allow_low_quality_matches: bool = False,
-    ignored: jax.Array | None = None,
+    ignored: Bool[Array, " m"] | None = None,
     ignored_share: float = 0.5,
-    box_valid: jax.Array | None = None,
+    box_valid: Bool[Array, " n"] | None = None,
 ) -> Matches:
     """Boxes as positive, negative, or neither, by their largest IoU with an object.
 
@@ -87,13 +89,13 @@ def match(
 
     # One array that is stored: computed twice, two fusions might round it to unequal maxima.
     table = lax.optimization_barrier(pairwise_iou(boxes, truth))
-    overlaps = jnp.where(wanted & box_valid[:, None], table, 0)
+    overlaps = jnp.where(wanted[None] & box_valid[:, None], table, 0)
     index, overlap = jnp.argmax(overlaps, axis=1).astype(jnp.int32), jnp.max(overlaps, axis=1)
     positive = (overlap >= fg_iou) & (overlap > 0)
     if allow_low_quality_matches:
-        positive |= jnp.any((overlaps == jnp.max(overlaps, axis=0, initial=0)) & (overlaps > 0), axis=1)
+        positive |= jnp.any((overlaps == jnp.max(overlaps, axis=0, keepdims=True, initial=0)) & (overlaps > 0), axis=1)
     negative = (overlap >= bg_iou_low) & (overlap < bg_iou) & ~positive & box_valid
     if ignored is not None:
         share = intersection(boxes[:, None], truth[None]) >= ignored_share * jnp.maximum(area(boxes), 1e-12)[:, None]
-        negative &= ~jnp.any(avoided & (share | (table >= bg_iou)), axis=1)
+        negative &= ~jnp.any(avoided[None] & (share | (table >= bg_iou)), axis=1)
     return Matches(index, overlap, positive & box_valid, negative)

@@ -12,8 +12,10 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Bool, Float, Int32, Integer, Real
 
 from cvjax.ops.detection.boxes import iou, pairwise_iou
+from cvjax.shapes import Array
 
 _TILE = 256
 
@@ -27,18 +29,18 @@ class Kept(NamedTuple):
       valid: bool [K], False in the padding, which fills the end.
     """
 
-    indices: jax.Array
-    scores: jax.Array
-    valid: jax.Array
+    indices: Int32[jax.Array, " kept"]
+    scores: Float[jax.Array, " kept"]
+    valid: Bool[jax.Array, " kept"]
 
 
 def nms(
-    boxes: jax.Array,
-    scores: jax.Array,
+    boxes: Real[Array, "n 4"],
+    scores: Float[Array, " n"],
     *,
     iou_threshold: float,
     max_output: int,
-    classes: jax.Array | None = None,
+    classes: Integer[Array, " n"] | None = None,
     score_threshold: float = -jnp.inf,
 ) -> Kept:
     """Greedy non-maximum suppression, exact: best box first, each removes those that overlap it too much.
@@ -76,7 +78,7 @@ def nms(
         """Decides the tile at `start`, and removes what it keeps from the boxes after it that overlap."""
         tile = partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
         removes = pairwise_iou(tile(ordered), ordered) > iou_threshold
-        removes &= (tile(kinds)[:, None] == kinds) & (tile(places)[:, None] < places)
+        removes &= (tile(kinds)[:, None] == kinds[None]) & (tile(places)[:, None] < places[None])
         kept = _fixed_point(tile(alive), tile(removes, axis=1))
         return alive & ~jnp.any(removes & kept[:, None], axis=0), None
 
@@ -88,14 +90,14 @@ def nms(
 
 
 def soft_nms(
-    boxes: jax.Array,
-    scores: jax.Array,
+    boxes: Real[Array, "n 4"],
+    scores: Float[Array, " n"],
     *,
     max_output: int,
     method: str = "gaussian",
     iou_threshold: float = 0.3,
     sigma: float = 0.5,
-    classes: jax.Array | None = None,
+    classes: Integer[Array, " n"] | None = None,
     score_threshold: float = 0.001,
 ) -> Kept:
     """Soft-NMS (Bodla et al., 1704.04503): overlapping boxes lose score instead of being removed.
@@ -131,7 +133,7 @@ def soft_nms(
 
     def take_best(left: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         best = jnp.argmax(left)
-        overlap = iou(boxes[best], boxes)
+        overlap = iou(boxes[best][None], boxes)
         if method == "linear":
             factor = jnp.where(overlap > iou_threshold, 1 - overlap, 1)
         else:

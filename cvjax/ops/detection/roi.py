@@ -8,23 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Int32, Integer, Real
 
 from cvjax.ops.detection.boxes import area
+from cvjax.ops.dtypes import wider
 from cvjax.ops.sampling import bilinear_weights, split_points, weighted_corners
+from cvjax.shapes import Array
 
 Pair = tuple[int, int]
 
 
 def roi_align(
-    features: jax.Array,
-    boxes: jax.Array,
-    batch_index: jax.Array,
+    features: Float[Array, "batch height width channels"],
+    boxes: Real[Array, "regions 4"],
+    batch_index: Integer[Array, " regions"],
     output_size: Pair,
     *,
     spatial_scale: float = 1.0,
     sampling_ratio: int = 2,
     aligned: bool = False,
-) -> jax.Array:
+) -> Float[jax.Array, "regions rows columns channels"]:
     """RoI align (He et al., Mask R-CNN, 1703.06870), as torchvision computes it.
 
     A box is divided into output_size bins, and each bin is the mean of sampling_ratio**2 bilinear samples on
@@ -57,9 +60,9 @@ def roi_align(
 
 
 def multilevel_roi_align(
-    pyramid: Sequence[jax.Array],
-    boxes: jax.Array,
-    batch_index: jax.Array,
+    pyramid: Sequence[Float[Array, "batch _ _ channels"]],
+    boxes: Real[Array, "regions 4"],
+    batch_index: Integer[Array, " regions"],
     output_size: Pair,
     *,
     strides: Sequence[int] = (4, 8, 16, 32),
@@ -67,7 +70,7 @@ def multilevel_roi_align(
     aligned: bool = False,
     canonical_level: int = 4,
     canonical_size: float = 224.0,
-) -> jax.Array:
+) -> Float[jax.Array, "regions rows columns channels"]:
     """RoI align on the level of a feature pyramid that suits each box (`pyramid_level`).
 
     Every box is read from its own level alone, so the cost is that of one level.
@@ -98,8 +101,8 @@ def multilevel_roi_align(
 
 
 def pyramid_level(
-    boxes: jax.Array, lowest: int, highest: int, canonical_level: int = 4, canonical_size: float = 224.0
-) -> jax.Array:
+    boxes: Real[Array, "*rows 4"], lowest: int, highest: int, canonical_level: int = 4, canonical_size: float = 224.0
+) -> Int32[jax.Array, "*rows"]:
     """The level of a feature pyramid for each box (Lin et al., 1612.03144, equation 1).
 
     `floor(canonical_level + log2(sqrt(area) / canonical_size))`: a box of 224 x 224, the size of ImageNet's
@@ -121,13 +124,13 @@ def pyramid_level(
 
 
 def roi_pool(
-    features: jax.Array,
-    boxes: jax.Array,
-    batch_index: jax.Array,
+    features: Float[Array, "batch height width channels"],
+    boxes: Real[Array, "regions 4"],
+    batch_index: Integer[Array, " regions"],
     output_size: Pair,
     *,
     spatial_scale: float = 1.0,
-) -> jax.Array:
+) -> Float[jax.Array, "regions rows columns channels"]:
     """RoI max-pooling (Girshick, Fast R-CNN, 1504.08083), with torchvision's rounding.
 
     Corners are rounded to whole pixels of the map, halves away from zero, and both belong to the region; bin i
@@ -198,20 +201,19 @@ def _align(
     if sampling_ratio < 1:
         raise ValueError(f"roi_align: the sampling ratio must be at least 1, got {sampling_ratio}; torchvision's is 2")
     dtype = maps[0].dtype
-    wide = jnp.promote_types(dtype, jnp.float32)
-    height, width, scale = (
-        jnp.asarray(values)[level] for values in ([m.shape[1] for m in maps], [m.shape[2] for m in maps], scales)
-    )
+    wide = wider(dtype, jnp.float32)
+    height, width = (jnp.asarray([m.shape[axis] for m in maps], jnp.int32)[level] for axis in (1, 2))
+    scale = jnp.asarray(scales)[level]
     table, start, image, row = _flat_table(maps)
-    first = (start[level] + batch_index * image[level])[:, None, None]
+    first = (start[level] + batch_index.astype(jnp.int32) * image[level])[:, None, None]
     row = row[level][:, None, None]
 
     corners = jnp.asarray(boxes, wide) * scale[:, None].astype(wide) - (0.5 if aligned else 0.0)
     samples = partial(_samples, count=sampling_ratio, least=0.0 if aligned else 1.0)
     y, inside_y = samples(corners[:, 1], corners[:, 3], output_size[0], height)
     x, inside_x = samples(corners[:, 0], corners[:, 2], output_size[1], width)
-    top, down = split_points(y, jnp.maximum(height - 2, 0)[:, None])
-    left, right = split_points(x, jnp.maximum(width - 2, 0)[:, None])
+    top, down = split_points(y, jnp.maximum(height - 2, 0)[None, :, None])
+    left, right = split_points(x, jnp.maximum(width - 2, 0)[None, :, None])
     mean = 1 / sampling_ratio**2
 
     @partial(jax.checkpoint, prevent_cse=False)  # reads the pixels again for the gradient
@@ -240,7 +242,7 @@ def _flat_table(maps: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Ar
     table = jnp.concatenate([m.reshape(size, -1) for m, size in zip(maps, sizes)])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     images, rows = [m.shape[1] * m.shape[2] for m in maps], [m.shape[2] for m in maps]
-    return table, *(jnp.asarray(values, jnp.int32) for values in (starts, images, rows))
+    return table, jnp.asarray(starts, jnp.int32), jnp.asarray(images, jnp.int32), jnp.asarray(rows, jnp.int32)
 
 
 def _samples(
@@ -259,9 +261,9 @@ def _samples(
       float [count, R, bins] in [0, length - 1], and bool [count, R, bins].
     """
     side = jnp.maximum(high - low, least) if least else high - low
-    steps = jnp.arange(bins) + (jnp.arange(count)[:, None, None] + 0.5) / count
-    points = low[:, None] + steps.astype(low.dtype) * (side / bins)[:, None]
-    length = length[:, None].astype(low.dtype)
+    steps = jnp.arange(bins, dtype=float)[None, None] + (jnp.arange(count, dtype=float)[:, None, None] + 0.5) / count
+    points = low[None, :, None] + steps.astype(low.dtype) * (side / bins)[None, :, None]
+    length = length[None, :, None].astype(low.dtype)
     return jnp.clip(points, 0, length - 1), (points >= -1) & (points <= length)
 
 
@@ -282,7 +284,7 @@ def _bin_edges(low: jax.Array, high: jax.Array, bins: int, length: int) -> tuple
     sides, places = np.arange(2 * length + 2), np.arange(bins + 1, dtype=np.float32)
     edges = (sides.astype(np.float32) / np.float32(bins))[:, None] * places
     side = jnp.maximum(high - low + 1, 1)
-    known, whole = side[:, None] < len(sides), side[:, None] * jnp.arange(bins + 1)
+    known, whole = side[:, None] < len(sides), side[:, None] * jnp.arange(bins + 1)[None]
     table = jnp.asarray(np.stack([np.floor(edges[:, :-1]), np.ceil(edges[:, 1:])]), jnp.int32)
     begin, end = table[:, jnp.minimum(side, len(sides) - 1)]
     begin = low[:, None] + jnp.where(known, begin, whole[:, :-1] // bins)
@@ -292,7 +294,7 @@ def _bin_edges(low: jax.Array, high: jax.Array, bins: int, length: int) -> tuple
 
 def _place(rows: jax.Array, columns: jax.Array, *, batch_index: jax.Array, height: int, width: int) -> jax.Array:
     """Places in the flat table of a batch of maps: int32 [R, h], [R, w] -> [R, h, w]."""
-    first = batch_index[:, None, None] * (height * width)
+    first = batch_index.astype(jnp.int32)[:, None, None] * (height * width)
     return first + rows[:, :, None] * width + columns[:, None, :]
 
 

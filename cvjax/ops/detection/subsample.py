@@ -6,6 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Bool, Int32
+
+from cvjax.shapes import Array
 
 
 class Subsample(NamedTuple):
@@ -17,9 +20,9 @@ class Subsample(NamedTuple):
       negative: bool [K]; in the padding neither is True.
     """
 
-    indices: jax.Array
-    positive: jax.Array
-    negative: jax.Array
+    indices: Int32[jax.Array, " size"]
+    positive: Bool[jax.Array, " size"]
+    negative: Bool[jax.Array, " size"]
 
     @property
     def valid(self) -> jax.Array:
@@ -30,11 +33,11 @@ class Subsample(NamedTuple):
         """The same choice as two bool [count] over the input: the positives and the negatives chosen."""
         places = jnp.where(self.valid, self.indices, count)  # out of range, so dropped
         blank = jnp.zeros(count, bool)
-        return tuple(blank.at[places].max(chosen, mode="drop") for chosen in (self.positive, self.negative))
+        return blank.at[places].max(self.positive, mode="drop"), blank.at[places].max(self.negative, mode="drop")
 
 
 def balanced_subsample(
-    key: jax.Array, positive: jax.Array, negative: jax.Array, *, size: int, positive_fraction: float
+    key: jax.Array, positive: Bool[Array, " n"], negative: Bool[Array, " n"], *, size: int, positive_fraction: float
 ) -> Subsample:
     """Draws positives and negatives without replacement, each set of a kind as likely as any other.
 

@@ -114,7 +114,7 @@ def test_decoding_wild_deltas_stays_finite():
     deltas = jnp.asarray([[0.0, 0, 1e4, 1e4], [1e4, -1e4, -1e4, -1e4], [0, 0, 0, 0]])
 
     def total(deltas, anchors):
-        return boxes.decode(deltas[:, None], anchors).sum()
+        return boxes.decode(deltas[:, None], anchors[None]).sum()
 
     value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(deltas, _DEGENERATE)
     assert np.isfinite(value)
