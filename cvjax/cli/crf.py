@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli._photos import read_photo
+from cvjax.data.photos import read_photo
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.segmentation.config import CRFFlag

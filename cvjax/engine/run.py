@@ -59,6 +59,8 @@ def train(config: RunConfig) -> Outcome:
     Raises:
       UserError: Any of the mistakes that a person can make; the message says which, and the way out.
     """
+    if not config.workdir:
+        raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
     initialize(config.cluster)
     strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
     task_class = resolve(config.task)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import chex
@@ -45,6 +45,7 @@ class ImageTask:
     mean: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_MEAN)
     std: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_STD)
 
+    name: ClassVar[str]
     target: ClassVar[Target]
     metric: ClassVar[str]
 
@@ -181,6 +182,19 @@ class ImageTask:
         """Returns further sums over a batch, and rows to be joined, from what was gathered; none by default."""
         del rows
         return {}, {}
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """Returns a photograph, uint8 [H, W, 3], as the net sees it in evaluation: float32 [height, width, 3]."""
+        return np.asarray(self.normalize(jnp.asarray(image)))
+
+    def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
+        """Returns the function from a photograph, uint8 [H, W, 3] of any size, to what is predicted for it.
+
+        Raises:
+          ConfigError: The task predicts no photographs.
+        """
+        del model, variables
+        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
 
     def table(self, report: Report) -> RenderableType:
         """Returns what the terminal shows of a report: by default its line of scores."""

@@ -1,11 +1,14 @@
 """A trained model from its checkpoint alone, for evaluation, prediction and anybody's own code."""
 
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from cvjax.data.dataset import Source
@@ -41,6 +44,25 @@ class Loaded:
     task: ImageTask
     info: dict[str, Any]
     place: pathlib.Path
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """Returns a photograph, uint8 [H, W, 3], as the model expects it: float32 [height, width, 3]."""
+        return self.task.preprocess(image)
+
+    def predict(self, image: np.ndarray) -> Any:
+        """Predicts a photograph, uint8 [H, W, 3] of any size, as the evaluation is configured; compiles once a size.
+
+        Returns:
+          Labels uint8 [H, W] of a segmentation, probabilities float32 [C] of a classification, boxes of a detection.
+
+        Raises:
+          ConfigError: The task predicts no photographs.
+        """
+        return self._predictor(image)
+
+    @functools.cached_property
+    def _predictor(self) -> Callable[[np.ndarray], Any]:
+        return self.task.predictor(self.model, self.variables)
 
 
 def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> Loaded:

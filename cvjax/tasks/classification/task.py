@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -148,6 +148,14 @@ class Classification(ImageTask):
     def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
         """Returns the scores of a whole split from its sums: see `classification_report`."""
         return classification_report(totals, self.class_names)
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """Returns the crop of an evaluation, normalized: float32 [height, width, 3]."""
+        return super().preprocess(self.eval_crop()(image, np.int32(0))[0])
+
+    def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns the function from a photograph to probabilities float32 [C]."""
+        return predict.make_classifier(self, model, variables)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of each class's accuracy."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,14 +18,14 @@ from cvjax.data.box_rows import restore_boxes
 from cvjax.data.dataset import Source, Target
 from cvjax.data.order import Planned
 from cvjax.data.reader import Decode
-from cvjax.datasets.proposals.boxes import ProposalConfig
+from cvjax.datasets.proposals.boxes import ProposalConfig, propose
 from cvjax.datasets.proposals.files import ProposalSet, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
 from cvjax.models.detection.detector import Detections, Proposals, Truth, beside_images
 from cvjax.tasks.detection import pictures
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.metrics import DetectionScores
-from cvjax.tasks.detection.predict import Inputs, call_detector, with_postprocessing
+from cvjax.tasks.detection.predict import Inputs, call_detector, make_box_finder, with_postprocessing
 from cvjax.tasks.detection.transforms import (
     BoxEvalTransform,
     BoxTrainTransform,
@@ -34,6 +34,7 @@ from cvjax.tasks.detection.transforms import (
     box_buckets,
 )
 from cvjax.tasks.images import ImageTask
+from cvjax.visual.boxes import Boxes
 from cvjax.visual.detection_tables import detection_tables
 
 _DETECTED = ("boxes", "scores", "classes")
@@ -183,6 +184,15 @@ class Detection(ImageTask):
 
     def _scores(self) -> DetectionScores:
         return DetectionScores(self.class_names, coco=self.config.eval.coco)
+
+    def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Boxes]:
+        """Returns the function from a photograph to its boxes, best first; proposals are made where the net needs some."""
+        find, data = make_box_finder(self, model, variables), self.config.input
+
+        def detect(image: np.ndarray) -> Boxes:
+            return find(image, propose(image, proposal_config(data)) if data.proposals else None)
+
+        return detect
 
     def table(self, report: Report) -> RenderableType:
         """Returns the tables of average precision and of kinds of errors."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -210,6 +210,10 @@ class Segmentation(ImageTask):
         if scoring.em_thresholds:
             report |= membrane_report(totals, scoring.em_thresholds)
         return report | {"examples": int(totals["examples"]), "skipped": int(totals["skipped"])}
+
+    def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns the function from a photograph to labels uint8 [H, W]."""
+        return predict.make_map_predictor(self, model, variables)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of each class's IoU."""

@@ -1,4 +1,4 @@
-"""Photographs that commands are given."""
+"""Photographs that people have as files."""
 
 import pathlib
 
