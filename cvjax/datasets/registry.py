@@ -112,7 +112,7 @@ def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
 
 
 def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
-    from cvjax.data.objects import open_voc_objects
+    from cvjax.datasets.voc.objects import open_voc_objects
 
     return open_voc_objects(split, data_dir, manual_dir)
 

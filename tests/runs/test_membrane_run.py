@@ -21,7 +21,7 @@ TINY = (
     "quick --model.width 2 --model.depth 1 --input.crop 36 36 --input.elastic 2 --batch-size 8 --eval.batch-size 8"
     " --eval.window 16 16 --steps 4 --log-every 2 --eval-every 4 --checkpoint-every 4"
 ).split()
-ERRORS = ("pixel_error", "rand_error", "pair_error", "warping_error")
+ERRORS = ("pixel_error", "rand_error", "one_minus_rand_index", "warping_error")
 
 
 def draw_cells(folder, count: int = 10):

@@ -186,7 +186,7 @@ class Detection(ImageTask):
         return DetectionScores(self.class_names, coco=self.config.eval.coco)
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Boxes]:
-        """Returns the function from a photograph to its boxes, best first; proposals are made where the net needs some."""
+        """Returns the function from a photograph to its boxes, best first. Proposals are made if the net needs any."""
         find, data = make_box_finder(self, model, variables), self.config.input
 
         def detect(image: np.ndarray) -> Boxes:

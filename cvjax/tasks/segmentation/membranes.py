@@ -50,14 +50,14 @@ def membrane_report(sums: Mapping[str, np.ndarray], thresholds: Sequence[float])
     """Errors of a split, each at the threshold where it is the least, as the challenge does.
 
     Returns:
-      `pixel_error`, `rand_error` (one minus the adapted F-score), `pair_error` (one minus the Rand index) and
+      `pixel_error`, `rand_error` (one minus the adapted F-score), `one_minus_rand_index` (one minus the Rand index) and
       `warping_error`, fractions, each with its `..._threshold`; nan where nothing counts.
     """
     report = {}
     errors = {
         "pixel_error": ("em_wrong", "em_pixels"),
         "rand_error": ("em_rand", "em_images"),
-        "pair_error": ("em_pairs", "em_images"),
+        "one_minus_rand_index": ("em_pairs", "em_images"),
         "warping_error": ("em_warped", "em_pixels"),
     }
     for name, (part, whole) in errors.items():

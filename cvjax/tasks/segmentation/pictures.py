@@ -26,7 +26,7 @@ def headline(report: Report) -> str:
     )
     if "boundary_iou" in report:
         line += f", boundary IoU {report['boundary_iou']:.4f}"
-    for name in ("pixel_error", "rand_error", "pair_error", "warping_error"):
+    for name in ("pixel_error", "rand_error", "one_minus_rand_index", "warping_error"):
         if name in report:
             line += f", {name.replace('_', ' ')} {report[name]:.6f}"
     return line
