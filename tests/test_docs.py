@@ -1,0 +1,114 @@
+"""What README and docs promise: commands that parse, links that lead somewhere, Python that runs."""
+
+import importlib
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tyro
+from commands import configure
+
+from cvjax.engine.config import as_json
+from experiments import deeplab_voc
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+_INLINE = re.compile(r"`((?:python -m )?(?:cvjax\.cli\.\w+|[a-z]+_(?:voc|imagenet|isbi|masks)|camvid) [^`]+)`")
+
+
+def _blocks(page: pathlib.Path, language: str) -> list[str]:
+    return [text for kind, text in _BLOCK.findall(page.read_text()) if kind == language]
+
+
+def _commands() -> list[tuple[str, str]]:
+    """(page, command) of each call of ours, without what precedes `-m` and without its remark."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        lines = [line for block in _blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+        lines += ["python -m " + re.sub(r"^python -m ", "", call) for call in _INLINE.findall(_BLOCK.sub("", text))]
+        for line in lines:
+            for part in re.split(r"&&", re.sub(r"\s+#.*", "", line)):
+                call = re.search(r"python -m (.+)", part.strip().strip('"'))
+                if call and not call[1].startswith(("venv", "pytest")):
+                    found.append((page.name, call[1].strip().rstrip('"')))
+    return found
+
+
+COMMANDS = _commands()
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 40
+    assert {page for page, _ in COMMANDS} >= {"README.md", "guide.md", "weights.md", "pods.md", "results.md"}
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_parse(page, command, tmp_path):
+    module, *argv = shlex.split(command)
+    if "." not in module:
+        module = f"experiments.{module}"
+    argv = [word for word in argv if not word.startswith("$")]
+    if module.startswith("experiments."):
+        if "--config" in argv:
+            path = tmp_path / "config.json"
+            path.write_text(json.dumps({"format": 2, "run": as_json(deeplab_voc.PRESETS["quick"])}))
+            argv[argv.index("--config") + 1] = str(path)
+        configure(importlib.import_module(module), argv)
+        return
+    commands = importlib.import_module(module)
+    kind = next(getattr(commands, name) for name in ("Arguments", "Prepare", "Propose") if hasattr(commands, name))
+    tyro.cli(kind, args=argv)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    names = re.findall(r"`((?:cvjax|experiments|tests|benchmarks|docs)/[\w/]+(?:\.\w+)+)`", page.read_text())
+    for name in names:
+        assert (ROOT / name).exists() or list(ROOT.glob(name.replace("PLATFORM", "*"))), name
+
+
+def test_the_readme_fits_on_a_page_or_two():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 80
+
+
+def _run(code: str, folder: pathlib.Path) -> str:
+    environment = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_readmes_python_runs(tmp_path):
+    (code,) = _blocks(ROOT / "README.md", "python")
+    assert len(code.splitlines()) <= 10
+    assert "1512.03385" in _run(code + "assert logits.shape == (2, 65, 65, 21)\n", tmp_path)
+
+
+def test_the_python_about_models_runs(tmp_path):
+    (code,) = _blocks(ROOT / "docs" / "models.md", "python")
+    _run(code, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_guides_python_runs(tmp_path):
+    """Two steps from the first to the last line: trained, loaded, scored, predicted."""
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((70, 90, 3), 128, np.uint8))
+    (code,) = _blocks(ROOT / "docs" / "guide.md", "python")
+    _run(code + "assert labels.shape == (70, 90) and 0 <= report['miou'] <= 1 and outcome.step == 2\n", tmp_path)
