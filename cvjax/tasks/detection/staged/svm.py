@@ -1,8 +1,8 @@
-"""Linear support vector machines on a net's features, and the mining of what they learn background from.
+"""Linear support vector machines (SVMs) on a net's features, and the mining of their hard negatives.
 
 R-CNN (1311.2524) and SPPnet (1406.4729) have one for each class. Its positives are the objects of the class; its
 negatives are all regions that overlap none of them by 0.3 or more, millions, of which only the hard ones are kept:
-those that the machine of the moment does not put well beyond its margin. All of this is NumPy on the host.
+those that the SVM of the moment does not put well beyond its margin. All of this is on the host.
 """
 
 import dataclasses
@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize
 
 from cvjax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class SVMConfig:
-    """How a machine learns; the defaults are those of R-CNN's authors, but for the square.
+    """How an SVM learns; the defaults are those of R-CNN's authors, but for the square.
 
     Attributes:
       cost: C, the weight of an example's loss against the weights' norm.
@@ -27,7 +26,7 @@ class SVMConfig:
         as they came.
       hard: a negative joins the set if it scores above this.
       easy: a negative leaves the set if it scores below this.
-      batch: negatives that join a set before its machine is fitted again.
+      batch: negatives that join a set before its SVM is fitted again.
       rounds: passes over the images.
       tolerance: of the gradient, where fitting ends.
       iterations: where it ends in any case.
@@ -61,7 +60,7 @@ class Linear(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """The regions of an image as the machines see them.
+    """The regions of an image as the SVMs see them.
 
     Attributes:
       features: float32 [R, D].
@@ -75,74 +74,49 @@ class Regions(NamedTuple):
     labels: np.ndarray
 
 
-def svm_objective(
-    weights: np.ndarray, features: np.ndarray, signs: np.ndarray, costs: np.ndarray, intercept_scale: float = 1.0
-) -> tuple[float, np.ndarray]:
-    """What a machine minimises, and its gradient: |w|^2 / 2 + sum over examples of cost * max(0, 1 - sign * score)^2.
+def fit_svm(positives: np.ndarray, negatives: np.ndarray, config: SVMConfig = DEFAULT) -> np.ndarray:
+    """Fits the SVM of a class with a squared hinge: scikit-learn's `LinearSVC`, which is liblinear.
 
-    The score is `features @ w[:-1] + intercept_scale * w[-1]`, so that the bias is held back as a weight is, only less.
-
-    Args:
-      weights: float64 [D + 1], w.
-      features: [N, D].
-      signs: [N], 1 or -1.
-      costs: [N].
-      intercept_scale: see above.
-    """
-    # Products in the features' precision, sums in double.
-    scores = features @ weights[:-1].astype(features.dtype) + intercept_scale * weights[-1]
-    short = np.maximum(0.0, 1.0 - signs * scores)
-    slope = -2.0 * costs * signs * short
-    gradient = weights.copy()
-    gradient[:-1] += slope.astype(features.dtype) @ features
-    gradient[-1] += intercept_scale * slope.sum()
-    return 0.5 * float(weights @ weights) + float(costs @ np.square(short)), gradient
-
-
-def fit_svm(
-    positives: np.ndarray, negatives: np.ndarray, config: SVMConfig = DEFAULT, start: np.ndarray | None = None
-) -> np.ndarray:
-    """A machine with a squared hinge, fitted by L-BFGS; the objective is strictly convex and smooth.
+    It minimizes |w|^2 / 2 + sum over examples of cost * max(0, 1 - sign * score)^2 for the score
+    `features @ w[:-1] + intercept_scale * w[-1]`, so that the bias is held back as a weight is, only less.
 
     Args:
       positives: [P, D].
       negatives: [N, D].
-      config: cost, positive_weight, intercept_scale, tolerance and iterations of it.
-      start: float64 [D + 1], a machine to start from, as this returns one.
+      config: Of it, cost, positive_weight, intercept_scale, tolerance and iterations.
 
     Returns:
-      float64 [D + 1]: the weights, and what `intercept_scale` is multiplied by to give the bias.
+      float64 [D + 1]: w.
 
     Raises:
-      DataError: no positives, no negatives, or features that are not finite.
+      DataError: No positives, no negatives, or features that are not finite.
     """
+    from sklearn.svm import LinearSVC  # late: it takes a second to import
+
     if not len(positives) or not len(negatives):
-        raise DataError(
-            f"a machine needs examples of both sides, not {len(positives)} and {len(negatives)}; add images"
-        )
+        raise DataError(f"an SVM needs examples of both sides, not {len(positives)} and {len(negatives)}; add images")
     features = np.concatenate([positives, negatives])
     if not np.isfinite(features).all():
         raise DataError("some features are not finite; mend the net that they come from")
-    signs = np.repeat([1.0, -1.0], [len(positives), len(negatives)])
-    costs = config.cost * np.where(signs > 0, config.positive_weight, 1.0)
-    found = optimize.minimize(
-        svm_objective,
-        np.zeros(features.shape[1] + 1) if start is None else start,
-        args=(features, signs, costs, config.intercept_scale),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": config.iterations, "gtol": config.tolerance, "ftol": 1e-12, "maxcor": 20},
-    )
-    return found.x
+    signs = np.repeat([1, -1], [len(positives), len(negatives)])
+    svm = LinearSVC(
+        C=config.cost,
+        class_weight={1: config.positive_weight, -1: 1.0},
+        intercept_scaling=config.intercept_scale,
+        dual=False,
+        tol=config.tolerance,
+        max_iter=config.iterations,
+    ).fit(features, signs)
+    return np.append(svm.coef_[0], svm.intercept_ / config.intercept_scale)
 
 
 def mine_hard_negatives(
     scores: np.ndarray, overlaps: np.ndarray, *, below: float = 0.3, hard: float = -1.0001
 ) -> np.ndarray:
-    """Which regions of an image are negatives that each class's machine gets wrong or nearly so.
+    """Which regions of an image are negatives that each class's SVM gets wrong or nearly so.
 
     Args:
-      scores: [R, C], the machines'.
+      scores: [R, C], those of the SVMs.
       overlaps: [R, C], see `Regions`.
       below: regions with an IoU of this or more are no negatives.
       hard: negatives that score above this are hard; the default is just beyond the margin.
@@ -153,8 +127,8 @@ def mine_hard_negatives(
     return (overlaps < below) & (scores > hard)
 
 
-class _Machine:
-    """One class's machine, and the negatives that it learns from."""
+class _SVM:
+    """One class's SVM, and the negatives that it learns from."""
 
     def __init__(self, positives: np.ndarray, config: SVMConfig) -> None:
         self.positives, self.config = positives, config
@@ -167,7 +141,7 @@ class _Machine:
         return sum(map(len, self.waiting))
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Of a machine without weights all is hard."""
+        """Returns the scores of features; without weights all is hard."""
         if self.weights is None:
             return np.zeros(len(features))
         return features @ self.weights[:-1].astype(np.float32) + self.config.intercept_scale * self.weights[-1]
@@ -178,7 +152,7 @@ class _Machine:
         self.waiting = []
         if not len(self.negatives):
             return
-        self.weights = fit_svm(self.positives, self.negatives, self.config, self.weights)
+        self.weights = fit_svm(self.positives, self.negatives, self.config)
         self.negatives = self.negatives[self.score(self.negatives) >= self.config.easy]
 
 
@@ -188,9 +162,9 @@ def fit_svms(
     config: SVMConfig = DEFAULT,
     below: float = 0.3,
 ) -> Linear:
-    """A machine for each class, by passes over images that never hold all features at once.
+    """Fits an SVM for each class, by passes over images that never hold all features at once.
 
-    The first pass gathers the objects and the features' mean length; each further one mines. A machine is fitted again
+    The first pass gathers the objects and the features' mean length; each further one mines. An SVM is fitted again
     whenever `config.batch` hard negatives wait for it, and at the end of a pass.
 
     Args:
@@ -206,26 +180,26 @@ def fit_svms(
       DataError: there are no regions at all, or features that are not finite.
     """
     scale, objects = _first_pass(images, num_classes, config)
-    machines = {label: _Machine(found * scale, config) for label, found in objects.items() if len(found)}
+    svms = {label: _SVM(found * scale, config) for label, found in objects.items() if len(found)}
     for _ in range(config.rounds):
         for regions in images():
             features = np.asarray(regions.features, np.float32) * scale
             scores = np.full(regions.overlaps.shape, -np.inf)
-            for label, machine in machines.items():
-                scores[:, label] = machine.score(features)
+            for label, svm in svms.items():
+                scores[:, label] = svm.score(features)
             hard = mine_hard_negatives(scores, regions.overlaps, below=below, hard=config.hard)
-            for label, machine in machines.items():
-                machine.waiting.append(features[hard[:, label]])
-                if machine.fresh >= config.batch:
-                    machine.fit()
-        for machine in machines.values():
-            machine.fit()
+            for label, svm in svms.items():
+                svm.waiting.append(features[hard[:, label]])
+                if svm.fresh >= config.batch:
+                    svm.fit()
+        for svm in svms.values():
+            svm.fit()
     width = next(iter(objects.values())).shape[1]
     kernel, bias = np.zeros((width, num_classes), np.float32), np.full(num_classes, -2, np.float32)
-    for label, machine in machines.items():
-        if machine.weights is not None:
-            kernel[:, label] = machine.weights[:-1] * scale
-            bias[label] = machine.weights[-1] * config.intercept_scale
+    for label, svm in svms.items():
+        if svm.weights is not None:
+            kernel[:, label] = svm.weights[:-1] * scale
+            bias[label] = svm.weights[-1] * config.intercept_scale
     return Linear(kernel, bias)
 
 
