@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import linen as nn
@@ -21,6 +21,7 @@ from cvjax.tasks.segmentation.task import Segmentation
 
 TASKS: dict[str, type[ImageTask]] = {task.name: task for task in (Classification, Detection, ObjectMasks, Segmentation)}
 """The tasks by name."""
+Kind = TypeVar("Kind", bound=ImageTask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,8 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
 
 
 def with_settings(
-    task: ImageTask, settings: Any, *, data_fields: tuple[str, ...] = (), eval_fields: tuple[str, ...] = ()
-) -> ImageTask:
+    task: Kind, settings: Any, *, data_fields: tuple[str, ...] = (), eval_fields: tuple[str, ...] = ()
+) -> Kind:
     """Returns a task whose configuration has the settings of a command that are not None; all else is as in the run.
 
     Args:

@@ -39,7 +39,6 @@ class Classification(ImageTask):
     name: ClassVar[str] = "classification"
     target: ClassVar[Target] = "label"
     config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
-    metric: ClassVar[str] = "top1"
 
     config: ClassificationConfig
 
@@ -49,6 +48,11 @@ class Classification(ImageTask):
         With other classes than the weights have, the head stays as it was drawn; the log says so.
         """
         return from_torch(self.config.model.name, weights, variables, adapt=True)
+
+    @property
+    def metric(self) -> str:
+        """Name of the score that chooses the best checkpoint: the accuracy."""
+        return "top1"
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and label."""

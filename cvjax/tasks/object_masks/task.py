@@ -46,7 +46,6 @@ class ObjectMasks(ImageTask):
     name: ClassVar[str] = "masks"
     target: ClassVar[Target] = "objects"
     config_class: ClassVar[type[ObjectMasksConfig]] = ObjectMasksConfig
-    metric: ClassVar[str] = "mask_iou"
 
     config: ObjectMasksConfig
     ignore: int = 255
@@ -63,6 +62,11 @@ class ObjectMasks(ImageTask):
                 f"{type(model).__name__} does not draw masks inside boxes; take --model.name hypercolumn_vgg16"
             )
         return cls(config, tuple(dataset.class_names))
+
+    @property
+    def metric(self) -> str:
+        """Name of the score that chooses the best checkpoint: the mean overlap."""
+        return "mask_iou"
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and objects."""

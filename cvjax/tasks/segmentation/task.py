@@ -48,7 +48,6 @@ class Segmentation(ImageTask):
     name: ClassVar[str] = "segmentation"
     target: ClassVar[Target] = "mask"
     config_class: ClassVar[type[SegmentationConfig]] = SegmentationConfig
-    metric: ClassVar[str] = "miou"
 
     config: SegmentationConfig
     ignore: int = 255
@@ -87,6 +86,11 @@ class Segmentation(ImageTask):
             frequencies = class_frequencies(dataset, classes, data.void)
             class_weights = balancing_weights(frequencies, config.class_balance)
         return cls(config, tuple(dataset.class_names), class_weights=class_weights, margin=margin)
+
+    @property
+    def metric(self) -> str:
+        """Name of the score that chooses the best checkpoint: the mean IoU."""
+        return "miou"
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and mask."""
