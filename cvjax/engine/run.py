@@ -7,7 +7,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -30,6 +30,7 @@ from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
 
 Parse = Callable[..., RunConfig]
+Config = TypeVar("Config", bound=RunConfig)
 
 
 def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, default: str = "quick") -> None:
@@ -102,7 +103,7 @@ def train(config: RunConfig) -> Outcome:
     return outcome
 
 
-def with_steps(config: RunConfig, examples: int) -> RunConfig:
+def with_steps(config: Config, examples: int) -> Config:
     """Returns the configuration with its length in steps, where that is given in passes over the training split.
 
     Raises:

@@ -211,7 +211,7 @@ def _checked(confusion: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     return confusion.astype(np.int64)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
     """part / whole in float64, nan where whole is 0."""
     whole = np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

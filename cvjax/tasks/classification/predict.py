@@ -19,7 +19,11 @@ def probabilities(
     model: nn.Module, variables: Any, images: jax.Array, ten_crops: tuple[int, int] | None = None
 ) -> jax.Array:
     """Returns class probabilities, float32 [B, C], of normalized images [B, H, W, 3]; see `classify`."""
-    return classify(lambda x: model.apply(variables, x, train=False), images, ten_crops=ten_crops)
+
+    def logits_of(x: jax.Array) -> Any:  # what Flax says it returns includes what a mutable collection would add
+        return model.apply(variables, x, train=False)
+
+    return classify(logits_of, images, ten_crops=ten_crops)
 
 
 def make_classifier(
@@ -39,6 +43,6 @@ def make_classifier(
         return task.predict(model, variables, task.normalize(images))
 
     def classify_image(image: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(variables, transform(image, np.int32(0))[0][None]))[0]
+        return np.asarray(compiled(variables, transform(image, np.asarray(0, np.int32))[0][None]))[0]
 
     return classify_image

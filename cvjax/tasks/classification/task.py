@@ -18,6 +18,7 @@ from cvjax.data.decode import decode_labelled
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.ops.geometry import pair
 from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
 from cvjax.tasks.classification.config import ClassificationConfig
@@ -38,7 +39,7 @@ class Classification(ImageTask):
 
     name: ClassVar[str] = "classification"
     target: ClassVar[Target] = "label"
-    config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
+    config_class = ClassificationConfig
 
     config: ClassificationConfig
 
@@ -91,7 +92,7 @@ class Classification(ImageTask):
         images, target, config = self.images(batch, key), self.smoothed(batch["label"]), self.config
         if key is not None and (config.mixup or config.cutmix):
             key = jax.random.fold_in(key, 1)  # apart from the colors'
-            mix = draw_mix(batch["index"], key, config.mixup, config.cutmix, batch["image"].shape[1:3])
+            mix = draw_mix(batch["index"], key, config.mixup, config.cutmix, pair(batch["image"].shape[1:3]))
             images, target = mix_images(images, mix), mix_targets(target, mix)
         return images, {**batch, "target": target}
 

@@ -97,20 +97,20 @@ class RandomCrop:
         if rng.random() < self.data.flip:
             image = cv2.flip(image, 1)
         if self.data.auto_augment is not None:
-            image = self._make_policy()(image, rng)
+            image = self._make_policy(self.data.auto_augment)(image, rng)
         if rng.random() < self.data.random_erasing:
             image = _erased(image, self.fill, rng)
         return image, label
 
-    def _make_policy(self) -> Policy:
-        return POLICIES[self.data.auto_augment](self.data.num_ops, self.data.magnitude, self.fill)
+    def _make_policy(self, name: str) -> Policy:
+        return POLICIES[name](self.data.num_ops, self.data.magnitude, self.fill)
 
     def _cut_padded(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if image.shape[:2] != tuple(self.data.crop):
-            image = CenterCrop(self.data.crop, fill=self.fill, interpolation=self.data.interpolation)(image, NO_LABEL)[
-                0
-            ]
-        image = cv2.copyMakeBorder(image, *4 * (self.data.padding,), cv2.BORDER_CONSTANT, value=self.fill)
+            cut = CenterCrop(self.data.crop, fill=self.fill, interpolation=self.data.interpolation)
+            image, _, _ = cut(image, np.asarray(NO_LABEL))
+        around = self.data.padding
+        image = cv2.copyMakeBorder(image, around, around, around, around, cv2.BORDER_CONSTANT, value=self.fill)
         top, left = (int(n) for n in rng.integers(0, 2 * self.data.padding + 1, 2))
         return image[top : top + self.data.crop[0], left : left + self.data.crop[1]]
 
@@ -144,11 +144,11 @@ class CenterCrop:
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Image u8[H,W,3] to u8[*size,3]; the label as it was; the height and width that are not padding."""
         shorter = self.resize or max(self.size)
-        scaled = resized_shape(*image.shape[:2], shorter)
+        scaled = resized_shape(image.shape[0], image.shape[1], shorter)
         if image.shape[:2] != scaled:
-            picture = Image.fromarray(image).resize(scaled[::-1], _PILLOW[self.interpolation])
+            picture = Image.fromarray(image).resize((scaled[1], scaled[0]), _PILLOW[self.interpolation])
             image = np.asarray(picture)
-        inside = tuple(min(have, want) for have, want in zip(scaled, self.size))
+        inside = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
         top, left = middle(scaled, inside)
         image = image[top : top + inside[0], left : left + inside[1]]
         if inside != tuple(self.size):

@@ -76,6 +76,7 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
             None,
         ),
     ]
+    outcome = None
     for name, of_model, frozen, of_run, proposals in plan:
         step = dataclasses.replace(
             config,
@@ -93,10 +94,12 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
         outcome = run.train(step)
         if outcome.stopped:
             break
+    assert outcome is not None  # there are four steps
     return outcome
 
 
 def _half(config: DetectionConfig) -> int:
+    assert config.steps is not None  # `run.with_steps` has been here
     return max(1, config.steps // 2)
 
 

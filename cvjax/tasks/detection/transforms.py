@@ -133,7 +133,8 @@ class ResizeAndPad:
     def fitted(self, shape: tuple[int, int], inside: bool) -> tuple[int, int]:
         """Height and width that an image of `shape` is brought to; `inside` keeps it within `size` in any case."""
         if not self.keep_aspect:
-            return tuple(self.size)
+            height, width = self.size
+            return height, width
         limits = []
         if inside or not self.short_side:
             limits += [Fraction(have, want) for have, want in zip(self.size, shape)]
@@ -142,7 +143,8 @@ class ResizeAndPad:
         if self.long_side:
             limits.append(Fraction(self.long_side, max(shape)))
         scale = min(limits)
-        return tuple(max(1, side * scale.numerator // scale.denominator) for side in shape)
+        height, width = (max(1, side * scale.numerator // scale.denominator) for side in shape)
+        return height, width
 
     def place(self, image: np.ndarray) -> np.ndarray:
         """The image u8[h,w,3], padded to u8[*size,3]."""

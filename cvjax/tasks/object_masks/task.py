@@ -19,6 +19,7 @@ from cvjax.data.order import Planned, batches_by_size
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.ops.geometry import pair
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.object_masks import pictures
 from cvjax.tasks.object_masks.config import ObjectMasksConfig
@@ -45,7 +46,7 @@ class ObjectMasks(ImageTask):
 
     name: ClassVar[str] = "masks"
     target: ClassVar[Target] = "objects"
-    config_class: ClassVar[type[ObjectMasksConfig]] = ObjectMasksConfig
+    config_class = ObjectMasksConfig
 
     config: ObjectMasksConfig
     ignore: int = 255
@@ -131,7 +132,7 @@ class ObjectMasks(ImageTask):
           batch: See the class.
         """
         objects, boxes = batch["objects"], batch["boxes"]
-        pasted, within = paste_masks(predictions, boxes, objects.shape[1:])
+        pasted, within = paste_masks(predictions, boxes, pair(objects.shape[1:]))
         counted = within & (objects != self.ignore)[:, None]
         truth = (objects[:, None] == batch["numbers"][..., None, None]) & counted
         guess = (pasted > 0.5) & counted

@@ -47,7 +47,7 @@ class Segmentation(ImageTask):
 
     name: ClassVar[str] = "segmentation"
     target: ClassVar[Target] = "mask"
-    config_class: ClassVar[type[SegmentationConfig]] = SegmentationConfig
+    config_class = SegmentationConfig
 
     config: SegmentationConfig
     ignore: int = 255
@@ -96,7 +96,7 @@ class Segmentation(ImageTask):
         """Returns the function from a record to its image and mask."""
         return functools.partial(decode_example, num_classes=self.num_classes, void=self.config.input.void)
 
-    def train_transform(self) -> TrainTransform:
+    def train_transform(self) -> TrainTransform | WarpTransform:
         """Returns the configured scale, crop, flips and deformation."""
         data = self.config.input
         if not (self.margin or data.flip_vertical or data.rotate or data.elastic or data.border_weight):

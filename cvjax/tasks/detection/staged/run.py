@@ -123,5 +123,5 @@ def _make_describe(loaded: Loaded) -> Any:
 
 def _regions(batch: Mapping[str, np.ndarray]) -> RegionBatch:
     """A batch as both stages take it; rows that fill it up have neither objects nor proposals that are valid."""
-    proposals = Proposals(batch["proposals"], batch["proposal_valid"])
+    proposals = Proposals(jnp.asarray(batch["proposals"]), jnp.asarray(batch["proposal_valid"]))
     return RegionBatch(batch["image"], batch["size"], proposals, truth_of(batch))
