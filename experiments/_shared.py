@@ -16,11 +16,9 @@ def imagenet_steps(epochs: float, batch_size: int) -> int:
 def imagenet(batch_size: int, steps: int, log_every: int = 100) -> ClassificationConfig:
     """Returns a run on ImageNet, evaluated every epoch on the middle 224 pixels of images of 256."""
     epoch = imagenet_steps(1, batch_size)
-    every = {"log_every": log_every, "eval_every": epoch, "checkpoint_every": epoch}
     data, scoring = ClassificationData(workers=8), ClassificationEval(batch_size=256, resize=256)
-    return ClassificationConfig(
-        data="imagenet2012", steps=steps, batch_size=batch_size, input=data, eval=scoring, **every
-    )
+    run = ClassificationConfig(data="imagenet2012", steps=steps, batch_size=batch_size, input=data, eval=scoring)
+    return replace(run, log_every=log_every, eval_every=epoch, checkpoint_every=epoch)
 
 
 MUON = OptimizerConfig(name="muon", learning_rate=0.04, weight_decay=0.01, warmup=0.05)

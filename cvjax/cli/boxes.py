@@ -7,7 +7,7 @@ it also finds the first bad one, or counts them with `--on-bad-boxes drop`.
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import rich.box
 import tyro
@@ -19,12 +19,17 @@ from cvjax.datasets.box_statistics import BoxCounts, count_boxes
 from cvjax.datasets.registry import list_sources, open_source
 from cvjax.engine.command import run_command
 
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[*list_sources("boxes")]
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Counts and measures the boxes of a data set."""
 
-    name: tyro.conf.Positional[Literal[*list_sources("boxes")]]
+    name: tyro.conf.Positional[Name]
     """The data set."""
     split: str = "train"
     """Which part of it; what there is depends on the data set."""

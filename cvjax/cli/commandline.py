@@ -22,7 +22,7 @@ Config = TypeVar("Config", bound=RunConfig)
 
 def parse(
     presets: Mapping[str, Config],
-    docstring: str,
+    docstring: str | None,
     module: str,
     *,
     default: str = "quick",
@@ -35,7 +35,7 @@ def parse(
 
     Args:
       presets: Complete configurations by name, among them `quick`.
-      docstring: Docstring of the experiment; its first line is shown by --help.
+      docstring: Docstring of the experiment; its first line is shown by --help, or the experiment's name without one.
       module: Name of the experiment's module, such as "experiments.deeplab_voc".
       default: Preset to take where its data set is at hand.
       argv: Arguments, those of the process by default.
@@ -46,7 +46,7 @@ def parse(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     experiment = module.rpartition(".")[2]
-    prog, summary = f"python -m {module} [PRESET]", docstring.splitlines()[0]
+    prog, summary = f"python -m {module} [PRESET]", (docstring or experiment).splitlines()[0]
     text = f"{summary}\n\nPresets, one of which may come first: {', '.join(presets)}."
 
     def read(base: Config, name: str) -> Config:
@@ -109,7 +109,9 @@ def _taken(arguments: list[str], flag: str) -> str | None:
 
 def _with_model(config: Config, arguments: Sequence[str]) -> Config:
     """Changes the architecture if the command line names one, and says which options of the preset it lacks."""
-    name = _taken(list(arguments), "--model.name")
+    rest, name = list(arguments), None
+    while (given := _taken(rest, "--model.name")) is not None:
+        name = given  # the last one counts, as of any flag
     if name is None or name == config.model.name:
         return config
     model, dropped = config.model.with_name(name)

@@ -54,8 +54,7 @@ def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
       UserError: a source that is missing, damaged or of another model, a model that PyTorch does not have, or a
         target that cannot be written.
     """
-    changes = {"num_classes": arguments.num_classes, "in_channels": arguments.in_channels}
-    changed = any(value is not None for value in changes.values())
+    changed = arguments.num_classes is not None or arguments.in_channels is not None
     is_run = pathlib.Path(arguments.source).is_dir()
     is_file = not is_run and not is_pretrained(arguments.source)
     if arguments.model is not None and not is_file:
@@ -71,8 +70,14 @@ def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
         state_dict = read_state_dict(path)
     if changed and model is None:
         raise ConfigError(f"name the model of {arguments.source} with --model, so that it can be changed")
-    if changed or (is_file and model is not None):  # without changes, this checks that it fits
-        variables = from_torch(model, state_dict, **changes, key=jax.random.key(arguments.seed))
+    if model is not None and (changed or is_file):  # without changes, this checks that it fits
+        variables = from_torch(
+            model,
+            state_dict,
+            num_classes=arguments.num_classes,
+            in_channels=arguments.in_channels,
+            key=jax.random.key(arguments.seed),
+        )
         state_dict = to_torch(model, variables) if changed else state_dict
     write_state_dict(arguments.target, state_dict)
     return model, state_dict

@@ -63,8 +63,9 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     if arguments.names and len(arguments.names) != classes:
         raise ConfigError(f"--names has {len(arguments.names)} names and {arguments.probs} {classes} classes")
     names = arguments.names or tuple(f"class {label}" for label in range(classes))
-    if arguments.crf is not None:
-        program = jax.jit(lambda p, i: apply_crf(p, i, arguments.crf))
+    crf = arguments.crf
+    if crf is not None:
+        program = jax.jit(lambda p, i: apply_crf(p, i, crf))
         marginals = np.asarray(program(probabilities[None], image[None]))[0]
     else:
         marginals = probabilities

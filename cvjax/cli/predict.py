@@ -16,15 +16,16 @@ from cvjax.datasets.proposals.boxes import propose
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import display_threshold
+from cvjax.ops.geometry import pair
 from cvjax.tasks import load
 from cvjax.tasks.classification.predict import make_classifier
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.pictures import at_least
 from cvjax.tasks.detection.predict import make_box_finder
 from cvjax.tasks.detection.task import Detection, proposal_config
-from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.predict import make_map_predictor
+from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
@@ -86,29 +87,30 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     targets = _targets(sources, pathlib.Path(arguments.out))
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load.load_for_inference(arguments.checkpoint, **overrides)
-    if isinstance(loaded.task, Classification):
-        _print_classes(loaded, sources, arguments.crops, console or Console(quiet=True))
+    task = loaded.task
+    if isinstance(task, Classification):
+        _print_classes(loaded, task, sources, arguments.crops, console or Console(quiet=True))
         return []
-    if isinstance(loaded.task, Detection):
-        return _detect(loaded, sources, targets, arguments.score, console or Console(quiet=True))
-    if isinstance(loaded.task, ObjectMasks):
+    if isinstance(task, Detection):
+        return _detect(loaded, task, sources, targets, arguments.score, console or Console(quiet=True))
+    if not isinstance(task, Segmentation):
         raise ConfigError(f"{arguments.checkpoint} draws masks inside given boxes; photographs have none")
     scoring = dataclasses.replace(
-        loaded.task.config.eval,
+        task.config.eval,
         scales=arguments.scales,
         flip=arguments.flip,
         window=arguments.window,
         crf=arguments.crf,
     )
-    predict = make_map_predictor(loaded.task.reconfigured(eval=scoring), loaded.model, loaded.variables)
+    predict = make_map_predictor(task.reconfigured(eval=scoring), loaded.model, loaded.variables)
     for source, (overlay, mask, _) in zip(sources, targets):
         image = read_photo(source)
         labels = predict(image)
-        save_png(overlay, draw_overlay(image, labels, loaded.task.class_names))
+        save_png(overlay, draw_overlay(image, labels, task.class_names))
         save_mask(mask, labels)
         if console is not None:
             height, width = labels.shape
-            line = f"{source} ({width}x{height}): {_shares(labels, loaded.task.class_names)} -> {overlay}"
+            line = f"{source} ({width}x{height}): {_shares(labels, task.class_names)} -> {overlay}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return [path for overlay, mask, _ in targets for path in (overlay, mask)]
 
@@ -121,6 +123,7 @@ def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) 
         size: height and width of the image.
         class_names: by label.
     """
+    assert found.scores is not None
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist())
     boxes = [{"class": class_names[label], "label": label, "score": score, "box": box} for label, score, box in rows]
     return {"height": size[0], "width": size[1], "boxes": boxes}
@@ -128,6 +131,7 @@ def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) 
 
 def _detect(
     loaded: load.Loaded,
+    task: Detection,
     sources: Sequence[pathlib.Path],
     targets: Sequence[tuple[pathlib.Path, ...]],
     score: float | None,
@@ -137,32 +141,37 @@ def _detect(
     least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
         raise ConfigError(f"--score is {score}; give a number")
-    find = make_box_finder(loaded.task, loaded.model, loaded.variables)
-    data = loaded.task.config.input
+    find = make_box_finder(task, loaded.model, loaded.variables)
+    data = task.config.input
     written = []
     for source, (overlay, _, boxes) in zip(sources, targets):
         image = read_photo(source)
         proposals = propose(image, proposal_config(data)) if data.proposals else None
         found = at_least(find(image, proposals), least)
-        save_png(overlay, draw_boxes(image, found, loaded.task.class_names))
-        boxes.write_text(json.dumps(boxes_json(found, image.shape[:2], loaded.task.class_names), indent=2) + "\n")
-        counts = np.bincount(found.labels, minlength=loaded.task.num_classes)
-        named = ", ".join(f"{loaded.task.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts))
+        save_png(overlay, draw_boxes(image, found, task.class_names))
+        boxes.write_text(json.dumps(boxes_json(found, pair(image.shape[:2]), task.class_names), indent=2) + "\n")
+        counts = np.bincount(found.labels, minlength=task.num_classes)
+        named = ", ".join(f"{task.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts))
         console.print(f"{source}: {named or 'nothing'} -> {overlay}", markup=False, highlight=False, soft_wrap=True)
         written += [overlay, boxes]
     return written
 
 
-def _print_classes(loaded: load.Loaded, sources: Sequence[pathlib.Path], crops: str | None, console: Console) -> None:
+def _print_classes(
+    loaded: load.Loaded,
+    task: Classification,
+    sources: Sequence[pathlib.Path],
+    crops: Literal["center", "ten"] | None,
+    console: Console,
+) -> None:
     """One line an image: its likeliest classes with their probabilities."""
-    task = loaded.task
     if crops is not None:
         task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=crops))
     classify = make_classifier(task, loaded.model, loaded.variables)
     for source in sources:
         probabilities = classify(read_photo(source))
         order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
-        classes = ", ".join(f"{loaded.task.class_names[label]} {probabilities[label]:.1%}" for label in order)
+        classes = ", ".join(f"{task.class_names[label]} {probabilities[label]:.1%}" for label in order)
         console.print(f"{source}: {classes}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import tyro
 
@@ -25,12 +25,25 @@ _FOLDERS = {
     "xml_folder_detection": "the folder of images and XML annotations",
 }
 
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[*_OURS, *PUBLISHED, *SETS]
+
+
+class _Shared(TypedDict):
+    """What all that prepares takes."""
+
+    skip_damaged: bool
+    overwrite: bool
+    progress: bool
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
     """Prepare a data set as ArrayRecord files."""
 
-    name: tyro.conf.Positional[Literal[*_OURS, *PUBLISHED, *SETS]]
+    name: tyro.conf.Positional[Name]
     """The data set."""
     data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
     """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
@@ -64,7 +77,7 @@ def prepare(options: Prepare) -> Any:
         UserError: something is missing or damaged; the message says what to do.
     """
     data_dir = options.data_dir.expanduser()
-    shared = {
+    shared: _Shared = {
         "skip_damaged": options.skip_damaged,
         "overwrite": options.overwrite,
         "progress": options.progress,

@@ -42,7 +42,7 @@ class Fit(Protocol):
     def size(self) -> tuple[int, int]: ...
 
     def __call__(
-        self, image: np.ndarray, target: Any, name: str
+        self, image: np.ndarray, target: Any, name: str, /
     ) -> (
         tuple[np.ndarray, np.ndarray, tuple[int, int]]
         | tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]

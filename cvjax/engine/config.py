@@ -5,14 +5,17 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from cvjax.data.config import DataConfig
 from cvjax.engine.distributed import ClusterConfig
 from cvjax.engine.optim import OptimizerConfig
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Mode = Literal["jit", "pmap"]
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +124,11 @@ def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     hints, made = get_type_hints(chosen), {}
     for name, value in values.items():
         nested = hints.get(name)
-        if hasattr(nested, "from_json"):
-            made[name] = nested.from_json(value)
-            continue
-        is_config = isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, Mapping)
-        made[name] = config_from_json(nested, value) if is_config else from_json(value)
+        restore = getattr(nested, "from_json", None)
+        if restore is not None:
+            made[name] = restore(value)
+        elif isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, Mapping):
+            made[name] = config_from_json(nested, value)
+        else:
+            made[name] = from_json(value)
     return chosen(**made)

@@ -1,7 +1,7 @@
 """Scores of a whole split: the same code for the training loop and for the evaluate command."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -62,7 +62,7 @@ def whole_split(task: Task, dataset: Source) -> HostBatches:
 def evaluate(
     eval_step: Callable[[Any, Any], Any],
     variables: Any,
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterator[dict[str, np.ndarray]],
     task: Task,
     strategy: Strategy,
 ) -> Report:

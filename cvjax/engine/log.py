@@ -69,6 +69,7 @@ class RunLog:
         self._last_time, self._last_step = now, step
         lines[-1] = lines[-1] | {"images_per_second": round(speed, 2)}
         self._write(lines)
+        assert self._events is not None  # an enabled log has both until it is closed
         mean = {key: sum(line[key] for line in lines) / len(lines) for key in lines[0] if key != "step"}
         for key, value in (mean | {"images_per_second": speed}).items():
             self._events.add_scalar(f"train/{key}", value, step)
@@ -85,6 +86,7 @@ class RunLog:
         if not self._enabled:
             return
         self._write([{"step": step} | {f"val/{key}": value for key, value in scores.items()}])
+        assert self._events is not None
         known = {key: value for key, value in scores.items() if not math.isnan(value)}  # of sizes without objects
         for key, value in known.items():
             self._events.add_scalar(f"val/{key}", value, step)
@@ -92,6 +94,7 @@ class RunLog:
         self._last_time = time.monotonic()
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
+        assert self._file is not None
         self._file.writelines(json.dumps(line) + "\n" for line in lines)
         self._file.flush()
 

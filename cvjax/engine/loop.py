@@ -189,7 +189,7 @@ def _restore(checkpoints: Checkpoints, state: TrainState, info: Mapping[str, Any
     if not checkpoints.steps():
         return state, 0
     restored = checkpoints.restore(state)
-    before, now = restored.info.get("data"), info.get("data")
+    before, now = restored.info.get("data") or {}, info.get("data") or {}
     if before != now:
         changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
         listed = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed)

@@ -86,8 +86,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
             raise ConfigError(f"optim.decay_every is {config.decay_every}; it is a fraction of the run, below 1")
         every = config.decay_every * steps
 
-        def main(step: jax.Array) -> jax.Array:
+        def exponential(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
             return peak * config.decay_factor ** jnp.floor((step + warmup) / every)
+
+        main = exponential
     else:
         main = optax.constant_schedule(peak)
     if not warmup:
@@ -145,7 +147,7 @@ def scale_matching(factors: tuple[tuple[str, float], ...], field: str) -> optax.
                 raise ConfigError(f"optim.{field}: no parameter fits {pattern!r}; one of them is {paths[0]}")
         return optax.EmptyState()
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
         del params
 
         def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:

@@ -37,29 +37,35 @@ class Strategy(Protocol):
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
         """The step over devices; it consumes the state it is given."""
+        ...
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
         """The evaluation step over devices."""
+        ...
 
     def place_state(self, tree: Any) -> Any:
         """Replicates host values, which must be the same on every host."""
+        ...
 
     def place_batch(self, batch: dict[str, np.ndarray]) -> Any:
         """Spreads this host's rows of a batch over its devices."""
+        ...
 
     def replicated(self, tree: Any) -> Any:
         """A placed state as global arrays, copied: what a checkpoint holds, the same for every strategy."""
+        ...
 
     def fetch(self, tree: Any) -> Any:
         """A placed value, such as sums or metrics, as numpy arrays."""
+        ...
 
 
 class JitStrategy:
     """One program over a mesh of all devices, the batch sharded along its first axis, the state replicated."""
 
-    axis_name = None
+    axis_name: str | None = None
 
-    def __init__(self, devices: list[jax.Device] | None = None) -> None:
+    def __init__(self, devices: list[Any] | None = None) -> None:  # jax.Device is a variable, no type
         devices = jax.devices() if devices is None else devices
         self.device_count = len(devices)
         mesh = jax.sharding.Mesh(np.asarray(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
@@ -115,7 +121,7 @@ class PmapStrategy:
     """
 
     def __init__(self, sync_batch_norm: bool = True) -> None:
-        self.axis_name = DATA_AXIS if sync_batch_norm else LOCAL_AXIS
+        self.axis_name: str | None = DATA_AXIS if sync_batch_norm else LOCAL_AXIS
         self.device_count = jax.device_count()
         mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (self.axis_name,), axis_types=(AxisType.Auto,))
         self._everywhere = NamedSharding(mesh, P())

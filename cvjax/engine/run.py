@@ -7,7 +7,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -30,24 +30,27 @@ from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
 
 Parse = Callable[..., RunConfig]
+Config = TypeVar("Config", bound=RunConfig)
 
 
-def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str, default: str = "quick") -> None:
+def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, default: str = "quick") -> None:
     """Runs an experiment: reads its command line, and trains as the configuration says.
 
     Args:
       parse: Function that reads the command line, `cvjax.cli.commandline.parse`.
       presets: Complete configurations by name, among them `quick`.
-      docstring: Docstring of the experiment.
+      docstring: Docstring of the experiment; None where Python leaves docstrings out.
       default: Preset of a bare command, where its data set is at hand.
     """
 
     def start() -> None:
-        config = parse(presets, docstring, module, default=default)
+        # The module that was started with -m, whose own name is __main__.
+        spec = sys.modules["__main__"].__spec__
+        if spec is None:
+            raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+        config = parse(presets, docstring, spec.name, default=default)
         resolve(config.runner)(config)
 
-    # The module that was started with -m, whose own name is __main__.
-    module = sys.modules["__main__"].__spec__.name
     run_command(start)
 
 
@@ -102,7 +105,7 @@ def train(config: RunConfig) -> Outcome:
     return outcome
 
 
-def with_steps(config: RunConfig, examples: int) -> RunConfig:
+def with_steps(config: Config, examples: int) -> Config:
     """Returns the configuration with its length in steps, where that is given in passes over the training split.
 
     Raises:

@@ -8,6 +8,7 @@ functions over devices, feeds them, and keeps what comes out.
     records -> decoder -> eval_buckets    -> batch -> prepare -> predict -> update, gather -> summarize -> compute
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -74,20 +75,24 @@ class Task(Protocol):
         ...
 
     @property
+    @abstractmethod
     def metric(self) -> str:
         """Name of the score, larger being better, that decides which checkpoint is the best."""
         ...
 
     # On the host, in worker processes: what these return must pickle, and should not import JAX.
 
+    @abstractmethod
     def decoder(self) -> Decode:
         """Returns the function from a record to an image and its target."""
         ...
 
+    @abstractmethod
     def train_transform(self) -> Augment:
         """Returns the function from a decoded example to a training example of fixed size."""
         ...
 
+    @abstractmethod
     def eval_buckets(self, dataset: Source) -> tuple[Fit, Sequence[Planned] | None]:
         """Returns what brings examples to an evaluation's size, and which examples share a batch and its size.
 
@@ -118,14 +123,17 @@ class Task(Protocol):
         """Returns what the summed loss is divided by, from the labels alone."""
         ...
 
+    @abstractmethod
     def loss(self, outputs: Any, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Returns the summed loss, and further sums over the same weight."""
         ...
 
+    @abstractmethod
     def predict(self, model: nn.Module, variables: Variables, inputs: Any) -> Any:
         """Returns the predictions for prepared inputs, as the configuration of the evaluation says."""
         ...
 
+    @abstractmethod
     def update(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
         """Returns sums over a batch, which add up over batches and devices."""
         ...
@@ -143,6 +151,7 @@ class Task(Protocol):
         """
         ...
 
+    @abstractmethod
     def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
         """Returns the scores of a whole split from its sums and its joined rows."""
         ...
@@ -161,6 +170,7 @@ class Task(Protocol):
         """Writes tables and plots of a report into a folder and returns the names of the files."""
         ...
 
+    @abstractmethod
     def draw_examples(self, folder: Path, model: nn.Module, variables: Variables, dataset: Source) -> list[str]:
         """Writes pictures of predictions beside their truth into a folder and returns the names of the files."""
         ...

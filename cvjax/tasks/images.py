@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import chex
 import jax
@@ -14,11 +14,11 @@ from flax import linen as nn
 from rich.console import RenderableType
 
 from cvjax.data.config import DataConfig
-from cvjax.data.dataset import Source, Target
+from cvjax.data.dataset import Source
 from cvjax.datasets.registry import open_source
 from cvjax.engine.checkpoint import read_stored_variables
 from cvjax.engine.state import init_variables
-from cvjax.engine.task import Batch, Report
+from cvjax.engine.task import Batch, Report, Task
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.weights import backbone_name, inherit, load_backbone, read_darknet, read_weights
@@ -29,9 +29,14 @@ _PCA_DIRECTIONS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4
 _PCA_DEVIATIONS = (55.46, 4.794, 1.148)
 
 
+def _in_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = levels
+    return 255 * red, 255 * green, 255 * blue
+
+
 @dataclasses.dataclass(frozen=True)
-class ImageTask:
-    """What the tasks share: a task of a run that sees normalized images, see `cvjax.engine.task.Task`.
+class ImageTask(Task):
+    """What the tasks share: the part of a task that any run on normalized images has, see `cvjax.engine.task.Task`.
 
     Attributes:
       config: Configuration of the run.
@@ -42,12 +47,8 @@ class ImageTask:
 
     config: Any
     class_names: tuple[str, ...]
-    mean: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_MEAN)
-    std: tuple[float, float, float] = tuple(255 * level for level in IMAGENET_STD)
-
-    name: ClassVar[str]
-    target: ClassVar[Target]
-    metric: ClassVar[str]
+    mean: tuple[float, float, float] = _in_bytes(IMAGENET_MEAN)
+    std: tuple[float, float, float] = _in_bytes(IMAGENET_STD)
 
     @classmethod
     def open(cls, config: Any, split: str) -> Source:

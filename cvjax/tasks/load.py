@@ -1,68 +1,22 @@
-"""A trained model from its checkpoint alone, for evaluation, prediction and anybody's own code."""
+"""Trained models of any task from their checkpoints, for evaluation, prediction and anybody's own code."""
 
 import dataclasses
-import functools
 import os
-import pathlib
-from collections.abc import Callable
-from typing import Any
-
-import jax
-import numpy as np
-from flax import linen as nn
+from typing import Any, TypeVar
 
 from cvjax.data.dataset import Source
-from cvjax.engine.checkpoint import find_checkpoint, read_info, read_variables
-from cvjax.engine.config import config_from_json, from_json
+from cvjax.engine.checkpoint import find_checkpoint, read_info
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.models import create_model
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.images import ImageTask
+from cvjax.tasks.loaded import Loaded, rebuild
 from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.segmentation.task import Segmentation
 
 TASKS: dict[str, type[ImageTask]] = {task.name: task for task in (Classification, Detection, ObjectMasks, Segmentation)}
 """The tasks by name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A model ready for use.
-
-    Attributes:
-      model: `model.apply(variables, task.normalize(images), train=False)` gives logits; a detector's call is that of
-        `cvjax.models.detection.detector`.
-      variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
-      task: Task of the run, with its configuration, class names and normalization.
-      info: What the run recorded of itself.
-      place: Folder of the checkpoint.
-    """
-
-    model: nn.Module
-    variables: dict[str, Any]
-    task: ImageTask
-    info: dict[str, Any]
-    place: pathlib.Path
-
-    def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """Returns a photograph, uint8 [H, W, 3], as the model expects it: float32 [height, width, 3]."""
-        return self.task.preprocess(image)
-
-    def predict(self, image: np.ndarray) -> Any:
-        """Predicts a photograph, uint8 [H, W, 3] of any size, as the evaluation is configured; compiles once a size.
-
-        Returns:
-          Labels uint8 [H, W] of a segmentation, probabilities float32 [C] of a classification, boxes of a detection.
-
-        Raises:
-          ConfigError: The task predicts no photographs.
-        """
-        return self._predictor(image)
-
-    @functools.cached_property
-    def _predictor(self) -> Callable[[np.ndarray], Any]:
-        return self.task.predictor(self.model, self.variables)
+Kind = TypeVar("Kind", bound=ImageTask)
 
 
 def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> Loaded:
@@ -77,22 +31,15 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
       CheckpointError: None there, unreadable, or of a model that this version does not have.
     """
     place = find_checkpoint(path)
-    info = read_info(place)
-    try:
-        name, options = info["model"]["name"], from_json(info["model"]["options"]) | model_overrides
-        task_class = TASKS[info["task"]["kind"]]
-        config = config_from_json(task_class.config_class, info["run"])
-        task = task_class.restore(config, from_json(info["task"]))
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
-    model = create_model(name, num_classes=task.num_classes, **options)
-    like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
-    return Loaded(model, read_variables(place, like), task, info, place)
+    kind = read_info(place).get("task", {}).get("kind")
+    if kind not in TASKS:
+        raise CheckpointError(f"{place / 'info'} is of the task {kind!r}; this version has {', '.join(TASKS)}")
+    return rebuild(TASKS[kind], place, **model_overrides)
 
 
 def with_settings(
-    task: ImageTask, settings: Any, *, data_fields: tuple[str, ...] = (), eval_fields: tuple[str, ...] = ()
-) -> ImageTask:
+    task: Kind, settings: Any, *, data_fields: tuple[str, ...] = (), eval_fields: tuple[str, ...] = ()
+) -> Kind:
     """Returns a task whose configuration has the settings of a command that are not None; all else is as in the run.
 
     Args:

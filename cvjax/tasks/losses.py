@@ -127,7 +127,7 @@ def lovasz_softmax(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> 
     errors = jnp.where(counted[..., None], jnp.abs(truth - probabilities), 0.0)
     # One class after another: a sort of all at once would hold several copies of the largest array there is.
     weights = jax.lax.map(
-        lambda x: jax.vmap(_lovasz_weights)(*x, counted),
+        lambda x: jax.vmap(_lovasz_weights)(x[0], x[1], counted),
         (jnp.moveaxis(jax.lax.stop_gradient(errors), -1, 0), jnp.moveaxis(truth, -1, 0)),
     )
     # Linear in the errors as long as their order stays, so the weights are its gradient.

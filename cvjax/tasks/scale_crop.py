@@ -24,9 +24,11 @@ _MAX_DENOMINATOR = 64
 
 def check_size(name: str, size: tuple[int, int] | None) -> None:
     """Raise ConfigError unless `size` is two positive integers."""
-    whole = isinstance(size, tuple | list) and all(isinstance(n, int | np.integer) and n > 0 for n in size)
-    if not whole or len(size) != 2:
-        raise ConfigError(f"{name} is {size!r}: give two positive whole numbers, height and width.")
+    wrong = f"{name} is {size!r}: give two positive whole numbers, height and width."
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise ConfigError(wrong)
+    if not all(isinstance(n, int | np.integer) and n > 0 for n in size):
+        raise ConfigError(wrong)
 
 
 def check_probability(name: str, value: float) -> None:
@@ -61,7 +63,8 @@ def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> t
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
     """Height and width after scaling by exactly `scale`; rounded down, so that no pixel lies outside."""
-    return tuple(max(1, extent * scale.numerator // scale.denominator) for extent in size)
+    height, width = (max(1, extent * scale.numerator // scale.denominator) for extent in size)
+    return height, width
 
 
 def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
@@ -150,8 +153,8 @@ class ScaleAndCropData(DataConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainTransform:
-    """Random scale, random crop, random mirroring; smaller images are padded at the bottom and right.
+class ScaleAndCrop:
+    """What a random scale, a random crop and random mirroring are; subclasses say what it is done to.
 
     Attributes:
       data: Size of the crop, bounds of the scale, probability of mirroring.
@@ -169,27 +172,21 @@ class TrainTransform:
     def __post_init__(self) -> None:
         _check_padding(self.fill, self.ignore)
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
-        if self.data.resize is not None:
-            image, mask = resize_pair(image, mask, self.data.resize)
-        return self.cut(image, mask, *self.draw(mask.shape, rng))
-
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[Fraction, tuple[int, int], bool]:
         """Scale, top left corner in the scaled image, and whether to mirror, of an image of height and width `size`."""
         scale = self._draw_scale(rng)
         full = scaled_size(size, scale)
         # Four draws whatever their outcome, so that the example's random stream does not depend on its size.
-        corner = tuple(int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip(full, self.data.crop))
-        return scale, corner, bool(rng.random() < self.data.flip)
+        top, left = (int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip(full, self.data.crop))
+        return scale, (top, left), bool(rng.random() < self.data.flip)
 
     def cut(
         self, image: np.ndarray, mask: np.ndarray, scale: Fraction, corner: tuple[int, int], mirror: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """The crop that was drawn."""
-        size = tuple(min(have, want) for have, want in zip(scaled_size(mask.shape, scale), self.data.crop))
-        image = resized_window(image, scale, corner, size)
-        mask = nearest_window(mask, scale, corner, size)
+        height, width = (min(have, want) for have, want in zip(scaled_size(mask.shape, scale), self.data.crop))
+        image = resized_window(image, scale, corner, (height, width))
+        mask = nearest_window(mask, scale, corner, (height, width))
         if mirror:
             image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
         return _pad(image, mask, self.data.crop, self.fill, self.ignore, left=mirror)
@@ -205,8 +202,22 @@ class TrainTransform:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalTransform:
-    """Padding at the bottom and right to one size; no scaling beyond the optional fixed `resize`.
+class TrainTransform(ScaleAndCrop):
+    """Random scale, random crop, random mirroring; smaller images are padded at the bottom and right.
+
+    Attributes and errors are those of `ScaleAndCrop`.
+    """
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
+        if self.data.resize is not None:
+            image, mask = resize_pair(image, mask, self.data.resize)
+        return self.cut(image, mask, *self.draw(mask.shape, rng))
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeAndFill:
+    """What the padding of an evaluation is; subclasses say what it is done to.
 
     Attributes:
       size: height and width of the result, in pixels.
@@ -231,9 +242,7 @@ class EvalTransform:
             if self.resize[0] > self.size[0] or self.resize[1] > self.size[1]:
                 raise ConfigError(f"resize {self.resize} exceeds size {self.size}: give a larger size.")
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, name: str = "the image"
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    def pad(self, image: np.ndarray, mask: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Pad `image` u8[H,W,3] and `mask` u8[H,W].
 
         Args:
@@ -256,9 +265,27 @@ class EvalTransform:
             )
         return *_pad(image, mask, self.size, self.fill, self.ignore), (height, width)
 
-    def blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of a row that stands for no example: nothing but padding."""
+    def padding(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of nothing but padding."""
         return blank_image(self.size, self.fill), np.full(self.size, self.ignore, np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalTransform(ResizeAndFill):
+    """Padding at the bottom and right to one size; no scaling beyond the optional fixed `resize`.
+
+    Attributes and errors are those of `ResizeAndFill`.
+    """
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, name: str = "the image"
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image, mask, and the height and width before padding; arguments and errors are those of `pad`."""
+        return self.pad(image, mask, name)
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of a row that stands for no example."""
+        return self.padding()
 
 
 def _pad(

@@ -52,7 +52,7 @@ def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
     """A `rich` table of the score of each class, with a bar, then those of the whole split.
 
     Args:
-        report: as `segmentation_report` or `classification_report` of `cvjax.tasks.metrics` returns it.
+        report: as `segmentation_report` or `classification_report` returns it.
         title: printed above; the run or checkpoint.
     """
     import rich.box

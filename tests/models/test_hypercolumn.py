@@ -142,8 +142,8 @@ def _overlap_of_discs(levels):
             objects[n][disc] = k + 1
             images[n][disc, k] += 2.0
             boxes[n, k] = cx - radius, cy - radius, cx + radius, cy + radius
-    backbone = SMALL | {"widths": (8, 8, 16, 16, 16), "dropout": 0.0}
-    options = {"backbone": backbone, "levels": levels, "mask_size": 16}
+    backbone = SMALL | {"widths": (8, 8, 16, 16, 16)}
+    options = {"backbone": backbone, "levels": levels, "mask_size": 16, "dropout": 0.0}
     model = create_model("hypercolumn_vgg16", **TINY | options)
     params = jax.jit(model.init)(jax.random.key(0), images)["params"]
     targets, weights = mask_targets(objects, jnp.asarray([[1, 2]] * 8), boxes, 16)

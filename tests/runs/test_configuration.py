@@ -98,6 +98,8 @@ def test_another_architecture_keeps_the_options_that_it_has(capsys):
     )
     kept = {"aspp_features": 48, "aspp_rates": (2, 4, 6), "dropout": 0.0, "norm": {"momentum": 0.95}}
     assert config.model.options == kept | {"backbone": {"width": 32, "stage_sizes": (2, 1, 1, 1)}}
+    names = ["--model.name", "deeplabv2_resnet18", "--model.name", "deeplabv3_resnet34"]
+    assert configure(deeplab_voc, ["quick", *names]).model == config.model
     # Another class of backbone has fields of its own, whatever their names.
     config = configure(rcnn_voc, ["quick", "--model.name", "rcnn_alexnet"])
     assert "rcnn_alexnet has no option backbone.stage_sizes, backbone.widths" in capsys.readouterr().out

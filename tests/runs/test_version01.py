@@ -12,14 +12,13 @@ import zipfile
 
 import jax
 import pytest
-from commands import configure, run
 from rich.console import Console
+from tiny_run import command
 
 from cvjax.cli import evaluate, predict
 from cvjax.engine.config import config_from_json, resolve
 from cvjax.engine.version01 import upgrade, upgrade_model
 from cvjax.tasks.load import load_for_inference
-from experiments import deeplab_voc
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "v01"
 RECORDS = json.loads(gzip.decompress((GOLDEN / "presets.json.gz").read_bytes()))
@@ -102,7 +101,9 @@ def test_its_checkpoint_is_loaded(checkpoint):
 @pytest.mark.slow
 def test_its_checkpoint_is_scored_as_then(checkpoint, tmp_path):
     then = json.loads((checkpoint / "report.json").read_text())
-    report = evaluate.evaluate_checkpoint(evaluate.Arguments(str(checkpoint)), Console(file=io.StringIO()))
+    report = evaluate.evaluate_checkpoint(
+        evaluate.Arguments(str(checkpoint), batch_size=8), Console(file=io.StringIO())
+    )
     for name in ("examples", "skipped"):
         assert report[name] == then[name]
     for name in ("miou", "pixel_accuracy"):
@@ -115,8 +116,8 @@ def test_its_checkpoint_is_scored_as_then(checkpoint, tmp_path):
 @pytest.mark.slow
 def test_its_run_goes_on(checkpoint, tmp_path):
     workdir = shutil.copytree(checkpoint, tmp_path / "run")
-    flags = ["--config", workdir / "config.json", "--workdir", workdir, "--resume", "--steps", 4]
-    outcome = run(configure(deeplab_voc, flags))
-    assert outcome.step == 4
+    flags = ("--config", workdir / "config.json", "--workdir", workdir, "--resume", "--steps", 4)
+    process = command("experiments.deeplab_voc", *flags)
+    assert process.returncode == 0, process.err
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]

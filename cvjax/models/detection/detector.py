@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 POSTPROCESSING = ("score_threshold", "nms_threshold", "max_detections")
@@ -77,7 +78,7 @@ def display_threshold(module: nn.Module) -> float:
     return getattr(module, "display_threshold", 0.5)
 
 
-def beside_images(module: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, Any]:
+def beside_images(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """What a module is called with beside images [B, H, W, C] where only their shape is known; of no detector nothing.
 
     Nothing of the images is padding, and where proposals are needed, each image is the only one of its own.
@@ -88,5 +89,5 @@ def beside_images(module: nn.Module, shape: tuple[int, int, int, int]) -> dict[s
     given: dict[str, Any] = {"sizes": np.tile(np.asarray([[height, width]], np.int32), (count, 1))}
     if getattr(module, "needs_proposals", False):
         boxes = np.tile(np.asarray([[[0, 0, width, height]]], np.float32), (count, 1, 1))
-        given["proposals"] = Proposals(boxes, np.ones((count, 1), bool))
+        given["proposals"] = Proposals(jnp.asarray(boxes), jnp.ones((count, 1), bool))
     return given

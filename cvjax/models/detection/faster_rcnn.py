@@ -40,6 +40,7 @@ from cvjax.nn import BatchNormOptions, row_keys
 from cvjax.ops.detection.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors, pyramid_anchors
 from cvjax.ops.detection.boxes import decode
 from cvjax.ops.detection.roi import multilevel_roi_align, roi_pool
+from cvjax.ops.geometry import pair
 
 _MIN_SIZE = 1e-2  # of a detection in pixels, torchvision's
 
@@ -176,6 +177,7 @@ class FasterRCNN(nn.Module):
         levels = self._levels(images, maps) if proposals is None or rpn_trains or building else []
         losses: dict[str, jax.Array] = {}
         if rpn_trains:
+            assert truth is not None  # as above
             losses |= rpn_losses(
                 levels,
                 sizes,
@@ -200,6 +202,7 @@ class FasterRCNN(nn.Module):
                 max_detections=self.max_detections,
                 min_size=_MIN_SIZE,
             )
+        assert truth is not None
         drawn = sample_regions(
             self._keys(images),
             proposals,
@@ -230,12 +233,12 @@ class FasterRCNN(nn.Module):
         return lax.stop_gradient(maps) if self.freeze_backbone else maps
 
     def _levels(self, images: jax.Array, maps: list[jax.Array]) -> list[Level]:
-        anchors = self.anchors(images.shape[1:3], maps)
+        anchors = self.anchors(pair(images.shape[1:3]), maps)
         return [Level(*self.rpn(features), boxes) for features, boxes in zip(maps, anchors)]
 
     def anchors(self, image_size: tuple[int, int], maps: list[jax.Array]) -> list[np.ndarray]:
         """Returns the anchors of each map [B, H, W, C], float32 [H * W * A, 4], in pixels of images of that size."""
-        shapes, rows = [features.shape[1:3] for features in maps], self._anchor_rows()
+        shapes, rows = [pair(features.shape[1:3]) for features in maps], self._anchor_rows()
         if self.fpn is None:
             return [map_anchors(paper_cell_anchors(rows[0], self.anchor_ratios, STRIDE), shapes[0], STRIDE)]
         return pyramid_anchors(image_size, shapes, rows, self.anchor_ratios)
@@ -265,9 +268,12 @@ class FasterRCNN(nn.Module):
         """Reads boxes [R, 4] from the maps of one image [1, H, W, C] -> [R, side, side, C]."""
         index = jnp.zeros(boxes.shape[:1], jnp.int32)
         if self.fpn is None:
-            return roi_pool(maps[0], boxes, index, (cut_of(self.backbone).window,) * 2, spatial_scale=1 / STRIDE)
+            window = cut_of(self.backbone).window
+            return roi_pool(maps[0], boxes, index, (window, window), spatial_scale=1 / STRIDE)
+        assert self.box_head is not None  # see `_check_fields`
+        window = self.box_head.window
         # The coarsest level is for proposals alone.
-        return multilevel_roi_align(maps[:-1], boxes, index, (self.box_head.window,) * 2)
+        return multilevel_roi_align(maps[:-1], boxes, index, (window, window))
 
     def _keys(self, images: jax.Array) -> jax.Array:
         return row_keys(self, "sample", images.shape[0])

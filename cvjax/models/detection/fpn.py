@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.nn import TorchConv
+from cvjax.ops.geometry import pair
 from cvjax.ops.upsample import upsample
 
 LEVELS = ("fpn_0", "fpn_1", "fpn_2", "fpn_3", "fpn_pool")
@@ -41,7 +42,7 @@ class FeaturePyramid(nn.Module):
         for features, inner, layer in zip(maps[::-1], self.inner[::-1], self.layer[::-1]):
             x = inner(features)
             if coarser is not None:
-                x = x + upsample(coarser, 2, x.shape[1:3], method="nearest")
+                x = x + upsample(coarser, 2, pair(x.shape[1:3]), method="nearest")
             pyramid.insert(0, layer(x))
             coarser = x
         return [*pyramid, pyramid[-1][:, ::2, ::2]]

@@ -22,6 +22,7 @@ from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import adaptive_avg_pool
 from cvjax.ops.detection.boxes import convert
 from cvjax.ops.detection.roi import roi_align
+from cvjax.ops.geometry import pair
 
 
 class RCNN(StagedDetector):
@@ -57,7 +58,7 @@ class RCNN(StagedDetector):
         # Under a transformation of JAX a module must not reach out to its parent's variables.
         backbone, variables = self.backbone.unbind()
 
-        def step(some: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def step(some: jax.Array) -> Any:
             windows = warp(images, sizes, some)
             return backbone.apply(variables, windows, self._window, method=_describe)
 
@@ -102,7 +103,7 @@ def _describe(backbone: Any, windows: jax.Array, window: int, train: bool = Fals
     pooled = backbone.features(windows.reshape(-1, *windows.shape[2:]), train)["pool5"]
     pooled = adaptive_avg_pool(pooled, (window, window))
     hidden = backbone.head(pooled, train)
-    return tuple(x.reshape(batch, count, -1).astype(jnp.float32) for x in (pooled, hidden))
+    return pair(x.reshape(batch, count, -1).astype(jnp.float32) for x in (pooled, hidden))
 
 
 def _variant(name: str, window_size: int, params: int, backbone: nn.Module) -> Variant:

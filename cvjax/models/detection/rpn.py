@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from cvjax.models.detection.detector import Proposals, Truth
@@ -30,7 +31,7 @@ class Level(NamedTuple):
 
     scores: jax.Array
     deltas: jax.Array
-    anchors: jax.Array
+    anchors: jax.Array | np.ndarray
 
 
 class RPNHead(nn.Module):
@@ -109,7 +110,8 @@ def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> 
         )
         return Proposals(jnp.where(kept.valid[:, None], boxes[kept.indices], 0), kept.valid)
 
-    scores, deltas = ([lax.stop_gradient(level[part]) for level in levels] for part in (0, 1))
+    scores = [lax.stop_gradient(level.scores) for level in levels]
+    deltas = [lax.stop_gradient(level.deltas) for level in levels]
     return jax.vmap(of_image)(scores, deltas, sizes)
 
 

@@ -10,18 +10,19 @@ Fine-tuning stops at that vector, as in the paper: convolutions stay as they are
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
 from cvjax.models.classification import zfnet
-from cvjax.models.classification.zfnet import ZFNet
 from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.staged import Description, StagedDetector
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.ops.detection.boxes import area
 from cvjax.ops.detection.roi import roi_pool
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 _ZFNET_SPP = next(row.module(0, **row.settings) for row in zfnet.VARIANTS if row.info.name == "zfnet_spp")
@@ -37,7 +38,7 @@ class SPPNet(StagedDetector):
       train_convolutions: Let gradients into the convolutions; the paper does not.
     """
 
-    backbone: ZFNet = _ZFNET_SPP
+    backbone: nn.Module = _ZFNET_SPP
     bg_iou_low: float = 0.1
     scales: tuple[int, ...] = PAPER_SCALES
     canonical_size: float = 224.0
@@ -57,7 +58,7 @@ class SPPNet(StagedDetector):
         check_images(images, self.in_channels)
         frame = images.shape[1:3]
         name = cut_of(self.backbone).level
-        targets = [tuple(round(side * scale / min(frame)) for side in frame) for scale in self.scales]
+        targets = [pair(round(side * scale / min(frame)) for side in frame) for scale in self.scales]
         maps = [self.backbone.features(resize(images, target), train)[name] for target in targets]
         if not self.train_convolutions:
             maps = jax.lax.stop_gradient(maps)

@@ -163,9 +163,10 @@ class StagedDetector(nn.Module):
         """Scores float32 [B, R, C] of regions, and the boxes [B, R, C, 4] that each class would have."""
         shape = (*boxes.shape[:2], self.num_classes, 4)
         here = jnp.broadcast_to(boxes[:, :, None], shape)
+        scores = None
         if self.scorer == "softmax" or self.is_initializing():
             scores = nn.softmax(self.classifier(described.hidden).astype(jnp.float32))[..., 1:]
-        if self.scorer == "svm" or self.is_initializing():  # so that all parameters exist
+        if scores is None or self.is_initializing():  # so that all parameters exist
             scores, deltas = self.svm(described.hidden), self.regressor(described.pooled)
             here = decode(deltas.reshape(shape), here)
         return scores, here

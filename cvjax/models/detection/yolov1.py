@@ -26,6 +26,7 @@ from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import BatchNormOptions, Conv, Dropout, gaussian, he_normal, row_keys
 from cvjax.ops.detection import boxes as box_ops
 from cvjax.ops.detection.nms import nms
+from cvjax.ops.geometry import pair
 
 
 class YOLOv1(nn.Module):
@@ -101,6 +102,7 @@ class YOLOv1(nn.Module):
         self.necks = [ConvLeaky(scaled(wide, self.width), side, step, **common) for side, wide, step in self.neck]
         self.drop = Dropout(self.dropout)
         of_cell = 5 * self.boxes_per_cell + self.num_classes
+        self.fc1: Any  # of one kind or the other
         if self.fully_convolutional:
             self.fc1 = ConvLeaky(self.hidden, 3, **common)
             self.output = Conv(of_cell, (1, 1), kernel_init=gaussian(0.01))
@@ -137,7 +139,7 @@ class YOLOv1(nn.Module):
           ConfigError: images that the net cannot take; it names the nearest sizes that it can.
         """
         check_images(images, self.in_channels)
-        cells = self._cells(images.shape[1:3])
+        cells = self._cells(pair(images.shape[1:3]))
         x = self.features(images, train)["neck"]
         if self.fully_convolutional:
             x = self.output(self.drop(self.fc1(x, train), train).astype(jnp.float32))
@@ -184,7 +186,7 @@ class YOLOv1(nn.Module):
         if train and truth is None:
             raise ConfigError("training needs the objects: pass truth")
         predictions = self.predict(images, train)
-        cells = self._cells(images.shape[1:3])
+        cells = self._cells(pair(images.shape[1:3]))
         grid = Grid(*cells, self.stride, *(side * self.stride for side in self.grid))
         if sizes is None:
             sizes = jnp.broadcast_to(jnp.asarray(images.shape[1:3]), (images.shape[0], 2))
@@ -198,7 +200,7 @@ class YOLOv1(nn.Module):
     def _cells(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of cells over an image."""
         stride, sides = self.stride, tuple(self.grid)
-        cells = tuple(-(-side // stride) for side in size)
+        cells = pair(-(-side // stride) for side in size)
         if not self.fully_convolutional and cells != sides:
             least, most = (tuple(stride * s - d for s in sides) for d in (stride - 1, 0))
             nearest = "x".join(str(min(max(side, a), b)) for side, a, b in zip(size, least, most))

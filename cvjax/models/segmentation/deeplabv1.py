@@ -11,6 +11,8 @@ The CRF is no part of the net: `--eval.crf v1`, or `cvjax.cli.crf`. `output_stri
 dilates, which is the net to compare with.
 """
 
+import operator
+from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous
 from cvjax.nn import BatchNormOptions, TorchConv, gaussian
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import enlarge_from_corner
 
 
@@ -82,8 +85,8 @@ class DeepLabV1(nn.Module):
           ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
         maps, stride = self.backbone.branches(images, train), self.output_stride
-        scores = sum(classify(x).astype(jnp.float32) for classify, x in zip(self.classifier, maps))
-        return enlarge_from_corner(scores, images.shape[1:3], (stride, stride))
+        scores = reduce(operator.add, (classify(x).astype(jnp.float32) for classify, x in zip(self.classifier, maps)))
+        return enlarge_from_corner(scores, pair(images.shape[1:3]), (stride, stride))
 
 
 VARIANTS = (

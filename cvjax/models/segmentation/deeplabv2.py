@@ -9,7 +9,9 @@ them. In training every scale has a loss of its own beside that of the fused sco
 is `aux_weight=1`.
 """
 
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +25,7 @@ from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous, rates_at
 from cvjax.nn import BatchNormOptions, TorchConv, gaussian
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import enlarge_from_corner, resize
 
 ASPP_L, ASPP_S = (6, 12, 18, 24), (2, 4, 8, 12)
@@ -92,7 +95,7 @@ class DeepLabV2VGG(nn.Module):
 
         def score(scaled: jax.Array) -> jax.Array:
             maps = self.backbone.branches(scaled, train)
-            return sum(classify(x).astype(jnp.float32) for classify, x in zip(self.classifier, maps))
+            return reduce(operator.add, (classify(x).astype(jnp.float32) for classify, x in zip(self.classifier, maps)))
 
         check_images(images, self.in_channels)
         return fuse_scales(score, images, self.scales, self.output_stride, train)
@@ -141,7 +144,7 @@ class DeepLabV2ResNet(nn.Module):
 
         def score(scaled: jax.Array) -> jax.Array:
             last = self.backbone.features(scaled, train)["stage4"]
-            return sum(classify(last).astype(jnp.float32) for classify in self.classifier)
+            return reduce(operator.add, (classify(last).astype(jnp.float32) for classify in self.classifier))
 
         check_images(images, getattr(self.backbone, "in_channels", 3))
         return fuse_scales(score, images, self.scales, self.output_stride, train)
@@ -171,11 +174,11 @@ def fuse_scales(
     """
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
         raise ConfigError(f"scales are one or more different numbers above 0, not {scales}")
-    size, logits = images.shape[1:3], {}
+    size, logits = pair(images.shape[1:3]), {}
     for scale in scales:
-        scaled = tuple(round((side - 1) * scale) + 1 for side in size)
+        scaled = pair(round((side - 1) * scale) + 1 for side in size)
         scores = score(resize(images, scaled, align_corners=True))
-        steps = tuple(
+        steps = pair(
             output_stride * (side - 1) / (small - 1) if small > 1 else float(output_stride)
             for side, small in zip(size, scaled)
         )

@@ -20,6 +20,7 @@ from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
 from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, gaussian
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 
@@ -89,7 +90,7 @@ class DeepLabV3(nn.Module):
         """
         maps = self.features(images, train)
         scores = self.classifier(self.head(self.aspp(maps["stage4"], train), train))
-        logits = resize(scores.astype(jnp.float32), images.shape[1:3])
+        logits = resize(scores.astype(jnp.float32), pair(images.shape[1:3]))
         return with_auxiliary(self, logits, maps["stage3"], train)
 
 
@@ -154,7 +155,7 @@ class DeepLabV3Cascade(nn.Module):
         for copy in range(1, self.copies + 1):
             for block in getattr(self, f"block{4 + copy}"):
                 x = block(x, train)
-        logits = resize(self.classifier(x).astype(jnp.float32), images.shape[1:3])
+        logits = resize(self.classifier(x).astype(jnp.float32), pair(images.shape[1:3]))
         return with_auxiliary(self, logits, maps["stage3"], train)
 
 

@@ -18,6 +18,7 @@ from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
 from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, ConvBNReLU, SeparableConv, TorchConv, Upsample, Upsampling, gaussian
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 _FINE = 4  # the stride of the decoder's map
@@ -106,11 +107,11 @@ class DeepLabV3Plus(nn.Module):
         maps = self.features(images, train)
         pyramid = self.aspp(maps["stage4"], train)
         low = self.low_level(maps["stage1"], train)
-        x = jnp.concatenate([self._enlarge(pyramid, low.shape[1:3], "up_pyramid"), low], axis=-1)
+        x = jnp.concatenate([self._enlarge(pyramid, pair(low.shape[1:3]), "up_pyramid"), low], axis=-1)
         for layer in self.refine:
             x = layer(x, train)
         scores = self.classifier(x).astype(jnp.float32)
-        logits = self._enlarge(scores, images.shape[1:3], "up_image")
+        logits = self._enlarge(scores, pair(images.shape[1:3]), "up_image")
         return with_auxiliary(self, logits, maps["stage3"], train)
 
     def _enlarge(self, x: jax.Array, size: tuple[int, int], name: str) -> jax.Array:

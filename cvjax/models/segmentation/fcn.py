@@ -71,7 +71,7 @@ class FCN(nn.Module):
             raise ConfigError(f"skips are (), ('pool4',) or ('pool4', 'pool3'), not {self.skips}")
         if len(self.skip_scales) < len(self.skips):
             raise ConfigError(f"skip_scales has a factor for each of {self.skips}, not only {self.skip_scales}")
-        layers = {"score": self._score()}
+        layers: dict[str, nn.Module] = {"score": self._score()}
         for skip in self.skips:
             layers |= {f"score_{skip}": self._score(), f"up_{skip}": Upsample(self.num_classes, 2, self.upsampling)}
         # Named by its stride, as a coarser net's last step is none of a finer one's.

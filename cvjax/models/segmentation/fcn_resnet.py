@@ -11,6 +11,7 @@ from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, Upsample, Upsampling
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 
@@ -72,7 +73,7 @@ class FCNResNet(nn.Module):
         Raises:
           ConfigError: images of another rank, type or number of channels, or without pixels.
         """
-        maps, size = self.features(images, train), images.shape[1:3]
+        maps, size = self.features(images, train), pair(images.shape[1:3])
         scores = self.head(maps["stage4"], train).astype(jnp.float32)
         logits = resize(scores, size) if self.upsampling is None else self._enlarge(scores, size)
         return with_auxiliary(self, logits, maps["stage3"], train)
@@ -80,7 +81,7 @@ class FCNResNet(nn.Module):
     def _enlarge(self, scores: jax.Array, size: tuple[int, int]) -> jax.Array:
         """From the middle: strided layers round sides up, and their pixels stay on those of the image's first ones."""
         beyond = (self.output_stride * side - wanted for side, wanted in zip(scores.shape[1:3], size))
-        return self.up_image(scores, size, tuple(pixels // 2 for pixels in beyond))
+        return self.up_image(scores, size, pair(pixels // 2 for pixels in beyond))
 
 
 def _variant(depth: int, params: int) -> Variant:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.nn import BatchNormOptions, ConvBNReLU, Dropout, TorchConv, gaussian
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 
@@ -50,5 +51,5 @@ def with_auxiliary(
     # While initializing the head runs whatever `train` is, so that its parameters exist.
     if not net.aux or not (train or net.is_initializing()):
         return logits
-    aux = resize(net.aux_head(stage3, train).astype(jnp.float32), logits.shape[1:3])
+    aux = resize(net.aux_head(stage3, train).astype(jnp.float32), pair(logits.shape[1:3]))
     return (logits, {"aux": aux}) if train else logits

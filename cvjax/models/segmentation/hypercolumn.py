@@ -9,6 +9,8 @@ The net classifies all pixels of an image, or the pixels of boxes into object an
 K x K grid of classifiers divides the box, as what an object looks like depends on where in its box one looks.
 """
 
+import operator
+from functools import reduce
 from typing import Any
 
 import chex
@@ -23,6 +25,7 @@ from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import BatchNormOptions, TorchConv, Upsample, Upsampling, gaussian
 from cvjax.ops.detection.roi import roi_align
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import bilinear_matrix
 from cvjax.ops.upsample import upsample
 
@@ -114,22 +117,22 @@ class Hypercolumn(nn.Module):
         Raises:
           ConfigError: images that it cannot take, see `features`.
         """
-        maps, size, total = self.features(images, train), images.shape[1:3], 0.0
+        maps, size, parts = self.features(images, train), pair(images.shape[1:3]), []
         for level in self.levels:
             scores = getattr(self, f"score_{level}")(maps[level]).astype(jnp.float32)
             if self.upsampling is None:
-                total += upsample(scores, STRIDES[level], size)
+                parts.append(upsample(scores, STRIDES[level], size))
             else:
-                total += getattr(self, f"up_{level}")(scores, size)
+                parts.append(getattr(self, f"up_{level}")(scores, size))
         if self.is_initializing():
             for level in self.levels:  # so that their parameters exist
                 getattr(self, f"mask_{level}")(maps[level])
-        return total
+        return reduce(operator.add, parts)
 
     def hypercolumns(self, images: jax.Array, train: bool = False) -> jax.Array:
         """The stack itself, float32 [B, H, W, C], the maps in the order of `levels`; it is large."""
         maps = self.features(images, train)
-        size = images.shape[1:3]
+        size = pair(images.shape[1:3])
         return jnp.concatenate(
             [upsample(maps[level].astype(jnp.float32), STRIDES[level], size) for level in self.levels], axis=-1
         )
@@ -156,10 +159,10 @@ class Hypercolumn(nn.Module):
         batch, count = boxes.shape[:2]
         maps, side = self.features(images, train), (self.mask_size, self.mask_size)
         index = jnp.repeat(jnp.arange(batch), count)
-        scores = 0.0
+        scores = []
         for level in self.levels:
             here = getattr(self, f"mask_{level}")(maps[level]).astype(jnp.float32)
-            scores += roi_align(
+            seen = roi_align(
                 here,
                 boxes.reshape(-1, 4),
                 index,
@@ -168,7 +171,8 @@ class Hypercolumn(nn.Module):
                 sampling_ratio=1,
                 aligned=True,
             )
-        return interpolate_classifiers(scores).reshape(batch, count, *side)
+            scores.append(seen)
+        return interpolate_classifiers(reduce(operator.add, scores)).reshape(batch, count, *side)
 
 
 def interpolate_classifiers(scores: jax.Array) -> jax.Array:

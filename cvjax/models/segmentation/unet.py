@@ -25,6 +25,7 @@ from cvjax.nn import (
     max_pool,
     mirror_pad,
 )
+from cvjax.ops.geometry import pair
 
 
 class UNet(nn.Module):
@@ -79,7 +80,8 @@ class UNet(nn.Module):
         for level, layers in enumerate(self.down, start=1):
             x = _through(layers, x if level == 1 else max_pool(x, 2, 2), train)
             maps[f"level{level}"] = x
-        return maps | {f"level{level}": self.drop(x, train)}
+        maps[f"level{len(self.down)}"] = self.drop(x, train)
+        return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """float32 logits [B, H, W, num_classes]; arguments and errors as of `features`."""
@@ -107,7 +109,7 @@ def pad_to_multiple(x: jax.Array, multiple: int, smallest: int = 1) -> jax.Array
       smallest: least side, in pixels.
     """
     sides = (-(-max(side, smallest) // multiple) * multiple for side in x.shape[1:3])
-    return mirror_pad(x, tuple((0, side - have) for side, have in zip(sides, x.shape[1:3])))
+    return mirror_pad(x, pair((0, side - have) for side, have in zip(sides, x.shape[1:3])))
 
 
 def _through(layers: list[ConvBNReLU], x: jax.Array, train: bool) -> jax.Array:

@@ -19,6 +19,7 @@ from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.unet import doubling, pad_to_multiple
 from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, Upsampling, gaussian
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 _STRIDE = 32
@@ -79,7 +80,7 @@ class EncoderUNet(nn.Module):
             and NIN as encoders need images of 192 pixels.
         """
         maps = self.features(images, train)
-        padded = tuple(-(-max(side, _SMALLEST) // _STRIDE) * _STRIDE for side in images.shape[1:3])
+        padded = pair(-(-max(side, _SMALLEST) // _STRIDE) * _STRIDE for side in images.shape[1:3])
         skips = {self._scale(x, padded): x for x in maps.values()}  # the deepest map of each scale
         deepest = max(skips)
         if deepest > len(self.decoder_widths):
@@ -91,7 +92,7 @@ class EncoderUNet(nn.Module):
         for scale in reversed(range(deepest)):
             x = self.up[-1 - scale](x)
             if scale in skips:
-                x = jnp.concatenate([skips[scale], resize(x, skips[scale].shape[1:3])], axis=-1)
+                x = jnp.concatenate([skips[scale], resize(x, pair(skips[scale].shape[1:3]))], axis=-1)
             for layer in self.join[-1 - scale]:
                 x = layer(x, train)
         logits = resize(self.classifier(x).astype(jnp.float32), padded)

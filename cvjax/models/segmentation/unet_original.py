@@ -17,6 +17,7 @@ from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.unet import doubling
 from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
+from cvjax.ops.geometry import pair
 
 _LOST = 4
 """Pixels of height and width that the two 3x3 convolutions of a level take."""
@@ -96,12 +97,12 @@ class UNetOriginal(nn.Module):
                 f"an unpadded U-Net of depth {self.depth} cannot halve {size[0]}x{size[1]} pixels evenly; the nearest "
                 f"sizes that fit are {near}, and cvjax.tasks.segmentation.tiles brings images of any size to one"
             )
-        return tuple(side - 2 * self.margin for side in size)
+        return pair(side - 2 * self.margin for side in size)
 
     @nn.nowrap
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the smallest image whose logits are at least so high and wide."""
-        return tuple(self._fitting(side + 2 * self.margin) for side in size)
+        return pair(self._fitting(side + 2 * self.margin) for side in size)
 
     @nn.nowrap
     def _fitting(self, side: int, up: bool = True) -> int:
@@ -127,7 +128,7 @@ class UNetOriginal(nn.Module):
           ConfigError: images that it cannot take, see `output_size`.
         """
         check_images(images, self.in_channels)
-        self.output_size(images.shape[1:3])
+        self.output_size(pair(images.shape[1:3]))
         x, maps = images.astype(self.dtype), {}
         for level in range(1, self.depth + 2):
             x = self._pair(f"down{level}", x if level == 1 else max_pool(x, 2, 2))

@@ -18,14 +18,16 @@ from cvjax.data.decode import decode_labelled
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.ops.geometry import pair
 from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
 from cvjax.tasks.classification.config import ClassificationConfig
+from cvjax.tasks.classification.metrics import classification_report, ranks
 from cvjax.tasks.classification.mixing import draw_mix, mix_images, mix_targets
 from cvjax.tasks.classification.transforms import CenterCrop, RandomCrop
+from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_cross_entropy
-from cvjax.tasks.metrics import classification_report, confusion_matrix, ranks
 from cvjax.visual.tables import report_table
 from cvjax.weights import from_torch
 
@@ -38,8 +40,7 @@ class Classification(ImageTask):
 
     name: ClassVar[str] = "classification"
     target: ClassVar[Target] = "label"
-    config_class: ClassVar[type[ClassificationConfig]] = ClassificationConfig
-    metric: ClassVar[str] = "top1"
+    config_class = ClassificationConfig
 
     config: ClassificationConfig
 
@@ -49,6 +50,11 @@ class Classification(ImageTask):
         With other classes than the weights have, the head stays as it was drawn; the log says so.
         """
         return from_torch(self.config.model.name, weights, variables, adapt=True)
+
+    @property
+    def metric(self) -> str:
+        """Name of the score that chooses the best checkpoint: the accuracy."""
+        return "top1"
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and label."""
@@ -87,7 +93,7 @@ class Classification(ImageTask):
         images, target, config = self.images(batch, key), self.smoothed(batch["label"]), self.config
         if key is not None and (config.mixup or config.cutmix):
             key = jax.random.fold_in(key, 1)  # apart from the colors'
-            mix = draw_mix(batch["index"], key, config.mixup, config.cutmix, batch["image"].shape[1:3])
+            mix = draw_mix(batch["index"], key, config.mixup, config.cutmix, pair(batch["image"].shape[1:3]))
             images, target = mix_images(images, mix), mix_targets(target, mix)
         return images, {**batch, "target": target}
 
@@ -151,7 +157,7 @@ class Classification(ImageTask):
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Returns the crop of an evaluation, normalized: float32 [height, width, 3]."""
-        return super().preprocess(self.eval_crop()(image, np.int32(0))[0])
+        return super().preprocess(self.eval_crop()(image, np.asarray(0, np.int32))[0])
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the function from a photograph to probabilities float32 [C]."""

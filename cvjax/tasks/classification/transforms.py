@@ -5,7 +5,6 @@ is a frozen, picklable dataclass; randomness comes in as a Generator.
 """
 
 import dataclasses
-import math
 from typing import Literal
 
 import cv2
@@ -16,6 +15,7 @@ from cvjax.data.config import DataConfig
 from cvjax.errors import ConfigError
 from cvjax.imagenet import MEAN_COLOUR, middle, resized_shape
 from cvjax.tasks.classification.auto_augment import POLICIES, Policy
+from cvjax.tasks.random_piece import draw_piece
 from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -26,7 +26,6 @@ NO_LABEL = np.int32(-1)
 
 _ENLARGING = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_TRIES = 10  # as torchvision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,20 +96,20 @@ class RandomCrop:
         if rng.random() < self.data.flip:
             image = cv2.flip(image, 1)
         if self.data.auto_augment is not None:
-            image = self._make_policy()(image, rng)
+            image = self._make_policy(self.data.auto_augment)(image, rng)
         if rng.random() < self.data.random_erasing:
             image = _erased(image, self.fill, rng)
         return image, label
 
-    def _make_policy(self) -> Policy:
-        return POLICIES[self.data.auto_augment](self.data.num_ops, self.data.magnitude, self.fill)
+    def _make_policy(self, name: str) -> Policy:
+        return POLICIES[name](self.data.num_ops, self.data.magnitude, self.fill)
 
     def _cut_padded(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if image.shape[:2] != tuple(self.data.crop):
-            image = CenterCrop(self.data.crop, fill=self.fill, interpolation=self.data.interpolation)(image, NO_LABEL)[
-                0
-            ]
-        image = cv2.copyMakeBorder(image, *4 * (self.data.padding,), cv2.BORDER_CONSTANT, value=self.fill)
+            cut = CenterCrop(self.data.crop, fill=self.fill, interpolation=self.data.interpolation)
+            image, _, _ = cut(image, np.asarray(NO_LABEL))
+        around = self.data.padding
+        image = cv2.copyMakeBorder(image, around, around, around, around, cv2.BORDER_CONSTANT, value=self.fill)
         top, left = (int(n) for n in rng.integers(0, 2 * self.data.padding + 1, 2))
         return image[top : top + self.data.crop[0], left : left + self.data.crop[1]]
 
@@ -144,11 +143,11 @@ class CenterCrop:
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Image u8[H,W,3] to u8[*size,3]; the label as it was; the height and width that are not padding."""
         shorter = self.resize or max(self.size)
-        scaled = resized_shape(*image.shape[:2], shorter)
+        scaled = resized_shape(image.shape[0], image.shape[1], shorter)
         if image.shape[:2] != scaled:
-            picture = Image.fromarray(image).resize(scaled[::-1], _PILLOW[self.interpolation])
+            picture = Image.fromarray(image).resize((scaled[1], scaled[0]), _PILLOW[self.interpolation])
             image = np.asarray(picture)
-        inside = tuple(min(have, want) for have, want in zip(scaled, self.size))
+        inside = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
         top, left = middle(scaled, inside)
         image = image[top : top + inside[0], left : left + inside[1]]
         if inside != tuple(self.size):
@@ -160,25 +159,6 @@ class CenterCrop:
     def blank(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and label of a row that stands for no example."""
         return blank_image(self.size, self.fill), np.asarray(NO_LABEL)
-
-
-def draw_piece(
-    size: tuple[int, int], min_area: float, max_area: float, max_aspect: float, rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random piece of an image, as torchvision's RandomResizedCrop draws it.
-
-    Area is uniform, the logarithm of the aspect too; what does not fit is drawn again, and after ten times the middle
-    of the image is taken, at the nearest aspect that is allowed.
-    """
-    height, width = size
-    for _ in range(_TRIES):
-        area = height * width * rng.uniform(min_area, max_area)
-        aspect = math.exp(rng.uniform(-math.log(max_aspect), math.log(max_aspect)))
-        wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < wide <= width and 0 < high <= height:
-            return int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1)), high, wide
-    high, wide = min(height, max(1, round(width * max_aspect))), min(width, max(1, round(height * max_aspect)))
-    return (height - high) // 2, (width - wide) // 2, high, wide
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:

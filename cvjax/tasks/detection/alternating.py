@@ -20,13 +20,14 @@ import numpy as np
 from cvjax.data.box_rows import restore_boxes
 from cvjax.datasets.proposals.files import write_proposals
 from cvjax.engine import run
+from cvjax.engine.checkpoint import find_checkpoint
 from cvjax.engine.evaluate import whole_split
 from cvjax.engine.loop import Outcome
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiler_options
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.task import Detection
-from cvjax.tasks.load import load_for_inference
+from cvjax.tasks.loaded import rebuild
 
 STEPS = ("1_proposals", "2_detector", "3_proposals", "4_detector")
 _NOT_PROPOSALS = "[!r]*"  # parameters' paths begin with backbone, fpn, rpn, predictor, box_head
@@ -76,6 +77,7 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
             None,
         ),
     ]
+    outcome = None
     for name, of_model, frozen, of_run, proposals in plan:
         step = dataclasses.replace(
             config,
@@ -93,16 +95,18 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
         outcome = run.train(step)
         if outcome.stopped:
             break
+    assert outcome is not None  # there are four steps
     return outcome
 
 
 def _half(config: DetectionConfig) -> int:
+    assert config.steps is not None  # `run.with_steps` has been here
     return max(1, config.steps // 2)
 
 
 def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib.Path) -> int:
     """Writes a net's proposals for both splits, unless they are there; returns how many an image has at most."""
-    loaded = load_for_inference(net)
+    loaded = rebuild(Detection, find_checkpoint(net))
     # As many as training has, from as many anchors; evaluation's are fewer.
     before, after = loaded.model.rpn_pre_nms_top_n[0], loaded.model.rpn_post_nms_top_n[0]
     model = loaded.model.clone(rpn_pre_nms_top_n=(before, before), rpn_post_nms_top_n=(after, after))

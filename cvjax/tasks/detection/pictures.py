@@ -54,6 +54,7 @@ def draw_examples(
 
 def at_least(found: Boxes, score: float) -> Boxes:
     """Returns the detections whose score is at least `score`."""
+    assert found.scores is not None
     kept = np.asarray(found.scores) >= score
     return Boxes(found.boxes[kept], found.labels[kept], found.scores[kept])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -100,8 +101,11 @@ def make_box_finder(task: "Detection", model: nn.Module, variables: dict[str, An
             shown = transform.fitted(image.shape[:2], inside=False)
             placed = dataclasses.replace(transform, size=tuple(-(-side // multiple) * multiple for side in shown))
         padded, _, shown, more = placed(image, make_objects([], [])._replace(proposals=proposals))
-        given = Proposals(more["proposals"][None], more["proposal_valid"][None]) if "proposals" in more else None
-        found = jax.device_get(detections(variables, Inputs(padded[None], np.asarray([shown], np.int32), given, None)))
+        given = None
+        if "proposals" in more:
+            given = Proposals(jnp.asarray(more["proposals"][None]), jnp.asarray(more["proposal_valid"][None]))
+        inputs = Inputs(jnp.asarray(padded[None]), jnp.asarray([shown], jnp.int32), given, None)
+        found = jax.device_get(detections(variables, inputs))
         here = found.valid[0]
         boxes = restore_boxes(found.boxes[0], more["scale"], more["original_size"])
         return Boxes(boxes[here], found.classes[0][here], found.scores[0][here])

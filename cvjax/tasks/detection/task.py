@@ -53,7 +53,7 @@ class Detection(ImageTask):
 
     name: ClassVar[str] = "detection"
     target: ClassVar[Target] = "boxes"
-    config_class: ClassVar[type[DetectionConfig]] = DetectionConfig
+    config_class = DetectionConfig
 
     config: DetectionConfig
 

@@ -22,7 +22,7 @@ from cvjax.data.order import Planned, batches_by_size
 from cvjax.datasets.proposals.boxes import Mode
 from cvjax.errors import ConfigError, DataError
 from cvjax.imagenet import MEAN_COLOUR
-from cvjax.tasks.classification.transforms import draw_piece
+from cvjax.tasks.random_piece import draw_piece
 from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
 
 _LEAST_SCALE = 0.25  # what is zoomed out of is first made, so that half the scale is four times the work
@@ -133,7 +133,8 @@ class ResizeAndPad:
     def fitted(self, shape: tuple[int, int], inside: bool) -> tuple[int, int]:
         """Height and width that an image of `shape` is brought to; `inside` keeps it within `size` in any case."""
         if not self.keep_aspect:
-            return tuple(self.size)
+            height, width = self.size
+            return height, width
         limits = []
         if inside or not self.short_side:
             limits += [Fraction(have, want) for have, want in zip(self.size, shape)]
@@ -142,7 +143,8 @@ class ResizeAndPad:
         if self.long_side:
             limits.append(Fraction(self.long_side, max(shape)))
         scale = min(limits)
-        return tuple(max(1, side * scale.numerator // scale.denominator) for side in shape)
+        height, width = (max(1, side * scale.numerator // scale.denominator) for side in shape)
+        return height, width
 
     def place(self, image: np.ndarray) -> np.ndarray:
         """The image u8[h,w,3], padded to u8[*size,3]."""

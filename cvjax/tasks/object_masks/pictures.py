@@ -11,6 +11,7 @@ from flax import linen as nn
 from cvjax.data.dataset import Source
 from cvjax.data.objects import MaskedObjects
 from cvjax.engine.task import Report
+from cvjax.ops.geometry import pair
 from cvjax.runtime.compiler import compiler_options
 from cvjax.tasks.examples import ROWS, decoded_examples
 from cvjax.tasks.object_masks.paste import paste_masks
@@ -47,8 +48,8 @@ def draw_examples(
 
     @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
     def masks(variables: dict[str, Any], images: jax.Array, boxes: jax.Array) -> jax.Array:
-        logits = model.apply(variables, task.normalize(images), boxes, train=False, method="masks")
-        return paste_masks(jax.nn.sigmoid(logits), boxes, images.shape[1:3])[0] > 0.5
+        predicted = task.predict(model, variables, (task.normalize(images), boxes))
+        return paste_masks(predicted, boxes, pair(images.shape[1:3]))[0] > 0.5
 
     examples = []
     for record, example in decoded_examples(task, dataset, ROWS):
@@ -72,7 +73,7 @@ def draw_examples(
             here = np.s_[y0:y1, x0:x1]
             truth[here][objects.mask[here] == rows["numbers"][box]] = label
         truth[objects.mask == task.ignore] = task.ignore
-        picture = outline_boxes(image, rows["boxes"][:count], rows["labels"][:count])
+        picture = outline_boxes(image, rows["boxes"][:count], rows["labels"][:count].tolist())
         examples.append(Example(picture, truth, prediction, f"{record['id']}   {count} boxes"))
     titles = ("image and boxes", "ground truth", "masks inside the boxes")
     save_grid(folder / "predictions.png", examples, task.class_names, titles=titles)

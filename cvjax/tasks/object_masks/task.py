@@ -19,6 +19,7 @@ from cvjax.data.order import Planned, batches_by_size
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.ops.geometry import pair
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.object_masks import pictures
 from cvjax.tasks.object_masks.config import ObjectMasksConfig
@@ -45,8 +46,7 @@ class ObjectMasks(ImageTask):
 
     name: ClassVar[str] = "masks"
     target: ClassVar[Target] = "objects"
-    config_class: ClassVar[type[ObjectMasksConfig]] = ObjectMasksConfig
-    metric: ClassVar[str] = "mask_iou"
+    config_class = ObjectMasksConfig
 
     config: ObjectMasksConfig
     ignore: int = 255
@@ -63,6 +63,11 @@ class ObjectMasks(ImageTask):
                 f"{type(model).__name__} does not draw masks inside boxes; take --model.name hypercolumn_vgg16"
             )
         return cls(config, tuple(dataset.class_names))
+
+    @property
+    def metric(self) -> str:
+        """Name of the score that chooses the best checkpoint: the mean overlap."""
+        return "mask_iou"
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and objects."""
@@ -127,7 +132,7 @@ class ObjectMasks(ImageTask):
           batch: See the class.
         """
         objects, boxes = batch["objects"], batch["boxes"]
-        pasted, within = paste_masks(predictions, boxes, objects.shape[1:])
+        pasted, within = paste_masks(predictions, boxes, pair(objects.shape[1:]))
         counted = within & (objects != self.ignore)[:, None]
         truth = (objects[:, None] == batch["numbers"][..., None, None]) & counted
         guess = (pasted > 0.5) & counted

@@ -8,7 +8,7 @@ import numpy as np
 from cvjax.data.box_rows import NO_CLASS, mirrored
 from cvjax.data.objects import MaskedObjects
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.scale_crop import EvalTransform, ScaleAndCropData, TrainTransform, resize_pair
+from cvjax.tasks.scale_crop import ResizeAndFill, ScaleAndCrop, ScaleAndCropData, resize_pair
 
 _SMALLEST = 4.0
 """Sides of boxes, in pixels, below which nothing is to be learnt from them."""
@@ -46,8 +46,8 @@ class ObjectMasksData(ScaleAndCropData):
 
 
 @dataclasses.dataclass(frozen=True)
-class ObjectCrop(TrainTransform):
-    """`TrainTransform` of an image and its objects. Attributes are those of `TrainTransform`."""
+class ObjectCrop(ScaleAndCrop):
+    """Random scale, crop and mirroring of an image and its objects. Attributes are those of `ScaleAndCrop`."""
 
     data: ObjectMasksData
 
@@ -75,10 +75,10 @@ class ObjectCrop(TrainTransform):
 
 
 @dataclasses.dataclass(frozen=True)
-class ObjectFit(EvalTransform):
-    """`EvalTransform` of an image and its objects.
+class ObjectFit(ResizeAndFill):
+    """Padding of an image and its objects to one size.
 
-    Attributes: those of `EvalTransform`, and
+    Attributes: those of `ResizeAndFill`, and
       most: boxes of a row.
     """
 
@@ -91,7 +91,7 @@ class ObjectFit(EvalTransform):
     def __call__(
         self, image: np.ndarray, objects: MaskedObjects, name: str = "the image"
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]:
-        """As `EvalTransform`, of the mask that numbers the objects, and `pad_objects`.
+        """As `pad`, of the mask that numbers the objects, and `pad_objects`.
 
         Raises:
           DataError: the image is larger than `size`, or has more objects than `most`.
@@ -100,7 +100,7 @@ class ObjectFit(EvalTransform):
             raise DataError(
                 f"{name} has {len(objects.boxes)} objects; give --eval.boxes (of evaluate: --boxes) at least that many."
             )
-        padded, mask, size = super().__call__(image, objects.mask, name)
+        padded, mask, size = self.pad(image, objects.mask, name)
         factors = np.asarray([new / old for new, old in zip(size, objects.mask.shape)], np.float32)
         boxes = objects.boxes * np.tile(factors[::-1], 2)
         return padded, mask, size, pad_objects(boxes, objects.numbers, objects.labels, self.most)
@@ -108,7 +108,7 @@ class ObjectFit(EvalTransform):
     def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
         """Image, mask and boxes of a row that stands for no example."""
         none = np.zeros(0, np.int32)
-        return *super().blank(), pad_objects(np.zeros((0, 4), np.float32), none, none, self.most)
+        return *self.padding(), pad_objects(np.zeros((0, 4), np.float32), none, none, self.most)
 
 
 def pad_objects(boxes: np.ndarray, numbers: np.ndarray, labels: np.ndarray, most: int) -> dict[str, np.ndarray]:

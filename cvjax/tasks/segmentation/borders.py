@@ -4,13 +4,13 @@ Distances are Chebyshev's, those of repeated dilations by a 3x3 square. Bands ar
 is within a distance of another label where the largest or the smallest label in the square around it is not its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from cvjax.tasks.metrics import confusion_matrix
+from cvjax.tasks.confusion import confusion_matrix
 
 DILATION_RATIO = 0.02
 """Width of a boundary's band in diagonals of the image, as published."""
@@ -47,7 +47,7 @@ def border_distance(labels: jax.Array, known: jax.Array, limit: int | jax.Array,
     return jax.lax.fori_loop(0, limit, grow, (largest, smallest, far))[2]
 
 
-def _square(x: jax.Array, of: object, fill: int) -> jax.Array:
+def _square(x: jax.Array, of: Callable[[jax.Array, jax.Array], jax.Array], fill: int) -> jax.Array:
     """The largest, or smallest, of the 3x3 pixels around each of [B, H, W]."""
     for axis in (1, 2):
         edges = [(0, 0)] * 3

@@ -49,7 +49,9 @@ def parse_crf(text: str) -> CRFConfig:
         values = [float(part) for part in text.split(",")]
         if len(values) not in (5, 6):
             raise ValueError(f"{len(values)} numbers")
-        return CRFConfig(*values[:5], *map(int, values[5:]))
+        smooth_weight, smooth_sigma, weight, sigma, colour_sigma, *more = values
+        iterations = int(more[0]) if more else CRFConfig.iterations
+        return CRFConfig(smooth_weight, smooth_sigma, weight, sigma, colour_sigma, iterations)
     except ValueError as error:
         raise ConfigError(f"{text!r} is no CRF ({error}); give {CRF_SYNTAX}, as v2 or 3,1,4,67,3") from error
 
@@ -61,7 +63,7 @@ def format_crf(crf: CRFConfig) -> str:
     )
 
 
-def inside(size: jax.Array | None, shape: tuple[int, int, int]) -> jax.Array:
+def inside(size: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
     """What of padded maps is not padding.
 
     Args:

@@ -19,8 +19,9 @@ from flax import linen as nn
 from cvjax.errors import ConfigError
 from cvjax.ops.dense_crf import CRFKernels, dense_crf
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.metrics import confusion_matrix, segmentation_report
+from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log
+from cvjax.tasks.segmentation.metrics import segmentation_report
 from cvjax.tasks.segmentation.task import Segmentation
 
 Grid = Mapping[str, Sequence[float]]

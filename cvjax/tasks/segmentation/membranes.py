@@ -5,6 +5,7 @@ edges; membranes touch by corners, too. Sums over images add up; the report divi
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import scipy.ndimage
@@ -83,8 +84,8 @@ def rand_errors(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
       minus the Rand index (Rand, 1971), the share of pairs of different pixels that are together in one of the two
       alone. nan without a true cell, and 0 pairs of a single pixel count as no error.
     """
-    true_cells, _ = scipy.ndimage.label(truth)
-    cells, count = scipy.ndimage.label(guess)
+    true_cells, _ = _components(truth)
+    cells, count = _components(guess)
     mine, yours = true_cells[truth].astype(np.int64), cells[truth].astype(np.int64)
     total = mine.size
     if not total:
@@ -100,6 +101,12 @@ def rand_errors(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
 
 def _squares(counts: np.ndarray) -> int:
     return int((counts.astype(np.int64) ** 2).sum())
+
+
+def _components(where: np.ndarray, neighbors: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+    """The number of the component that each pixel belongs to, 0 for none, and how many there are."""
+    # scipy has no types, and what can be inferred includes what it returns if it is given an array to write into.
+    return cast(tuple[np.ndarray, int], scipy.ndimage.label(where, neighbors))
 
 
 def warping_errors(truth: np.ndarray, guess: np.ndarray) -> int:
@@ -159,9 +166,9 @@ def _simple_points() -> np.ndarray:
             cells[1 + down, 1 + right] = code >> bit & 1
         membranes = ~cells
         membranes[1, 1] = False
-        pieces, _ = scipy.ndimage.label(cells)
+        pieces, _ = _components(cells)
         by_edge = {int(pieces[place]) for place in ((0, 1), (1, 0), (1, 2), (2, 1))} - {0}
-        table[code] = len(by_edge) == 1 and scipy.ndimage.label(membranes, _EVERYWHERE)[1] == 1
+        table[code] = len(by_edge) == 1 and _components(membranes, _EVERYWHERE)[1] == 1
     return table
 
 

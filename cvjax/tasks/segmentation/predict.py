@@ -10,9 +10,10 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.runtime.compiler import compiler_options
-from cvjax.tasks.inference import predict_image, segment
 from cvjax.tasks.segmentation.config import SegmentationEval
 from cvjax.tasks.segmentation.crf import apply_crf, inside
+from cvjax.tasks.segmentation.inference import predict_image, segment
+from cvjax.tasks.segmentation.tiles import Unpadded
 
 if TYPE_CHECKING:
     from cvjax.tasks.segmentation.task import Segmentation
@@ -36,14 +37,18 @@ def probabilities(model: nn.Module, variables: Any, images: jax.Array, config: S
     Returns:
       float32 [B, H, W, C].
     """
+
+    def logits_of(x: jax.Array) -> Any:  # what Flax says it returns includes what a mutable collection would add
+        return model.apply(variables, x, train=False)
+
     return segment(
-        lambda x: model.apply(variables, x, train=False),
+        logits_of,
         images,
         scales=config.scales,
         flip=config.flip,
         window=config.window,
         overlap=config.overlap,
-        unpadded=model if hasattr(model, "margin") else None,
+        unpadded=model if isinstance(model, Unpadded) else None,
     )
 
 

@@ -20,8 +20,8 @@ from cvjax.data.reader import Decode
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.images import ImageTask
-from cvjax.tasks.metrics import border_report, confusion_matrix, image_iou_sums, image_miou, segmentation_report
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
 from cvjax.tasks.segmentation.borders import boundary_confusion, trimap_confusions
@@ -29,6 +29,7 @@ from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.crf import apply_crf, inside
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
+from cvjax.tasks.segmentation.metrics import border_report, image_iou_sums, image_miou, segmentation_report
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
 
@@ -47,8 +48,7 @@ class Segmentation(ImageTask):
 
     name: ClassVar[str] = "segmentation"
     target: ClassVar[Target] = "mask"
-    config_class: ClassVar[type[SegmentationConfig]] = SegmentationConfig
-    metric: ClassVar[str] = "miou"
+    config_class = SegmentationConfig
 
     config: SegmentationConfig
     ignore: int = 255
@@ -88,11 +88,16 @@ class Segmentation(ImageTask):
             class_weights = balancing_weights(frequencies, config.class_balance)
         return cls(config, tuple(dataset.class_names), class_weights=class_weights, margin=margin)
 
+    @property
+    def metric(self) -> str:
+        """Name of the score that chooses the best checkpoint: the mean IoU."""
+        return "miou"
+
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and mask."""
         return functools.partial(decode_example, num_classes=self.num_classes, void=self.config.input.void)
 
-    def train_transform(self) -> TrainTransform:
+    def train_transform(self) -> TrainTransform | WarpTransform:
         """Returns the configured scale, crop, flips and deformation."""
         data = self.config.input
         if not (self.margin or data.flip_vertical or data.rotate or data.elastic or data.border_weight):

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from cvjax.ops.geometry import pair
 from cvjax.ops.padding import mirror_pad
 
 
+@runtime_checkable
 class Unpadded(Protocol):
     """What a net says of itself whose logits are smaller than its images, such as `UNetOriginal`.
 
@@ -21,11 +22,15 @@ class Unpadded(Protocol):
         strides.
     """
 
-    margin: int
-    step: int
+    @property
+    def margin(self) -> int: ...
+
+    @property
+    def step(self) -> int: ...
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the smallest image whose logits are at least so high and wide."""
+        ...
 
 
 def overlap_tile_logits(
@@ -56,12 +61,12 @@ def overlap_tile_logits(
     wanted = (
         side if each >= side else max(each, net.step) for side, each in zip((height, width), tile or (height, width))
     )
-    inputs = net.input_size(tuple(wanted))
+    inputs = net.input_size(pair(wanted))
     sizes = tuple(side - 2 * net.margin for side in inputs)
     rows, columns = (_starts(side, size, net.step) for side, size in zip((height, width), sizes))
     covered = rows[-1] + sizes[0], columns[-1] + sizes[1]
     images = mirror_pad(
-        images, tuple((net.margin, net.margin + far - side) for far, side in zip(covered, (height, width)))
+        images, pair((net.margin, net.margin + far - side) for far, side in zip(covered, (height, width)))
     )
 
     def logits_at(corner: jax.Array) -> jax.Array:
@@ -77,7 +82,7 @@ def overlap_tile_logits(
         return jax.lax.dynamic_update_slice(total, logits_at(corner), (0, corner[0], corner[1], 0)), None
 
     classes = jax.eval_shape(logits_at, jax.ShapeDtypeStruct((2,), jnp.int32)).shape[-1]
-    corners = np.array([(top, left) for top in rows for left in columns], np.int32)
+    corners = jnp.asarray([(top, left) for top in rows for left in columns], jnp.int32)
     total, _ = jax.lax.scan(add_tile, jnp.zeros((images.shape[0], *covered, classes), jnp.float32), corners)
     return total[:, :height, :width]
 

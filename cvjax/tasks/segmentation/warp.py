@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from cvjax.errors import ConfigError
-from cvjax.tasks.scale_crop import TrainTransform, resize_pair, scaled_size
+from cvjax.tasks.scale_crop import ScaleAndCrop, resize_pair, scaled_size
 from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.weight_maps import loss_weights
 
@@ -22,14 +22,14 @@ _BORDER = cv2.BORDER_REFLECT_101
 
 
 @dataclasses.dataclass(frozen=True)
-class WarpTransform(TrainTransform):
+class WarpTransform(ScaleAndCrop):
     """Random scale, place, mirroring, quarter turn and elastic deformation; and the weights of the loss, if asked.
 
     The displacements of the deformation lie on a grid of 3x3 nodes over the crop and are interpolated bicubically
     between them (U-Net, 1505.04597). With a border weight an example has a `weight`, float32 of the mask's shape, see
     `cvjax.tasks.segmentation.weight_maps`; cells are the components of the crop as it is shown.
 
-    Attributes: those of `TrainTransform` (`fill` has no use: the surroundings are mirrored), and
+    Attributes: those of `ScaleAndCrop` (`fill` has no use: the surroundings are mirrored), and
       data: Size, scale, turns and deformation.
       margin: Number of pixels on every side of the crop that are shown and not labeled, for nets without padding: the
         image is `crop`, the mask two margins less a side, and its place is drawn so that it lies in the image if it

@@ -11,9 +11,9 @@ from sklearn import metrics as sk
 
 from cvjax.errors import ConfigError
 from cvjax.tasks.classification.calibration import BINS
+from cvjax.tasks.classification.metrics import ranks
 from cvjax.tasks.classification.mixing import draw_mix
-from cvjax.tasks.inference import classify
-from cvjax.tasks.metrics import ranks
+from cvjax.tasks.classification.predict import classify
 
 NAMES = tuple(f"class {i}" for i in range(9))
 

@@ -16,7 +16,8 @@ from cvjax.data.decode import decode_labelled
 from cvjax.data.loader import HostShard, eval_batches, train_batches
 from cvjax.datasets.registry import open_source
 from cvjax.errors import ConfigError
-from cvjax.tasks.classification.transforms import CenterCrop, draw_piece, resize
+from cvjax.tasks.classification.transforms import CenterCrop, resize
+from cvjax.tasks.random_piece import draw_piece
 
 LABEL = np.asarray(7, np.int32)
 

@@ -13,7 +13,7 @@ import pytest
 from made import segmentation
 
 from cvjax.models import create_model
-from cvjax.tasks.inference import segment
+from cvjax.tasks.segmentation.inference import segment
 from cvjax.tasks.segmentation.predict import make_map_predictor
 from cvjax.tasks.segmentation.tiles import _starts, overlap_tile_logits
 

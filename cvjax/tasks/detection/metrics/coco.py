@@ -56,8 +56,11 @@ def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_class
         raise ConfigError("COCO's scores need pycocotools; pip install 'cvjax[coco]', or leave them out") from error
 
     class Evaluation(COCOeval):
+        _gts: dict[Any, list[dict[str, Any]]]
+
         def _prepare(self) -> None:
-            super()._prepare()  # ignores crowds, and no others
+            # It ignores crowds, and no others. Of the library's types the two private names are missing.
+            super()._prepare()  # pyright: ignore[reportAttributeAccessIssue]
             for objects in self._gts.values():
                 for item in objects:
                     item["ignore"] = item["iscrowd"] or item["difficult"]
@@ -89,7 +92,8 @@ def _dataset(images: np.ndarray, num_classes: int, table: Detections | Truth, **
     }
     lists = [values.tolist() for values in columns.values()]
     made = COCO()
-    made.dataset = {
+    # The library's types want entries that only its pictures read.
+    made.dataset = {  # pyright: ignore[reportAttributeAccessIssue]
         "images": [{"id": image} for image in images.tolist()],
         "categories": [{"id": label} for label in range(num_classes)],
         "annotations": [dict(zip(columns, row)) for row in zip(*lists)],

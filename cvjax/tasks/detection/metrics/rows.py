@@ -6,10 +6,12 @@ Padded arrays of a batch lose their padding here; tables of batches are joined e
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
 Rows = Mapping[str, np.ndarray]
+Table = TypeVar("Table", bound="Detections | Truth")
 
 _DETECTIONS, _TRUTH = "detection", "truth"
 _DTYPES = {
@@ -189,5 +191,5 @@ def best_objects(
     return best, value
 
 
-def _take(table: "Detections | Truth", where: np.ndarray) -> "Detections | Truth":
+def _take(table: Table, where: np.ndarray) -> Table:
     return type(table)(**{field.name: getattr(table, field.name)[where] for field in dataclasses.fields(table)})

@@ -85,8 +85,8 @@ class DetectionScores:
             "errors": {name: dict(zip(KINDS, row)) for name, row in zip(names, kinds.tolist())},
             "precision": np.stack([voc.sampled(curve) for curve in curves]) if curves else np.zeros((0, 101)),
         }
-        for size, *bounds in self.sizes:
-            part = voc.judge(detections, truth, len(names), iou=self.iou, area_range=tuple(bounds))
+        for size, low, high in self.sizes:
+            part = voc.judge(detections, truth, len(names), iou=self.iou, area_range=(low, high))
             each = [voc.area_under(voc.curve(part, label)) for label in range(len(names))]
             report[f"map_{size}"] = mean(each)
             report["ap_by_size"][size] = dict(zip(names, each))

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cvjax.data.dataset import Record, Source
 from cvjax.engine import run
-from cvjax.engine.checkpoint import Checkpoints
+from cvjax.engine.checkpoint import Checkpoints, find_checkpoint
 from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
 from cvjax.engine.loop import Outcome
 from cvjax.engine.parallel import make_strategy
@@ -29,7 +29,7 @@ from cvjax.runtime.compiler import compiler_options
 from cvjax.tasks.detection.config import StagedDetectionConfig
 from cvjax.tasks.detection.staged.stages import RegionBatch, fit_stages, install
 from cvjax.tasks.detection.task import Detection, truth_of
-from cvjax.tasks.load import Loaded, load_for_inference
+from cvjax.tasks.loaded import Loaded, rebuild
 
 NET = "net"
 """Folder of the fine-tuned net within that of the run."""
@@ -59,7 +59,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
 def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> Outcome:
     """Fits, scores, saves and shows."""
     workdir = pathlib.Path(config.workdir)
-    loaded = load_for_inference(workdir / NET, scorer="svm")
+    loaded = rebuild(Detection, find_checkpoint(workdir / NET), scorer="svm")
     train_set = Detection.open(config, config.input.train_split)
     eval_set = Detection.open(config, config.input.eval_split)
     config = run.with_steps(config, len(train_set))
@@ -123,5 +123,5 @@ def _make_describe(loaded: Loaded) -> Any:
 
 def _regions(batch: Mapping[str, np.ndarray]) -> RegionBatch:
     """A batch as both stages take it; rows that fill it up have neither objects nor proposals that are valid."""
-    proposals = Proposals(batch["proposals"], batch["proposal_valid"])
+    proposals = Proposals(jnp.asarray(batch["proposals"]), jnp.asarray(batch["proposal_valid"]))
     return RegionBatch(batch["image"], batch["size"], proposals, truth_of(batch))

@@ -16,7 +16,7 @@ from cvjax.ops.detection.boxes import clip, encode, pairwise_iou
 from cvjax.tasks.detection.staged.ridge import fit_ridge
 from cvjax.tasks.detection.staged.svm import DEFAULT, Linear, Regions, SVMConfig, fit_svms
 
-Describe = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Describe = Callable[[Any, Any, Any], tuple[jax.Array, jax.Array]]
 """(images, sizes, boxes [B, R, 4]) -> features for the regression [B, R, D] and for the machines [B, R, H]."""
 
 
@@ -139,7 +139,7 @@ def _of_image(
     near: float,
 ) -> tuple[Regions, Pairs]:
     count = len(truth.boxes)
-    table = np.asarray(pairwise_iou(boxes, truth.boxes)) * truth.valid  # [R, N]
+    table = np.asarray(pairwise_iou(jnp.asarray(boxes), truth.boxes)) * truth.valid  # [R, N]
     overlaps = np.zeros((len(boxes), num_classes), np.float32)
     for label in np.unique(truth.labels[truth.valid]):
         overlaps[:, label] = table[:, truth.labels == label].max(1)
@@ -153,9 +153,12 @@ def _of_image(
     best = learnt.max(1, initial=0)
     moved = valid & ~is_object & (best > near)
     taken = learnt[moved].argmax(1) if count else np.zeros(0, int)
-    targets = np.asarray(encode(truth.boxes[taken], boxes[moved]))
+    targets = np.asarray(encode(truth.boxes[taken], jnp.asarray(boxes[moved])))
     lengths = np.linalg.norm(pooled[valid], axis=1)
     return regions, Pairs(pooled[moved], targets, truth.labels[taken], lengths)
+
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # lots, features, targets
 
 
 class _Pairs:
@@ -164,7 +167,7 @@ class _Pairs:
     def __init__(self, num_classes: int, most: int, seed: int) -> None:
         self.num_classes, self.most = num_classes, most
         self.random = np.random.default_rng(seed)
-        self.kept: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+        self.kept: dict[int, list[_Rows]] = {}
         self.length, self.count, self.width = 0.0, 0, 0
 
     def add(self, pairs: Pairs) -> None:
@@ -178,7 +181,7 @@ class _Pairs:
             if sum(len(lots) for lots, *_ in rows) > 2 * self.most:
                 self.kept[int(label)] = [self._thinned(rows)]
 
-    def _thinned(self, rows: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    def _thinned(self, rows: list[_Rows]) -> _Rows:
         lots, features, targets = (np.concatenate(parts) for parts in zip(*rows))
         lowest = np.argsort(lots, kind="stable")[: self.most]
         return lots[lowest], features[lowest], targets[lowest]

@@ -7,7 +7,7 @@ those that the SVM of the moment does not put well beyond its margin. All of thi
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,14 +99,15 @@ def fit_svm(positives: np.ndarray, negatives: np.ndarray, config: SVMConfig = DE
     if not np.isfinite(features).all():
         raise DataError("some features are not finite; mend the net that they come from")
     signs = np.repeat([1, -1], [len(positives), len(negatives)])
-    svm = LinearSVC(
-        C=config.cost,
-        class_weight={1: config.positive_weight, -1: 1.0},
-        intercept_scaling=config.intercept_scale,
-        dual=False,
-        tol=config.tolerance,
-        max_iter=config.iterations,
-    ).fit(features, signs)
+    options: dict[str, Any] = {
+        "C": config.cost,
+        "class_weight": {1: config.positive_weight, -1: 1.0},
+        "intercept_scaling": config.intercept_scale,
+        "dual": False,  # the primal is the faster one for some thousand examples
+        "tol": config.tolerance,
+        "max_iter": config.iterations,
+    }
+    svm = LinearSVC(**options).fit(features, signs)
     return np.append(svm.coef_[0], svm.intercept_ / config.intercept_scale)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from cvjax.tasks import metrics
+from cvjax.tasks.confusion import confusion_matrix
+from cvjax.tasks.segmentation import metrics
 
 
 def count_by_hand(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
@@ -27,7 +28,7 @@ def random_maps(seed: int, shape: tuple[int, ...], num_classes: int) -> tuple[np
 @pytest.mark.parametrize("shape", [(2, 7, 5), (1, 1, 1), (3, 97, 101), (5, 64, 64)])
 def test_counts_every_pixel_once(shape):
     labels, predictions = random_maps(0, shape, 21)
-    confusion = jax.jit(metrics.confusion_matrix, static_argnums=2)(labels, predictions, 21)
+    confusion = jax.jit(confusion_matrix, static_argnums=2)(labels, predictions, 21)
     chex.assert_shape(confusion, (21, 21))
     assert confusion.dtype == jnp.int32
     np.testing.assert_array_equal(confusion, count_by_hand(labels, predictions, 21))
@@ -38,18 +39,18 @@ def test_chunks_that_do_not_divide_the_image(monkeypatch, chunk):
     monkeypatch.setattr(metrics, "_CHUNK_BYTES", 1)
     monkeypatch.setattr(metrics, "_MIN_CHUNK", chunk)
     labels, predictions = random_maps(1, (2, 7, 5), 4)
-    confusion = metrics.confusion_matrix(labels, predictions, 4)
+    confusion = confusion_matrix(labels, predictions, 4)
     np.testing.assert_array_equal(confusion, count_by_hand(labels, predictions, 4))
 
 
 def test_rows_are_the_truth():
-    confusion = metrics.confusion_matrix(jnp.zeros((1, 2, 3), int), jnp.ones((1, 2, 3), int), 2)
+    confusion = confusion_matrix(jnp.zeros((1, 2, 3), int), jnp.ones((1, 2, 3), int), 2)
     np.testing.assert_array_equal(confusion, [[0, 6], [0, 0]])
 
 
 def test_invalid_images_and_ignored_labels_do_not_count():
     labels, predictions = random_maps(2, (3, 8, 8), 5)
-    confusion = metrics.confusion_matrix(labels, predictions, 5, ignore=0, valid=jnp.array([True, False, True]))
+    confusion = confusion_matrix(labels, predictions, 5, ignore=0, valid=jnp.array([True, False, True]))
     expected = count_by_hand(labels[[0, 2]], predictions[[0, 2]], 5)
     expected[0] = 0
     np.testing.assert_array_equal(confusion, expected)
@@ -58,28 +59,28 @@ def test_invalid_images_and_ignored_labels_do_not_count():
 def test_exact_beyond_the_integers_of_float32():
     # 4096 x 4100 pixels of one class, more than 2^24: a float32 sum would stop at 16,777,216.
     labels = jnp.ones((1, 4096, 4100), jnp.uint8)
-    confusion = metrics.confusion_matrix(labels, labels, 2)
+    confusion = confusion_matrix(labels, labels, 2)
     np.testing.assert_array_equal(confusion, [[0, 0], [0, 4096 * 4100]])
 
 
 def test_no_scatter_in_the_program():
     labels, predictions = random_maps(3, (2, 16, 16), 4)
-    assert "scatter" not in str(jax.make_jaxpr(lambda t, p: metrics.confusion_matrix(t, p, 4))(labels, predictions))
+    assert "scatter" not in str(jax.make_jaxpr(lambda t, p: confusion_matrix(t, p, 4))(labels, predictions))
 
 
 def test_a_batch_sharded_over_devices_counts_the_same():
     labels, predictions = random_maps(4, (8, 32, 32), 6)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    confusion = jax.jit(metrics.confusion_matrix, static_argnums=2)(*jax.device_put((labels, predictions), sharding), 6)
+    confusion = jax.jit(confusion_matrix, static_argnums=2)(*jax.device_put((labels, predictions), sharding), 6)
     np.testing.assert_array_equal(confusion, count_by_hand(labels, predictions, 6))
 
 
 def test_wrong_shapes_are_refused():
     with pytest.raises(AssertionError):
-        metrics.confusion_matrix(jnp.zeros((1, 4, 4), int), jnp.zeros((1, 4, 5), int), 2)
+        confusion_matrix(jnp.zeros((1, 4, 4), int), jnp.zeros((1, 4, 5), int), 2)
     with pytest.raises(AssertionError):
-        metrics.confusion_matrix(jnp.zeros((2, 4, 4), int), jnp.zeros((2, 4, 4), int), 2, valid=jnp.ones(3, bool))
+        confusion_matrix(jnp.zeros((2, 4, 4), int), jnp.zeros((2, 4, 4), int), 2, valid=jnp.ones(3, bool))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -87,7 +88,7 @@ def test_report_agrees_with_scikit_learn(seed):
     names = [f"class {i}" for i in range(12)]
     labels, predictions = random_maps(seed, (2, 33, 47), 9)
     predictions[predictions == 3] = 10  # never predicted, though true; 10 predicted, never true; 9 and 11 neither
-    confusion = np.asarray(metrics.confusion_matrix(labels, predictions, 12), np.int64)
+    confusion = np.asarray(confusion_matrix(labels, predictions, 12), np.int64)
     report = metrics.segmentation_report(confusion, names)
     keep = labels != 255
     truth, guess = labels[keep], predictions[keep]
@@ -105,7 +106,7 @@ def test_report_agrees_with_scikit_learn(seed):
 
 def test_frequency_weighted_iou_is_that_of_the_formula():
     labels, predictions = random_maps(7, (2, 33, 47), 9)
-    confusion = np.asarray(metrics.confusion_matrix(labels, predictions, 12), np.int64)
+    confusion = np.asarray(confusion_matrix(labels, predictions, 12), np.int64)
     keep = labels != 255
     present = np.unique(labels[keep])
     iou = sk.jaccard_score(labels[keep], predictions[keep], labels=present, average=None)
@@ -118,7 +119,7 @@ def test_images_are_scored_one_by_one():
     labels, predictions = random_maps(8, (4, 9, 11), 5)
     labels[1] = 255  # nothing to score
     labels[2] = predictions[2]
-    confusions = metrics.confusion_matrix(labels, predictions, 6, per_image=True)
+    confusions = confusion_matrix(labels, predictions, 6, per_image=True)
     sums = metrics.image_iou_sums(confusions)
     expected = []
     for truth, guess in zip(labels, predictions):
@@ -128,7 +129,7 @@ def test_images_are_scored_one_by_one():
             expected.append(sk.jaccard_score(truth[keep], guess[keep], labels=present, average="macro"))
     assert sums["scored_images"] == 3
     assert metrics.image_miou(sums) == pytest.approx(np.mean(expected), rel=1e-6)
-    np.testing.assert_array_equal(confusions.sum(0), metrics.confusion_matrix(labels, predictions, 6))
+    np.testing.assert_array_equal(confusions.sum(0), confusion_matrix(labels, predictions, 6))
 
 
 def test_report_of_large_counts_by_hand():

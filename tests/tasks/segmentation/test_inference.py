@@ -10,7 +10,7 @@ import pytest
 
 from cvjax.errors import ConfigError
 from cvjax.ops.resize import resize
-from cvjax.tasks import inference
+from cvjax.tasks.segmentation import inference
 
 KERNEL = jax.random.normal(jax.random.key(0), (3, 3, 3, 4))
 

@@ -1,11 +1,12 @@
-"""Prediction at test time: several scales, mirror images, sliding windows, ten crops, and pictures of any size.
+"""Prediction at test time: several scales, mirror images, sliding windows, and pictures of any size.
 
-`segment` and `classify` are pure and run under `jax.jit`; `predict_image` is the companion of `segment` on the host,
-for one picture of any size.
+`segment` is pure and runs under `jax.jit`; `predict_image` is its companion on the host, for one picture of any size.
 """
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import chex
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvjax.errors import ConfigError
+from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 from cvjax.tasks.segmentation.tiles import Unpadded, overlap_tile_logits
 
@@ -72,7 +74,7 @@ def sliding_logits(
 
     patch = jax.ShapeDtypeStruct((batch, win_h, win_w, channels), images.dtype)
     classes = jax.eval_shape(logits_fn, patch).shape[-1]
-    corners = np.array([(top, left) for top in tops for left in lefts], np.int32)
+    corners = jnp.asarray([(top, left) for top in tops for left in lefts], jnp.int32)
     total, _ = jax.lax.scan(add_window, jnp.zeros((batch, height, width, classes), jnp.float32), corners)
     return total / counts
 
@@ -117,7 +119,7 @@ def segment(
         raise ConfigError(f"scales must be one or more positive numbers, not {scales}; 1.0 is the image's own size")
     if window is not None and min(window) < 1:
         raise ConfigError(f"window must be at least 1x1 pixel, not {window}")
-    size = images.shape[1:3]
+    size = pair(images.shape[1:3])
 
     def logits_of(x: jax.Array) -> jax.Array:
         if unpadded is not None:
@@ -127,48 +129,17 @@ def segment(
     def probabilities_of(x: jax.Array) -> jax.Array:
         return jax.nn.softmax(_resize(logits_of(x), size), axis=-1)
 
-    total = 0.0
+    parts = []
     for scale in scales:
         # At least one pixel: a 1-pixel-wide picture has no half.
-        scaled = _resize(images, tuple(max(1, int(side * scale + 0.5)) for side in size))
+        scaled = _resize(images, pair(max(1, int(side * scale + 0.5)) for side in size))
         if flip:
             # One after another in a `lax.map`: one copy of the model in the program, the memory of one pass.
             plain, mirrored = jax.lax.map(probabilities_of, jnp.stack([scaled, scaled[:, :, ::-1]]))
-            total = total + (plain + mirrored[:, :, ::-1]) / 2
+            parts.append((plain + mirrored[:, :, ::-1]) / 2)
         else:
-            total = total + probabilities_of(scaled)
-    return total / len(scales)
-
-
-def classify(logits_fn: LogitsFn, images: jax.Array, *, ten_crops: tuple[int, int] | None = None) -> jax.Array:
-    """Class probabilities of images, or their mean over ten crops of each (AlexNet, section 4.1).
-
-    Args:
-        logits_fn: images [B, h, w, 3] to logits [B, C]; called while tracing, so pure.
-        images: [B, H, W, 3] float, normalised as the model wants them.
-        ten_crops: height and width of crops at the four corners and in the middle, each also mirrored; None sees the
-            image whole.
-
-    Returns:
-        Probabilities [B, C], float32; they sum to 1 over C.
-    """
-    chex.assert_rank(images, 4)
-
-    def probabilities_of(x: jax.Array) -> jax.Array:
-        logits = logits_fn(x)
-        chex.assert_shape(logits, (x.shape[0], None))
-        return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
-
-    if ten_crops is None:
-        return probabilities_of(images)
-    height, width = ten_crops
-    below, beside = images.shape[1] - height, images.shape[2] - width
-    chex.assert_scalar_non_negative(min(below, beside))
-    corners = [(0, 0), (0, beside), (below, 0), (below, beside), (below // 2, beside // 2)]
-    crops = [images[:, top : top + height, left : left + width] for top, left in corners]
-    crops += [crop[:, :, ::-1] for crop in crops]
-    # One after another: one copy of the model in the program, the memory of one pass.
-    return jax.lax.map(probabilities_of, jnp.stack(crops)).mean(axis=0)
+            parts.append(probabilities_of(scaled))
+    return functools.reduce(operator.add, parts) / len(scales)
 
 
 def predict_image(
@@ -213,6 +184,7 @@ def predict_image(
             rows, columns = slice(*keep_rows), slice(*keep_columns)
             inner = part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
             labels[rows, columns] = inner
+    assert labels is not None  # there is a tile at least
     return labels
 
 
@@ -248,5 +220,5 @@ def _apply(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
     return logits.astype(jnp.float32)
 
 
-def _resize(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    return x if x.shape[1:3] == tuple(size) else resize(x, tuple(size), method="bilinear", align_corners=False)
+def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    return x if x.shape[1:3] == size else resize(x, size, method="bilinear", align_corners=False)

@@ -1,0 +1,79 @@
+"""A trained model from its checkpoint alone."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from cvjax.engine.checkpoint import read_info, read_variables
+from cvjax.engine.config import config_from_json, from_json
+from cvjax.errors import CheckpointError
+from cvjax.models import create_model
+from cvjax.tasks.images import ImageTask
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model ready for use.
+
+    Attributes:
+      model: `model.apply(variables, task.normalize(images), train=False)` gives logits; a detector's call is that of
+        `cvjax.models.detection.detector`.
+      variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
+      task: Task of the run, with its configuration, class names and normalization.
+      info: What the run recorded of itself.
+      place: Folder of the checkpoint.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    task: ImageTask
+    info: dict[str, Any]
+    place: pathlib.Path
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """Returns a photograph, uint8 [H, W, 3], as the model expects it: float32 [height, width, 3]."""
+        return self.task.preprocess(image)
+
+    def predict(self, image: np.ndarray) -> Any:
+        """Predicts a photograph, uint8 [H, W, 3] of any size, as the evaluation is configured; compiles once a size.
+
+        Returns:
+          Labels uint8 [H, W] of a segmentation, probabilities float32 [C] of a classification, boxes of a detection.
+
+        Raises:
+          ConfigError: The task predicts no photographs.
+        """
+        return self._predictor(image)
+
+    @functools.cached_property
+    def _predictor(self) -> Callable[[np.ndarray], Any]:
+        return self.task.predictor(self.model, self.variables)
+
+
+def rebuild(task_class: type[ImageTask], place: pathlib.Path, **model_overrides: Any) -> Loaded:
+    """Rebuilds the model that a checkpoint of a task is of.
+
+    Args:
+      task_class: Class of the task.
+      place: Folder of the checkpoint itself.
+      **model_overrides: Options that keep the parameters as they are, such as `output_stride=8`, `dtype`.
+
+    Raises:
+      CheckpointError: Unreadable, or of a model that this version does not have.
+    """
+    info = read_info(place)
+    try:
+        name, options = info["model"]["name"], from_json(info["model"]["options"]) | model_overrides
+        config = config_from_json(task_class.config_class, info["run"])
+        task = task_class.restore(config, from_json(info["task"]))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
+    model = create_model(name, num_classes=task.num_classes, **options)
+    like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
+    return Loaded(model, read_variables(place, like), task, info, place)
