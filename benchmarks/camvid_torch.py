@@ -68,7 +68,7 @@ def cut(pair: Pair, crop: tuple[int, int], scales: tuple[float, float], rng: np.
 
 
 def batch_of(pairs: list[Pair]) -> Pair:
-    """Normalised images float32 [B, H, W, 3], and masks int64 [B, H, W]."""
+    """Normalized images float32 [B, H, W, 3], and masks int64 [B, H, W]."""
     return (np.stack([image for image, _ in pairs]) - MEAN) / STD, np.stack([mask for _, mask in pairs]).astype(
         np.int64
     )

@@ -4,7 +4,7 @@
     python benchmarks/crf.py --images photograph.jpg other.png --batch 16      # on a GPU
 
 A case is the whole of it, from unary energies and an image to marginals after ten iterations with DeepLab v2's kernels:
-the lattice is built anew. Images are photographs if given, and noise: random colours, which make the largest lattice
+the lattice is built anew. Images are photographs if given, and noise: random colors, which make the largest lattice
 that there can be. `benchmarks/paired.py` says how turns are taken; marginals must agree to 10% in norm, as both
 approximate.
 """

@@ -29,7 +29,7 @@ class Layer:
     """One layer without bias, in Flax's terms.
 
     Attributes:
-      kind: "conv", "conv_transpose", "max_pool", "avg_pool" or "resize" (bilinear, half-pixel centres).
+      kind: "conv", "conv_transpose", "max_pool", "avg_pool" or "resize" (bilinear, half-pixel centers).
       shape: (H, W, C) of the input.
       features: output channels of a convolution.
       window: of the kernel or the pooling, in pixels; of a resize, the target's (height, width).

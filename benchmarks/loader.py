@@ -38,7 +38,7 @@ TARGET_RATE = 8000  # Images a second that an H200 is to be fed with.
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A source of encoded records, held in memory; as the Source contract asks."""
+    """A source of encoded records, held in memory; as the Dataset contract asks."""
 
     records: tuple[dict, ...]
     name: str = "benchmark"
@@ -61,10 +61,10 @@ def draw_example(seed: int, height: int = 375, width: int = 500) -> tuple[np.nda
         picture += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) / 1.6**octave
     mask = np.zeros((height, width), np.uint8)
     for _ in range(3):
-        centre = (int(rng.integers(width)), int(rng.integers(height)))
+        center = (int(rng.integers(width)), int(rng.integers(height)))
         axes = (int(rng.integers(20, 120)), int(rng.integers(20, 120)))
-        cv2.ellipse(mask, centre, axes, int(rng.integers(180)), 0, 360, int(rng.integers(1, 21)), -1)
-        cv2.ellipse(mask, centre, axes, int(rng.integers(180)), 0, 360, 255, 4)
+        cv2.ellipse(mask, center, axes, int(rng.integers(180)), 0, 360, int(rng.integers(1, 21)), -1)
+        cv2.ellipse(mask, center, axes, int(rng.integers(180)), 0, 360, 255, 4)
     return np.clip(128 + 70 * picture, 0, 255).astype(np.uint8), mask
 
 
@@ -208,7 +208,7 @@ def measure(arguments: argparse.Namespace, child: subprocess.Popen | None) -> It
                     yield {"threading": threading, "name": name, "wall": wall, "processor": processor}
 
 
-def summarise(rows: list[dict], count: int) -> list[dict]:
+def summarize(rows: list[dict], count: int) -> list[dict]:
     """Medians, and medians of the ratios within each round, to the plain bare loop."""
     summary = []
     keys = dict.fromkeys((row["threading"], row["name"]) for row in rows)
@@ -296,7 +296,7 @@ def main() -> None:
     if child:
         child.stdin.close()
         child.wait()
-    summary, where = summarise(rows, arguments.count), machine(torch_version)
+    summary, where = summarize(rows, arguments.count), machine(torch_version)
     text = report(summary, where, arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "loader.md").write_text(text)

@@ -2,7 +2,7 @@
 
     python benchmarks/nms.py --torchvision-python path/to/python-with-torchvision
 
-Cases are boxes around many centres, as a proposal network gives them, and boxes spread evenly, of which fewer overlap;
+Cases are boxes around many centers, as a proposal network gives them, and boxes spread evenly, of which fewer overlap;
 the better of them are looked for until there are as many as asked for. Ours has a static number of results and stops
 when it has them; torchvision's finds all and is cut off. `benchmarks/paired.py` says how turns are taken; the boxes
 that are kept must be the same.
@@ -37,13 +37,13 @@ def boxes_of(case: Message) -> tuple[np.ndarray, np.ndarray]:
     """Boxes float32 [N, 4] on an image of 600x1000, and their scores [N]."""
     rng = np.random.default_rng(0)
     count = case["count"]
-    centres = rng.uniform((0, 0), (1000, 600), (count, 2))
+    centers = rng.uniform((0, 0), (1000, 600), (count, 2))
     sides = rng.uniform(16, 300, (count, 2))
     if case["kind"] == "proposals":
         things = rng.integers(0, 40, count)
-        centres = rng.uniform((0, 0), (1000, 600), (40, 2))[things] + rng.normal(0, 12, (count, 2))
+        centers = rng.uniform((0, 0), (1000, 600), (40, 2))[things] + rng.normal(0, 12, (count, 2))
         sides = rng.uniform(40, 400, (40, 2))[things] * np.exp(rng.normal(0, 0.25, (count, 2)))
-    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    boxes = np.concatenate([centers - sides / 2, centers + sides / 2], axis=1)
     return np.clip(boxes, 0, (1000, 600, 1000, 600)).astype(np.float32), rng.random(count, np.float32)
 
 

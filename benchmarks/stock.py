@@ -43,7 +43,7 @@ def _stock_pool(
 
 
 def _stock_norm(*args: Any, frozen: bool = False, **fields: Any) -> flax.linen.BatchNorm:
-    """Flax's normalisation, which cannot be frozen."""
+    """Flax's normalization, which cannot be frozen."""
     if frozen:
         raise NotImplementedError("stock layers have no frozen BatchNorm")
     return flax.linen.BatchNorm(*args, **fields)
@@ -51,7 +51,7 @@ def _stock_norm(*args: Any, frozen: bool = False, **fields: Any) -> flax.linen.B
 
 @contextlib.contextmanager
 def stock_layers() -> Iterator[None]:
-    """Inside, models and layers of cvjax are made of `flax.linen`'s convolutions, pools and batch normalisation.
+    """Inside, models and layers of cvjax are made of `flax.linen`'s convolutions, pools and batch normalization.
 
     Affects the whole process. Names, parameters and values are the same; only how they are computed differs.
     """

@@ -52,7 +52,7 @@ def _pair(before: int, features: int, bn_momentum: float) -> nn.Sequential:
 
 
 def loss_of(logits: torch.Tensor, masks: torch.Tensor, jaccard_weight: float) -> torch.Tensor:
-    """Cross entropy of the labelled pixels, and soft Jaccard of each image's classes, weighed by labelled pixels.
+    """Cross entropy of the labeled pixels, and soft Jaccard of each image's classes, weighed by labeled pixels.
 
     Args:
       logits: [B, K, H, W].

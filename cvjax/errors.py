@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class DataError(UserError):
-    """A data set that is missing, or a record that is damaged or labelled wrongly."""
+    """A data set that is missing, or a record that is damaged or labeled wrongly."""
 
 
 class CheckpointError(UserError):

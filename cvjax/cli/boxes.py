@@ -16,13 +16,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cvjax.datasets.box_statistics import BoxCounts, count_boxes
-from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.engine.command import run_command
 
 if TYPE_CHECKING:
     Name = str
 else:
-    Name = Literal[*list_sources("boxes")]
+    Name = Literal[*list_datasets("boxes")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def boxes_table(counts: BoxCounts) -> Table:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; `argv` is the process's own by default."""
     options = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.boxes")
-    source = open_source(
+    source = open_dataset(
         options.name,
         options.split,
         target="boxes",

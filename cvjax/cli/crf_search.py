@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cvjax.data.dataset import Source, max_size
+from cvjax.data.dataset import Dataset, max_size
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
@@ -45,7 +45,7 @@ class Arguments:
       images: how many of its images, evenly spaced; their probabilities stay in memory.
       start: the CRF that gives what is not searched: the papers search with smooth_weight 3 and 10 iterations.
       smooth_weight, smooth_sigma: values of the kernel of positions; each smooth_sigma compiles once more.
-      appearance_weight, appearance_sigma, colour_sigma: values of the kernel of positions and colours.
+      appearance_weight, appearance_sigma, color_sigma: values of the kernel of positions and colors.
       rounds: grids, each finer than the one before.
       scales: image scales whose probabilities are averaged; the run's own by default, as are
       flip: average with the mirrored image too, and
@@ -65,7 +65,7 @@ class Arguments:
     smooth_sigma: tuple[float, ...] = ()
     appearance_weight: tuple[float, ...] = (2.0, 4.0, 8.0)
     appearance_sigma: tuple[float, ...] = (30.0, 60.0, 90.0)
-    colour_sigma: tuple[float, ...] = (3.0, 6.0, 9.0)
+    color_sigma: tuple[float, ...] = (3.0, 6.0, 9.0)
     rounds: int = 2
     scales: tuple[float, ...] | None = None
     flip: bool | None = None
@@ -76,7 +76,7 @@ class Arguments:
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
         """The values to try, by field of the CRF."""
-        names = ("smooth_weight", "smooth_sigma", "appearance_weight", "appearance_sigma", "colour_sigma")
+        names = ("smooth_weight", "smooth_sigma", "appearance_weight", "appearance_sigma", "color_sigma")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -150,7 +150,7 @@ def _command(arguments: Arguments, crf: str) -> str:
     return shlex.join(words)
 
 
-def _pairs(source: Source, chosen: np.ndarray, task: Segmentation) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(source: Dataset, chosen: np.ndarray, task: Segmentation) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields images and masks at the size that the run scores them at; skips damaged ones where the run may."""
     decode, data = task.decoder(), task.config.input
     for index in chosen:
@@ -167,7 +167,7 @@ def _pairs(source: Source, chosen: np.ndarray, task: Segmentation) -> Iterator[t
 def _table(trials: Sequence[Tried], plain: float) -> Table:
     table = Table(box=rich.box.SIMPLE_HEAD, title="mean IoU with a dense CRF", title_justify="left")
     # Two lines each: seven columns fit into a terminal of 80.
-    for column in ("smooth\nweight", "\nsigma", "appearance\nweight", "\nsigma", "colour\nsigma", "\nmIoU %", "\ngain"):
+    for column in ("smooth\nweight", "\nsigma", "appearance\nweight", "\nsigma", "color\nsigma", "\nmIoU %", "\ngain"):
         table.add_column(column, justify="right", no_wrap=True)
     for trial in trials[:_SHOWN]:
         values = dataclasses.astuple(trial.crf)[:5]

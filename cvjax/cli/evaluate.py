@@ -35,7 +35,7 @@ class Arguments:
       scales: segmentation: image scales whose probabilities are averaged.
       flip: segmentation: average with the mirrored image too.
       window: segmentation: height and width of a sliding window.
-      overlap: segmentation: fraction that neighbouring windows share.
+      overlap: segmentation: fraction that neighboring windows share.
       crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
       boundary: segmentation: also the boundary IoU.
       trimap: segmentation: also the mean IoU within so many pixels of a border, for each number.

@@ -15,7 +15,7 @@ import tyro
 
 from cvjax.data.dataset import default_data_dir
 from cvjax.datasets.published import PUBLISHED, prepare_published
-from cvjax.datasets.tfds_sets import SETS, prepare_catalogue_set
+from cvjax.datasets.tfds_sets import SETS, prepare_tfds_set
 from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
 
@@ -93,7 +93,7 @@ def prepare(options: Prepare) -> Any:
             data_dir, manual_dir=options.manual_dir, download=options.download, sbd=options.sbd, **shared
         )
     if options.name in SETS:
-        return prepare_catalogue_set(options.name, data_dir, options.manual_dir, overwrite=options.overwrite)
+        return prepare_tfds_set(options.name, data_dir, options.manual_dir, overwrite=options.overwrite)
     if options.name in PUBLISHED:
         return prepare_published(options.name, data_dir, options.manual_dir, **shared)
     if options.name == "voc_detection":

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import tyro
 
-from cvjax.data.dataset import Source, default_data_dir
+from cvjax.data.dataset import Dataset, default_data_dir
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
-from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
 
@@ -71,13 +71,13 @@ def propose_all(options: Propose) -> ProposalSet:
     )
 
 
-def _open(options: Propose) -> Source:
+def _open(options: Propose) -> Dataset:
     for target in _TARGETS:
-        if options.name in list_sources(target):
-            return open_source(
+        if options.name in list_datasets(target):
+            return open_dataset(
                 options.name, options.split, target=target, data_dir=options.data_dir, manual_dir=options.manual_dir
             )
-    raise ConfigError(f"There is no data set {options.name!r}; choose one of {', '.join(list_sources())}.")
+    raise ConfigError(f"There is no data set {options.name!r}; choose one of {', '.join(list_datasets())}.")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -52,7 +52,7 @@ def moved(
       corner: of the window, in the same.
       factors: pixels of the result by pixels of the image, of height and width.
       shown: height and width of the result.
-      keep: a box of which a smaller fraction of its area is left is dropped, as one is whose centre is outside.
+      keep: a box of which a smaller fraction of its area is left is dropped, as one is whose center is outside.
         Proposals are dropped where nothing is left.
     """
 

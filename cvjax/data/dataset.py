@@ -1,7 +1,7 @@
 """Sources: random access to encoded examples. `cvjax.datasets.registry` opens them by name.
 
 A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk (a set of
-labelled images has `"label": int` in the mask's place, one of boxes the entries of `cvjax.data.annotations.Objects`,
+labeled images has `"label": int` in the mask's place, one of boxes the entries of `cvjax.data.annotations.Objects`,
 and one of objects both, see `cvjax.data.objects`), and the attributes `name`, `split`, `class_names` and `void` (labels
 that `decode_example` turns into 255).
 Sources pickle: only names travel, and each process opens its own files at its first read.
@@ -22,13 +22,13 @@ from cvjax.files import default_data_dir as default_data_dir
 PREPARED_VERSION = "1.0.0"
 """The version of what we prepare; raised whenever the same input would be written differently."""
 
-# What the catalogue's sets call the name of an example, where they keep one.
+# What the catalog's sets call the name of an example, where they keep one.
 _ID_FEATURES = ("id", "file_name", "image/filename")
 _HELD_OUT = ("val", "validation", "valid", "test")
 
 
 Target = Literal["mask", "label", "objects", "boxes"]
-"""What an example is to be recognised as: a class for each pixel, one for the image, the masks of its objects, or their
+"""What an example is to be recognized as: a class for each pixel, one for the image, the masks of its objects, or their
 boxes."""
 
 
@@ -53,7 +53,7 @@ class Record(TypedDict):
     id: str
 
 
-class Source(Protocol):
+class Dataset(Protocol):
     """What the loader reads from; see the module's description."""
 
     name: str
@@ -66,7 +66,7 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
 
-class TfdsSource:
+class TfdsDataset:
     """A split of a prepared TFDS data set in ArrayRecord files, read without TensorFlow.
 
     Args:
@@ -170,10 +170,10 @@ class TfdsSource:
         return {**self.__dict__, "_records": None, "_parse": None}
 
     def __repr__(self) -> str:
-        return f"TfdsSource({self._directory!r}, {self.split!r}, {len(self)} records)"
+        return f"TfdsDataset({self._directory!r}, {self.split!r}, {len(self)} records)"
 
 
-class FolderSource:
+class FolderDataset:
     """Pairs of image and mask files, read where they lie.
 
     Args:
@@ -229,10 +229,10 @@ class FolderSource:
         return image_size(read_file(self._pairs[index][2], 64), self._pairs[index][0])
 
     def __repr__(self) -> str:
-        return f"FolderSource({self.name!r}, {self.split!r}, {len(self)} records)"
+        return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"
 
 
-def image_sizes(source: Source) -> list[tuple[int, int] | None]:
+def image_sizes(source: Dataset) -> list[tuple[int, int] | None]:
     """(height, width) of every image of a source in pixels, from the headers alone; None where one is unreadable.
 
     The loader reports unreadable records when it decodes them. The answer is kept on the source object.
@@ -244,7 +244,7 @@ def image_sizes(source: Source) -> list[tuple[int, int] | None]:
     return known
 
 
-def max_size(source: Source) -> tuple[int, int]:
+def max_size(source: Dataset) -> tuple[int, int]:
     """The largest height and the largest width among a source's images, in pixels; see `image_sizes`.
 
     Raises:
@@ -270,7 +270,7 @@ def prepared_dir(data_dir: pathlib.Path, name: str, config: str) -> pathlib.Path
     return pathlib.Path(data_dir) / name / config / PREPARED_VERSION
 
 
-def _header_size(source: Source, index: int) -> tuple[int, int] | None:
+def _header_size(source: Dataset, index: int) -> tuple[int, int] | None:
     try:
         header_size = getattr(source, "header_size", None)
         if header_size is not None:

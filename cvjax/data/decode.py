@@ -28,16 +28,16 @@ _JPEG_MAGIC = b"\xff\xd8\xff"
 # A complete PNG ends with this chunk: its length 0, its name and its checksum.
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
-_PNG_GREY, _PNG_PALETTE = 0, 3
-# libpng spreads 1, 2 and 4-bit grey over 0..255; dividing by this gives the stored numbers back.
-_GREY_STEP = {1: 255, 2: 85, 4: 17, 8: 1}
+_PNG_GRAY, _PNG_PALETTE = 0, 3
+# libpng spreads 1, 2 and 4-bit gray over 0..255; dividing by this gives the stored numbers back.
+_GRAY_STEP = {1: 255, 2: 85, 4: 17, 8: 1}
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes a photograph to uint8 [H, W, 3] in RGB order.
 
-    Grey becomes three equal channels, palettes are looked up, CMYK is converted, 16-bit samples keep their
-    high byte, and an alpha channel is dropped (the colours under it stay as stored, composited on nothing).
+    Gray becomes three equal channels, palettes are looked up, CMYK is converted, 16-bit samples keep their
+    high byte, and an alpha channel is dropped (the colors under it stay as stored, composited on nothing).
 
     Args:
         data: an encoded image in any format OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, ...).
@@ -47,7 +47,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         DataError: the bytes are empty, cut short, or no image.
     """
     image = None
-    # Some OpenCV releases return a truncated picture with its missing part grey, so OpenCV is asked only when
+    # Some OpenCV releases return a truncated picture with its missing part gray, so OpenCV is asked only when
     # the file's own end marker is in place; Pillow is slower and strict, and settles every doubtful case.
     if _ends_properly(data):
         image = _opencv(data, cv2.IMREAD_COLOR)
@@ -55,7 +55,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     picture = _pillow(data, name)
     if picture.mode.startswith("I") and _looks_like_png(data):
-        image = _opencv(data, cv2.IMREAD_COLOR)  # Pillow clips 16-bit grey to 255 instead of scaling it.
+        image = _opencv(data, cv2.IMREAD_COLOR)  # Pillow clips 16-bit gray to 255 instead of scaling it.
         if image is not None:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return np.array(picture.convert("RGB"), dtype=np.uint8)
@@ -64,7 +64,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] = ()) -> np.ndarray:
     """Decodes a label map to uint8 [H, W]: a class in [0, num_classes), or 255 where ignored.
 
-    Palette PNGs give their indices, not their colours; grey PNGs of 1 to 16 bits give the stored numbers.
+    Palette PNGs give their indices, not their colors; gray PNGs of 1 to 16 bits give the stored numbers.
 
     Args:
         data: an encoded PNG.
@@ -103,24 +103,24 @@ def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
     """
     if not _looks_like_png(data):
         what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
-        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit grey or palette PNG.")
+        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit gray or palette PNG.")
     depth, color = data[24], data[25]
     if color == _PNG_PALETTE:
-        # OpenCV would turn the palette into colours.
+        # OpenCV would turn the palette into colors.
         return np.asarray(_pillow(data, name))
-    if color != _PNG_GREY:
+    if color != _PNG_GRAY:
         raise DataError(
-            f"{name}: this mask is a colour or alpha PNG, whose pixels are colours and no class numbers; "
-            "save label maps as 8-bit grey or palette PNG."
+            f"{name}: this mask is a color or alpha PNG, whose pixels are colors and no class numbers; "
+            "save label maps as 8-bit gray or palette PNG."
         )
     labels = None
     if _ends_properly(data):
         labels = _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if labels is None:
         labels = np.asarray(_pillow(data, name))
-        if labels.dtype == np.bool_:  # Pillow keeps 1-bit grey as it is.
+        if labels.dtype == np.bool_:  # Pillow keeps 1-bit gray as it is.
             return labels.astype(np.uint8)
-    step = _GREY_STEP.get(depth, 1)
+    step = _GRAY_STEP.get(depth, 1)
     return labels if step == 1 else labels.astype(np.uint8) // np.uint8(step)
 
 
@@ -131,7 +131,7 @@ def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int,
         {"image": uint8 [H, W, 3], "mask": uint8 [H, W]}, as `decode_image` and `decode_mask` give them.
 
     Raises:
-        DataError: either part is damaged or wrongly labelled, or their sizes differ.
+        DataError: either part is damaged or wrongly labeled, or their sizes differ.
     """
     name = str(record["id"])
     mask_name = f"{name}{_suffix(record['mask'])}"
@@ -145,7 +145,7 @@ def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int,
     return {"image": image, "mask": mask}
 
 
-def decode_labelled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:
+def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:
     """Decodes a source's record, {"image": bytes, "label": int, "id": str}.
 
     Returns:
@@ -162,7 +162,7 @@ def decode_labelled(record: Mapping[str, Any], num_classes: int) -> dict[str, np
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """Encodes a label map, uint8 [H, W], as an 8-bit grey PNG.
+    """Encodes a label map, uint8 [H, W], as an 8-bit gray PNG.
 
     Rows are stored unfiltered: label maps are flat, so that is both the smallest and the fastest to decode.
     """

@@ -4,10 +4,10 @@ import bisect
 import itertools
 from collections.abc import Sequence
 
-from cvjax.data.dataset import Record, Source, image_sizes
+from cvjax.data.dataset import Dataset, Record, image_sizes
 
 
-class JoinedSource:
+class JoinedDataset:
     """The records of several sources, in their order.
 
     Args:
@@ -15,7 +15,7 @@ class JoinedSource:
         sources: at least one; all with the same classes.
     """
 
-    def __init__(self, name: str, split: str, sources: Sequence[Source]) -> None:
+    def __init__(self, name: str, split: str, sources: Sequence[Dataset]) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = sources[0].class_names, sources[0].void
         self._sources = tuple(sources)
@@ -33,11 +33,11 @@ class JoinedSource:
         source, local = self._find(index)
         return image_sizes(source)[local]
 
-    def _find(self, index: int) -> tuple[Source, int]:
+    def _find(self, index: int) -> tuple[Dataset, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = bisect.bisect_right(self._ends, index)
         return self._sources[part], index - (self._ends[part - 1] if part else 0)
 
     def __repr__(self) -> str:
-        return f"JoinedSource({self.name!r}, {self.split!r}, {len(self)} records)"
+        return f"JoinedDataset({self.name!r}, {self.split!r}, {len(self)} records)"

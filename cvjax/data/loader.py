@@ -19,10 +19,10 @@ import numpy as np
 from absl import flags
 from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
-from cvjax.data.dataset import Source, Target
-from cvjax.data.order import ONE_HOST, HostShard, Planned, example_rng, shuffled_index
+from cvjax.data.dataset import Dataset, Target
+from cvjax.data.order import ONE_HOST, Bucket, HostShard, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
-from cvjax.data.reader import Augment, Batch, Decode, Fit, PerBatch, Reader
+from cvjax.data.reader import Augment, Batch, Decode, PerBatch, Reader, ResizeAndPad
 from cvjax.errors import ConfigError, DataError, UserError
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "Batch",
     "BatchIterator",
     "Decode",
-    "Fit",
     "HostShard",
+    "ResizeAndPad",
     "eval_batches",
     "prefetch_to_device",
     "train_batches",
@@ -79,16 +79,16 @@ class _EvalBatches:
     """Random access to this host's share of every global evaluation batch."""
 
     reader: Reader
-    transform: Fit
+    transform: ResizeAndPad
     batch_size: int
     rows: range
-    plan: tuple[Planned, ...]
+    buckets: tuple[Bucket, ...]
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return len(self.buckets)
 
     def __getitem__(self, index: int) -> Batch:
-        size, indices = self.plan[index]
+        size, indices = self.buckets[index]
         transform = dataclasses.replace(self.transform, size=size)
         blank, no_target, *nothing = transform.blank()
         batch = self.reader.empty_batch(len(self.rows), blank, no_target, *nothing)
@@ -161,7 +161,7 @@ def _close(held: list[grain.DatasetIterator]) -> None:
 
 
 def train_batches(
-    source: Source,
+    source: Dataset,
     decode: Decode,
     transform: Augment,
     *,
@@ -185,7 +185,7 @@ def train_batches(
         of each batch (`MultiScale`).
       batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
       seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
-      repeats: times that an example is drawn in an epoch, augmented differently, in neighbouring rows (repeated
+      repeats: times that an example is drawn in an epoch, augmented differently, in neighboring rows (repeated
         augmentation, 1902.05509). An epoch is as long as ever, so it sees a `repeats`-th of the examples.
       start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
       workers: processes that make whole batches in turn; 0 makes them in threads of this process. They hand
@@ -217,12 +217,12 @@ def train_batches(
 
 
 def eval_batches(
-    source: Source,
+    source: Dataset,
     decode: Decode,
-    transform: Fit,
+    transform: ResizeAndPad,
     *,
     batch_size: int,
-    plan: Sequence[Planned] | None = None,
+    buckets: Sequence[Bucket] | None = None,
     workers: int = 0,
     shard: HostShard = ONE_HOST,
     on_bad_record: str = "error",
@@ -231,7 +231,7 @@ def eval_batches(
 ) -> BatchIterator:
     """Every example exactly once over all hosts; as many batches, of the same shapes, on each host.
 
-    The arguments are those of `train_batches`, and `plan`, as `batches_by_size` makes it: which examples share
+    The arguments are those of `train_batches`, and `buckets`, as `batches_by_size` makes it: which examples share
     a batch and its shape. Without it they come in the source's order, all of shape `transform.size`.
     A batch with fewer examples than rows is filled up with rows that are not `valid`:
     index -1, image and target `transform.blank()`. With on_bad_record="skip" a damaged record
@@ -246,14 +246,14 @@ def eval_batches(
         (also with "skip": that is a setting to change, not a record to do without).
     """
     reader = _make_reader(source, decode, on_bad_record, target)
-    if plan is None:
+    if buckets is None:
         starts = range(0, len(source), batch_size)
-        plan = [(transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts]
-    batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size), tuple(plan))
+        buckets = [(transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts]
+    batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size), tuple(buckets))
     return _iterate(grain.MapDataset.source(batches), workers, threads)
 
 
-def _make_reader(source: Source, decode: Decode, on_bad_record: str, target: Target) -> Reader:
+def _make_reader(source: Dataset, decode: Decode, on_bad_record: str, target: Target) -> Reader:
     if on_bad_record not in ("error", "skip"):
         raise ConfigError(f'on_bad_record is {on_bad_record!r}: give "error" or "skip".')
     if len(source) == 0:

@@ -46,7 +46,7 @@ def decode_objects(record: Mapping[str, Any], num_classes: int) -> dict[str, Any
       {"image": uint8 [H, W, 3], "objects": MaskedObjects}.
 
     Raises:
-      DataError: a part is damaged or wrongly labelled, or their sizes differ.
+      DataError: a part is damaged or wrongly labeled, or their sizes differ.
     """
     name = str(record["id"])
     if "classes" in record:

@@ -68,13 +68,13 @@ def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random
     return np.random.default_rng((seed, epoch, index, repeat) if repeat else (seed, epoch, index))
 
 
-Planned = tuple[tuple[int, int], tuple[int, ...]]
+Bucket = tuple[tuple[int, int], tuple[int, ...]]
 """One evaluation batch: the shape (height, width) that its images are padded to, and their indices."""
 
 
 def batches_by_size(
     sizes: Sequence[tuple[int, int] | None], batch_size: int, multiple: int | None
-) -> tuple[Planned, ...]:
+) -> tuple[Bucket, ...]:
     """Puts images of about the same size into the same batch, so that evaluation pads little and compiles seldom.
 
     Args:

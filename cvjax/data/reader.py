@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from cvjax.data.dataset import Source, Target
+from cvjax.data.dataset import Dataset, Target
 from cvjax.errors import DataError
 
 Batch = dict[str, np.ndarray]
@@ -27,7 +27,7 @@ class PerBatch(Protocol):
         ...
 
 
-class Fit(Protocol):
+class ResizeAndPad(Protocol):
     """A dataclass that brings a decoded example to the fixed size of an evaluation batch, such as `EvalTransform`.
 
     As in training, a further item of its results may name further arrays.
@@ -66,7 +66,7 @@ class Reader:
       target: the key of what `decode` gives beside the image.
     """
 
-    source: Source
+    source: Dataset
     decode: Decode
     skip: bool
     target: Target

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.data.decode import image_size
 from cvjax.errors import DataError
 
@@ -54,7 +54,7 @@ class BoxCounts:
     dropped_boxes: int
 
 
-def count_boxes(source: Source, advance: Callable[[], None] = lambda: None) -> BoxCounts:
+def count_boxes(source: Dataset, advance: Callable[[], None] = lambda: None) -> BoxCounts:
     """Reads all annotations of a source of boxes; images are not decoded.
 
     Args:

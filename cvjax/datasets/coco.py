@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, check_on_bad_boxes, make_objects
-from cvjax.data.dataset import Record, Source, TfdsSource, read_file
+from cvjax.data.dataset import Dataset, Record, TfdsDataset, read_file
 from cvjax.datasets.prepared import newest_version
 from cvjax.errors import DataError
 
@@ -25,7 +25,7 @@ NAME = "coco"
 _YEARS = ("", "2017", "2014")
 
 
-class CocoSource:
+class CocoDataset:
     """A split in COCO's format. Annotations are kept as a few flat arrays, images are read where they lie.
 
     Args:
@@ -77,7 +77,7 @@ class CocoSource:
         return int(self._shapes[index, 0]), int(self._shapes[index, 1])
 
     def __repr__(self) -> str:
-        return f"CocoSource({self.split!r}, {len(self)} records)"
+        return f"CocoDataset({self.split!r}, {len(self)} records)"
 
 
 def open_coco(
@@ -86,7 +86,7 @@ def open_coco(
     manual_dir: pathlib.Path | None = None,
     *,
     on_bad_boxes: OnBadBoxes = "error",
-) -> Source:
+) -> Dataset:
     """Opens a split of the folder `manual_dir`, or of `data_dir/coco`, else as TFDS prepared it.
 
     Raises:
@@ -101,7 +101,7 @@ def open_coco(
     place = newest_version(data_dir / NAME / "2017")
     if place is not None:
         stored = {"val": "validation"}.get(split, split)
-        return TfdsSource(place, stored, name=NAME, split_name=split, target="boxes", on_bad_boxes=on_bad_boxes)
+        return TfdsDataset(place, stored, name=NAME, split_name=split, target="boxes", on_bad_boxes=on_bad_boxes)
     raise DataError(
         f"{NAME}: there is no annotations/instances_{split}.json (or {split}2017, {split}2014) in"
         f" {' or '.join(map(str, roots))}; unpack COCO's images and annotations into a folder and name it with"
@@ -109,7 +109,7 @@ def open_coco(
     )
 
 
-def read_coco(path: pathlib.Path, folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes = "error") -> CocoSource:
+def read_coco(path: pathlib.Path, folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes = "error") -> CocoDataset:
     """Reads a file of annotations in COCO's format, for the images in a folder.
 
     Raises:
@@ -141,7 +141,7 @@ def read_coco(path: pathlib.Path, folder: pathlib.Path, split: str, on_bad_boxes
     order = np.argsort(owner, kind="stable")
     objects = make_objects(corners, labels, crowd=crowd).take(order)
     ends = np.cumsum(np.bincount(owner, minlength=len(images)))
-    return CocoSource(NAME, split, names, os.fspath(folder), files, ids, sizes, objects, ends, on_bad_boxes)
+    return CocoDataset(NAME, split, names, os.fspath(folder), files, ids, sizes, objects, ends, on_bad_boxes)
 
 
 def _images(root: pathlib.Path, split: str) -> pathlib.Path:

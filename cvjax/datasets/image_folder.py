@@ -5,7 +5,7 @@ Two layouts are read, both with `classes.txt` (a class name a line, background i
     folder/train/images/0001.jpg   folder/train/masks/0001.png   folder/val/...      a folder for each split
     folder/images/0001.jpg         folder/masks/0001.png         folder/train.txt    a list of stems for each
 
-An image and its mask share a stem. Masks are grey or palette PNGs; labels given as `void` are ignored.
+An image and its mask share a stem. Masks are gray or palette PNGs; labels given as `void` are ignored.
 """
 
 import os
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cvjax.data.dataset import FolderSource, Source, TfdsSource, prepared_dir
+from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, prepared_dir
 from cvjax.data.decode import IGNORE, IMAGE_SUFFIXES
 from cvjax.datasets.prepared import find_config
 from cvjax.errors import DataError
@@ -29,7 +29,7 @@ _SHOWN = 3  # How many of the offending files a message lists.
 
 def image_folder_source(
     folder: pathlib.Path, split: str, *, void: tuple[int, ...] = (), values: tuple[int, ...] = ()
-) -> FolderSource:
+) -> FolderDataset:
     """Reads a split of a folder where it lies, in the order of its list or else of the names.
 
     With `values` the masks hold these levels in the place of the classes 0, 1, ..., such as 0 and 255.
@@ -66,7 +66,7 @@ def image_folder_source(
         if len(values) != len(names):
             raise DataError(f"{folder}: there are {len(values)} values for {len(names)} classes; give one for each.")
         labels = dict.fromkeys(void, IGNORE) | {value: label for label, value in enumerate(values)}
-    return FolderSource(NAME, split, pairs, class_names=names, void=void, labels=labels)
+    return FolderDataset(NAME, split, pairs, class_names=names, void=void, labels=labels)
 
 
 def image_folder_splits(folder: pathlib.Path) -> list[str]:
@@ -87,7 +87,7 @@ def open_image_folder(
     void: tuple[int, ...] = (),
     values: tuple[int, ...] = (),
     config: str | None = None,
-) -> Source:
+) -> Dataset:
     """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
 
     Args:
@@ -103,7 +103,7 @@ def open_image_folder(
     """
     if manual_dir is not None:
         return image_folder_source(manual_dir, split, void=void, values=values)
-    return TfdsSource(prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config)), split, name=NAME)
+    return TfdsDataset(prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config)), split, name=NAME)
 
 
 def prepare_image_folder(

@@ -1,8 +1,8 @@
 """The ISBI 2012 challenge's electron micrographs of membranes, and folders like them, split for cross-validation.
 
-A folder holds `images` and `labels` (or `masks`), grey pictures that share a stem; labels are 0 in membranes and 255
-in cells. There is no official validation split. The sections are consecutive, and neighbours are much alike, so a fold
-is a row of neighbours rather than every fifth: `val` is the last fifth and `train` the rest; `val1` to `val5` and
+A folder holds `images` and `labels` (or `masks`), gray pictures that share a stem; labels are 0 in membranes and 255
+in cells. There is no official validation split. The sections are consecutive, and neighbors are much alike, so a fold
+is a row of neighbors rather than every fifth: `val` is the last fifth and `train` the rest; `val1` to `val5` and
 `train1` to `train5` are all folds, and `all` is everything.
 """
 
@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from cvjax.data.dataset import FolderSource
+from cvjax.data.dataset import FolderDataset
 from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.datasets.image_folder import by_stem, complain
 from cvjax.errors import DataError
@@ -23,7 +23,7 @@ LABELS = {0: 0, 255: 1}
 FOLDS = 5
 
 
-def open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> FolderSource:
+def open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> FolderDataset:
     """Opens a split of a folder: 0 is membrane, 1 is cell.
 
     Args:
@@ -46,7 +46,7 @@ def open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
     complain(folder, "labels without an image", sorted(masks.keys() - images.keys()), "add the images")
     stems = sorted(images, key=_by_number)
     pairs = [(stem, images[stem], masks[stem]) for stem in _chosen(stems, split, folder)]
-    return FolderSource(NAME, split, pairs, class_names=CLASS_NAMES, labels=LABELS)
+    return FolderDataset(NAME, split, pairs, class_names=CLASS_NAMES, labels=LABELS)
 
 
 def _chosen(stems: list[str], split: str, folder: pathlib.Path) -> list[str]:

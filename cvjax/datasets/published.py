@@ -25,7 +25,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from cvjax.data.dataset import FolderSource, Source, TfdsSource, held_out, prepared_dir, read_file
+from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, held_out, prepared_dir, read_file
 from cvjax.data.decode import IGNORE
 from cvjax.datasets.published_names import ADE20K_CLASSES, CAMVID_CLASSES, CITYSCAPES_CLASSES
 from cvjax.errors import DataError
@@ -139,7 +139,7 @@ PUBLISHED: Mapping[str, PublishedSet] = {
 _SUBFOLDERS = ("", "ADEChallengeData2016", "CamVid", "camvid", "cityscapes", "ade20k", "oxford-iiit-pet")
 
 
-def open_published(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
+def open_published(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
     """Opens a split of a set: as prepared in `data_dir`, else its official folder where it lies.
 
     Args:
@@ -157,7 +157,7 @@ def open_published(name: str, split: str, data_dir: pathlib.Path, manual_dir: pa
         raise DataError(f"{name} has no split {split!r}; choose one of {', '.join(known.splits)}.")
     prepared = prepared_dir(data_dir, name, CONFIG)
     if (prepared / "dataset_info.json").is_file():
-        return TfdsSource(prepared, split, name=name, class_names=known.class_names)
+        return TfdsDataset(prepared, split, name=name, class_names=known.class_names)
     roots = _roots(data_dir, manual_dir)
     folder = _find_folder(known, roots)
     if folder is None:
@@ -211,7 +211,7 @@ def prepare_published(
         )
 
 
-def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: str) -> FolderSource:
+def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: str) -> FolderDataset:
     pairs = known.pairs(folder, split)
     if not pairs:
         raise DataError(f"{folder}: {name} has no images of split {split!r} there; unpack all of {known.home} again.")
@@ -219,7 +219,7 @@ def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: st
         for file in files:
             if not file.is_file():
                 raise DataError(f"{file}: is absent although {name} has it; unpack the archives of {known.home} again.")
-    return FolderSource(name, split, pairs, class_names=known.class_names, labels=known.labels)
+    return FolderDataset(name, split, pairs, class_names=known.class_names, labels=known.labels)
 
 
 def _roots(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> list[pathlib.Path]:

@@ -6,13 +6,13 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cvjax.data.dataset import Source, Target, TfdsSource, default_data_dir
+from cvjax.data.dataset import Dataset, Target, TfdsDataset, default_data_dir
 from cvjax.datasets.published import PUBLISHED, open_published
-from cvjax.datasets.tfds_sets import SETS, find_prepared, open_catalogue_set
+from cvjax.datasets.tfds_sets import SETS, find_prepared, open_tfds_set
 from cvjax.errors import ConfigError, DataError
 
 
-def open_source(
+def open_dataset(
     name: str,
     split: str,
     *,
@@ -20,11 +20,11 @@ def open_source(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> Source:
+) -> Dataset:
     """Opens a split of a data set by name.
 
     Args:
-        name: one of `list_sources(target)`.
+        name: one of `list_datasets(target)`.
         split: "train", "val", ...; what there is depends on the data set.
         target: whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
         data_dir: where prepared sets are kept; by default `default_data_dir()`.
@@ -40,7 +40,7 @@ def open_source(
     if opener is None:
         others: list[Target] = [other for other, openers in _OPENERS.items() if name in openers]
         what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
-        raise ConfigError(f"{what}; choose one of {', '.join(list_sources(target))}.")
+        raise ConfigError(f"{what}; choose one of {', '.join(list_datasets(target))}.")
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
     return opener(split, root, manual, **options)
@@ -77,14 +77,14 @@ def is_available(
     return find_prepared(root, name) is not None
 
 
-def list_sources(target: Target | None = None) -> list[str]:
-    """The names that `open_source` knows, of one target or of all."""
+def list_datasets(target: Target | None = None) -> list[str]:
+    """The names that `open_dataset` knows, of one target or of all."""
     return sorted({name for kind, openers in _OPENERS.items() if target in (kind, None) for name in openers})
 
 
 def _open_scenes(
     split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, *, target: Target = "mask", **options: Any
-) -> Source:
+) -> Dataset:
     from cvjax.datasets.scenes.prepare import prepare_scenes
 
     on_bad_boxes = options.pop("on_bad_boxes", "error")
@@ -94,7 +94,7 @@ def _open_scenes(
     names = features["label"].names
     # Label 0 is the background of masks; every image has something in it.
     first_label = 0 if target in ("mask", "objects") else 1
-    return TfdsSource(
+    return TfdsDataset(
         builder.data_dir,
         split,
         name="scenes",
@@ -105,49 +105,49 @@ def _open_scenes(
     )
 
 
-def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
     from cvjax.datasets.voc.segmentation import open_voc
 
     return open_voc(split, data_dir, manual_dir, **options)
 
 
-def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Dataset:
     from cvjax.datasets.voc.objects import open_voc_objects
 
     return open_voc_objects(split, data_dir, manual_dir)
 
 
-def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
     from cvjax.datasets.image_folder import open_image_folder
 
     return open_image_folder(split, data_dir, manual_dir, **options)
 
 
-def _open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
+def _open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Dataset:
     from cvjax.datasets.isbi import open_isbi
 
     return open_isbi(split, data_dir, manual_dir)
 
 
-def _open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Source:
-    from cvjax.datasets.labelled_folder import open_labelled_folder
+def _open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Dataset:
+    from cvjax.datasets.labeled_folder import open_labeled_folder
 
-    return open_labelled_folder(split, data_dir, manual_dir)
+    return open_labeled_folder(split, data_dir, manual_dir)
 
 
-def _open_xml_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+def _open_xml_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
     from cvjax.datasets.xml_folder import open_xml_folder
 
     return open_xml_folder(split, data_dir, manual_dir, **options)
 
 
-def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
     from cvjax.datasets.voc.detection import open_voc_detection
 
     return open_voc_detection(split, data_dir, manual_dir, **options)
 
 
-def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Source:
+def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
     from cvjax.datasets.coco import open_coco
 
     return open_coco(split, data_dir, manual_dir, **options)
@@ -156,7 +156,7 @@ def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | No
 _PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects", "boxes": "boxes"}
 
 # Openers import their data set's module when called, so that naming a data set costs nothing.
-_OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
+_OPENERS: Mapping[Target, Mapping[str, Callable[..., Dataset]]] = {
     "mask": {
         "scenes": _open_scenes,
         "voc_segmentation": _open_voc,
@@ -166,8 +166,8 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Source]]] = {
     },
     "label": {
         "scenes": functools.partial(_open_scenes, target="label"),
-        "image_folder_classification": _open_labelled_folder,
-        **{name: functools.partial(open_catalogue_set, name) for name in SETS},
+        "image_folder_classification": _open_labeled_folder,
+        **{name: functools.partial(open_tfds_set, name) for name in SETS},
     },
     "objects": {"scenes": functools.partial(_open_scenes, target="objects"), "voc_segmentation": _open_voc_objects},
     "boxes": {

@@ -5,13 +5,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.data.decode import decode_mask
 from cvjax.errors import DataError
 
 
-def class_frequencies(source: Source, num_classes: int, void: tuple[int, ...] = (), sample: int = 256) -> np.ndarray:
-    """Share of each class among the labelled pixels, float64 [num_classes], adding up to 1.
+def class_frequencies(source: Dataset, num_classes: int, void: tuple[int, ...] = (), sample: int = 256) -> np.ndarray:
+    """Share of each class among the labeled pixels, float64 [num_classes], adding up to 1.
 
     Args:
       source: its masks are read; images are not decoded.
@@ -20,7 +20,7 @@ def class_frequencies(source: Source, num_classes: int, void: tuple[int, ...] = 
       sample: how many masks at most, evenly spaced, so that every host and every start finds the same.
 
     Raises:
-      DataError: none of the masks could be read, or none has a labelled pixel.
+      DataError: none of the masks could be read, or none has a labeled pixel.
     """
     counts = np.zeros(256, np.int64)
     for index in np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int)):
@@ -32,7 +32,7 @@ def class_frequencies(source: Source, num_classes: int, void: tuple[int, ...] = 
         counts += np.bincount(mask.ravel(), minlength=256)
     counts = counts[:num_classes]
     if not counts.sum():
-        raise DataError(f"{source.name}/{source.split}: no mask has a labelled pixel; check the masks and the classes")
+        raise DataError(f"{source.name}/{source.split}: no mask has a labeled pixel; check the masks and the classes")
     return counts / counts.sum()
 
 

@@ -1,4 +1,4 @@
-"""Sets of labelled images from the TFDS catalogue, prepared and read without TensorFlow."""
+"""Sets of labeled images from the TFDS catalog, prepared and read without TensorFlow."""
 
 import contextlib
 import dataclasses
@@ -16,14 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cvjax.data.dataset import Source, TfdsSource, held_out
+from cvjax.data.dataset import Dataset, TfdsDataset, held_out
 from cvjax.datasets.prepared import newest_version
 from cvjax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
-class CatalogueSet:
-    """A data set of the catalogue.
+class CatalogSet:
+    """A data set of the catalog.
 
     Attributes:
         splits: its splits.
@@ -38,14 +38,14 @@ class CatalogueSet:
     class_names: tuple[str, ...] | None = None
 
 
-SETS: Mapping[str, CatalogueSet] = {
-    "imagenet2012": CatalogueSet(
+SETS: Mapping[str, CatalogSet] = {
+    "imagenet2012": CatalogSet(
         ("train", "validation"), archives=("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
     ),
-    "cifar10": CatalogueSet(("train", "test")),
-    "cifar100": CatalogueSet(("train", "test")),
-    "fashion_mnist": CatalogueSet(("train", "test")),
-    "imagenette": CatalogueSet(
+    "cifar10": CatalogSet(("train", "test")),
+    "cifar100": CatalogSet(("train", "test")),
+    "fashion_mnist": CatalogSet(("train", "test")),
+    "imagenette": CatalogSet(
         ("train", "validation"),
         config="320px-v2",
         class_names=tuple(
@@ -61,7 +61,7 @@ def find_prepared(data_dir: pathlib.Path, name: str) -> pathlib.Path | None:
     return newest_version(data_dir / name / SETS[name].config)
 
 
-def open_catalogue_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
+def open_tfds_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
     """Opens a split of a prepared set; "val" is the one that its authors hold out.
 
     Args:
@@ -79,10 +79,10 @@ def open_catalogue_set(name: str, split: str, data_dir: pathlib.Path, manual_dir
         if known.archives:
             fix = f"put {' and '.join(known.archives)} into a folder and {fix} --manual-dir {manual_dir or 'FOLDER'}"
         raise DataError(f"{name} is not prepared in {data_dir}; {fix}`.")
-    return TfdsSource(place, held_out(split, known.splits), name=name, class_names=known.class_names, target="label")
+    return TfdsDataset(place, held_out(split, known.splits), name=name, class_names=known.class_names, target="label")
 
 
-def prepare_catalogue_set(
+def prepare_tfds_set(
     name: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None, *, overwrite: bool = False
 ) -> Any:
     """Fetches a set (or reads its archives from `manual_dir`) and writes it as ArrayRecord; returns TFDS's builder.

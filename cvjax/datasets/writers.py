@@ -1,7 +1,7 @@
 """Writes pairs of image and mask, or of image and boxes, as a TFDS data set in ArrayRecord files, without TensorFlow.
 
 What is written keeps the source's order, so that index i is the same example before and after preparation.
-Images are stored as they were; masks become 8-bit grey PNG with void labels turned into 255. Every pair is
+Images are stored as they were; masks become 8-bit gray PNG with void labels turned into 255. Every pair is
 decoded once on the way, so a damaged file is met here and not in the middle of a training.
 
 Importing this module imports tensorflow_datasets; the modules of the data sets import it when they prepare.
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cvjax.data.annotations import decode_boxes_example
-from cvjax.data.dataset import PREPARED_VERSION, Source, prepared_dir
+from cvjax.data.dataset import PREPARED_VERSION, Dataset, prepared_dir
 from cvjax.data.decode import decode_example, encode_mask
 from cvjax.errors import DataError
 
@@ -43,7 +43,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(
         self,
         *,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, Dataset],
         description: str,
         citation: str = "",
         skip_damaged: bool = False,
@@ -72,7 +72,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The features beside image and id."""
         return {"mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png")}
 
-    def _encode_target(self, record: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    def _encode_target(self, record: Mapping[str, Any], source: Dataset) -> dict[str, Any]:
         """A record's entries for these features; the whole record is decoded on the way."""
         mask = decode_example(record, len(source.class_names), source.void)["mask"]
         return {"mask": encode_mask(mask)}
@@ -80,7 +80,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         return {split: self._generate_examples(source) for split, source in self._sources.items()}
 
-    def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, source: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
         skipped_before = len(self.skipped)
         for index in range(len(source)):
             try:
@@ -117,7 +117,7 @@ class BoxesBuilder(PairsBuilder, skip_registration=True):
         }
         return {"objects": tfds.features.Sequence(thing)}
 
-    def _encode_target(self, record: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    def _encode_target(self, record: Mapping[str, Any], source: Dataset) -> dict[str, Any]:
         objects = decode_boxes_example(record, len(source.class_names))["boxes"]
         self.dropped_boxes += objects.dropped_boxes
         rows = zip(*objects.arrays())
@@ -152,7 +152,7 @@ def prepare_pairs(
     builder_class: type[PairsBuilder],
     config: str,
     data_dir: pathlib.Path,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Dataset],
     *,
     description: str,
     citation: str = "",

@@ -18,11 +18,11 @@ import zlib
 from typing import TYPE_CHECKING
 
 from cvjax.data.annotations import OnBadBoxes, check_objects
-from cvjax.data.dataset import Source, TfdsSource, held_out, prepared_dir, read_file
+from cvjax.data.dataset import Dataset, TfdsDataset, held_out, prepared_dir, read_file
 from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.datasets.image_folder import CLASSES_FILE, by_stem, complain, read_lines
 from cvjax.datasets.prepared import find_config
-from cvjax.datasets.voc.xml import Annotated, XmlSource, number_classes, parse_xml
+from cvjax.datasets.voc.xml import Annotated, XmlDataset, number_classes, parse_xml
 from cvjax.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _HELD_OUT_OF = 5  # one image in so many is held out
 _NO_LIMIT = (2**24, 2**24)  # more pixels than an image has
 
 
-def xml_folder_source(folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes = "error") -> XmlSource:
+def xml_folder_source(folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes = "error") -> XmlDataset:
     """Reads a split of a folder where it lies.
 
     Every annotation is parsed once at this point, so that a mistake in one is met now, and not in the middle of a
@@ -59,7 +59,7 @@ def xml_folder_source(folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes
     if not entries:
         raise DataError(f"{folder}: split {split!r} has no images; add some, or take split all.")
     names = _class_names(folder, on_bad_boxes)
-    return XmlSource(NAME, split, entries, class_names=names, on_bad_boxes=on_bad_boxes)
+    return XmlDataset(NAME, split, entries, class_names=names, on_bad_boxes=on_bad_boxes)
 
 
 def xml_folder_splits(folder: pathlib.Path) -> dict[str, list[Annotated]]:
@@ -100,7 +100,7 @@ def open_xml_folder(
     *,
     on_bad_boxes: OnBadBoxes = "error",
     config: str | None = None,
-) -> Source:
+) -> Dataset:
     """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
 
     Args:
@@ -117,7 +117,7 @@ def open_xml_folder(
         return xml_folder_source(pathlib.Path(manual_dir), split, on_bad_boxes)
     place = prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config))
     present = {path.name.removeprefix(f"{NAME}-").split(".")[0] for path in place.glob(f"{NAME}-*")}
-    return TfdsSource(place, held_out(split, present), name=NAME, target="boxes")
+    return TfdsDataset(place, held_out(split, present), name=NAME, target="boxes")
 
 
 def prepare_xml_folder(

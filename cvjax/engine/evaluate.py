@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.data.loader import HostShard, eval_batches, prefetch_to_device
 from cvjax.engine.parallel import Strategy, check_divides
 from cvjax.engine.state import TrainState
@@ -21,7 +21,7 @@ HostBatches = Callable[[], Iterator[dict[str, np.ndarray]]]
 
 
 def make_evaluator(
-    task: Task, model: nn.Module, dataset: Source, strategy: Strategy
+    task: Task, model: nn.Module, dataset: Dataset, strategy: Strategy
 ) -> Callable[[TrainState | Variables], Report]:
     """Returns a function that scores a placed state (or placed variables) on a whole split.
 
@@ -39,7 +39,7 @@ def make_evaluator(
     return score
 
 
-def whole_split(task: Task, dataset: Source) -> HostBatches:
+def whole_split(task: Task, dataset: Dataset) -> HostBatches:
     """Returns a function that gives this host's batches of every example once, as an evaluation sees them.
 
     Which examples share a batch is decided here, so that a pass need not look at the images' sizes again.
@@ -51,7 +51,7 @@ def whole_split(task: Task, dataset: Source) -> HostBatches:
         task.decoder(),
         transform,
         batch_size=task.config.eval.batch_size,
-        plan=buckets,
+        buckets=buckets,
         target=task.target,
         workers=data.workers,
         shard=HostShard(jax.process_index(), jax.process_count()),

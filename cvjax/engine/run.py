@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 from rich.console import Console
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.data.loader import HostShard, train_batches
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
@@ -126,7 +126,7 @@ def initial_variables(task: Task, model: nn.Module) -> Variables:
     return variables if task.config.init is None else task.warm_start(variables)
 
 
-def train_stream(task: Task, dataset: Source, start: int) -> Iterator[dict[str, np.ndarray]]:
+def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str, np.ndarray]]:
     """Returns this host's rows of the endless stream of training batches, from batch `start` on."""
     config = task.config
     return train_batches(
@@ -144,7 +144,7 @@ def train_stream(task: Task, dataset: Source, start: int) -> Iterator[dict[str, 
     )
 
 
-def describe(task: Task, dataset: Source) -> dict[str, Any]:
+def describe(task: Task, dataset: Dataset) -> dict[str, Any]:
     """Returns what a run records of itself, in config.json and in each checkpoint; enough to evaluate and predict.
 
     Args:
@@ -173,7 +173,7 @@ def describe(task: Task, dataset: Source) -> dict[str, Any]:
 
 
 def show_results(
-    task: Task, model: nn.Module, variables: Variables, dataset: Source, report: Report, console: Console
+    task: Task, model: nn.Module, variables: Variables, dataset: Dataset, report: Report, console: Console
 ) -> None:
     """Prints a report, and writes it and the pictures of a model into the run's folder.
 

@@ -18,9 +18,9 @@ import numpy as np
 from flax import linen as nn
 from rich.console import RenderableType
 
-from cvjax.data.dataset import Source, Target
-from cvjax.data.order import Planned
-from cvjax.data.reader import Augment, Decode, Fit
+from cvjax.data.dataset import Dataset, Target
+from cvjax.data.order import Bucket
+from cvjax.data.reader import Augment, Decode, ResizeAndPad
 from cvjax.engine.config import RunConfig
 
 Batch = Mapping[str, jax.Array]
@@ -48,12 +48,12 @@ class Task(Protocol):
     # How a task comes about.
 
     @classmethod
-    def open(cls, config: Any, split: str) -> Source:
+    def open(cls, config: Any, split: str) -> Dataset:
         """Opens a split of the configured data set, with all that the task needs of a record."""
         ...
 
     @classmethod
-    def create(cls, config: Any, dataset: Source, model: nn.Module) -> Self:
+    def create(cls, config: Any, dataset: Dataset, model: nn.Module) -> Self:
         """Makes the task of a run from its configuration, its training split and its model.
 
         Raises:
@@ -93,7 +93,7 @@ class Task(Protocol):
         ...
 
     @abstractmethod
-    def eval_buckets(self, dataset: Source) -> tuple[Fit, Sequence[Planned] | None]:
+    def eval_buckets(self, dataset: Dataset) -> tuple[ResizeAndPad, Sequence[Bucket] | None]:
         """Returns what brings examples to an evaluation's size, and which examples share a batch and its size.
 
         None in place of the buckets takes examples in their order, all at one size.
@@ -171,6 +171,6 @@ class Task(Protocol):
         ...
 
     @abstractmethod
-    def draw_examples(self, folder: Path, model: nn.Module, variables: Variables, dataset: Source) -> list[str]:
+    def draw_examples(self, folder: Path, model: nn.Module, variables: Variables, dataset: Dataset) -> list[str]:
         """Writes pictures of predictions beside their truth into a folder and returns the names of the files."""
         ...

@@ -65,7 +65,7 @@ def upgrade(info: Mapping[str, Any]) -> dict[str, Any]:
         "model": model,
         "input": _renamed(run["input"], _DATA),
         "optim": _renamed(run["optim"], _OPTIM),
-        "eval": _renamed(run["eval"], {}),
+        "eval": _with_crf(_renamed(run["eval"], {})),
     }
     upgraded = dict(info) | {"format": FORMAT, "model": model, "run": run}
     if "task" in info:
@@ -127,6 +127,11 @@ _VGG_SIZES = {
 def _with_colors(data: dict[str, Any]) -> dict[str, Any]:
     """Adds the random colors that every task has today, which were off where a task had none."""
     return {"pca_noise": 0.0, "exposure": 1.0, "hsv_saturation": 1.0} | data
+
+
+def _with_crf(scoring: dict[str, Any]) -> dict[str, Any]:
+    crf = scoring.get("crf")
+    return scoring | {"crf": _renamed(crf, {"colour_sigma": "color_sigma"})} if isinstance(crf, Mapping) else scoring
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

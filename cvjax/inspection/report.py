@@ -18,7 +18,7 @@ class LayerInfo:
       output_shape: without the batch.
       params: trainable parameters; 0 where a module is called again.
       macs: multiply-adds of convolutions and matrix products for one image; as torchvision, timm and fvcore count them,
-        normalisation, activations, pools and resizing have none.
+        normalization, activations, pools and resizing have none.
       activations: elements that convolutions and matrix products put out for one image (2003.13678).
       receptive_field: (height, width) in pixels of what one element of the output depends on, padding counted as if the
         image went on. It is the field through convolutions and windows: what global pooling lets in beside them, as
@@ -131,7 +131,7 @@ class Inspection:
     def save_png(self, path: str | pathlib.Path) -> None:
         """Draws parameters and activations along the depth, see `cvjax.visual.layers.plot_layers`.
 
-        A bar stands for a convolution or a matrix product, with the parameters of the normalisation that follows it.
+        A bar stands for a convolution or a matrix product, with the parameters of the normalization that follows it.
 
         Raises:
           ConfigError: the place cannot be written.

@@ -87,7 +87,7 @@ class Span:
         return replace(self, low=np.floor(low).astype(np.int64), high=np.ceil(high).astype(np.int64))
 
     def spread(self, step: int) -> "Span":
-        """With step - 1 indices between neighbours that see nothing."""
+        """With step - 1 indices between neighbors that see nothing."""
         if step == 1:
             return self
         low, high = (np.full((len(self.low) - 1) * step + 1, nothing) for nothing in NOTHING)
@@ -179,7 +179,7 @@ def _filled(span: Span | None, size: int, side: int) -> np.ndarray:
 
 
 def _group(old: Sequence[int], new: Sequence[int], dim: int) -> tuple[tuple[int, int], Sequence[int], Sequence[int]]:
-    """The fewest neighbouring dimensions with `dim` that a reshape takes to neighbouring dimensions of its result.
+    """The fewest neighboring dimensions with `dim` that a reshape takes to neighboring dimensions of its result.
 
     Returns:
       Where they begin in the old shape and in the new one, and their sizes in either.

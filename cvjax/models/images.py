@@ -21,7 +21,7 @@ def check_images(images: jax.Array, channels: int = 3, smallest: int = 1) -> Non
     if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ConfigError(
             f"models take floating-point images [B, H, W, C], got {images.dtype} {images.shape}; "
-            "normalise uint8 images and add the batch axis first"
+            "normalize uint8 images and add the batch axis first"
         )
     chex.assert_rank(images, 4)
     batch, height, width, found = images.shape

@@ -14,7 +14,7 @@ class Preprocessing:
     """What a net expects to have been done to a photograph. `cvjax.weights.preprocess` does it.
 
     Attributes:
-      size: side of the square that is cropped from the centre, in pixels; None crops nothing.
+      size: side of the square that is cropped from the center, in pixels; None crops nothing.
       resize: what the image's shorter side is brought to before that, in pixels; None leaves it.
       mean, std: of red, green and blue, in units of the full range: (pixel / 255 - mean) / std.
       interpolation: of the resizing, which averages what it shrinks as Pillow does.

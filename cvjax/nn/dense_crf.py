@@ -19,13 +19,13 @@ class DenseCRF(nn.Module):
     Attributes:
       kernels: widths of the kernels, and the weights that the layer starts from.
       iterations: steps of inference; the paper trains with 5 and tests with 10.
-      colour_scale: what a unit of the images is in each channel, in 1/255 of the colours' range; what they are shifted
-        by does not matter. By default that of images normalised with ImageNet's deviations.
+      color_scale: what a unit of the images is in each channel, in 1/255 of the colors' range; what they are shifted
+        by does not matter. By default that of images normalized with ImageNet's deviations.
     """
 
     kernels: CRFKernels = DEEPLAB_V2
     iterations: int = 5
-    colour_scale: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    color_scale: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     @nn.compact
     def __call__(
@@ -46,7 +46,7 @@ class DenseCRF(nn.Module):
         compatibility = self.param("compatibility", lambda _: 1.0 - identity)
         return dense_crf(
             -logits.astype(jnp.float32),
-            images.astype(jnp.float32) * jnp.asarray(self.colour_scale)[None, None, None],
+            images.astype(jnp.float32) * jnp.asarray(self.color_scale)[None, None, None],
             self.kernels,
             iterations=self.iterations,
             smooth_weights=smooth,

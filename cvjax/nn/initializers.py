@@ -1,4 +1,4 @@
-"""Initialisers under the names that papers use."""
+"""Initializers under the names that papers use."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -56,7 +56,7 @@ def zero_gamma() -> Initializer:
 def bilinear() -> Initializer:
     """Kernel of a transposed convolution that starts as bilinear upsampling, channel by channel (FCN, 1411.4038).
 
-    For stride s use kernel size 2 * s - s % 2. The initialiser raises ValueError for another number of output than of
+    For stride s use kernel size 2 * s - s % 2. The initializer raises ValueError for another number of output than of
     input channels.
     """
 

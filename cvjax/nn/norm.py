@@ -50,7 +50,7 @@ class BatchNorm(nn.BatchNorm):
     Where the devices' axis is bound (see `cvjax.nn.axis`), the statistics are those of the batch on all devices. The
     field `axis_name` is for an axis of another name.
 
-    With `frozen` the running statistics normalise in training too and are never updated; scale and bias
+    With `frozen` the running statistics normalize in training too and are never updated; scale and bias
     still learn. That is the choice when fine-tuning with a batch too small for its statistics to mean much.
     """
 
@@ -128,7 +128,7 @@ class BatchNorm(nn.BatchNorm):
 
 
 class LocalResponseNorm(nn.Module):
-    """Each channel divided by a power of the energy of its neighbours (AlexNet, section 3.3).
+    """Each channel divided by a power of the energy of its neighbors (AlexNet, section 3.3).
 
     y_c = x_c / (k + alpha * sum of x_j^2 over the `size` channels j around c) ^ beta, computed in float32 or wider.
     The defaults are the paper's. Caffe and PyTorch divide their alpha by `size`, and their k is 1 by default: for

@@ -25,7 +25,7 @@ class SqueezeExcite(nn.Module):
       hidden: channels of the hidden layer.
       activation: of the hidden layer.
       gate: makes the attention of the last layer's outputs.
-      kernel_init: initialiser of both kernels.
+      kernel_init: initializer of both kernels.
       dtype: of the computation; None takes it from the input and the parameters.
       least: channels of the hidden layer that `reduction` never goes below.
     """

@@ -1,7 +1,7 @@
 """Fully connected conditional random fields (Krähenbühl and Koltun, 1210.5644): labels that agree where pixels look
 alike.
 
-Every pixel is tied to every other by two Gaussian kernels, one of their distance and one of their distance and colours.
+Every pixel is tied to every other by two Gaussian kernels, one of their distance and one of their distance and colors.
 Mean field inference repeats one step: each pixel's label distribution is set from its unary energy and the sum of all
 other distributions under the kernels. The first kernel's sums are two matrix products, the second's a filter on the
 permutohedral lattice.
@@ -32,8 +32,8 @@ class CRFKernels:
 
     Attributes:
       smooth_weight, smooth_sigma: of the kernel of positions, its deviation in pixels.
-      appearance_weight, appearance_sigma, colour_sigma: of the kernel of positions and colours, its deviations in
-        pixels and in units of 1/255 of the colours' range.
+      appearance_weight, appearance_sigma, color_sigma: of the kernel of positions and colors, its deviations in
+        pixels and in units of 1/255 of the colors' range.
 
     All but `smooth_sigma` may be traced scalars, so that a search over them compiles once.
 
@@ -45,10 +45,10 @@ class CRFKernels:
     smooth_sigma: float = 1.0
     appearance_weight: float = 4.0
     appearance_sigma: float = 67.0
-    colour_sigma: float = 3.0
+    color_sigma: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in ("smooth_sigma", "appearance_sigma", "colour_sigma"):
+        for name in ("smooth_sigma", "appearance_sigma", "color_sigma"):
             value = getattr(self, name)
             if not isinstance(value, Tracer) and not value > 0:
                 raise ValueError(f"{name} of a CRF must be positive, not {value}")
@@ -76,13 +76,13 @@ def dense_crf(
     Pure, under `jit` and `vmap`, on any platform. The images of a batch follow one another, so under `jit` every device
     of a mesh goes through all of a batch that is spread over them; under `shard_map` or `pmap` each does its own.
     Differentiable in reverse mode with respect to unaries, weights and compatibility, so that it can be trained as the
-    last layer of a net (CRF as RNN, 1502.03240); images take no part in that. Kernels are normalised symmetrically:
+    last layer of a net (CRF as RNN, 1502.03240); images take no part in that. Kernels are normalized symmetrically:
     k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to itself too, as in the authors' program.
 
     Args:
       unaries: [H, W, C] or [B, H, W, C], minus the logarithm of each label's probability, up to a constant for each
         pixel; minus a net's logits will do.
-      images: [H, W, 3] or [B, H, W, 3], colours in [0, 255], integer or floating.
+      images: [H, W, 3] or [B, H, W, 3], colors in [0, 255], integer or floating.
       kernels: widths of the kernels, and weights where they are not given below.
       iterations: steps of mean field inference.
       valid: bool [H, W] or [B, H, W]; False for padding, which then has no influence. None takes all for pixels.
@@ -149,11 +149,11 @@ def _mixed(messages: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _filters(image: jax.Array, valid: jax.Array, kernels: CRFKernels, exact: bool) -> tuple[Filter, Filter]:
-    """The sums under the two kernels, each normalised symmetrically, as functions [H, W, C] -> [H, W, C]."""
+    """The sums under the two kernels, each normalized symmetrically, as functions [H, W, C] -> [H, W, C]."""
     height, width = valid.shape
     rows, columns = jnp.mgrid[:height, :width].astype(jnp.float32)
     position = jnp.stack([columns, rows], axis=-1)
-    appearance = jnp.concatenate([position / kernels.appearance_sigma, image / kernels.colour_sigma], axis=-1)
+    appearance = jnp.concatenate([position / kernels.appearance_sigma, image / kernels.color_sigma], axis=-1)
     # Padding lies on top of some pixel, so that it adds no corners to the lattice.
     some = appearance.reshape(-1, 5)[jnp.argmax(valid.reshape(-1))]
     appearance = jnp.where(valid[..., None], appearance, some[None, None])

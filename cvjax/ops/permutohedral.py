@@ -34,7 +34,7 @@ class Lattice(NamedTuple):
     Attributes:
       corner: int32 [d + 1, N], the corners of each point's simplex, one of each class, in [0, count).
       weight: float32 [d + 1, N], barycentric coordinates; they sum to 1.
-      after, before: int32 [d + 1, E], neighbours of each corner along each axis; E where there is none.
+      after, before: int32 [d + 1, E], neighbors of each corner along each axis; E where there is none.
       count: int32 [], corners that there are.
     """
 
@@ -133,7 +133,7 @@ def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     for i in range(sides):
         ahead = [beyond[j] >= beyond[i] if j < i else beyond[j] > beyond[i] for j in range(sides) if j != i]
         rank.append(reduce(operator.add, (a.astype(jnp.int32) for a in ahead)))
-    # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbour is.
+    # The rounded corner's coordinates may not sum to zero; then it is not of the lattice, and its neighbor is.
     rank = jnp.stack(rank) + nearest.sum(0, keepdims=True).astype(jnp.int32)
     step = (rank < 0).astype(jnp.int32) - (rank > dimensions).astype(jnp.int32)
     rank = rank + sides * step
@@ -162,7 +162,7 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     dimensions = quotient.shape[0] - 1
     low = quotient[:-1].min(1) - 2
-    # The neighbours that are looked up lie within a step of the corners, which lie within one of the quotients.
+    # The neighbors that are looked up lie within a step of the corners, which lie within one of the quotients.
     spans = (quotient[:-1].max(1) - low + 2).astype(jnp.uint32)
     strides = jnp.concatenate([jnp.ones((1,), jnp.uint32), jnp.cumprod(spans[:-1], dtype=jnp.uint32)])
     digits = (quotient[:-1] - low[:, None]).astype(jnp.uint32)
@@ -252,7 +252,7 @@ def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Ar
 
 
 def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array) -> jax.Array:
-    """Each corner and half of its two neighbours along an axis, [E, C], written into `out`."""
+    """Each corner and half of its two neighbors along an axis, [E, C], written into `out`."""
 
     def blurred(start: jax.Array, size: int) -> jax.Array:
         def neighbors(of: jax.Array) -> jax.Array:

@@ -18,8 +18,8 @@ def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> Fl
     Args:
       source: length of the axis before, in pixels.
       target: length of the axis after, in pixels.
-      align_corners: True maps the first and last pixel centres onto each other; False maps the outer
-        edges onto each other (half-pixel centres), and repeats the border outside the outermost centres.
+      align_corners: True maps the first and last pixel centers onto each other; False maps the outer
+        edges onto each other (half-pixel centers), and repeats the border outside the outermost centers.
 
     Returns:
       float32 [target, source]; each row sums to 1 and has at most two weights that are not zero.
@@ -70,7 +70,7 @@ def resize(
     if method not in ("bilinear", "nearest"):
         raise ValueError(f"resize knows the methods 'bilinear' and 'nearest', not {method!r}")
     if method == "nearest" and align_corners:
-        raise ValueError("align_corners has no meaning for nearest-neighbour resizing; leave it out")
+        raise ValueError("align_corners has no meaning for nearest-neighbor resizing; leave it out")
     if x.shape[1:3] == (height, width):
         return x
     if method == "nearest":
@@ -94,7 +94,7 @@ def enlarge_from_corner(
     Args:
       x: [B, H, W, C].
       size: (height, width) of the result, in pixels.
-      steps: pixels of the result between neighbours of the map, for height and for width; they need not be whole.
+      steps: pixels of the result between neighbors of the map, for height and for width; they need not be whole.
 
     Returns:
       [B, *size, C] in the dtype of x, computed in float32.

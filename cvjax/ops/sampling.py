@@ -56,11 +56,11 @@ def bilinear_weights(down: Float[Array, "*#points"], right: Float[Array, "*#poin
 def split_points(
     points: Float[Array, "*#points"], limit: Integer[Array, "*#points"] | int
 ) -> tuple[Int32[jax.Array, "*#points"], Float[jax.Array, "*#points"]]:
-    """Points along one axis as a whole pixel that has a neighbour, and the way from it to that neighbour.
+    """Points along one axis as a whole pixel that has a neighbor, and the way from it to that neighbor.
 
     Args:
       points: float [...], in [0, limit + 1] pixels.
-      limit: last pixel that has a neighbour after it; an int, or int [...] that broadcasts.
+      limit: last pixel that has a neighbor after it; an int, or int [...] that broadcasts.
 
     Returns:
       int32 [...] pixels in [0, limit], and float [...] fractions in [0, 1].

@@ -104,8 +104,8 @@ def transposed_window(
 ) -> tuple[slice, tuple[int, int]]:
     """What of a map a transposed convolution needs along one axis, and its padding, for a part of the fine grid.
 
-    The kernel is centred: the copy of it that belongs to a pixel reaches (kernel - stride) // 2 pixels of the fine grid
-    to the left of what the pixel covers, and the rest to the right.
+    The kernel is centered: the copy of it that belongs to a pixel reaches (kernel - stride) // 2 pixels of the fine
+    grid to the left of what the pixel covers, and the rest to the right.
 
     Args:
       source, target, stride, offset: as for `upsampling_matrix`.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.data.dataset import Record, Source
+from cvjax.data.dataset import Dataset, Record
 from cvjax.errors import DataError
 from cvjax.tasks.images import ImageTask
 
@@ -15,7 +15,7 @@ TILES = 24
 """Number of images in a gallery of labeled images."""
 
 
-def decoded_examples(task: ImageTask, dataset: Source, count: int) -> Iterator[tuple[Record, Mapping[str, Any]]]:
+def decoded_examples(task: ImageTask, dataset: Dataset, count: int) -> Iterator[tuple[Record, Mapping[str, Any]]]:
     """Yields records spread evenly over a split with what they decode to; skips damaged ones where the run may.
 
     Args:

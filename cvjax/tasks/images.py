@@ -14,8 +14,8 @@ from flax import linen as nn
 from rich.console import RenderableType
 
 from cvjax.data.config import DataConfig
-from cvjax.data.dataset import Source
-from cvjax.datasets.registry import open_source
+from cvjax.data.dataset import Dataset
+from cvjax.datasets.registry import open_dataset
 from cvjax.engine.checkpoint import read_stored_variables
 from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
@@ -51,9 +51,9 @@ class ImageTask(Task):
     std: tuple[float, float, float] = _in_bytes(IMAGENET_STD)
 
     @classmethod
-    def open(cls, config: Any, split: str) -> Source:
+    def open(cls, config: Any, split: str) -> Dataset:
         """Opens a split of the configured data set."""
-        return open_source(
+        return open_dataset(
             config.data,
             split,
             target=cls.target,
@@ -69,7 +69,7 @@ class ImageTask(Task):
         return {}
 
     @classmethod
-    def create(cls, config: Any, dataset: Source, model: nn.Module) -> Self:
+    def create(cls, config: Any, dataset: Dataset, model: nn.Module) -> Self:
         """Makes the task of a run, of the data set's classes."""
         del model
         return cls(config, tuple(dataset.class_names))

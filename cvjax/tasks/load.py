@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import Any, TypeVar
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.engine.checkpoint import find_checkpoint, read_info
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.tasks.classification.task import Classification
@@ -66,7 +66,7 @@ def _changed(config: Any, settings: Any, names: tuple[str, ...]) -> Any:
     return dataclasses.replace(config, **values)
 
 
-def open_scored(task: ImageTask, split: str | None) -> Source:
+def open_scored(task: ImageTask, split: str | None) -> Dataset:
     """Opens the split that a checkpoint's task is to be scored on; by default the run's own.
 
     Raises:

@@ -13,7 +13,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross entropy per pixel: float32 [..., ] of logits [..., C] and integer labels [...].
 
     The label's logit is read with a mask rather than a gather: its gradient is then a product, not a scatter.
-    A label outside [0, C), such as 255, contributes its normaliser alone and must be weighted out.
+    A label outside [0, C), such as 255, contributes its normalizer alone and must be weighted out.
     """
     shifted, _, total = _exponentials(logits)
     return jnp.log(total) - jnp.where(_is_label(logits, labels), shifted, 0.0).sum(axis=-1)

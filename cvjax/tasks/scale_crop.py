@@ -15,7 +15,7 @@ import numpy as np
 from cvjax.data.config import DataConfig
 from cvjax.data.decode import IGNORE
 from cvjax.errors import ConfigError, DataError
-from cvjax.imagenet import MEAN_COLOUR
+from cvjax.imagenet import MEAN_COLOR
 
 # Scales are fractions with at most this denominator, so that the grid of the resized image meets the grid of
 # the source every few pixels and a window of the one can be computed from a window of the other.
@@ -44,7 +44,7 @@ def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
 
 
 def blank_image(size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
-    """An image uint8 [*size, 3] of one colour."""
+    """An image uint8 [*size, 3] of one color."""
     return np.broadcast_to(np.asarray(fill, np.uint8), (*size, 3))
 
 
@@ -70,7 +70,7 @@ def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
 def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """Rows and columns `corner` to `corner + size` of the image scaled by `scale`, without scaling the rest.
 
-    The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one grey level: the
+    The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one gray level: the
     piece of the source that is resized starts where both grids meet, so that the sampling positions are
     equal; only the rounding of OpenCV's fixed-point weights can differ.
 
@@ -88,7 +88,7 @@ def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], 
         if scale == 1:
             source.append(slice(first, first + count))
             continue
-        # Output pixel x samples the source at (x + 1/2) / scale - 1/2 and its right neighbour. At least 64
+        # Output pixel x samples the source at (x + 1/2) / scale - 1/2 and its right neighbor. At least 64
         # pixels of the source go in, where it has them: OpenCV copies instead of resampling when the size
         # comes out unchanged.
         before = max(0, math.floor((first + 0.5) / scale - 0.5))
@@ -166,7 +166,7 @@ class ScaleAndCrop:
     """
 
     data: ScaleAndCropData
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
     ignore: int = IGNORE
 
     def __post_init__(self) -> None:
@@ -230,7 +230,7 @@ class ResizeAndFill:
     """
 
     size: tuple[int, int]
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
     ignore: int = IGNORE
     resize: tuple[int, int] | None = None
 

@@ -63,7 +63,7 @@ class BoxesExample:
 
 
 def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str]) -> np.ndarray:
-    """Boxes with class and score over an image, each class in its own colour.
+    """Boxes with class and score over an image, each class in its own color.
 
     Lines and text grow with the picture; pictures under 512 pixels are enlarged by a whole factor. Labels keep out of
     each other's way where there is room, and the surest box's lies on top.
@@ -118,8 +118,8 @@ def save_boxes_grid(
     canvas.save_png(path, draw_boxes_grid(examples, class_names, **options))
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
-    """A class's colour: VOC's, whose first is background's and is left out; they repeat from 255 classes on."""
+def class_color(label: int) -> tuple[int, int, int]:
+    """A class's color: VOC's, whose first is background's and is left out; they repeat from 255 classes on."""
     red, green, blue = voc_palette()[1 + label % 254].tolist()
     return red, green, blue
 
@@ -184,12 +184,12 @@ def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: 
         left, top, right, bottom = corners.round().astype(int).tolist()
         # Pillow's rectangles include both corners.
         box = left, top, max(left, right - 1), max(top, bottom - 1)
-        color = class_colour(int(found.labels[i]))
+        color = class_color(int(found.labels[i]))
         if found.faint is not None and found.faint[i]:
             draw.rectangle(_grown(box, 1), outline=_BLACK)
             draw.rectangle(box, outline=_WHITE)
             continue
-        # White around the coloured line keeps it visible on any ground.
+        # White around the colored line keeps it visible on any ground.
         draw.rectangle(_grown(box, 1), outline=_WHITE, width=line + 2)
         draw.rectangle(box, outline=color, width=line)
         name = canvas.class_name(int(found.labels[i]), class_names)

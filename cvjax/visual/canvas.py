@@ -94,7 +94,7 @@ def draw_legend(
     for x, y, label, name in places:
         middle = y + line_height // 2
         top = middle - swatch // 2
-        # The outline keeps light colours, as the cream of void, apart from the paper.
+        # The outline keeps light colors, as the cream of void, apart from the paper.
         draw.rectangle((x, top, x + swatch - 1, top + swatch - 1), fill=tuple(map(int, palette[label])), outline=FAINT)
         draw.text((x + round(1.5 * swatch), middle), name, fill=INK, font=font(size), anchor="lm")
     return np.asarray(picture)
@@ -103,7 +103,7 @@ def draw_legend(
 def outline_boxes(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], *, palette: np.ndarray | None = None
 ) -> np.ndarray:
-    """A copy of uint8 [H, W, 3] with boxes [n, 4] (x1, y1, x2, y2 in pixels) in the colours of their labels."""
+    """A copy of uint8 [H, W, 3] with boxes [n, 4] (x1, y1, x2, y2 in pixels) in the colors of their labels."""
     palette = voc_palette() if palette is None else palette
     picture = Image.fromarray(image)
     draw, line = ImageDraw.Draw(picture), max(1, round(max(image.shape[:2]) / 200))
@@ -123,7 +123,7 @@ def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
 
 
 def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
-    """Write labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colours, as in
+    """Write labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colors, as in
     VOC."""
     mask = np.asarray(mask)
     if mask.size and (mask.min() < 0 or mask.max() > VOID):

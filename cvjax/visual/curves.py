@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Series = tuple[np.ndarray, np.ndarray]
-# Metric, title, colour, whether fractions are shown as percent.
+# Metric, title, color, whether fractions are shown as percent.
 _PANELS = (
     ("loss", "training loss", "#2f6db5", False),
     ("learning_rate", "learning rate", "#8a6d3b", False),
@@ -152,7 +152,7 @@ def _without_exponent(values: np.ndarray, title: str) -> tuple[np.ndarray, str]:
 
 
 def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred mean of up to `window` neighbours, fewer at the ends; what is not finite is left out."""
+    """Centered mean of up to `window` neighbors, fewer at the ends; what is not finite is left out."""
     finite = np.isfinite(values)
     ones = np.ones(window)
     total = np.convolve(np.where(finite, values, 0), ones, mode="same")

@@ -9,7 +9,7 @@ import numpy as np
 from cvjax.visual import plots
 
 _NAMED = 20
-"""Up to this many classes each has a colour and a place in the legend; of more only the mean has."""
+"""Up to this many classes each has a color and a place in the legend; of more only the mean has."""
 _STYLES = ("-", "--")
 
 

@@ -1,4 +1,4 @@
-"""A picture of labelled images: each with what it is, what it was taken for, and how surely."""
+"""A picture of labeled images: each with what it is, what it was taken for, and how surely."""
 
 import dataclasses
 from collections.abc import Sequence

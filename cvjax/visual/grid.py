@@ -53,7 +53,7 @@ def draw_grid(
     palette: np.ndarray | None = None,
     titles: tuple[str, str, str] = _TITLES,
 ) -> np.ndarray:
-    """Rows of image, ground truth and prediction; below them the classes that occur, with their colours.
+    """Rows of image, ground truth and prediction; below them the classes that occur, with their colors.
 
     Every panel is `cell` pixels wide. A picture is scaled to fit `cell` x `cell` and letterboxed at its
     sides; photographs are averaged, labels keep sharp edges.

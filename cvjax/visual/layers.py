@@ -96,7 +96,7 @@ def _apart(places: Sequence[float], distance: float) -> np.ndarray:
 
 
 def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first, last, name) of neighbouring layers whose names begin alike, the number of a block aside.
+    """(first, last, name) of neighboring layers whose names begin alike, the number of a block aside.
 
     What most of the layers share, as a backbone, tells little: there the next part of the name counts.
     """

@@ -23,7 +23,7 @@ def draw_overlay(
 
     A class named "background" and void leave the photograph as it is and are not in the legend, unless there
     is nothing else. Line width and text grow with the picture. Pictures under 256 pixels are enlarged by a
-    whole factor, and narrow ones are centred on a canvas that is wide enough for the legend.
+    whole factor, and narrow ones are centered on a canvas that is wide enough for the legend.
 
     Args:
         image: uint8 [H, W, 3], any size.
@@ -74,7 +74,7 @@ def _tint(
     picture = np.where(tinted[..., None], blend, image)
     width = max(1, round(max(mask.shape) / 400))
     border = _contours(mask, width)
-    # White just outside the coloured line keeps it visible on any ground.
+    # White just outside the colored line keeps it visible on any ground.
     halo = _dilate(border, max(1, width // 2)) & ~border
     picture[halo] = (picture[halo].astype(np.uint16) + 3 * 255) // 4
     line = border & tinted

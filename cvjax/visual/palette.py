@@ -1,4 +1,4 @@
-"""Colours for label maps: PASCAL VOC's palette."""
+"""Colors for label maps: PASCAL VOC's palette."""
 
 import functools
 
@@ -22,10 +22,10 @@ def _voc_palette() -> np.ndarray:
 
 
 def voc_palette() -> np.ndarray:
-    """PASCAL VOC's colours, uint8 [256, 3] RGB, read-only; 0 is black and 255 cream (224, 224, 192).
+    """PASCAL VOC's colors, uint8 [256, 3] RGB, read-only; 0 is black and 255 cream (224, 224, 192).
 
     The bits of a label are dealt in turn to red, green and blue, from each channel's highest bit down, as
-    `VOClabelcolormap` of the VOC development kit does it; nearby labels so get colours that are far apart.
+    `VOClabelcolormap` of the VOC development kit does it; nearby labels so get colors that are far apart.
     """
     return _voc_palette()
 

@@ -72,7 +72,7 @@ def adapt_state_dict(
 def adapted_input(kernel: np.ndarray, channels: int) -> np.ndarray:
     """The kernel of a first convolution for another number of image channels, as timm adapts it.
 
-    For one channel the kernel is summed, so that grey images give what they gave as colour images. For others it is
+    For one channel the kernel is summed, so that gray images give what they gave as color images. For others it is
     repeated and scaled, so that the channels together weigh as much as before.
 
     Args:

@@ -2,7 +2,7 @@
 
 from cvjax.errors import ConfigError
 from cvjax.models import list_models, model_info
-from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recognise
+from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recognize
 from cvjax.weights.subsample import is_branch, subsample_branch
 
 
@@ -23,7 +23,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
       ConfigError: a model that is not a classifier, or variables without a backbone.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    architecture, state_dict = recognise(name, state_dict)
+    architecture, state_dict = recognize(name, state_dict)
     if model_info(name).task != "classification":
         raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
     if "backbone" not in variables.get("params", {}):

@@ -62,7 +62,7 @@ def from_torch(
       ConfigError: a model that no conversion is known for; a replaced head without `key`.
       CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
     """
-    architecture, state_dict = recognise(name, state_dict)
+    architecture, state_dict = recognize(name, state_dict)
     options = {"num_classes": num_classes, "in_channels": in_channels, "aux": aux}
     asked = any(value is not None for value in options.values())
     if variables is not None and asked:
@@ -135,7 +135,7 @@ def architectures(name: str) -> tuple[Architecture, ...]:
     raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
 
 
-def recognise(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
+def recognize(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
     """The layout that a state dict is in, and its entries under today's keys."""
     known = architectures(name)
     best = max(known, key=lambda a: (a.classes_key in state_dict) + (a.input_key in state_dict))

@@ -171,7 +171,7 @@ def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     """As `timm.data.create_transform` makes it for evaluation, at the size of training."""
     _, height, width = config.get("input_size", (3, 224, 224))
     if height != width or config.get("crop_mode", "center") != "center":
-        raise ValueError("images are not cropped to a centred square")
+        raise ValueError("images are not cropped to a centered square")
     return Preprocessing(
         size=height,
         resize=math.floor(height / config.get("crop_pct", 0.875)),

@@ -8,7 +8,7 @@ from cvjax.models.info import Preprocessing
 
 
 def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Resizes, crops and normalises as the weights' own framework does: Pillow's resizing, torchvision's rounding.
+    """Resizes, crops and normalizes as the weights' own framework does: Pillow's resizing, torchvision's rounding.
 
     Args:
       image: uint8 [H, W, 3], RGB.

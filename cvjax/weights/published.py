@@ -39,7 +39,7 @@ _IMAGENET_V1 = {
     "vgg16_bn": ("vgg16_bn-6c64b313.pth", _AT_224),
     "vgg19": ("vgg19-dcbb9e9d.pth", _AT_224),
     "vgg19_bn": ("vgg19_bn-c79401a0.pth", _AT_224),
-    # torchvision normalises with ImageNet's mean and has the net convert to this (`transform_input`).
+    # torchvision normalizes with ImageNet's mean and has the net convert to this (`transform_input`).
     "googlenet": ("googlenet-1378be20.pth", Preprocessing(mean=_HALF, std=_HALF)),
     "resnet18": ("resnet18-f37072fd.pth", _AT_224),
     "resnet34": ("resnet34-b627a593.pth", _AT_224),

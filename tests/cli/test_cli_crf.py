@@ -14,7 +14,7 @@ _ONE_STEP = parse_crf("2,2,6,6,20,1")
 
 @pytest.fixture
 def photo(tmp_path):
-    """A photograph of two colours, probabilities of three classes that know its right half badly, and its labels."""
+    """A photograph of two colors, probabilities of three classes that know its right half badly, and its labels."""
     rng = np.random.default_rng(0)
     labels = np.broadcast_to(np.arange(20) // 10, (14, 20))
     image = np.clip(np.asarray([[40, 60, 200], [220, 180, 30]])[labels] + rng.normal(0, 8, (14, 20, 3)), 0, 255)

@@ -26,17 +26,17 @@ _START = CRFS["v2"]
 
 
 def test_a_search_narrows_in_on_the_best():
-    best = {"appearance_weight": 5.0, "colour_sigma": 3.6}
+    best = {"appearance_weight": 5.0, "color_sigma": 3.6}
 
     def score(crf):
         return -sum((math.log(getattr(crf, name) / value)) ** 2 for name, value in best.items())
 
-    grid = {"appearance_weight": (1, 4, 16), "colour_sigma": (3, 6, 9)}
+    grid = {"appearance_weight": (1, 4, 16), "color_sigma": (3, 6, 9)}
     seen = []
     coarse = search(score, _START, grid, rounds=1)
     trials = search(score, _START, grid, rounds=4, tried=seen.append)
     assert len(coarse) == 9 == most_trials(grid, 1)
-    assert coarse[0].crf == dataclasses.replace(_START, appearance_weight=4.0, colour_sigma=3.0)
+    assert coarse[0].crf == dataclasses.replace(_START, appearance_weight=4.0, color_sigma=3.0)
     assert [trial.miou for trial in trials] == sorted((score(trial.crf) for trial in seen), reverse=True)
     assert len({trial.crf for trial in trials}) == len(trials) == len(seen) <= most_trials(grid, 4)
     for name, value in best.items():
@@ -45,21 +45,21 @@ def test_a_search_narrows_in_on_the_best():
 
 
 def test_a_search_may_leave_its_grid_but_never_reaches_0():
-    falling = search(lambda crf: -crf.colour_sigma, _START, {"colour_sigma": (2.0, 4.0)}, rounds=6)
-    rising = search(lambda crf: crf.colour_sigma, _START, {"colour_sigma": (2.0, 4.0)}, rounds=3)
-    assert 0 < falling[0].crf.colour_sigma < 0.5
-    assert rising[0].crf.colour_sigma == 5.5
-    unknown = search(lambda crf: math.nan if crf.colour_sigma < 3 else 0.0, _START, {"colour_sigma": (2.0, 4.0)})
+    falling = search(lambda crf: -crf.color_sigma, _START, {"color_sigma": (2.0, 4.0)}, rounds=6)
+    rising = search(lambda crf: crf.color_sigma, _START, {"color_sigma": (2.0, 4.0)}, rounds=3)
+    assert 0 < falling[0].crf.color_sigma < 0.5
+    assert rising[0].crf.color_sigma == 5.5
+    unknown = search(lambda crf: math.nan if crf.color_sigma < 3 else 0.0, _START, {"color_sigma": (2.0, 4.0)})
     assert unknown[0].miou == 0.0
 
 
 @pytest.mark.parametrize(
     ("grid", "rounds", "message"),
     [
-        ({"colour_sigma": ()}, 1, r"grid of colour_sigma is \(\); give numbers above 0"),
-        ({"colour_sigma": (0.0, 1.0)}, 1, "give numbers above 0 for appearance_sigma"),
+        ({"color_sigma": ()}, 1, r"grid of color_sigma is \(\); give numbers above 0"),
+        ({"color_sigma": (0.0, 1.0)}, 1, "give numbers above 0 for appearance_sigma"),
         ({"iterations": (5,)}, 1, "grid of iterations"),
-        ({"colour_sigma": (1.0,)}, 0, "rounds are 0; give 1 or more"),
+        ({"color_sigma": (1.0,)}, 0, "rounds are 0; give 1 or more"),
     ],
 )
 def test_grids_that_mean_nothing_are_errors(grid, rounds, message):
@@ -113,7 +113,7 @@ def checkpoint(tmp_path, monkeypatch):
     return give
 
 
-_SMALL = ["--start", "1,1,4,4,20,2", "--appearance-weight", "1", "4", "--appearance-sigma", "4", "--colour-sigma", "20"]
+_SMALL = ["--start", "1,1,4,4,20,2", "--appearance-weight", "1", "4", "--appearance-sigma", "4", "--color-sigma", "20"]
 
 
 def test_the_command_finds_a_crf_and_evaluate_agrees(checkpoint, tmp_path, capsys):

@@ -19,7 +19,7 @@ NAMES = ("background", "red", "green", "blue")
 
 
 class Brightest(nn.Module):
-    """Classifies a pixel by its strongest channel; grey is background."""
+    """Classifies a pixel by its strongest channel; gray is background."""
 
     output_stride: int = 16
 
@@ -50,8 +50,8 @@ def calls(monkeypatch):
 def stripes(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """A photograph of vertical stripes of the four classes, and its labels."""
     labels = np.broadcast_to(np.arange(width) * 4 // width, (height, width))
-    colours = np.array([(128, 128, 128), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
-    return colours[labels], labels
+    colors = np.array([(128, 128, 128), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
+    return colors[labels], labels
 
 
 def command(*arguments) -> None:
@@ -91,7 +91,7 @@ def test_any_kind_of_image(calls, tmp_path, mode):
     mask = np.asarray(Image.open(tmp_path / "out" / "picture_mask.png"))
     assert mask.shape == (20, 40)
     if mode in ("L", "1"):
-        assert not mask.any()  # no colour in it
+        assert not mask.any()  # no color in it
 
 
 def test_options_reach_the_model(calls, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from tiny_sets import encoded, photo
 
 from cvjax.data.annotations import check_objects, decode_boxes_example, make_objects
 from cvjax.data.dataset import image_sizes
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.datasets.scenes.objects import CLASS_NAMES
 from cvjax.datasets.scenes.render import render
 from cvjax.datasets.voc.detection import CLASS_NAMES as VOC_NAMES
@@ -73,7 +73,7 @@ def test_decoding_checks_labels():
 
 def test_scenes_have_the_boxes_that_were_drawn(tmp_path):
     options = {"sizes": {"train": 4}, "workers": 0, "progress": False}  # a small set
-    source = open_source("scenes", "train", target="boxes", data_dir=tmp_path, on_bad_boxes="drop", **options)
+    source = open_dataset("scenes", "train", target="boxes", data_dir=tmp_path, on_bad_boxes="drop", **options)
     assert source.class_names == tuple(CLASS_NAMES[1:])
     for index in range(4):
         record, things = source[index], render("train", index).things
@@ -134,7 +134,7 @@ def test_tfds_voc_and_coco_are_read(tmp_path):
     thing = {"bbox": fractions(7, 11, 60, 40), "label": "cat", "is_difficult": True}
     examples = [example(5, [thing, {**thing, "label": 0, "is_difficult": False}]), example(6, [])]
     prepare_foreign(tmp_path, "voc", "2007", {"validation": examples}, {"label": names, "is_difficult": np.bool_})
-    source = open_source("voc_detection", "val2007", target="boxes", data_dir=tmp_path)
+    source = open_dataset("voc_detection", "val2007", target="boxes", data_dir=tmp_path)
     assert (source.name, source.split, source.class_names, len(source)) == ("voc_detection", "val2007", VOC_NAMES, 2)
     record = source[0]
     np.testing.assert_array_equal(record["boxes"], 2 * [(6, 10, 60, 40)])  # TFDS keeps VOC's numbers
@@ -146,7 +146,7 @@ def test_tfds_voc_and_coco_are_read(tmp_path):
     prepare_foreign(
         tmp_path, "coco", "2017", {"validation": [example(1, things)]}, {"label": names, "is_crowd": np.bool_}
     )
-    source = open_source("coco", "val", target="boxes", data_dir=tmp_path)
+    source = open_dataset("coco", "val", target="boxes", data_dir=tmp_path)
     assert (source.name, source.split, source.class_names) == ("coco", "val", ("man", "dog"))
     np.testing.assert_array_equal(source[0]["boxes"], np.array([(7.25, 11.5, 8.01, 40)], np.float32))
     assert (source[0]["crowd"].tolist(), source[0]["difficult"].tolist()) == ([True], [False])

@@ -57,7 +57,7 @@ def train(count: int, source: ToyBoxes | None = None, transform=TRAIN, **options
 
 def evaluate(plan=None, **options) -> list[dict]:
     options = {"batch_size": 4, "threads": 0, "target": "boxes"} | options
-    return list(eval_batches(ToyBoxes(), DECODE, EVAL, plan=plan, **options))
+    return list(eval_batches(ToyBoxes(), DECODE, EVAL, buckets=plan, **options))
 
 
 def joined(shards: list[list[dict]]) -> list[dict]:

@@ -30,9 +30,9 @@ def test_png_is_exact():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_grey_becomes_three_equal_channels(kind):
-    grey = photo(2)[..., 0]
-    assert_close(decode_image(encoded(grey, kind), "a"), np.repeat(grey[..., None], 3, axis=-1), 2)
+def test_gray_becomes_three_equal_channels(kind):
+    gray = photo(2)[..., 0]
+    assert_close(decode_image(encoded(gray, kind), "a"), np.repeat(gray[..., None], 3, axis=-1), 2)
 
 
 def test_cmyk_jpeg_is_converted_as_pillow_converts_it():
@@ -83,7 +83,7 @@ def test_truncated_photo_is_an_error(kind, keep):
 
 
 def test_truncated_photo_is_an_error_although_opencv_takes_it(monkeypatch):
-    # As OpenCV releases do that fill what is missing with grey.
+    # As OpenCV releases do that fill what is missing with gray.
     monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.full((30, 40, 3), 128, np.uint8))
     with pytest.raises(DataError, match=r"^cut\.jpg: the image is cut short or damaged"):
         decode_image(encoded(photo(8), "JPEG")[:-40], "cut.jpg")
@@ -105,10 +105,10 @@ def test_mask_gives_the_stored_numbers(encode):
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("tail", [b"", b"\n"], ids=["clean", "trailing byte"])
-def test_grey_mask_of_every_depth(bits, tail):
+def test_gray_mask_of_every_depth(bits, tail):
     classes = min(2**bits, 16)
     mask = np.random.default_rng(bits).integers(0, classes, (6, 16)).astype(np.uint8)
-    data = grey_png(mask, bits) + tail
+    data = gray_png(mask, bits) + tail
     np.testing.assert_array_equal(decode_mask(data, "m.png", classes), mask)
 
 
@@ -158,7 +158,7 @@ def test_masks_that_are_no_label_maps_are_errors():
         decode_mask(encoded(labels(0), "JPEG"), "m.jpg", 21)
     with pytest.raises(DataError, match=r"^m\.bmp: this mask is not a PNG; "):
         decode_mask(encoded(labels(0), "BMP"), "m.bmp", 21)
-    with pytest.raises(DataError, match=r"^m\.png: this mask is a colour or alpha PNG"):
+    with pytest.raises(DataError, match=r"^m\.png: this mask is a color or alpha PNG"):
         decode_mask(encoded(photo(0), "PNG"), "m.png", 21)
 
 
@@ -203,8 +203,8 @@ def test_real_images_all_decode(shared_dir):
     assert count == 64
 
 
-def grey_png(mask: np.ndarray, bits: int) -> bytes:
-    """A grey PNG of any depth, written by hand because no library writes 2 and 4 bits."""
+def gray_png(mask: np.ndarray, bits: int) -> bytes:
+    """A gray PNG of any depth, written by hand because no library writes 2 and 4 bits."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         body = kind + content

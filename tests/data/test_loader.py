@@ -24,7 +24,7 @@ from cvjax.tasks.scale_crop import EvalTransform
 
 
 @dataclasses.dataclass(frozen=True)
-class ToySource:
+class ToyDataset:
     """Records whose image is drawn from their index; those in `bad` do not decode."""
 
     length: int = 23
@@ -65,14 +65,14 @@ def draw(batches: BatchIterator, count: int | None = None) -> list[dict[str, np.
         return [{k: np.array(v) for k, v in batch.items()} for batch in itertools.islice(batches, count)]
 
 
-def train(count: int, source: ToySource | None = None, **options) -> list[dict[str, np.ndarray]]:
+def train(count: int, source: ToyDataset | None = None, **options) -> list[dict[str, np.ndarray]]:
     options = {"batch_size": 4, "seed": 7, "threads": 0} | options
-    return draw(train_batches(source or ToySource(), decode, TRANSFORM, **options), count)
+    return draw(train_batches(source or ToyDataset(), decode, TRANSFORM, **options), count)
 
 
-def evaluate(source: ToySource | None = None, **options) -> list[dict[str, np.ndarray]]:
+def evaluate(source: ToyDataset | None = None, **options) -> list[dict[str, np.ndarray]]:
     options = {"batch_size": 6, "threads": 0} | options
-    return draw(eval_batches(source or ToySource(), decode, PADDING, **options))
+    return draw(eval_batches(source or ToyDataset(), decode, PADDING, **options))
 
 
 def assert_same(left: list[dict[str, np.ndarray]], right: list[dict[str, np.ndarray]]) -> None:
@@ -106,7 +106,7 @@ def test_batch_contract():
 
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeated_augmentation(repeats):
-    source = ToySource()
+    source = ToyDataset()
     epoch = train(len(source), source, batch_size=1, repeats=repeats)
     index = [int(batch["index"][0]) for batch in epoch]
     once = [int(batch["index"][0]) for batch in train(len(source), source, batch_size=1)]
@@ -171,7 +171,7 @@ def test_shuffle_is_a_permutation(length, seed, epoch):
     assert sorted(drawn) == list(range(length))
 
 
-def test_shuffle_sends_every_position_everywhere_and_parts_neighbours():
+def test_shuffle_sends_every_position_everywhere_and_parts_neighbors():
     orders = np.array([[shuffled_index(n, 16, 0, epoch) for n in range(16)] for epoch in range(2000)])
     for counted in (orders, (orders - np.roll(orders, 1, axis=1)) % 16):
         for position in range(16):
@@ -186,7 +186,7 @@ def test_shuffle_is_the_same_on_every_machine_and_version():
     assert drawn == [5, 6, 3, 4, 8, 2, 7, 1, 0, 9]
 
 
-def test_neighbouring_seeds_do_not_share_epochs():
+def test_neighboring_seeds_do_not_share_epochs():
     def order(seed, epoch):
         return [shuffled_index(position, 50, seed, epoch) for position in range(50)]
 
@@ -202,7 +202,7 @@ def test_seed_epoch_and_index_decide_the_augmentation():
                 epoch = (number * batch_size + row) // 23
                 rows.setdefault((epoch, int(index)), []).append(batch["image"][row])
     for (epoch, index), images in rows.items():
-        example = decode(ToySource()[index])
+        example = decode(ToyDataset()[index])
         expected, _ = TRANSFORM(example["image"], example["mask"], example_rng(7, epoch, index))
         for image in images:
             np.testing.assert_array_equal(image, expected)
@@ -212,7 +212,7 @@ def test_seed_epoch_and_index_decide_the_augmentation():
 @pytest.mark.parametrize("hosts", [1, 2, 3])
 @pytest.mark.parametrize("length", [1, 6, 7, 23])
 def test_evaluation_holds_every_example_once(hosts, length):
-    source = ToySource(length)
+    source = ToyDataset(length)
     shards = [evaluate(source, shard=HostShard(h, hosts)) for h in range(hosts)]
     assert len({len(shard) for shard in shards}) == 1
     batches = joined(shards)
@@ -233,7 +233,7 @@ def test_evaluation_holds_every_example_once(hosts, length):
 
 @pytest.mark.parametrize(("workers", "threads"), [(0, None), (0, 0), (2, None)])
 def test_a_bad_record_is_reported_as_itself(workers, threads):
-    source = ToySource(bad=(14,))
+    source = ToyDataset(bad=(14,))
     batches = eval_batches(source, decode, PADDING, batch_size=6, workers=workers, threads=threads)
     assert next(batches)["valid"].all()
     with pytest.raises(DataError, match=r"^toy/014\.jpg: cut short; download it again\.$"):
@@ -243,7 +243,7 @@ def test_a_bad_record_is_reported_as_itself(workers, threads):
 
 
 def test_training_skips_to_the_next_good_record():
-    source = ToySource(bad=(3, 4, 22))
+    source = ToyDataset(bad=(3, 4, 22))
     batches = train(23, source, on_bad_record="skip")
     index = np.concatenate([batch["index"] for batch in batches])
     skipped = np.concatenate([batch["skipped"] for batch in batches])
@@ -258,7 +258,7 @@ def test_training_skips_to_the_next_good_record():
 
 
 def test_evaluation_marks_skipped_records():
-    rows = evaluate(ToySource(6, bad=(2,)), on_bad_record="skip")[0]
+    rows = evaluate(ToyDataset(6, bad=(2,)), on_bad_record="skip")[0]
     np.testing.assert_array_equal(rows["valid"], [True, True, False, True, True, True])
     np.testing.assert_array_equal(rows["skipped"], [0, 0, 1, 0, 0, 0])
     np.testing.assert_array_equal(rows["index"], np.arange(6))
@@ -267,13 +267,13 @@ def test_evaluation_marks_skipped_records():
 
 def test_a_source_without_a_good_record_is_an_error():
     with pytest.raises(DataError, match=r"toy: none of its 3 records is readable.*toy/00"):
-        train(1, ToySource(3, bad=(0, 1, 2)), on_bad_record="skip")
+        train(1, ToyDataset(3, bad=(0, 1, 2)), on_bad_record="skip")
 
 
 def test_an_oversized_image_names_the_record_even_when_skipping():
     small = EvalTransform((21, 64))
     with pytest.raises(DataError, match=r"toy/002 is 22x26"):
-        list(eval_batches(ToySource(), decode, small, batch_size=4, on_bad_record="skip"))
+        list(eval_batches(ToyDataset(), decode, small, batch_size=4, on_bad_record="skip"))
 
 
 @pytest.mark.parametrize(
@@ -292,12 +292,12 @@ def test_an_oversized_image_names_the_record_even_when_skipping():
 )
 def test_arguments_are_checked_at_once(options, message):
     with pytest.raises(ConfigError, match=message):
-        train_batches(ToySource(), decode, TRANSFORM, **{"batch_size": 4, "seed": 0} | options)
+        train_batches(ToyDataset(), decode, TRANSFORM, **{"batch_size": 4, "seed": 0} | options)
 
 
 def test_an_empty_source_is_an_error():
     with pytest.raises(DataError, match="toy has no records"):
-        eval_batches(ToySource(0), decode, PADDING, batch_size=4)
+        eval_batches(ToyDataset(0), decode, PADDING, batch_size=4)
 
 
 def test_host_shard_is_checked():
@@ -306,7 +306,7 @@ def test_host_shard_is_checked():
 
 
 def test_close_ends_every_worker_also_those_not_yet_read():
-    batches = train_batches(ToySource(), decode, TRANSFORM, batch_size=4, seed=0, workers=2)
+    batches = train_batches(ToyDataset(), decode, TRANSFORM, batch_size=4, seed=0, workers=2)
     next(batches)
     batches.close()
     assert multiprocessing.active_children() == []
@@ -323,7 +323,7 @@ if __name__ == "__main__":
     slow = functools.partial(decode, delay=0.02)
     left = []
     for workers in (0, 2):
-        batches = train_batches(ToySource(), slow, TRANSFORM, batch_size=4, seed=0, workers=workers)
+        batches = train_batches(ToyDataset(), slow, TRANSFORM, batch_size=4, seed=0, workers=workers)
         left.append(prefetch_to_device(batches, jax.device_put))
         next(left[-1])
     print("drawn")
@@ -355,7 +355,7 @@ def test_prefetch_stays_size_ahead():
 
 
 def test_prefetch_raises_what_the_loader_raised_in_its_place():
-    source = ToySource(bad=(14,))
+    source = ToyDataset(bad=(14,))
     batches = prefetch_to_device(eval_batches(source, decode, PADDING, batch_size=6), lambda batch: batch)
     assert [next(batches)["index"][0] for _ in range(2)] == [0, 6]
     with pytest.raises(DataError, match="toy/014"):
@@ -376,7 +376,7 @@ def test_prefetch_raises_what_place_raised():
 
 def test_prefetch_close_stops_the_thread_and_the_loader():
     before = set(threading.enumerate())
-    host = train_batches(ToySource(), decode, TRANSFORM, batch_size=4, seed=0, threads=0)
+    host = train_batches(ToyDataset(), decode, TRANSFORM, batch_size=4, seed=0, threads=0)
     batches = prefetch_to_device(host, lambda batch: batch)
     assert next(batches)["valid"].all()
     batches.close()

@@ -13,10 +13,10 @@ from cvjax.data.decode import encode_mask
 from cvjax.data.loader import eval_batches, train_batches
 from cvjax.data.objects import MaskedObjects, decode_objects, objects_of
 from cvjax.data.order import example_rng
-from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.object_masks.transforms import ObjectFit
+from cvjax.tasks.object_masks.transforms import ObjectEvalTransform
 from cvjax.tasks.scale_crop import EvalTransform
 
 
@@ -58,31 +58,31 @@ def test_boxes_are_drawn_around_numbered_objects():
 def test_an_unpacked_devkit_has_objects(tmp_path):
     manual = _devkit(tmp_path)
     sizes = {
-        split: len(open_source("voc_segmentation", split, target="objects", manual_dir=manual))
+        split: len(open_dataset("voc_segmentation", split, target="objects", manual_dir=manual))
         for split in ("train", "val", "trainval")
     }
     assert sizes == {"train": 2, "val": 1, "trainval": 3}
-    source = open_source("voc_segmentation", "val", target="objects", manual_dir=manual)
+    source = open_dataset("voc_segmentation", "val", target="objects", manual_dir=manual)
     for opened in (source, pickle.loads(pickle.dumps(source))):
         example = decode_objects(opened[0], len(VOC_CLASSES))
         assert example["image"].shape == (20, 30, 3)
         np.testing.assert_array_equal(example["objects"].labels, [7, 15])
     with pytest.raises(DataError, match="no split 'trainaug'; choose one of train, val, trainval"):
-        open_source("voc_segmentation", "trainaug", target="objects", manual_dir=manual)
+        open_dataset("voc_segmentation", "trainaug", target="objects", manual_dir=manual)
     with pytest.raises(DataError, match=r"no VOC 2012 with a folder SegmentationObject is in .*; unpack"):
-        open_source("voc_segmentation", "val", target="objects", data_dir=tmp_path / "none")
+        open_dataset("voc_segmentation", "val", target="objects", data_dir=tmp_path / "none")
     with pytest.raises(ConfigError, match="camvid has masks, no objects; choose one of scenes, voc_segmentation"):
-        open_source("camvid", "val", target="objects")
-    assert list_sources("objects") == ["scenes", "voc_segmentation"]
+        open_dataset("camvid", "val", target="objects")
+    assert list_datasets("objects") == ["scenes", "voc_segmentation"]
 
 
 def test_boxes_of_scenes_lie_around_their_class(tmp_path):
-    from cvjax.datasets.registry import TfdsSource
+    from cvjax.datasets.registry import TfdsDataset
     from cvjax.datasets.scenes.prepare import prepare_scenes
 
     sizes = {"train": 1, "val": 6, "test": 1}
     builder = prepare_scenes(tmp_path, workers=0, progress=False, sizes=sizes)
-    source = TfdsSource(builder.data_dir, "val", class_names=builder.info.features["label"].names, target="objects")
+    source = TfdsDataset(builder.data_dir, "val", class_names=builder.info.features["label"].names, target="objects")
     seen = 0
     for index in range(len(source)):
         objects = decode_objects(source[index], len(source.class_names))["objects"]
@@ -155,22 +155,22 @@ def test_more_objects_than_a_row_has_room_for_are_drawn_from_and_never_evaluated
     assert len(drawn) > 20
     assert all(len(set(numbers)) == 3 for numbers in drawn)
     with pytest.raises(DataError, match=r"photo has 5 objects; give --eval\.boxes"):
-        ObjectFit((64, 64), most=3)(image, many, "photo")
+        ObjectEvalTransform((64, 64), most=3)(image, many, "photo")
     with pytest.raises(ConfigError, match="boxes of an image are 0"):
-        ObjectFit((64, 64), most=0)
+        ObjectEvalTransform((64, 64), most=0)
     with pytest.raises(ConfigError, match=r"jitter is 0\.5"):
         object_crop((8, 8), jitter=0.5)
 
 
 def test_batches_carry_boxes(tmp_path):
-    source = open_source("voc_segmentation", "trainval", target="objects", manual_dir=_devkit(tmp_path))
+    source = open_dataset("voc_segmentation", "trainval", target="objects", manual_dir=_devkit(tmp_path))
     decode = functools.partial(decode_objects, num_classes=21)
     with train_batches(
         source, decode, object_crop((16, 16), boxes=4), batch_size=4, seed=0, target="objects"
     ) as stream:
         batch = next(stream)
     assert (batch["objects"].shape, batch["boxes"].shape, batch["labels"].shape) == ((4, 16, 16), (4, 4, 4), (4, 4))
-    fit = ObjectFit((32, 32), most=4)
+    fit = ObjectEvalTransform((32, 32), most=4)
     with eval_batches(source, decode, fit, batch_size=2, target="objects") as stream:
         batches = list(stream)
     assert [batch["valid"].tolist() for batch in batches] == [[True, True], [True, False]]

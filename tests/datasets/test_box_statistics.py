@@ -7,7 +7,7 @@ from tiny_sets import box_xml, encoded, photo, write_tree
 
 from cvjax.cli import boxes
 from cvjax.datasets.box_statistics import count_boxes
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.errors import DataError
 
 THINGS = [
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def test_figures(folder):
-    source = open_source("xml_folder_detection", "all", target="boxes", manual_dir=folder, on_bad_boxes="drop")
+    source = open_dataset("xml_folder_detection", "all", target="boxes", manual_dir=folder, on_bad_boxes="drop")
     counts = count_boxes(source)
     assert (counts.images, counts.empty, counts.largest, counts.dropped_boxes) == (3, 1, 3, 1)
     dog, cat, cow = counts.classes

@@ -8,7 +8,7 @@ import pytest
 from tiny_sets import encoded, photo
 
 from cvjax.data.dataset import image_sizes
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.errors import DataError
 
 # Categories leave numbers out, and neither images nor annotations come in order, as in COCO.
@@ -44,7 +44,7 @@ def write(folder, content) -> None:
 
 
 def opened(folder, split="val", **options):
-    return open_source("coco", split, target="boxes", manual_dir=folder, data_dir=folder / "data", **options)
+    return open_dataset("coco", split, target="boxes", manual_dir=folder, data_dir=folder / "data", **options)
 
 
 def test_records(folder):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_sets import encoded, labels, palette_png, photo, write_tree
 
-from cvjax.data.dataset import TfdsSource
+from cvjax.data.dataset import TfdsDataset
 from cvjax.data.decode import decode_example
 from cvjax.datasets.image_folder import (
     image_folder_source,
@@ -15,14 +15,14 @@ from cvjax.datasets.image_folder import (
     open_image_folder,
     prepare_image_folder,
 )
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.errors import DataError
 
 NAMES = [f"class {number}" for number in range(21)]
 
 
 def files(prefix: str, numbers: range) -> dict[str, bytes]:
-    """Images and masks; odd images are PNG, masks are grey or with a palette."""
+    """Images and masks; odd images are PNG, masks are gray or with a palette."""
     tree = {}
     for number in numbers:
         image = encoded(photo(number), "PNG" if number % 2 else "JPEG")
@@ -71,9 +71,9 @@ def test_prepared_equals_folder(nested, tmp_path, void):
     builder = prepare_image_folder(tmp_path / "data", nested, void=void, progress=False)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 4, "val": 2}
     assert "tensorflow" not in sys.modules
-    folder = open_source("image_folder_segmentation", "train", manual_dir=nested, void=void)
-    prepared = open_source("image_folder_segmentation", "train", data_dir=tmp_path / "data")
-    assert isinstance(prepared, TfdsSource)
+    folder = open_dataset("image_folder_segmentation", "train", manual_dir=nested, void=void)
+    prepared = open_dataset("image_folder_segmentation", "train", data_dir=tmp_path / "data")
+    assert isinstance(prepared, TfdsDataset)
     assert (prepared.class_names, keys(prepared)) == (folder.class_names, keys(folder))
     for index in range(4):
         assert prepared[index]["image"] == folder[index]["image"]

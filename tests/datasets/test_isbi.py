@@ -7,12 +7,12 @@ import pytest
 from cvjax.data.dataset import image_sizes
 from cvjax.data.decode import decode_example
 from cvjax.datasets.isbi import CLASS_NAMES, open_isbi
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.errors import DataError
 
 
 def draw(folder, count: int = 12, labels: str = "labels"):
-    """Grey pictures 0.png, 1.png, ... whose labels have a membrane in the column of their number."""
+    """Gray pictures 0.png, 1.png, ... whose labels have a membrane in the column of their number."""
     for name in ("images", labels):
         (folder / name).mkdir(parents=True)
     for number in range(count):
@@ -37,13 +37,13 @@ def test_levels_are_classes(tmp_path, labels):
         np.testing.assert_array_equal(example["mask"], np.broadcast_to(np.arange(16) != index, (8, 16)))
 
 
-def test_folds_are_rows_of_neighbours_that_are_everything_together(tmp_path):
+def test_folds_are_rows_of_neighbors_that_are_everything_together(tmp_path):
     draw(tmp_path / "isbi_membrane")
     everything = [str(number) for number in range(12)]
-    assert ids(open_source("isbi_membrane", "all", data_dir=tmp_path)) == everything
+    assert ids(open_dataset("isbi_membrane", "all", data_dir=tmp_path)) == everything
     held_out = []
     for fold in range(1, 6):
-        val, train = (ids(open_source("isbi_membrane", f"{s}{fold}", data_dir=tmp_path)) for s in ("val", "train"))
+        val, train = (ids(open_dataset("isbi_membrane", f"{s}{fold}", data_dir=tmp_path)) for s in ("val", "train"))
         assert sorted(val + train, key=int) == everything
         assert val == [str(number) for number in range(int(val[0]), int(val[-1]) + 1)]
         held_out += val
@@ -54,7 +54,7 @@ def test_folds_are_rows_of_neighbours_that_are_everything_together(tmp_path):
 
 def test_what_the_user_can_mend(tmp_path):
     with pytest.raises(DataError, match=r"isbi_membrane: there are no folders images and labels .*--input\.manual-dir"):
-        open_source("isbi_membrane", "train", data_dir=tmp_path)
+        open_dataset("isbi_membrane", "train", data_dir=tmp_path)
     folder = draw(tmp_path / "em")
     for split in ("test", "val0", "train6", "val12"):
         with pytest.raises(DataError, match=f"no split '{split}'; choose train, val, all"):

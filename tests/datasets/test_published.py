@@ -13,10 +13,10 @@ import pytest
 from tiny_sets import encoded, photo, write_tar, write_tree
 
 from cvjax.cli import prepare
-from cvjax.data.dataset import TfdsSource, image_sizes
+from cvjax.data.dataset import TfdsDataset, image_sizes
 from cvjax.data.decode import decode_example
 from cvjax.datasets.published import PUBLISHED
-from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.errors import DataError
 
 # What the benchmark's own table says of each label number (cityscapesScripts, labels.py).
@@ -118,8 +118,8 @@ def mask_of(source, index: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_labels_are_the_official_mapping(unpacked, tmp_path, name):
     manual = unpacked(name)
-    train = open_source(name, "train", data_dir=tmp_path / "data", manual_dir=manual)
-    val = open_source(name, "val", data_dir=tmp_path / "data", manual_dir=manual)
+    train = open_dataset(name, "train", data_dir=tmp_path / "data", manual_dir=manual)
+    val = open_dataset(name, "val", data_dir=tmp_path / "data", manual_dir=manual)
     assert (len(train), len(val)) == (2, 1)
     assert val.split == ("test" if name.startswith("oxford") else "val")
     for source in (train, val, pickle.loads(pickle.dumps(train))):
@@ -135,12 +135,12 @@ def test_there_are_as_many_classes_as_published():
     assert counts == {"cityscapes": 19, "ade20k": 150, "oxford_pets": 3, "oxford_pets_foreground": 2, "camvid": 11}
     assert (PUBLISHED["ade20k"].class_names[0], PUBLISHED["ade20k"].class_names[149]) == ("wall", "flag")
     assert PUBLISHED["cityscapes"].class_names[13] == "car"
-    assert set(PUBLISHED) <= set(list_sources("mask"))
+    assert set(PUBLISHED) <= set(list_datasets("mask"))
 
 
 def test_camvid_in_folders_of_images_and_masks(tmp_path):
     write_tree(tmp_path, camvid_tree(segnet=False))
-    source = open_source("camvid", "train", data_dir=tmp_path / "data", manual_dir=tmp_path)
+    source = open_dataset("camvid", "train", data_dir=tmp_path / "data", manual_dir=tmp_path)
     np.testing.assert_array_equal(mask_of(source), EXPECTED["camvid"])
 
 
@@ -170,16 +170,16 @@ def test_archives_are_prepared_as_the_folder_is_read(unpacked, tmp_path, capsys,
     archives(name, tmp_path / "archives")
     data = tmp_path / "data"
     with pytest.raises(DataError, match=rf"prepared once; run `python -m cvjax\.cli\.prepare {name} --data-dir"):
-        open_source(name, "train", data_dir=data, manual_dir=tmp_path / "archives")
+        open_dataset(name, "train", data_dir=data, manual_dir=tmp_path / "archives")
     command = [name, "--data-dir", str(data), "--manual-dir", str(tmp_path / "archives"), "--no-progress"]
     prepare.main(command)
     assert f"{name}/default/1.0.0: " in capsys.readouterr().out
     assert "tensorflow" not in sys.modules
     assert [path.name for path in data.iterdir() if path.name.startswith(f"{name}-")] == []  # what was unpacked is gone
     for split in ("train", "val"):
-        prepared = open_source(name, split, data_dir=data)
-        folder = open_source(name, split, data_dir=tmp_path / "none", manual_dir=unpacked(name))
-        assert isinstance(prepared, TfdsSource)
+        prepared = open_dataset(name, split, data_dir=data)
+        folder = open_dataset(name, split, data_dir=tmp_path / "none", manual_dir=unpacked(name))
+        assert isinstance(prepared, TfdsDataset)
         assert prepared.class_names == folder.class_names
         assert [prepared[i] for i in range(len(prepared))] == [folder[i] for i in range(len(folder))]
     prepare.main(command)  # what is there is kept
@@ -195,7 +195,7 @@ def test_camvid_is_prepared_with_the_splits_that_it_has(unpacked, tmp_path, caps
 def test_a_set_that_is_nowhere_is_one_sentence_with_the_way_out(tmp_path, name):
     message = rf"^{name} is not in {re.escape(str(tmp_path))}.*; get .* from http.* into a folder, and name that with"
     with pytest.raises(DataError, match=message):
-        open_source(name, "train", data_dir=tmp_path)
+        open_dataset(name, "train", data_dir=tmp_path)
     with pytest.raises(DataError, match=message):
         prepare.main([name, "--data-dir", str(tmp_path)])
 
@@ -203,15 +203,15 @@ def test_a_set_that_is_nowhere_is_one_sentence_with_the_way_out(tmp_path, name):
 def test_what_is_wrong_with_a_folder_is_named(unpacked, tmp_path):
     manual = unpacked("cityscapes")
     with pytest.raises(DataError, match=r"no split 'trainval'; choose one of train, val"):
-        open_source("cityscapes", "trainval", manual_dir=manual)
+        open_dataset("cityscapes", "trainval", manual_dir=manual)
     place = manual / "gtFine" / "val" / "lindau" / "lindau_000000_000003_gtFine_labelIds.png"
     place.write_bytes(mask_png(np.full((12, 16), 77)))
-    source = open_source("cityscapes", "val", manual_dir=manual)
+    source = open_dataset("cityscapes", "val", manual_dir=manual)
     with pytest.raises(DataError, match=r"^lindau_000000_000003_gtFine_labelIds.png: 77 is no label of cityscapes"):
         source[0]
     place.unlink()
     with pytest.raises(DataError, match=rf"{place.name}: is absent although cityscapes has it"):
-        open_source("cityscapes", "val", manual_dir=manual)
+        open_dataset("cityscapes", "val", manual_dir=manual)
 
 
 def test_damaged_archives_are_named(tmp_path):
@@ -227,7 +227,9 @@ def test_damaged_archives_are_named(tmp_path):
 
 
 def test_real_camvid(shared_dir, tmp_path):
-    train, val = (open_source("camvid", s, data_dir=tmp_path, manual_dir=shared_dir / "data") for s in ("train", "val"))
+    train, val = (
+        open_dataset("camvid", s, data_dir=tmp_path, manual_dir=shared_dir / "data") for s in ("train", "val")
+    )
     assert (len(train), len(val)) == (367, 101)
     for source in (train, val):
         for index in range(0, len(source), 25):

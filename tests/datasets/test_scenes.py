@@ -126,8 +126,8 @@ def test_boxes_match_what_is_seen(scenes):
                 assert np.all(found[:2] >= (y0, x0))
                 assert np.all(found[2:] <= (y1, x1))
                 gaps.append(np.abs(found - thing.box))
-        labelled = (scene.mask > 0) & (scene.mask != VOID)
-        assert not (labelled & ~boxed).any()
+        labeled = (scene.mask > 0) & (scene.mask != VOID)
+        assert not (labeled & ~boxed).any()
     # The border takes the outermost pixel; more only from thin ends and from what shows through a fence.
     assert len(gaps) > 100
     assert np.mean(np.concatenate(gaps) <= 2) > 0.9
@@ -175,7 +175,7 @@ def test_every_drawing_stands_on_the_ground(kind):
         patch = sketch.draw((400, 400), (200.0, 300.0), 60.0, 0.0, False, light, rng)
         assert patch.rgb.shape == (*patch.mask.shape, 3)
         assert patch.mask.mean() > 0.03
-        assert patch.rgb[patch.mask].std() > 3  # lit and grained, not one flat colour
+        assert patch.rgb[patch.mask].std() > 3  # lit and grained, not one flat color
 
 
 def test_a_flipped_sketch_is_the_mirror_image():

@@ -24,7 +24,7 @@ class Masks:
         return {"image": b"", "mask": png, "id": str(index)}
 
 
-def test_frequencies_are_shares_of_labelled_pixels():
+def test_frequencies_are_shares_of_labeled_pixels():
     rng = np.random.default_rng(0)
     masks = rng.choice(np.array([0, 0, 0, 1, 2, 9, 255], np.uint8), (5, 8, 8))
     found = class_frequencies(Masks(masks), 3, void=(9,))
@@ -33,7 +33,7 @@ def test_frequencies_are_shares_of_labelled_pixels():
 
 
 def test_void_masks_alone_are_refused():
-    with pytest.raises(DataError, match="no mask has a labelled pixel"):
+    with pytest.raises(DataError, match="no mask has a labeled pixel"):
         class_frequencies(Masks(np.full((2, 4, 4), 255, np.uint8)), 3)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny_sets import labels, palette_png, release, sbd_labels, sbd_tree, voc_tree, write_tar, write_tree
 
-from cvjax.data.dataset import FolderSource, TfdsSource, max_size
+from cvjax.data.dataset import FolderDataset, TfdsDataset, max_size
 from cvjax.data.decode import decode_example
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.datasets.voc.segmentation import OFFICIAL, VOC_CLASSES, find_voc, open_voc, prepare_voc
 from cvjax.errors import DataError
 
@@ -49,8 +49,8 @@ def test_classes():
 
 
 def test_devkit_is_read_as_it_lies(devkit, tmp_path):
-    source = open_source("voc_segmentation", "train", data_dir=tmp_path / "data", manual_dir=devkit)
-    assert isinstance(source, FolderSource)
+    source = open_dataset("voc_segmentation", "train", data_dir=tmp_path / "data", manual_dir=devkit)
+    assert isinstance(source, FolderDataset)
     assert (source.name, source.split, source.class_names) == ("voc_segmentation", "train", VOC_CLASSES)
     assert keys(source) == [0, 1, 2]
     np.testing.assert_array_equal(mask_of(source, 1), labels(1, 24, 50))
@@ -66,7 +66,7 @@ def test_prepared_equals_folder(devkit, tmp_path):
     assert "tensorflow" not in sys.modules
     for split in ("train", "val", "trainval"):
         prepared, folder = open_voc(split, tmp_path / "data"), open_voc(split, devkit)
-        assert isinstance(prepared, TfdsSource)
+        assert isinstance(prepared, TfdsDataset)
         assert (prepared.split, prepared.class_names) == (split, VOC_CLASSES)
         assert keys(prepared) == keys(folder)
         assert max_size(prepared) == max_size(folder)

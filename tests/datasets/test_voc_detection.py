@@ -9,7 +9,7 @@ from tiny_sets import corners_of, detection_tree, write_tar, write_tree
 
 from cvjax.data.dataset import image_sizes
 from cvjax.datasets.archives import Archive
-from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.datasets.voc.detection import CLASS_NAMES, OFFICIAL, SPLITS, YearArchive, prepare_voc_detection
 from cvjax.errors import ConfigError, DataError
 
@@ -22,7 +22,7 @@ TREES = {
 
 def opened(split, data_dir, manual_dir=None, **options):
     options = {"target": "boxes", "data_dir": data_dir, "manual_dir": manual_dir} | options
-    return open_source("voc_detection", split, **options)
+    return open_dataset("voc_detection", split, **options)
 
 
 def numbers(source) -> list[int]:
@@ -40,9 +40,9 @@ def devkit(tmp_path):
 def test_classes_and_splits():
     assert len(CLASS_NAMES) == 20
     assert (CLASS_NAMES[0], CLASS_NAMES[7], CLASS_NAMES[14]) == ("aeroplane", "cat", "person")
-    assert "voc_detection" in list_sources("boxes")
+    assert "voc_detection" in list_datasets("boxes")
     with pytest.raises(ConfigError, match="voc_segmentation has masks, no boxes; choose one of coco, scenes, voc_det"):
-        open_source("voc_segmentation", "train", target="boxes")
+        open_dataset("voc_segmentation", "train", target="boxes")
     counts = {part + known.year: count for known in OFFICIAL for part, count in known.counts.items()}
     assert sum(counts[part] for part in SPLITS["trainval0712"]) == 16_551
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_sets import box_xml, boxes_of, corners_of, detection_tree, encoded, photo, write_tree
 
 from cvjax.cli import prepare
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.datasets.voc.xml import parse_xml
 from cvjax.errors import DataError
 
@@ -15,7 +15,7 @@ NAME = "xml_folder_detection"
 
 
 def opened(folder, split="train", **options):
-    return open_source(NAME, split, target="boxes", manual_dir=folder, **options)
+    return open_dataset(NAME, split, target="boxes", manual_dir=folder, **options)
 
 
 def flat(numbers, below: str = "") -> dict[str, bytes]:
@@ -127,7 +127,7 @@ def test_prepared_records_are_those_of_the_folder(devkit, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.endswith("pets/1.0.0: test 2, train 4, val 3; 0 skipped, 1 boxes dropped\n")
     for split in ("train", "val", "test"):
-        stored = open_source(NAME, split, target="boxes", data_dir=tmp_path / "data")
+        stored = open_dataset(NAME, split, target="boxes", data_dir=tmp_path / "data")
         assert stored.class_names == ("cat", "dog")
         source = opened(devkit, split, on_bad_boxes="drop")
         for record, twin in zip(stored, source, strict=True):
@@ -135,7 +135,7 @@ def test_prepared_records_are_those_of_the_folder(devkit, tmp_path, capsys):
                 np.testing.assert_array_equal(record[key], twin[key])
                 assert np.asarray(record[key]).dtype == np.asarray(twin[key]).dtype
     with pytest.raises(DataError, match="no single data set is prepared"):
-        open_source(NAME, "train", target="boxes", data_dir=tmp_path)
+        open_dataset(NAME, "train", target="boxes", data_dir=tmp_path)
 
 
 def test_blood_cells_have_two_bad_boxes(shared_dir):

@@ -1,4 +1,4 @@
-"""Variables of a net without compiling its initialisation, which takes longer than what most tests look at."""
+"""Variables of a net without compiling its initialization, which takes longer than what most tests look at."""
 
 import jax
 import jax.numpy as jnp

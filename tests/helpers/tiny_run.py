@@ -1,4 +1,4 @@
-"""A folder of small labelled drawings, and the real commands run on it as processes of their own."""
+"""A folder of small labeled drawings, and the real commands run on it as processes of their own."""
 
 import os
 import pathlib
@@ -32,13 +32,13 @@ def draw_folder(folder: pathlib.Path, train: int = 24, val: int = 13) -> pathlib
             image = rng.integers(0, 120, (height, width, 3), np.uint8)
             mask = np.zeros((height, width), np.uint8)
             label = 1 + number % 2
-            centre, size = (int(rng.integers(12, width - 12)), int(rng.integers(12, height - 12))), 9
-            for canvas, colour in ((image, (220, 200, 90)), (mask, label)):
+            center, size = (int(rng.integers(12, width - 12)), int(rng.integers(12, height - 12))), 9
+            for canvas, color in ((image, (220, 200, 90)), (mask, label)):
                 if label == 1:
-                    cv2.circle(canvas, centre, size, colour, -1)
+                    cv2.circle(canvas, center, size, color, -1)
                 else:
-                    corner = (centre[0] - size, centre[1] - size)
-                    cv2.rectangle(canvas, corner, (centre[0] + size, centre[1] + size), colour, -1)
+                    corner = (center[0] - size, center[1] - size)
+                    cv2.rectangle(canvas, corner, (center[0] + size, center[1] + size), color, -1)
             edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
             mask[edge] = 255
             cv2.imwrite(str(folder / split / "images" / f"{number:03d}.jpg"), image)

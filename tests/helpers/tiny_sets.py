@@ -19,7 +19,7 @@ SIZES = ((30, 40), (24, 50), (36, 20))
 
 
 def photo(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
-    """A smooth colour picture, uint8 [height, width, 3], that JPEG keeps within a few levels."""
+    """A smooth color picture, uint8 [height, width, 3], that JPEG keeps within a few levels."""
     corners = np.random.default_rng(seed).integers(0, 256, (3, 3, 3)).astype(np.uint8)
     return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
 

@@ -38,7 +38,7 @@ def toy_task(**options: Any) -> Task:
 
 
 def toy_batch(number: int, rows: int = 16) -> dict[str, np.ndarray]:
-    """Coloured noise whose label is its strongest channel; a third of the pixels is void, unevenly spread."""
+    """Colored noise whose label is its strongest channel; a third of the pixels is void, unevenly spread."""
     rng = np.random.default_rng(number)
     image = rng.integers(0, 256, (rows, SIZE, SIZE, 3), np.uint8)
     mask = (image.argmax(-1) + 1).astype(np.uint8)

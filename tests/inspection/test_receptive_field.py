@@ -98,10 +98,10 @@ def agree(layers: list[Layer], shortcut: bool) -> None:
         field = theoretical(stack, SIZE)
     except ConfigError:
         reject()  # a kernel larger than its map
-    centre = [len(s.low) // 2 for s in field.spans]
-    found = intervals(field, *centre)
+    center = [len(s.low) // 2 for s in field.spans]
+    found = intervals(field, *center)
     assume(inside(found))
-    assert Measured(stack, SIZE)(*centre, 0) == found
+    assert Measured(stack, SIZE)(*center, 0) == found
 
 
 FUNCTIONS = {
@@ -157,11 +157,11 @@ def test_resnet18_stage_by_stage():
 
     variables = jax.tree_util.tree_map_with_path(grow, shapes)
 
-    def centres(images):
+    def centers(images):
         maps = model.apply(variables, images, method="features")
         return jnp.stack([m[:, m.shape[1] // 2, m.shape[2] // 2, 0] for m in maps.values()], axis=1)
 
-    measured = Measured(centres, (size, size), 3)
+    measured = Measured(centers, (size, size), 3)
     found = inspect_model(model, image_size=size)
     layers = {layer.name: layer for layer in (*found.layers, *found.blocks)}
     ends = ("stem_conv_0", "stage1_1", "stage2_1", "stage3_1", "stage4_1")

@@ -1,4 +1,4 @@
-"""AlexNet: two groups, local response normalisation, activations and dropout."""
+"""AlexNet: two groups, local response normalization, activations and dropout."""
 
 import jax
 import jax.numpy as jnp

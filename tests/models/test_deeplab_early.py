@@ -26,7 +26,7 @@ def _count(name, **options):
 
 
 def _drawn(model, images):
-    """Variables without compiling the net's initialisation: random kernels and biases, BatchNorms that do nothing."""
+    """Variables without compiling the net's initialization: random kernels and biases, BatchNorms that do nothing."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):

@@ -40,7 +40,7 @@ def test_summed_scores_are_the_scores_of_the_stack():
 
 
 def test_the_stack_lies_over_its_pixels():
-    """The mean of linear interpolation over a pixel of a map of stride 2 is 3/4 of it and 1/8 of either neighbour."""
+    """The mean of linear interpolation over a pixel of a map of stride 2 is 3/4 of it and 1/8 of either neighbor."""
     model, variables, images = _init(32, 64, levels=("pool1", "stage2"))
     stack = model.apply(variables, images, method="hypercolumns")
     maps = model.apply(variables, images, method="features")
@@ -123,7 +123,7 @@ def test_impossible_options(options, fix):
 
 @pytest.mark.slow
 def test_masks_are_learnt_and_better_from_all_depths():
-    """Discs of two colours on noise, a box around each: the masks come to overlap the discs."""
+    """Discs of two colors on noise, a box around each: the masks come to overlap the discs."""
     overlap = {levels: _overlap_of_discs(levels) for levels in (("pool2", "stage4", "fc7"), ("fc7",))}
     assert overlap["pool2", "stage4", "fc7"] > 0.93  # the whole boxes would have pi / 4
     assert overlap["pool2", "stage4", "fc7"] > overlap["fc7",] + 0.05

@@ -76,8 +76,8 @@ def test_losses_are_the_papers_formula():
 
     def targets(i):
         sides = [b[0, i, 2:] - b[0, i, :2] for b in (boxes, objects)]
-        centres = [b[0, i, :2] + side / 2 for b, side in zip((boxes, objects), sides)]
-        moved = (centres[1] - centres[0]) / sides[0]
+        centers = [b[0, i, :2] + side / 2 for b, side in zip((boxes, objects), sides)]
+        moved = (centers[1] - centers[0]) / sides[0]
         return np.concatenate([10 * moved, 5 * np.log(sides[1] / sides[0])])
 
     off = np.abs([deltas[0, i, classes[0, i] - 1] - targets(i) for i in (0, 2)])

@@ -67,14 +67,14 @@ def test_plain_twins_are_the_net_without_shortcuts():
 
 
 @pytest.mark.slow
-def test_norm_after_the_addition_normalises_the_sum():
+def test_norm_after_the_addition_normalizes_the_sum():
     model = create_model("resnet18", num_classes=0, norm_after=True, **TINY)
     images = _images(8, 32, 32, 3)
     variables = jax.jit(model.init)(jax.random.key(1), images)
     maps, _ = jax.jit(lambda v, x: model.apply(v, x, True, method="features", mutable=["batch_stats"]))(
         variables, images
     )
-    # relu of a normalised sum: half the mass of a standard normal, whose mean is 0.4.
+    # relu of a normalized sum: half the mass of a standard normal, whose mean is 0.4.
     before = jax.jit(
         lambda v, x: create_model("resnet18", num_classes=0, **TINY).apply(
             v, x, True, method="features", mutable=["batch_stats"]

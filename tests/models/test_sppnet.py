@@ -29,7 +29,7 @@ def test_projection_by_hand():
     np.testing.assert_array_equal(found, [[1, 1, 13, 13], [2, 3, 4, 3], [1, 1, 1, 1], [13, 0, 13, 0]])
 
 
-def test_centres_of_projected_pixels_lie_within_their_box():
+def test_centers_of_projected_pixels_lie_within_their_box():
     corners = np.sort(np.random.default_rng(0).uniform(0, 300, (200, 2, 2)), axis=1)
     boxes = corners.reshape(-1, 4)
     left, top, right, bottom = np.asarray(project_windows(jnp.asarray(boxes), 16, jnp.full((200, 2), 20))).T

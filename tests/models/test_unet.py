@@ -54,14 +54,14 @@ def test_sizes_that_fit_are_those_that_the_net_can_take(depth):
         shapes_of(model, (smallest - 1, smallest))
 
 
-def test_sizes_that_do_not_fit_name_their_neighbours():
+def test_sizes_that_do_not_fit_name_their_neighbors():
     model = create_model("unet_original", num_classes=2)
     with pytest.raises(ConfigError, match="556x572 or 572x572"):
         model.output_size((570, 572))
 
 
 def test_crops_of_the_skips_are_aligned():
-    """The influence of one pixel of the image is centred on the logit that stands above it."""
+    """The influence of one pixel of the image is centered on the logit that stands above it."""
     model = create_model("unet_original", num_classes=2, width=2, depth=2, dropout=0.0)
     images = jax.random.normal(jax.random.key(0), (1, *model.input_size((20, 20)), 3))
     variables = jax.jit(model.init)(jax.random.key(1), images)

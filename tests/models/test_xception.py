@@ -21,7 +21,7 @@ def _shapes(name, size, **options):
 
 
 def _drawn(shapes):
-    """Variables without compiling the net's own initialisation: He's kernels, BatchNorms that do nothing."""
+    """Variables without compiling the net's own initialization: He's kernels, BatchNorms that do nothing."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):

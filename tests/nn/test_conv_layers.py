@@ -41,7 +41,7 @@ CONVS = {
     "two batch axes": (X[None], (8, (3, 3)), {}),
     "rows": (X[0], (8, (3,)), {"padding": "CAUSAL"}),
     "a number is one axis": (X[0], (8, 3), {}),
-    "initialiser": (X, (4, (3, 3)), {"kernel_init": nn.he_normal(), "dtype": jnp.float32}),
+    "initializer": (X, (4, (3, 3)), {"kernel_init": nn.he_normal(), "dtype": jnp.float32}),
 }
 
 
@@ -114,7 +114,7 @@ def test_resize_conv_resizes_then_convolves(method):
 
 
 def _interpolated(n, stride):
-    """Linear interpolation of a ramp at the centres of `stride` times as many pixels."""
+    """Linear interpolation of a ramp at the centers of `stride` times as many pixels."""
     return (np.arange(n * stride) + 0.5) / stride - 0.5
 
 

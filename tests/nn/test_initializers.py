@@ -1,4 +1,4 @@
-"""Initialisers have the moments that their papers give."""
+"""Initializers have the moments that their papers give."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Batch normalisation against Flax's; local response normalisation against the paper's formula."""
+"""Batch normalization against Flax's; local response normalization against the paper's formula."""
 
 import chex
 import flax.linen as linen
@@ -76,8 +76,8 @@ def test_local_response_norm_is_the_papers(size, beta):
     x = np.asarray(jax.random.normal(jax.random.key(1), (2, 3, 7))) * 50
     expected = np.empty_like(x)
     for c in range(7):
-        neighbours = x[..., max(0, c - size // 2) : c + (size - 1) // 2 + 1]
-        expected[..., c] = x[..., c] / (2 + 1e-4 * (neighbours**2).sum(-1)) ** beta
+        neighbors = x[..., max(0, c - size // 2) : c + (size - 1) // 2 + 1]
+        expected[..., c] = x[..., c] / (2 + 1e-4 * (neighbors**2).sum(-1)) ** beta
     layer = nn.LocalResponseNorm(size, beta=beta)
     np.testing.assert_allclose(layer.apply({}, jnp.asarray(x)), expected, rtol=1e-5)
     assert layer.apply({}, jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16

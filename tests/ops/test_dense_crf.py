@@ -20,12 +20,12 @@ _SMALL = CRFKernels(3.0, 1.5, 5.0, 8.0, 20.0)
 
 
 def _scene(classes=4, size=(24, 24), seed=0):
-    """Blobs of colour under noise, and unaries that know the labels badly."""
+    """Blobs of color under noise, and unaries that know the labels badly."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: size[0], : size[1]]
     labels = ((rows // 9) * 2 + columns // 9) % classes
-    colours = rng.uniform(40, 215, size=(classes, 3))
-    image = np.clip(colours[labels] + rng.normal(scale=12, size=(*size, 3)), 0, 255).astype(np.uint8)
+    colors = rng.uniform(40, 215, size=(classes, 3))
+    image = np.clip(colors[labels] + rng.normal(scale=12, size=(*size, 3)), 0, 255).astype(np.uint8)
     probabilities = 0.3 * np.eye(classes)[labels] + 0.7 * rng.dirichlet(np.ones(classes), size=size)
     return image, -np.log(probabilities).astype(np.float32), labels
 
@@ -71,8 +71,8 @@ def test_brute_force_is_mean_field_as_published():
     rows, columns = np.mgrid[:5, :6].reshape(2, -1)
     position = np.stack([columns, rows], -1)
     far = lambda points: np.square(points[:, None] - points[None]).sum(-1)  # noqa: E731
-    colours = image.reshape(-1, 3).astype(np.float64)
-    kernels = [np.exp(-far(position) / (2 * 1.5**2)), np.exp(-far(position) / (2 * 8**2) - far(colours) / (2 * 20**2))]
+    colors = image.reshape(-1, 3).astype(np.float64)
+    kernels = [np.exp(-far(position) / (2 * 1.5**2)), np.exp(-far(position) / (2 * 8**2) - far(colors) / (2 * 20**2))]
     marginals = np.exp(-unaries.reshape(-1, 3).astype(np.float64))
     marginals /= marginals.sum(1, keepdims=True)
     for _ in range(3):
@@ -166,7 +166,7 @@ def test_gradients_of_unaries_weights_and_compatibility():
 
 def test_a_crf_layer_starts_as_the_plain_crf_and_learns():
     image, unaries, labels = _scene(classes=4, size=(12, 12), seed=1)
-    layer = DenseCRF(_SMALL, iterations=4, colour_scale=(1.0, 1.0, 1.0))
+    layer = DenseCRF(_SMALL, iterations=4, color_scale=(1.0, 1.0, 1.0))
     logits, images = -jnp.asarray(unaries)[None], jnp.asarray(image, jnp.float32)[None]
     variables = layer.init(jax.random.key(0), logits, images)
     np.testing.assert_allclose(
@@ -194,8 +194,8 @@ def test_a_crf_layer_starts_as_the_plain_crf_and_learns():
 
 def test_mistakes_are_named():
     image, unaries, _ = _scene()
-    with pytest.raises(ValueError, match="colour_sigma"):
-        CRFKernels(colour_sigma=0.0)
+    with pytest.raises(ValueError, match="color_sigma"):
+        CRFKernels(color_sigma=0.0)
     with pytest.raises(ValueError, match="iterations"):
         _inference(unaries, image, iterations=-1)
     with pytest.raises(AssertionError):

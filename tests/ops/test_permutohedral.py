@@ -47,7 +47,7 @@ def test_barycentric_weights_are_those_of_a_simplex_around_the_point():
     assert all(len(set(row)) == 5 for row in corner)
 
 
-def test_neighbours_are_mutual_and_of_the_next_class():
+def test_neighbors_are_mutual_and_of_the_next_class():
     lattice = _build(_points(300, 3, 1.0))
     count, room = int(lattice.count), lattice.after.shape[1]
     after, before = np.asarray(lattice.after).T, np.asarray(lattice.before).T

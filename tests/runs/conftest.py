@@ -1,4 +1,4 @@
-"""A folder of small labelled drawings, and a finished run on it."""
+"""A folder of small labeled drawings, and a finished run on it."""
 
 import pathlib
 

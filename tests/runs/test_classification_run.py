@@ -43,7 +43,7 @@ def write_zip(path, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("colours")
+    place = tmp_path_factory.mktemp("colors")
     write_zip(place / "train.zip", 48)
     write_zip(place / "test.zip", 13)
     return place
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_one_sentence(trained, folder, tmp_path):
         evaluate_checkpoint(Arguments(str(trained), scales=(0.5,), flip=True), console)
     other = shutil.copytree(folder, tmp_path / "other")
     with zipfile.ZipFile(other / "train.zip", "a") as archive:
-        archive.writestr("grey/0.jpg", b"")
+        archive.writestr("gray/0.jpg", b"")
     with pytest.raises(ConfigError, match="has 4 classes and the checkpoint 3; give the data"):
         evaluate_checkpoint(Arguments(str(trained), manual_dir=str(other)), console)
     with pytest.raises(ConfigError, match=r"ten crops of 32x32 pixels are cut from a larger square; give its side"):

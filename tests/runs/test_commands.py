@@ -80,12 +80,12 @@ def test_evaluate_at_scales_flipped_in_windows_and_at_another_stride(trained, tm
 
 
 def test_predict_writes_overlay_and_mask_of_any_size(trained, tmp_path):
-    for name, shape in (("wide", (7, 301, 3)), ("dot", (1, 1, 3)), ("grey", (90, 33))):
+    for name, shape in (("wide", (7, 301, 3)), ("dot", (1, 1, 3)), ("gray", (90, 33))):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full(shape, 128, np.uint8))
-    images = [tmp_path / f"{name}.png" for name in ("wide", "dot", "grey")]
+    images = [tmp_path / f"{name}.png" for name in ("wide", "dot", "gray")]
     process = command("cvjax.cli.predict", trained, *images, "--out", tmp_path / "out")
     assert process.returncode == 0, process.err
-    for name, size in (("wide", (7, 301)), ("dot", (1, 1)), ("grey", (90, 33))):
+    for name, size in (("wide", (7, 301)), ("dot", (1, 1)), ("gray", (90, 33))):
         assert cv2.imread(str(tmp_path / "out" / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED).shape[:2] == size
         assert (tmp_path / "out" / f"{name}_overlay.png").exists()
 

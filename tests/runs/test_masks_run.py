@@ -37,9 +37,9 @@ def _draw(folder: pathlib.Path) -> pathlib.Path:
             size = (int(rng.integers(44, 64)), int(rng.integers(52, 64)))
             image, objects = rng.integers(0, 120, (*size, 3), np.uint8), np.zeros(size, np.uint8)
             for thing in (1, 2):
-                centre, radius = (26 * thing - 12, int(rng.integers(14, size[0] - 14))), int(rng.integers(8, 12))
-                cv2.circle(image, centre, radius, (220, 200, 90), -1)
-                cv2.circle(objects, centre, radius, thing, -1)
+                center, radius = (26 * thing - 12, int(rng.integers(14, size[0] - 14))), int(rng.integers(8, 12))
+                cv2.circle(image, center, radius, (220, 200, 90), -1)
+                cv2.circle(objects, center, radius, thing, -1)
             cv2.imwrite(str(root / "JPEGImages" / f"{number}.jpg"), image)
             for name in ("SegmentationObject", "SegmentationClass"):
                 cv2.imwrite(str(root / name / f"{number}.png"), objects)

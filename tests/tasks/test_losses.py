@@ -44,7 +44,7 @@ def test_jaccard_of_certain_predictions_is_that_of_sets():
         assert loss[image] == pytest.approx(np.mean(missed), rel=1e-5)
 
 
-def test_jaccard_is_zero_when_right_or_unlabelled_and_has_finite_gradients():
+def test_jaccard_is_zero_when_right_or_unlabeled_and_has_finite_gradients():
     right = jnp.asarray(np.eye(3)[LABELS] * 100, jnp.float32)
     counted = jnp.ones(LABELS.shape).at[1].set(0)
     np.testing.assert_allclose(soft_jaccard(right, LABELS, counted), 0, atol=1e-6)
@@ -110,7 +110,7 @@ def test_lovasz_gradient_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("loss", [soft_dice, lovasz_softmax])
-def test_region_losses_are_zero_when_right_or_unlabelled_with_finite_gradients(loss):
+def test_region_losses_are_zero_when_right_or_unlabeled_with_finite_gradients(loss):
     right = jnp.asarray(np.eye(3)[LABELS] * 100, jnp.float32)
     counted = jnp.ones(LABELS.shape).at[1].set(0)
     value, gradient = jax.jit(jax.value_and_grad(lambda x, n: loss(x, LABELS, n).sum()))(right, counted)

@@ -9,8 +9,8 @@ from cvjax.visual import canvas
 from cvjax.visual.palette import voc_palette
 
 
-def has_colour(picture: np.ndarray, colour) -> bool:
-    return bool((picture == np.asarray(colour)).all(-1).any())
+def has_color(picture: np.ndarray, color) -> bool:
+    return bool((picture == np.asarray(color)).all(-1).any())
 
 
 def test_legend_entries_are_what_occurs():
@@ -19,12 +19,12 @@ def test_legend_entries_are_what_occurs():
     assert entries == [(0, "ground"), (2, "dog"), (7, "class 7"), (255, "void")]
 
 
-def test_legend_shows_the_colours_of_its_entries_alone():
+def test_legend_shows_the_colors_of_its_entries_alone():
     picture = canvas.draw_legend([(1, "one"), (3, "three")], 400)
     palette = voc_palette()
-    assert has_colour(picture, palette[1])
-    assert has_colour(picture, palette[3])
-    assert not has_colour(picture, palette[2])
+    assert has_color(picture, palette[1])
+    assert has_color(picture, palette[3])
+    assert not has_color(picture, palette[2])
 
 
 @pytest.mark.parametrize("width", [30, 60, 120, 1000])
@@ -32,7 +32,7 @@ def test_legend_wraps_into_its_width(width):
     entries = [(label, f"a class with number {label}") for label in range(1, 8)]
     picture = canvas.draw_legend(entries, width)
     assert picture.shape[1] == width
-    assert all(has_colour(picture, voc_palette()[label]) for label in range(1, 8))
+    assert all(has_color(picture, voc_palette()[label]) for label in range(1, 8))
     lines = 2 if width == 1000 else 7
     assert picture.shape[0] // canvas.draw_legend(entries[:1], width).shape[0] == lines
     assert (picture[:, -2:] == 255).all()  # no name is cut by the border

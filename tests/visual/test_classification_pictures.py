@@ -18,11 +18,11 @@ def tile(level: int, truth: str | None, prediction: str, size=(40, 60)) -> Tile:
     return Tile(np.full((*size, 3), level, np.uint8), truth, prediction, 0.75)
 
 
-def has(picture: np.ndarray, colour) -> bool:
-    return bool((picture == colour).all(-1).any())
+def has(picture: np.ndarray, color) -> bool:
+    return bool((picture == color).all(-1).any())
 
 
-def test_gallery_shows_every_image_and_colours_its_verdict():
+def test_gallery_shows_every_image_and_colors_its_verdict():
     picture = draw_gallery([tile(101, "cat", "cat"), tile(102, "cat", "dog"), tile(103, None, "cow")], columns=2)
     assert picture.dtype == np.uint8
     for level in (101, 102, 103):
@@ -47,7 +47,7 @@ def test_confusion_is_darker_where_more_went(tmp_path, count):
     picture = cv2.imread(str(tmp_path / "c.png"))
     assert min(picture.shape[:2]) > 400
     darkest = (picture.astype(int).sum(-1) < 250) & (picture[..., 0] > picture[..., 2] + 40)  # dark blue, BGR
-    rows, columns = np.nonzero(darkest[:, : int(picture.shape[1] * 0.85)])  # without the colour bar
+    rows, columns = np.nonzero(darkest[:, : int(picture.shape[1] * 0.85)])  # without the color bar
     assert np.corrcoef(rows, columns)[0, 1] > 0.7
 
 

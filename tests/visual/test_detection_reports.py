@@ -21,8 +21,8 @@ def drawn(tmp_path, precision, ap):
         return np.asarray(picture)
 
 
-def has(picture, colour) -> bool:
-    return bool((picture == colour).all(-1).any())
+def has(picture, color) -> bool:
+    return bool((picture == color).all(-1).any())
 
 
 def test_a_better_class_has_the_higher_line(tmp_path):
@@ -62,8 +62,8 @@ REPORT = {
     "objects": {"cat": 4, "do|g": 0},
     "ap_by_size": {"small": {"cat": NAN, "do|g": NAN}, "large": {"cat": 0.5, "do|g": NAN}},
     "errors": {
-        "cat": {"correct": 2, "localisation": 1, "similar": 0, "other": 0, "background": 1},
-        "do|g": dict.fromkeys(("correct", "localisation", "similar", "other", "background"), 0),
+        "cat": {"correct": 2, "localization": 1, "similar": 0, "other": 0, "background": 1},
+        "do|g": dict.fromkeys(("correct", "localization", "similar", "other", "background"), 0),
     },
 }  # fmt: skip
 

@@ -16,9 +16,9 @@ def example(height: int, width: int, label: int, caption: str = "", truth: bool 
     return grid.Example(image, np.zeros_like(mask) if truth else None, mask, caption)
 
 
-def box_of(picture: np.ndarray, colour) -> tuple[int, int, int, int]:
-    """top, bottom, left, right of the pixels of a colour."""
-    rows, columns = np.nonzero((picture == np.asarray(colour)).all(-1))
+def box_of(picture: np.ndarray, color) -> tuple[int, int, int, int]:
+    """top, bottom, left, right of the pixels of a color."""
+    rows, columns = np.nonzero((picture == np.asarray(color)).all(-1))
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
 

@@ -20,8 +20,8 @@ def test_bars_are_as_high_as_their_numbers(names, tmp_path):
         pixels = np.asarray(picture)
     assert pixels.shape == (672, 1440, 3)
     blue, orange = (
-        np.argwhere((pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1))
-        for colour in (layers._ACTIVATIONS, layers._PARAMS)
+        np.argwhere((pixels == [int(color[i : i + 2], 16) for i in (1, 3, 5)]).all(-1))
+        for color in (layers._ACTIVATIONS, layers._PARAMS)
     )
     assert blue[:, 0].max() < orange[:, 0].min()
     if len(names) > 1:

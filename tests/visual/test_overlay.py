@@ -33,7 +33,7 @@ def test_tint_contour_and_background(legend):
     assert picture.shape[0] > 300
     np.testing.assert_array_equal(picture[20, 20], (100, 100, 100))
     np.testing.assert_array_equal(picture[150, 200], (114, 50, 50))  # half of (100, 100, 100), half of (128, 0, 0)
-    np.testing.assert_array_equal(picture[100, 200], voc_palette()[1])  # the contour, in the pure colour
+    np.testing.assert_array_equal(picture[100, 200], voc_palette()[1])  # the contour, in the pure color
     assert picture[98, 200].min() > 200  # the light line outside it
     assert legend == [(1, "cat")]
 

@@ -1,4 +1,4 @@
-"""VOC's palette, against the colours that its development kit publishes."""
+"""VOC's palette, against the colors that its development kit publishes."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ PUBLISHED = [
 # fmt: on
 
 
-def test_voc_colours():
+def test_voc_colors():
     palette = voc_palette()
     assert palette.shape == (256, 3)
     assert palette.dtype == np.uint8
     np.testing.assert_array_equal(palette[:21], PUBLISHED)
     np.testing.assert_array_equal(palette[255], (224, 224, 192))
-    assert len({tuple(colour) for colour in palette}) == 256
+    assert len({tuple(color) for color in palette}) == 256
 
 
 def test_palette_cannot_be_spoilt():

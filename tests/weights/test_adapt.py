@@ -77,8 +77,8 @@ def test_auxiliary_classifiers_come_and_go(deeplab_state, caplog):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])
-def test_grey_photographs_give_what_they_gave_in_colour(state, channels, caplog):
-    """A net for n channels on n copies of a grey image: the sum over the input's channels is what it was."""
+def test_gray_photographs_give_what_they_gave_in_color(state, channels, caplog):
+    """A net for n channels on n copies of a gray image: the sum over the input's channels is what it was."""
     kernel = _kernel(from_torch("resnet18", state, in_channels=channels))
     assert kernel.shape == (7, 7, channels, 64)
     assert f"conv1.weight, is adapted from 3 to {channels} image channels" in caplog.text

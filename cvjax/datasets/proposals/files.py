@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cvjax.data.dataset import Record, Source
+from cvjax.data.dataset import Dataset, Record
 from cvjax.data.decode import decode_image
 from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
 from cvjax.errors import DataError
@@ -68,7 +68,7 @@ class ProposalSet:
         return {**self.__dict__, "_boxes": None}
 
 
-class ProposedSource:
+class ProposedDataset:
     """A source whose records carry proposals. Pickles.
 
     Args:
@@ -76,7 +76,7 @@ class ProposedSource:
       proposals: of the same split.
     """
 
-    def __init__(self, source: Source, proposals: ProposalSet) -> None:
+    def __init__(self, source: Dataset, proposals: ProposalSet) -> None:
         self.source, self.proposals = source, proposals
         self.name, self.split = source.name, source.split
         self.class_names, self.void = source.class_names, source.void
@@ -89,7 +89,7 @@ class ProposedSource:
 
 
 def proposal_folder(
-    source: Source, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
+    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
     """Where the proposals of a source with these parameters lie, or will."""
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
@@ -99,7 +99,7 @@ def proposal_folder(
 
 
 def open_proposals(
-    source: Source, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
+    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
 ) -> ProposalSet:
     """The proposals that were prepared for a source.
 
@@ -122,7 +122,7 @@ def open_proposals(
 
 
 def prepare_proposals(
-    source: Source,
+    source: Dataset,
     config: ProposalConfig,
     data_dir: str | os.PathLike[str] | None = None,
     *,
@@ -198,7 +198,7 @@ def write_proposals(
     return ProposalSet(folder)
 
 
-def attach(source: Source, proposals: ProposalSet) -> ProposedSource:
+def attach(source: Dataset, proposals: ProposalSet) -> ProposedDataset:
     """The source with a set's boxes in its records.
 
     Raises:
@@ -209,10 +209,10 @@ def attach(source: Source, proposals: ProposalSet) -> ProposedSource:
             f"{proposals.folder} has proposals of {len(proposals)} images and {source.name}/{source.split} has"
             f" {len(source)}; make them anew"
         )
-    return ProposedSource(source, proposals)
+    return ProposedDataset(source, proposals)
 
 
-def _all(source: Source, config: ProposalConfig, workers: int) -> Iterator[tuple[str, np.ndarray]]:
+def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tuple[str, np.ndarray]]:
     """Ids and boxes in the order of the source, whatever the number of workers."""
     if not workers:
         _set_up(source, config)
@@ -231,15 +231,15 @@ def _all(source: Source, config: ProposalConfig, workers: int) -> Iterator[tuple
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_work: tuple[Source, ProposalConfig]
+_work: tuple[Dataset, ProposalConfig]
 
 
-def _set_up(source: Source, config: ProposalConfig) -> None:
+def _set_up(source: Dataset, config: ProposalConfig) -> None:
     global _work
     _work = source, config
 
 
-def _set_up_worker(source: Source, config: ProposalConfig) -> None:
+def _set_up_worker(source: Dataset, config: ProposalConfig) -> None:
     """Workers fill the cores, so OpenCV starts no threads of its own; Ctrl-C is for the parent to handle."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

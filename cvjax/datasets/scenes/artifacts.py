@@ -10,9 +10,9 @@ from cvjax.datasets.scenes.textures import pick, pick_of, scaled
 _TYRE = Paint((32, 32, 34))
 
 
-# Colours as the street has them: they make a class likely and never certain.
+# Colors as the street has them: they make a class likely and never certain.
 _CAR_PAINTS = (
-    (4, (190, 240), (0.0, 0.08), (0.1, 0.95)),  # white, silver, grey, black
+    (4, (190, 240), (0.0, 0.08), (0.1, 0.95)),  # white, silver, gray, black
     (2, (200, 240), (0.4, 0.8), (0.25, 0.7)),
     (2, (-8, 8), (0.6, 0.9), (0.4, 0.8)),
     (1, (0, 360), (0.2, 0.7), (0.2, 0.8)),

@@ -1,7 +1,7 @@
 """Drawers of living things: person, dog, cat, bird.
 
 A drawer takes an empty sketch and a generator and draws one object on y = 0, about one unit high.
-Colours are those of the world: they make a class likely, overlap between classes, and leave the rest to form and grain.
+Colors are those of the world: they make a class likely, overlap between classes, and leave the rest to form and grain.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _PLUMAGE = (
 
 
 def _coat(rng: np.random.Generator) -> Color:
-    """A colour of fur that cats and dogs share: black, white, grey, brown, ginger."""
+    """A color of fur that cats and dogs share: black, white, gray, brown, ginger."""
     return pick(rng, (16, 36), (0.05, 0.65), (0.12, 0.92))
 
 

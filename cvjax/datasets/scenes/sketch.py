@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]] | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Paint:
-    """A surface: base colour, kind of grain, its strength (0..1) and its period in object units."""
+    """A surface: base color, kind of grain, its strength (0..1) and its period in object units."""
 
     color: Color
     grain: str = "plain"
@@ -26,7 +26,7 @@ class Paint:
 
 
 def fabric(rng: np.random.Generator) -> Paint:
-    """Cloth of any colour, plain or patterned."""
+    """Cloth of any color, plain or patterned."""
     return Paint(
         pick(rng, (0, 360), (0.05, 0.9), (0.15, 0.95)),
         str(rng.choice(("plain", "plain", "stripes", "checks", "spots"))),
@@ -201,7 +201,7 @@ class Sketch:
         light: Light,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Colour [h, w, 3] of every pixel: paint, times grain, times relief."""
+        """Color [h, w, 3] of every pixel: paint, times grain, times relief."""
         paints: list[Paint] = list(dict.fromkeys(p for _, _, _, p in self._shapes if p is not None))
         lookup = np.zeros(256, np.uint8)
         for number, (_, _, _, paint) in enumerate(self._shapes, 1):

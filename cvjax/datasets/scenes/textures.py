@@ -45,7 +45,7 @@ def octaves(
 
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
-    """RGB colour 0..255 of hue in degrees (taken modulo 360), saturation and value in 0..1 (clipped)."""
+    """RGB color 0..255 of hue in degrees (taken modulo 360), saturation and value in 0..1 (clipped)."""
     saturation, value = min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0)
 
     def channel(offset: float) -> float:
@@ -56,7 +56,7 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
 
 
 def scaled(color: Color, factor: float) -> Color:
-    """A colour made darker, or lighter as far as 255 goes."""
+    """A color made darker, or lighter as far as 255 goes."""
     red, green, blue = (min(255.0, factor * c) for c in color)
     return red, green, blue
 
@@ -67,19 +67,19 @@ def pick(
     sat: tuple[float, float],
     val: tuple[float, float],
 ) -> Color:
-    """A colour drawn uniformly from ranges of hue (degrees), saturation and value."""
+    """A color drawn uniformly from ranges of hue (degrees), saturation and value."""
     return hsv(rng.uniform(hue[0], hue[1]), rng.uniform(*sat), rng.uniform(*val))
 
 
 def pick_of(rng: np.random.Generator, *ranges: tuple[float, tuple, tuple, tuple]) -> Color:
-    """A colour from one of several ranges (weight, hue, saturation, value): what paint shops and nature offer."""
+    """A color from one of several ranges (weight, hue, saturation, value): what paint shops and nature offer."""
     weights = np.array([r[0] for r in ranges])
     _, hue, sat, val = ranges[int(rng.choice(len(ranges), p=weights / weights.sum()))]
     return pick(rng, hue, sat, val)
 
 
 def ramp(field: np.ndarray, dark: Color, light: Color) -> np.ndarray:
-    """Colour a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
+    """Color a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
     position = np.clip(field * 0.25 + 0.5, 0.0, 1.0)[..., None]
     low, high = np.array(dark, np.float32), np.array(light, np.float32)
     return position * (high - low) + low
@@ -145,7 +145,7 @@ def planks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Carpet, wallpaper or a table cloth: a weave, often with stripes or spots of a second colour."""
+    """Carpet, wallpaper or a table cloth: a weave, often with stripes or spots of a second color."""
     base = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     other = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     weave = noise(rng, height, width, 1) * 0.5 + octaves(rng, height, width, 30) * 0.5

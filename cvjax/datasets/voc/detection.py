@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cvjax.data.annotations import OnBadBoxes
-from cvjax.data.dataset import Source, TfdsSource, prepared_dir
-from cvjax.data.joined import JoinedSource
+from cvjax.data.dataset import Dataset, TfdsDataset, prepared_dir
+from cvjax.data.joined import JoinedDataset
 from cvjax.datasets.archives import Archive, check_archive, fetch
 from cvjax.datasets.prepared import newest_version
 from cvjax.datasets.voc.files import IMAGES, Files, FolderFiles, TarFiles
 from cvjax.datasets.voc.segmentation import OFFICIAL as SEGMENTATION
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
-from cvjax.datasets.voc.xml import Annotated, XmlSource
+from cvjax.datasets.voc.xml import Annotated, XmlDataset
 from cvjax.errors import DataError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def open_voc_detection(
     manual_dir: pathlib.Path | None = None,
     *,
     on_bad_boxes: OnBadBoxes = "error",
-) -> Source:
+) -> Dataset:
     """Opens a split: of a folder `manual_dir` as it is, else as prepared by us, lying in `data_dir`, or TFDS's.
 
     Raises:
@@ -98,7 +98,7 @@ def open_voc_detection(
     if split not in SPLITS:
         raise DataError(f"{NAME} has no split {split!r}; choose one of {', '.join(SPLITS)}.")
     sources = [_open_part(part, data_dir, manual_dir, on_bad_boxes) for part in SPLITS[split]]
-    return sources[0] if len(sources) == 1 else JoinedSource(NAME, split, sources)
+    return sources[0] if len(sources) == 1 else JoinedDataset(NAME, split, sources)
 
 
 def prepare_voc_detection(
@@ -136,7 +136,7 @@ def prepare_voc_detection(
         return cast("PairsBuilder", tfds.builder_from_directory(prepared))
     roots = _roots(data_dir, manual_dir)
     devkits = _find_devkits(roots)
-    sources: dict[str, Source] = {}
+    sources: dict[str, Dataset] = {}
     for year, folder in devkits.items():
         files = FolderFiles(folder)
         for part in files.stems(LISTS) & {"train", "val", "test"}:
@@ -167,20 +167,20 @@ def prepare_voc_detection(
     )
 
 
-def _open_part(part: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, on_bad_boxes: OnBadBoxes) -> Source:
+def _open_part(part: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, on_bad_boxes: OnBadBoxes) -> Dataset:
     """Opens what is stored as one: a list of a year."""
     kind, year = part[:-4], part[-4:]
     roots = _roots(data_dir, manual_dir)
     devkits = _find_devkits([manual_dir] if manual_dir is not None else [])
     prepared = prepared_dir(data_dir, NAME, CONFIG)
     if year not in devkits and any(prepared.glob(f"{NAME}-{part}.*")):
-        return TfdsSource(prepared, part, name=NAME, class_names=CLASS_NAMES, target="boxes")
+        return TfdsDataset(prepared, part, name=NAME, class_names=CLASS_NAMES, target="boxes")
     devkits = _find_devkits(roots)
     if year in devkits:
         return _read_part(FolderFiles(devkits[year]), kind, year, on_bad_boxes)
     place = newest_version(data_dir / "voc" / year)
     if place is not None:
-        return TfdsSource(
+        return TfdsDataset(
             place,
             {"val": "validation"}.get(kind, kind),
             name=NAME,
@@ -193,7 +193,7 @@ def _open_part(part: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
     raise _nowhere(part, roots, data_dir)
 
 
-def _read_part(files: Files, part: str, year: str, on_bad_boxes: OnBadBoxes) -> XmlSource:
+def _read_part(files: Files, part: str, year: str, on_bad_boxes: OnBadBoxes) -> XmlDataset:
     """A list of a devkit's year, in its order."""
     if part not in files.stems(LISTS):
         raise DataError(f"{files.place}: {LISTS}/{part}.txt is absent; add the list of {part} images.")
@@ -207,7 +207,7 @@ def _read_part(files: Files, part: str, year: str, on_bad_boxes: OnBadBoxes) -> 
                 "take it off the list."
             )
     entries = [Annotated(key, f"{IMAGES}/{key}.jpg", f"{ANNOTATIONS}/{key}.xml") for key in keys]
-    return XmlSource(NAME, part + year, entries, class_names=CLASS_NAMES, on_bad_boxes=on_bad_boxes, read=files.read)
+    return XmlDataset(NAME, part + year, entries, class_names=CLASS_NAMES, on_bad_boxes=on_bad_boxes, read=files.read)
 
 
 def _roots(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> list[pathlib.Path]:

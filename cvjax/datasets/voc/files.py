@@ -143,7 +143,7 @@ class Sbd:
             ) from error
 
 
-class VocSource:
+class VocDataset:
     """A list of items as a source of records, for preparation; masks are still as published."""
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from cvjax.data.dataset import FolderSource, Record, read_file
+from cvjax.data.dataset import FolderDataset, Record, read_file
 from cvjax.datasets.voc.files import IMAGES, LISTS, MASKS
 from cvjax.datasets.voc.segmentation import NAME, VOC_CLASSES
 from cvjax.errors import DataError
@@ -11,7 +11,7 @@ OBJECT_MASKS = "SegmentationObject"
 _SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val")}
 
 
-class VocObjects(FolderSource):
+class VocObjects(FolderDataset):
     """Pairs of image and `SegmentationObject`, with the `SegmentationClass` beside it."""
 
     def __getitem__(self, index: int) -> Record:

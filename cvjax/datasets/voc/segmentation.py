@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
 
-from cvjax.data.dataset import FolderSource, Source, TfdsSource, default_data_dir, prepared_dir
+from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, default_data_dir, prepared_dir
 from cvjax.datasets.archives import Archive, check_archive, fetch
 from cvjax.datasets.voc.files import (
     AUG_MASKS,
@@ -29,7 +29,7 @@ from cvjax.datasets.voc.files import (
     Item,
     Sbd,
     TarFiles,
-    VocSource,
+    VocDataset,
     voc_items,
 )
 from cvjax.errors import DataError
@@ -111,7 +111,7 @@ def find_voc(data_dir: pathlib.Path | None = None, manual_dir: pathlib.Path | No
     return _find_raw(data_dir, manual_dir)
 
 
-def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
+def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
     """Opens a split where `find_voc` finds it, reading an unpacked devkit as it is.
 
     Raises:
@@ -131,7 +131,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
                 f"{place.path}: prepared without SBD, so there is no trainaug; put {OFFICIAL.sbd.name} "
                 f"beside VOC in {data_dir} and run `{_COMMAND} --data-dir {data_dir} --overwrite`."
             )
-        return TfdsSource(place.path, "+".join(parts), name=NAME, class_names=VOC_CLASSES, split_name=split)
+        return TfdsDataset(place.path, "+".join(parts), name=NAME, class_names=VOC_CLASSES, split_name=split)
     items = voc_items(FolderFiles(place.path), parts=parts)
     for part in parts:
         if part == "aug" and part not in items:
@@ -147,7 +147,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
         for item in items[part]
         if item.mask is not None
     ]
-    return FolderSource(NAME, split, pairs, class_names=VOC_CLASSES)
+    return FolderDataset(NAME, split, pairs, class_names=VOC_CLASSES)
 
 
 def prepare_voc(
@@ -214,7 +214,7 @@ def prepare_voc(
         VocSegmentation,
         CONFIG,
         data_dir,
-        {part: VocSource(part, found, files, masks, VOC_CLASSES) for part, found in items.items()},
+        {part: VocDataset(part, found, files, masks, VOC_CLASSES) for part, found in items.items()},
         description=f"PASCAL VOC 2012 segmentation, from {'official archives' if official else 'a devkit'}.",
         citation=_CITATION,
         skip_damaged=skip_damaged,

@@ -29,7 +29,7 @@ class XmlObject(NamedTuple):
     difficult: bool
 
 
-class XmlSource:
+class XmlDataset:
     """Images with XML annotations, read where they lie.
 
     Args:
@@ -83,7 +83,7 @@ class XmlSource:
         return image_size(self._read(path), path)
 
     def __repr__(self) -> str:
-        return f"XmlSource({self.name!r}, {self.split!r}, {len(self)} records)"
+        return f"XmlDataset({self.name!r}, {self.split!r}, {len(self)} records)"
 
 
 def parse_xml(data: bytes, name: str) -> list[XmlObject]:

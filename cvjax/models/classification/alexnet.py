@@ -1,8 +1,8 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, 2012).
 
 `alexnet_grouped` is the net of that paper: its convolutions 2, 4 and 5 are split in two groups, which lay on two GPUs;
-responses are normalised locally after the first two layers, and pooling windows overlap. `alexnet` is the one-tower net
-of the author's later paper (1404.5997) as torchvision has it: fewer channels, no groups, no normalisation.
+responses are normalized locally after the first two layers, and pooling windows overlap. `alexnet` is the one-tower net
+of the author's later paper (1404.5997) as torchvision has it: fewer channels, no groups, no normalization.
 """
 
 from functools import partial
@@ -33,7 +33,7 @@ class AlexNet(nn.Module):
       response_norm: `LocalResponseNorm` after the first two convolutions.
       stem_padding: zeros around the image.
       pool_padding: pixels around the maps that are pooled. With 1, and 5 in the stem, every window is padded by half
-        its side, so that pixel j of `conv5` is centred on pixel 16 * j of the image, as detectors want it.
+        its side, so that pixel j of `conv5` is centered on pixel 16 * j of the image, as detectors want it.
       activation: "relu"; "sigmoid" and "tanh" are what the paper's first figure compares it with.
       hidden: channels of the dense layers.
       dropout: of the two hidden dense layers, in training.
@@ -94,7 +94,7 @@ class AlexNet(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 63 pixels a side, or 67 without padding
+          images: [B, H, W, in_channels], floating point, normalized; at least 63 pixels a side, or 67 without padding
             in the stem.
           train: has no influence here; it is what every model takes.
 

@@ -50,7 +50,7 @@ class ConvLeaky(nn.Module):
       features: output channels.
       kernel_size: side of the kernel, in pixels; half of it is padded.
       stride: step between outputs, in pixels.
-      batch_norm: whether to normalise.
+      batch_norm: whether to normalize.
       dtype, norm: as for `Classifier`.
     """
 
@@ -84,7 +84,7 @@ class DarknetYOLO(Classifier):
     Attributes: those of `Classifier`, and
       stages: rows of (side of the kernel, features, stride), a stage a tuple.
       width: multiplies the features of all convolutions.
-      batch_norm: normalise after every convolution. The paper does not; it lets such a net train from scratch.
+      batch_norm: normalize after every convolution. The paper does not; it lets such a net train from scratch.
     """
 
     stages: tuple[Stage, ...] = FULL
@@ -107,7 +107,7 @@ class DarknetYOLO(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised, of any size.
+          images: [B, H, W, in_channels], floating point, normalized, of any size.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:

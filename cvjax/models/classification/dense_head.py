@@ -25,7 +25,7 @@ class WindowDense(nn.Module):
       window: side of the window, in pixels.
       rate: distance between the pixels of a window; above 1 for maps that are as much denser.
       dtype: of the computation.
-      kernel_init, bias_init: initialisers.
+      kernel_init, bias_init: initializers.
       use_bias: without it the parameter `bias` does not exist.
     """
 

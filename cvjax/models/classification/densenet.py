@@ -146,7 +146,7 @@ class DenseNet(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 29 pixels a side (13 or 5 at an output
+          images: [B, H, W, in_channels], floating point, normalized; at least 29 pixels a side (13 or 5 at an output
             stride of 16 or 8), or 4 for CIFAR's nets.
           train: whether BatchNorm uses the batch's statistics, and layers drop (`dropout` stream).
 

@@ -156,7 +156,7 @@ class EfficientNet(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; any size.
+          images: [B, H, W, in_channels], floating point, normalized; any size.
           train: whether BatchNorm uses the batch's statistics, and blocks are dropped (`dropout` stream).
 
         Returns:

@@ -4,7 +4,7 @@ An inception block looks at its input through 1x1, 3x3 and 5x5 convolutions and 
 before the larger kernels, and behind the pooling, keep it cheap.
 
 `googlenet_original` is the net of 2014 as the Caffe model has it whose weights people hold: local response
-normalisation, no BatchNorm, poolings that round sizes up. `googlenet` is torchvision's: BatchNorm everywhere, and a 3x3
+normalization, no BatchNorm, poolings that round sizes up. `googlenet` is torchvision's: BatchNorm everywhere, and a 3x3
 kernel in the place of the 5x5.
 """
 
@@ -133,7 +133,7 @@ class GoogLeNet(Classifier):
 
     Attributes: those of `Classifier`, and
       width: multiplies the channels of all layers.
-      batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalised locally.
+      batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalized locally.
       large_kernel: side of the largest kernel of a block, in pixels.
       last_pool: side of the last pooling's window, in pixels.
       naive: inception blocks without reduction, see `Inception`.
@@ -161,7 +161,7 @@ class GoogLeNet(Classifier):
             )
         self.conv1, self.conv2 = unit(self._scaled(64), 7, 2), unit(self._scaled(64), 1)
         self.conv3 = unit(self._scaled(192), 3)
-        # Caffe divides alpha by the size of the neighbourhood.
+        # Caffe divides alpha by the size of the neighborhood.
         self.normalize = LocalResponseNorm(alpha=1e-4 / 5, k=1.0)
         for name, features in _BLOCKS.items():
             setattr(self, name, Inception(tuple(map(self._scaled, features)), unit, self.large_kernel, self.naive))
@@ -176,7 +176,7 @@ class GoogLeNet(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 15 pixels a side.
+          images: [B, H, W, in_channels], floating point, normalized; at least 15 pixels a side.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:

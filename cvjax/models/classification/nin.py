@@ -79,7 +79,7 @@ class NIN(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 67 pixels a side for the ImageNet net,
+          images: [B, H, W, in_channels], floating point, normalized; at least 67 pixels a side for the ImageNet net,
             3 for CIFAR's.
           train: whether pixels are dropped (`dropout` stream).
 

@@ -57,7 +57,7 @@ class CifarResNet(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; any size.
+          images: [B, H, W, in_channels], floating point, normalized; any size.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:

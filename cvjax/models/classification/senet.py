@@ -90,7 +90,7 @@ class SENet(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 3 pixels a side.
+          images: [B, H, W, in_channels], floating point, normalized; at least 3 pixels a side.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:

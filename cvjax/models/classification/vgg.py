@@ -4,7 +4,7 @@ Two 3x3 convolutions see 5x5 pixels, as one 5x5 convolution does, with 18 instea
 channels and a rectifier more between them; three see 7x7 with 27 instead of 49.
 
 With `fully_convolutional` the dense layers slide over larger images (section 3.2), with the same weights: that is what
-FCN starts from. Models with `_bn` normalise after every convolution (1502.03167), as torchvision's do.
+FCN starts from. Models with `_bn` normalize after every convolution (1502.03167), as torchvision's do.
 """
 
 from typing import Any, Literal
@@ -28,7 +28,7 @@ class VGG(nn.Module):
       in_channels: of the images.
       stage_sizes: convolutions in each of the five stages.
       widths: channels of each stage.
-      batch_norm: normalise after every convolution.
+      batch_norm: normalize after every convolution.
       output_stride: pixels of the input per pixel of `pool5`: 32, or 16 or 8, where late poolings keep every pixel and
         what follows reads at a distance, so that every n-th pixel is the one that the plain net computes (the "hole
         algorithm" of DeepLab, 1412.7062). Parameters are the same.
@@ -86,7 +86,7 @@ class VGG(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 32 pixels a side but in ceil_mode
+          images: [B, H, W, in_channels], floating point, normalized; at least 32 pixels a side but in ceil_mode
             or with a pool_size of 3.
           train: whether BatchNorm uses the batch's statistics.
 

@@ -155,7 +155,7 @@ class Xception(Classifier):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; any size.
+          images: [B, H, W, in_channels], floating point, normalized; any size.
           train: whether BatchNorm uses the batch's statistics.
 
         Returns:

@@ -1,7 +1,7 @@
 """ZFNet (Zeiler and Fergus, 1311.2901) as SPPnet has it (He et al., 1406.4729: ZF-5), for one size or for any.
 
 AlexNet with a smaller first window and stride, so that the first maps keep more of the image. Every window but the last
-pooling's is padded by half its side, so that pixel j of `conv5` is centred on pixel 16 * j of the image, as detectors
+pooling's is padded by half its side, so that pixel j of `conv5` is centered on pixel 16 * j of the image, as detectors
 want it; a picture of 224 pixels leaves 14x14 there, and 6x6 behind the last pooling.
 
 `zfnet_spp` takes the maximum over the bins of a pyramid of grids in the last pooling's place, which gives a vector of
@@ -78,7 +78,7 @@ class ZFNet(nn.Module):
         """Maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; at least 33 pixels a side.
+          images: [B, H, W, in_channels], floating point, normalized; at least 33 pixels a side.
           train: has no influence here; it is what every model takes.
 
         Returns:

@@ -5,7 +5,7 @@ A detector is a module of `num_classes` classes, background not among them, that
     detector(images, sizes, proposals=None, train=False)           -> Detections
     detector(images, sizes, proposals=None, truth=t, train=True)   -> {"name of a loss": float32 [B], ...}
 
-Losses are of each image, already weighed, so that their sum is what to minimise; an image without objects has finite
+Losses are of each image, already weighed, so that their sum is what to minimize; an image without objects has finite
 ones. Random choices are drawn from the stream `sample`, with a key for each image (`cvjax.nn.row_keys`) so that devices
 change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of the images as given, padding included
 in the frame but never covered: `sizes`, int [B, 2], says what height and width of each image are real; without it

@@ -114,7 +114,7 @@ class FastRCNN(nn.Module):
         """Detects, or with `train=True` and `truth` gives the losses `class` and `box`.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           sizes: [B, 2], height and width of what of each image is no padding.
           proposals: where objects may be.
           truth: the objects.

@@ -155,7 +155,7 @@ class FasterRCNN(nn.Module):
         """Detects objects, or measures how badly; see `cvjax.models.detection.detector`.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           sizes: [B, 2], height and width of what is not padding; None: there is no padding.
           proposals: to be used instead of those of the net.
           truth: the objects; for training alone.

@@ -1,7 +1,7 @@
 """R-CNN (Girshick, Donahue, Darrell and Malik, 1311.2524): every proposal cut out, warped to one size, and classified.
 
 The window around a proposal is larger than it, so that behind the warp, which ignores its proportions, `context` pixels
-of surroundings lie on every side. What lies beyond the image is its mean, which is zero in normalised images. Each of
+of surroundings lie on every side. What lies beyond the image is its mean, which is zero in normalized images. Each of
 some 2,000 windows goes through the whole net: hence SPPnet and Fast R-CNN.
 """
 
@@ -89,8 +89,8 @@ def warp_windows(images: jax.Array, sizes: jax.Array, boxes: jax.Array, *, size:
     """
     inside = [jnp.arange(images.shape[axis]) < sizes[:, axis - 1 : axis] for axis in (1, 2)]
     images = jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], images, 0)
-    centred = convert(boxes, "xyxy", "cxcywh")
-    grown = centred * jnp.asarray([1, 1, *[size / (size - 2 * context)] * 2], centred.dtype)
+    centered = convert(boxes, "xyxy", "cxcywh")
+    grown = centered * jnp.asarray([1, 1, *[size / (size - 2 * context)] * 2], centered.dtype)
     windows = convert(grown, "cxcywh", "xyxy")
     index = jnp.zeros(boxes.shape[1], jnp.int32)
     crop = partial(roi_align, batch_index=index, output_size=(size, size), sampling_ratio=1, aligned=True)

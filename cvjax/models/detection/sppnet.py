@@ -3,7 +3,7 @@
 The image is brought to several scales, and each window is read from the one where it comes nearest to the 224x224
 pixels that the net was trained with. A window on the image becomes one on the last map by the paper's rule (appendix):
 its first row and column there are floor(x / 16) + 1, its last ceil(x / 16) - 1, the pixels whose receptive fields are
-centred within the window. The maximum over the bins of grids of 1, 2, 3 and 6 a side makes a vector of 50 bins of it.
+centered within the window. The maximum over the bins of grids of 1, 2, 3 and 6 a side makes a vector of 50 bins of it.
 
 Fine-tuning stops at that vector, as in the paper: convolutions stay as they are.
 """
@@ -93,10 +93,10 @@ def nearest_scale(boxes: jax.Array, factors: jax.Array, canonical_size: float = 
 
 
 def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Array:
-    """Windows of an image as windows of a map whose pixel j is centred on pixel stride * j of the image.
+    """Windows of an image as windows of a map whose pixel j is centered on pixel stride * j of the image.
 
     Along each axis the first pixel is floor(first / stride) + 1 and the last ceil(last / stride) - 1, of the first and
-    last pixel of the box. A box that no pixel of the map is centred in gets the one nearest to its middle.
+    last pixel of the box. A box that no pixel of the map is centered in gets the one nearest to its middle.
 
     Args:
       boxes: [..., 4], half-open, in pixels of the image at its scale.

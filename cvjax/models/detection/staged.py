@@ -104,7 +104,7 @@ class StagedDetector(nn.Module):
         """What the net says about regions of images.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           sizes: [B, 2], height and width of what of each image is no padding.
           boxes: [B, R, 4].
           train: dropout, and the batch's statistics.

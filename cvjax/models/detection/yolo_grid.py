@@ -1,6 +1,6 @@
 """YOLO's grid (Redmon et al., 1506.02640, section 2): how boxes are written in it, what each cell learns, its loss.
 
-The cell that an object's centre lies in answers for it. A cell writes a box as (x, y, r, s): where the centre lies in
+The cell that an object's center lies in answers for it. A cell writes a box as (x, y, r, s): where the center lies in
 the cell, 0 to 1, and the square roots of width and height as fractions of the grid's reference size, so that a small
 deviation counts more in a small box. All functions are for one image; `jax.vmap` makes them for a batch.
 """
@@ -54,8 +54,8 @@ class Targets(NamedTuple):
     Attributes:
       boxes: float32 [R, C, 4], see above; zeros without an object.
       labels: int32 [R, C]; 0 without an object.
-      occupied: bool [R, C], whether the centre of an object lies here.
-      ignored: bool [R, C], cells without, in which the centre of an ignored one lies: they learn nothing.
+      occupied: bool [R, C], whether the center of an object lies here.
+      ignored: bool [R, C], cells without, in which the center of an ignored one lies: they learn nothing.
     """
 
     boxes: jax.Array
@@ -68,7 +68,7 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
     """Objects of one image as what the cells learn.
 
     A cell learns one object, the first in the order given; darknet shuffles them, and so does the model. Objects
-    without area and those with the centre outside of the image do not exist.
+    without area and those with the center outside of the image do not exist.
 
     Args:
       truth: without the batch axis: boxes [N, 4] and the others [N].
@@ -84,7 +84,7 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
     filled = (width > 0) & (height > 0) & jnp.isfinite(width + height)
     exists = truth.valid & filled & (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
     # Conversion of what is not finite or far away is undefined, so it is taken out before.
-    column, row = (jnp.where(exists, centre, 0) // grid.cell for centre in (x, y))
+    column, row = (jnp.where(exists, center, 0) // grid.cell for center in (x, y))
     place = (row * grid.columns + column).astype(jnp.int32)
 
     def first(wanted: jax.Array) -> jax.Array:
@@ -108,13 +108,13 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
 
 def decode(coded: jax.Array, grid: Grid) -> jax.Array:
     """Boxes as cells write them, [R, C, B, 4], as (x1, y1, x2, y2) in pixels, [R, C, B, 4]."""
-    return box_ops.convert(_centred(coded, grid), "cxcywh", "xyxy")
+    return box_ops.convert(_centered(coded, grid), "cxcywh", "xyxy")
 
 
 def losses(
     predictions: Predictions, targets: Targets, grid: Grid, coord_weight: float = 5.0, no_object_weight: float = 0.5
 ) -> dict[str, jax.Array]:
-    """The sums of squares that YOLO minimises (equation 3), of one image.
+    """The sums of squares that YOLO minimizes (equation 3), of one image.
 
     In a cell with an object one of its boxes is responsible: the one that overlaps the object most or, if none does,
     the one that deviates least from it (darknet's rule; the paper is silent). It learns place, size and, as confidence,
@@ -149,23 +149,23 @@ def losses(
     return {name: weight * jnp.sum(jnp.where(where, square, 0)) for name, (weight, where, square) in squares.items()}
 
 
-def _centred(coded: jax.Array, grid: Grid) -> jax.Array:
-    """(centre x, centre y, width, height) in pixels, [R, C, B, 4]."""
+def _centered(coded: jax.Array, grid: Grid) -> jax.Array:
+    """(center x, center y, width, height) in pixels, [R, C, B, 4]."""
     columns = jnp.arange(grid.columns)[:, None]
     rows = jnp.arange(grid.rows)[:, None, None]
     x, y, r, s = jnp.moveaxis(coded, -1, 0)
-    centred = (
+    centered = (
         (x + columns) * grid.cell,
         (y + rows) * grid.cell,
         jnp.square(r) * grid.width,
         jnp.square(s) * grid.height,
     )
-    return jnp.stack(centred, axis=-1)
+    return jnp.stack(centered, axis=-1)
 
 
 def _compare(coded: jax.Array, wanted: jax.Array, grid: Grid) -> tuple[jax.Array, jax.Array]:
     """IoU of boxes [R, C, B, 4] with those of their cells [R, C, 1, 4], and their squared distance; both [R, C, B]."""
-    ours, theirs = _centred(coded, grid), _centred(wanted, grid)
+    ours, theirs = _centered(coded, grid), _centered(wanted, grid)
     unit = jnp.asarray([grid.width, grid.height, grid.width, grid.height], jnp.float32)
     overlap = box_ops.iou(*(box_ops.convert(boxes, "cxcywh", "xyxy") for boxes in (ours, theirs)))
     return overlap, jnp.sum(jnp.square((ours - theirs) / unit), axis=-1)

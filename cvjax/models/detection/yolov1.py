@@ -166,7 +166,7 @@ class YOLOv1(nn.Module):
         """Finds objects, or with `truth` says how far it is from finding them.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           sizes: int [B, 2], height and width of what is not padding; None: all of it.
           proposals: for other systems; None here.
           truth: the objects.

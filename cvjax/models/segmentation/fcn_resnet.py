@@ -64,7 +64,7 @@ class FCNResNet(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           train: the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
 
         Returns:

@@ -108,7 +108,7 @@ class Hypercolumn(nn.Module):
         """Classifies the pixels of images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           train: dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:

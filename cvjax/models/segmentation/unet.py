@@ -66,7 +66,7 @@ class UNet(nn.Module):
         """Maps of the contracting path, from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised; any size.
+          images: [B, H, W, in_channels], floating point, normalized; any size.
           train: the batch's BatchNorm statistics, and dropout (stream `dropout`).
 
         Returns:

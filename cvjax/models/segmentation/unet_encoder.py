@@ -69,7 +69,7 @@ class EncoderUNet(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised.
+          images: [B, H, W, in_channels], floating point, normalized.
           train: the batch's BatchNorm statistics, and the encoder's dropout (stream `dropout`).
 
         Returns:

@@ -28,7 +28,7 @@ class UNetOriginal(nn.Module):
 
     On the way up, each level joins the map of the same scale, cropped to what is left. Kernels start normal with
     variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and keep the variance. The first
-    convolution sees three equal channels where images are grey; `in_channels=1` is the 31,030,658 parameters of the
+    convolution sees three equal channels where images are gray; `in_channels=1` is the 31,030,658 parameters of the
     paper's net.
 
     Attributes:
@@ -118,7 +118,7 @@ class UNetOriginal(nn.Module):
         """Maps of the contracting path, from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalised, of a size that fits.
+          images: [B, H, W, in_channels], floating point, normalized, of a size that fits.
           train: dropout (stream `dropout`).
 
         Returns:

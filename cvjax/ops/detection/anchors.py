@@ -24,7 +24,7 @@ PAPER_SIZES = (128, 256, 512)
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Float32[np.ndarray, "anchors 4"]:
-    """Anchors of one place of a map, centred on the origin, rounded as torchvision rounds.
+    """Anchors of one place of a map, centered on the origin, rounded as torchvision rounds.
 
     An anchor of size s and ratio r has the area s * s and is s * sqrt(r) high before its corners are rounded to
     whole pixels, halves to even.
@@ -52,7 +52,7 @@ def paper_cell_anchors(
     """Anchors of one place as Faster R-CNN's own code has them.
 
     The sides of a square of the stride's size are brought to each ratio and rounded, then scaled up to the sizes; and
-    they are centred on the middle of the place's stride x stride pixels. So a 1:2 anchor of size 128 is 184 x 96.
+    they are centered on the middle of the place's stride x stride pixels. So a 1:2 anchor of size 128 is 184 x 96.
 
     Args:
       sizes, ratios: as for `cell_anchors`.

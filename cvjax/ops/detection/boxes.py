@@ -32,7 +32,7 @@ def convert(boxes: Real[Array, "*rows 4"], source: str, target: str = "xyxy") ->
     Args:
       boxes: [..., 4] in the format `source`.
       source, target: "xyxy" (ours: two corners), "yxyx" (TensorFlow), "xywh" (COCO: a corner and the sides),
-        or "cxcywh" (YOLO: the centre and the sides).
+        or "cxcywh" (YOLO: the center and the sides).
 
     Returns:
       [..., 4] in the format `target`.
@@ -147,7 +147,7 @@ def encode(
       weights: factors on (dx, dy, dw, dh); Fast R-CNN's head has (10, 10, 5, 5).
 
     Returns:
-      [..., 4]: the centre's shift in sides of the anchor, and the logarithm of the sides' ratio, weighted.
+      [..., 4]: the center's shift in sides of the anchor, and the logarithm of the sides' ratio, weighted.
       All zero where the box or the anchor is empty.
     """
     x, y, width, height = _split(convert(boxes, "xyxy", "cxcywh"))

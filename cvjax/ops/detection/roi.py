@@ -45,7 +45,7 @@ def roi_align(
       spatial_scale: pixels of the map for one of the image, such as 1 / 16.
       sampling_ratio: samples along each side of a bin. (torchvision's -1, as many as the bin has pixels, has no
         static shape.)
-      aligned: True shifts by the half pixel that the coordinates of pixel centres call for; False does not,
+      aligned: True shifts by the half pixel that the coordinates of pixel centers call for; False does not,
         and widens boxes to at least one pixel of the map, as the first implementation did.
 
     Returns:

@@ -148,14 +148,14 @@ def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -
     Args:
       name: which.
       image: what to vary.
-      strength: shears in pixels a pixel, translations in pixels, rotations in degrees (against the clock), colours
+      strength: shears in pixels a pixel, translations in pixels, rotations in degrees (against the clock), colors
         as the distance from an unchanged factor of 1, posterising in bits that stay, solarising from a level on.
       fill: RGB of what geometric operations uncover.
     """
     height, width = image.shape[:2]
     if name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"):
         if name == "rotate":
-            # Around the middle between the pixels, counted from pixel centres.
+            # Around the middle between the pixels, counted from pixel centers.
             matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), strength, 1.0)
         else:
             matrix = np.eye(2, 3)
@@ -180,7 +180,7 @@ def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -
     return image
 
 
-# Of shears, translations (a fraction of the side, or pixels), rotations, colours, and bits lost at most.
+# Of shears, translations (a fraction of the side, or pixels), rotations, colors, and bits lost at most.
 _NARROW = (0.3, 150 / 331, 30.0, 0.9, 4)
 _WIDE = (0.99, 32.0, 135.0, 0.99, 6)
 
@@ -189,7 +189,7 @@ def _ranges(
     size: tuple[int, int], widths: tuple[float, float, float, float, int], bins: int = BINS
 ) -> dict[str, np.ndarray]:
     """Every operation's strength at each of so many magnitudes."""
-    shear, shift, angle, colour, bits = widths
+    shear, shift, angle, color, bits = widths
     ramp = np.linspace(0.0, 1.0, bins)
     height, width = (shift * side if shift < 1 else shift for side in size)
     lost = np.round(np.arange(bins) / ((bins - 1) / bits))
@@ -203,7 +203,7 @@ def _ranges(
         "solarize": 255.0 * (1 - ramp),
     }
     return {
-        name: strengths.get(name, colour * ramp if name in _ENHANCERS else np.zeros(bins))
+        name: strengths.get(name, color * ramp if name in _ENHANCERS else np.zeros(bins))
         for name in (*OPERATIONS, "invert")
     }
 

@@ -49,18 +49,18 @@ def draw_mix(index: jax.Array, key: jax.Array, mixup: float, cutmix: float, size
     chex.assert_rank(index, 1)
     if index.shape[0] % 2:
         raise ConfigError(
-            f"mixup and cutmix mix pairs of neighbours, and this batch has {index.shape[0]} rows; make batch_size a"
+            f"mixup and cutmix mix pairs of neighbors, and this batch has {index.shape[0]} rows; make batch_size a"
             " multiple of twice the devices (and micro-batches)"
         )
 
     def draw(number: jax.Array) -> Mix:
-        # Kind, share, and the rectangle's centre.
-        kind, share, *centre = jax.random.uniform(jax.random.fold_in(key, number), (4,))
+        # Kind, share, and the rectangle's center.
+        kind, share, *center = jax.random.uniform(jax.random.fold_in(key, number), (4,))
         cut = kind < (0.5 if mixup and cutmix else float(bool(cutmix)))
         kept = jnp.where(cut, _beta(cutmix or 1.0, share), _beta(mixup or 1.0, share))
-        centre, half = jnp.stack(centre), jnp.sqrt(1.0 - kept) / 2
+        center, half = jnp.stack(center), jnp.sqrt(1.0 - kept) / 2
         extent = jnp.asarray(size, jnp.float32)
-        low, high = (jnp.round(jnp.clip(centre + side * half, 0.0, 1.0) * extent) / extent for side in (-1, 1))
+        low, high = (jnp.round(jnp.clip(center + side * half, 0.0, 1.0) * extent) / extent for side in (-1, 1))
         kept = jnp.where(cut, 1.0 - jnp.prod(high - low), kept)
         return Mix(kept, cut, low[0], high[0], low[1], high[1])
 

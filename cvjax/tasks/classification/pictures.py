@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from flax import linen as nn
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.engine.task import Report
 from cvjax.tasks.classification.predict import make_classifier
 from cvjax.tasks.examples import TILES, decoded_examples
@@ -35,7 +35,7 @@ def draw_report(task: "Classification", folder: Path, report: Report) -> list[st
 
 
 def draw_examples(
-    task: "Classification", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source
+    task: "Classification", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
     """Writes predictions.png: images, each with its true and its predicted label; returns its name."""
     classify = make_classifier(task, model, variables)

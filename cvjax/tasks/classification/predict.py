@@ -34,7 +34,7 @@ def classify(
 
     Args:
         logits_fn: images [B, h, w, 3] to logits [B, C]; called while tracing, so pure.
-        images: [B, H, W, 3] float, normalised as the model wants them.
+        images: [B, H, W, 3] float, normalized as the model wants them.
         ten_crops: height and width of crops at the four corners and in the middle, each also mirrored; None sees the
             image whole.
 

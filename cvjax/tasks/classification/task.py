@@ -13,8 +13,8 @@ import numpy as np
 from flax import linen as nn
 from rich.console import RenderableType
 
-from cvjax.data.dataset import Source, Target
-from cvjax.data.decode import decode_labelled
+from cvjax.data.dataset import Dataset, Target
+from cvjax.data.decode import decode_labeled
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
@@ -58,13 +58,13 @@ class Classification(ImageTask):
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and label."""
-        return functools.partial(decode_labelled, num_classes=self.num_classes)
+        return functools.partial(decode_labeled, num_classes=self.num_classes)
 
     def train_transform(self) -> RandomCrop:
         """Returns the configured crop, flip, policy and erasing."""
         return RandomCrop(self.config.input, self.fill)
 
-    def eval_buckets(self, dataset: Source) -> tuple[CenterCrop, None]:
+    def eval_buckets(self, dataset: Dataset) -> tuple[CenterCrop, None]:
         """Returns the crop of an evaluation; images of one size share batches in the data set's order."""
         del dataset
         return self.eval_crop(), None
@@ -175,6 +175,6 @@ class Classification(ImageTask):
         """Writes report.md, confusion.png and reliability.png."""
         return pictures.draw_report(self, folder, report)
 
-    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
         """Writes predictions.png: images, each with its true and its predicted label."""
         return pictures.draw_examples(self, folder, model, variables, dataset)

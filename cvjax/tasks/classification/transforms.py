@@ -1,4 +1,4 @@
-"""Augmentation of labelled images on the host: a crop of one size, flipped, recolored, partly erased.
+"""Augmentation of labeled images on the host: a crop of one size, flipped, recolored, partly erased.
 
 The counterpart of `cvjax.tasks.scale_crop` for images with a label, which passes through. Every transform
 is a frozen, picklable dataclass; randomness comes in as a Generator.
@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvjax.data.config import DataConfig
 from cvjax.errors import ConfigError
-from cvjax.imagenet import MEAN_COLOUR, middle, resized_shape
+from cvjax.imagenet import MEAN_COLOR, middle, resized_shape
 from cvjax.tasks.classification.auto_augment import POLICIES, Policy
 from cvjax.tasks.random_piece import draw_piece
 from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
@@ -71,7 +71,7 @@ class ClassificationData(DataConfig):
         if self.auto_augment is not None:
             if self.auto_augment not in POLICIES:
                 raise ConfigError(f"there is no policy {self.auto_augment!r}; choose one of {', '.join(POLICIES)}.")
-            POLICIES[self.auto_augment](self.num_ops, self.magnitude, MEAN_COLOUR)  # says what is wrong with these two
+            POLICIES[self.auto_augment](self.num_ops, self.magnitude, MEAN_COLOR)  # says what is wrong with these two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class RandomCrop:
     """
 
     data: ClassificationData
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
 
     def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Transform `image` u8[H,W,3] into u8[*size,3]; the label as it was."""
@@ -130,7 +130,7 @@ class CenterCrop:
 
     size: tuple[int, int]
     resize: int | None = None
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:

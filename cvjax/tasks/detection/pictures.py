@@ -7,7 +7,7 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.data.annotations import Objects
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.engine.task import Report
 from cvjax.models.detection.detector import display_threshold
 from cvjax.tasks.detection.predict import make_box_finder
@@ -38,7 +38,7 @@ def draw_report(folder: Path, report: Report) -> list[str]:
 
 
 def draw_examples(
-    task: "Detection", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source
+    task: "Detection", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
     """Writes predictions.png: true boxes beside those found with a score that is worth a look; returns its name."""
     find = make_box_finder(task, model, variables)

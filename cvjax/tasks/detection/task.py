@@ -15,8 +15,8 @@ from rich.console import Group, RenderableType
 
 from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.box_rows import restore_boxes
-from cvjax.data.dataset import Source, Target
-from cvjax.data.order import Planned
+from cvjax.data.dataset import Dataset, Target
+from cvjax.data.order import Bucket
 from cvjax.data.reader import Decode
 from cvjax.datasets.proposals.boxes import ProposalConfig, propose
 from cvjax.datasets.proposals.files import ProposalSet, attach, prepare_proposals
@@ -58,7 +58,7 @@ class Detection(ImageTask):
     config: DetectionConfig
 
     @classmethod
-    def open(cls, config: DetectionConfig, split: str) -> Source:
+    def open(cls, config: DetectionConfig, split: str) -> Dataset:
         """Opens a split, with proposals in its records where the configuration asks for some; missing ones are made.
 
         Raises:
@@ -108,7 +108,7 @@ class Detection(ImageTask):
             max_proposals=data.proposals,
         )
 
-    def eval_buckets(self, dataset: Source) -> tuple[BoxEvalTransform, Sequence[Planned]]:
+    def eval_buckets(self, dataset: Dataset) -> tuple[BoxEvalTransform, Sequence[Bucket]]:
         """Returns the resizing and padding, and batches of images of about the same size."""
         transform, scoring = self.eval_transform(), self.config.eval
         return transform, box_buckets(dataset, transform, scoring.batch_size, scoring.pad_multiple)
@@ -206,7 +206,7 @@ class Detection(ImageTask):
         """Writes report.md and precision_recall.png."""
         return pictures.draw_report(folder, report)
 
-    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
         """Writes predictions.png: true boxes beside those that were found."""
         return pictures.draw_examples(self, folder, model, variables, dataset)
 

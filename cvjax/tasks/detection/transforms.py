@@ -17,11 +17,11 @@ import numpy as np
 from cvjax.data.annotations import Objects, OnBadBoxes, make_objects
 from cvjax.data.box_rows import mirrored, moved, padded
 from cvjax.data.config import DataConfig
-from cvjax.data.dataset import Source, image_sizes
-from cvjax.data.order import Planned, batches_by_size
+from cvjax.data.dataset import Dataset, image_sizes
+from cvjax.data.order import Bucket, batches_by_size
 from cvjax.datasets.proposals.boxes import Mode
 from cvjax.errors import ConfigError, DataError
-from cvjax.imagenet import MEAN_COLOUR
+from cvjax.imagenet import MEAN_COLOR
 from cvjax.tasks.random_piece import draw_piece
 from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
 
@@ -115,7 +115,7 @@ class ResizeAndPad:
     short_side: int | None = None
     long_side: int | None = None
     keep_aspect: bool = True
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
 
     def __post_init__(self) -> None:
         check_size("size", self.size)
@@ -169,7 +169,7 @@ class BoxTrainTransform:
     """
 
     data: DetectionData
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
 
     @property
     def frame(self) -> ResizeAndPad:
@@ -311,8 +311,8 @@ class MultiScale:
 
 
 def box_buckets(
-    source: Source, transform: BoxEvalTransform, batch_size: int, multiple: int | None = 32
-) -> tuple[Planned, ...]:
+    source: Dataset, transform: BoxEvalTransform, batch_size: int, multiple: int | None = 32
+) -> tuple[Bucket, ...]:
     """Which images share an evaluation batch and its shape, as `batches_by_size` has it for the sizes they come to.
 
     Without a `short_side` all have the transform's own size, and come in the source's order.

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from cvjax.data.dataset import Source
+from cvjax.data.dataset import Dataset
 from cvjax.data.objects import MaskedObjects
 from cvjax.engine.task import Report
 from cvjax.ops.geometry import pair
@@ -40,7 +40,7 @@ def draw_report(folder: Path, report: Report) -> list[str]:
 
 
 def draw_examples(
-    task: "ObjectMasks", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source
+    task: "ObjectMasks", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
     """Writes predictions.png: images with their boxes, the true masks, and those found; returns its name."""
     config = task.config

@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen as nn
 from rich.console import RenderableType
 
-from cvjax.data.dataset import Source, Target, image_sizes
+from cvjax.data.dataset import Dataset, Target, image_sizes
 from cvjax.data.objects import decode_objects
-from cvjax.data.order import Planned, batches_by_size
+from cvjax.data.order import Bucket, batches_by_size
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
@@ -25,7 +25,7 @@ from cvjax.tasks.object_masks import pictures
 from cvjax.tasks.object_masks.config import ObjectMasksConfig
 from cvjax.tasks.object_masks.losses import mask_loss, mask_targets
 from cvjax.tasks.object_masks.paste import paste_masks
-from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectFit
+from cvjax.tasks.object_masks.transforms import ObjectCrop, ObjectEvalTransform
 from cvjax.visual.tables import report_table
 
 THRESHOLDS = (50, 70)
@@ -52,7 +52,7 @@ class ObjectMasks(ImageTask):
     ignore: int = 255
 
     @classmethod
-    def create(cls, config: ObjectMasksConfig, dataset: Source, model: nn.Module) -> Self:
+    def create(cls, config: ObjectMasksConfig, dataset: Dataset, model: nn.Module) -> Self:
         """Makes the task of a data set's classes.
 
         Raises:
@@ -77,12 +77,14 @@ class ObjectMasks(ImageTask):
         """Returns the configured scale, crop, mirroring and movement of boxes."""
         return ObjectCrop(self.config.input, self.fill, self.ignore)
 
-    def eval_buckets(self, dataset: Source) -> tuple[ObjectFit, Sequence[Planned]]:
+    def eval_buckets(self, dataset: Dataset) -> tuple[ObjectEvalTransform, Sequence[Bucket]]:
         """Returns the padding, and batches of images of about the same size."""
         resize, scoring = self.config.input.resize, self.config.eval
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
         buckets = batches_by_size(sizes, scoring.batch_size, scoring.pad_multiple)
-        fit = ObjectFit(size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize, most=scoring.boxes)
+        fit = ObjectEvalTransform(
+            size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize, most=scoring.boxes
+        )
         return fit, buckets
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[tuple[jax.Array, jax.Array], Batch]:
@@ -184,7 +186,7 @@ class ObjectMasks(ImageTask):
         """Writes report.md."""
         return pictures.draw_report(folder, report)
 
-    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
         """Writes predictions.png: images with their boxes, the true masks, and those that were found."""
         return pictures.draw_examples(self, folder, model, variables, dataset)
 

@@ -75,7 +75,7 @@ class ObjectCrop(ScaleAndCrop):
 
 
 @dataclasses.dataclass(frozen=True)
-class ObjectFit(ResizeAndFill):
+class ObjectEvalTransform(ResizeAndFill):
     """Padding of an image and its objects to one size.
 
     Attributes: those of `ResizeAndFill`, and

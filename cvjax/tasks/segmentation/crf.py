@@ -34,7 +34,7 @@ CRFS = {
     "off": CRFConfig(iterations=0),
 }
 """By name: those of DeepLab v1 and v2, and none."""
-CRF_SYNTAX = f"{'|'.join(CRFS)}|SMOOTH_WEIGHT,SMOOTH_SIGMA,WEIGHT,SIGMA,COLOUR_SIGMA[,ITERATIONS]"
+CRF_SYNTAX = f"{'|'.join(CRFS)}|SMOOTH_WEIGHT,SMOOTH_SIGMA,WEIGHT,SIGMA,COLOR_SIGMA[,ITERATIONS]"
 
 
 def parse_crf(text: str) -> CRFConfig:
@@ -49,9 +49,9 @@ def parse_crf(text: str) -> CRFConfig:
         values = [float(part) for part in text.split(",")]
         if len(values) not in (5, 6):
             raise ValueError(f"{len(values)} numbers")
-        smooth_weight, smooth_sigma, weight, sigma, colour_sigma, *more = values
+        smooth_weight, smooth_sigma, weight, sigma, color_sigma, *more = values
         iterations = int(more[0]) if more else CRFConfig.iterations
-        return CRFConfig(smooth_weight, smooth_sigma, weight, sigma, colour_sigma, iterations)
+        return CRFConfig(smooth_weight, smooth_sigma, weight, sigma, color_sigma, iterations)
     except ValueError as error:
         raise ConfigError(f"{text!r} is no CRF ({error}); give {CRF_SYNTAX}, as v2 or 3,1,4,67,3") from error
 
@@ -90,7 +90,7 @@ def apply_crf(
 
     Args:
       probabilities: [B, H, W, C], as averaged over scales and mirror images.
-      images: [B, H, W, 3], colours in 0..255, of the same size.
+      images: [B, H, W, 3], colors in 0..255, of the same size.
       crf: kernels and iterations.
       within: bool [B, H, W], what is not padding; None takes everything for the image.
 

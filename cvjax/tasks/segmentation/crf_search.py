@@ -98,7 +98,7 @@ def make_scorer(kept: Sequence[Kept], task: Segmentation) -> Callable[[CRFConfig
 
     def score(crf: CRFConfig) -> dict[str, Any]:
         weights = np.array(
-            [crf.smooth_weight, crf.appearance_weight, crf.appearance_sigma, crf.colour_sigma], np.float32
+            [crf.smooth_weight, crf.appearance_weight, crf.appearance_sigma, crf.color_sigma], np.float32
         )
         total = np.zeros((task.num_classes,) * 2, np.int64)
         for item in kept:
@@ -128,7 +128,7 @@ def search(
     """Tries every combination of a grid, then those of ever finer grids around the best one.
 
     After each round an axis with more than one value becomes the best value and the middles between it and its
-    neighbours; at an end of the axis, as far beyond it, but never to 0.
+    neighbors; at an end of the axis, as far beyond it, but never to 0.
 
     Args:
       score: mean IoU of a CRF.
@@ -176,7 +176,7 @@ def _ranked(known: Mapping[CRFConfig, Tried]) -> list[Tried]:
 
 
 def _finer(values: Sequence[float], best: float) -> list[float]:
-    """The best value of an axis and the middles to its neighbours, in rising order."""
+    """The best value of an axis and the middles to its neighbors, in rising order."""
     if len(values) == 1:
         return list(values)
     place = values.index(best)

@@ -97,7 +97,7 @@ def segment(
     Args:
         logits_fn: images [B, h, w, 3] to logits [B, h, w, C], for any h and w (smaller ones with `unpadded`); called
             while tracing, so pure.
-        images: [B, H, W, 3] float, normalised as the model wants them.
+        images: [B, H, W, 3] float, normalized as the model wants them.
         scales: factors of the images' size, at least one, each above 0; DeepLab uses 0.5, 0.75, ... 1.75.
         flip: also use the left-right mirror image of each scale.
         window: height and width of the sliding window, in pixels of the resized image; None sees the whole
@@ -163,9 +163,9 @@ def predict_image(
             [1, h, w].
         image: uint8 [H, W, 3].
         multiple: of which padded sides are.
-        fill: RGB in 0..255, the data set's mean: after normalisation the padding is about 0.
+        fill: RGB in 0..255, the data set's mean: after normalization the padding is about 0.
         tile: longest side that is predicted in one piece, in pixels.
-        margin: pixels that neighbouring tiles share at least, below `tile`.
+        margin: pixels that neighboring tiles share at least, below `tile`.
 
     Returns:
         Labels [H, W] in `predict_fn`'s dtype.

@@ -119,9 +119,9 @@ def warp(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
 
     It is warped towards the prediction (Jain et al., Boundary Learning by Optimization with Topological
     Constraints, 2010): a pixel that differs is flipped if it is simple, that is, if no cell or membrane is thereby
-    split, joined, made or lost. That depends on its eight neighbours alone: the cell pixels among them that touch it
+    split, joined, made or lost. That depends on its eight neighbors alone: the cell pixels among them that touch it
     by an edge must hang together by edges, within the eight, and the membrane pixels by edges or corners, one piece
-    each. Of every 2x2 pixels the four places take turns, all pixels of a place at once: these are no neighbours of
+    each. Of every 2x2 pixels the four places take turns, all pixels of a place at once: these are no neighbors of
     each other, so it is as good as one after another. It ends when no pixel that differs is simple. The order is
     fixed, the result a local optimum, as the paper's. Around the image there is membrane.
 
@@ -158,7 +158,7 @@ _NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)
 
 
 def _simple_points() -> np.ndarray:
-    """Whether a pixel can be flipped, bool [256], by its neighbours: bit i is set where `_NEIGHBOURS[i]` is cell."""
+    """Whether a pixel can be flipped, bool [256], by its neighbors: bit i is set where `_NEIGHBOURS[i]` is cell."""
     table = np.zeros(256, bool)
     for code in range(256):
         cells = np.zeros((3, 3), bool)

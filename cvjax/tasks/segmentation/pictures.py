@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from flax import linen as nn
 
-from cvjax.data.dataset import Source, max_size
+from cvjax.data.dataset import Dataset, max_size
 from cvjax.engine.task import Report
 from cvjax.tasks.examples import ROWS, decoded_examples
 from cvjax.tasks.scale_crop import resize_pair
@@ -39,7 +39,7 @@ def draw_report(folder: Path, report: Report) -> list[str]:
 
 
 def draw_examples(
-    task: "Segmentation", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source
+    task: "Segmentation", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
     """Writes predictions.png: images, their truth and what was predicted, of examples spread evenly over a split.
 

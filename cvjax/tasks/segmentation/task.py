@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen as nn
 from rich.console import RenderableType
 
-from cvjax.data.dataset import Source, Target, image_sizes
+from cvjax.data.dataset import Dataset, Target, image_sizes
 from cvjax.data.decode import decode_example
-from cvjax.data.order import Planned, batches_by_size
+from cvjax.data.order import Bucket, batches_by_size
 from cvjax.data.reader import Decode
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
 from cvjax.engine.task import Batch, Report
@@ -70,7 +70,7 @@ class Segmentation(ImageTask):
         return {"values": values} if values else {}
 
     @classmethod
-    def create(cls, config: SegmentationConfig, dataset: Source, model: nn.Module) -> Self:
+    def create(cls, config: SegmentationConfig, dataset: Dataset, model: nn.Module) -> Self:
         """Makes the task of a data set's classes, with weights of the loss where the configuration asks for them.
 
         Raises:
@@ -104,7 +104,7 @@ class Segmentation(ImageTask):
             return TrainTransform(data, self.fill, self.ignore)
         return WarpTransform(data, self.fill, self.ignore, margin=self.margin, class_weights=self.class_weights)
 
-    def eval_buckets(self, dataset: Source) -> tuple[EvalTransform, Sequence[Planned]]:
+    def eval_buckets(self, dataset: Dataset) -> tuple[EvalTransform, Sequence[Bucket]]:
         """Returns the padding, and batches of images of about the same size."""
         resize, scoring = self.config.input.resize, self.config.eval
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
@@ -232,6 +232,6 @@ class Segmentation(ImageTask):
         """Writes report.md."""
         return pictures.draw_report(folder, report)
 
-    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Source) -> list[str]:
+    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
         """Writes predictions.png: images, their truth, and what was predicted."""
         return pictures.draw_examples(self, folder, model, variables, dataset)

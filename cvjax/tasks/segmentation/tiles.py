@@ -41,7 +41,7 @@ def overlap_tile_logits(
 ) -> jax.Array:
     """Logits of images of any size, in one piece or in tiles, with the same result.
 
-    Beyond its border an image is its mirror image, back and forth if it is smaller than the net's margin. Neighbouring
+    Beyond its border an image is its mirror image, back and forth if it is smaller than the net's margin. Neighboring
     tiles share their surroundings; where their logits overlap, as corners lie whole steps of the net apart, they are
     equal. The tiles run one after another in a `lax.scan`: one copy of the model, the memory of one tile.
 
@@ -57,7 +57,7 @@ def overlap_tile_logits(
     """
     chex.assert_rank(images, 4)
     height, width = images.shape[1:3]
-    # A tile that is smaller than its neighbours' distance would leave gaps.
+    # A tile that is smaller than its neighbors' distance would leave gaps.
     wanted = (
         side if each >= side else max(each, net.step) for side, each in zip((height, width), tile or (height, width))
     )

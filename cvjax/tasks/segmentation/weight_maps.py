@@ -11,7 +11,7 @@ def border_weights(mask: np.ndarray, cells: int, w0: float = 10.0, sigma: float 
     """w0 exp(-(d1 + d2)^2 / 2 sigma^2) outside the cells, for the distances d1, d2 to the two nearest cells.
 
     Cells are the connected components (by edges, not by corners) of a class. Distances are Euclidean, between the
-    centres of pixels. Inside the cells, and further than 5 sigma from the second nearest, the weight is 0.
+    centers of pixels. Inside the cells, and further than 5 sigma from the second nearest, the weight is 0.
 
     Args:
       mask: integers [H, W].

@@ -84,7 +84,7 @@ def test_decode_undoes_encode(raw, start):
 
 def test_coding_of_hand_made_boxes():
     anchor = jnp.asarray([0.0, 0, 10, 20])
-    box = jnp.asarray([5.0, 10, 25, 20])  # centre (15, 15), 20 x 10, from centre (5, 10)
+    box = jnp.asarray([5.0, 10, 25, 20])  # center (15, 15), 20 x 10, from center (5, 10)
     expected = np.asarray([1, 0.25, np.log(2), -np.log(2)])
     np.testing.assert_allclose(_ENCODE(box, anchor), expected, rtol=1e-6)
     np.testing.assert_allclose(_ENCODE(box, anchor, (10, 10, 5, 5)), expected * [10, 10, 5, 5], rtol=1e-6)

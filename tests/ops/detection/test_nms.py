@@ -79,7 +79,7 @@ def test_greedy_over_tiles_equals_the_definition(monkeypatch, by_class, tile):
 
 
 def test_a_chain_of_overlaps_keeps_every_second_box():
-    # Each box overlaps its neighbours alone, so the fixed point takes as many sweeps as there are boxes.
+    # Each box overlaps its neighbors alone, so the fixed point takes as many sweeps as there are boxes.
     x = np.arange(60, dtype=np.float32)[:, None] * 6
     found = np.concatenate([x, np.zeros_like(x), x + 10, np.full_like(x, 10)], axis=1)
     kept = nms(found, np.linspace(1, 0.5, 60, dtype=np.float32), iou_threshold=0.2, max_output=60)

@@ -60,7 +60,7 @@ def test_every_auxiliary_loss_is_added_with_its_weight():
 
 @pytest.mark.parametrize("kind", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
 def test_images_and_targets_are_mixed_alike(kind):
-    """Each class has its own level of grey, so the mean of a mixed image says what its target must be."""
+    """Each class has its own level of gray, so the mean of a mixed image says what its target must be."""
     task = classification(NAMES, mean=(0, 0, 0), std=(1, 1, 1), **kind)
     given, key = batch(rows=64, size=8, invalid=0), jax.random.key(2)
     given["label"] = np.arange(64, dtype=np.int32) % 2 + 2 * (np.arange(64, dtype=np.int32) // 16)

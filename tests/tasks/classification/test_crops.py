@@ -1,4 +1,4 @@
-"""Crops of labelled images: what is cut, from where, and that labels and seeds stay what they are."""
+"""Crops of labeled images: what is cut, from where, and that labels and seeds stay what they are."""
 
 import io
 import pickle
@@ -12,9 +12,9 @@ from made import random_crop
 from PIL import Image
 from tiny_sets import encoded, photo
 
-from cvjax.data.decode import decode_labelled
+from cvjax.data.decode import decode_labeled
 from cvjax.data.loader import HostShard, eval_batches, train_batches
-from cvjax.datasets.registry import open_source
+from cvjax.datasets.registry import open_dataset
 from cvjax.errors import ConfigError
 from cvjax.tasks.classification.transforms import CenterCrop, resize
 from cvjax.tasks.random_piece import draw_piece
@@ -103,7 +103,7 @@ def test_erasing_fills_one_rectangle_with_the_mean():
 
 
 @pytest.mark.parametrize(("size", "resized"), [((300, 400), (256, 341)), ((400, 300), (341, 256)), ((256, 256), None)])
-def test_centre_crop_is_torchvisions(size, resized):
+def test_center_crop_is_torchvisions(size, resized):
     """Resize(256) and CenterCrop(224) of Pillow images: the shorter side, antialiased, then the rounded middle."""
     image = rng().integers(0, 256, (*size, 3), np.uint8)
     crop, label, inside = CenterCrop((224, 224), 256)(image, LABEL)
@@ -115,7 +115,7 @@ def test_centre_crop_is_torchvisions(size, resized):
     assert (int(label), inside) == (7, (224, 224))
 
 
-def test_centre_crop_of_a_small_image_is_framed():
+def test_center_crop_of_a_small_image_is_framed():
     crop, _, inside = CenterCrop((20, 30), 10, fill=(5, 6, 7))(positions(10, 10), LABEL)
     assert inside == (10, 10)
     np.testing.assert_array_equal(crop[5:15, 10:20], positions(10, 10))
@@ -154,11 +154,11 @@ def source(tmp_path):
         for number in range(11):
             buffer = io.BytesIO(encoded(photo(number, 20 + number, 24), "PNG"))
             archive.writestr(f"{'abc'[number % 3]}/{number:02d}.png", buffer.getvalue())
-    return open_source("image_folder_classification", "train", target="label", manual_dir=tmp_path)
+    return open_dataset("image_folder_classification", "train", target="label", manual_dir=tmp_path)
 
 
 def decode(record):
-    return decode_labelled(record, 3)
+    return decode_labeled(record, 3)
 
 
 def test_batches_carry_labels_whatever_the_threads_and_hosts(source):

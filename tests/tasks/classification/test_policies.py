@@ -73,12 +73,12 @@ def test_shears_move_rows_in_proportion():
     np.testing.assert_array_equal(turned, sheared.transpose(1, 0, 2))
 
 
-def test_colours():
+def test_colors():
     image = noise()
     np.testing.assert_array_equal(apply_operation("brightness", image, -1.0, FILL), np.zeros_like(image))
-    grey = np.asarray(Image.fromarray(image).convert("L"))
+    gray = np.asarray(Image.fromarray(image).convert("L"))
     for channel in range(3):
-        np.testing.assert_array_equal(apply_operation("color", image, -1.0, FILL)[..., channel], grey)
+        np.testing.assert_array_equal(apply_operation("color", image, -1.0, FILL)[..., channel], gray)
     assert np.ptp(apply_operation("contrast", image, -1.0, FILL)) == 0
     np.testing.assert_array_equal(apply_operation("posterize", image, 3, FILL), image // 32 * 32)
     np.testing.assert_array_equal(apply_operation("posterize", image, 8, FILL), image)

@@ -13,12 +13,12 @@ from cvjax.data.box_rows import mirrored, restore_boxes
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.detection.transforms import BoxEvalTransform, MultiScale, box_buckets
 
-GREY = (60, 60, 60)
+GRAY = (60, 60, 60)
 
 
 def painted(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray:
-    """A grey image with a white rectangle."""
-    image = np.full((height, width, 3), GREY, np.uint8)
+    """A gray image with a white rectangle."""
+    image = np.full((height, width, 3), GRAY, np.uint8)
     image[box[1] : box[3], box[0] : box[2]] = 255
     return image
 
@@ -46,7 +46,7 @@ transforms = st.builds(
     crop=st.sampled_from([(64, 64), (48, 96), (120, 70)]),
     boxes=st.just(3),
     keep_aspect=st.booleans(),
-    fill=st.just(GREY),
+    fill=st.just(GRAY),
     random_crop=st.sampled_from([0.0, 1.0]),
     min_scale=st.sampled_from([0.5, 1.0]),
     max_scale=st.sampled_from([1.0, 1.7]),
@@ -63,8 +63,8 @@ def test_boxes_bound_what_they_bounded(picture, transform, seed):
     image, boxes, more = transform(painted(height, width, box), make_objects([box], [4], [True]), rng(seed))
     assert (image.shape, image.dtype, boxes.shape) == ((*transform.data.crop, 3), np.uint8, (3, 4))
     shown = more["size"]
-    assert (image[shown[0] :] == GREY).all()
-    assert (image[:, shown[1] :] == GREY).all()
+    assert (image[shown[0] :] == GRAY).all()
+    assert (image[:, shown[1] :] == GRAY).all()
     assert more["box_valid"].tolist() in ([True, False, False], [False] * 3)
     if more["box_valid"][0]:
         side = (boxes[0, 2:] - boxes[0, :2]).min()
@@ -92,7 +92,7 @@ def test_what_is_dropped_at_the_border():
         return more["labels"][more["box_valid"]].tolist(), rows[: more["box_valid"].sum()]
 
     labels, rows = kept(0.0)
-    assert labels == [0, 2, 3]  # the centre of the second lies at column 20, of the last at 83
+    assert labels == [0, 2, 3]  # the center of the second lies at column 20, of the last at 83
     np.testing.assert_allclose(rows, [(5, 5, 45, 45), (0, 15, 12, 35), (35, 35, 50, 50)])
     assert kept(12 / 22)[0] == [0, 2]  # of the fourth, 225 of 841 pixels are left
     assert kept(0.6)[0] == [0]
@@ -108,10 +108,10 @@ def test_mirrored_twice_is_as_before(boxes, width):
 
 def test_flip_mirrors_the_image_and_leaves_the_padding_at_the_right():
     image = rng().integers(0, 256, (40, 30, 3), np.uint8)
-    transform = box_transform((40, 50), flip=1.0, fill=GREY)
+    transform = box_transform((40, 50), flip=1.0, fill=GRAY)
     result, boxes, more = transform(image, make_objects([(2, 5, 10, 20)], [0]), rng())
     np.testing.assert_array_equal(result[:, :30], image[:, ::-1])
-    assert (result[:, 30:] == GREY).all()
+    assert (result[:, 30:] == GRAY).all()
     np.testing.assert_array_equal(boxes[0], (20, 5, 28, 20))
     assert more["size"].tolist() == [40, 30]
 
@@ -182,7 +182,7 @@ def test_sizes_that_images_come_to(options, shape, expected):
 @settings(max_examples=60, deadline=None)
 def test_evaluation_keeps_all_and_gives_it_back(picture, side, keep_aspect):
     height, width, box = picture
-    transform = BoxEvalTransform((side, side), max_boxes=2, keep_aspect=keep_aspect, fill=GREY)
+    transform = BoxEvalTransform((side, side), max_boxes=2, keep_aspect=keep_aspect, fill=GRAY)
     image, boxes, size, more = transform(painted(height, width, box), make_objects([box], [0]), "a")
     assert image.shape == (side, side, 3)
     if min(boxes[0, 2:] - boxes[0, :2]) > 4:
@@ -283,7 +283,7 @@ def test_proposals_go_where_boxes_go(options):
         _, moved, more = transform(image, objects, np.random.default_rng(seed))
         proposals = more["proposals"][more["proposal_valid"]]
         assert not more["proposals"][~more["proposal_valid"]].any()
-        # Boxes are dropped where their centre is outside, proposals where they are wholly.
+        # Boxes are dropped where their center is outside, proposals where they are wholly.
         where = [np.flatnonzero((proposals == box).all(axis=1)) for box in moved[more["box_valid"]]]
         assert [len(found) for found in where] == [1] * len(where)
         assert where == sorted(where)

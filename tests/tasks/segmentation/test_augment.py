@@ -23,7 +23,7 @@ from cvjax.tasks.scale_crop import (
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noise, the hardest image to resample: neighbouring pixels have nothing in common."""
+    """Noise, the hardest image to resample: neighboring pixels have nothing in common."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (height, width, 3), np.uint8), rng.integers(0, 21, (height, width), np.uint8)
 

@@ -92,7 +92,7 @@ def test_what_does_not_count_is_no_error():
     assert sums["em_rand"][0] == 0
 
 
-def labelled(cells: np.ndarray, alone: bool) -> np.ndarray:
+def labeled(cells: np.ndarray, alone: bool) -> np.ndarray:
     """Components; with `alone` each pixel outside is one of its own."""
     labels = scipy.ndimage.label(cells)[0]
     return np.where(cells, labels, labels.max() + 1 + np.arange(cells.size).reshape(cells.shape)) if alone else labels
@@ -103,7 +103,7 @@ def test_rand_errors_against_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     noise = scipy.ndimage.gaussian_filter(rng.normal(size=(2, 30, 40)), (0, 1.5, 1.5))
     truth, guess = noise[0] > -0.05, noise[1 if seed % 2 else 0] + 0.05 * rng.normal(size=(30, 40)) > -0.03
-    mine, yours = labelled(truth, False)[truth], labelled(guess, True)[truth]
+    mine, yours = labeled(truth, False)[truth], labeled(guess, True)[truth]
     (_, guess_alone), (truth_alone, both) = pair_confusion_matrix(mine, yours)
     pixels = truth.sum()
     precision = (both + pixels) / (both + guess_alone + pixels)

@@ -31,7 +31,7 @@ def logits(seed=1, rows=3, size=6):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, size, size, 3)), jnp.float32)
 
 
-def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
+def test_loss_is_the_mean_over_labeled_pixels_of_valid_rows():
     task, given, scores = segmentation(NAMES), batch(), logits()
     total, sums = task.loss(scores, given)
     counted = (given["mask"] != 255) & given["valid"][:, None, None]
@@ -42,7 +42,7 @@ def test_loss_is_the_mean_over_labelled_pixels_of_valid_rows():
     assert sums["accuracy"] == right
 
 
-def test_without_normalisation_the_loss_is_the_sum_over_an_images_pixels():
+def test_without_normalization_the_loss_is_the_sum_over_an_images_pixels():
     task, given, scores = segmentation(NAMES, normalize_loss=False), batch(), logits()
     total, sums = task.loss(scores, given)
     counted = (given["mask"] != 255) & given["valid"][:, None, None]
@@ -150,7 +150,7 @@ def test_jitter_follows_the_example_and_not_its_row():
     assert np.abs(whole - task.prepare(given, None)[0]).max() > 0.01
 
 
-def test_normalising_the_mean_gives_zero():
+def test_normalizing_the_mean_gives_zero():
     task = segmentation(NAMES)
     image = jnp.broadcast_to(jnp.asarray(task.mean), (2, 2, 3))
     np.testing.assert_allclose(task.normalize(image), 0, atol=1e-6)
@@ -179,7 +179,7 @@ def test_scores_near_borders_and_of_images_are_reported_when_asked_for():
 
 def test_a_crf_before_the_scores_sees_the_images_alone_and_not_their_padding():
     rng = np.random.default_rng(5)
-    truth = (np.arange(12) // 6)[None] * np.ones((8, 1), int)  # two halves of different colour
+    truth = (np.arange(12) // 6)[None] * np.ones((8, 1), int)  # two halves of different color
     image = np.where(truth[..., None] == 0, 60, 190) + rng.integers(0, 9, (8, 12, 3))
     probabilities = np.clip(np.eye(3)[truth] * 0.3 + 0.7 * rng.dirichlet(np.ones(3), truth.shape), 1e-3, None)
     task = segmentation(NAMES, crf=CRFConfig(3.0, 1.0, 5.0, 8.0, 20.0, iterations=3))

@@ -115,7 +115,7 @@ def test_displacements_are_those_of_the_paper():
     np.testing.assert_allclose(nodes.mean(0), 0.0, atol=2.0)
     between = np.corrcoef(nodes.T) - np.eye(18)
     assert np.abs(between).max() < 0.25
-    # No kinks: neighbours' differences change slowly, also across the middle nodes.
+    # No kinks: neighbors' differences change slowly, also across the middle nodes.
     for axis in (2, 3):
         assert np.abs(np.diff(moved, 2, axis=axis)).max() < 1.0
 
@@ -157,7 +157,7 @@ def test_cubic_weights_interpolate_and_keep_straight_lines(size):
     np.testing.assert_allclose(inner @ np.arange(9) ** 2, points**2, atol=1e-9)
 
 
-def test_the_surroundings_are_mirrored_and_not_labelled():
+def test_the_surroundings_are_mirrored_and_not_labeled():
     image, mask = noise(20, 26)
     seen, labels, _ = still((32, 38), margin=6)(image, mask, np.random.default_rng(0))
     np.testing.assert_array_equal(seen, np.pad(image, ((6, 6), (6, 6), (0, 0)), mode="reflect"))
@@ -174,7 +174,7 @@ def test_images_smaller_than_the_crop_are_mirrored_back_and_forth(size):
     np.testing.assert_array_equal(labels, np.pad(mask, [(0, more) for more in beyond], constant_values=255))
 
 
-def test_labelled_pixels_lie_in_the_image_where_they_fit():
+def test_labeled_pixels_lie_in_the_image_where_they_fit():
     image, mask = noise(50, 60)
     rows = set()
     for seed in range(60):

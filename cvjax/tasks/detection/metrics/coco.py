@@ -49,7 +49,7 @@ def coco_report(detections: Detections, truth: Truth, images: np.ndarray, class_
 
 
 def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_classes: int) -> "COCOeval":
-    """pycocotools' evaluation, accumulated and summarised; arguments and errors as for `coco_report`."""
+    """pycocotools' evaluation, accumulated and summarized; arguments and errors as for `coco_report`."""
     try:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:

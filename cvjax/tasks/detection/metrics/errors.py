@@ -7,7 +7,7 @@ import numpy as np
 from cvjax.tasks.detection.metrics.rows import Truth, best_objects
 from cvjax.tasks.detection.metrics.voc import NEITHER, RIGHT, Verdicts
 
-KINDS = ("correct", "localisation", "similar", "other", "background")
+KINDS = ("correct", "localization", "similar", "other", "background")
 LEAST_OVERLAP = 0.1
 """IoU from which on an error has to do with an object."""
 
@@ -33,7 +33,7 @@ def similar_classes(class_names: Sequence[str], groups: Sequence[Sequence[str]] 
 def error_kinds(verdicts: Verdicts, truth: Truth, similar: np.ndarray) -> np.ndarray:
     """Of each class as many of the best detections as it has objects, by what they are.
 
-    correct: right, as VOC's average precision has it. localisation: an object of the class is overlapped by an IoU of
+    correct: right, as VOC's average precision has it. localization: an object of the class is overlapped by an IoU of
     at least 0.1, but by too little, or it has been found before. similar, other: so is one of a class that looks alike,
     or of any other. background: none is. The first that applies. Detections that count neither way are left out
     before.

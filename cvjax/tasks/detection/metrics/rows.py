@@ -89,7 +89,7 @@ def flatten(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       Arrays of a row each, whose names and dtypes are the same for every batch; `np.concatenate` joins them.
 
     Raises:
-      ValueError: an array's shape is not that of its neighbours.
+      ValueError: an array's shape is not that of its neighbors.
     """
     index, valid = np.asarray(kept["index"]), np.asarray(kept["valid"], bool)
     scores = np.asarray(kept["scores"], np.float64)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from cvjax.data.dataset import Record, Source
+from cvjax.data.dataset import Dataset, Record
 from cvjax.engine import run
 from cvjax.engine.checkpoint import Checkpoints, find_checkpoint
 from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
@@ -97,7 +97,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
 class _Subset:
     """Some examples of a data set."""
 
-    def __init__(self, source: Source, rows: np.ndarray) -> None:
+    def __init__(self, source: Dataset, rows: np.ndarray) -> None:
         self.source, self.rows = source, rows
         self.name, self.split = source.name, source.split
         self.class_names, self.void = source.class_names, source.void

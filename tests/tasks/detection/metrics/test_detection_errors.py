@@ -23,7 +23,7 @@ def test_each_kind():
     ]
     found = [
         ((0, 0, 10, 10), 0.9, CAR),  # correct
-        ((0, 0, 10, 8), 0.8, CAR),  # found before: localisation
+        ((0, 0, 10, 8), 0.8, CAR),  # found before: localization
         ((20, 0, 30, 9), 0.7, CAR),  # a bus is similar
         ((40, 0, 50, 2), 0.6, CAR),  # a cat is not
         ((0, 60, 10, 61), 0.1, CAR),  # a fifth: there are four cars
@@ -32,7 +32,7 @@ def test_each_kind():
     ]
     table = kinds([{"found": found, "truth": truth}])
     assert dict(zip(errors.KINDS, table[CAR])) == {
-        "correct": 1, "localisation": 1, "similar": 1, "other": 1, "background": 0
+        "correct": 1, "localization": 1, "similar": 1, "other": 1, "background": 0
     }  # fmt: skip
     np.testing.assert_array_equal(table[BUS], [0, 0, 0, 0, 1])
     np.testing.assert_array_equal(table[CAT], [0, 0, 0, 1, 0])

@@ -1,4 +1,4 @@
-"""Exposure and saturation of HSV against the standard library's colours."""
+"""Exposure and saturation of HSV against the standard library's colors."""
 
 import colorsys
 
@@ -11,13 +11,13 @@ from made import classification
 from cvjax.errors import ConfigError
 from cvjax.tasks.images import scale_hsv
 
-COLOURS = np.concatenate(
+COLORS = np.concatenate(
     [
         np.random.default_rng(0).uniform(0, 255, (40, 3)),
         [[0, 0, 0], [255, 255, 255], [90, 90, 90], [255, 0, 0], [0, 255, 255], [0, 0, 1], [250, 250, 249]],
     ]
 ).astype(np.float32)
-RECOLOUR = jax.jit(scale_hsv)
+RECOLOR = jax.jit(scale_hsv)
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ RECOLOUR = jax.jit(scale_hsv)
 def test_factors_on_value_and_saturation_are_those_of_colorsys(factors):
     exposure, saturation = factors
     expected = []
-    for colour in COLOURS:
-        h, s, v = colorsys.rgb_to_hsv(*(float(level) / 255 for level in colour))
+    for color in COLORS:
+        h, s, v = colorsys.rgb_to_hsv(*(float(level) / 255 for level in color))
         expected.append([255 * level for level in colorsys.hsv_to_rgb(h, min(1, s * saturation), min(1, v * exposure))])
-    np.testing.assert_allclose(RECOLOUR(COLOURS, exposure, saturation), expected, atol=2e-3)
+    np.testing.assert_allclose(RECOLOR(COLORS, exposure, saturation), expected, atol=2e-3)
 
 
 def _exposures(task, index, train=True):

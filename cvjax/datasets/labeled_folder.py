@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.data.dataset import Record, Source, held_out, read_file
+from cvjax.data.dataset import Dataset, Record, held_out, read_file
 from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.errors import DataError
 
@@ -22,7 +22,7 @@ NAME = "image_folder_classification"
 _SHOWN = 3  # How many of the offending classes a message lists.
 
 
-class LabelledFolder:
+class LabeledFolder:
     """Images of a split, read where they lie: in a folder, or inside a zip.
 
     Args:
@@ -66,10 +66,10 @@ class LabelledFolder:
         return {**self.__dict__, "_archive": None}
 
     def __repr__(self) -> str:
-        return f"LabelledFolder({self._place!r}, {len(self)} records)"
+        return f"LabeledFolder({self._place!r}, {len(self)} records)"
 
 
-def open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Source:
+def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
     """Opens a split of the folder `manual_dir`; "val" is the split held out, whatever the folder calls it.
 
     Raises:
@@ -97,7 +97,7 @@ def open_labelled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib
         raise DataError(f"{places[split]}: {shown} are no classes of the split train; rename or remove these folders.")
     number = {name: label for label, name in enumerate(class_names)}
     entries = [(path, number[path.split("/")[-2]]) for path in paths]
-    return LabelledFolder(places[split], split, entries, class_names)
+    return LabeledFolder(places[split], split, entries, class_names)
 
 
 def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -1,4 +1,4 @@
-"""Labelled images: folders and zips of classes, sets of the TFDS catalogue, the scenes' labels."""
+"""Labeled images: folders and zips of classes, sets of the TFDS catalog, the scenes' labels."""
 
 import io
 import pickle
@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from tiny_sets import encoded, photo, write_tree
 
-from cvjax.data.dataset import TfdsSource
-from cvjax.data.decode import decode_labelled
+from cvjax.data.dataset import TfdsDataset
+from cvjax.data.decode import decode_labeled
 from cvjax.datasets import tfds_sets
-from cvjax.datasets.labelled_folder import LabelledFolder
-from cvjax.datasets.registry import list_sources, open_source
+from cvjax.datasets.labeled_folder import LabeledFolder
+from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.datasets.scenes.objects import CLASS_NAMES
 from cvjax.datasets.scenes.prepare import prepare_scenes
 from cvjax.errors import ConfigError, DataError
 
 
 def class_tree(split: str, count: int, classes=("bird", "cat", "ant")) -> dict[str, bytes]:
-    """`count` images of every class, PNG and so exact; their colours follow from class and number."""
+    """`count` images of every class, PNG and so exact; their colors follow from class and number."""
     return {
         f"{split}{name}/{number:02d}.png": encoded(photo(10 * label + number, 12, 10), "PNG")
         for label, name in enumerate(classes)
@@ -44,15 +44,15 @@ def folder(tmp_path):
 
 
 def test_folder_and_zip_give_the_same_records(folder):
-    train = open_source("image_folder_classification", "train", target="label", manual_dir=folder)
-    test = open_source("image_folder_classification", "val", target="label", manual_dir=folder)
+    train = open_dataset("image_folder_classification", "train", target="label", manual_dir=folder)
+    test = open_dataset("image_folder_classification", "val", target="label", manual_dir=folder)
     assert (test.split, len(train), len(test)) == ("test", 6, 6)
     assert train.class_names == test.class_names == ("ant", "bird", "cat")
     assert [train[i]["label"] for i in range(6)] == [0, 0, 1, 1, 2, 2]
     assert train[2]["id"] == "bird/00"
     for source in (test, pickle.loads(pickle.dumps(test))):
         assert [source[i] for i in range(6)] == [train[i] for i in range(6)]
-    example = decode_labelled(test[4], 3)
+    example = decode_labeled(test[4], 3)
     np.testing.assert_array_equal(example["image"], photo(10, 12, 10))
     assert (example["label"], example["label"].dtype) == (2, np.int32)
     with pytest.raises(IndexError):
@@ -61,13 +61,13 @@ def test_folder_and_zip_give_the_same_records(folder):
 
 def test_a_zip_with_one_folder_around_the_classes(folder):
     write_zip(folder / "val.zip", class_tree("pictures/", 1))
-    source = open_source("image_folder_classification", "val", target="label", manual_dir=folder)
+    source = open_dataset("image_folder_classification", "val", target="label", manual_dir=folder)
     assert [source[i]["label"] for i in range(3)] == [0, 1, 2]
 
 
 def test_mistakes_in_a_folder_are_named(folder, tmp_path):
     def opened(split, place=folder):
-        return open_source("image_folder_classification", split, target="label", manual_dir=place)
+        return open_dataset("image_folder_classification", split, target="label", manual_dir=place)
 
     with pytest.raises(DataError, match=r"animals: there is no split 'dev' \(found: test, train\); put images"):
         opened("dev")
@@ -92,21 +92,21 @@ def test_mistakes_in_a_folder_are_named(folder, tmp_path):
 def test_a_label_that_is_no_class_is_named():
     record = {"image": encoded(photo(0), "PNG"), "label": 3, "id": "cat/7"}
     with pytest.raises(DataError, match=r"^cat/7\.png: label 3 is outside \[0, 3\)"):
-        decode_labelled(record, 3)
+        decode_labeled(record, 3)
 
 
 def test_sets_with_masks_are_told_from_sets_with_labels(tmp_path):
-    assert set(list_sources()) == {*list_sources("mask"), *list_sources("label"), *list_sources("boxes")}
-    assert {"scenes", "imagenet2012", "cifar10", "cifar100", "imagenette", "fashion_mnist"} < {*list_sources("label")}
+    assert set(list_datasets()) == {*list_datasets("mask"), *list_datasets("label"), *list_datasets("boxes")}
+    assert {"scenes", "imagenet2012", "cifar10", "cifar100", "imagenette", "fashion_mnist"} < {*list_datasets("label")}
     with pytest.raises(ConfigError, match=r"^voc_segmentation has masks, no labels; choose one of cifar10, "):
-        open_source("voc_segmentation", "train", target="label", data_dir=tmp_path)
+        open_dataset("voc_segmentation", "train", target="label", data_dir=tmp_path)
 
 
 def test_scenes_have_labels_without_the_background(tmp_path):
     prepare_scenes(tmp_path, sizes={"train": 6}, workers=0, progress=False)
     place = next(tmp_path.glob("scenes/*"))
-    masks = TfdsSource(place, "train")
-    labels = TfdsSource(place, "train", target="label", first_label=1)
+    masks = TfdsDataset(place, "train")
+    labels = TfdsDataset(place, "train", target="label", first_label=1)
     assert labels.class_names == tuple(CLASS_NAMES[1:]) == masks.class_names[1:]
     for index in range(6):
         record = labels[index]
@@ -119,12 +119,12 @@ def test_scenes_have_labels_without_the_background(tmp_path):
 def test_a_missing_set_says_how_to_get_it(name, tmp_path):
     fix = rf"^{name} is not prepared in .*python -m cvjax.cli.prepare {name} --data-dir"
     with pytest.raises(DataError, match=fix):
-        open_source(name, "train", target="label", data_dir=tmp_path)
+        open_dataset(name, "train", target="label", data_dir=tmp_path)
 
 
 def test_imagenet_asks_for_its_archives(tmp_path):
     with pytest.raises(DataError, match=r"ILSVRC2012_img_train\.tar and ILSVRC2012_img_val\.tar must lie in a folder"):
-        tfds_sets.prepare_catalogue_set("imagenet2012", tmp_path)
+        tfds_sets.prepare_tfds_set("imagenet2012", tmp_path)
 
 
 def test_imagenet_is_prepared_from_its_archives_and_read(tmp_path):
@@ -133,13 +133,13 @@ def test_imagenet_is_prepared_from_its_archives_and_read(tmp_path):
     (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(tar_of({"n01443537.tar": inner}))
     validation = {f"ILSVRC2012_val_0000000{n}.JPEG": pictures[1 + n] for n in (1, 2)}
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(tar_of(validation))
-    tfds_sets.prepare_catalogue_set("imagenet2012", tmp_path / "data", tmp_path)
+    tfds_sets.prepare_tfds_set("imagenet2012", tmp_path / "data", tmp_path)
     assert tfds_sets.find_prepared(tmp_path / "data", "imagenet2012") is not None
-    train = open_source("imagenet2012", "train", target="label", data_dir=tmp_path / "data")
+    train = open_dataset("imagenet2012", "train", target="label", data_dir=tmp_path / "data")
     assert (len(train.class_names), len(train)) == (1000, 2)
     assert {train[i]["image"] for i in range(2)} == set(pictures[:2])
     assert {train.class_names[train[i]["label"]] for i in range(2)} == {"n01443537"}
-    held_out = open_source("imagenet2012", "val", target="label", data_dir=tmp_path / "data")
+    held_out = open_dataset("imagenet2012", "val", target="label", data_dir=tmp_path / "data")
     assert {held_out[i]["id"] for i in range(2)} == set(validation)
     assert "tensorflow" not in sys.modules
 
@@ -169,13 +169,13 @@ def test_cifar10_is_prepared_without_tensorflow(tmp_path, monkeypatch):
         (place / f"{file}.bin").write_bytes(content)
         images[file] = rows.transpose(0, 2, 3, 1)
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda *_: str(tmp_path))
-    tfds_sets.prepare_catalogue_set("cifar10", tmp_path / "data")
-    source = open_source("cifar10", "val", target="label", data_dir=tmp_path / "data")
+    tfds_sets.prepare_tfds_set("cifar10", tmp_path / "data")
+    source = open_dataset("cifar10", "val", target="label", data_dir=tmp_path / "data")
     assert (len(source), source.class_names) == (2, tuple(names))
     for index in range(2):
         record = source[index]
         number = int(record["id"].split("_")[1])
-        np.testing.assert_array_equal(decode_labelled(record, 10)["image"], images["test_batch"][number])
+        np.testing.assert_array_equal(decode_labeled(record, 10)["image"], images["test_batch"][number])
         assert record["label"] == number
     assert "tensorflow" not in sys.modules
 
@@ -188,13 +188,13 @@ def test_a_failed_download_names_the_way_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", fail)
     with pytest.raises(DataError, match=r"^fashion_mnist: could not be fetched .*no route to host.* copy its folder"):
-        tfds_sets.prepare_catalogue_set("fashion_mnist", tmp_path)
+        tfds_sets.prepare_tfds_set("fashion_mnist", tmp_path)
 
 
 def test_real_zips(shared_dir):
     folder = shared_dir / "data" / "cifar10"
-    test = open_source("image_folder_classification", "val", target="label", manual_dir=folder)
-    assert isinstance(test, LabelledFolder)
+    test = open_dataset("image_folder_classification", "val", target="label", manual_dir=folder)
+    assert isinstance(test, LabeledFolder)
     assert (len(test), len(test.class_names), test.class_names[0]) == (5000, 10, "airplane")
-    assert decode_labelled(test[4999], 10)["image"].shape == (32, 32, 3)
+    assert decode_labeled(test[4999], 10)["image"].shape == (32, 32, 3)
     assert np.bincount([test._labels[i] for i in range(5000)]).tolist() == [500] * 10
