@@ -8,8 +8,9 @@ before every training; runs that need proposals make them themselves.
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tyro
 
 from cvjax.data.dataset import Dataset, default_data_dir
@@ -18,6 +19,7 @@ from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
 from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
+from cvjax.tasks.detection.metrics.recall import proposal_recall
 
 _TARGETS = ("boxes", "objects", "mask", "label")
 """What the set is opened for, whichever of these comes first: images are all that counts here."""
@@ -71,6 +73,23 @@ def propose_all(options: Propose) -> ProposalSet:
     )
 
 
+def recall_line(dataset: Dataset, found: ProposalSet) -> str:
+    """Says what share of the objects has a proposal, difficult ones and crowds not among them.
+
+    Args:
+      dataset: Records with boxes.
+      found: Their proposals.
+    """
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for index in range(len(dataset)):
+            record = dataset[index]
+            yield found[index], record["boxes"][~(record["difficult"] | record["crowd"])]
+
+    ((half, most),) = proposal_recall(pairs(), counts=(max(map(len, found), default=0),), thresholds=(0.5, 0.7))
+    return f"recall of objects: {half:.3f} at an IoU of 0.5, {most:.3f} at 0.7"
+
+
 def _open(options: Propose) -> Dataset:
     for target in _TARGETS:
         if options.name in list_datasets(target):
@@ -86,6 +105,8 @@ def main(args: Sequence[str] | None = None) -> None:
     found = propose_all(options)
     total = sum(len(found[index]) for index in range(len(found)))
     print(f"{total} boxes of {len(found)} images of {options.name} {options.split} in {found.folder}")
+    if options.name in list_datasets("boxes"):
+        print(recall_line(_open(options), found))
 
 
 if __name__ == "__main__":

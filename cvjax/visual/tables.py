@@ -78,13 +78,6 @@ def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
     return table
 
 
-def print_report(report: dict[str, Any], title: str = "", console: "rich.console.Console | None" = None) -> None:
-    """Print `report_table` to the terminal (or the console given)."""
-    import rich.console
-
-    (console or rich.console.Console()).print(report_table(report, title))
-
-
 def report_markdown(report: dict[str, Any]) -> str:
     """The same table as GitHub Markdown, every class in it; ends with a newline."""
     key, column, summary = _kind(report)

@@ -133,3 +133,14 @@ def test_selective_search_finds_a_thing_and_the_same_boxes_again():
     assert (halved[:, 2] > 50).any()
     plain = np.zeros((30, 40, 3), np.uint8)
     np.testing.assert_array_equal(propose(plain), [[0, 0, 40, 30]])
+
+
+def test_the_command_says_what_share_of_the_objects_is_covered():
+    none = np.zeros(2, bool)
+    records = [
+        {"boxes": np.asarray([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32), "difficult": none, "crowd": none},
+        {"boxes": np.asarray([[0, 0, 8, 8], [5, 5, 9, 9]], np.float32), "difficult": ~none, "crowd": none},
+    ]
+    # The first is found whole, the second with an IoU of 0.6; the other image's objects do not count.
+    found = [np.asarray([[0, 0, 10, 10], [20, 20, 40, 32]], np.float32), np.zeros((0, 4), np.float32)]
+    assert command.recall_line(records, found) == "recall of objects: 1.000 at an IoU of 0.5, 0.500 at 0.7"

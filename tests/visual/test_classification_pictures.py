@@ -66,7 +66,7 @@ def report(count: int) -> dict:
 
 def printed(given: dict) -> str:
     console = rich.console.Console(file=io.StringIO(), width=100)
-    tables.print_report(given, console=console)
+    console.print(tables.report_table(given))
     return console.file.getvalue()
 
 

@@ -13,7 +13,7 @@ REPORT = segmentation_report(np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]]), ("[red
 
 def printed(report, width: int) -> str:
     console = rich.console.Console(file=io.StringIO(), width=width)
-    tables.print_report(report, "run 7", console)
+    console.print(tables.report_table(report, "run 7"))
     return console.file.getvalue()
 
 

@@ -129,11 +129,6 @@ def pairwise_iou(a: Real[Array, "*#batch n 4"], b: Real[Array, "*#batch m 4"]) -
     return iou(a[..., :, None, :], b[..., None, :, :])
 
 
-def pairwise_giou(a: Real[Array, "*#batch n 4"], b: Real[Array, "*#batch m 4"]) -> Float[jax.Array, "*#batch n m"]:
-    """GIoU of every box with every other: [..., N, 4], [..., M, 4] -> [..., N, M]."""
-    return giou(a[..., :, None, :], b[..., None, :, :])
-
-
 def encode(
     boxes: Real[Array, "*#rows 4"],
     anchors: Real[Array, "*#rows 4"],
