@@ -77,7 +77,9 @@ def _environment(checkout: pathlib.Path) -> dict[str, str]:
     return dict(os.environ) | {"PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def _run(checkout: pathlib.Path, out: pathlib.Path, pattern: str, data: pathlib.Path | None) -> None:
+def _run(checkout: pathlib.Path, out: pathlib.Path, pattern: str, data: pathlib.Path | None) -> list[str]:
+    """Runs the presets that are missing in the file, and returns the names of those that failed."""
+    failed = []
     found = json.loads(out.read_text()) if out.exists() else {}
     for experiment, preset in quick_presets(checkout):
         name = f"{experiment} {preset}"
@@ -88,9 +90,11 @@ def _run(checkout: pathlib.Path, out: pathlib.Path, pattern: str, data: pathlib.
             found[name] = first_losses(checkout, experiment, preset, data)
         except RuntimeError as error:
             print(f"{name}: {error}", flush=True)
+            failed.append(name)
             continue
         print(f"{name}: {found[name][0]:.6g} to {found[name][-1]:.6g}, {time.monotonic() - began:.0f} s", flush=True)
         out.write_text(json.dumps(found, indent=1) + "\n")
+    return failed
 
 
 def _table(before: pathlib.Path, after: pathlib.Path) -> None:
@@ -125,7 +129,9 @@ def main() -> None:
     data = arguments.data
     if data is None and "CVJAX_TEST_DATA" in os.environ:
         data = pathlib.Path(os.environ["CVJAX_TEST_DATA"]) / "data"
-    _run(arguments.checkout.resolve(), arguments.out, arguments.only, data and data.resolve())
+    failed = _run(arguments.checkout.resolve(), arguments.out, arguments.only, data and data.resolve())
+    if failed:
+        raise SystemExit(f"no losses of {', '.join(failed)}")
 
 
 if __name__ == "__main__":
