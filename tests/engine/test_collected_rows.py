@@ -6,19 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cvjax.engine.config import RunConfig
 from cvjax.engine.evaluate import evaluate
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.step import make_eval_step
+from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.metrics import DetectionScores
-from cvjax.tasks.images import ImageTask
+from cvjax.tasks.detection.task import Detection
 
 NAMES = ("a", "b")
 TRUTH = ("truth_boxes", "truth_labels", "truth_valid")
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding(ImageTask):
+class Finding(Detection):
     """A task whose net says the truth, with its score by the image's number."""
 
     def prepare(self, batch, key):
@@ -56,7 +56,7 @@ def batches():
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_every_row_is_scored_once(mode):
-    task, strategy = Finding(RunConfig(), NAMES), make_strategy(mode, 8)
+    task, strategy = Finding(DetectionConfig(), NAMES), make_strategy(mode, 8)
     step = strategy.compile_eval(make_eval_step(None, task, strategy.axis_name))
     report = evaluate(step, strategy.place_state({}), batches(), task, strategy)
     assert report["examples"] == 13

@@ -36,8 +36,8 @@ def test_counts_every_pixel_once(shape):
 
 @pytest.mark.parametrize("chunk", [1, 7, 35, 36])
 def test_chunks_that_do_not_divide_the_image(monkeypatch, chunk):
-    monkeypatch.setattr(metrics, "_CHUNK_BYTES", 1)
-    monkeypatch.setattr(metrics, "_MIN_CHUNK", chunk)
+    monkeypatch.setattr("cvjax.tasks.confusion._CHUNK_BYTES", 1)
+    monkeypatch.setattr("cvjax.tasks.confusion._MIN_CHUNK", chunk)
     labels, predictions = random_maps(1, (2, 7, 5), 4)
     confusion = confusion_matrix(labels, predictions, 4)
     np.testing.assert_array_equal(confusion, count_by_hand(labels, predictions, 4))
