@@ -1,7 +1,7 @@
-"""Layers that the architectures share; with `cvjax.ops`, the only room that knows that platforms differ.
+"""Holds the layers that the architectures share; with `cvjax.ops`, the only room that knows that platforms differ.
 
-`Conv`, `ConvTranspose`, `BatchNorm`, `max_pool` and `avg_pool` take the place of their namesakes in `flax.linen`: same
-arguments, parameters, defaults and results.
+`Conv`, `ConvTranspose`, `BatchNorm`, `max_pool` and `avg_pool` take the place of their namesakes in `flax.linen`: they
+have the same arguments, parameters, defaults and results.
 """
 
 from cvjax.nn.axis import DATA_AXIS, data_axis, data_devices

@@ -1,7 +1,7 @@
-"""The device axis that a batch is spread over, found where a layer is traced.
+"""Finds the device axis that a batch is spread over, where a layer is traced.
 
 Models do not know how they are spread. Under `jax.jit` a batch is one array, whatever devices hold it, and no axis is
-bound. Under `jax.pmap` and `jax.shard_map` a layer sees its device's rows alone; if the axis they are spread over is
+bound. Under `jax.pmap` and `jax.shard_map` a layer sees its device's rows alone. If the axis they are spread over is
 called `DATA_AXIS`, the layers here act on the whole batch: BatchNorm averages its statistics over the axis, and Dropout
 draws by an example's row in the whole batch. An axis of another name leaves each device to itself.
 """
@@ -30,6 +30,6 @@ def first_row(rows: int) -> int | jax.Array:
     """Returns the position in the whole batch of this device's first row.
 
     Args:
-      rows: number of rows on each device.
+      rows: Number of rows on each device.
     """
     return 0 if data_axis() is None else jax.lax.axis_index(DATA_AXIS) * rows

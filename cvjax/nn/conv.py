@@ -1,4 +1,4 @@
-"""Convolution layers."""
+"""Defines convolution layers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from cvjax.shapes import Array
 
 
 class Conv(nn.Conv):
-    """`flax.linen.Conv`, with two-dimensional convolutions that are fast on CPU, too (see `cvjax.ops.conv`).
+    """Replaces `flax.linen.Conv`, with two-dimensional convolutions that are fast on CPU, too (see `cvjax.ops.conv`).
 
     Fields, parameters (`kernel` [kh, kw, C // groups, features], `bias` [features]), defaults and results are Flax's.
     """
@@ -26,9 +26,9 @@ class Conv(nn.Conv):
 
 
 class TorchConv(Conv):
-    """A two-dimensional `Conv` with PyTorch's conventions, which those models follow that have weights there.
+    """Convolves in two dimensions with PyTorch's conventions, for models that have weights there.
 
-    A number as `kernel_size` means a square. `padding` None, the default, means `dilation * (k // 2)` zeros on every
+    One number as `kernel_size` means a square. `padding` None, the default, means `dilation * (k // 2)` zeros on every
     side whatever the stride: "SAME" pads unevenly when striding, so pretrained weights would see shifted pictures.
     Kernels start as `he_normal()`. All else is as in `Conv`.
     """
@@ -46,15 +46,15 @@ class TorchConv(Conv):
 
 
 class ConvBNReLU(nn.Module):
-    """Convolution without bias, BatchNorm, ReLU.
+    """Applies a convolution without bias, BatchNorm and ReLU.
 
     Attributes:
-      features: output channels.
-      kernel_size: side of the kernel, in pixels; padding is that of `TorchConv`.
-      strides: step between outputs, in pixels.
-      dilation: distance between the taps, in pixels.
-      groups: groups of channels.
-      dtype: of the computation.
+      features: Number of output channels.
+      kernel_size: Side of the kernel, in pixels; padding is that of `TorchConv`.
+      strides: Step between outputs, in pixels.
+      dilation: Distance between the taps, in pixels.
+      groups: Number of groups of channels.
+      dtype: Type of the computation.
       norm: Options of the BatchNorm.
     """
 
@@ -70,7 +70,7 @@ class ConvBNReLU(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[jax.Array, "batch rows columns features"]:
-        """[B, H, W, C] -> [B, H', W', features]."""
+        """Convolves [B, H, W, C] to [B, H', W', features]."""
         x = TorchConv(
             self.features,
             self.kernel_size,
@@ -86,14 +86,14 @@ class ConvBNReLU(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise (atrous if asked), then pointwise convolution, each with BatchNorm and ReLU (1802.02611).
+    """Applies a depthwise (atrous if asked), then a pointwise convolution, each with BatchNorm and ReLU (1802.02611).
 
     Attributes:
-      features: output channels.
-      kernel_size: side of the depthwise kernel, in pixels.
-      dilation: distance between the depthwise taps, in pixels.
-      strides: step of the depthwise convolution, in pixels.
-      dtype, norm: as for `ConvBNReLU`.
+      features: Number of output channels.
+      kernel_size: Side of the depthwise kernel, in pixels.
+      dilation: Distance between the depthwise taps, in pixels.
+      strides: Step of the depthwise convolution, in pixels.
+      dtype, norm: As for `ConvBNReLU`.
     """
 
     features: int
@@ -107,7 +107,7 @@ class SeparableConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[jax.Array, "batch rows columns features"]:
-        """[B, H, W, C] -> [B, H', W', features]."""
+        """Convolves [B, H, W, C] to [B, H', W', features]."""
         channels = x.shape[-1]
         common = {"dtype": self.dtype, "norm": self.norm}
         depthwise = ConvBNReLU(
@@ -123,16 +123,16 @@ class SeparableConv(nn.Module):
 
 
 class ResizeConv(nn.Module):
-    """Enlarging, then convolution: upsampling without the checkerboards of strided transposed convolution.
+    """Enlarges maps, then convolves them: upsampling without the checkerboards of strided transposed convolution.
 
-    Odena, Dumoulin and Olah, Deconvolution and Checkerboard Artifacts (2016). Parameters under `conv`.
+    See Odena, Dumoulin and Olah, Deconvolution and Checkerboard Artifacts (2016). Parameters lie under `conv`.
 
     Attributes:
-      features: output channels.
-      kernel_size: (height, width) of the kernel, in pixels.
-      scale: factor on height and width.
+      features: Number of output channels.
+      kernel_size: Height and width of the kernel, in pixels.
+      scale: Factor on height and width.
       method: "nearest" or "bilinear", see `cvjax.ops.resize`.
-      padding, use_bias, dtype, kernel_init: as for `Conv`.
+      padding, use_bias, dtype, kernel_init: As for `Conv`.
     """
 
     features: int
@@ -148,7 +148,7 @@ class ResizeConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[jax.Array, "batch rows columns features"]:
-        """[B, H, W, C] -> [B, scale * H, scale * W, features] (with padding "SAME")."""
+        """Enlarges and convolves [B, H, W, C] to [B, scale * H, scale * W, features] (with padding "SAME")."""
         x = resize(x, (x.shape[1] * self.scale, x.shape[2] * self.scale), self.method)
         return Conv(
             self.features,

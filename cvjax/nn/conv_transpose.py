@@ -1,4 +1,4 @@
-"""Transposed convolution."""
+"""Defines a layer of transposed convolution."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,20 @@ from cvjax.shapes import Array
 
 
 class ConvTranspose(nn.ConvTranspose):
-    """`flax.linen.ConvTranspose`, with two-dimensional ones that are fast on CPU, too (see `cvjax.ops.conv`).
+    """Replaces `flax.linen.ConvTranspose`, with two-dimensional ones that are fast on CPU, too (see `cvjax.ops.conv`).
 
     Fields, parameters (`kernel` [kh, kw, C, features], `bias` [features]), defaults and results are Flax's.
     `torch.nn.ConvTranspose2d(k, s, p)` has `padding=((k - 1 - p, k - 1 - p),) * 2` here, and its kernel is turned:
     `kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]`.
-    For the upsampling of FCN (1411.4038): `kernel_init=bilinear()`, twice the stride as kernel size, no bias.
+    For the upsampling of FCN (1411.4038) use `kernel_init=bilinear()`, twice the stride as kernel size, and no bias.
     """
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*places channels"]) -> Float[jax.Array, "*enlarged features"]:
-        """[..., H, W, C] -> [..., H', W', features].
+        """Convolves [..., H, W, C] to [..., H', W', features].
 
         Raises:
-          ValueError: a mask of another shape than the kernel's.
+          ValueError: The mask has another shape than the kernel.
         """
         if isinstance(self.kernel_size, int) or len(self.kernel_size) != 2 or self.padding == "CIRCULAR":
             return super().__call__(inputs)
@@ -40,7 +40,7 @@ class ConvTranspose(nn.ConvTranspose):
             kernel = kernel * self.mask
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        assert x is not None  # as it was before, and the kernel, too
+        assert x is not None  # promotion gives None for None alone; so for the kernel
         assert kernel is not None
         y = conv_transpose(
             jnp.reshape(x, (-1, *x.shape[-3:])),

@@ -1,4 +1,4 @@
-"""Deformable convolution as a layer that predicts its own offsets."""
+"""Defines deformable convolution as a layer that predicts its own offsets."""
 
 from collections.abc import Sequence
 
@@ -18,34 +18,34 @@ from cvjax.shapes import Array
 
 
 class DeformConv(nn.Module):
-    """Deformable convolution of version 1 (1703.06211) or, `modulated`, of version 2 (1811.11168).
+    """Applies deformable convolution of version 1 (1703.06211) or, if `modulated`, of version 2 (1811.11168).
 
-    A convolution of the same size, stride and dilation, `offset`, predicts from the input where every tap
-    reads, and when modulated a factor for what it reads. It starts at zero, so the layer starts as the plain
-    convolution with the same kernel, and can replace one in a trained net. The second paper's factor is
-    `sigmoid`, which starts at one half; here it is `2 * sigmoid`, which starts at one and spans the same
-    functions: a kernel trained with the paper's layer is halved to give the same here.
+    A convolution of the same size, stride and dilation, `offset`, predicts from the input where every tap reads. When
+    modulated it also predicts a factor for the value that the tap reads. That convolution starts at zero, so the layer
+    starts as the plain convolution with the same kernel, and can replace one in a trained net. The second paper's
+    factor is `sigmoid`, which starts at one half. Here the factor is `2 * sigmoid`, which starts at one and spans the
+    same functions: a kernel trained with the paper's layer is halved to give the same here.
 
     Both papers train the offsets of pretrained nets with a tenth of the learning rate.
 
-    Parameters: `kernel` [kh, kw, C // groups, features], `bias` [features], and those of the convolution
-    `offset`, whose channels are offset_groups * kh * kw pairs (dy, dx), then, when modulated,
-    offset_groups * kh * kw factors before the sigmoid.
+    Parameters are `kernel` [kh, kw, C // groups, features], `bias` [features], and those of the convolution `offset`.
+    The channels of `offset` are offset_groups * kh * kw pairs (dy, dx), then, when modulated, offset_groups * kh * kw
+    factors before the sigmoid.
 
     Attributes:
-      features: output channels.
-      kernel_size: (height, width), or one number for both.
-      strides: steps between outputs, in pixels.
-      padding: None for `dilation * (k // 2)` zeros on every side, "SAME", "VALID", a number of pixels, or
-        pairs for height and width.
-      kernel_dilation: distance between taps, in pixels.
-      feature_group_count: groups of the kernel.
-      offset_groups: the input's channels are split into this many groups with offsets of their own.
-      modulated: whether taps are weighted too.
-      use_bias: whether to add a bias.
-      dtype: of the computation; None takes it from the input and the parameters. Offsets are applied in
-        float32 whatever it is.
-      param_dtype: of the parameters.
+      features: Number of output channels.
+      kernel_size: Height and width of the kernel, or one number for both.
+      strides: Steps between outputs, in pixels.
+      padding: None for `dilation * (k // 2)` zeros on every side, "SAME", "VALID", a number of pixels, or pairs for
+        height and width.
+      kernel_dilation: Distance between taps, in pixels.
+      feature_group_count: Number of groups of the kernel.
+      offset_groups: Number of groups of the input's channels; each has offsets of its own.
+      modulated: Whether taps are weighted too.
+      use_bias: Whether to add a bias.
+      dtype: Type of the computation; None takes it from the input and the parameters. Offsets are applied in float32
+        whatever it is.
+      param_dtype: Type of the parameters.
     """
 
     features: int
@@ -66,10 +66,10 @@ class DeformConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[jax.Array, "batch rows columns features"]:
-        """[B, H, W, C] -> [B, H', W', features].
+        """Convolves [B, H, W, C] to [B, H', W', features].
 
         Raises:
-          ValueError: channels that either kind of groups does not divide, or a padding of an unknown form.
+          ValueError: Either kind of groups does not divide the channels, or the padding has an unknown form.
         """
         chex.assert_rank(x, 4)
         channels, groups = x.shape[-1], self.feature_group_count

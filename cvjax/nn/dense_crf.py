@@ -1,4 +1,4 @@
-"""A dense CRF as a layer whose weights are learnt (Zheng et al., CRF as RNN, 1502.03240)."""
+"""Defines a dense CRF as a layer whose weights are learned (Zheng et al., CRF as RNN, 1502.03240)."""
 
 import flax.linen as nn
 import jax
@@ -10,17 +10,17 @@ from cvjax.shapes import Array
 
 
 class DenseCRF(nn.Module):
-    """Mean field inference on a net's logits, with a weight for each pair of labels in both kernels and a learnt
-    compatibility.
+    """Applies mean field inference to a net's logits, with learned weights and compatibility.
 
-    Parameters: `smooth` and `appearance` [C, C], which start as multiples of the identity, and `compatibility` [C, C],
-    which starts as Potts, so that the layer starts as the plain CRF of these kernels.
+    Both kernels have a weight for each pair of labels. Parameters are `smooth` and `appearance` [C, C], which start as
+    multiples of the identity, and `compatibility` [C, C], which starts as Potts. So the layer starts as the plain CRF
+    of these kernels.
 
     Attributes:
-      kernels: widths of the kernels, and the weights that the layer starts from.
-      iterations: steps of inference; the paper trains with 5 and tests with 10.
-      color_scale: what a unit of the images is in each channel, in 1/255 of the colors' range; what they are shifted
-        by does not matter. By default that of images normalized with ImageNet's deviations.
+      kernels: Widths of the kernels, and the weights that the layer starts from.
+      iterations: Number of steps of inference; the paper trains with 5 and tests with 10.
+      color_scale: Size of a unit of the images in each channel, in 1/255 of the colors' range; a shift of the images
+        does not matter. The default is that of images normalized with ImageNet's deviations.
     """
 
     kernels: CRFKernels = DEEPLAB_V2
@@ -31,11 +31,11 @@ class DenseCRF(nn.Module):
     def __call__(
         self, logits: Float[Array, "batch height width labels"], images: Float[Array, "batch height width 3"]
     ) -> Float32[jax.Array, "batch height width labels"]:
-        """Logits of the marginals.
+        """Computes the logits of the marginals.
 
         Args:
-          logits: [B, H, W, C].
-          images: [B, H, W, 3], floating point.
+          logits: Logits of the net, [B, H, W, C].
+          images: Images [B, H, W, 3], floating point.
 
         Returns:
           float32 [B, H, W, C], logarithms of probabilities.

@@ -1,4 +1,4 @@
-"""Dropout of elements and of whole residual branches, with masks that do not depend on the spread over devices."""
+"""Drops elements and whole residual branches, with masks that do not depend on the spread over devices."""
 
 import flax.linen as nn
 import jax
@@ -12,9 +12,9 @@ from cvjax.shapes import Array
 class Dropout(nn.Module):
     """Zeroes each element with probability `rate` and scales the rest by 1 / (1 - rate).
 
-    An example's mask is drawn with a key folded from the `dropout` stream and the example's row in the
-    global batch. So the same key and the same batch give the same masks under jit on any number of devices,
-    and under pmap or shard_map where the devices' axis is bound (see `cvjax.nn.axis`).
+    An example's mask is drawn with a key folded from the `dropout` stream and the example's row in the global batch. So
+    the same key and the same batch give the same masks under jit on any number of devices, and under pmap or shard_map
+    where the devices' axis is bound (see `cvjax.nn.axis`).
 
     Attributes:
       rate: Probability of zeroing an element, 0 <= rate < 1.
@@ -24,18 +24,19 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch ..."]:
-        """[B, ...] -> [B, ...]; the identity unless `train`.
+        """Drops elements of [B, ...] if `train`, and returns x unchanged otherwise.
 
         Raises:
-          ValueError: a rate outside [0, 1).
+          ValueError: The rate is outside [0, 1).
         """
         return _drop(self, x, train, x.shape[1:])
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (1603.09382): zeroes whole examples of a residual branch, scales the rest by 1 / (1 - rate).
+    """Applies stochastic depth (1603.09382): zeroes whole examples of a residual branch with probability `rate`.
 
-    Put it on the branch, before the shortcut is added. Randomness and fields are those of `Dropout`.
+    The rest is scaled by 1 / (1 - rate). Put it on the branch, before the shortcut is added. Randomness and fields are
+    those of `Dropout`.
 
     Attributes:
       rate: Probability of zeroing an example, 0 <= rate < 1.
@@ -45,24 +46,24 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch ..."]:
-        """[B, ...] -> [B, ...]; the identity unless `train`.
+        """Drops examples of [B, ...] if `train`, and returns x unchanged otherwise.
 
         Raises:
-          ValueError: a rate outside [0, 1).
+          ValueError: The rate is outside [0, 1).
         """
         return _drop(self, x, train, (1,) * (x.ndim - 1))
 
 
 def row_keys(module: nn.Module, stream: str, rows: int) -> Key[jax.Array, " rows"]:
-    """A key for every example of a batch, the same however the batch is spread over devices.
+    """Returns a key for every example of a batch, the same however the batch is spread over devices.
 
     Args:
-      module: The module that asks for the key.
-      stream: Name of the stream that the key is drawn from.
+      module: Module that asks for the keys.
+      stream: Name of the stream that the keys are drawn from.
       rows: Number of examples on this device.
 
     Returns:
-      keys [rows], folded from the stream's key and the example's row in the global batch.
+      Keys [rows], folded from the stream's key and the example's row in the global batch.
     """
     key, numbers = module.make_rng(stream), jnp.arange(rows)
     if not module.is_initializing():
@@ -71,7 +72,7 @@ def row_keys(module: nn.Module, stream: str, rows: int) -> Key[jax.Array, " rows
 
 
 def _drop(module: Dropout | DropPath, x: jax.Array, train: bool, shape: tuple[int, ...]) -> jax.Array:
-    """Zeroes with one decision for each element of `shape`, which is broadcast over an example."""
+    """Drops with one decision for each element of `shape`, which is broadcast over an example."""
     rate = module.rate
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"{type(module).__name__}: the rate must be at least 0 and below 1, got {rate}")

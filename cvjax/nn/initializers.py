@@ -1,4 +1,4 @@
-"""Initializers under the names that papers use."""
+"""Names initializers as papers name them."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -15,49 +15,58 @@ Fan = Literal["fan_in", "fan_out", "fan_avg"]
 
 
 def he_normal(mode: Fan = "fan_out") -> Initializer:
-    """Normal with variance 2 / fan (He et al., 1502.01852).
+    """Returns a normal initializer with variance 2 / fan (He et al., 1502.01852).
 
-    ResNets of torchvision and most later nets use the number of outputs (`fan_out`), which keeps the size of
-    gradients; the paper's first choice, `fan_in`, keeps the size of activations.
+    ResNets of torchvision and most later nets use the number of outputs (`fan_out`), which keeps the size of gradients.
+    The paper's first choice, `fan_in`, keeps the size of activations.
     """
     return initializers.variance_scaling(2.0, mode, "normal")
 
 
 def he_uniform(mode: Fan = "fan_in") -> Initializer:
-    """Uniform with variance 2 / fan (He et al., 1502.01852)."""
+    """Returns a uniform initializer with variance 2 / fan (He et al., 1502.01852)."""
     return initializers.variance_scaling(2.0, mode, "uniform")
 
 
 def xavier_uniform() -> Initializer:
-    """Uniform with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
+    """Returns a uniform initializer with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
     return initializers.glorot_uniform()
 
 
 def xavier_normal() -> Initializer:
-    """Normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010), cut off at two deviations."""
+    """Returns a normal initializer with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010).
+
+    It is cut off at two deviations.
+    """
     return initializers.glorot_normal()
 
 
 def lecun_normal() -> Initializer:
-    """Normal with variance 1 / fan_in (LeCun et al., Efficient BackProp, 1998), cut off; Flax's default."""
+    """Returns a normal initializer with variance 1 / fan_in (LeCun et al., Efficient BackProp, 1998).
+
+    It is cut off at its tails, and is Flax's default.
+    """
     return initializers.lecun_normal()
 
 
 def gaussian(std: float = 0.01) -> Initializer:
-    """Normal with a fixed standard deviation, as for the last layer of most classifiers (1706.02677)."""
+    """Returns a normal initializer of a fixed deviation, as for the last layer of most classifiers (1706.02677)."""
     return initializers.normal(std)
 
 
 def zero_gamma() -> Initializer:
-    """Zeros, for the scale of a residual branch's last BatchNorm: the block starts as the identity (1706.02677)."""
+    """Returns an initializer of zeros, for the scale of a residual branch's last BatchNorm (1706.02677).
+
+    With them the block starts as the identity.
+    """
     return initializers.zeros
 
 
 def bilinear() -> Initializer:
-    """Kernel of a transposed convolution that starts as bilinear upsampling, channel by channel (FCN, 1411.4038).
+    """Returns an initializer for transposed convolution as bilinear upsampling, channel by channel (FCN, 1411.4038).
 
-    For stride s use kernel size 2 * s - s % 2. The initializer raises ValueError for another number of output than of
-    input channels.
+    For stride s use kernel size 2 * s - s % 2. The initializer raises ValueError where the numbers of input and output
+    channels differ.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Normalization: over the batch, and over neighboring channels."""
+"""Normalizes over the batch, and over neighboring channels."""
 
 import dataclasses
 from functools import partial
@@ -18,12 +18,12 @@ from cvjax.shapes import Array
 
 @dataclasses.dataclass(frozen=True)
 class BatchNormOptions:
-    """The options of a net's BatchNorms, which travel through models as one value.
+    """Holds the options of a net's BatchNorms, which travel through models as one value.
 
     Attributes:
       momentum: Decay of the running averages; PyTorch's momentum is one minus this.
       epsilon: Number added to the variance.
-      frozen: Normalize with the running statistics in training too, and never update them.
+      frozen: Whether to normalize with the running statistics in training too, and never update them.
     """
 
     momentum: float = 0.9
@@ -40,18 +40,18 @@ class BatchNormOptions:
 
 
 class BatchNorm(nn.BatchNorm):
-    """`flax.linen.BatchNorm` (1502.03167) with a switch that freezes its statistics.
+    """Replaces `flax.linen.BatchNorm` (1502.03167), with a switch that freezes its statistics.
 
-    Fields, parameters (`scale`, `bias`), statistics (`mean`, `var`), defaults and results are Flax's.
-    `momentum` is the decay of the running averages, as in flax and TensorFlow: new = momentum * old +
-    (1 - momentum) * batch. PyTorch's momentum is one minus that; its default of 0.1 is 0.9 here.
-    The running variance is that of the batch divided by n, where PyTorch divides by n - 1.
+    Fields, parameters (`scale`, `bias`), statistics (`mean`, `var`), defaults and results are Flax's. `momentum` is the
+    decay of the running averages, as in flax and TensorFlow: new = momentum * old + (1 - momentum) * batch. PyTorch's
+    momentum is one minus that; its default of 0.1 is 0.9 here. The running variance is that of the batch divided by n,
+    where PyTorch divides by n - 1.
 
     Where the devices' axis is bound (see `cvjax.nn.axis`), the statistics are those of the batch on all devices. The
     field `axis_name` is for an axis of another name.
 
-    With `frozen` the running statistics normalize in training too and are never updated; scale and bias
-    still learn. That is the choice when fine-tuning with a batch too small for its statistics to mean much.
+    With `frozen` the running statistics normalize in training too and are never updated; scale and bias still learn.
+    That is the choice when fine-tuning with a batch that is too small for good statistics.
     """
 
     frozen: bool = False
@@ -63,15 +63,15 @@ class BatchNorm(nn.BatchNorm):
         *,
         mask: Shaped[Array, "..."] | None = None,
     ) -> Float[jax.Array, "*places channels"]:
-        """[..., C] -> [..., C].
+        """Normalizes [..., C] to [..., C].
 
         Args:
-          x: the maps.
+          x: Maps to normalize.
           use_running_average: True in evaluation, False in training; here or as a field, not both.
-          mask: where False, elements do not count for the statistics of the batch (broadcast against x).
+          mask: Elements that are False do not count for the statistics of the batch (broadcast against x).
 
         Raises:
-          ValueError: `frozen` with False as the field `use_running_average`.
+          ValueError: `frozen` is set and the field `use_running_average` is False.
         """
         if self.frozen:
             if self.use_running_average is False:
@@ -85,9 +85,10 @@ class BatchNorm(nn.BatchNorm):
 
     @nn.compact
     def _normalize_by_batch(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """Flax's result as one product and one sum an element, whose gradients need only x.
+        """Computes Flax's result as one product and one sum for each element, whose gradients need only x.
 
-        Flax subtracts the mean first. XLA then keeps the difference for the gradient: one array more to write and read.
+        Flax subtracts the mean first. XLA then keeps the difference for the gradient, which is one array more to write
+        and read.
         """
         kept = {axis % x.ndim for axis in jax.tree.leaves(self.axis)}
         axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
@@ -110,7 +111,7 @@ class BatchNorm(nn.BatchNorm):
         return y.astype(dtypes.canonicalize_dtype(*given, dtype=self.dtype))
 
     def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance of the batch, over all devices of a bound axis; in float32 or wider."""
+        """Returns mean and variance of the batch, over all devices of a bound axis, in float32 or wider."""
         x = x.astype(wider(self.dtype or x.dtype, jnp.float32))
 
         def averages(*arrays: jax.Array) -> jax.Array:
@@ -124,21 +125,22 @@ class BatchNorm(nn.BatchNorm):
             (mean,) = averages(x)
             return mean, averages(jnp.square(x - jnp.expand_dims(mean, axes)))[0]
         mean, square = averages(x, jnp.square(x))
+        # Rounding can bring the difference below zero.
         return mean, jnp.maximum(0.0, square - jnp.square(mean))
 
 
 class LocalResponseNorm(nn.Module):
-    """Each channel divided by a power of the energy of its neighbors (AlexNet, section 3.3).
+    """Divides each channel by a power of the energy of its neighbors (AlexNet, section 3.3).
 
-    y_c = x_c / (k + alpha * sum of x_j^2 over the `size` channels j around c) ^ beta, computed in float32 or wider.
-    The defaults are the paper's. Caffe and PyTorch divide their alpha by `size`, and their k is 1 by default: for
+    y_c = x_c / (k + alpha * sum of x_j^2 over the `size` channels j around c) ^ beta, computed in float32 or wider. The
+    defaults are the paper's. Caffe and PyTorch divide their alpha by `size`, and their k is 1 by default: for
     `torch.nn.LocalResponseNorm(5)` pass alpha=1e-4 / 5 and k=1.
 
     Attributes:
-      size: channels in the sum; from `size // 2` before c to `(size - 1) // 2` after it.
-      alpha: factor on the sum.
-      beta: exponent.
-      k: what the sum is added to.
+      size: Number of channels in the sum; from `size // 2` before c to `(size - 1) // 2` after it.
+      alpha: Factor on the sum.
+      beta: Exponent.
+      k: Number that the sum is added to.
     """
 
     size: int = 5
@@ -147,10 +149,10 @@ class LocalResponseNorm(nn.Module):
     k: float = 2.0
 
     def __call__(self, x: Float[Array, "*places channels"]) -> Float[jax.Array, "*places channels"]:
-        """[..., C] -> [..., C], in the dtype of x.
+        """Normalizes [..., C] to [..., C], in the dtype of x.
 
         Raises:
-          ValueError: a size below 1.
+          ValueError: The size is below 1.
         """
         if self.size < 1:
             raise ValueError(f"LocalResponseNorm: size is at least 1, got {self.size}")

@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling (He et al., 1406.4729): a vector of one length from maps of any size."""
+"""Defines spatial pyramid pooling (He et al., 1406.4729): a vector of one length from maps of any size."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from cvjax.shapes import Array
 
 
 class SpatialPyramidPool(nn.Module):
-    """Pools maps over grids of bins and lines the results up.
+    """Pools maps over grids of bins and joins the results to one vector.
 
     Bins cover the map whatever its size (see `cvjax.ops.adaptive_pool`); at the paper's 13x13 they are its windows.
 
     Attributes:
-      levels: bins along each side, one number a grid.
+      levels: Numbers of bins along each side, one for each grid.
       method: "max" (the paper's) or "avg".
     """
 
@@ -25,10 +25,12 @@ class SpatialPyramidPool(nn.Module):
     method: str = "max"
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[jax.Array, "batch bins"]:
-        """[B, H, W, C] -> [B, sum of squared levels * C]: grid by grid, bins in rows from the top, then channels.
+        """Pools [B, H, W, C] to [B, sum of squared levels * C].
+
+        The order is grid by grid, bins in rows from the top, then channels.
 
         Raises:
-          ValueError: an unknown method.
+          ValueError: The method is unknown.
         """
         pools = {"max": adaptive_max_pool, "avg": adaptive_avg_pool}
         if self.method not in pools:

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation (Hu et al., 1709.01507)."""
+"""Defines squeeze-and-excitation (Hu et al., 1709.01507)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,17 +17,17 @@ from cvjax.shapes import Array
 class SqueezeExcite(nn.Module):
     """Scales channels by an attention vector made from their means over the map.
 
-    Parameters: `reduce` and `expand`, two 1x1 convolutions, as the nets that have weights for it hold them. The vector
-    [B, C] can be read out: `apply(..., mutable=["intermediates"])` returns it under `attention`.
+    Parameters are those of two 1x1 convolutions, `reduce` and `expand`, as the nets that have weights for it hold them.
+    The vector [B, C] can be read out: `apply(..., mutable=["intermediates"])` returns it under `attention`.
 
     Attributes:
-      reduction: the hidden layer has C // reduction channels, unless `hidden` says how many.
-      hidden: channels of the hidden layer.
-      activation: of the hidden layer.
-      gate: makes the attention of the last layer's outputs.
-      kernel_init: initializer of both kernels.
-      dtype: of the computation; None takes it from the input and the parameters.
-      least: channels of the hidden layer that `reduction` never goes below.
+      reduction: Divisor of the channels: the hidden layer has C // reduction, unless `hidden` is given.
+      hidden: Number of channels of the hidden layer.
+      activation: Activation of the hidden layer.
+      gate: Function that makes the attention of the last layer's outputs.
+      kernel_init: Initializer of both kernels.
+      dtype: Type of the computation; None takes it from the input and the parameters.
+      least: Least number of channels of the hidden layer, whatever `reduction` is.
     """
 
     reduction: int = 16
@@ -42,7 +42,7 @@ class SqueezeExcite(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[jax.Array, "batch height width channels"]:
-        """[B, H, W, C] -> [B, H, W, C]."""
+        """Scales the channels of [B, H, W, C] and keeps the shape."""
         channels = x.shape[-1]
         hidden = max(self.least, channels // self.reduction) if self.hidden is None else self.hidden
         pointwise = partial(Conv, kernel_size=(1, 1), kernel_init=self.kernel_init, dtype=self.dtype)

@@ -1,4 +1,4 @@
-"""One layer for the four ways in which decoders upsample."""
+"""Defines one layer for the four ways in which decoders upsample."""
 
 from typing import Literal, get_args
 
@@ -16,26 +16,27 @@ from cvjax.ops.upsample import bilinear_filter, check_upsampling, transposed_win
 from cvjax.shapes import Array
 
 Upsampling = Literal["transposed", "transposed_fixed", "nearest", "bilinear"]
-"""`transposed`: transposed convolution, learnt. `transposed_fixed`: the same with the bilinear kernel for good (FCN).
-`nearest`, `bilinear`: enlarging by that, then a learnt convolution, without checkerboards (Odena et al., 2016)."""
+"""`transposed`: transposed convolution, learned. `transposed_fixed`: the same with the bilinear kernel for good (FCN).
+`nearest`, `bilinear`: enlarging by that, then a learned convolution, without checkerboards (Odena et al., 2016)."""
 
 
 class Upsample(nn.Module):
-    """Enlarges maps by a whole factor, to an exactly given size, in whichever way is asked for.
+    """Enlarges maps by a whole factor to exactly a given size, in one of the ways of `Upsampling`.
 
-    All of them start as interpolation: bilinear, or of the nearest pixel. Where the number of channels stays, each is
-    enlarged for itself; where it changes, they are mixed by a random matrix first (LeCun normal). Parameters lie under
-    `conv`, or under `project` for a fixed kernel, which has none where the channels stay and no bias is asked for.
+    All of them start as interpolation: bilinear, or of the nearest pixel. If the number of channels stays, each channel
+    is enlarged for itself. If it changes, channels are mixed by a random matrix first (LeCun normal). Parameters lie
+    under `conv`, or under `project` for a fixed kernel. The fixed kernel has no parameters if the channels stay and no
+    bias is asked for.
 
     Attributes:
-      features: output channels.
-      stride: the factor.
-      upsampling: see `Upsampling`.
-      kernel_size: side of the learnt kernel; None is 2 * stride - stride % 2 for a transposed convolution, as bilinear
+      features: Number of output channels.
+      stride: Factor on height and width.
+      upsampling: Way to upsample, see `Upsampling`.
+      kernel_size: Side of the learned kernel. None is 2 * stride - stride % 2 for a transposed convolution, as bilinear
         interpolation needs it, and 3 for the convolution after enlarging.
-      kernel_init: of the learnt kernel; None starts as interpolation.
-      use_bias: whether to add a learnt vector.
-      dtype: of the computation.
+      kernel_init: Initializer of the learned kernel; None starts as interpolation.
+      use_bias: Whether to add a learned vector.
+      dtype: Type of the computation.
     """
 
     features: int
@@ -53,17 +54,17 @@ class Upsample(nn.Module):
         size: tuple[int, int] | None = None,
         offset: tuple[int, int] = (0, 0),
     ) -> Float[jax.Array, "batch rows columns features"]:
-        """[B, H, W, C] -> [B, *size, features].
+        """Enlarges [B, H, W, C] to [B, *size, features].
 
         Args:
-          x: the maps.
-          size: of the result, in pixels; None is (stride * H, stride * W).
-          offset: where the result starts, in rows and columns of the enlarged map, see `cvjax.ops.upsample`. What lies
-            beyond that map is zero for transposed convolutions, and its border for the others.
+          x: Maps to enlarge.
+          size: Height and width of the result, in pixels; None is (stride * H, stride * W).
+          offset: Start of the result, in rows and columns of the enlarged map, see `cvjax.ops.upsample`. Beyond that
+            map the result is zero for transposed convolutions, and continues the map's border for the others.
 
         Raises:
-          ConfigError: an upsampling of another name.
-          ValueError: a factor or size below 1.
+          ConfigError: The upsampling has another name.
+          ValueError: The factor or size is below 1.
         """
         size = check_upsampling(x, self.stride, size)
         if self.upsampling == "transposed":
@@ -105,7 +106,10 @@ class Upsample(nn.Module):
 
 
 def _spread(profile: np.ndarray) -> Initializer:
-    """The profile along both axes, times a matrix that keeps the channels, or mixes them if their number changes."""
+    """Returns an initializer of the profile along both axes, times a matrix of channels.
+
+    The matrix keeps the channels, or mixes them at random if their number changes.
+    """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         channels, features = shape[2:]

@@ -1,4 +1,4 @@
-"""Pooling to a given size, with PyTorch's bins."""
+"""Pools maps to a given size, with PyTorch's bins."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ from cvjax.shapes import Array
 def adaptive_max_pool(
     x: Real[Array, "batch height width channels"], size: tuple[int, int]
 ) -> Real[Array, "batch rows columns channels"]:
-    """Maximum over the bins of a grid: [B, H, W, C] -> [B, *size, C].
+    """Returns the maximum over each bin of a grid: [B, H, W, C] to [B, *size, C].
 
-    Bin i of n along an axis of length m holds the pixels from floor(i * m / n) up to ceil((i + 1) * m / n); bins
-    share pixels where n does not divide m.
+    Bin i of n along an axis of length m holds the pixels from floor(i * m / n) up to ceil((i + 1) * m / n). Bins share
+    pixels where n does not divide m.
 
     Raises:
-      ValueError: a size below 1, or maps without pixels.
+      ValueError: A size is below 1, or the maps have no pixels.
     """
     return _pool(x, size, jnp.max)
 
@@ -28,7 +28,7 @@ def adaptive_max_pool(
 def adaptive_avg_pool(
     x: Real[Array, "batch height width channels"], size: tuple[int, int]
 ) -> Real[Array, "batch rows columns channels"]:
-    """Mean over the bins of a grid, see `adaptive_max_pool`; summed in float32 or wider."""
+    """Returns the mean over each bin of a grid, as `adaptive_max_pool` lays it out; summed in float32 or wider."""
     wide = x.astype(wider(x.dtype, jnp.float32))
     return _pool(wide, size, jnp.mean).astype(x.dtype)
 
@@ -39,7 +39,7 @@ def _pool(x: jax.Array, size: tuple[int, int], reduce: Callable[..., jax.Array])
         raise ValueError(f"adaptive pooling needs pixels and a size of at least 1x1, got {x.shape[1:3]} to {size}")
     if x.shape[1:3] == tuple(size):
         return x
-    # Both are separable: rows first, then columns.
+    # Maxima and means are both separable: rows first, then columns.
     for axis, bins in zip((1, 2), size):
         length = x.shape[axis]
         parts = [

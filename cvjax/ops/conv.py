@@ -1,9 +1,9 @@
-"""Two-dimensional convolution as a primitive with three faces, each with the lowering that suits the platform.
+"""Defines two-dimensional convolution as three primitives, each with the lowering that suits the platform.
 
 Convolution is linear in the maps and in the kernel, so its derivatives of every order are made of three functions:
-the convolution itself, the gradient for its input, and the gradient for its kernel, each the transpose of the others.
-XLA's own convolution is the right one on GPU and TPU. On CPU it is slow for many shapes and its gradients are slower
-still; `cvjax.ops.cpu.conv` says what is done instead.
+the convolution itself, the gradient for its input, and the gradient for its kernel. Each is the transpose of the
+others. XLA's own convolution is the right one on GPU and TPU. On CPU it is slow for many shapes, and its gradients are
+slower still; `cvjax.ops.cpu.conv` says how they are computed there.
 """
 
 from collections.abc import Sequence
@@ -35,24 +35,25 @@ def conv2d(
     groups: int = 1,
     precision: lax.PrecisionLike = None,
 ) -> Float[jax.Array, "batch rows columns features"]:
-    """Cross-correlation of maps with a kernel.
+    """Computes the cross-correlation of maps with a kernel.
 
     Args:
-      x: [B, H, W, C], floating point.
-      kernel: [kh, kw, C // groups, F], of the same dtype.
-      strides: steps between outputs, in pixels.
-      padding: zeros before and after, for height and for width; negative numbers crop.
-      dilation: distance between the taps of the kernel, in pixels.
-      input_dilation: distance that the input's pixels are spread to, with zeros between them, before padding.
-      groups: channels are split into this many independent groups.
-      precision: of the products, for GPU and TPU (see `jax.lax.Precision`); CPU always computes in full.
+      x: Maps [B, H, W, C], floating point.
+      kernel: Kernel [kh, kw, C // groups, F], of the same dtype.
+      strides: Steps between outputs, in pixels.
+      padding: Zeros before and after, for height and for width; negative numbers crop.
+      dilation: Distance between the taps of the kernel, in pixels.
+      input_dilation: Distance between the input's pixels once they are spread, with zeros between them. Spreading
+        comes before padding.
+      groups: Number of independent groups that the channels are split into.
+      precision: Precision of the products on GPU and TPU (see `jax.lax.Precision`); CPU always computes in full.
 
     Returns:
-      [B, H', W', F] with H' = (H + pads - dilation * (kh - 1) - 1) // stride + 1, in the dtype of x, where H is
+      [B, H', W', F] in the dtype of x, with H' = (H + pads - dilation * (kh - 1) - 1) // stride + 1, where H is
       counted after spreading.
 
     Raises:
-      AssertionError: ranks, dtypes or channel counts that do not fit together.
+      AssertionError: Ranks, dtypes or channel counts do not fit together.
     """
     chex.assert_rank((x, kernel), 4)
     chex.assert_equal(x.dtype, kernel.dtype)
@@ -86,9 +87,9 @@ def conv_general_dilated(
     precision: lax.PrecisionLike = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, through `conv2d` where it is a two-dimensional NHWC convolution of floats.
+    """Computes `jax.lax.conv_general_dilated`, by `conv2d` for two-dimensional NHWC convolutions of floats.
 
-    Anything else goes to `jax.lax` as it is. Arguments, result and errors are those of `jax.lax`.
+    All other convolutions go to `jax.lax` unchanged. Arguments, result and errors are those of `jax.lax`.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ours = (
@@ -179,7 +180,7 @@ def _batched(
     mapped: list[bool],
     geometry: Geometry,
 ) -> tuple[jax.Array, int]:
-    """Maps over the batch where the kernel is shared, over groups of channels otherwise."""
+    """Maps a primitive over the batch where the kernel is shared, and over groups of channels otherwise."""
     if mapped == [True, False] and primitive is not _kernel_gradient:
         out = bind(primitive, first.reshape(-1, *first.shape[2:]), second, geometry=geometry)
         return out.reshape(size, -1, *out.shape[1:]), 0
@@ -195,7 +196,7 @@ def _batched(
 
 
 def _into_channels(a: jax.Array) -> jax.Array:
-    """[V, ., ., ., C] -> [., ., ., V * C]."""
+    """Moves the first axis into the channels: [V, ., ., ., C] to [., ., ., V * C]."""
     a = jnp.moveaxis(a, 0, 3)
     return a.reshape(*a.shape[:3], a.shape[3] * a.shape[4])
 

@@ -1,4 +1,4 @@
-"""Transposed (fractionally strided) convolution."""
+"""Computes transposed (fractionally strided) convolution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +20,11 @@ def conv_transpose(
     precision: lax.PrecisionLike = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """`jax.lax.conv_transpose`, through `cvjax.ops.conv.conv2d` where it is two-dimensional and NHWC.
+    """Computes `jax.lax.conv_transpose`, by `cvjax.ops.conv.conv2d` where it is two-dimensional and NHWC.
 
-    Arguments, result and errors are those of `jax.lax`: the kernel is not turned around unless `transpose_kernel`, and
-    pairs of padding are zeros around the spread input. For maps [B, H, W, C] and a kernel [kh, kw, C, F] (with
-    `transpose_kernel`: [kh, kw, F, C]) the result is [B, stride * H, stride * W, F] with padding "SAME".
+    Arguments, result and errors are those of `jax.lax`: the kernel is not turned around unless `transpose_kernel` is
+    set, and pairs of padding are zeros around the spread input. With padding "SAME", maps [B, H, W, C] and a kernel
+    [kh, kw, C, F] (with `transpose_kernel`: [kh, kw, F, C]) give [B, stride * H, stride * W, F].
     """
     if lhs.ndim != 4 or dimension_numbers not in (None, ("NHWC", "HWIO", "NHWC")):
         return lax.conv_transpose(
@@ -58,8 +58,9 @@ def conv_transpose(
 
 
 def _named_padding(name: str, reach: int, step: int) -> tuple[int, int]:
-    """Zeros around the spread input along an axis, so that the output is as large as the name promises."""
+    """Returns the zeros around the spread input along an axis that give the output the size that the name promises."""
     if name == "SAME":
+        # The split before and after is that of `jax.lax.conv_transpose`.
         before = reach - 1 if step > reach - 1 else -(-(reach + step - 2) // 2)
         return before, reach + step - 2 - before
     if name == "VALID":

@@ -1,4 +1,4 @@
-"""XLA's own convolution and its two gradients, as `jax.lax` makes them."""
+"""Computes convolution and its two gradients with XLA's own operations, as `jax.lax` makes them."""
 
 import jax
 from jax import lax
@@ -14,7 +14,7 @@ def convolve(
     kernel: Float[Array, "kernel_height kernel_width inside features"],
     geometry: Geometry,
 ) -> Float[jax.Array, "batch rows columns features"]:
-    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F]."""
+    """Convolves maps [B, H, W, C] with a kernel [kh, kw, C // groups, F] to [B, H', W', F]."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -33,7 +33,7 @@ def input_gradient(
     kernel: Float[Array, "kernel_height kernel_width inside features"],
     geometry: Geometry,
 ) -> Float[jax.Array, "batch height width channels"]:
-    """[B, H', W', F], [kh, kw, C // groups, F] -> [B, H, W, C]."""
+    """Computes the gradient for the input: [B, H', W', F] and [kh, kw, C // groups, F] to [B, H, W, C]."""
     shape = (ct.shape[0], *geometry.input_size, kernel.shape[2] * geometry.groups)
     return transpose(lambda x: convolve(x, kernel, geometry), shape, ct)
 
@@ -41,6 +41,6 @@ def input_gradient(
 def kernel_gradient(
     x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns features"], geometry: Geometry
 ) -> Float[jax.Array, "kernel_height kernel_width inside features"]:
-    """[B, H, W, C], [B, H', W', F] -> [kh, kw, C // groups, F]."""
+    """Computes the gradient for the kernel: [B, H, W, C] and [B, H', W', F] to [kh, kw, C // groups, F]."""
     shape = (*geometry.kernel_size, x.shape[-1] // geometry.groups, ct.shape[-1])
     return transpose(lambda kernel: convolve(x, kernel, geometry), shape, ct)

@@ -1,4 +1,4 @@
-"""Deformable convolution: each tap of the kernel reads the map where an offset sends it."""
+"""Computes deformable convolution: each tap of the kernel reads the map where an offset sends it."""
 
 from functools import partial
 
@@ -25,34 +25,34 @@ def deform_conv2d(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Float[jax.Array, "batch rows columns features"]:
-    """Deformable convolution, version 1 (Dai et al., 1703.06211) or, with a mask, 2 (Zhu et al., 1811.11168).
+    """Computes deformable convolution, version 1 (Dai et al., 1703.06211) or, with a mask, 2 (Zhu et al., 1811.11168).
 
     The tap (i, j) of the output pixel (y, x) reads the map, bilinearly interpolated, at row
-    `y * stride - pad + i * dilation + dy`, and the column alike; the map is zero beyond its border. The
-    channels of x are split into offset groups, each with its own offsets; how many follows from the shape of
-    `offset`. With offsets of zero and no mask this is `cvjax.ops.conv.conv2d`.
+    `y * stride - pad + i * dilation + dy`, and at the column alike. The map is zero beyond its border. The channels of
+    x are split into offset groups, each with its own offsets; the shape of `offset` gives their number. With offsets of
+    zero and no mask this is `cvjax.ops.conv.conv2d`.
 
-    The taps are read and multiplied one after another, and read again for the gradient, so the array of all
-    taps, kh * kw times as large as the map, never exists. That also took half the time on CPU.
+    The taps are read and multiplied one after another, and read again for the gradient. So the array of all taps, which
+    is kh * kw times as large as the map, never exists. That also took half the time on CPU.
 
     Args:
-      x: [B, H, W, C].
-      kernel: [kh, kw, C // groups, F], of the same dtype.
-      offset: [B, H', W', offset_groups * kh * kw * 2] in pixels; the channels hold, outermost first, offset
-        group, tap row, tap column, (dy, dx). That is torchvision's order.
-      mask: [B, H', W', offset_groups * kh * kw], factors on what each tap reads; None for version 1.
-      strides: steps between outputs, in pixels.
-      padding: zeros before and after, for height and for width.
-      dilation: distance between the taps of the kernel, in pixels.
-      groups: channels are split into this many independent groups of the kernel.
+      x: Maps [B, H, W, C].
+      kernel: Kernel [kh, kw, C // groups, F], of the same dtype.
+      offset: Offsets [B, H', W', offset_groups * kh * kw * 2], in pixels. The channels hold, outermost first, offset
+        group, tap row, tap column, (dy, dx), which is torchvision's order.
+      mask: Factors [B, H', W', offset_groups * kh * kw] on the values that the taps read; None for version 1.
+      strides: Steps between outputs, in pixels.
+      padding: Zeros before and after, for height and for width.
+      dilation: Distance between the taps of the kernel, in pixels.
+      groups: Number of independent groups of the kernel that the channels are split into.
 
     Returns:
       [B, H', W', F] in the dtype of x. Positions, interpolation and sums are float32 or wider.
 
     Raises:
-      AssertionError: ranks, dtypes or shapes that do not fit together.
-      ValueError: channels of `offset` that are no multiple of 2 * kh * kw, or offset groups that do not
-        divide the channels of x.
+      AssertionError: Ranks, dtypes or shapes do not fit together.
+      ValueError: The channels of `offset` are no multiple of 2 * kh * kw, or the offset groups do not divide the
+        channels of x.
     """
     chex.assert_rank((x, kernel, offset), 4)
     chex.assert_equal(x.dtype, kernel.dtype)
@@ -110,9 +110,9 @@ def deform_conv2d(
 
 
 def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
-    """The dense kernel that does what a grouped one does: [kh, kw, C // groups, F] -> [kh, kw, C, F].
+    """Returns the dense kernel that equals a grouped one: [kh, kw, C // groups, F] to [kh, kw, C, F].
 
-    The products with its zeros cost less than many small matrix products would, next to reading the taps.
+    Next to reading the taps, the products with its zeros cost less than many small matrix products would.
     """
     if groups == 1:
         return kernel
@@ -123,6 +123,6 @@ def _block_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
 
 
 def _tap_positions(length: int, size: int, stride: int, pads: Pair, dilation: int) -> jax.Array:
-    """int32 [size, outputs]: the pixel along one axis that each tap reads for each output."""
+    """Returns the pixel along one axis that each tap reads for each output, int32 [size, outputs]."""
     outputs = (length + sum(pads) - dilation * (size - 1) - 1) // stride + 1
     return jnp.arange(size)[:, None] * dilation + jnp.arange(outputs)[None] * stride - pads[0]

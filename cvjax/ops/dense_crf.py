@@ -1,10 +1,9 @@
-"""Fully connected conditional random fields (Krähenbühl and Koltun, 1210.5644): labels that agree where pixels look
-alike.
+"""Computes fully connected conditional random fields (Krähenbühl and Koltun, 1210.5644).
 
-Every pixel is tied to every other by two Gaussian kernels, one of their distance and one of their distance and colors.
-Mean field inference repeats one step: each pixel's label distribution is set from its unary energy and the sum of all
-other distributions under the kernels. The first kernel's sums are two matrix products, the second's a filter on the
-permutohedral lattice.
+Labels agree where pixels look alike. Every pixel is tied to every other by two Gaussian kernels, one of their distance
+and one of their distance and colors. Mean field inference repeats one step: each pixel's label distribution is set from
+its unary energy and the sum of all other distributions under the kernels. The first kernel's sums are two passes of
+shifted sums along the axes, the second's a filter on the permutohedral lattice.
 """
 
 import dataclasses
@@ -23,22 +22,24 @@ from cvjax.ops.permutohedral import build_lattice, permutohedral_filter
 from cvjax.shapes import Array
 
 _FAR = 5.0  # standard deviations at which a kernel is taken for zero, 4e-6
-_TINY = 1e-20
+_TINY = 1e-20  # keeps the normalization finite where no pixel counts
 
 
 @dataclasses.dataclass(frozen=True)
 class CRFKernels:
-    """Weights and widths of the two kernels of a dense CRF.
-
-    Attributes:
-      smooth_weight, smooth_sigma: of the kernel of positions, its deviation in pixels.
-      appearance_weight, appearance_sigma, color_sigma: of the kernel of positions and colors, its deviations in
-        pixels and in units of 1/255 of the colors' range.
+    """Holds weights and widths of the two kernels of a dense CRF.
 
     All but `smooth_sigma` may be traced scalars, so that a search over them compiles once.
 
+    Attributes:
+      smooth_weight: Weight of the kernel of positions.
+      smooth_sigma: Standard deviation of the kernel of positions, in pixels.
+      appearance_weight: Weight of the kernel of positions and colors.
+      appearance_sigma: Standard deviation of that kernel for positions, in pixels.
+      color_sigma: Standard deviation of that kernel for colors, in units of 1/255 of the colors' range.
+
     Raises:
-      ValueError: a deviation that is not positive.
+      ValueError: A deviation is not positive.
     """
 
     smooth_weight: float = 3.0
@@ -71,33 +72,37 @@ def dense_crf(
     log: bool = False,
     exact: bool = False,
 ) -> Float32[jax.Array, "*batch height width labels"]:
-    """Marginals of a dense CRF after so many steps of mean field inference, all pixels at once.
+    """Computes marginals of a dense CRF by mean field inference that updates all pixels at once.
 
-    Pure, under `jit` and `vmap`, on any platform. The images of a batch follow one another, so under `jit` every device
-    of a mesh goes through all of a batch that is spread over them; under `shard_map` or `pmap` each does its own.
-    Differentiable in reverse mode with respect to unaries, weights and compatibility, so that it can be trained as the
-    last layer of a net (CRF as RNN, 1502.03240); images take no part in that. Kernels are normalized symmetrically:
-    k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)), and a pixel is tied to itself too, as in the authors' program.
+    The function is pure and works under `jit` and `vmap`, on any platform. The images of a batch follow one another, so
+    under `jit` every device of a mesh computes the whole of a batch that is spread over the mesh. Under `shard_map` or
+    `pmap` each device computes its own images.
+
+    It is differentiable in reverse mode with respect to unaries, weights and compatibility, so that it can be trained
+    as the last layer of a net (CRF as RNN, 1502.03240). No gradient flows to the images. Kernels are normalized
+    symmetrically: k(i, j) / sqrt(sum_j k(i, j) sum_i k(i, j)). A pixel is tied to itself too, as in the authors'
+    program.
 
     Args:
-      unaries: [H, W, C] or [B, H, W, C], minus the logarithm of each label's probability, up to a constant for each
-        pixel; minus a net's logits will do.
-      images: [H, W, 3] or [B, H, W, 3], colors in [0, 255], integer or floating.
-      kernels: widths of the kernels, and weights where they are not given below.
-      iterations: steps of mean field inference.
-      valid: bool [H, W] or [B, H, W]; False for padding, which then has no influence. None takes all for pixels.
-      smooth_weights, appearance_weights: scalars, [C], or [C, C] that mix the labels' messages (1502.03240); they
-        replace the weights of `kernels`.
-      compatibility: [C, C], what label l at one pixel costs, in row l, beside each label at another. None is Potts: 1
-        for different labels.
-      log: return logarithms of probabilities, as losses want them.
-      exact: sum over all pairs of pixels, O((H W)^2) in time and memory: for tests.
+      unaries: Minus the logarithm of each label's probability, up to a constant for each pixel, [H, W, C] or
+        [B, H, W, C]. Minus a net's logits will do.
+      images: Colors in [0, 255], integer or floating, [H, W, 3] or [B, H, W, 3].
+      kernels: Widths of the kernels, and the weights that are not given below.
+      iterations: Number of steps of mean field inference.
+      valid: bool [H, W] or [B, H, W], False for padding, which then has no influence. None takes all for pixels.
+      smooth_weights: Weights of the kernel of positions in place of those of `kernels`: a scalar, [C], or [C, C] that
+        mixes the labels' messages (1502.03240).
+      appearance_weights: The same for the kernel of positions and colors.
+      compatibility: Costs [C, C]; row l holds the cost of label l at one pixel beside each label at another. None is
+        Potts: 1 for different labels.
+      log: Whether to return logarithms of probabilities, as losses want them.
+      exact: Whether to sum over all pairs of pixels, in O((H W)^2) time and memory; meant for tests.
 
     Returns:
       float32 probabilities, or their logarithms, in the shape of `unaries`.
 
     Raises:
-      ValueError: fewer than 0 iterations.
+      ValueError: There are fewer than 0 iterations.
     """
     chex.assert_rank(unaries, {3, 4})
     chex.assert_shape(images, (*unaries.shape[:-1], 3))
@@ -130,7 +135,7 @@ def _mean_field(
     compatibility: jax.Array | None,
     iterations: int,
 ) -> jax.Array:
-    """Logits of the marginals."""
+    """Returns the logits of the marginals."""
 
     def step(logits: jax.Array, _: None) -> tuple[jax.Array, None]:
         marginals = jax.nn.softmax(logits)
@@ -149,7 +154,7 @@ def _mixed(messages: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _filters(image: jax.Array, valid: jax.Array, kernels: CRFKernels, exact: bool) -> tuple[Filter, Filter]:
-    """The sums under the two kernels, each normalized symmetrically, as functions [H, W, C] -> [H, W, C]."""
+    """Returns the sums under the two kernels, normalized symmetrically, as functions of [H, W, C] to [H, W, C]."""
     height, width = valid.shape
     rows, columns = jnp.mgrid[:height, :width].astype(jnp.float32)
     position = jnp.stack([columns, rows], axis=-1)
@@ -184,7 +189,10 @@ def _sum_over_pairs(points: jax.Array) -> Filter:
 
 
 def _gaussian_blur(sigma: float) -> Filter:
-    """exp(-distance^2 / 2 sigma^2) summed over an image, without its borders repeated: two passes along the axes."""
+    """Returns a function that sums exp(-distance^2 / 2 sigma^2) over an image, in two passes along the axes.
+
+    Beyond the borders the image counts as zero.
+    """
     reach = math.ceil(_FAR * sigma)
 
     def blur(values: jax.Array) -> jax.Array:

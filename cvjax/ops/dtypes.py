@@ -1,4 +1,4 @@
-"""Promotion of dtypes, said aloud where it is meant."""
+"""Promotes dtypes where the code asks for it by name."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,9 @@ from jax.typing import DTypeLike
 
 
 def wider(*dtypes: DTypeLike) -> np.dtype:
-    """The dtype that JAX promotes all of these to, also where promotion has to be explicit.
+    """Returns the dtype that JAX promotes all of these to, also where promotion has to be explicit.
 
-    So `wider(x.dtype, jnp.float32)` is what sums of x are made in: float32, or float64 for that.
+    So `wider(x.dtype, jnp.float32)` is the dtype for sums of x: float32, or float64 for float64.
     """
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*dtypes)

@@ -1,4 +1,4 @@
-"""What a convolution does to its maps: sizes, steps and padding, in pixels."""
+"""Describes what a convolution does to its maps: sizes, steps and padding, in pixels."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,24 +19,28 @@ T = TypeVar("T")
 
 
 def pair(values: Iterable[T]) -> tuple[T, T]:
-    """What goes for height and for width; ValueError for another number of values than two."""
+    """Returns the values for height and for width.
+
+    Raises:
+      ValueError: There are not two values.
+    """
     rows, columns = values
     return rows, columns
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """All of a two-dimensional convolution but its arrays; (height, width) throughout.
+    """Describes all of a two-dimensional convolution but its arrays; (height, width) throughout.
 
     Attributes:
-      input_size: of the maps that go in.
-      kernel_size: taps of the kernel.
-      strides: steps between outputs.
-      padding: zeros before and after, negative to crop; added after `input_dilation`.
-      input_dilation: distance between the pixels of the input, with zeros between them (transposed convolution).
-      kernel_dilation: distance between the taps.
-      groups: channels are split into this many independent groups.
-      precision: of the products, as `jax.lax.conv_general_dilated` takes it; CPU always computes in full.
+      input_size: Size of the maps that go in.
+      kernel_size: Taps of the kernel.
+      strides: Steps between outputs.
+      padding: Zeros before and after, negative to crop; added after `input_dilation`.
+      input_dilation: Distance between the pixels of the input, with zeros between them (transposed convolution).
+      kernel_dilation: Distance between the taps.
+      groups: Number of independent groups that the channels are split into.
+      precision: Precision of the products, as `jax.lax.conv_general_dilated` takes it; CPU always computes in full.
     """
 
     input_size: Pair
@@ -50,27 +54,27 @@ class Geometry:
 
     @property
     def spread_size(self) -> Pair:
-        """The input with the zeros between its pixels."""
+        """Returns the size of the input with the zeros between its pixels."""
         return pair((n - 1) * d + 1 if n else 0 for n, d in zip(self.input_size, self.input_dilation))
 
     @property
     def reach(self) -> Pair:
-        """Pixels from the first to the last tap, both included."""
+        """Returns the number of pixels from the first to the last tap, both included."""
         return pair((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.kernel_dilation))
 
     @property
     def output_size(self) -> Pair:
-        """Of the maps that come out."""
+        """Returns the size of the maps that come out."""
         sizes = zip(self.spread_size, self.padding, self.reach, self.strides)
         return pair(max(0, (n + sum(pads) - reach) // step + 1) for n, pads, reach, step in sizes)
 
     @property
     def places(self) -> list[Pair]:
-        """(row, column) of every tap of the kernel."""
+        """Returns (row, column) of every tap of the kernel."""
         return [(i, j) for i in range(self.kernel_size[0]) for j in range(self.kernel_size[1])]
 
     def valid_outputs(self, axis: int) -> list[slice]:
-        """For each tap along an axis: the outputs for which it falls on the map (input dilation 1)."""
+        """Returns, for each tap along an axis, the outputs for which it falls on the map; the input dilation is 1."""
         size, step = self.input_size[axis], self.strides[axis]
         spans = []
         for i in range(self.kernel_size[axis]):
@@ -81,13 +85,16 @@ class Geometry:
         return spans
 
     def pixels(self, axis: int, i: int, outputs: slice) -> slice:
-        """The pixels that tap i sees for these outputs."""
+        """Returns the pixels along an axis that tap i sees for these outputs."""
         offset, step = i * self.kernel_dilation[axis] - self.padding[axis][0], self.strides[axis]
         return slice(outputs.start * step + offset, (outputs.stop - 1) * step + offset + 1, step)
 
     @property
     def transposed(self) -> "Geometry":
-        """Of the convolution that takes the output's cotangent to the input's, with the kernel turned around."""
+        """Returns the geometry of the convolution that takes the output's cotangent to the input's.
+
+        The kernel of that convolution is turned around.
+        """
         pads = []
         for n, m, reach, (low, _) in zip(self.spread_size, self._spread_output, self.reach, self.padding):
             before = reach - 1 - low
@@ -107,16 +114,17 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Phase:
-    """Along one axis of a convolution over spread pixels: the outputs start, start + spread, start + 2 * spread, ...
+    """Describes the outputs start, start + spread, start + 2 * spread, ... along one axis of a convolution.
 
-    Those see the pixels of the input themselves through some of the taps, so they are a convolution without spreading.
+    The convolution is over pixels that are spread. Those outputs see the pixels of the input itself through some of the
+    taps, so they are a convolution without spreading.
 
     Attributes:
-      start: the first output.
-      selected: the taps that meet pixels rather than the zeros between them.
-      taps: their number.
-      dilation: their distance, in pixels of the input.
-      padding: zeros before and after the input.
+      start: First output.
+      selected: Taps that meet pixels rather than the zeros between them.
+      taps: Number of those taps.
+      dilation: Distance of those taps, in pixels of the input.
+      padding: Zeros before and after the input.
     """
 
     start: int
@@ -127,7 +135,7 @@ class Phase:
 
 
 def phase_geometry(geometry: Geometry, row: Phase, column: Phase) -> Geometry:
-    """Of the convolution that makes one phase of the output along either axis."""
+    """Returns the geometry of the convolution that makes one phase of the output along either axis."""
     return replace(
         geometry,
         kernel_size=(row.taps, column.taps),
@@ -138,7 +146,7 @@ def phase_geometry(geometry: Geometry, row: Phase, column: Phase) -> Geometry:
 
 
 def phases(geometry: Geometry, axis: int) -> list[Phase]:
-    """The phases along an axis (strides 1), without those whose taps all meet zeros."""
+    """Returns the phases along an axis (strides 1), without those whose taps all meet zeros."""
     spread, dilation = geometry.input_dilation[axis], geometry.kernel_dilation[axis]
     size, low, outputs = geometry.input_size[axis], geometry.padding[axis][0], geometry.output_size[axis]
     found = []
@@ -160,14 +168,17 @@ def phases(geometry: Geometry, axis: int) -> list[Phase]:
 
 
 def pad(x: Shaped[Array, "batch height width channels"], padding: Pads) -> Shaped[Array, "batch rows columns channels"]:
-    """[B, H, W, C] with zeros around, or cropped where the padding is negative."""
+    """Pads maps [B, H, W, C] with zeros, or crops them where the padding is negative."""
     if padding == ((0, 0), (0, 0)):
         return x
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pads, 0) for pads in padding), (0, 0, 0)))
 
 
 def crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
-    """The same convolution (input dilation 1) of maps that are cropped instead of padded by negative numbers."""
+    """Crops maps instead of padding them by negative numbers, and returns the geometry that gives the same convolution.
+
+    The input dilation is 1.
+    """
     kept, padding = [], []
     for n, (low, high) in zip(geometry.input_size, geometry.padding):
         first, last = min(max(-low, 0), n), n - min(max(-high, 0), n)
@@ -180,9 +191,9 @@ def crop(x: jax.Array, geometry: Geometry) -> tuple[jax.Array, Geometry]:
 
 
 def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> jax.Array:
-    """Zeros of a size along `axis` and the next, with the elements of x at start, start + step, ... along either.
+    """Spreads the elements of x over zeros: along `axis` and the next, they lie at start, start + step, ...
 
-    A negative start leaves elements out.
+    The result has `size` along those two axes. A negative start leaves elements out.
     """
     edges = [(0, 0, 0)] * x.ndim
     for i, start, step, n in zip((axis, axis + 1), starts, steps, size):
@@ -193,9 +204,10 @@ def scatter(x: jax.Array, axis: int, starts: Pair, steps: Pair, size: Pair) -> j
 def mosaic(
     phases: Sequence[Sequence[Shaped[Array, "batch height width channels"]]],
 ) -> Shaped[jax.Array, "batch rows columns channels"]:
-    """r rows of c maps [B, H, W, C] -> [B, H * r, W * c, C], whose pixels modulo (r, c) are theirs.
+    """Interleaves r rows of c maps [B, H, W, C] to [B, H * r, W * c, C].
 
-    One copy, where a sum of `scatter`s tests for every pixel which of the maps it is of (a third to a half slower).
+    The pixels at one offset modulo (r, c) are those of one map. This is one copy. A sum of `scatter`s tests for every
+    pixel which map it belongs to, and is a third to a half slower.
     """
     batch, height, width, channels = phases[0][0].shape
     tiles = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
@@ -205,7 +217,7 @@ def mosaic(
 def tap(
     x: Shaped[Array, "batch height width channels"], place: Pair, geometry: Geometry
 ) -> Shaped[Array, "batch rows columns channels"]:
-    """What one tap sees of padded maps: [B, H, W, C] -> [B, H', W', C], for the H' x W' outputs."""
+    """Returns what one tap sees of padded maps for the H' x W' outputs: [B, H, W, C] to [B, H', W', C]."""
     starts = [i * d for i, d in zip(place, geometry.kernel_dilation)]
     rows, columns = (
         slice(start, start + (n - 1) * step + 1, step)
@@ -217,7 +229,10 @@ def tap(
 def turn(
     kernel: Shaped[Array, "kernel_height kernel_width inside features"], groups: int
 ) -> Shaped[Array, "kernel_height kernel_width outside channels"]:
-    """The kernel of the transposed convolution: [kh, kw, C // groups, F] -> [kh, kw, F // groups, C], taps reversed."""
+    """Returns the kernel of the transposed convolution: [kh, kw, C // groups, F] to [kh, kw, F // groups, C].
+
+    The order of the taps is reversed.
+    """
     kh, kw, inside, features = kernel.shape
     outside = features // groups
     kernel = kernel[::-1, ::-1].reshape(kh, kw, inside, groups, outside)

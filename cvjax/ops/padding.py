@@ -1,4 +1,4 @@
-"""Mirror padding for tiles that overlap."""
+"""Pads maps by mirroring, for tiles that overlap."""
 
 import chex
 import jax
@@ -16,14 +16,14 @@ def mirror_pad(
     The border pixel itself is not repeated. A margin wider than the map mirrors back and forth.
 
     Args:
-      x: [B, H, W, C].
-      margin: pixels on every side, or pairs of (before, after) for height and width.
+      x: Maps [B, H, W, C].
+      margin: Pixels on every side, or pairs of (before, after) for height and width.
 
     Returns:
       [B, H + margins, W + margins, C].
 
     Raises:
-      ValueError: a negative margin, or maps without pixels.
+      ValueError: A margin is negative, or the maps have no pixels.
     """
     chex.assert_rank(x, 4)
     sides = ((margin, margin),) * 2 if isinstance(margin, int) else tuple(tuple(pair) for pair in margin)

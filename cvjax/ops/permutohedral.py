@@ -1,12 +1,12 @@
-"""Gaussian filtering of points in several dimensions, on the permutohedral lattice (Adams et al., 2010).
+"""Filters points in several dimensions with a Gaussian, on the permutohedral lattice (Adams et al., 2010).
 
-The value of every point is spread over the corners of the simplex that it lies in, the corners are blurred along each
-axis of the lattice, and every point reads the corners of its simplex again. That costs O(points x dimensions^2), where
+The value of every point is spread over the corners of the simplex that it lies in. The corners are blurred along each
+axis of the lattice. Then every point reads the corners of its simplex again. That costs O(points x dimensions^2), where
 the sum over all pairs costs O(points^2).
 
-The usual implementation counts corners with a hash table that grows. Here all shapes are static: corners are found by
-sorting, one sort for each of their d + 1 classes, and corners that no point touches are room at the end of an array,
-which loops over blocks leave alone on CPU.
+The usual implementation counts corners with a hash table that grows. Here all shapes are static. Corners are found by
+sorting, one sort for each of their d + 1 classes. Corners that no point touches are room at the end of an array; on CPU
+loops over blocks leave that room alone.
 """
 
 import math
@@ -29,13 +29,14 @@ _NO_CODE = np.uint32(0xFFFFFFFF)
 
 
 class Lattice(NamedTuple):
-    """Where N points lie in the lattice of d dimensions, with room for E = N (d + 1) corners.
+    """Says where N points lie in the lattice of d dimensions, with room for E = N (d + 1) corners.
 
     Attributes:
       corner: int32 [d + 1, N], the corners of each point's simplex, one of each class, in [0, count).
       weight: float32 [d + 1, N], barycentric coordinates; they sum to 1.
-      after, before: int32 [d + 1, E], neighbors of each corner along each axis; E where there is none.
-      count: int32 [], corners that there are.
+      after: int32 [d + 1, E], the next corner along each axis; E where there is none.
+      before: int32 [d + 1, E], the previous corner along each axis; E where there is none.
+      count: int32 [], the number of corners.
     """
 
     corner: Int32[jax.Array, "classes points"]
@@ -47,14 +48,14 @@ class Lattice(NamedTuple):
 
 @jax.custom_batching.sequential_vmap
 def build_lattice(points: Float[Array, "points dimensions"]) -> Lattice:
-    """The lattice of points; `permutohedral_filter` then sums over them as often as one likes.
+    """Builds the lattice of points; `permutohedral_filter` can then sum over them any number of times.
 
-    Under `vmap` lattices are built one after the other. Corners are told apart by a code of 32 bits. Where the points
-    spread so far that more would be needed (2^32 cells in their bounding box), codes wrap around, and of M corners
-    about M^2 / 2^33 share one with another corner, whose values they then add to.
+    Under `vmap` lattices are built one after the other. Corners are told apart by a code of 32 bits. If the points
+    spread so far that more bits are needed (2^32 cells in their bounding box), codes wrap around. Then about M^2 / 2^33
+    of M corners share a code with another corner, and add to its values.
 
     Args:
-      points: [N, d], in units of the Gaussian's standard deviation. No gradient flows to them.
+      points: Points [N, d], in units of the Gaussian's standard deviation. No gradient flows to them.
 
     Returns:
       The lattice, for a Gaussian of standard deviation 1.
@@ -87,12 +88,12 @@ def permutohedral_filter(
 ) -> Float32[jax.Array, "points channels"]:
     """Sums the values of all points, weighted by exp(-|distance|^2 / 2), approximately and up to a constant factor.
 
-    The factor depends on the dimension alone and cancels where sums are divided by sums of weights. Linear in `values`;
-    gradients flow to them, not to the lattice. Under `vmap` the examples follow one another.
+    The factor depends on the dimension alone and cancels where sums are divided by sums of weights. The function is
+    linear in `values`. Gradients flow to the values, not to the lattice. Under `vmap` the examples follow one another.
 
     Args:
-      lattice: of N points.
-      values: [N, C].
+      lattice: Lattice of N points.
+      values: Values [N, C].
 
     Returns:
       float32 [N, C].
@@ -115,10 +116,10 @@ permutohedral_filter.defvjp(_forward, _backward)
 
 
 def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where points [d, N] lie in the lattice.
+    """Finds the simplex of the lattice that each of the points [d, N] lies in.
 
     Returns:
-      quotient: int32 [d + 1, N], the nearest corner whose coordinates are multiples of d + 1, divided by that.
+      quotient: int32 [d + 1, N], the nearest corner whose coordinates are multiples of d + 1, divided by d + 1.
       rank: int32 [d + 1, N], the order of the coordinates by how far the point lies beyond that corner, the farthest
         first.
       weight: [d + 1, N], barycentric coordinates in the simplex, of its corner of class 0, 1, ... d.
@@ -130,6 +131,7 @@ def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     nearest = jnp.round(raised / sides)
     beyond = raised - nearest * sides
     rank = []
+    # Equal coordinates are ranked by their position, so that ranks are a permutation.
     for i in range(sides):
         ahead = [beyond[j] >= beyond[i] if j < i else beyond[j] > beyond[i] for j in range(sides) if j != i]
         rank.append(reduce(operator.add, (a.astype(jnp.int32) for a in ahead)))
@@ -145,8 +147,10 @@ def _enclosing_simplex(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
 
 
 def _elevation(dimensions: int) -> np.ndarray:
-    """The map from R^d onto the plane of R^(d + 1) whose coordinates sum to zero, scaled so that the lattice's blur has
-    a standard deviation of 1: float64 [d, d + 1]."""
+    """Returns the map from R^d onto the plane of R^(d + 1) whose coordinates sum to zero, float64 [d, d + 1].
+
+    It is scaled so that the lattice's blur has a standard deviation of 1.
+    """
     basis = np.zeros((dimensions, dimensions + 1))
     for i in range(dimensions):
         basis[i, : i + 1] = 1.0
@@ -156,9 +160,9 @@ def _elevation(dimensions: int) -> np.ndarray:
 
 
 def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Numbers that tell the corners of a class apart, in mixed radix: uint32 [d + 1, N], and the radices' strides [d].
+    """Numbers the corners of a class in mixed radix: uint32 [d + 1, N], and the radices' strides [d].
 
-    A corner of class k has coordinates (d + 1) q + k; the last one follows from the others.
+    A corner of class k has coordinates (d + 1) q + k. The last coordinate follows from the others, so it is in no code.
     """
     dimensions = quotient.shape[0] - 1
     low = quotient[:-1].min(1) - 2
@@ -176,15 +180,15 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _neighbors(
     codes: jax.Array, ranks: jax.Array, bounds: jax.Array, strides: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The corners one step along every axis, and one step back: two arrays int32 [d + 1, E].
+    """Returns the corners one step along every axis, and one step back: two arrays int32 [d + 1, E].
 
-    A step along axis j takes class k to class k + 1: all coordinates grow by one, but that of the axis, which falls by
-    d.
+    A step along axis j takes class k to class k + 1. All coordinates grow by one, except that of the axis, which falls
+    by d.
 
     Args:
-      codes, ranks: [E], code and class of each corner.
-      bounds: [d + 2], the first corner of each class, and the number of corners.
-      strides: of the codes, see `_codes`.
+      codes, ranks: Code and class of each corner, [E].
+      bounds: First corner of each class, and the number of corners, [d + 2].
+      strides: Strides of the codes, see `_codes`.
     """
     entries, sides = codes.shape[0], strides.shape[0] + 1
     along = jnp.append(strides, jnp.uint32(0))[:, None]  # the last coordinate is in no code
@@ -206,7 +210,11 @@ def _neighbors(
 
 
 def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Array) -> jax.Array:
-    """The corners of class `rank` with the code `wanted`, by bisection; the length of `codes` where there is none."""
+    """Finds the corners of class `rank` with the code `wanted`, by bisection.
+
+    Returns:
+      int32 in the shape of `wanted`; the length of `codes` where there is no such corner.
+    """
     room = codes.shape[0]
     low = jnp.broadcast_to(bounds[rank], wanted.shape)
     end = jnp.broadcast_to(bounds[rank + 1], wanted.shape)
@@ -252,7 +260,7 @@ def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Ar
 
 
 def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array) -> jax.Array:
-    """Each corner and half of its two neighbors along an axis, [E, C], written into `out`."""
+    """Adds half of its two neighbors along an axis to each corner, [E, C], and writes the result into `out`."""
 
     def blurred(start: jax.Array, size: int) -> jax.Array:
         def neighbors(of: jax.Array) -> jax.Array:
@@ -266,9 +274,11 @@ def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array)
 
 
 def _over_corners(count: jax.Array, work: Callable[[jax.Array, int], jax.Array], out: jax.Array, axis: int = 0):
-    """`out` with its first `count` places along an axis, and perhaps more, replaced by `work(start, size)`, which gives
-    those of [start, start + size). On CPU in blocks that stop after `count`; accelerators do all at once rather than
-    wait for a loop."""
+    """Replaces the first `count` places of `out` along an axis, and perhaps more, by `work(start, size)`.
+
+    `work` gives the places of [start, start + size). On CPU it is called for blocks up to `count`. Accelerators do all
+    places at once rather than wait for a loop.
+    """
     size = out.shape[axis]
     block = min(size, _CORNERS)
 

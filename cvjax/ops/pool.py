@@ -1,7 +1,7 @@
-"""Maximum and average over windows, with Flax's arguments, each direction lowered as its platform likes best.
+"""Takes the maximum and the average over windows, with Flax's arguments, each direction lowered as suits the platform.
 
-XLA's `reduce_window` is the right operation on GPU and TPU. On CPU its gradients are slow (`select_and_scatter` takes
-12 times as long or more), so there windows are strided slices of the maps, and gradients go phase by phase: the pixels
+XLA's `reduce_window` is the right operation on GPU and TPU. On CPU its gradients are slow: `select_and_scatter` takes
+12 times as long or more. So on CPU windows are strided slices of the maps, and gradients go phase by phase: the pixels
 of one offset modulo the stride all see the same few windows.
 """
 
@@ -34,24 +34,25 @@ def max_pool(
     padding: Padding = "VALID",
     ceil_mode: bool = False,
 ) -> Shaped[jax.Array, "*pooled channels"]:
-    """Maximum over windows; padding never wins (it counts as minus infinity).
+    """Returns the maximum over windows; padding counts as minus infinity, so it never wins.
 
-    The arguments are those of `flax.linen.max_pool`, and so is the result; numbers are taken for pairs, too. Among
+    The arguments are those of `flax.linen.max_pool`, and so is the result. One number stands for a pair, too. Among
     equal pixels of a window the gradient goes to the first, in rows from the top, as XLA's does.
 
     Args:
-      x: [..., H, W, C], with any number of axes in front.
-      window_shape: (height, width) of the window, in pixels.
-      strides: steps between windows, in pixels; 1 by default.
+      x: Maps [..., H, W, C], with any number of axes in front.
+      window_shape: Height and width of the window, in pixels.
+      strides: Steps between windows, in pixels; 1 by default.
       padding: "VALID", "SAME", pixels on every side, or pairs of (before, after) for height and width.
-      ceil_mode: PyTorch's: a last window that sticks out counts if it starts on the map or on the padding before it.
+      ceil_mode: Whether a last window that sticks out counts, as in PyTorch, if it starts on the map or on the padding
+        before it.
 
     Returns:
-      [..., H', W', C] with H' = (H + pads - window) // stride + 1, or that division rounded up, in the dtype of x.
+      [..., H', W', C] in the dtype of x, with H' = (H + pads - window) // stride + 1, or with that division rounded up.
 
     Raises:
-      ValueError: padding by pixels of more than half the window, which would make windows of padding alone, or
-        `ceil_mode` with padding by name.
+      ValueError: Padding by pixels is more than half the window, which would make windows of padding alone, or
+        `ceil_mode` is set with padding by name.
     """
     if _is_foreign(x, window_shape):
         return linen.max_pool(x, window_shape, strides, cast(str, padding))  # Flax takes what we take
@@ -67,21 +68,21 @@ def avg_pool(
     count_include_pad: bool = True,
     ceil_mode: bool = False,
 ) -> Shaped[jax.Array, "*pooled channels"]:
-    """Mean over windows.
+    """Returns the mean over windows.
 
-    The arguments are those of `flax.linen.avg_pool`, and so is the result; numbers are taken for pairs, too.
+    The arguments are those of `flax.linen.avg_pool`, and so is the result. One number stands for a pair, too.
 
     Args:
-      x: [..., H, W, C], with any number of axes in front.
-      window_shape, strides, padding, ceil_mode: as for `max_pool`.
-      count_include_pad: padding counts as zeros among the pixels of a window; otherwise the mean is over the pixels on
-        the map. What sticks out beyond the padding (`ceil_mode`) never counts.
+      x: Maps [..., H, W, C], with any number of axes in front.
+      window_shape, strides, padding, ceil_mode: As for `max_pool`.
+      count_include_pad: Whether padding counts as zeros among the pixels of a window; otherwise the mean is over the
+        pixels on the map. Pixels beyond the padding (`ceil_mode`) never count.
 
     Returns:
       [..., H', W', C] in the dtype of x.
 
     Raises:
-      ValueError: as for `max_pool`.
+      ValueError: As for `max_pool`.
     """
     if _is_foreign(x, window_shape):
         return linen.avg_pool(x, window_shape, strides, cast(str, padding), count_include_pad)
@@ -96,7 +97,10 @@ def avg_pool(
 def global_avg_pool(
     x: Real[Array, "*batch height width channels"], keepdims: bool = False
 ) -> Real[Array, "*pooled channels"]:
-    """Mean over the map, summed in float32 or wider: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
+    """Returns the mean over the map, [..., H, W, C] to [..., C], or to [..., 1, 1, C] with `keepdims`.
+
+    The sum is made in float32 or wider.
+    """
     wide = wider(x.dtype, jnp.float32)
     return x.mean(axis=(-3, -2), keepdims=keepdims, dtype=wide).astype(x.dtype)
 
@@ -104,7 +108,7 @@ def global_avg_pool(
 def global_max_pool(
     x: Real[Array, "*batch height width channels"], keepdims: bool = False
 ) -> Real[Array, "*pooled channels"]:
-    """Maximum over the map: [..., H, W, C] -> [..., C], or [..., 1, 1, C] with `keepdims`."""
+    """Returns the maximum over the map, [..., H, W, C] to [..., C], or to [..., 1, 1, C] with `keepdims`."""
     return x.max(axis=(-3, -2), keepdims=keepdims)
 
 
@@ -113,7 +117,7 @@ def _pair(value: Window) -> Pair:
 
 
 def _is_foreign(x: jax.Array, window: Window) -> bool:
-    """Windows of one or three axes, and integers, are left to Flax."""
+    """Tells whether pooling is left to Flax: windows of one or three axes, and integers."""
     flat = isinstance(window, int) or len(window) == 2
     return not flat or not jnp.issubdtype(x.dtype, jnp.floating)
 
@@ -121,7 +125,7 @@ def _is_foreign(x: jax.Array, window: Window) -> bool:
 def _geometry(
     x: jax.Array, window: Window, strides: Window | None, padding: Padding, ceil_mode: bool, name: str
 ) -> tuple[Geometry, Pads]:
-    """The geometry, and the padding without what `ceil_mode` adds to it."""
+    """Returns the geometry, and the padding without the pixels that `ceil_mode` adds to it."""
     if x.ndim < 3:
         raise ValueError(f"{name} takes maps [..., H, W, C], got {x.ndim} axes")
     sizes, window, strides = pair(x.shape[-3:-1]), _pair(window), _pair(1 if strides is None else strides)
@@ -144,7 +148,7 @@ def _geometry(
 
 
 def _overhang(size: int, low: int, high: int, window: int, step: int) -> int:
-    """Pixels by which the last window of `ceil_mode` sticks out beyond the padding."""
+    """Returns the pixels by which the last window of `ceil_mode` sticks out beyond the padding."""
     last = -(-(size + low + high - window) // step) * step
     if last >= size + low:  # it would see padding alone
         last -= step
@@ -152,7 +156,7 @@ def _overhang(size: int, low: int, high: int, window: int, step: int) -> int:
 
 
 def _counts(geometry: Geometry, axis: int, pads: Pair) -> np.ndarray:
-    """How many pixels each window covers along an axis, of the map with these pads."""
+    """Returns the number of pixels that each window covers along an axis, of the map with these pads."""
     starts = np.arange(geometry.output_size[axis]) * geometry.strides[axis] - geometry.padding[axis][0]
     stops = np.minimum(starts + geometry.kernel_size[axis], geometry.input_size[axis] + pads[1])
     return stops - np.maximum(starts, -pads[0])
@@ -205,7 +209,7 @@ _spread = platform_primitive("sum_pool_spread", stock=_stock_spread, cpu=cpu.spr
 
 
 def _transposed_to(primitive: Any) -> Any:
-    """The transpose rule of a primitive of (x, t) that is linear in t alone."""
+    """Returns the transpose rule of a primitive of (x, t) that is linear in t alone."""
 
     def rule(ct: Any, x: jax.Array, t: Any, *, geometry: Geometry) -> list[Any]:
         return [None, ct if type(ct) is ad.Zero else bind(primitive, x, ct, geometry=geometry)]

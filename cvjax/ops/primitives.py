@@ -1,7 +1,7 @@
-"""Primitives whose lowering is chosen when a program is compiled for a platform.
+"""Makes primitives whose lowering is chosen when a program is compiled for a platform.
 
-`jax.lax.platform_dependent` chooses as well, but it is differentiated through: the gradient of a fast forward pass is
-then whatever differentiation makes of it. A primitive names its derivative itself, so each direction has a lowering
+`jax.lax.platform_dependent` chooses as well, but JAX differentiates through it, so differentiation decides how the
+gradient of a fast forward pass is computed. A primitive names its derivative itself. So each direction has a lowering
 of its own, and programs exported for another platform hold that platform's.
 """
 
@@ -18,15 +18,15 @@ Function = Callable[..., jax.Array]
 
 
 def platform_primitive(name: str, *, stock: Function, cpu: Function, local_cpu: Function | None = None) -> Primitive:
-    """A primitive with one result, computed by `cpu` on CPU and by `stock` everywhere else.
+    """Makes a primitive with one result, computed by `cpu` on CPU and by `stock` everywhere else.
 
     Args:
-      name: as it appears in a jaxpr.
-      stock: `(*arrays, geometry) -> array` in XLA's own operations; it also tells the result's shape and dtype.
-      cpu: the same function, as CPU likes it.
-      local_cpu: taken instead of `cpu` for programs that are compiled for a CPU of this process, that XLA need not
-        split over devices and that JAX does not store; it may call libraries of this process, of which exported
-        programs, XLA's partitioner and its writer of programs know nothing.
+      name: Name of the primitive in a jaxpr.
+      stock: `(*arrays, geometry) -> array` in XLA's own operations; it also gives the result's shape and dtype.
+      cpu: The same function, in operations that are fast on CPU.
+      local_cpu: Function in place of `cpu` for programs that are compiled for a CPU of this process, that XLA need not
+        split over devices, and that JAX does not store. It may call libraries of this process, which exported programs,
+        XLA's partitioner and its writer of programs do not know.
 
     Returns:
       The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
@@ -54,7 +54,7 @@ def _cpu_rule(cpu: Function, local_cpu: Function) -> Callable[..., Any]:
 
 
 def _is_local(module: Any) -> bool:
-    """Whether a program runs in this process only, on one device or with all that crosses devices written out."""
+    """Tells whether a program runs in this process only, on one device or with all that crosses devices written out."""
     if module.lowering_parameters.for_export or _is_stored():
         return False
     axes = module.axis_context
@@ -66,7 +66,10 @@ def _is_local(module: Any) -> bool:
 
 
 def _is_stored() -> bool:
-    """Whether programs go into JAX's persistent cache. XLA's attempt to write one that calls a library is unsafe."""
+    """Tells whether programs go into JAX's persistent cache.
+
+    XLA's attempt to write a program that calls a library is unsafe.
+    """
     config: Any = jax.config  # which has its fields from the time when JAX is imported
     return config.jax_enable_compilation_cache and bool(config.jax_compilation_cache_dir)
 
@@ -74,8 +77,8 @@ def _is_stored() -> bool:
 def bind(primitive: Primitive, *arrays: jax.Array, geometry: Hashable) -> jax.Array:
     """Applies a primitive of `platform_primitive`.
 
-    Under `jax.shard_map` all arrays must vary over the same device axes; this makes them (and so sums the gradient of
-    a kernel that all devices share).
+    Under `jax.shard_map` all arrays must vary over the same device axes. This function makes them do so, and thereby
+    sums the gradient of a kernel that all devices share.
     """
     axes = [_varying_axes(a) for a in arrays]
     everywhere = frozenset().union(*axes)
@@ -93,12 +96,12 @@ def _varying_axes(a: jax.Array) -> frozenset:
 
 
 def is_explicitly_sharded(*arrays: jax.Array) -> bool:
-    """Whether shardings are part of the arrays' types (`jax.sharding.AxisType.Explicit`)."""
+    """Tells whether shardings are part of the arrays' types (`jax.sharding.AxisType.Explicit`)."""
     return any(axis is not None for a in arrays for axis in jax.typeof(a).sharding.spec)
 
 
 def transpose(linear: Function, shape: tuple[int, ...], ct: jax.Array) -> jax.Array:
-    """The transpose of a linear function of an array of this shape, applied to a cotangent."""
+    """Applies the transpose of a linear function to a cotangent; `shape` is that of the function's argument."""
     example = jax.typeof(jax.lax.full_like(ct, 0, shape=shape))  # has the manual axes of ct
     (result,) = jax.linear_transpose(linear, example)(ct)
     return result
@@ -109,10 +112,10 @@ def define_bilinear(
     transpose_first: Function,
     transpose_second: Function,
 ) -> None:
-    """Derivatives of a primitive that is linear in each of its two arrays.
+    """Defines the derivatives of a primitive that is linear in each of its two arrays.
 
     Args:
-      primitive: of `platform_primitive`.
+      primitive: Primitive of `platform_primitive`.
       transpose_first: `(cotangent, second, geometry) -> cotangent of the first array`.
       transpose_second: `(cotangent, first, geometry) -> cotangent of the second array`.
     """
@@ -124,11 +127,11 @@ def define_bilinear(
 
 
 def define_batching(primitive: Primitive, rule: Callable[..., tuple[jax.Array, int]]) -> None:
-    """How `jax.vmap` maps a primitive.
+    """Defines how `jax.vmap` maps a primitive.
 
     Args:
-      primitive: of `platform_primitive`.
-      rule: `(size, *arrays, mapped, geometry) -> (array, axis)`; the mapped axis of each array is in front where
+      primitive: Primitive of `platform_primitive`.
+      rule: `(size, *arrays, mapped, geometry) -> (array, axis)`. The mapped axis of each array is in front where
         `mapped` says so, and absent otherwise.
     """
 

@@ -1,4 +1,4 @@
-"""Resampling of feature maps, with the sampling points of PyTorch's `interpolate` (no antialiasing)."""
+"""Resamples feature maps, with the sampling points of PyTorch's `interpolate` (no antialiasing)."""
 
 import chex
 import jax
@@ -9,17 +9,17 @@ from jaxtyping import Float32, Real, Shaped
 from cvjax.shapes import Array
 
 _PHOTOGRAPH = 8
-"""Pixels along an axis for each channel, from which on a map is resampled as a photograph."""
+"""Number of pixels along an axis for each channel, above which a map is resampled as a photograph."""
 
 
 def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> Float32[np.ndarray, "target source"]:
-    """Interpolation weights along one axis.
+    """Returns the interpolation weights along one axis.
 
     Args:
-      source: length of the axis before, in pixels.
-      target: length of the axis after, in pixels.
-      align_corners: True maps the first and last pixel centers onto each other; False maps the outer
-        edges onto each other (half-pixel centers), and repeats the border outside the outermost centers.
+      source: Length of the axis before, in pixels.
+      target: Length of the axis after, in pixels.
+      align_corners: True maps the first and last pixel centers onto each other. False maps the outer edges onto each
+        other (half-pixel centers), and repeats the border outside the outermost centers.
 
     Returns:
       float32 [target, source]; each row sums to 1 and has at most two weights that are not zero.
@@ -48,20 +48,20 @@ def resize(
 ) -> Shaped[Array, "batch rows columns channels"]:
     """Resizes maps as `torch.nn.functional.interpolate` does.
 
-    Bilinear resampling is separable, so it runs as two small matrix products: that suits the matrix units
-    of accelerators, and on CPU it is far faster than a gather (whose gradient is a scatter).
+    Bilinear resampling is separable, so it runs as two small matrix products. Those suit the matrix units of
+    accelerators. On CPU they are far faster than a gather, whose gradient is a scatter.
 
     Args:
-      x: [B, H, W, C].
-      size: target (height, width) in pixels.
+      x: Maps [B, H, W, C].
+      size: Height and width of the result, in pixels.
       method: "bilinear" (computed in float32 whatever the dtype of x), or "nearest" (any dtype, exact).
-      align_corners: see `bilinear_matrix`; bilinear only.
+      align_corners: See `bilinear_matrix`; bilinear only.
 
     Returns:
       [B, *size, C] in the dtype of x.
 
     Raises:
-      ValueError: unknown method, a target size below 1, or `align_corners` with "nearest".
+      ValueError: The method is unknown, the target size is below 1, or `align_corners` is set with "nearest".
     """
     chex.assert_rank(x, 4)
     height, width = size
@@ -74,6 +74,7 @@ def resize(
     if x.shape[1:3] == (height, width):
         return x
     if method == "nearest":
+        # PyTorch's "nearest" takes the pixel at floor(i * source / target), not the nearest of the pixel centers.
         rows = np.arange(height) * x.shape[1] // height
         columns = np.arange(width) * x.shape[2] // width
         return jnp.take(jnp.take(x, rows, axis=1), columns, axis=2)
@@ -86,21 +87,21 @@ def resize(
 def enlarge_from_corner(
     x: Real[Array, "batch height width channels"], size: tuple[int, int], steps: tuple[float, float]
 ) -> Real[jax.Array, "batch rows columns channels"]:
-    """Bilinear interpolation of maps whose pixel j lies on pixel step * j of the result, along either axis.
+    """Interpolates maps bilinearly; pixel j of a map lies on pixel step * j of the result, along either axis.
 
-    That is where nets put them whose windows are odd and padded by half their side, such as ResNets. On a side of
-    (H - 1) * step + 1 pixels it is `align_corners`; what lies beyond the last pixel repeats it.
+    Nets whose windows are odd and padded by half their side, such as ResNets, put their pixels there. On a side of
+    (H - 1) * step + 1 pixels this is `align_corners`. Beyond the last pixel of the map its value is repeated.
 
     Args:
-      x: [B, H, W, C].
-      size: (height, width) of the result, in pixels.
-      steps: pixels of the result between neighbors of the map, for height and for width; they need not be whole.
+      x: Maps [B, H, W, C].
+      size: Height and width of the result, in pixels.
+      steps: Pixels of the result between neighbors of the map, for height and for width; they need not be whole.
 
     Returns:
       [B, *size, C] in the dtype of x, computed in float32.
 
     Raises:
-      ValueError: a size below 1, or a step not above 0.
+      ValueError: The size is below 1, or a step is not above 0.
     """
     chex.assert_rank(x, 4)
     if min(size) < 1 or min(steps) <= 0:
@@ -118,9 +119,9 @@ def resample(
     by_rows: Float32[np.ndarray, "rows height"],
     by_columns: Float32[np.ndarray, "columns width"],
 ) -> Real[jax.Array, "batch rows columns channels"]:
-    """Mixes the rows and the columns of maps: [B, H, W, C], [H', H], [W', W] -> [B, H', W', C] in the dtype of x.
+    """Mixes the rows and the columns of maps: [B, H, W, C], [H', H] and [W', W] to [B, H', W', C] in the dtype of x.
 
-    Computed in float32.
+    The result is computed in float32.
     """
     batch, rows, columns, channels = x.shape
     height, width = len(by_rows), len(by_columns)
@@ -131,11 +132,11 @@ def resample(
 
 
 def _along_second(matrix: np.ndarray, x: jax.Array) -> jax.Array:
-    """[q, p], [n, p, c] -> [n, q, c].
+    """Multiplies [q, p] with the second axis of [n, p, c] to [n, q, c].
 
-    The matrix is repeated over n: as a batched product the result comes out in its final layout, where a
-    plain contraction would put q first and transpose the whole large result. Photographs are the exception: with as
-    many pixels and as few channels as they have, the repeated matrix is hundreds of times the result.
+    The matrix is repeated over n. As a batched product the result comes out in its final layout. A plain contraction
+    would put q first, and transpose the whole large result. Photographs are the exception: they have so many pixels and
+    so few channels that the repeated matrix is hundreds of times as large as the result.
     """
     # HIGHEST: the default would round to bfloat16 on TPU.
     highest = jax.lax.Precision.HIGHEST

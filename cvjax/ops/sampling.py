@@ -1,4 +1,4 @@
-"""Bilinear reads of feature maps at scattered points: the heart of deformable convolution and RoI align."""
+"""Reads feature maps bilinearly at scattered points, for deformable convolution and RoI align."""
 
 import chex
 import jax
@@ -15,16 +15,16 @@ def weighted_corners(
     row: Integer[Array, "..."] | int,
     weights: Float[Array, "*points 4"],
 ) -> Float[jax.Array, "*points channels"]:
-    """Weighted sum of the four pixels around each point, in maps that lie flat in a table.
+    """Returns the weighted sum of the four pixels around each point, in maps that lie flat in a table.
 
-    Four reads of whole pixels: XLA fuses them, the products and the sum into one loop, so nothing four times
+    It makes four reads of whole pixels. XLA fuses them, the products and the sum into one loop, so nothing four times
     the size of the result is stored. Reading the four corners in one gather took 15 times as long on CPU.
 
     Args:
-      table: [N, C], the pixels of one map or several, row after row.
+      table: Pixels of one map or several, row after row, [N, C].
       corner: int [...], place in the table of the pixel above and to the left of each point.
-      row: int, or int [...]: how far one pixel down lies in the table.
-      weights: [..., 4], of the pixels above left, above right, below left, below right.
+      row: Distance in the table from a pixel to the one below it, int or int [...].
+      weights: Weights of the pixels above left, above right, below left, below right, [..., 4].
 
     Returns:
       [..., C] in the wider dtype of table and weights.
@@ -40,11 +40,11 @@ def weighted_corners(
 
 
 def bilinear_weights(down: Float[Array, "*#points"], right: Float[Array, "*#points"]) -> Float[jax.Array, "*#points 4"]:
-    """Weights for `weighted_corners`.
+    """Returns the weights for `weighted_corners`.
 
     Args:
-      down: [...] in [0, 1], distance of each point below its upper left pixel.
-      right: [...] in [0, 1], distance to the right of it; down and right broadcast.
+      down: Distance of each point below its upper left pixel, [...] in [0, 1].
+      right: Distance of each point to the right of it, [...] in [0, 1]. The two arrays broadcast.
 
     Returns:
       [..., 4], which sum to 1.
@@ -56,11 +56,11 @@ def bilinear_weights(down: Float[Array, "*#points"], right: Float[Array, "*#poin
 def split_points(
     points: Float[Array, "*#points"], limit: Integer[Array, "*#points"] | int
 ) -> tuple[Int32[jax.Array, "*#points"], Float[jax.Array, "*#points"]]:
-    """Points along one axis as a whole pixel that has a neighbor, and the way from it to that neighbor.
+    """Splits points along one axis into a whole pixel that has a neighbor, and the way from it to that neighbor.
 
     Args:
       points: float [...], in [0, limit + 1] pixels.
-      limit: last pixel that has a neighbor after it; an int, or int [...] that broadcasts.
+      limit: Last pixel that has a neighbor after it; an int, or int [...] that broadcasts.
 
     Returns:
       int32 [...] pixels in [0, limit], and float [...] fractions in [0, 1].

@@ -1,8 +1,9 @@
-"""Upsampling by a whole factor onto any part of the fine grid.
+"""Upsamples by a whole factor onto any part of the fine grid.
 
 Pixel j of a map covers the pixels [stride * j, stride * (j + 1)) of the fine grid, along either axis. A result of
-`size` pixels starts at pixel `offset` of that grid, which may lie before its first pixel, and may end beyond its last
-one: so maps on shifted grids (FCN's, which come from a padded image) are enlarged, aligned and cropped in one go.
+`size` pixels starts at pixel `offset` of that grid, which may lie before its first pixel. The result may end beyond the
+grid's last pixel. So maps on shifted grids (FCN's, which come from a padded image) are enlarged, aligned and cropped in
+one go.
 """
 
 from typing import Literal
@@ -20,7 +21,7 @@ Method = Literal["nearest", "bilinear", "transposed"]
 
 
 def bilinear_filter(size: int) -> Float64[np.ndarray, " size"]:
-    """Weights of linear interpolation around the middle of a kernel, float64 [size], those of Caffe's bilinear filler.
+    """Returns Caffe's bilinear filler: weights of linear interpolation around the middle of a kernel, float64 [size].
 
     As the kernel of a transposed convolution of stride s it interpolates where `size` is 2 * s - s % 2.
     """
@@ -32,14 +33,15 @@ def bilinear_filter(size: int) -> Float64[np.ndarray, " size"]:
 def upsampling_matrix(
     source: int, target: int, stride: int, offset: int = 0, *, repeat: bool = True
 ) -> Float32[np.ndarray, "target source"]:
-    """Weights of linear interpolation along one axis, see the module.
+    """Returns the weights of linear interpolation along one axis, see the module.
 
     Args:
-      source: length of the map, in its pixels.
-      target: length of the result, in pixels of the fine grid.
-      stride: pixels of the fine grid for one of the map.
-      offset: where the result starts, in pixels of the fine grid.
-      repeat: what lies beyond the map is its outermost pixel; otherwise zero, as for a transposed convolution.
+      source: Length of the map, in its pixels.
+      target: Length of the result, in pixels of the fine grid.
+      stride: Pixels of the fine grid for one of the map.
+      offset: Start of the result, in pixels of the fine grid.
+      repeat: Whether the map's outermost pixel continues beyond the map; otherwise zero does, as for a transposed
+        convolution.
 
     Returns:
       float32 [target, source].
@@ -59,10 +61,10 @@ def upsample(
     """Enlarges maps without parameters, see the module.
 
     Args:
-      x: [B, H, W, C].
-      stride: the factor.
-      size: (height, width) of the result, in pixels; None is (stride * H, stride * W).
-      offset: where the result starts on the fine grid, in rows and columns of it.
+      x: Maps [B, H, W, C].
+      stride: Factor on height and width.
+      size: Height and width of the result, in pixels; None is (stride * H, stride * W).
+      offset: Start of the result on the fine grid, in rows and columns of it.
       method: `nearest`; `bilinear`, which continues the map by its border; or `transposed`, the transposed convolution
         with a bilinear kernel (1411.4038), which is the same inside and fades to zero at the border. All but `nearest`
         are computed in float32, as two matrix products.
@@ -71,7 +73,7 @@ def upsample(
       [B, *size, C] in the dtype of x.
 
     Raises:
-      ValueError: a factor or size below 1, or a method of another name.
+      ValueError: The factor or size is below 1, or the method has another name.
     """
     chex.assert_rank(x, 4)
     height, width = check_upsampling(x, stride, size)
@@ -92,7 +94,11 @@ def upsample(
 def check_upsampling(
     x: Shaped[Array, "batch height width channels"], stride: int, size: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """The size of the result of upsampling maps [B, H, W, C]; raises ValueError for one that there cannot be."""
+    """Returns the height and width of upsampled maps [B, H, W, C].
+
+    Raises:
+      ValueError: The factor or size is below 1.
+    """
     height, width = (stride * x.shape[1], stride * x.shape[2]) if size is None else size
     if stride < 1 or height < 1 or width < 1:
         raise ValueError(f"upsampling needs a factor and a size of at least 1, got {stride} and {height}x{width}")
@@ -102,14 +108,14 @@ def check_upsampling(
 def transposed_window(
     source: int, target: int, stride: int, kernel: int, offset: int = 0
 ) -> tuple[slice, tuple[int, int]]:
-    """What of a map a transposed convolution needs along one axis, and its padding, for a part of the fine grid.
+    """Returns the part of a map that a transposed convolution needs along one axis for a part of the fine grid.
 
     The kernel is centered: the copy of it that belongs to a pixel reaches (kernel - stride) // 2 pixels of the fine
-    grid to the left of what the pixel covers, and the rest to the right.
+    grid to the left of those that the pixel covers. The rest of the copy reaches to the right.
 
     Args:
-      source, target, stride, offset: as for `upsampling_matrix`.
-      kernel: its length, in pixels of the fine grid.
+      source, target, stride, offset: As for `upsampling_matrix`.
+      kernel: Length of the kernel, in pixels of the fine grid.
 
     Returns:
       The pixels of the map that reach the result, at least one, and the zeros before and after the spread ones

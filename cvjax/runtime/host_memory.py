@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what a training step gives back."""
+"""Tells the C library's allocator to keep the memory that a training step gives back."""
 
 import ctypes
 import os
@@ -12,10 +12,10 @@ _OWN_CHOICES = ("GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLO
 def keep_host_memory() -> bool:
     """Makes this process keep freed memory and use it again, where the allocator is glibc's.
 
-    On CPU every run of a compiled program allocates its temporaries and frees them. glibc maps such large blocks
-    anew each time, and the kernel then clears every page at its first touch: 34,000 page faults and 80 of 250 ms a step
-    of the `deeplab_voc quick` net (docs/results.md). One heap that only grows has none after the first step. Memory
-    stays with the process until it ends, so this is for a program's entry point.
+    On CPU every run of a compiled program allocates its temporaries and frees them. glibc maps such large blocks anew
+    each time, and the kernel then clears every page at its first touch. With the `deeplab_voc quick` net these are
+    34,000 page faults, and 80 of 250 ms, in each step (docs/results.md). One heap that only grows has none after the
+    first step. Memory stays with the process until it ends, so this is for a program's entry point.
 
     Returns:
       Whether it took effect: False on another C library, and where the environment has chosen for itself (one of
@@ -26,6 +26,7 @@ def keep_host_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
+    # One arena, no blocks that are mapped by themselves, no trimming, and growth by 64 MiB at a time.
     wanted = {_M_ARENA_MAX: 1, _M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 2**26}
     taken = [library.mallopt(name, value) for name, value in wanted.items()]
     return min(taken) == 1

@@ -1,6 +1,6 @@
-"""Depthwise convolution for CPU: elementwise products that XLA fuses into one loop over channels.
+"""Computes depthwise convolution for CPU, as elementwise products that XLA fuses into one loop over channels.
 
-XLA's own takes 15 times as long or more. Its transpose is a depthwise convolution again; see `cvjax.ops.cpu.conv`.
+XLA's own takes 15 times as long or more. The transpose is a depthwise convolution again; see `cvjax.ops.cpu.conv`.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, pad, tap
 from cvjax.shapes import Array
 
-# Outputs side by side that are summed first: so few that the compiler unrolls the sum and vectorises over channels
+# Outputs side by side that are summed first: so few that the compiler unrolls the sum and vectorizes over channels
 # (56x56x128: 2 ms, where one sum over the whole map takes 23).
 _SUMMED = 16
 # Maps whose width has no divisor of at least this are widened with zeros to a multiple of `_WIDENED`.
@@ -29,7 +29,7 @@ def convolve(
     kernel: Float[Array, "kernel_height kernel_width 1 features"],
     geometry: Geometry,
 ) -> Float[jax.Array, "batch rows columns features"]:
-    """[B, H, W, C], [kh, kw, 1, C * m] -> [B, H', W', C * m] (input dilation 1)."""
+    """Convolves [B, H, W, C] with [kh, kw, 1, C * m] to [B, H', W', C * m]; the input dilation is 1."""
     kh, kw, _, features = kernel.shape
     channels = x.shape[-1]
     multiplier = features // channels
@@ -55,7 +55,10 @@ def convolve(
 def kernel_gradient(
     x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns features"], geometry: Geometry
 ) -> Float[jax.Array, "kernel_height kernel_width 1 features"]:
-    """[B, H, W, C], [B, H', W', C * m] -> [kh, kw, 1, C * m] (input dilation 1)."""
+    """Computes the gradient for the kernel: [B, H, W, C] and [B, H', W', C * m] to [kh, kw, 1, C * m].
+
+    The input dilation is 1.
+    """
     channels, features = x.shape[-1], ct.shape[-1]
     if features > channels:
         parts = ct.reshape(*ct.shape[:3], channels, features // channels)
@@ -89,6 +92,6 @@ def _largest_divisor(n: int) -> int:
 
 
 def _sums(arrays: list[jax.Array], axis: int) -> list[jax.Array]:
-    """Sums of several arrays along an axis, made in one loop."""
+    """Sums several arrays along an axis, in one loop."""
     zeros = [jnp.zeros((), a.dtype) for a in arrays]
     return list(lax.reduce(arrays, zeros, lambda a, b: [p + q for p, q in zip(a, b)], (axis,)))

@@ -1,9 +1,9 @@
-"""Convolution by oneDNN, the library that jaxlib carries for x86 and that XLA's CPU compiler does not call by itself.
+"""Convolves with oneDNN, the library that jaxlib carries for x86 and that XLA's CPU compiler does not call by itself.
 
 PyTorch convolves with the same library. It is called by the name under which XLA's runtime knows it, which is not a
-documented interface: so only under the releases of jaxlib that it was tried with, only in programs that run in this
-process (`cvjax.ops.primitives`), and only forward, which is all that the runtime offers. The gradient for the input is
-a forward convolution too; the one for the kernel is not.
+documented interface. So it is called only under the releases of jaxlib that it was tried with, and only in programs
+that run in this process (`cvjax.ops.primitives`). The runtime offers the forward convolution alone. The gradient for
+the input is a forward convolution too; the gradient for the kernel is not.
 """
 
 import functools
@@ -34,7 +34,10 @@ def suits(
     kernel: Float[Array, "kernel_height kernel_width inside features"],
     geometry: Geometry,
 ) -> bool:
-    """Whether oneDNN is there and the fastest for these arrays (sizes known, no negative padding)."""
+    """Tells whether oneDNN is available and the fastest for these arrays.
+
+    Sizes must be known, and padding must not be negative.
+    """
     if 0 in x.shape:  # cropped away: XLA knows what to do
         return False
     if geometry.input_dilation != (1, 1) or not x.dtype == kernel.dtype == jnp.float32:
@@ -56,7 +59,7 @@ def convolve(
     *,
     swapped: bool = False,
 ) -> Float[jax.Array, "batch rows columns features"]:
-    """[B, H, W, C], [kh, kw, C // groups, F] -> [B, H', W', F] where `suits` says so.
+    """Convolves [B, H, W, C] with [kh, kw, C // groups, F] to [B, H', W', F], where `suits` says so.
 
     With `swapped` (one group) the kernel is [kh, kw, F, C], which spares a copy of it.
     """
@@ -91,7 +94,7 @@ def convolve(
 
 @functools.cache
 def is_available() -> bool:
-    """Whether this jaxlib has oneDNN and speaks to it as `convolve` does."""
+    """Tells whether this jaxlib has oneDNN and accepts the call that `convolve` makes."""
     if jaxlib.version.__version__ not in _RELEASES or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     one = jnp.zeros((1, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""Pooling and its gradients for CPU, as elementwise operations on strided slices; see `cvjax.ops.pool`."""
+"""Computes pooling and its gradients for CPU, as elementwise operations on strided slices; see `cvjax.ops.pool`."""
 
 import operator
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from cvjax.shapes import Array
 def maximum(
     x: Float[Array, "batch height width channels"], geometry: Geometry
 ) -> Float[jax.Array, "batch rows columns channels"]:
-    """[B, H, W, C] -> [B, H', W', C]: the maxima."""
+    """Returns the maximum over each window: [B, H, W, C] to [B, H', W', C]."""
     return _separable(_pad(x, geometry.padding, -jnp.inf), geometry, lax.max)
 
 
 def total(
     x: Float[Array, "batch height width channels"], geometry: Geometry
 ) -> Float[jax.Array, "batch rows columns channels"]:
-    """[B, H, W, C] -> [B, H', W', C]: the sums, made in float32 or wider."""
+    """Returns the sum over each window, made in float32 or wider: [B, H, W, C] to [B, H', W', C]."""
     wide = wider(x.dtype, jnp.float32)
     return _separable(_pad(x.astype(wide), geometry.padding, 0), geometry, operator.add).astype(x.dtype)
 
@@ -32,7 +32,7 @@ def total(
 def gather(
     x: Float[Array, "batch height width channels"], t: Float[Array, "batch height width channels"], geometry: Geometry
 ) -> Float[jax.Array, "batch rows columns channels"]:
-    """[B, H, W, C] twice -> [B, H', W', C]: the elements of t where the maxima of x are."""
+    """Reads t at the places of the maxima of x: [B, H, W, C] twice to [B, H', W', C]."""
     winner, t = _winners(x, geometry), _pad(t, geometry.padding, 0)
     chosen = jnp.zeros((), t.dtype)
     for number, place in enumerate(geometry.places):
@@ -43,7 +43,7 @@ def gather(
 def scatter(
     x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns channels"], geometry: Geometry
 ) -> Float[jax.Array, "batch height width channels"]:
-    """[B, H, W, C], [B, H', W', C] -> [B, H, W, C]: cotangents summed where the maxima of x are."""
+    """Sums cotangents at the places of the maxima of x: [B, H, W, C] and [B, H', W', C] to [B, H, W, C]."""
     winner = lax.optimization_barrier(_winners(x, geometry))  # made once, not once for each phase
     # Windows beside the map, so that every pixel of a phase sees the same number of them.
     (rows, columns), pads = geometry.strides, _windows_beside(geometry)
@@ -54,7 +54,7 @@ def scatter(
 def spread(
     ct: Float[Array, "batch rows columns channels"], geometry: Geometry
 ) -> Float[jax.Array, "batch height width channels"]:
-    """[B, H', W', C] -> [B, H, W, C]: to every pixel, the sum over the windows that cover it."""
+    """Gives every pixel the sum over the windows that cover it: [B, H', W', C] to [B, H, W, C]."""
     wide = wider(ct.dtype, jnp.float32)
     out = _pad(ct.astype(wide), _windows_beside(geometry), 0)
     for axis in (0, 1):
@@ -73,7 +73,10 @@ def spread(
 
 
 def _phase(winner: jax.Array, ct: jax.Array, r: int, c: int, geometry: Geometry) -> jax.Array:
-    """What the pixels at (r, c) modulo the strides get: from each window that covers them, if they won it."""
+    """Sums the cotangents that go to the pixels at (r, c) modulo the strides.
+
+    A pixel gets those of the windows that cover it and whose maximum it is.
+    """
     (kh, kw), (rows, columns) = geometry.kernel_size, geometry.strides
     above, before = -(-kh // rows) - 1, -(-kw // columns) - 1
     height, width = winner.shape[1] - above, winner.shape[2] - before
@@ -86,7 +89,7 @@ def _phase(winner: jax.Array, ct: jax.Array, r: int, c: int, geometry: Geometry)
 
 
 def _winners(x: jax.Array, geometry: Geometry) -> jax.Array:
-    """[B, H', W', C]: the number of the tap with the (first) maximum."""
+    """Returns the number of the tap with the maximum, the first of equals: [B, H', W', C]."""
     x = _pad(x, geometry.padding, -jnp.inf)
     # Narrow, for the sake of memory traffic, where the number fits.
     dtype = jnp.int8 if len(geometry.places) < 128 else jnp.int32
@@ -100,7 +103,7 @@ def _winners(x: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def _separable(x: jax.Array, geometry: Geometry, combine: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
-    """Rows first, then columns: kh + kw operations instead of kh * kw."""
+    """Combines rows first, then columns: kh + kw operations instead of kh * kw."""
     for axis in (0, 1):
         step, length = geometry.strides[axis], geometry.output_size[axis]
         taps = [_window(x, axis, i, length, step) for i in range(geometry.kernel_size[axis])]
@@ -113,7 +116,10 @@ def _window(x: jax.Array, axis: int, start: int, length: int, step: int = 1) -> 
 
 
 def _windows_beside(geometry: Geometry) -> Pads:
-    """Per axis, how many windows to add before and after those that are, so that every pixel has its full number."""
+    """Returns, for each axis, the windows to add before and after the others.
+
+    With them every pixel lies in its full number of windows.
+    """
     pads = []
     for n, m, k, step, (low, _) in zip(
         geometry.input_size, geometry.output_size, geometry.kernel_size, geometry.strides, geometry.padding
@@ -123,7 +129,7 @@ def _windows_beside(geometry: Geometry) -> Pads:
 
 
 def _crop(x: jax.Array, geometry: Geometry) -> jax.Array:
-    """Takes the padding off, and pixels after the last window."""
+    """Takes off the padding, and the pixels after the last window."""
     (top, _), (left, _) = geometry.padding
     height, width = geometry.input_size
     return x[:, top : top + height, left : left + width]

@@ -1,6 +1,7 @@
-"""Strided convolution as one without stride: each stride x stride block of pixels becomes one pixel of more channels.
+"""Turns a strided convolution into one without stride: each stride x stride block of pixels becomes one pixel.
 
-In this form the strided convolution wastes no steps, and its transpose makes all phases of the output at once.
+That pixel has the channels of all pixels of its block. In this form the strided convolution wastes no steps, and its
+transpose makes all phases of the output at once.
 """
 
 from dataclasses import replace
@@ -15,13 +16,13 @@ from cvjax.shapes import Array
 
 
 def is_foldable(geometry: Geometry) -> bool:
-    """One group, taps side by side, and strides that the kernel covers."""
+    """Tells whether a convolution has one group, taps side by side, and strides other than 1 that the kernel covers."""
     covered = all(k >= step for k, step in zip(geometry.kernel_size, geometry.strides))
     return geometry.groups == 1 and geometry.kernel_dilation == (1, 1) and covered and geometry.strides != (1, 1)
 
 
 def fold_geometry(geometry: Geometry) -> Geometry:
-    """Of the convolution over folded maps."""
+    """Returns the geometry of the convolution over folded maps."""
     taps = _folded_taps(geometry)
     sizes = pair(n + k - 1 for n, k in zip(geometry.output_size, taps))
     return replace(geometry, input_size=sizes, kernel_size=taps, strides=(1, 1), padding=((0, 0), (0, 0)))
@@ -30,7 +31,7 @@ def fold_geometry(geometry: Geometry) -> Geometry:
 def fold(
     x: Float[Array, "batch height width channels"], geometry: Geometry
 ) -> Float[jax.Array, "batch rows columns folded"]:
-    """[B, H, W, C] -> [B, h, w, stride * stride * C]."""
+    """Folds blocks of pixels into channels: [B, H, W, C] to [B, h, w, stride * stride * C]."""
     (sh, sw), (h, w) = geometry.strides, fold_geometry(geometry).input_size
     x = pad(x, pair((low, -high) for low, high in _cropping(geometry)))
     x = x.reshape(x.shape[0], h, sh, w, sw, x.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
@@ -40,7 +41,7 @@ def fold(
 def unfold(
     x: Float[Array, "batch rows columns folded"], geometry: Geometry, channels: int
 ) -> Float[jax.Array, "batch height width channels"]:
-    """The transpose of `fold`: [B, h, w, stride * stride * C] -> [B, H, W, C]."""
+    """Transposes `fold`: [B, h, w, stride * stride * C] to [B, H, W, C]."""
     (sh, sw), (batch, h, w, _) = geometry.strides, x.shape
     x = x.reshape(batch, h, w, sh, sw, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, h * sh, w * sw, channels)
@@ -50,7 +51,7 @@ def unfold(
 def fold_kernel(
     kernel: Float[Array, "kernel_height kernel_width inside features"], geometry: Geometry
 ) -> Float[jax.Array, "rows columns folded features"]:
-    """[kh, kw, C, F] -> [ceil(kh / stride), ceil(kw / stride), stride * stride * C, F]."""
+    """Folds a kernel: [kh, kw, C, F] to [ceil(kh / stride), ceil(kw / stride), stride * stride * C, F]."""
     (sh, sw), (qh, qw) = geometry.strides, _folded_taps(geometry)
     kh, kw, channels, features = kernel.shape
     edges = ((0, qh * sh - kh, 0), (0, qw * sw - kw, 0), (0, 0, 0), (0, 0, 0))
@@ -62,7 +63,7 @@ def fold_kernel(
 def unfold_kernel(
     kernel: Float[Array, "rows columns folded features"], geometry: Geometry
 ) -> Float[jax.Array, "kernel_height kernel_width inside features"]:
-    """The transpose of `fold_kernel`."""
+    """Transposes `fold_kernel`."""
     (sh, sw), (qh, qw, _, features) = geometry.strides, kernel.shape
     kernel = kernel.reshape(qh, qw, sh, sw, -1, features).transpose(0, 2, 1, 3, 4, 5)
     kernel = kernel.reshape(qh * sh, qw * sw, -1, features)
@@ -74,7 +75,10 @@ def _folded_taps(geometry: Geometry) -> Pair:
 
 
 def _cropping(geometry: Geometry) -> Pads:
-    """Per axis: pixels to add before, and to take off after, so that the blocks start where the first output looks."""
+    """Returns, for each axis, the pixels to add before and to take off after.
+
+    With them the blocks start where the first output looks.
+    """
     folded = fold_geometry(geometry).input_size
     lows = [low for low, _ in geometry.padding]
     steps = zip(lows, geometry.input_size, folded, geometry.strides)

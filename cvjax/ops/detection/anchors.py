@@ -1,6 +1,6 @@
-"""Anchors: the boxes that a region proposal network starts from (Faster R-CNN, 1506.01497).
+"""Makes anchors: the boxes that a region proposal network starts from (Faster R-CNN, 1506.01497).
 
-They depend on shapes alone, so they are computed with NumPy while a program is traced, and are constants in it.
+Anchors depend on shapes alone, so NumPy computes them while a program is traced, and they are constants in the program.
 Their order is that of a head's outputs [H, W, A] read row by row: y, x, then ratios, then sizes.
 """
 
@@ -16,7 +16,7 @@ from cvjax.shapes import Array
 Pair = tuple[int, int]
 
 RATIOS = (0.5, 1.0, 2.0)
-"""Height by width; the papers' and torchvision's."""
+"""Ratios of height to width: those of the papers and of torchvision."""
 PYRAMID_SIZES = ((32,), (64,), (128,), (256,), (512,))
 """Sizes on each level of a feature pyramid (1612.03144), as in torchvision's `fasterrcnn_resnet50_fpn`."""
 PAPER_SIZES = (128, 256, 512)
@@ -24,20 +24,20 @@ PAPER_SIZES = (128, 256, 512)
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Float32[np.ndarray, "anchors 4"]:
-    """Anchors of one place of a map, centered on the origin, rounded as torchvision rounds.
+    """Returns the anchors of one place of a map, centered on the origin, rounded as torchvision rounds.
 
-    An anchor of size s and ratio r has the area s * s and is s * sqrt(r) high before its corners are rounded to
-    whole pixels, halves to even.
+    An anchor of size s and ratio r has the area s * s and is s * sqrt(r) high. Its corners are then rounded to whole
+    pixels, halves to even.
 
     Args:
-      sizes: square roots of the areas, in pixels.
-      ratios: height by width.
+      sizes: Square roots of the areas, in pixels.
+      ratios: Ratios of height to width.
 
     Returns:
       float32 [ratios * sizes, 4], see `cvjax.ops.detection.boxes`.
 
     Raises:
-      ValueError: a size or ratio that is not positive, or none.
+      ValueError: A size or ratio is not positive, or there are none.
     """
     sides, high = _checked(sizes, ratios)
     high = np.sqrt(high)  # in float32 all along, as the rounding can turn on the last bit
@@ -49,20 +49,20 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Fl
 def paper_cell_anchors(
     sizes: Sequence[float] = PAPER_SIZES, ratios: Sequence[float] = RATIOS, stride: int = 16
 ) -> Float32[np.ndarray, "anchors 4"]:
-    """Anchors of one place as Faster R-CNN's own code has them.
+    """Returns the anchors of one place of a map, as Faster R-CNN's own code has them.
 
-    The sides of a square of the stride's size are brought to each ratio and rounded, then scaled up to the sizes; and
-    they are centered on the middle of the place's stride x stride pixels. So a 1:2 anchor of size 128 is 184 x 96.
+    The sides of a square of the stride's size are brought to each ratio and rounded, then scaled up to the sizes. The
+    anchors are centered on the middle of the place's stride x stride pixels. So a 1:2 anchor of size 128 is 184 x 96.
 
     Args:
-      sizes, ratios: as for `cell_anchors`.
-      stride: of the map that they are for.
+      sizes, ratios: As for `cell_anchors`.
+      stride: Stride of the map that the anchors are for, in pixels.
 
     Returns:
       float32 [ratios * sizes, 4].
 
     Raises:
-      ValueError: a size or ratio that is not positive, or none.
+      ValueError: A size or ratio is not positive, or there are none.
     """
     sides, high = _checked(sizes, ratios)
     width = np.round(np.sqrt(stride * stride / high.astype(np.float64)))
@@ -74,18 +74,18 @@ def paper_cell_anchors(
 def map_anchors(
     cell: Real[np.ndarray, "anchors 4"], shape: Pair, stride: int | Pair
 ) -> Float32[np.ndarray, "places 4"]:
-    """A place's anchors, repeated over a map.
+    """Repeats a place's anchors over a map.
 
     Args:
-      cell: [A, 4], anchors of the place in the upper left corner.
-      shape: (H, W) of the map.
-      stride: pixels of the image from one place to the next; one number, or (down, right).
+      cell: Anchors of the place in the upper left corner, [A, 4].
+      shape: Height and width of the map.
+      stride: Pixels of the image from one place to the next; one number, or (down, right).
 
     Returns:
       float32 [H * W * A, 4] in pixels of the image; those at the border reach beyond it.
 
     Raises:
-      ValueError: a shape or stride that is not positive.
+      ValueError: A shape or stride is not positive.
     """
     down, right = (stride, stride) if isinstance(stride, int) else stride
     if min(*shape, down, right) < 1:
@@ -101,22 +101,22 @@ def pyramid_anchors(
     sizes: Sequence[Sequence[float]] = PYRAMID_SIZES,
     ratios: Sequence[float] = RATIOS,
 ) -> list[Float32[np.ndarray, "_ 4"]]:
-    """Anchors of every level of a pyramid, as torchvision lays them out.
+    """Returns the anchors of every level of a pyramid, as torchvision lays them out.
 
-    A level's stride is that of its map: the image's side divided by the map's, rounded down, along each axis. (So on
-    images whose sides the stride does not divide it is not always a power of two.)
+    A level's stride is the image's side divided by the map's, rounded down, along each axis. So it is not always a
+    power of two on images whose sides the stride does not divide.
 
     Args:
-      image_size: (height, width) of the images that went into the net, with their padding.
-      shapes: (H, W) of each level's map, from fine to coarse.
-      sizes: sizes of the anchors of each level.
-      ratios: height by width, on all levels.
+      image_size: Height and width of the images that go into the net, with their padding.
+      shapes: Height and width of each level's map, from fine to coarse.
+      sizes: Sizes of the anchors of each level.
+      ratios: Ratios of height to width, on all levels.
 
     Returns:
       float32 [H_l * W_l * A_l, 4] for each level; `np.concatenate` makes them one.
 
     Raises:
-      ValueError: not as many levels of sizes as of maps, or a map larger than the image.
+      ValueError: The numbers of maps and of rows of sizes differ, or a map is larger than the image.
     """
     if len(shapes) != len(sizes):
         raise ValueError(f"pyramid_anchors: {len(shapes)} maps need as many rows of sizes, not {len(sizes)}")
@@ -130,12 +130,12 @@ def pyramid_anchors(
 def inside(
     anchors: Real[Array, "*rows 4"], size: tuple[jax.Array | int, jax.Array | int], margin: float = 0.0
 ) -> Bool[jax.Array, "..."]:
-    """Which anchors do not reach beyond their image; the paper trains on those alone.
+    """Tells which anchors do not reach beyond their image; the paper trains on those alone.
 
     Args:
-      anchors: [..., 4].
-      size: (height, width) of the image without padding; numbers, or arrays that broadcast against [...].
-      margin: pixels that they may reach beyond it.
+      anchors: Anchors [..., 4].
+      size: Height and width of the image without padding; numbers, or arrays that broadcast against [...].
+      margin: Pixels that anchors may reach beyond the image.
 
     Returns:
       bool [...].

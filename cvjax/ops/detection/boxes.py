@@ -1,9 +1,9 @@
-"""Boxes: formats, overlap, and the coding that detectors regress.
+"""Converts boxes between formats, measures their overlap, and codes them as detectors regress them.
 
-Everywhere in cvjax a box is (x1, y1, x2, y2) in pixels, float, x to the right and y down, in the last axis:
-torchvision's and Pascal VOC's corners, half-open. The corners are points between pixels, so the box that
-covers the pixels of columns 3, 4 and 5 has x1 = 3 and x2 = 6, and its width is x2 - x1. A box whose x2 <= x1
-or y2 <= y1 is empty: its area and all overlaps are zero, and neither values nor gradients are ever NaN.
+Everywhere in cvjax a box is (x1, y1, x2, y2) in pixels, float, x to the right and y down, in the last axis. These are
+the corners of torchvision and Pascal VOC, half-open. The corners are points between pixels, so the box that covers the
+pixels of columns 3, 4 and 5 has x1 = 3 and x2 = 6, and its width is x2 - x1. A box with x2 <= x1 or y2 <= y1 is empty:
+its area and all overlaps are zero, and neither values nor gradients are ever NaN.
 
 Leading axes broadcast as for any elementwise function. Everything is computed in float32 or wider.
 """
@@ -27,18 +27,18 @@ FORMATS = ("xyxy", "yxyx", "xywh", "cxcywh")
 
 
 def convert(boxes: Real[Array, "*rows 4"], source: str, target: str = "xyxy") -> Float[jax.Array, "*rows 4"]:
-    """Boxes in another format.
+    """Converts boxes to another format.
 
     Args:
-      boxes: [..., 4] in the format `source`.
-      source, target: "xyxy" (ours: two corners), "yxyx" (TensorFlow), "xywh" (COCO: a corner and the sides),
-        or "cxcywh" (YOLO: the center and the sides).
+      boxes: Boxes [..., 4] in the format `source`.
+      source, target: "xyxy" (ours: two corners), "yxyx" (TensorFlow), "xywh" (COCO: a corner and the sides), or
+        "cxcywh" (YOLO: the center and the sides).
 
     Returns:
       [..., 4] in the format `target`.
 
     Raises:
-      ValueError: an unknown format.
+      ValueError: A format is unknown.
     """
     boxes = _wide(boxes)
     for name in (source, target):
@@ -63,17 +63,17 @@ def convert(boxes: Real[Array, "*rows 4"], source: str, target: str = "xyxy") ->
 
 
 def area(boxes: Real[Array, "*rows 4"]) -> Float[jax.Array, "*rows"]:
-    """[..., 4] -> [...], in square pixels; zero for empty boxes."""
+    """Returns the areas of boxes, [..., 4] to [...], in square pixels; zero for empty boxes."""
     x1, y1, x2, y2 = _split(_wide(boxes))
     return jnp.maximum(x2 - x1, 0) * jnp.maximum(y2 - y1, 0)
 
 
 def clip(boxes: Real[Array, "*rows 4"], size: tuple[jax.Array | int, jax.Array | int]) -> Float[jax.Array, "... 4"]:
-    """Boxes cut off at the border of an image.
+    """Cuts boxes off at the border of an image.
 
     Args:
-      boxes: [..., 4].
-      size: (height, width) of the image in pixels; numbers, or arrays that broadcast against [...].
+      boxes: Boxes [..., 4].
+      size: Height and width of the image in pixels; numbers, or arrays that broadcast against [...].
 
     Returns:
       [..., 4], all coordinates in [0, width] and [0, height].
@@ -87,15 +87,15 @@ def clip(boxes: Real[Array, "*rows 4"], size: tuple[jax.Array | int, jax.Array |
 
 
 def intersection(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Array, "*#rows"]:
-    """Area that two boxes share, in square pixels: [..., 4], [..., 4], broadcast against each other, -> [...]."""
+    """Returns the area that two boxes share, in square pixels: [..., 4] and [..., 4], broadcast, to [...]."""
     return _intersection_and_union(a, b)[0]
 
 
 def iou(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Array, "*#rows"]:
-    """Intersection over union.
+    """Returns intersection over union.
 
     Args:
-      a, b: [..., 4], broadcast against each other.
+      a, b: Boxes [..., 4], broadcast against each other.
 
     Returns:
       [...] in [0, 1]; zero where both boxes are empty.
@@ -105,13 +105,13 @@ def iou(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Arr
 
 
 def giou(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Array, "*#rows"]:
-    """Generalised intersection over union (Rezatofighi et al., 1902.09630).
+    """Returns generalized intersection over union (Rezatofighi et al., 1902.09630).
 
-    IoU less the part of the smallest enclosing box that neither covers: it still has a slope where boxes are
-    apart.
+    It is IoU less the share of the smallest enclosing box that neither box covers. So it has a slope even where boxes
+    are apart.
 
     Args:
-      a, b: [..., 4], broadcast against each other.
+      a, b: Boxes [..., 4], broadcast against each other.
 
     Returns:
       [...] in [-1, 1]; zero where the enclosing box is empty.
@@ -125,7 +125,7 @@ def giou(a: Real[Array, "*#rows 4"], b: Real[Array, "*#rows 4"]) -> Float[jax.Ar
 
 
 def pairwise_iou(a: Real[Array, "*#batch n 4"], b: Real[Array, "*#batch m 4"]) -> Float[jax.Array, "*#batch n m"]:
-    """IoU of every box with every other: [..., N, 4], [..., M, 4] -> [..., N, M]."""
+    """Returns the IoU of every box with every other: [..., N, 4] and [..., M, 4] to [..., N, M]."""
     return iou(a[..., :, None, :], b[..., None, :, :])
 
 
@@ -134,16 +134,16 @@ def encode(
     anchors: Real[Array, "*#rows 4"],
     weights: tuple[float, float, float, float] = (1, 1, 1, 1),
 ) -> Float[jax.Array, "*#rows 4"]:
-    """Regression targets that turn anchors into boxes (Faster R-CNN, 1506.01497, equation 2).
+    """Returns the regression targets that turn anchors into boxes (Faster R-CNN, 1506.01497, equation 2).
 
     Args:
-      boxes: [..., 4], the boxes to reach.
-      anchors: [..., 4], the boxes to start from (anchors or proposals); broadcast against `boxes`.
-      weights: factors on (dx, dy, dw, dh); Fast R-CNN's head has (10, 10, 5, 5).
+      boxes: Boxes to reach, [..., 4].
+      anchors: Boxes to start from (anchors or proposals), [..., 4], broadcast against `boxes`.
+      weights: Factors on (dx, dy, dw, dh); Fast R-CNN's head has (10, 10, 5, 5).
 
     Returns:
-      [..., 4]: the center's shift in sides of the anchor, and the logarithm of the sides' ratio, weighted.
-      All zero where the box or the anchor is empty.
+      [..., 4]: the center's shift in sides of the anchor, and the logarithm of the sides' ratio, weighted. All are zero
+      where the box or the anchor is empty.
     """
     x, y, width, height = _split(convert(boxes, "xyxy", "cxcywh"))
     ax, ay, awidth, aheight = _split(convert(anchors, "xyxy", "cxcywh"))
@@ -159,12 +159,12 @@ def decode(
     anchors: Real[Array, "*#rows 4"],
     weights: tuple[float, float, float, float] = (1, 1, 1, 1),
 ) -> Float[jax.Array, "*#rows 4"]:
-    """The boxes that deltas turn anchors into; undoes `encode`.
+    """Returns the boxes that deltas turn anchors into; undoes `encode`.
 
     Args:
-      deltas: [..., 4]. For deltas by class, [N, classes, 4], give anchors as [N, 1, 4].
-      anchors: [..., 4], broadcast against `deltas`.
-      weights: as for `encode`.
+      deltas: Deltas [..., 4]. For deltas by class, [N, classes, 4], give anchors as [N, 1, 4].
+      anchors: Boxes to start from, [..., 4], broadcast against `deltas`.
+      weights: As for `encode`.
 
     Returns:
       [..., 4], not clipped to any image. dw and dh are cut off at log(1000 / 16) before the exponential.
@@ -196,6 +196,6 @@ def _intersection_and_union(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.
 
 
 def _ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
-    """part / whole, and zero with a slope of zero where the whole is empty."""
+    """Returns part / whole, and zero with a slope of zero where the whole is empty."""
     filled = whole > _EMPTY_AREA
     return jnp.where(filled, part / jnp.where(filled, whole, 1), 0)

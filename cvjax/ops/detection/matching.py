@@ -1,4 +1,4 @@
-"""Which object each box should learn: anchors and proposals matched to ground truth by their overlap."""
+"""Matches anchors and proposals to ground truth by overlap, to say which object each box should learn."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,13 @@ from cvjax.shapes import Array
 
 
 class Matches(NamedTuple):
-    """What each of N boxes is matched to; a box that is neither positive nor negative does not train.
+    """Tells what each of N boxes is matched to; a box that is neither positive nor negative does not train.
 
     Attributes:
-      index: int32 [N], the object that it overlaps most, the first of equals; 0 where it overlaps none.
-      overlap: [N], their IoU.
+      index: int32 [N], the object that the box overlaps most, the first of equals; 0 where it overlaps none.
+      overlap: [N], the IoU of the box with that object.
       positive: bool [N], whether the box is to be taken for that object.
-      negative: bool [N], whether it is to be taken for background.
+      negative: bool [N], whether the box is to be taken for background.
     """
 
     index: Int32[jax.Array, " n"]  # pyright: ignore[reportIncompatibleMethodOverride]  # the field, not the tuple's method
@@ -41,37 +41,38 @@ def match(
     ignored_share: float = 0.5,
     box_valid: Bool[Array, " n"] | None = None,
 ) -> Matches:
-    """Boxes as positive, negative, or neither, by their largest IoU with an object.
+    """Sorts boxes into positive, negative, or neither, by their largest IoU with an object.
 
-    Positive from `fg_iou` on, negative below `bg_iou`, neither between. Objects of no area, and rows of the truth that
-    are padding, match nothing, and an image without objects has negatives alone. Use `jax.vmap` for a batch of images.
+    A box is positive from `fg_iou` on, negative below `bg_iou`, and neither between. Objects of no area, and rows of
+    the truth that are padding, match nothing. In an image without objects no box is positive. Use `jax.vmap` for a
+    batch of images.
 
-    Faster R-CNN's RPN has fg_iou 0.7, bg_iou 0.3 and `allow_low_quality_matches`; its second stage 0.5 and 0.5; Fast
-    R-CNN 0.5, 0.5 and a bg_iou_low of 0.1.
+    Faster R-CNN's RPN has fg_iou 0.7, bg_iou 0.3 and `allow_low_quality_matches`. Its second stage has 0.5 and 0.5.
+    Fast R-CNN has 0.5, 0.5 and a bg_iou_low of 0.1.
 
     Args:
-      boxes: [N, 4], anchors or proposals, see `cvjax.ops.detection.boxes`.
-      truth: [M, 4], objects.
+      boxes: Anchors or proposals, [N, 4], see `cvjax.ops.detection.boxes`.
+      truth: Objects, [M, 4].
       truth_valid: bool [M], False in rows that are padding.
-      fg_iou, bg_iou: see above.
-      bg_iou_low: least IoU of a negative.
-      allow_low_quality_matches: for every object the boxes that overlap it most, all of equals, are positive too,
-        however little they do, as long as they overlap it at all; each for the object that it itself overlaps most.
-        These are torchvision's low-quality matches, except that there an object that no box overlaps makes positives
-        of all boxes without overlap.
-      ignored: bool [M], objects that are not to be learnt and not to be background either, such as crowds and difficult
-        ones. None: there are none.
-      ignored_share: a box is not negative if this share of its area or more lies within one ignored object, or if its
-        IoU with it reaches `bg_iou`.
-      box_valid: bool [N]; boxes that are False, as padding or anchors across the image's border, are neither, and are
-        nobody's best. None: all are.
+      fg_iou, bg_iou: Least IoU of a positive, and the IoU that a negative stays below.
+      bg_iou_low: Least IoU of a negative.
+      allow_low_quality_matches: Whether the boxes that overlap an object most, all of equals, are positive too, however
+        small the overlap is, as long as it is above zero. Each such box is positive for the object that it itself
+        overlaps most. These are torchvision's low-quality matches with one difference: there an object that no box
+        overlaps makes positives of all boxes without overlap.
+      ignored: bool [M], objects that are neither to be learned nor to be background, such as crowds and difficult ones.
+        None means that there are none.
+      ignored_share: A box is not negative if this share of its area or more lies within one ignored object, or if its
+        IoU with that object reaches `bg_iou`.
+      box_valid: bool [N], False for padding or for anchors across the image's border. Such boxes are neither positive
+        nor negative, and are never an object's best box. None means that all are valid.
 
     Returns:
-      `Matches`; no gradients flow through it.
+      The matches; no gradients flow through them.
 
     Raises:
-      AssertionError: shapes that do not fit together.
-      ValueError: thresholds that are not bg_iou_low <= bg_iou <= fg_iou.
+      AssertionError: Shapes do not fit together.
+      ValueError: The thresholds are not 0 <= bg_iou_low <= bg_iou <= fg_iou.
     """
     if not 0 <= bg_iou_low <= bg_iou <= fg_iou:
         raise ValueError(f"match needs 0 <= bg_iou_low <= bg_iou <= fg_iou, not {bg_iou_low}, {bg_iou} and {fg_iou}")
@@ -96,6 +97,7 @@ def match(
         positive |= jnp.any((overlaps == jnp.max(overlaps, axis=0, keepdims=True, initial=0)) & (overlaps > 0), axis=1)
     negative = (overlap >= bg_iou_low) & (overlap < bg_iou) & ~positive & box_valid
     if ignored is not None:
+        # The small number keeps a box without area from lying within every object.
         share = intersection(boxes[:, None], truth[None]) >= ignored_share * jnp.maximum(area(boxes), 1e-12)[:, None]
         negative &= ~jnp.any(avoided[None] & (share | (table >= bg_iou)), axis=1)
     return Matches(index, overlap, positive & box_valid, negative)

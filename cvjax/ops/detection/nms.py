@@ -1,8 +1,8 @@
-"""Non-maximum suppression with static shapes: the exact greedy kind, and Soft-NMS.
+"""Suppresses boxes that overlap better ones, with static shapes: exact greedy suppression, and Soft-NMS.
 
-Greedy suppression looks sequential, one box after another. Sorted by score, though, a tile of boxes depends
-only on itself and on what earlier tiles left of it; within a tile the greedy answer is the one fixed point
-of "kept, unless a kept box before it overlaps", which a few sweeps find. So all work is on whole tiles.
+Greedy suppression looks sequential, one box after another. But once boxes are sorted by score, a tile of boxes depends
+only on itself and on what earlier tiles left of it. Within a tile the greedy answer is the one fixed point of the rule
+"kept, unless a kept box before it overlaps", which a few sweeps find. So all work is on whole tiles.
 """
 
 from functools import partial
@@ -21,11 +21,11 @@ _TILE = 256
 
 
 class Kept(NamedTuple):
-    """What suppression leaves, best first, in arrays of a fixed length.
+    """Holds the boxes that suppression leaves, best first, in arrays of a fixed length.
 
     Attributes:
       indices: int32 [K], places in the input; zero in the rows that are padding.
-      scores: [K], their scores (decayed ones from `soft_nms`); zero in the padding.
+      scores: [K], scores of the boxes (decayed ones from `soft_nms`); zero in the padding.
       valid: bool [K], False in the padding, which fills the end.
     """
 
@@ -43,24 +43,24 @@ def nms(
     classes: Integer[Array, " n"] | None = None,
     score_threshold: float = -jnp.inf,
 ) -> Kept:
-    """Greedy non-maximum suppression, exact: best box first, each removes those that overlap it too much.
+    """Suppresses boxes greedily and exactly: the best box first, each removes those that overlap it too much.
 
     Boxes of one score stay in the order of the input. Use `jax.vmap` for a batch of images.
 
     Args:
-      boxes: [N, 4], see `cvjax.ops.detection.boxes`.
-      scores: [N]. Mark padding with -inf; NaN counts as padding too.
-      iou_threshold: a box is removed by a better one with an IoU above this (not: equal).
-      max_output: K, the number of rows of the result.
-      classes: int [N]; boxes remove only others of their class. None: all are of one class.
-      score_threshold: only boxes with a score above this take part.
+      boxes: Boxes [N, 4], see `cvjax.ops.detection.boxes`.
+      scores: Scores [N]. Mark padding with -inf; NaN counts as padding too.
+      iou_threshold: A box is removed by a better one if their IoU is above this number, not if it is equal.
+      max_output: Number K of rows of the result.
+      classes: int [N]; boxes remove only others of their class. None means that all are of one class.
+      score_threshold: Only boxes with a score above this number take part.
 
     Returns:
-      `Kept`; no gradients flow to the boxes, and those to the scores are of the kept ones.
+      The kept boxes. No gradients flow to the boxes; gradients to the scores are those of the kept ones.
 
     Raises:
-      AssertionError: shapes that do not fit together.
-      ValueError: `max_output` below 1.
+      AssertionError: Shapes do not fit together.
+      ValueError: `max_output` is below 1.
     """
     classes = _checked("nms", boxes, scores, classes, max_output)
     count = scores.shape[0]
@@ -100,29 +100,29 @@ def soft_nms(
     classes: Integer[Array, " n"] | None = None,
     score_threshold: float = 0.001,
 ) -> Kept:
-    """Soft-NMS (Bodla et al., 1704.04503): overlapping boxes lose score instead of being removed.
+    """Applies Soft-NMS (Bodla et al., 1704.04503): overlapping boxes lose score instead of being removed.
 
-    The best box is taken, the scores of the others are multiplied by a factor that falls with their IoU with
-    it, and so on, `max_output` times. Boxes of one score are taken in the order of the input. Use `jax.vmap`
-    for a batch of images.
+    The best box is taken, and the scores of the others are multiplied by a factor that falls with their IoU with it.
+    This is repeated `max_output` times. Boxes of one score are taken in the order of the input. Use `jax.vmap` for a
+    batch of images.
 
     Args:
-      boxes: [N, 4], see `cvjax.ops.detection.boxes`.
-      scores: [N], not negative. Mark padding with -inf; NaN counts as padding too.
-      max_output: K, the number of rows of the result.
-      method: "gaussian", a factor of exp(-iou**2 / sigma), or "linear", 1 - iou where that is above
+      boxes: Boxes [N, 4], see `cvjax.ops.detection.boxes`.
+      scores: Scores [N], not negative. Mark padding with -inf; NaN counts as padding too.
+      max_output: Number K of rows of the result.
+      method: "gaussian", a factor of exp(-iou**2 / sigma), or "linear", a factor of 1 - iou where the IoU is above
         `iou_threshold`.
-      iou_threshold: of the linear method.
-      sigma: of the Gaussian method.
-      classes: int [N]; only boxes of one class lower each other's score. None: all are of one class.
-      score_threshold: a box whose score has fallen to this or below is dropped.
+      iou_threshold: Threshold of the linear method.
+      sigma: Width of the Gaussian method.
+      classes: int [N]; only boxes of one class lower each other's score. None means that all are of one class.
+      score_threshold: A box whose score has fallen to this number or below is dropped.
 
     Returns:
-      `Kept`, with the scores that the boxes had when they were taken.
+      The kept boxes, with the scores that they had when they were taken.
 
     Raises:
-      AssertionError: shapes that do not fit together.
-      ValueError: an unknown method, or `max_output` below 1.
+      AssertionError: Shapes do not fit together.
+      ValueError: The method is unknown, or `max_output` is below 1.
     """
     classes = _checked("soft_nms", boxes, scores, classes, max_output)
     if method not in ("linear", "gaussian"):
@@ -141,7 +141,7 @@ def soft_nms(
         factor = jnp.where(classes == classes[best], factor, 1).astype(left.dtype)
         return (left * factor).at[best].set(0), (best, left[best])
 
-    # Out of the running is a score of zero, which stays zero under every factor.
+    # A score of zero marks boxes that are out, since it stays zero under every factor.
     floor = max(score_threshold, 0.0)
     left = jnp.where(scores > floor, scores, 0)
     _, (indices, taken) = lax.scan(take_best, left, length=max_output)
@@ -150,7 +150,7 @@ def soft_nms(
 
 
 def _checked(name: str, boxes: jax.Array, scores: jax.Array, classes: jax.Array | None, max_output: int) -> jax.Array:
-    """The classes, all zero if None were given, after the checks that both functions share."""
+    """Makes the checks that both functions share, and returns the classes, all zero if None were given."""
     chex.assert_rank(scores, 1)
     chex.assert_shape(boxes, (*scores.shape, 4))
     if max_output < 1:
@@ -167,13 +167,19 @@ def _nothing(scores: jax.Array, max_output: int) -> Kept:
 
 
 def _fixed_point(alive: jax.Array, removes: jax.Array) -> jax.Array:
-    """The greedy choice within a tile: bool [T], and bool [T, T] true only above the diagonal, -> bool [T].
+    """Returns the greedy choice within a tile, bool [T].
 
-    After n sweeps the first n boxes are settled, so it ends, and exactly; in practice after a few.
+    After n sweeps the first n boxes are settled, so the loop ends with the exact answer. In practice it ends after a
+    few sweeps.
+
+    Args:
+      alive: bool [T], boxes that no earlier tile removed.
+      removes: bool [T, T], whether a row's box would remove a column's; True only above the diagonal.
     """
 
     def sweep(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         kept, _ = state
         return alive & ~jnp.any(removes & kept[:, None], axis=0), kept
 
+    # The loop starts from two arrays that differ, so that it makes at least one sweep.
     return lax.while_loop(lambda state: jnp.any(state[0] != state[1]), sweep, (alive, ~alive))[0]

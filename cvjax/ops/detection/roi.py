@@ -1,4 +1,4 @@
-"""Regions of interest: features of a fixed size for boxes of any size, from one map or from a pyramid."""
+"""Reads features of a fixed size for regions of any size, from one map or from a pyramid."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -28,32 +28,32 @@ def roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> Float[jax.Array, "regions rows columns channels"]:
-    """RoI align (He et al., Mask R-CNN, 1703.06870), as torchvision computes it.
+    """Computes RoI align (He et al., Mask R-CNN, 1703.06870), as torchvision computes it.
 
-    A box is divided into output_size bins, and each bin is the mean of sampling_ratio**2 bilinear samples on
-    a regular grid. A sample up to a pixel beyond the map is moved onto its border; farther out it is zero.
+    A box is divided into output_size bins, and each bin is the mean of sampling_ratio**2 bilinear samples on a regular
+    grid. A sample up to a pixel beyond the map is moved onto its border; farther out it is zero.
 
-    Gradients reach the boxes as well as the features; Faster and Mask R-CNN stop those to the boxes
-    (`jax.lax.stop_gradient`). Under a mesh, `jax.vmap` over the images with their own boxes keeps every
-    image's features on its device.
+    Gradients reach the boxes as well as the features. Faster and Mask R-CNN stop those to the boxes
+    (`jax.lax.stop_gradient`). Under a mesh, `jax.vmap` over the images with their own boxes keeps every image's
+    features on its device.
 
     Args:
-      features: [B, H, W, C].
-      boxes: [R, 4], see `cvjax.ops.detection.boxes`, in pixels of the image.
+      features: Maps [B, H, W, C].
+      boxes: Boxes [R, 4], see `cvjax.ops.detection.boxes`, in pixels of the image.
       batch_index: int [R], the image in the batch that each box lies on.
-      output_size: (h, w), the number of bins.
-      spatial_scale: pixels of the map for one of the image, such as 1 / 16.
-      sampling_ratio: samples along each side of a bin. (torchvision's -1, as many as the bin has pixels, has no
-        static shape.)
-      aligned: True shifts by the half pixel that the coordinates of pixel centers call for; False does not,
+      output_size: Numbers of bins (h, w).
+      spatial_scale: Pixels of the map for one of the image, such as 1 / 16.
+      sampling_ratio: Number of samples along each side of a bin. torchvision's -1, a sample for each pixel of a bin,
+        has no static shape.
+      aligned: Whether to shift by the half pixel that the coordinates of pixel centers call for. False does not shift,
         and widens boxes to at least one pixel of the map, as the first implementation did.
 
     Returns:
       [R, h, w, C] in the dtype of the features; interpolated in float32 or wider.
 
     Raises:
-      AssertionError: ranks or shapes that do not fit together.
-      ValueError: a sampling ratio below 1.
+      AssertionError: Ranks or shapes do not fit together.
+      ValueError: The sampling ratio is below 1.
     """
     level = jnp.zeros(boxes.shape[:1], jnp.int32)
     return _align([features], boxes, batch_index, level, output_size, [spatial_scale], sampling_ratio, aligned)
@@ -71,22 +71,22 @@ def multilevel_roi_align(
     canonical_level: int = 4,
     canonical_size: float = 224.0,
 ) -> Float[jax.Array, "regions rows columns channels"]:
-    """RoI align on the level of a feature pyramid that suits each box (`pyramid_level`).
+    """Computes RoI align on the level of a feature pyramid that suits each box (`pyramid_level`).
 
     Every box is read from its own level alone, so the cost is that of one level.
 
     Args:
-      pyramid: maps [B, H_l, W_l, C], from fine to coarse, each half as large as the last.
-      boxes, batch_index, output_size, sampling_ratio, aligned: as for `roi_align`.
-      strides: pixels of the image for one of each map; powers of two, each twice the last.
-      canonical_level, canonical_size: as for `pyramid_level`.
+      pyramid: Maps [B, H_l, W_l, C], from fine to coarse, each half as large as the last.
+      boxes, batch_index, output_size, sampling_ratio, aligned: As for `roi_align`.
+      strides: Pixels of the image for one of each map; powers of two, each twice the last.
+      canonical_level, canonical_size: As for `pyramid_level`.
 
     Returns:
       [R, h, w, C].
 
     Raises:
-      AssertionError: ranks or shapes that do not fit together.
-      ValueError: a sampling ratio below 1, or strides that are not one power of two after another.
+      AssertionError: Ranks or shapes do not fit together.
+      ValueError: The sampling ratio is below 1, or the strides are not one power of two after another.
     """
     lowest = int(strides[0]).bit_length() - 1
     if tuple(strides) != tuple(2 ** (lowest + i) for i in range(len(pyramid))):
@@ -103,16 +103,16 @@ def multilevel_roi_align(
 def pyramid_level(
     boxes: Real[Array, "*rows 4"], lowest: int, highest: int, canonical_level: int = 4, canonical_size: float = 224.0
 ) -> Int32[jax.Array, "*rows"]:
-    """The level of a feature pyramid for each box (Lin et al., 1612.03144, equation 1).
+    """Returns the level of a feature pyramid for each box (Lin et al., 1612.03144, equation 1).
 
-    `floor(canonical_level + log2(sqrt(area) / canonical_size))`: a box of 224 x 224, the size of ImageNet's
-    pictures, goes to level 4, where a ResNet sees such a picture; one of half the side to level 3.
+    The level is `floor(canonical_level + log2(sqrt(area) / canonical_size))`. A box of 224 x 224, the size of
+    ImageNet's pictures, goes to level 4, where a ResNet sees such a picture. A box of half the side goes to level 3.
 
     Args:
-      boxes: [..., 4], see `cvjax.ops.detection.boxes`.
-      lowest, highest: the levels that exist; level l has a stride of 2**l.
-      canonical_level: the level of boxes of the canonical size.
-      canonical_size: side in pixels.
+      boxes: Boxes [..., 4], see `cvjax.ops.detection.boxes`.
+      lowest, highest: Lowest and highest level that exist; level l has a stride of 2**l.
+      canonical_level: Level of boxes of the canonical size.
+      canonical_size: Side of such boxes, in pixels.
 
     Returns:
       int32 [...] in [lowest, highest].
@@ -131,26 +131,26 @@ def roi_pool(
     *,
     spatial_scale: float = 1.0,
 ) -> Float[jax.Array, "regions rows columns channels"]:
-    """RoI max-pooling (Girshick, Fast R-CNN, 1504.08083), with torchvision's rounding.
+    """Computes RoI max-pooling (Girshick, Fast R-CNN, 1504.08083), with torchvision's rounding.
 
-    Corners are rounded to whole pixels of the map, halves away from zero, and both belong to the region; bin i
-    of n spans floor(i * side / n) to ceil((i + 1) * side / n). A bin without pixels on the map is zero.
+    Corners are rounded to whole pixels of the map, halves away from zero, and both belong to the region. Bin i of n
+    spans floor(i * side / n) to ceil((i + 1) * side / n). A bin without pixels on the map is zero.
 
-    The gradient goes to the first largest pixel of each bin; none reaches the boxes. Memory is that of the
+    The gradient goes to the first largest pixel of each bin; no gradient reaches the boxes. Memory is that of the
     result, and time grows with the largest bin.
 
     Args:
-      features: [B, H, W, C], floating point.
-      boxes: [R, 4], see `cvjax.ops.detection.boxes`, in pixels of the image.
+      features: Maps [B, H, W, C], floating point.
+      boxes: Boxes [R, 4], see `cvjax.ops.detection.boxes`, in pixels of the image.
       batch_index: int [R], the image in the batch that each box lies on.
-      output_size: (h, w), the number of bins.
-      spatial_scale: pixels of the map for one of the image, such as 1 / 16.
+      output_size: Numbers of bins (h, w).
+      spatial_scale: Pixels of the map for one of the image, such as 1 / 16.
 
     Returns:
       [R, h, w, C] in the dtype of the features.
 
     Raises:
-      AssertionError: ranks or shapes that do not fit together.
+      AssertionError: Ranks or shapes do not fit together.
     """
     _check(features, boxes, batch_index)
     _, height, width, channels = features.shape
@@ -195,7 +195,7 @@ def _align(
     sampling_ratio: int,
     aligned: bool,
 ) -> jax.Array:
-    """RoI align of each box on the map that `level`, int [R], says; all maps lie in one table."""
+    """Computes RoI align of each box on the map that `level`, int [R], names; all maps lie in one table."""
     for features in maps:
         _check(features, boxes, batch_index)
     if sampling_ratio < 1:
@@ -218,7 +218,7 @@ def _align(
 
     @partial(jax.checkpoint, prevent_cse=False)  # reads the pixels again for the gradient
     def sample(table: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
-        """The i-th of the rows of samples of each bin, and the j-th of their columns: [R, h, w, C]."""
+        """Reads the i-th row and the j-th column of the samples of each bin, weighted for the mean: [R, h, w, C]."""
         corner = first + top[i][:, :, None] * row + left[j][:, None, :]
         inside = inside_y[i][:, :, None] & inside_x[j][:, None, :]
         weights = bilinear_weights(down[i][:, :, None], right[j][:, None, :])
@@ -233,9 +233,12 @@ def _align(
 
 
 def _flat_table(maps: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """All maps as one table [N, C], and for each map where it starts, and the lengths of an image and of a row.
+    """Joins all maps to one table [N, C].
 
     A sample lies between two pixels along each axis, so a map of one row or column gets a second one.
+
+    Returns:
+      The table, and for each map its start in the table, the length of an image, and the length of a row.
     """
     maps = [jnp.pad(m, ((0, 0), *((0, max(0, 2 - n)) for n in m.shape[1:3]), (0, 0))) for m in maps]
     sizes = [m.shape[0] * m.shape[1] * m.shape[2] for m in maps]
@@ -248,14 +251,14 @@ def _flat_table(maps: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Ar
 def _samples(
     low: jax.Array, high: jax.Array, bins: int, length: jax.Array, *, count: int, least: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Sampling points along one axis, moved onto the map, and which of them were near it.
+    """Returns the sampling points along one axis, moved onto the map, and which of them were near it.
 
     Args:
       low, high: float [R], both ends of each box, in pixels of its map.
-      bins: bins along the axis.
-      length: int [R], of the map.
-      count: samples a bin.
-      least: least side of a box, in pixels.
+      bins: Number of bins along the axis.
+      length: int [R], length of the map that the box is read from, in pixels.
+      count: Number of samples in a bin.
+      least: Least side of a box, in pixels.
 
     Returns:
       float [count, R, bins] in [0, length - 1], and bool [count, R, bins].
@@ -268,18 +271,18 @@ def _samples(
 
 
 def _bin_edges(low: jax.Array, high: jax.Array, bins: int, length: int) -> tuple[jax.Array, jax.Array]:
-    """First pixel of each bin along one axis, and the one after its last.
+    """Returns the first pixel of each bin along one axis, and the pixel after its last.
 
-    torchvision rounds i * (side / bins) in float32, which moves an edge by a pixel for some sides; XLA may
-    divide by multiplying with a reciprocal, which moves others. So NumPy tabulates the edges.
+    torchvision rounds i * (side / bins) in float32, which moves an edge by a pixel for some sides. XLA may divide by
+    multiplying with a reciprocal, which moves other edges. So NumPy tabulates the edges.
 
     Args:
       low, high: int32 [R], first and last pixel of each region.
-      bins: bins along the axis.
-      length: of the map, in pixels; regions of over twice that get the edges of exact arithmetic.
+      bins: Number of bins along the axis.
+      length: Length of the map, in pixels; regions of over twice that get the edges of exact arithmetic.
 
     Returns:
-      two int32 [R, bins], in [0, length].
+      Two int32 [R, bins], in [0, length].
     """
     sides, places = np.arange(2 * length + 2), np.arange(bins + 1, dtype=np.float32)
     edges = (sides.astype(np.float32) / np.float32(bins))[:, None] * places
@@ -293,7 +296,7 @@ def _bin_edges(low: jax.Array, high: jax.Array, bins: int, length: int) -> tuple
 
 
 def _place(rows: jax.Array, columns: jax.Array, *, batch_index: jax.Array, height: int, width: int) -> jax.Array:
-    """Places in the flat table of a batch of maps: int32 [R, h], [R, w] -> [R, h, w]."""
+    """Returns places in the flat table of a batch of maps: int32 [R, h] and [R, w] to [R, h, w]."""
     first = batch_index.astype(jnp.int32)[:, None, None] * (height * width)
     return first + rows[:, :, None] * width + columns[:, None, :]
 

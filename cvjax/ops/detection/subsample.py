@@ -1,4 +1,4 @@
-"""Balanced random subsets of fixed size: the boxes of an image that a detector's loss looks at."""
+"""Draws balanced random subsets of fixed size: the boxes of an image that a detector's loss looks at."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from cvjax.shapes import Array
 
 
 class Subsample(NamedTuple):
-    """A choice of K of N boxes: the positives, then the negatives, then padding.
+    """Holds a choice of K of N boxes: the positives, then the negatives, then padding.
 
     Attributes:
       indices: int32 [K], places in the input; zero in the padding.
-      positive: bool [K].
-      negative: bool [K]; in the padding neither is True.
+      positive: bool [K], whether a box was drawn as a positive.
+      negative: bool [K], whether a box was drawn as a negative; in the padding neither is True.
     """
 
     indices: Int32[jax.Array, " size"]
@@ -26,11 +26,11 @@ class Subsample(NamedTuple):
 
     @property
     def valid(self) -> jax.Array:
-        """bool [K], what is not padding."""
+        """Returns bool [K], False in the padding."""
         return self.positive | self.negative
 
     def masks(self, count: int) -> tuple[jax.Array, jax.Array]:
-        """The same choice as two bool [count] over the input: the positives and the negatives chosen."""
+        """Returns the same choice as two bool [count] over the input: the positives and the negatives drawn."""
         places = jnp.where(self.valid, self.indices, count)  # out of range, so dropped
         blank = jnp.zeros(count, bool)
         return blank.at[places].max(self.positive, mode="drop"), blank.at[places].max(self.negative, mode="drop")
@@ -41,22 +41,22 @@ def balanced_subsample(
 ) -> Subsample:
     """Draws positives and negatives without replacement, each set of a kind as likely as any other.
 
-    As many positives as there are, up to `positive_fraction` of the size, rounded down; the rest is filled with
-    negatives. Where these run short the rest is padding, not further positives. Faster R-CNN's RPN draws 256 an image
-    with a share of 0.5; Fast R-CNN 64 (two images) or 128 with 0.25. Use `jax.vmap` with a key for each image.
+    Positives are drawn up to `positive_fraction` of the size, rounded down, and negatives fill the rest. Where
+    negatives run short the rest is padding, not further positives. Faster R-CNN's RPN draws 256 for each image with a
+    share of 0.5. Fast R-CNN draws 64 (two images) or 128 with 0.25. Use `jax.vmap` with a key for each image.
 
     Args:
-      key: decides the draw.
+      key: Key that decides the draw.
       positive, negative: bool [N], without a common True.
-      size: K.
-      positive_fraction: see above, in [0, 1].
+      size: Number K of boxes to draw.
+      positive_fraction: Largest share of positives, in [0, 1].
 
     Returns:
-      `Subsample`.
+      The choice.
 
     Raises:
-      AssertionError: shapes that do not fit together.
-      ValueError: a size below 1, or a share outside [0, 1].
+      AssertionError: Shapes do not fit together.
+      ValueError: The size is below 1, or the share is outside [0, 1].
     """
     chex.assert_rank(positive, 1)
     chex.assert_equal_shape((positive, negative))
@@ -78,7 +78,7 @@ def balanced_subsample(
 
 
 def _draw(key: jax.Array, among: jax.Array, count: int) -> jax.Array:
-    """int32 [count]: places that are True, in random order; after them anything."""
+    """Returns places that are True, in random order, and after them arbitrary ones, int32 [count]."""
     lots = jnp.where(among, jax.random.uniform(key, among.shape), -1)
     places = lax.top_k(lots, min(count, among.size))[1]
     return jnp.pad(places, (0, count - places.size)).astype(jnp.int32)
