@@ -11,7 +11,7 @@ _ROUNDING = 1e-5  # of areas in float32
 
 
 def padded(objects: Objects, max_boxes: int, max_proposals: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Pads an example's boxes to f32[max_boxes,4], and its other entries likewise.
+    """Pads an example's boxes to f32[max_boxes,4], and its other entries to the same number of rows.
 
     Rows behind the last object are not valid. If there is room for proposals, the first ones in their order are taken.
 

@@ -69,7 +69,7 @@ def objects_of(mask: np.ndarray, classes: np.ndarray) -> MaskedObjects:
     Objects without a class are left out.
 
     Args:
-      mask: Numbers of the objects from 1 on, uint8 [H, W]; 0 is none, 255 unknown.
+      mask: Numbers of the objects from 1 on, uint8 [H, W]; 0 stands for no object, 255 for unknown.
       classes: Classes of the same pixels, uint8 [H, W]; 0 is background, 255 unknown.
     """
     boxes, numbers, labels = [], [], []

@@ -87,7 +87,7 @@ def batches_by_size(
     Args:
       sizes: Size (height, width) of every image. None stands for an unknown size and counts as the largest.
       batch_size: Number of images in a batch over all hosts. The last bucket of each shape may have fewer.
-      multiple: Number to a multiple of which sides are padded up; None pads all images to one shape.
+      multiple: Divisor of the padded sides, in pixels; None pads all images to one shape.
 
     Returns:
       The buckets by shape and then by index. Each index occurs once. The buckets are the same on every host.

@@ -195,7 +195,7 @@ def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str
 
 
 def complain(place: pathlib.Path, what: str, stems: Iterable[str], fix: str) -> None:
-    """Raises a DataError that lists stems, if there are any."""
+    """Raises a DataError that lists the stems, if there are any."""
     stems = list(stems)
     if stems:
         shown = ", ".join(stems[:_SHOWN]) + (", ..." if len(stems) > _SHOWN else "")
