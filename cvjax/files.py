@@ -1,4 +1,4 @@
-"""Where downloaded and prepared files lie, and how they come to lie there whole or not at all."""
+"""Says where downloaded and prepared files lie, and writes each of them whole or not at all."""
 
 import contextlib
 import http.client
@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 
 
 def default_data_dir() -> pathlib.Path:
-    """Where data sets and weights are kept: the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`."""
+    """Returns the folder of data sets and weights: the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`."""
     return pathlib.Path(os.environ.get("CVJAX_DATA_DIR") or "~/.cache/cvjax").expanduser()
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a name beside `path` to write to; at the end that file takes its place, or after an error is removed.
+    """Yields a name beside `path` to write to, and puts the written file in its place at the end.
 
-    Readers thus see the old file or the whole new one, and of two processes that write, the last wins.
+    After an error the written file is removed. Readers thus see the old file or the whole new one. If two processes
+    write, the last one wins.
 
     Raises:
-      OSError: the folder cannot be made or written to.
+      OSError: The folder cannot be made or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{os.getpid()}.{path.name}.part")
@@ -28,26 +29,26 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         yield partial
         partial.replace(path)
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # after success it is gone already
             partial.unlink()
 
 
 def download(
     url: str, target: pathlib.Path, *, check: Callable[[pathlib.Path], None], progress: bool = True
 ) -> pathlib.Path:
-    """Fetches a file; whatever goes wrong, what lay under its name stays.
+    """Fetches a file; after any failure the old file stays under its name.
 
     Args:
-      url: http, https, ftp or file.
-      target: the file's path; its folder is made if need be.
-      check: raises if the file that it is given is not the one wanted.
-      progress: show a bar on the terminal.
+      url: Address: http, https, ftp or file.
+      target: Path of the file; its folder is made if need be.
+      check: Function that raises if the file that it is given is not the one wanted.
+      progress: Whether to show a bar on the terminal.
 
     Returns:
       `target`.
 
     Raises:
-      OSError: no connection, an error of the server's, a transfer that broke off, a disk that is full.
+      OSError: There is no connection, the server reports an error, the transfer broke off, or the disk is full.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,8 +1,8 @@
-"""Objects in boxes as every source gives them, and what becomes of boxes that are none.
+"""Defines the objects in boxes that every dataset gives, and checks their boxes.
 
-A box is (x1, y1, x2, y2) in pixels of the image as it is stored, half-open, float32: `cvjax.ops.detection.boxes`. The
-part of a box that lies beyond the image is cut off. A box that is empty, inverted or wholly outside is bad: it is an
-error that names the file, or, where the caller says "drop", it is left out and counted.
+A box is (x1, y1, x2, y2) in pixels of the image as it is stored. It is half-open and float32, see
+`cvjax.ops.detection.boxes`. The part of a box that lies beyond the image is cut off. A box that is empty, inverted or
+wholly outside is bad. It raises an error that names the file. With "drop" it is left out and counted instead.
 """
 
 import dataclasses
@@ -18,11 +18,15 @@ OnBadBoxes = Literal["error", "drop"]
 
 
 class Objects(NamedTuple):
-    """The objects of one image: boxes float32 [N, 4], labels int32 [N], difficult and crowd bool [N].
+    """Holds the objects of one image.
 
-    Labels count from 0 without a background. `difficult` objects neither count as found nor as missed (VOC); a `crowd`
-    is one box around many objects (COCO). `dropped_boxes` is how many bad ones were left out. `proposals`, float32
-    [P, 4], best first, are boxes that may hold an object, where somebody has proposed some.
+    Attributes:
+      boxes: Boxes, float32 [N, 4].
+      labels: Classes of the boxes, int32 [N]. They count from 0 without a background.
+      difficult: Marks of objects that count neither as found nor as missed (VOC), bool [N].
+      crowd: Marks of single boxes around many objects (COCO), bool [N].
+      dropped_boxes: Number of bad boxes that were left out.
+      proposals: Boxes that may hold an object, best first, float32 [P, 4]; None if nobody has proposed any.
     """
 
     boxes: np.ndarray
@@ -33,17 +37,17 @@ class Objects(NamedTuple):
     proposals: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Objects":
-        """The objects that a mask or an array of indices chooses, in its order."""
+        """Returns the objects that a mask or an array of indices chooses, in its order."""
         boxes, labels, difficult, crowd = (array[rows] for array in self.arrays())
         return Objects(boxes, labels, difficult, crowd, self.dropped_boxes, self.proposals)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes, labels, difficult, crowd."""
+        """Returns boxes, labels, difficult and crowd."""
         return self.boxes, self.labels, self.difficult, self.crowd
 
 
 def make_objects(boxes: Any, labels: Any, difficult: Any = None, crowd: Any = None, dropped_boxes: int = 0) -> Objects:
-    """Objects from anything that NumPy takes; what is not given is False."""
+    """Makes objects from anything that NumPy takes; `difficult` and `crowd` are False where they are not given."""
     labels = np.asarray(labels, np.int32).reshape(-1)
     difficult, crowd = (
         np.zeros(labels.shape, bool) if flag is None else np.asarray(flag, bool) for flag in (difficult, crowd)
@@ -59,19 +63,23 @@ def check_objects(
     on_bad_boxes: OnBadBoxes = "error",
     least_side: float = 0.0,
 ) -> Objects:
-    """The objects with their boxes cut off at the image's border, without the bad ones.
+    """Cuts the boxes off at the image's border, and refuses or drops bad ones.
 
     Args:
-        objects: as they were read.
-        size: height and width of the image, in pixels.
-        name: the annotation's file, for the message.
-        class_names: by label, for the message.
-        on_bad_boxes: "error" raises at the first bad box; "drop" leaves bad ones out and adds to `dropped_boxes`.
-        least_side: boxes have longer sides than this; 1 where corners are pixels that belong to the box, so that
-            equal corners, by which tools mean an empty box, do not pass for a box of one pixel.
+      objects: Objects as they were read.
+      size: Height and width of the image, in pixels.
+      name: Name of the annotation's file, for the message.
+      class_names: Names of the classes by label, for the message.
+      on_bad_boxes: "error" raises at the first bad box; "drop" leaves bad boxes out and adds to `dropped_boxes`.
+      least_side: Length that the sides of a good box exceed, in pixels. It is 1 where the corners are pixels that
+        belong to the box. Tools write equal corners for an empty box, and these then do not pass for a box of one
+        pixel.
+
+    Returns:
+      The objects with good boxes.
 
     Raises:
-        DataError: a box is bad.
+      DataError: A box is bad.
     """
     check_on_bad_boxes(on_bad_boxes)
     boxes = objects.boxes
@@ -84,6 +92,7 @@ def check_objects(
         return objects._replace(boxes=clipped)
     if on_bad_boxes == "error":
         first = int(np.flatnonzero(bad)[0])
+        # The message shows the corners as the file has them: readers have subtracted this from x1 and y1.
         stated = boxes[first] + (least_side, least_side, 0, 0)
         corners = ", ".join(f"{value:g}" for value in stated)
         what = "empty or inverted" if empty[first] else f"outside its image of {height}x{width} (height x width)"
@@ -97,13 +106,13 @@ def check_objects(
 
 
 def decode_boxes_example(record: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """Decodes a source's record, {"image": bytes, "id": str} and the entries of `Objects`.
+    """Decodes a dataset's record, {"image": bytes, "id": str} and the entries of `Objects`.
 
     Returns:
-        {"image": uint8 [H, W, 3], as `decode_image` gives it, "boxes": `Objects`}.
+      {"image": uint8 [H, W, 3], as `decode_image` gives it, "boxes": `Objects`}.
 
     Raises:
-        DataError: the image is damaged, or a label no class.
+      DataError: The image is damaged, or a label is outside the classes.
     """
     name = str(record["id"])
     objects = Objects(**{field: record[field] for field in Objects._fields if field in record})
@@ -115,7 +124,7 @@ def decode_boxes_example(record: Mapping[str, Any], num_classes: int) -> dict[st
 
 
 def check_on_bad_boxes(value: str) -> None:
-    """Raise ConfigError unless the value is one of `OnBadBoxes`."""
+    """Raises ConfigError unless the value is one of `OnBadBoxes`."""
     if value not in ("error", "drop"):
         raise ConfigError(f'on_bad_boxes is {value!r}: give "error" or "drop".')
 
@@ -124,14 +133,14 @@ def check_on_bad_boxes(value: str) -> None:
 class StoredObjects:
     """Reads the objects of a TFDS record: ours, of `BoxesBuilder`, or those of TFDS's own sets and of `scenes`.
 
-    Ours hold pixels and have been checked. The others hold fractions of the image, which are brought back to pixels
-    and rounded to thousandths, so that whole numbers come back as such.
+    Ours hold pixels and have been checked. The others hold fractions of the image. These are converted to pixels and
+    rounded to thousandths, so that whole numbers come back as such.
 
     Attributes:
-        class_names: by label, for messages.
-        first_label: what the first label is stored as.
-        inclusive: corners were pixels counted from 1 that belong to the box, as in VOC's XML.
-        on_bad_boxes: see `check_objects`.
+      class_names: Names of the classes by label, for messages.
+      first_label: Number that the first label is stored as.
+      inclusive: Whether the corners were pixels counted from 1 that belong to the box, as in VOC's XML.
+      on_bad_boxes: Treatment of bad boxes, see `check_objects`.
     """
 
     class_names: tuple[str, ...]
@@ -140,10 +149,10 @@ class StoredObjects:
     on_bad_boxes: OnBadBoxes = "error"
 
     def __call__(self, feature: Any, image: bytes, name: str) -> Objects:
-        """From the features of a `tf.train.Example`, the encoded image and the record's name.
+        """Reads the objects from the features of a `tf.train.Example`, the encoded image and the record's name.
 
         Raises:
-            DataError: a box is bad, or the image's header.
+          DataError: A box is bad, or the image's header is damaged.
         """
 
         def numbers(key: str, kind: str) -> np.ndarray | None:

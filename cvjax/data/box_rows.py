@@ -1,4 +1,4 @@
-"""The boxes of an example as rows of a batch: padded to a fixed number, mirrored, brought back to its image."""
+"""Turns the boxes of an example into rows of a batch: pads them to a fixed number, mirrors and restores them."""
 
 import numpy as np
 
@@ -6,17 +6,20 @@ from cvjax.data.annotations import Objects
 from cvjax.errors import ConfigError
 
 NO_CLASS = -1
-"""The label of a row that is no box."""
+"""The label of a row without a box."""
 _ROUNDING = 1e-5  # of areas in float32
 
 
 def padded(objects: Objects, max_boxes: int, max_proposals: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Boxes f32[max_boxes,4], and the other entries of an example; rows behind the last object are not valid.
+    """Pads an example's boxes to f32[max_boxes,4], and its other entries to the same number of rows.
 
-    Of proposals, if there is room for any, those first in their order are taken.
+    Rows behind the last object are not valid. If there is room for proposals, the first ones in their order are taken.
+
+    Returns:
+      The boxes, and the other entries by their names in the batch.
 
     Raises:
-      ConfigError: there is room for proposals, and none have been made.
+      ConfigError: There is room for proposals, but none have been made.
     """
     count = len(objects.boxes)
     boxes = np.zeros((max_boxes, 4), np.float32)
@@ -45,15 +48,18 @@ def padded(objects: Objects, max_boxes: int, max_proposals: int = 0) -> tuple[np
 def moved(
     objects: Objects, corner: tuple[int, int], factors: np.ndarray, shown: tuple[int, int], keep: float
 ) -> Objects:
-    """The objects in a window with that corner (top, left), scaled by the factors to the height and width shown.
+    """Moves the objects into a window of the image and scales them.
 
     Args:
-      objects: in pixels of the image.
-      corner: of the window, in the same.
-      factors: pixels of the result by pixels of the image, of height and width.
-      shown: height and width of the result.
-      keep: a box of which a smaller fraction of its area is left is dropped, as one is whose center is outside.
-        Proposals are dropped where nothing is left.
+      objects: Objects in pixels of the image.
+      corner: Corner (top, left) of the window, in pixels of the image.
+      factors: Pixels of the result per pixel of the image, for height and width.
+      shown: Height and width of the result, in pixels.
+      keep: Least fraction of a box's area that must be left. Boxes with less are dropped, and so are boxes whose center
+        is outside. Proposals are dropped only where nothing is left.
+
+    Returns:
+      The remaining objects, cut off at the border of the result.
     """
 
     def move(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,17 +79,17 @@ def moved(
 
 
 def mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
-    """Boxes [..., 4] of an image mirrored left and right."""
+    """Mirrors boxes [..., 4] left and right, for an image of this width."""
     x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
     return np.stack([width - x2, y1, width - x1, y2], axis=-1)
 
 
 def restore_boxes(boxes: np.ndarray, scale: np.ndarray, original_size: np.ndarray) -> np.ndarray:
-    """Boxes of evaluation images in pixels of the images as they are stored, cut off at the border.
+    """Converts boxes of evaluation images to pixels of the stored images, and cuts them off at the border.
 
     Args:
-      boxes: [..., N, 4].
-      scale, original_size: [..., 2], as in the batch.
+      boxes: Boxes in pixels of the evaluation images, [..., N, 4].
+      scale, original_size: Entries of the batch with these names, [..., 2].
     """
     boxes = np.asarray(boxes, np.float32) / np.asarray(scale)[..., None, [1, 0, 1, 0]]
     return np.clip(boxes, 0, np.asarray(original_size, np.float32)[..., None, [1, 0, 1, 0]])

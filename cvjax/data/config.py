@@ -1,4 +1,4 @@
-"""How examples of any task are read and varied, as every task's configuration has it."""
+"""Configures how examples of any task are read and varied; every task's configuration has it."""
 
 import dataclasses
 from typing import Literal
@@ -6,11 +6,12 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """How examples of any task are read and varied.
+    """Says how examples of any task are read and varied.
 
     Attributes:
       train_split: Name of the split that trains.
-      eval_split: Name of the split that is scored; `val` is what a set holds out, also where the set says otherwise.
+      eval_split: Name of the split that is scored; `val` is the split that a set holds out, also where the set names it
+        otherwise.
       manual_dir: Folder with archives, an unpacked devkit, or images in folders, from which the data set is read.
       crop: Height and width of training crops, in pixels.
       flip: Probability of mirroring left and right.

@@ -1,10 +1,16 @@
-"""Sources: random access to encoded examples. `cvjax.datasets.registry` opens them by name.
+"""Defines datasets, which give random access to encoded examples.
 
-A source has `len(source)`, `source[i] -> {"image": bytes, "mask": bytes, "id": str}` as encoded on disk (a set of
-labeled images has `"label": int` in the mask's place, one of boxes the entries of `cvjax.data.annotations.Objects`,
-and one of objects both, see `cvjax.data.objects`), and the attributes `name`, `split`, `class_names` and `void` (labels
-that `decode_example` turns into 255).
-Sources pickle: only names travel, and each process opens its own files at its first read.
+A dataset has `len(dataset)` and `dataset[i]`. An item is a record as encoded on disk:
+
+- A dataset with masks gives {"image": bytes, "mask": bytes, "id": str}.
+- A dataset of labeled images has `"label": int` in the mask's place.
+- A dataset of boxes has the entries of `cvjax.data.annotations.Objects` in the mask's place.
+- A dataset of objects has a mask and more, see `cvjax.data.objects`.
+
+A dataset also has the attributes `name`, `split`, `class_names` and `void`. `decode_example` turns the labels in `void`
+into 255. `cvjax.datasets.registry` opens datasets by name.
+
+Datasets pickle. Only names travel, and each process opens its own files at its first read.
 """
 
 import os
@@ -20,25 +26,29 @@ from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
 
 PREPARED_VERSION = "1.0.0"
-"""The version of what we prepare; raised whenever the same input would be written differently."""
+"""The version of the data sets that we prepare. It is raised whenever the same input would be written differently."""
 
-# What the catalog's sets call the name of an example, where they keep one.
+# The names that sets of TFDS's catalog give to the id of an example, where they keep one.
 _ID_FEATURES = ("id", "file_name", "image/filename")
 _HELD_OUT = ("val", "validation", "valid", "test")
 
 
 Target = Literal["mask", "label", "objects", "boxes"]
 """What an example is to be recognized as: a class for each pixel, one for the image, the masks of its objects, or their
-boxes."""
+boxes.
+"""
 
 
 Files = tuple[str, str | os.PathLike[str], str | os.PathLike[str]]
-"""Id, image and mask of an example that lies in files."""
+"""Id, image path and mask path of an example that lies in files."""
 
 
 class Record(TypedDict):
-    """One example as encoded on disk, with a mask, a label, boxes (`cvjax.data.annotations.Objects`), or with what
-    `decode_objects` makes objects in boxes of."""
+    """Holds one example as encoded on disk.
+
+    It has a mask, a label, boxes (`cvjax.data.annotations.Objects`), or the entries from which
+    `cvjax.data.objects.decode_objects` makes objects.
+    """
 
     image: bytes
     mask: NotRequired[bytes]
@@ -54,7 +64,7 @@ class Record(TypedDict):
 
 
 class Dataset(Protocol):
-    """What the loader reads from; see the module's description."""
+    """Describes the datasets that the loader reads from; see the module's description."""
 
     name: str
     split: str
@@ -67,20 +77,21 @@ class Dataset(Protocol):
 
 
 class TfdsDataset:
-    """A split of a prepared TFDS data set in ArrayRecord files, read without TensorFlow.
+    """Reads a split of a prepared TFDS data set in ArrayRecord files, without TensorFlow.
 
     Args:
-        directory: the version folder that TFDS wrote, the one with `dataset_info.json`.
-        split: a TFDS split, such as "train", "train+val" or "train[:10]".
-        name: the data set's name; by default TFDS's.
-        class_names: by default from the set's metadata, or from its `label` feature.
-        split_name: what to call the split; by default `split`.
-        target: whether records carry their mask, their label, their boxes, or their mask and their boxes ("objects").
-        first_label: stored labels and class names start here: 1 where 0 is a background that no image is.
-        inclusive_boxes, on_bad_boxes: see `cvjax.data.annotations.StoredObjects`.
+      directory: Version folder that TFDS wrote, the one with `dataset_info.json`.
+      split: TFDS split, such as "train", "train+val" or "train[:10]".
+      name: Name of the data set; by default TFDS's.
+      class_names: Names of the classes; by default from the set's metadata, or from its `label` feature.
+      split_name: Name to give the split; by default `split`.
+      target: Whether records carry their mask, their label, their boxes, or their mask and their boxes ("objects").
+      first_label: Number at which stored labels and class names start. It is 1 where 0 is a background that no image
+        belongs to.
+      inclusive_boxes, on_bad_boxes: Settings of boxes, see `cvjax.data.annotations.StoredObjects`.
 
     Raises:
-        DataError: the folder is no prepared data set, or lacks the split.
+      DataError: The folder holds no prepared data set, or it lacks the split.
     """
 
     def __init__(
@@ -174,13 +185,13 @@ class TfdsDataset:
 
 
 class FolderDataset:
-    """Pairs of image and mask files, read where they lie.
+    """Reads pairs of image and mask files where they lie.
 
     Args:
-        name, split, class_names, void: as in every source.
-        pairs: (id, image path, mask path) of each example, in order.
-        labels: what the masks hold, to our labels, such as {0: 0, 255: 1}. Records then carry masks of our labels, and
-            a mask with another number is a DataError. Without it masks are handed over as they are.
+      name, split, class_names, void: Attributes that every dataset has.
+      pairs: Id, image path and mask path of each example, in order.
+      labels: Numbers in the masks and our labels for them, such as {0: 0, 255: 1}. Records then carry masks of our
+        labels, and a mask with another number raises a DataError. Without it the masks are handed over as they are.
     """
 
     def __init__(
@@ -225,7 +236,7 @@ class FolderDataset:
         return encode_mask(labels.astype(np.uint8))
 
     def header_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image, from the first bytes of its mask's file."""
+        """Reads (height, width) of an image from the first bytes of its mask's file."""
         return image_size(read_file(self._pairs[index][2], 64), self._pairs[index][0])
 
     def __repr__(self) -> str:
@@ -233,9 +244,9 @@ class FolderDataset:
 
 
 def image_sizes(source: Dataset) -> list[tuple[int, int] | None]:
-    """(height, width) of every image of a source in pixels, from the headers alone; None where one is unreadable.
+    """Returns (height, width) of every image in pixels, from the headers alone; None where one is unreadable.
 
-    The loader reports unreadable records when it decodes them. The answer is kept on the source object.
+    The loader reports unreadable records when it decodes them. The answer is kept on the dataset.
     """
     known = getattr(source, "_sizes", None)
     if known is None:
@@ -245,10 +256,10 @@ def image_sizes(source: Dataset) -> list[tuple[int, int] | None]:
 
 
 def max_size(source: Dataset) -> tuple[int, int]:
-    """The largest height and the largest width among a source's images, in pixels; see `image_sizes`.
+    """Returns the largest height and the largest width among the images in pixels; see `image_sizes`.
 
     Raises:
-        DataError: no header could be read.
+      DataError: No header could be read.
     """
     sizes = [size for size in image_sizes(source) if size is not None]
     if not sizes:
@@ -257,16 +268,17 @@ def max_size(source: Dataset) -> tuple[int, int]:
 
 
 def held_out(split: str, present: Collection[str]) -> str:
-    """The split meant by "val" in a set that has those present: "validation", "valid" or "test" where it has no "val".
+    """Returns the name of the split that "val" means in a data set with the splits `present`.
 
-    Any other split, and one that is not there, is given back as it is.
+    This is the first of "val", "validation", "valid" and "test" that is present. Any other split is returned as it is,
+    and so is "val" if none of the four is present.
     """
     known = [name for name in _HELD_OUT if name in present]
     return known[0] if split == "val" and known else split
 
 
 def prepared_dir(data_dir: pathlib.Path, name: str, config: str) -> pathlib.Path:
-    """Where TFDS keeps a data set of ours that has been prepared; it need not exist."""
+    """Returns the folder in which TFDS keeps a prepared data set of ours; it need not exist."""
     return pathlib.Path(data_dir) / name / config / PREPARED_VERSION
 
 
@@ -291,7 +303,11 @@ def _class_names(builder: Any, directory: str) -> Sequence[str]:
 
 
 def read_file(path: str, count: int = -1) -> bytes:
-    """The bytes of a record's file, or the first `count` of them; a DataError if it cannot be read."""
+    """Reads the bytes of a record's file, or the first `count` of them.
+
+    Raises:
+      DataError: The file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read(count)

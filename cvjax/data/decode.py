@@ -1,10 +1,11 @@
-"""Encoded bytes to arrays: photographs to RGB, label maps to class numbers.
+"""Decodes encoded bytes to arrays: photographs to RGB, label maps to class numbers.
 
-Pure functions of bytes, safe in any process or thread. Whatever is wrong with a file becomes a `DataError`:
-one sentence that names the file and the fix, so a loader can stop with it or count the record as skipped.
+The functions are pure functions of bytes, safe in any process or thread. Any fault in a file becomes a `DataError`. Its
+message is one sentence that names the file and the fix, so that a loader can stop with it or count the record as
+skipped.
 
-EXIF orientation is ignored for images and masks alike: annotators saw the stored pixels, and turning only the
-photograph would part it from its mask.
+EXIF orientation is ignored for images and masks alike. Annotators saw the stored pixels, and an image that alone is
+turned would no longer fit its mask.
 """
 
 import io
@@ -18,10 +19,10 @@ from PIL import Image
 from cvjax.errors import DataError
 
 IGNORE = 255
-"""The label of pixels that count in neither loss nor metric."""
+"""The label of pixels that count neither in the loss nor in a metric."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""Of files that a data set's folder is searched for, in lower case."""
+"""The suffixes, in lower case, of the image files that a data set's folder is searched for."""
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
@@ -36,15 +37,15 @@ _GRAY_STEP = {1: 255, 2: 85, 4: 17, 8: 1}
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes a photograph to uint8 [H, W, 3] in RGB order.
 
-    Gray becomes three equal channels, palettes are looked up, CMYK is converted, 16-bit samples keep their
-    high byte, and an alpha channel is dropped (the colors under it stay as stored, composited on nothing).
+    Gray becomes three equal channels. Palettes are looked up. CMYK is converted. 16-bit samples keep their high byte.
+    An alpha channel is dropped: the colors under it stay as stored, composited on nothing.
 
     Args:
-        data: an encoded image in any format OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, ...).
-        name: the file's name, for messages.
+      data: Encoded image in any format that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, ...).
+      name: Name of the file, for messages.
 
     Raises:
-        DataError: the bytes are empty, cut short, or no image.
+      DataError: The bytes are empty, cut short, or not an image.
     """
     image = None
     # Some OpenCV releases return a truncated picture with its missing part gray, so OpenCV is asked only when
@@ -64,17 +65,17 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] = ()) -> np.ndarray:
     """Decodes a label map to uint8 [H, W]: a class in [0, num_classes), or 255 where ignored.
 
-    Palette PNGs give their indices, not their colors; gray PNGs of 1 to 16 bits give the stored numbers.
+    Palette PNGs give their indices, not their colors. Gray PNGs of 1 to 16 bits give the stored numbers.
 
     Args:
-        data: an encoded PNG.
-        name: the file's name, for messages.
-        num_classes: how many classes there are, background included; at most 255.
-        void: labels that mean "ignored" in this data set and become 255.
+      data: Encoded PNG.
+      name: Name of the file, for messages.
+      num_classes: Number of classes, background included; at most 255.
+      void: Labels that mean "ignored" in this data set and become 255.
 
     Raises:
-        DataError: the bytes are no single-channel PNG, are damaged, or hold a label that is neither a class,
-            nor in `void`, nor 255.
+      DataError: The bytes are not a single-channel PNG or are damaged, or a label is neither a class, nor in `void`,
+        nor 255.
     """
     if not 1 <= num_classes <= IGNORE:
         raise ValueError(f"num_classes must lie in [1, {IGNORE}], not {num_classes}.")
@@ -96,10 +97,10 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
 
 
 def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
-    """The numbers that a single-channel PNG stores, whatever they mean: uint8 or uint16 [H, W].
+    """Decodes the numbers that a single-channel PNG stores, without interpreting them, to uint8 or uint16 [H, W].
 
     Raises:
-        DataError: the bytes are no single-channel PNG, or are damaged.
+      DataError: The bytes are not a single-channel PNG, or are damaged.
     """
     if not _looks_like_png(data):
         what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
@@ -125,13 +126,13 @@ def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
 
 
 def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
-    """Decodes a source's record, {"image": bytes, "mask": bytes, "id": str}.
+    """Decodes a dataset's record, {"image": bytes, "mask": bytes, "id": str}.
 
     Returns:
-        {"image": uint8 [H, W, 3], "mask": uint8 [H, W]}, as `decode_image` and `decode_mask` give them.
+      {"image": uint8 [H, W, 3], "mask": uint8 [H, W]}, as `decode_image` and `decode_mask` give them.
 
     Raises:
-        DataError: either part is damaged or wrongly labeled, or their sizes differ.
+      DataError: The image or the mask is damaged or wrongly labeled, or their sizes differ.
     """
     name = str(record["id"])
     mask_name = f"{name}{_suffix(record['mask'])}"
@@ -146,13 +147,13 @@ def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int,
 
 
 def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:
-    """Decodes a source's record, {"image": bytes, "label": int, "id": str}.
+    """Decodes a dataset's record, {"image": bytes, "label": int, "id": str}.
 
     Returns:
-        {"image": uint8 [H, W, 3], as `decode_image` gives it, "label": int32 scalar}.
+      {"image": uint8 [H, W, 3], as `decode_image` gives it, "label": int32 scalar}.
 
     Raises:
-        DataError: the image is damaged, or the label no class.
+      DataError: The image is damaged, or the label is outside the classes.
     """
     name = f"{record['id']}{_suffix(record['image'])}"
     label = int(record["label"])
@@ -164,7 +165,7 @@ def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.
 def encode_mask(mask: np.ndarray) -> bytes:
     """Encodes a label map, uint8 [H, W], as an 8-bit gray PNG.
 
-    Rows are stored unfiltered: label maps are flat, so that is both the smallest and the fastest to decode.
+    Rows are stored unfiltered. Label maps are flat, so this is both the smallest and the fastest to decode.
     """
     options = [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.10 lacks it.
@@ -173,10 +174,10 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Reads (height, width) from an encoded image's header; the pixels are not decoded.
+    """Reads (height, width) from an encoded image's header, without decoding the pixels.
 
     Raises:
-        DataError: the header is damaged.
+      DataError: The header is damaged.
     """
     if _looks_like_png(data):
         return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
@@ -188,7 +189,7 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def _opencv(data: bytes, flags: int) -> np.ndarray | None:
-    """OpenCV's decoding without EXIF orientation, or None where it fails."""
+    """Decodes with OpenCV, ignoring EXIF orientation; returns None where it fails."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
@@ -196,7 +197,11 @@ def _opencv(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _pillow(data: bytes, name: str) -> Image.Image:
-    """Pillow's decoding, strict about damage: a DataError, never half a picture."""
+    """Decodes with Pillow, which is strict about damage.
+
+    Raises:
+      DataError: The image is damaged. Half a picture is never returned.
+    """
     try:
         picture = Image.open(io.BytesIO(data))
         picture.load()
@@ -218,11 +223,12 @@ def _unreadable(data: bytes, name: str, error: Exception) -> DataError:
 
 
 def _looks_like_png(data: bytes) -> bool:
+    # The signature and the header chunk take 33 bytes, which callers index into.
     return data.startswith(_PNG_MAGIC) and len(data) > 32
 
 
 def _ends_properly(data: bytes) -> bool:
-    """Whether a JPEG or PNG ends with its end marker; True for formats that have none."""
+    """Returns whether a JPEG or PNG ends with its end marker; True for formats that have none."""
     if data.startswith(_JPEG_MAGIC):
         return data.endswith(_JPEG_END)
     if data.startswith(_PNG_MAGIC):
@@ -231,7 +237,7 @@ def _ends_properly(data: bytes) -> bool:
 
 
 def _suffix(data: bytes) -> str:
-    """The file suffix that the bytes' format goes by, for messages."""
+    """Returns the file suffix of the bytes' format, for messages; "" for any but JPEG and PNG."""
     if data.startswith(_JPEG_MAGIC):
         return ".jpg"
     return ".png" if data.startswith(_PNG_MAGIC) else ""

@@ -1,4 +1,4 @@
-"""Several sources one after the other, as one."""
+"""Joins several datasets into one."""
 
 import bisect
 import itertools
@@ -8,11 +8,11 @@ from cvjax.data.dataset import Dataset, Record, image_sizes
 
 
 class JoinedDataset:
-    """The records of several sources, in their order.
+    """Holds the records of several datasets, one dataset after the other.
 
     Args:
-        name, split: as in every source.
-        sources: at least one; all with the same classes.
+      name, split: Attributes that every dataset has.
+      sources: Datasets to join, at least one; all have the same classes.
     """
 
     def __init__(self, name: str, split: str, sources: Sequence[Dataset]) -> None:
@@ -29,7 +29,7 @@ class JoinedDataset:
         return source[local]
 
     def header_size(self, index: int) -> tuple[int, int] | None:
-        """(height, width) of an image, from its header; None where that is unreadable."""
+        """Reads (height, width) of an image from its header; returns None where that is unreadable."""
         source, local = self._find(index)
         return image_sizes(source)[local]
 

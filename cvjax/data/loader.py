@@ -1,8 +1,8 @@
-"""The loader: batches whose content (seed, epoch, index) decides, and nothing else does.
+"""Loads batches that depend on (seed, epoch, index) and on nothing else.
 
-Batch number k is a pure function of k, so worker processes, threads, hosts and restarts only change who
-computes it and when. Grain carries it out: a batch is one element of a random-access data set, which Grain's
-threads or worker processes read ahead in order.
+Batch number k is a pure function of k. Worker processes, threads, hosts and restarts only change who computes it and
+when. Grain carries it out: a batch is one element of a random-access data set, which Grain's threads or worker
+processes read ahead in order.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ _MIN_SHARED_BYTES = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class _TrainBatches:
-    """Random access to this host's share of every global training batch."""
+    """Gives random access to this host's share of every global training batch."""
 
     reader: Reader
     transform: Augment
@@ -76,7 +76,7 @@ class _TrainBatches:
 
 @dataclasses.dataclass(frozen=True)
 class _EvalBatches:
-    """Random access to this host's share of every global evaluation batch."""
+    """Gives random access to this host's share of every global evaluation batch."""
 
     reader: Reader
     transform: ResizeAndPad
@@ -116,10 +116,10 @@ class _EvalBatches:
 
 
 class BatchIterator(Iterator[Batch]):
-    """Batches in order; `close()` (or leaving a `with` block) ends its threads and worker processes.
+    """Yields batches in order; `close()` (or leaving a `with` block) ends its threads and worker processes.
 
-    An error that a record causes is raised here with its own type and message, also from a worker process,
-    and ends the iteration.
+    An error that a record causes is raised here with its own type and message, also from a worker process. It ends the
+    iteration.
     """
 
     def __init__(self, dataset: grain.IterDataset):
@@ -140,7 +140,7 @@ class BatchIterator(Iterator[Batch]):
             raise
 
     def close(self) -> None:
-        """Stop reading ahead and wait for the worker processes to end; no further batch comes."""
+        """Stops reading ahead and waits for the worker processes to end; no further batch comes."""
         self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
@@ -151,7 +151,7 @@ class BatchIterator(Iterator[Batch]):
 
 
 def _close(held: list[grain.DatasetIterator]) -> None:
-    """Close the one iterator in `held`, and let go of it: Grain's destructors fail while modules go down."""
+    """Closes the one iterator in `held` and lets go of it, because Grain's destructors fail while modules go down."""
     iterator = held.pop()
     # Grain starts all workers with the first batch but closes only those that have been read from; asking for
     # the state makes it take hold of every one. If workers failed to start, that error is on its way already.
@@ -175,35 +175,39 @@ def train_batches(
     threads: int | None = None,
     target: Target = "mask",
 ) -> BatchIterator:
-    """The endless training stream: shuffled anew each epoch, augmented, batched; batches may straddle epochs.
+    """Returns the endless training stream: shuffled anew each epoch, augmented and batched.
+
+    Batches may straddle epochs.
 
     Args:
-      source: the records; picklable if `workers` is not 0, as are `decode` and `transform`.
-      decode: record -> {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" or "boxes" in the mask's place.
-      transform: (image, target, generator) -> image and target of one fixed size, such as `TrainTransform`; a third
-        item names further arrays, which the batch then has, too (`WarpTransform`). A `PerBatch` gives the transform
-        of each batch (`MultiScale`).
-      batch_size: rows of the global batch; this host yields its `batch_size / shard.count` of them.
-      seed: decides order and augmentation, together with epoch and index; 0 to 2**32 - 1.
-      repeats: times that an example is drawn in an epoch, augmented differently, in neighboring rows (repeated
-        augmentation, 1902.05509). An epoch is as long as ever, so it sees a `repeats`-th of the examples.
-      start: number of the first batch: a run that has drawn k batches goes on with `start=k`, at no cost.
-      workers: processes that make whole batches in turn; 0 makes them in threads of this process. They hand
+      source: Dataset with the records. It is picklable if `workers` is not 0, and so are `decode` and `transform`.
+      decode: Function from a record to {"image": u8[H,W,3], "mask": u8[H,W]}, or with a "label" or "boxes" in the
+        mask's place.
+      transform: Function from (image, target, generator) to image and target of one fixed size, such as
+        `TrainTransform`. A third item of its result names further arrays, which the batch then has, too
+        (`WarpTransform`). A `PerBatch` gives the transform of each batch (`MultiScale`).
+      batch_size: Number of rows of the global batch; this host yields its `batch_size / shard.count` of them.
+      seed: Number from 0 to 2**32 - 1 that decides order and augmentation, together with epoch and index.
+      repeats: Number of times that an example is drawn in an epoch, augmented differently, in neighboring rows
+        (repeated augmentation, 1902.05509). The length of an epoch stays the same, so it sees a `repeats`-th of the
+        examples.
+      start: Number of the first batch. A run that has drawn k batches goes on with `start=k`, at no cost.
+      workers: Number of processes that make whole batches in turn; 0 makes them in threads of this process. They hand
         batches over through shared memory, about three each.
-      shard: this host.
-      on_bad_record: "error" raises a damaged record's DataError; "skip" takes the next index in the source
-        instead and counts it in the row's `skipped`.
-      threads: threads in each process, each making a whole batch, so that as many batches are in memory; 0
-        makes them when they are asked for. By default one a core (at most 16) without workers, and 0 in each
-        worker.
-      target: what `decode` and the batches hold beside the image.
+      shard: Share of this host.
+      on_bad_record: "error" raises a damaged record's DataError. "skip" takes the next index of the dataset instead and
+        counts it in the row's `skipped`.
+      threads: Number of threads in each process. Each makes a whole batch, so one batch per thread is in memory. 0
+        makes batches when they are asked for. The default without workers is one thread per core, at most 16. The
+        default with workers is 0 in each of them.
+      target: Key of the target that `decode` and the batches hold beside the image.
 
     Returns:
       An iterator of batches with `image`, the target, `index`, `valid` and `skipped`; see docs/architecture.md.
 
     Raises:
-      ConfigError: an argument is outside its range.
-      DataError: the source is empty; while iterating, a record is damaged (or with "skip", all of them are).
+      ConfigError: An argument is outside its range.
+      DataError: The dataset is empty. While iterating: a record is damaged, or with "skip" all of them are.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed is {seed}: give a whole number from 0 to 4294967295.")
@@ -229,21 +233,24 @@ def eval_batches(
     threads: int | None = None,
     target: Target = "mask",
 ) -> BatchIterator:
-    """Every example exactly once over all hosts; as many batches, of the same shapes, on each host.
+    """Returns a stream with every example exactly once over all hosts.
 
-    The arguments are those of `train_batches`, and `buckets`, as `batches_by_size` makes it: which examples share
-    a batch and its shape. Without it they come in the source's order, all of shape `transform.size`.
-    A batch with fewer examples than rows is filled up with rows that are not `valid`:
-    index -1, image and target `transform.blank()`. With on_bad_record="skip" a damaged record
-    becomes such a row, which keeps its index and has `skipped` 1.
+    Each host gets the same number of batches, of the same shapes. The arguments are those of `train_batches`, and
+    `buckets`, as `batches_by_size` makes it. Buckets say which examples share a batch and its shape. Without them the
+    examples come in the dataset's order, all of shape `transform.size`.
+
+    A batch with fewer examples than rows is filled up with rows that are not `valid`. These have the index -1 and the
+    image and target of `transform.blank()`. With on_bad_record="skip" a damaged record becomes such a row, which keeps
+    its index and has `skipped` 1.
 
     Returns:
       An iterator of batches as in training, and `size`: height and width before padding.
 
     Raises:
-      ConfigError: an argument is outside its range.
-      DataError: the source is empty; while iterating, a record is damaged, or larger than `transform.size`
-        (also with "skip": that is a setting to change, not a record to do without).
+      ConfigError: An argument is outside its range.
+      DataError: The dataset is empty. While iterating: a record is damaged, or an image is larger than
+        `transform.size`. The latter is raised with "skip" too, because it calls for another setting and not for doing
+        without the record.
     """
     reader = _make_reader(source, decode, on_bad_record, target)
     if buckets is None:
@@ -278,7 +285,7 @@ def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> Ba
 
 
 def _prepare_process(*worker: int) -> None:
-    """Settings of the two libraries that are one a process; harmless to repeat."""
+    """Sets the options that OpenCV and absl keep once per process; it is harmless to repeat."""
     # Examples already run in parallel, beside XLA's threads: OpenCV's own would only fight them.
     cv2.setNumThreads(0)
     # Grain's worker processes read absl flags, which a program that is not an absl app has never parsed.

@@ -1,10 +1,10 @@
-"""Objects of an image, each with a box, a class and the pixels that are its own.
+"""Decodes the objects of an image, each with a box, a class and the pixels that belong to it.
 
-A record of such a set (`target="objects"`) is {"image", "mask", "id"} with either of
+A record of such a dataset (`target="objects"`) is {"image", "mask", "id"} with one of these:
 
-- the entries of `cvjax.data.annotations.Objects`, as the drawn scenes have them. Their masks hold classes, so the
+- The entries of `cvjax.data.annotations.Objects`, as the drawn scenes have them. Their masks hold classes, so the
   pixels of an object are those of its class inside its box. Objects marked as difficult, and crowds, are left out.
-- `classes`, a second mask: then `mask` numbers the objects, as VOC's `SegmentationObject` does, and `classes` is its
+- `classes`, a second mask. Then `mask` numbers the objects, as VOC's `SegmentationObject` does, and `classes` is its
   `SegmentationClass`. Boxes are drawn around the pixels of each number.
 """
 
@@ -20,13 +20,13 @@ from cvjax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class MaskedObjects:
-    """The objects of an image and the mask that tells them apart.
+    """Holds the objects of an image and the mask that tells them apart.
 
     Attributes:
-      mask: uint8 [H, W], the number of the object that a pixel belongs to; 0 for none, 255 where nobody knows.
-      boxes: float32 [n, 4], see `cvjax.ops.detection.boxes`, in pixels.
-      numbers: int32 [n], the number of each in the mask.
-      labels: int32 [n], the class of each.
+      mask: Number of the object that each pixel belongs to, uint8 [H, W]; 0 for none, 255 where nobody knows.
+      boxes: Boxes in pixels, float32 [n, 4], see `cvjax.ops.detection.boxes`.
+      numbers: Number of each object in the mask, int32 [n].
+      labels: Class of each object, int32 [n].
     """
 
     mask: np.ndarray
@@ -39,14 +39,14 @@ def decode_objects(record: Mapping[str, Any], num_classes: int) -> dict[str, Any
     """Decodes a record with objects.
 
     Args:
-      record: see the module's description.
-      num_classes: with the background, which is class 0.
+      record: Record as in the module's description.
+      num_classes: Number of classes with the background, which is class 0.
 
     Returns:
       {"image": uint8 [H, W, 3], "objects": MaskedObjects}.
 
     Raises:
-      DataError: a part is damaged or wrongly labeled, or their sizes differ.
+      DataError: A part is damaged or wrongly labeled, or their sizes differ.
     """
     name = str(record["id"])
     if "classes" in record:
@@ -64,11 +64,13 @@ def decode_objects(record: Mapping[str, Any], num_classes: int) -> dict[str, Any
 
 
 def objects_of(mask: np.ndarray, classes: np.ndarray) -> MaskedObjects:
-    """The objects that a mask numbers, each of the class that most of its pixels are of.
+    """Finds the objects that a mask numbers; the class of an object is the commonest one among its pixels.
+
+    Objects without a class are left out.
 
     Args:
-      mask: uint8 [H, W], numbers from 1 on; 0 is none, 255 unknown.
-      classes: uint8 [H, W] of the same pixels; 0 is background, 255 unknown. Objects without a class are left out.
+      mask: Numbers of the objects from 1 on, uint8 [H, W]; 0 stands for no object, 255 for unknown.
+      classes: Classes of the same pixels, uint8 [H, W]; 0 is background, 255 unknown.
     """
     boxes, numbers, labels = [], [], []
     for number in np.unique(mask):

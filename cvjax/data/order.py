@@ -1,6 +1,6 @@
-"""Which example stands where: the hosts' shares of a batch, the shuffle, and each example's random stream.
+"""Says which example stands where: the hosts' shares of a batch, the shuffle, and each example's random stream.
 
-Everything here is a pure function in constant memory and time, so that any process can compute any position.
+All functions are pure. Any process can compute any position, in constant memory and time.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from cvjax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class HostShard:
-    """Which host this is: `index` of `count`. A host holds consecutive rows of every global batch."""
+    """Identifies this host by its `index` among `count` hosts; a host holds consecutive rows of every global batch."""
 
     index: int = 0
     count: int = 1
@@ -24,7 +24,11 @@ class HostShard:
             raise ConfigError(f"host {self.index} of {self.count}: give 0 <= index < count.")
 
     def rows(self, batch_size: int) -> range:
-        """This host's rows of a global batch; ConfigError if the hosts cannot share it equally."""
+        """Returns this host's rows of a global batch.
+
+        Raises:
+          ConfigError: The hosts cannot share the batch equally.
+        """
         if batch_size < 1 or batch_size % self.count:
             raise ConfigError(
                 f"batch_size is {batch_size} on {self.count} host(s): give a positive multiple of the hosts."
@@ -39,7 +43,10 @@ ONE_HOST = HostShard()
 
 
 def shuffled_index(position: int, length: int, seed: int, epoch: int) -> int:
-    """Where example `position` of `epoch` lies in a source of `length`: a permutation, in constant memory."""
+    """Returns the index of the example at `position` of `epoch` in a dataset of `length`.
+
+    Over an epoch the indices are a permutation. It is computed in constant memory.
+    """
     # A Feistel network over the smallest square that holds `length`; what lands outside goes round again.
     # Grain's index_shuffle would do, but takes 0.1 ms at 400 records and 1.5 ms at 32, and our order must not
     # change with Grain's version.
@@ -56,7 +63,7 @@ def shuffled_index(position: int, length: int, seed: int, epoch: int) -> int:
 
 
 def _mix(value: int) -> int:
-    """Hash to 32 bits: the last step of MurmurHash3, in which every bit in moves every bit out."""
+    """Hashes to 32 bits with the last step of MurmurHash3, in which every input bit affects every output bit."""
     value &= 0xFFFFFFFF
     value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
     value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
@@ -64,7 +71,7 @@ def _mix(value: int) -> int:
 
 
 def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
-    """The random stream that augments example `index` in `epoch`, there for the `repeat`-th time."""
+    """Returns the random stream that augments example `index` in `epoch` when it is drawn for the `repeat`-th time."""
     return np.random.default_rng((seed, epoch, index, repeat) if repeat else (seed, epoch, index))
 
 
@@ -75,15 +82,15 @@ Bucket = tuple[tuple[int, int], tuple[int, ...]]
 def batches_by_size(
     sizes: Sequence[tuple[int, int] | None], batch_size: int, multiple: int | None
 ) -> tuple[Bucket, ...]:
-    """Puts images of about the same size into the same batch, so that evaluation pads little and compiles seldom.
+    """Puts images of about the same size into the same bucket, so that evaluation pads little and compiles seldom.
 
     Args:
-      sizes: (height, width) of every image; None, of one whose size is unknown, counts as the largest.
-      batch_size: images a batch over all hosts; the last of each shape may have fewer.
-      multiple: sides are padded up to a multiple of it; None pads all images to one shape.
+      sizes: Size (height, width) of every image. None stands for an unknown size and counts as the largest.
+      batch_size: Number of images in a batch over all hosts. The last bucket of each shape may have fewer.
+      multiple: Divisor of the padded sides, in pixels; None pads all images to one shape.
 
     Returns:
-      The batches, each index once, by shape and then by index; the same on every host.
+      The buckets by shape and then by index. Each index occurs once. The buckets are the same on every host.
 
     Raises:
       ConfigError: `multiple` is below 1.

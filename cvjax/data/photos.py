@@ -1,4 +1,4 @@
-"""Photographs that people have as files."""
+"""Reads photographs that people have as files."""
 
 import pathlib
 
@@ -9,10 +9,10 @@ from cvjax.errors import DataError
 
 
 def read_photo(path: pathlib.Path) -> np.ndarray:
-    """A photograph in any common format as uint8 [H, W, 3].
+    """Reads a photograph in any common format as uint8 [H, W, 3].
 
     Raises:
-      DataError: it is not there, cannot be read, or is damaged.
+      DataError: The file does not exist, cannot be read, or is damaged.
     """
     try:
         return decode_image(path.read_bytes(), str(path))

@@ -1,4 +1,4 @@
-"""Keeping batches on the device ahead of the step that wants them."""
+"""Keeps batches on the device ahead of the step that wants them."""
 
 import atexit
 import queue
@@ -15,20 +15,20 @@ Device = TypeVar("Device")
 def prefetch_to_device(
     batches: Iterator[Host], place: Callable[[Host], Device], size: int = 2
 ) -> Generator[Device, None, None]:
-    """Yield `place(batch)` for every batch, in order, with up to `size` of them ready ahead.
+    """Yields `place(batch)` for every batch, in order, with up to `size` of them ready ahead.
 
-    A background thread draws and places, from the first `next()` on, so that decoding and the copy to the
-    device overlap with the step. The generator takes `batches` over: when it ends or is closed, it stops the
-    thread and calls `batches.close()` where there is one.
+    A background thread draws and places batches from the first `next()` on, so that decoding and the copy to the device
+    overlap with the step. The generator takes `batches` over. When it ends or is closed, it stops the thread and calls
+    `batches.close()` where there is one.
 
     Args:
-      batches: host batches; drawn from one thread only.
-      place: host batch -> device batch, such as a `jax.device_put` with a sharding.
-      size: placed batches to keep ahead, 1 or more; each holds device memory.
+      batches: Host batches, drawn from one thread only.
+      place: Function from a host batch to a device batch, such as a `jax.device_put` with a sharding.
+      size: Number of placed batches to keep ahead, 1 or more; each holds device memory.
 
     Raises:
       ConfigError: `size` is below 1.
-      Exception: what `batches` or `place` raised, at the batch it belongs to.
+      Exception: `batches` or `place` raised it. It is raised again at the batch that it belongs to.
     """
     if size < 1:
         raise ConfigError(f"size is {size}: keep 1 or more batches ahead.")
@@ -52,8 +52,7 @@ def _prefetch(batches: Iterator[Host], place: Callable[[Host], Device], size: in
             if close is not None:
                 close()
 
-    # A daemon, or an unfinished generator would keep the interpreter from exiting; `stop` at exit then ends
-    # it in
+    # A daemon, or an unfinished generator would keep the interpreter from exiting. `stop` at exit then ends it in
     # order, because a thread that is still placing arrays while the interpreter goes down can crash it.
     thread = threading.Thread(target=produce, name="cvjax-prefetch", daemon=True)
 

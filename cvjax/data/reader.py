@@ -1,4 +1,4 @@
-"""What the loader asks of a data set's decoding and transforms, and the reading of one example."""
+"""Defines the decoding and transforms that the loader expects of a data set, and reads single examples."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,20 +20,20 @@ Augment = Callable[[np.ndarray, Any, np.random.Generator], Augmented]
 
 @runtime_checkable
 class PerBatch(Protocol):
-    """An `Augment` that is another for each batch, such as `MultiScale`."""
+    """Gives each batch an `Augment` of its own, as `MultiScale` does."""
 
     def for_batch(self, seed: int, number: int) -> Augment:
-        """What is done to the examples of a batch, by the stream's seed and the batch's number."""
+        """Returns the `Augment` for the examples of a batch, by the stream's seed and the batch's number."""
         ...
 
 
 class ResizeAndPad(Protocol):
-    """A dataclass that brings a decoded example to the fixed size of an evaluation batch, such as `EvalTransform`.
+    """Brings a decoded example to the fixed size of an evaluation batch, as `EvalTransform` does.
 
-    As in training, a further item of its results may name further arrays.
+    It is a dataclass. As in training, a further item of its results may name further arrays.
 
     Attributes:
-      size: height and width of its result, in pixels.
+      size: Height and width of its result, in pixels.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -47,23 +47,23 @@ class ResizeAndPad(Protocol):
         tuple[np.ndarray, np.ndarray, tuple[int, int]]
         | tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]
     ):
-        """Image u8[*size,3], its target, the height and width that are not padding, and maybe further arrays."""
+        """Returns image u8[*size,3], target, height and width without padding, and maybe further arrays."""
         ...
 
     def blank(self) -> Augmented:
-        """Image, target, and the further arrays if there are any, of a row that stands for no example."""
+        """Returns image, target, and any further arrays of a row that stands for no example."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Reads and decodes one example; what the training and evaluation streams share.
+    """Reads and decodes one example; the training and evaluation streams share it.
 
     Attributes:
-      source: the records.
-      decode: record -> image and target.
-      skip: pass damaged records over.
-      target: the key of what `decode` gives beside the image.
+      source: Dataset with the records.
+      decode: Function from a record to its image and target.
+      skip: Whether to pass over damaged records.
+      target: Key of the target in the result of `decode`.
     """
 
     source: Dataset
@@ -72,7 +72,11 @@ class Reader:
     target: Target
 
     def read(self, index: int) -> tuple[np.ndarray, Any, str]:
-        """Image u8[H,W,3], target and id of one record; DataError if it is damaged."""
+        """Reads image u8[H,W,3], target and id of one record.
+
+        Raises:
+          DataError: The record is damaged.
+        """
         record = self.source[index]
         example = self.decode(record)
         return example["image"], example[self.target], record["id"]
@@ -80,7 +84,7 @@ class Reader:
     def empty_batch(
         self, rows: int, image: np.ndarray, target: np.ndarray, more: Mapping[str, np.ndarray] | None = None
     ) -> Batch:
-        """A batch for examples of the same shapes as the one given, not filled in."""
+        """Returns a batch, not filled in, for examples of the same shapes as the given one."""
         arrays = {"image": image, self.target: target, **(more or {})}
         return {
             **{name: np.empty((rows, *array.shape), array.dtype) for name, array in arrays.items()},
@@ -97,12 +101,19 @@ class Reader:
         target: np.ndarray,
         more: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Put an example into a row of a batch."""
+        """Puts an example into a row of a batch."""
         for name, array in {"image": image, self.target: target, **(more or {})}.items():
             batch[name][row] = array
 
     def read_first_good(self, index: int) -> tuple[np.ndarray, Any, int, int]:
-        """As `read`, passing over bad records if `skip`: image, target, index used, how many were bad."""
+        """Reads an example as `read` does, passing over damaged records if `skip` is set.
+
+        Returns:
+          Image, target, index of the record that was read, and number of damaged records before it.
+
+        Raises:
+          DataError: The record is damaged, or with `skip` all records are.
+        """
         length = len(self.source)
         last: DataError | None = None
         for skipped in range(length):

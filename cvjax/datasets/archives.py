@@ -1,4 +1,4 @@
-"""Published archives: fetched once, and compared with the digests that their publishers or mirrors state."""
+"""Fetches published archives once, and compares them with the digests that their publishers or mirrors state."""
 
 import hashlib
 import pathlib
@@ -9,7 +9,7 @@ from cvjax.files import download
 
 
 class Archive(NamedTuple):
-    """A published file: its name, place, length in bytes (0: unknown) and digests in hexadecimal."""
+    """Describes a published file: its name, URL, length in bytes (0: unknown) and digests in hexadecimal."""
 
     name: str
     url: str
@@ -22,7 +22,7 @@ def check_archive(path: pathlib.Path, archive: Archive) -> None:
     """Compares a file with the published length and SHA-256, or with MD5 where SHA-256 is unknown ("").
 
     Raises:
-        DataError: they differ, so the file is damaged or another one.
+      DataError: They differ, so the file is damaged or another one.
     """
     found = path.stat().st_size
     if archive.size and found != archive.size:
@@ -35,19 +35,21 @@ def check_archive(path: pathlib.Path, archive: Archive) -> None:
 
 
 def fetch(archive: Archive, folder: pathlib.Path, *, progress: bool = True, instead: str = "") -> pathlib.Path:
-    """Downloads an archive into a folder, checked; a broken download leaves nothing under the archive's name.
+    """Downloads an archive into a folder and checks it.
+
+    A broken download leaves nothing under the archive's name.
 
     Args:
-        archive: what to fetch.
-        folder: where to; made if need be.
-        progress: show a bar on the terminal.
-        instead: what else could be done, for the message: ", or ...".
+      archive: Archive to fetch.
+      folder: Folder to put it into; made if need be.
+      progress: Whether to show a bar on the terminal.
+      instead: Another remedy to name in the message, in the form ", or ...".
 
     Returns:
-        The file's path.
+      The file's path.
 
     Raises:
-        DataError: it cannot be fetched, or what came is not the published file.
+      DataError: The archive cannot be fetched, or the fetched file is not the published one.
     """
     target = folder / archive.name
     try:

@@ -1,4 +1,4 @@
-"""What a set of boxes holds: how many of each class, how large, and how many in an image."""
+"""Counts the boxes of a dataset: how many of each class, how large, and how many in an image."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ from cvjax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class ClassCounts:
-    """The boxes of a class, or of all.
+    """Holds the figures of the boxes of one class, or of all.
 
     Attributes:
-      name: of the class.
-      images: how many images show it.
-      boxes, difficult, crowd: how many boxes, and how many of these are marked so.
-      sides: square roots of the boxes' areas in pixels, their 5th, 50th and 95th percentiles; nan without boxes.
-      share: the median of the same as a fraction of the square root of the image's area.
-      aspect: the median of width by height.
+      name: Name of the class.
+      images: Number of images that show it.
+      boxes, difficult, crowd: Number of boxes, and number of those that are marked so.
+      sides: Square roots of the boxes' areas in pixels, as their 5th, 50th and 95th percentiles; nan without boxes.
+      share: Median of the same square roots as fractions of the square root of the image's area.
+      aspect: Median of width by height.
     """
 
     name: str
@@ -36,14 +36,14 @@ class ClassCounts:
 
 @dataclasses.dataclass(frozen=True)
 class BoxCounts:
-    """Figures of a source of boxes.
+    """Holds the figures of a dataset of boxes.
 
     Attributes:
-      classes: one a class, in the order of their labels.
-      total: of all classes.
-      images, empty: how many images there are, and how many of these have no box.
-      largest: the most boxes in an image, which `max_boxes` must hold in evaluation.
-      dropped_boxes: bad boxes that the source left out.
+      classes: Figures of each class, in the order of their labels.
+      total: Figures of all classes together.
+      images, empty: Number of images, and number of those without a box.
+      largest: Largest number of boxes in an image, which `max_boxes` must hold in evaluation.
+      dropped_boxes: Number of bad boxes that the dataset left out.
     """
 
     classes: tuple[ClassCounts, ...]
@@ -55,14 +55,14 @@ class BoxCounts:
 
 
 def count_boxes(source: Dataset, advance: Callable[[], None] = lambda: None) -> BoxCounts:
-    """Reads all annotations of a source of boxes; images are not decoded.
+    """Reads all annotations of a dataset of boxes and counts them; images are not decoded.
 
     Args:
-      source: opened with the target "boxes".
-      advance: called after every image, for a progress bar.
+      source: Dataset opened with the target "boxes".
+      advance: Function called after every image, for a progress bar.
 
     Raises:
-      DataError: there are no images, or a record is damaged.
+      DataError: There are no images, or a record is damaged.
     """
     if not len(source):
         raise DataError(f"{source.name}/{source.split}: there are no images; choose another split.")
@@ -84,7 +84,7 @@ def count_boxes(source: Dataset, advance: Callable[[], None] = lambda: None) -> 
 
 
 def _summary(name: str, table: np.ndarray) -> ClassCounts:
-    """The figures of some boxes: rows of image, side, share, aspect, label, difficult, crowd."""
+    """Computes the figures of some boxes, given as rows of image, side, share, aspect, label, difficult, crowd."""
     image, side, share, aspect, _, difficult, crowd = table.T
     if len(table):
         sides, shares, aspects = np.percentile(side, (5, 50, 95)), np.median(share), np.median(aspect)

@@ -1,11 +1,11 @@
-"""COCO's boxes (Lin et al., 1405.0312) and other sets in its format: 80 classes, `crowd` kept.
+"""Reads COCO's boxes (Lin et al., 1405.0312) and other sets in its format: 80 classes, `crowd` kept.
 
     folder/annotations/instances_train2017.json   folder/train2017/*.jpg
     folder/annotations/instances_val2017.json     folder/val2017/*.jpg     (2014 likewise; or below folder/images)
 
-`train` and `val` are those of 2017, or else of 2014; any other split is the file `instances_SPLIT.json`. Labels number
-the categories in the order of their ids. Where there is no such folder, TFDS's `coco/2017` is read if it is prepared
-in ArrayRecord files. A few of COCO's own boxes are empty; its users drop them (`on_bad_boxes="drop"`).
+`train` and `val` are those of 2017, or else of 2014. Any other split is the file `instances_SPLIT.json`. Labels number
+the categories in the order of their ids. Where there is no such folder, TFDS's `coco/2017` is read if it is prepared in
+ArrayRecord files. A few of COCO's own boxes are empty; its users drop them (`on_bad_boxes="drop"`).
 """
 
 import json
@@ -26,17 +26,17 @@ _YEARS = ("", "2017", "2014")
 
 
 class CocoDataset:
-    """A split in COCO's format. Annotations are kept as a few flat arrays, images are read where they lie.
+    """Reads a split in COCO's format, with annotations kept as a few flat arrays and images read where they lie.
 
     Args:
-        name, split, class_names: as in every source.
-        folder: of the images.
-        files: name of each image's file.
-        ids: COCO's number of each image.
-        sizes: its height and width, int [images, 2].
-        objects: of all images, image after image.
-        ends: how many objects there are up to and with each image, int [images].
-        on_bad_boxes: see `cvjax.data.annotations.check_objects`.
+      name, split, class_names: Attributes that every dataset has.
+      folder: Folder of the images.
+      files: Name of each image's file.
+      ids: COCO's number of each image.
+      sizes: Height and width of each image, int [images, 2].
+      objects: Objects of all images, image after image.
+      ends: Number of objects up to and including each image, int [images].
+      on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
     """
 
     void: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ class CocoDataset:
         return cast(Record, {"image": image, "id": str(self._ids[index]), **objects._asdict()})
 
     def header_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image as the annotations state it."""
+        """Returns (height, width) of an image as the annotations state it."""
         return int(self._shapes[index, 0]), int(self._shapes[index, 1])
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ def open_coco(
     """Opens a split of the folder `manual_dir`, or of `data_dir/coco`, else as TFDS prepared it.
 
     Raises:
-        DataError: it is nowhere, the file of annotations is damaged, or there are no images beside it.
+      DataError: The split is not found, the file of annotations is damaged, or there are no images beside it.
     """
     roots = [pathlib.Path(root) for root in (manual_dir, data_dir / NAME) if root is not None]
     for root in roots:
@@ -113,7 +113,7 @@ def read_coco(path: pathlib.Path, folder: pathlib.Path, split: str, on_bad_boxes
     """Reads a file of annotations in COCO's format, for the images in a folder.
 
     Raises:
-        DataError: the file is not JSON, lacks an entry, or an annotation is of no image or no category.
+      DataError: The file is not JSON, lacks an entry, or has an annotation of an unknown image or category.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -138,6 +138,7 @@ def read_coco(path: pathlib.Path, folder: pathlib.Path, split: str, on_bad_boxes
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: is not in COCO's format ({error}); fetch or export it again.") from error
     corners[:, 2:] += corners[:, :2]
+    # Stable, so that the objects of an image keep the order of the file.
     order = np.argsort(owner, kind="stable")
     objects = make_objects(corners, labels, crowd=crowd).take(order)
     ends = np.cumsum(np.bincount(owner, minlength=len(images)))
@@ -145,7 +146,7 @@ def read_coco(path: pathlib.Path, folder: pathlib.Path, split: str, on_bad_boxes
 
 
 def _images(root: pathlib.Path, split: str) -> pathlib.Path:
-    """The folder of a split's images."""
+    """Finds the folder of a split's images."""
     places = (root / split, root / "images" / split, root / "images")
     found = next((place for place in places if place.is_dir()), None)
     if found is None:

@@ -1,11 +1,11 @@
-"""A user's own folder of images and masks as a segmentation data set.
+"""Reads a user's own folder of images and masks as a segmentation data set.
 
-Two layouts are read, both with `classes.txt` (a class name a line, background included, first is label 0):
+Two layouts are read, both with `classes.txt` (one class name per line, background included, first is label 0):
 
     folder/train/images/0001.jpg   folder/train/masks/0001.png   folder/val/...      a folder for each split
     folder/images/0001.jpg         folder/masks/0001.png         folder/train.txt    a list of stems for each
 
-An image and its mask share a stem. Masks are gray or palette PNGs; labels given as `void` are ignored.
+An image and its mask share a stem. Masks are gray or palette PNGs. Labels given as `void` are ignored.
 """
 
 import os
@@ -35,7 +35,7 @@ def image_folder_source(
     With `values` the masks hold these levels in the place of the classes 0, 1, ..., such as 0 and 255.
 
     Raises:
-        DataError: `classes.txt` or the split is absent, or images and masks do not match one to one.
+      DataError: `classes.txt` or the split is absent, or images and masks do not match one to one.
     """
     folder = pathlib.Path(folder)
     place = folder / split
@@ -70,7 +70,7 @@ def image_folder_source(
 
 
 def image_folder_splits(folder: pathlib.Path) -> list[str]:
-    """The splits that a folder has, by its subfolders or its lists."""
+    """Lists the splits that a folder has, by its subfolders or its lists."""
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         return []
@@ -88,18 +88,19 @@ def open_image_folder(
     values: tuple[int, ...] = (),
     config: str | None = None,
 ) -> Dataset:
-    """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
+    """Opens a split of the folder `manual_dir` as it is, else as it was prepared in `data_dir`.
 
     Args:
-        split: the split's name.
-        data_dir: TFDS's root folder.
-        manual_dir: the folder of images and masks.
-        void: labels to ignore when reading a folder; preparation has fixed them otherwise.
-        values: what stands for the classes in a folder's masks, see `image_folder_source`; likewise.
-        config: which prepared set, where there are several: the name of the folder it came from.
+      split: Name of the split.
+      data_dir: TFDS's root folder.
+      manual_dir: Folder of images and masks.
+      void: Labels to ignore when a folder is read; in a prepared set they are fixed already.
+      values: Levels that stand for the classes in a folder's masks, see `image_folder_source`; in a prepared set they
+        are fixed already.
+      config: Name of the prepared set, where there are several; it is the name of the folder that the set came from.
 
     Raises:
-        DataError: nothing is there, several prepared sets are, or the split is not.
+      DataError: Nothing is there, several prepared sets are, or the split is absent.
     """
     if manual_dir is not None:
         return image_folder_source(manual_dir, split, void=void, values=values)
@@ -119,16 +120,16 @@ def prepare_image_folder(
     """Writes all of a folder's splits as ArrayRecord below `data_dir`, under the folder's name.
 
     Args:
-        data_dir: TFDS's root folder.
-        folder: the folder of images and masks.
-        void: labels that become 255.
-        values: what stands for the classes in the masks, see `image_folder_source`.
-        skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
-        overwrite: prepare again.
-        progress: show a bar on the terminal.
+      data_dir: TFDS's root folder.
+      folder: Folder of images and masks.
+      void: Labels that become 255.
+      values: Levels that stand for the classes in the masks, see `image_folder_source`.
+      skip_damaged: Whether to leave out pairs that do not decode; the builder's `skipped` holds their messages.
+      overwrite: Whether to prepare again.
+      progress: Whether to show a bar on the terminal.
 
     Raises:
-        DataError: the folder has no split, or one is incomplete, or a pair is damaged.
+      DataError: The folder has no split, a split is incomplete, or a pair is damaged.
     """
     from cvjax.datasets.writers import ImageFolderSegmentation, prepare_pairs
 
@@ -163,7 +164,11 @@ def _class_names(folder: pathlib.Path) -> list[str]:
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-    """The lines of a list that are not empty, stripped; DataError where it cannot be read."""
+    """Reads the lines of a list that are not empty, stripped.
+
+    Raises:
+      DataError: The list cannot be read.
+    """
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -172,7 +177,11 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 
 def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str]:
-    """The files of a folder by their stems; DataError where two share one."""
+    """Maps stems to the paths of a folder's files with one of the suffixes.
+
+    Raises:
+      DataError: Two files share a stem.
+    """
     found: dict[str, str] = {}
     for entry in os.scandir(folder):
         stem, suffix = os.path.splitext(entry.name)
@@ -186,7 +195,7 @@ def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str
 
 
 def complain(place: pathlib.Path, what: str, stems: Iterable[str], fix: str) -> None:
-    """Raises a DataError that lists stems, if there are any."""
+    """Raises a DataError that lists the stems, if there are any."""
     stems = list(stems)
     if stems:
         shown = ", ".join(stems[:_SHOWN]) + (", ..." if len(stems) > _SHOWN else "")

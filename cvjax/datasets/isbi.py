@@ -1,8 +1,8 @@
-"""The ISBI 2012 challenge's electron micrographs of membranes, and folders like them, split for cross-validation.
+"""Reads the ISBI 2012 challenge's electron micrographs of membranes, and folders like them, for cross-validation.
 
-A folder holds `images` and `labels` (or `masks`), gray pictures that share a stem; labels are 0 in membranes and 255
-in cells. There is no official validation split. The sections are consecutive, and neighbors are much alike, so a fold
-is a row of neighbors rather than every fifth: `val` is the last fifth and `train` the rest; `val1` to `val5` and
+A folder holds `images` and `labels` (or `masks`), gray pictures that share a stem. Labels are 0 in membranes and 255 in
+cells. There is no official validation split. The sections are consecutive, and neighbors are much alike, so a fold is a
+row of neighbors rather than every fifth section. `val` is the last fifth and `train` the rest. `val1` to `val5` and
 `train1` to `train5` are all folds, and `all` is everything.
 """
 
@@ -24,15 +24,15 @@ FOLDS = 5
 
 
 def open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> FolderDataset:
-    """Opens a split of a folder: 0 is membrane, 1 is cell.
+    """Opens a split of a folder, in which 0 is membrane and 1 is cell.
 
     Args:
       split: "train", "val", "all", or "train1" to "train5" and "val1" to "val5".
-      data_dir: where the folder is looked for as `isbi_membrane` if it is not given.
-      manual_dir: the folder with `images` and `labels`.
+      data_dir: Folder in which `isbi_membrane` is looked for if `manual_dir` is not given.
+      manual_dir: Folder with `images` and `labels`.
 
     Raises:
-      DataError: there is no such folder or split, or images and labels do not match one to one.
+      DataError: There is no such folder or split, or images and labels do not match one to one.
     """
     folder = pathlib.Path(manual_dir or pathlib.Path(data_dir) / NAME)
     labels = next((folder / name for name in ("labels", "masks") if (folder / name).is_dir()), None)
@@ -65,5 +65,5 @@ def _chosen(stems: list[str], split: str, folder: pathlib.Path) -> list[str]:
 
 
 def _by_number(stem: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
+    """Returns a sort key that puts 2 before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", stem)]

@@ -1,4 +1,4 @@
-"""A user's own folder of images, one subfolder a class, as a classification data set.
+"""Reads a user's own folder of images, one subfolder per class, as a classification data set.
 
     folder/train/CLASS/0001.jpg   folder/val/CLASS/...      a folder for each split
     folder/train.zip              folder/val.zip            or a zip for each, with CLASS/0001.jpg inside
@@ -23,13 +23,13 @@ _SHOWN = 3  # How many of the offending classes a message lists.
 
 
 class LabeledFolder:
-    """Images of a split, read where they lie: in a folder, or inside a zip.
+    """Reads the images of a split where they lie: in a folder, or inside a zip.
 
     Args:
-        place: the split's folder or zip.
-        split: its name.
-        entries: path below `place` and label of each image.
-        class_names: a name for each label.
+      place: Folder or zip of the split.
+      split: Name of the split.
+      entries: Path below `place` and label of each image.
+      class_names: Name of each label.
     """
 
     name = NAME
@@ -70,10 +70,10 @@ class LabeledFolder:
 
 
 def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
-    """Opens a split of the folder `manual_dir`; "val" is the split held out, whatever the folder calls it.
+    """Opens a split of the folder `manual_dir`; "val" is the split held out, under any name that the folder gives it.
 
     Raises:
-        DataError: no folder was given, it lacks the split, or the split has no images or classes of its own.
+      DataError: No folder was given, it lacks the split, the split has no images, or it has classes that `train` lacks.
     """
     if manual_dir is None:
         raise DataError(
@@ -101,7 +101,7 @@ def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
 
 
 def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folder or zip of every split."""
+    """Finds the folder or zip of every split."""
     if not folder.is_dir():
         return {}
     entries = sorted(folder.iterdir())
@@ -110,7 +110,7 @@ def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _images(place: pathlib.Path) -> list[str]:
-    """Paths below a split's folder or zip, each in the folder of its class, by class and then by name."""
+    """Lists the paths below a split's folder or zip, each in the folder of its class, by class and then by name."""
     if place.is_file():
         try:
             with zipfile.ZipFile(place) as archive:

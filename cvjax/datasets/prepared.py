@@ -1,4 +1,4 @@
-"""Finding what TFDS has prepared on disk, by names alone."""
+"""Finds by their names the data sets that TFDS has prepared on disk."""
 
 import pathlib
 
@@ -6,15 +6,15 @@ from cvjax.errors import DataError
 
 
 def newest_version(folder: pathlib.Path) -> pathlib.Path | None:
-    """The newest of the version folders that TFDS has prepared in a data set's folder; None where there is none."""
+    """Returns the newest version folder that TFDS has prepared in a data set's folder; None where there is none."""
     return max((path.parent for path in folder.glob("*/dataset_info.json")), key=_version, default=None)
 
 
 def find_config(data_dir: pathlib.Path, name: str, config: str | None) -> str:
-    """The prepared configuration of a user's own set: the one asked for, or the only one there is.
+    """Returns the prepared configuration of a user's own set: the one asked for, or the only one there is.
 
     Raises:
-        DataError: it is not there, or several are and none was asked for.
+      DataError: The configuration is not there, or several are and none was asked for.
     """
     found = sorted(path.parts[-3] for path in (data_dir / name).glob("*/*/dataset_info.json"))
     if config is None and len(found) == 1:

@@ -1,4 +1,6 @@
-"""Published segmentation sets, read from their official folders or archives: Cityscapes, ADE20K, Oxford pets, CamVid.
+"""Reads published segmentation sets from their official folders or archives.
+
+The sets are Cityscapes, ADE20K, Oxford pets and CamVid.
 
 | name | classes | splits | official layout below `manual_dir` |
 | --- | --- | --- | --- |
@@ -11,8 +13,8 @@
 Cordts et al., 1604.01685; Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017; Parkhi et al., "Cats and
 Dogs", CVPR 2012; Brostow et al., "Semantic object classes in video", 2009, with the classes of SegNet (1511.00561).
 
-TFDS's own Cityscapes keeps all label numbers, its scene_parse150 holds instances in the place of classes, and its pets
-are decoded with TensorFlow; so all are written here as pairs of image and mask.
+TFDS's own Cityscapes keeps all label numbers. Its scene_parse150 holds instances in the place of classes. Its pets are
+decoded with TensorFlow. So all of these sets are written here as pairs of image and mask.
 """
 
 import contextlib
@@ -35,21 +37,22 @@ if TYPE_CHECKING:
 
 CONFIG = "default"
 Pair = tuple[str, pathlib.Path, pathlib.Path]
-"""Id, image and mask of an example."""
+"""Id, image path and mask path of an example."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedSet:
-    """What is known of a set.
+    """Describes a published set.
 
     Attributes:
-      class_names: its classes.
-      labels: published label numbers to ours; those that mean nothing here are absent, and an error.
-      splits: its splits.
-      markers: paths that its folder has.
-      archives: files that it is published as, for preparing.
-      home: where to get these.
-      pairs: (folder, split) -> the examples.
+      class_names: Names of its classes.
+      labels: Published label numbers and our labels for them. Numbers without a meaning here are absent, and raise an
+        error.
+      splits: Names of its splits.
+      markers: Paths that its folder has.
+      archives: Files that it is published as, for preparing.
+      home: Place to get these files from.
+      pairs: Function from (folder, split) to the examples.
     """
 
     class_names: tuple[str, ...]
@@ -140,16 +143,16 @@ _SUBFOLDERS = ("", "ADEChallengeData2016", "CamVid", "camvid", "cityscapes", "ad
 
 
 def open_published(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
-    """Opens a split of a set: as prepared in `data_dir`, else its official folder where it lies.
+    """Opens a split of a set as prepared in `data_dir`, else from its official folder where it lies.
 
     Args:
-      name: one of `PUBLISHED`.
-      split: its name; "val" is the split held out, also where that is called "test".
+      name: Name of the set, one of `PUBLISHED`.
+      split: Name of the split; "val" is the split held out, also where that is called "test".
       data_dir: TFDS's root folder.
-      manual_dir: the folder that the set was unpacked into; `data_dir` and its `downloads` are looked at too.
+      manual_dir: Folder that the set was unpacked into; `data_dir` and its `downloads` are looked at too.
 
     Raises:
-      DataError: there is no such split, or the set is not there, or only as archives, or a file of it is absent.
+      DataError: There is no such split, the set is not there or only as archives, or one of its files is absent.
     """
     known = PUBLISHED[name]
     split = held_out(split, known.splits)
@@ -174,18 +177,18 @@ def prepare_published(
     overwrite: bool = False,
     progress: bool = True,
 ) -> "PairsBuilder":
-    """Writes a set as ArrayRecord below `data_dir`, from its folder or its archives; what is prepared is kept.
+    """Writes a set as ArrayRecord below `data_dir`, from its folder or its archives; a prepared set is kept.
 
     Archives are unpacked into a temporary folder below `data_dir`, which is removed again.
 
     Args:
-      name, data_dir, manual_dir: as for `open_published`; `manual_dir` may hold the archives as they are published.
-      skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
-      overwrite: prepare again.
-      progress: show a bar on the terminal.
+      name, data_dir, manual_dir: Arguments as for `open_published`; `manual_dir` may hold the archives as published.
+      skip_damaged: Whether to leave out pairs that do not decode; the builder's `skipped` holds their messages.
+      overwrite: Whether to prepare again.
+      progress: Whether to show a bar on the terminal.
 
     Raises:
-      DataError: neither folder nor archives are there, or one of them is incomplete or damaged.
+      DataError: Neither folder nor archives are there, or one of them is incomplete or damaged.
     """
     from cvjax.datasets.writers import PairsBuilder, prepare_pairs
 
@@ -236,7 +239,7 @@ def _find_folder(known: PublishedSet, roots: Sequence[pathlib.Path]) -> pathlib.
 def _folder(
     name: str, known: PublishedSet, roots: Sequence[pathlib.Path], data_dir: pathlib.Path
 ) -> Iterator[pathlib.Path]:
-    """The set's folder, or one that its archives are unpacked into for the moment."""
+    """Yields the set's folder, or a temporary one with its archives unpacked."""
     folder = _find_folder(known, roots)
     if folder is not None:
         yield folder

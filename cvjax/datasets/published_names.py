@@ -1,4 +1,4 @@
-"""Class names of the published segmentation sets, in the order of their labels."""
+"""Lists the class names of the published segmentation sets, in the order of their labels."""
 
 CITYSCAPES_CLASSES: tuple[str, ...] = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
@@ -24,4 +24,4 @@ ADE20K_CLASSES: tuple[str, ...] = tuple(
     "sculpture,hood,sconce,vase,traffic light,tray,ashcan,fan,pier,crt screen,plate,monitor,bulletin board,shower,"
     "radiator,glass,clock,flag".split(",")
 )
-"""SceneParse150's classes; its label 0 is none of them."""
+"""SceneParse150's classes; its label 0 stands for none of them."""

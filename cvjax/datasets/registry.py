@@ -1,4 +1,4 @@
-"""The data sets by name: a new one adds its opener here."""
+"""Opens data sets by name; the catalog of their openers is here, and a new data set adds its own."""
 
 import functools
 import os
@@ -24,17 +24,17 @@ def open_dataset(
     """Opens a split of a data set by name.
 
     Args:
-        name: one of `list_datasets(target)`.
-        split: "train", "val", ...; what there is depends on the data set.
-        target: whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
-        data_dir: where prepared sets are kept; by default `default_data_dir()`.
-        manual_dir: a folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
-        **options: of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of scenes;
-            `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
+      name: Name of the data set, one of `list_datasets(target)`.
+      split: Name of the split, such as "train" or "val"; the data set decides which there are.
+      target: Whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
+      data_dir: Folder of prepared sets; by default `default_data_dir()`.
+      manual_dir: Folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
+      **options: Options of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of
+        scenes; `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
 
     Raises:
-        ConfigError: there is no data set of that name with such a target.
-        DataError: the data set, or the split, is not there.
+      ConfigError: There is no data set of that name with such a target.
+      DataError: The data set, or the split, is not there.
     """
     opener = _OPENERS[target].get(name)
     if opener is None:
@@ -56,10 +56,10 @@ def is_available(
     """Returns whether a large data set is prepared or lies where it can be read, without making anything.
 
     Args:
-        name: Name of the data set.
-        splits: Splits that must be there.
-        data_dir: Folder of prepared sets; by default `default_data_dir()`.
-        manual_dir: Folder of the user's own.
+      name: Name of the data set.
+      splits: Splits that must be there.
+      data_dir: Folder of prepared sets; by default `default_data_dir()`.
+      manual_dir: Folder of the user's own.
     """
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
@@ -78,7 +78,7 @@ def is_available(
 
 
 def list_datasets(target: Target | None = None) -> list[str]:
-    """The names that `open_dataset` knows, of one target or of all."""
+    """Lists the names in the catalog, the ones that `open_dataset` knows, of one target or of all."""
     return sorted({name for kind, openers in _OPENERS.items() if target in (kind, None) for name in openers})
 
 

@@ -1,4 +1,4 @@
-"""Figures of a data set that a loss may want to know."""
+"""Computes figures of a data set that a loss may need."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,16 +11,17 @@ from cvjax.errors import DataError
 
 
 def class_frequencies(source: Dataset, num_classes: int, void: tuple[int, ...] = (), sample: int = 256) -> np.ndarray:
-    """Share of each class among the labeled pixels, float64 [num_classes], adding up to 1.
+    """Computes the share of each class among the labeled pixels, float64 [num_classes], adding up to 1.
 
     Args:
-      source: its masks are read; images are not decoded.
-      num_classes: labels at or above this, as 255, do not count.
-      void: labels that mean "ignored".
-      sample: how many masks at most, evenly spaced, so that every host and every start finds the same.
+      source: Dataset with masks; its images are not decoded.
+      num_classes: Number of classes. Labels at or above it, such as 255, do not count.
+      void: Labels that mean "ignored".
+      sample: Largest number of masks to read. They are evenly spaced, so that every host and every start finds the
+        same.
 
     Raises:
-      DataError: none of the masks could be read, or none has a labeled pixel.
+      DataError: No mask could be read, or no mask has a labeled pixel.
     """
     counts = np.zeros(256, np.int64)
     for index in np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int)):
@@ -37,7 +38,7 @@ def class_frequencies(source: Dataset, num_classes: int, void: tuple[int, ...] =
 
 
 def balancing_weights(frequencies: np.ndarray, power: float) -> tuple[float, ...]:
-    """Weight of each class, (median frequency / frequency) ** power; a class that does not occur weighs 1.
+    """Computes the weight of each class, (median frequency / frequency) ** power; an absent class weighs 1.
 
     Power 1 is median frequency balancing (Eigen and Fergus, 1411.4734), which SegNet uses; 0.5 is milder.
     """

@@ -1,4 +1,4 @@
-"""Sets of labeled images from the TFDS catalog, prepared and read without TensorFlow."""
+"""Prepares and reads sets of labeled images from the TFDS catalog, without TensorFlow."""
 
 import contextlib
 import dataclasses
@@ -23,13 +23,13 @@ from cvjax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class CatalogSet:
-    """A data set of the catalog.
+    """Describes a data set of TFDS's catalog.
 
     Attributes:
-        splits: its splits.
-        config: TFDS's configuration, "" where there is one only.
-        archives: files that nobody may pass on: its user fetches them and names their folder.
-        class_names: for sets whose own names are codes.
+      splits: Names of its splits.
+      config: TFDS's configuration; "" where there is only one.
+      archives: Files that nobody may pass on. The user fetches them and names their folder.
+      class_names: Names of the classes, for sets whose own names are codes.
     """
 
     splits: tuple[str, ...]
@@ -57,21 +57,21 @@ SETS: Mapping[str, CatalogSet] = {
 
 
 def find_prepared(data_dir: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The version folder of a set that TFDS has prepared below `data_dir`, the newest; None where there is none."""
+    """Returns the newest version folder of a set that TFDS has prepared below `data_dir`; None where there is none."""
     return newest_version(data_dir / name / SETS[name].config)
 
 
 def open_tfds_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
-    """Opens a split of a prepared set; "val" is the one that its authors hold out.
+    """Opens a split of a prepared set; "val" is the split that its authors hold out.
 
     Args:
-        name: one of `SETS`.
-        split: a TFDS split, such as "train", "val" or "train[:45000]".
-        data_dir: TFDS's root folder.
-        manual_dir: shown in the message where the set is not prepared.
+      name: Name of the set, one of `SETS`.
+      split: TFDS split, such as "train", "val" or "train[:45000]".
+      data_dir: TFDS's root folder.
+      manual_dir: Folder shown in the message where the set is not prepared.
 
     Raises:
-        DataError: it is not prepared, or lacks the split.
+      DataError: The set is not prepared, or lacks the split.
     """
     place, known = find_prepared(data_dir, name), SETS[name]
     if place is None:
@@ -85,10 +85,13 @@ def open_tfds_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pat
 def prepare_tfds_set(
     name: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None, *, overwrite: bool = False
 ) -> Any:
-    """Fetches a set (or reads its archives from `manual_dir`) and writes it as ArrayRecord; returns TFDS's builder.
+    """Fetches a set (or reads its archives from `manual_dir`) and writes it as ArrayRecord.
+
+    Returns:
+      TFDS's builder.
 
     Raises:
-        DataError: archives are missing, cannot be fetched, or `data_dir` cannot be written to.
+      DataError: Archives are missing or cannot be fetched, or `data_dir` cannot be written to.
     """
     import tensorflow_datasets as tfds
 
@@ -117,10 +120,10 @@ def prepare_tfds_set(
 
 
 def encoding(builder: type) -> type:
-    """A builder class that leaves out what TFDS calls TensorFlow for.
+    """Returns a builder class that leaves out the steps for which TFDS calls TensorFlow.
 
-    Arrays are handed over encoded, as PNG. ImageNet's one PNG and 22 CMYK images stay as they are:
-    `cvjax.data.decode` turns them into RGB.
+    Arrays are handed over encoded, as PNG. ImageNet's one PNG and 22 CMYK images stay as they are; `cvjax.data.decode`
+    turns them into RGB.
     """
 
     def generate_examples(self: Any, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -144,7 +147,7 @@ def encoding(builder: type) -> type:
 
 @contextlib.contextmanager
 def _plain_files(builder: type) -> Iterator[None]:
-    """Gives a builder's module, its helpers and TFDS's downloader Python's functions in the place of TensorFlow's."""
+    """Replaces TensorFlow's file functions by Python's in a builder's module, its helpers and TFDS's downloader."""
     from tensorflow_datasets.core.download import downloader, extractor
 
     gfile = types.SimpleNamespace(GFile=open, exists=os.path.exists, listdir=os.listdir, glob=glob.glob)

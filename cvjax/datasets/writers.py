@@ -1,7 +1,7 @@
-"""Writes pairs of image and mask, or of image and boxes, as a TFDS data set in ArrayRecord files, without TensorFlow.
+"""Writes pairs of image and mask, or of image and boxes, as a TFDS data set in ArrayRecord files.
 
-What is written keeps the source's order, so that index i is the same example before and after preparation.
-Images are stored as they were; masks become 8-bit gray PNG with void labels turned into 255. Every pair is
+TensorFlow is not needed. The order of the dataset is kept, so that index i is the same example before and after
+preparation. Images are stored as they were. Masks become 8-bit gray PNG with void labels turned into 255. Every pair is
 decoded once on the way, so a damaged file is met here and not in the middle of a training.
 
 Importing this module imports tensorflow_datasets; the modules of the data sets import it when they prepare.
@@ -24,15 +24,15 @@ from cvjax.errors import DataError
 
 
 class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder whose splits come from sources.
+    """Builds a TFDS data set whose splits come from datasets of ours.
 
     Args:
-        sources: the source of each split.
-        description: what the data set is, kept in its `dataset_info.json`.
-        citation: a BibTeX entry, or "".
-        skip_damaged: leave out pairs that do not decode instead of raising; `skipped` holds their messages.
-        advance: called after every pair, for a progress bar.
-        **kwargs: of TFDS's builder: `data_dir`, `config`.
+      sources: Dataset of each split.
+      description: Description of the data set, kept in its `dataset_info.json`.
+      citation: BibTeX entry, or "".
+      skip_damaged: Whether to leave out pairs that do not decode instead of raising; `skipped` holds their messages.
+      advance: Function called after every pair, for a progress bar.
+      **kwargs: Arguments of TFDS's builder: `data_dir`, `config`.
     """
 
     VERSION = tfds.core.Version(PREPARED_VERSION)
@@ -61,7 +61,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(features),
-            # The order of the source is kept, so that (seed, epoch, index) means the same in both.
+            # The order of the dataset is kept, so that (seed, epoch, index) means the same in both.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(class_names=list(class_names)),
             description=self._description,
@@ -69,11 +69,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _target_features(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """The features beside image and id."""
+        """Returns the features beside image and id."""
         return {"mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png")}
 
     def _encode_target(self, record: Mapping[str, Any], source: Dataset) -> dict[str, Any]:
-        """A record's entries for these features; the whole record is decoded on the way."""
+        """Returns a record's entries for these features; the whole record is decoded on the way."""
         mask = decode_example(record, len(source.class_names), source.void)["mask"]
         return {"mask": encode_mask(mask)}
 
@@ -101,9 +101,10 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 class BoxesBuilder(PairsBuilder, skip_registration=True):
-    """As `PairsBuilder`, for sources of boxes, which are stored in pixels, as `cvjax.data.annotations` has them.
+    """Builds a TFDS data set from datasets of boxes.
 
-    `dropped_boxes` counts the bad boxes that the sources left out.
+    It works as `PairsBuilder` does. Boxes are stored in pixels, as `cvjax.data.annotations` has them. `dropped_boxes`
+    counts the bad boxes that the datasets left out.
     """
 
     dropped_boxes = 0
@@ -125,25 +126,25 @@ class BoxesBuilder(PairsBuilder, skip_registration=True):
 
 
 class VocDetection(BoxesBuilder, skip_registration=True):
-    """PASCAL VOC 2007 and 2012 detection, a split for each list of each year."""
+    """Builds PASCAL VOC 2007 and 2012 detection, with a split for each list of each year."""
 
     name = "voc_detection"
 
 
 class XmlFolderDetection(BoxesBuilder, skip_registration=True):
-    """A user's folder of images and XML annotations; the configuration's name is the folder's."""
+    """Builds the set of a user's folder of images and XML annotations; the configuration's name is the folder's."""
 
     name = "xml_folder_detection"
 
 
 class VocSegmentation(PairsBuilder, skip_registration=True):
-    """PASCAL VOC 2012 segmentation: `train`, `val` and, with SBD, `aug` (trainaug is train + aug)."""
+    """Builds PASCAL VOC 2012 segmentation: `train`, `val` and, with SBD, `aug` (trainaug is train + aug)."""
 
     name = "voc_segmentation"
 
 
 class ImageFolderSegmentation(PairsBuilder, skip_registration=True):
-    """A user's folder of images and masks; the configuration's name is the folder's."""
+    """Builds the set of a user's folder of images and masks; the configuration's name is the folder's."""
 
     name = "image_folder_segmentation"
 
@@ -163,17 +164,19 @@ def prepare_pairs(
     """Writes a data set's splits below `data_dir` and returns its builder.
 
     Args:
-        builder_class: which data set.
-        config: TFDS's configuration name, a folder below the data set's.
-        data_dir: TFDS's root folder.
-        sources: the source of each split; all with the same class names.
-        skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
-        overwrite: replace what was prepared before; otherwise a prepared set is left as it is.
-        progress: show a bar on the terminal.
+      builder_class: Class of the builder, which decides the data set's name.
+      config: TFDS's configuration name, a folder below the data set's.
+      data_dir: TFDS's root folder.
+      sources: Dataset of each split; all have the same class names.
+      description: Description of the data set, kept in its `dataset_info.json`.
+      citation: BibTeX entry, or "".
+      skip_damaged: Whether to leave out pairs that do not decode; the builder's `skipped` holds their messages.
+      overwrite: Whether to replace an earlier preparation; otherwise a prepared set is left as it is.
+      progress: Whether to show a bar on the terminal.
 
     Raises:
-        DataError: a pair is damaged (without `skip_damaged`), a split has none intact, or `data_dir` cannot
-            be written to.
+      DataError: A pair is damaged (without `skip_damaged`), a split has no intact pair, or `data_dir` cannot be written
+        to.
     """
     for split, source in sources.items():
         if not len(source):
@@ -201,7 +204,7 @@ def prepare_pairs(
 
 @contextlib.contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """One progress bar of ours in place of what TFDS prints, bars and warnings; a total of 0 shows none."""
+    """Shows one progress bar of ours in place of TFDS's bars and warnings; a total of 0 shows none."""
     from absl import logging
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,14 +1,15 @@
-"""A user's own folder of images and VOC-style XML annotations as a detection data set.
+"""Reads a user's own folder of images and VOC-style XML annotations as a detection data set.
 
     folder/JPEGImages/1.jpg   folder/Annotations/1.xml   folder/ImageSets/Main/train.txt   VOC's own layout
     folder/images/1.jpg       folder/annotations/1.xml   folder/train.txt                  the same under other names
     folder/1.jpg              folder/1.xml                                                 all in one folder
-    folder/train/...          folder/val/...                                               either, a folder a split
+    folder/train/...          folder/val/...                                               a folder for each split
 
-An image and its annotation share a stem. A list is called train, val, validation, valid, test or trainval, and holds a
-stem a line. Where there are neither lists nor folders of splits, every fifth image or so is `val` and the rest `train`:
-a checksum of its stem decides, so that it stays where it is when others come. `all` is everything. The classes are
-those of `classes.txt`, a name a line, else all names that are found in any annotation, in alphabetical order.
+In the last layout each split's folder has one of the other layouts. An image and its annotation share a stem. A list is
+called train, val, validation, valid, test or trainval, and holds one stem per line. Where there are neither lists nor
+folders of splits, about every fifth image is `val` and the rest `train`. A checksum of its stem decides, so that an
+image stays in its split when others are added. `all` is everything. The classes are those of `classes.txt`, one name
+per line, else all names that are found in any annotation, in alphabetical order.
 """
 
 import os
@@ -42,8 +43,8 @@ def xml_folder_source(folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes
     training.
 
     Raises:
-        DataError: there are no annotations, the split is absent, images and annotations do not match, or one of
-            these is bad.
+      DataError: There are no annotations, the split is absent, images and annotations do not match, or one of these is
+        bad.
     """
     splits = xml_folder_splits(folder)
     split = split if split == "all" else held_out(split, splits)
@@ -63,10 +64,10 @@ def xml_folder_source(folder: pathlib.Path, split: str, on_bad_boxes: OnBadBoxes
 
 
 def xml_folder_splits(folder: pathlib.Path) -> dict[str, list[Annotated]]:
-    """The examples of every split of a folder, each split by its name.
+    """Lists the examples of every split of a folder, by the split's name.
 
     Raises:
-        DataError: images and annotations do not match, or a list names what is not there.
+      DataError: Images and annotations do not match, or a list names files that are not there.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -101,17 +102,18 @@ def open_xml_folder(
     on_bad_boxes: OnBadBoxes = "error",
     config: str | None = None,
 ) -> Dataset:
-    """Opens a split: the folder `manual_dir` as it is, else what was prepared in `data_dir`.
+    """Opens a split of the folder `manual_dir` as it is, else as it was prepared in `data_dir`.
 
     Args:
-        split: its name; "val" is the one held out, whatever it is called.
-        data_dir: TFDS's root folder.
-        manual_dir: the folder of images and annotations.
-        on_bad_boxes: see `cvjax.data.annotations.check_objects`; preparation has settled it otherwise.
-        config: which prepared set, where there are several: the name of the folder it came from.
+      split: Name of the split; "val" is the split held out, under any name that the folder gives it.
+      data_dir: TFDS's root folder.
+      manual_dir: Folder of images and annotations.
+      on_bad_boxes: Treatment of bad boxes in a folder, see `cvjax.data.annotations.check_objects`; in a prepared set it
+        is settled already.
+      config: Name of the prepared set, where there are several; it is the name of the folder that the set came from.
 
     Raises:
-        DataError: nothing is there, several prepared sets are, or the split is not.
+      DataError: Nothing is there, several prepared sets are, or the split is absent.
     """
     if manual_dir is not None:
         return xml_folder_source(pathlib.Path(manual_dir), split, on_bad_boxes)
@@ -132,15 +134,17 @@ def prepare_xml_folder(
     """Writes all of a folder's splits as ArrayRecord below `data_dir`, under the folder's name.
 
     Args:
-        data_dir: TFDS's root folder.
-        folder: the folder of images and annotations.
-        on_bad_boxes: see `cvjax.data.annotations.check_objects`; the builder's `dropped_boxes` counts.
-        skip_damaged: leave out examples whose image does not decode; the builder's `skipped` holds their messages.
-        overwrite: prepare again.
-        progress: show a bar on the terminal.
+      data_dir: TFDS's root folder.
+      folder: Folder of images and annotations.
+      on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`; the builder's `dropped_boxes`
+        counts.
+      skip_damaged: Whether to leave out examples whose image does not decode; the builder's `skipped` holds their
+        messages.
+      overwrite: Whether to prepare again.
+      progress: Whether to show a bar on the terminal.
 
     Raises:
-        DataError: the folder has no split, or one is incomplete, or an example is damaged.
+      DataError: The folder has no split, a split is incomplete, or an example is damaged.
     """
     from cvjax.datasets.writers import XmlFolderDetection, prepare_pairs
 
@@ -161,14 +165,14 @@ def prepare_xml_folder(
 
 
 def _place(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """The folders of images and of annotations, maybe the same one; None where there are no annotations."""
+    """Finds the folders of images and of annotations, maybe the same one; None where there are no annotations."""
     annotations = next((folder / name for name in _ANNOTATIONS if (folder / name).is_dir()), folder)
     images = next((folder / name for name in _IMAGES if (folder / name).is_dir()), folder)
     return (images, annotations) if any(annotations.glob("*.xml")) else None
 
 
 def _pairs(images: pathlib.Path, annotations: pathlib.Path) -> list[Annotated]:
-    """The examples of two folders, or of one, by their names."""
+    """Lists the examples of two folders, or of one, by their names."""
     found, files = by_stem(annotations, (".xml",)), by_stem(images, IMAGE_SUFFIXES)
     fix = "add the XML (without objects where there are none)"
     complain(images, "images without an annotation", sorted(files.keys() - found.keys()), fix)
@@ -177,19 +181,19 @@ def _pairs(images: pathlib.Path, annotations: pathlib.Path) -> list[Annotated]:
 
 
 def _disjoint(folder: pathlib.Path) -> list[list[Annotated]]:
-    """All examples of a folder, each once, whatever lists there are."""
+    """Lists all examples of a folder, each once, independently of its lists."""
     place = _place(folder) if folder.is_dir() else None
     return [_pairs(*place)] if place is not None else list(xml_folder_splits(folder).values())
 
 
 def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Lists of splits in a folder; VOC's lists of one class, such as car_train.txt, are none of these."""
+    """Finds the lists of splits in a folder; VOC's lists of one class, such as car_train.txt, are not among them."""
     paths = [path for path in sorted(folder.glob("*.txt")) if path.name != CLASSES_FILE]
     return {path.stem: path for path in paths if re.fullmatch(r"train|val|validation|valid|test|trainval", path.stem)}
 
 
 def _class_names(folder: pathlib.Path, on_bad_boxes: OnBadBoxes) -> list[str]:
-    """The names that `classes.txt` or the annotations give; every annotation has been looked at then."""
+    """Returns the names that `classes.txt` or the annotations give, and checks every annotation on the way."""
     places = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
     folders = {found[1] for place in places if (found := _place(place)) is not None}
     paths = sorted(os.fspath(path) for place in folders for path in place.glob("*.xml"))

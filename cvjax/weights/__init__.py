@@ -1,4 +1,4 @@
-"""Weights from PyTorch and back, from files and by name, with the preprocessing that they expect."""
+"""Converts weights from PyTorch and back, from files and by name, with the preprocessing that they expect."""
 
 from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import from_torch, to_torch

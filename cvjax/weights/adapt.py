@@ -1,4 +1,4 @@
-"""State dicts of a model with other classes, other image channels or other auxiliary classifiers than wanted."""
+"""Adapts the state dict of a model with other classes, image channels or auxiliary classifiers than wanted."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,12 +10,13 @@ from cvjax.weights.architecture import Architecture
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """A state dict that fits but for what it lacks.
+    """Holds a state dict that fits the wanted model, except for the keys that it lacks.
 
     Attributes:
-      state_dict: with the first convolution adapted, and without what the wanted model does not have.
-      lacking: keys that the wanted model has and for which there are no weights.
-      notes: a sentence for each difference.
+      state_dict: State dict with the first convolution adapted, and without entries that the wanted model does not
+        have.
+      lacking: Keys of the wanted model for which there are no weights.
+      notes: Sentences, one for each difference.
     """
 
     state_dict: dict[str, np.ndarray]
@@ -26,12 +27,12 @@ class Adapted:
 def adapt_state_dict(
     architecture: Architecture, state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> Adapted:
-    """Brings a state dict to a model that differs in its heads or in its image channels; all else stays as it is.
+    """Adapts a state dict to a model that differs in its heads or in its image channels; all else stays as it is.
 
     Args:
-      architecture: the layout of the state dict.
-      state_dict: arrays under PyTorch's keys.
-      shapes: of the wanted leaves in our layout, under PyTorch's keys.
+      architecture: Layout of the state dict.
+      state_dict: Arrays under PyTorch's keys.
+      shapes: Shapes of the wanted leaves in our layout, under PyTorch's keys.
     """
     state, lacking, notes = dict(state_dict), set(), []
     if any(map(architecture.is_aux, state)) != any(map(architecture.is_aux, shapes)):
@@ -70,17 +71,17 @@ def adapt_state_dict(
 
 
 def adapted_input(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """The kernel of a first convolution for another number of image channels, as timm adapts it.
+    """Adapts the kernel of a first convolution to another number of image channels, as timm does.
 
-    For one channel the kernel is summed, so that gray images give what they gave as color images. For others it is
-    repeated and scaled, so that the channels together weigh as much as before.
+    For one channel the kernel is summed, so that gray images give the same result as they gave as color images. For
+    other numbers it is repeated and scaled, so that the channels together weigh as much as before.
 
     Args:
-      kernel: [O, I, H, W].
-      channels: of the images.
+      kernel: Kernel, [O, I, H, W].
+      channels: Number of the images' channels.
 
     Returns:
-      [O, channels, H, W], of the same type.
+      The adapted kernel, [O, channels, H, W], of the same type.
     """
     before = kernel.shape[1]
     if channels == 1:

@@ -1,6 +1,6 @@
-"""How PyTorch lays out the weights of an architecture, and how a single array goes from its layout to ours and back.
+"""Describes how PyTorch lays out an architecture's weights, and converts single arrays to our layout and back.
 
-Convolutions are OIHW there and HWIO here, linear layers [out, in] there and [in, out] here. The inputs of a linear
+Convolutions are OIHW there and HWIO here. Linear layers are [out, in] there and [in, out] here. The inputs of a linear
 layer that reads a flattened map are ordered channel, row, column there and row, column, channel here.
 """
 
@@ -16,20 +16,22 @@ Table = tuple[tuple[str, str], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The layout of an architecture's state dict. All keys are PyTorch's.
+    """Describes the layout of an architecture's state dict; all keys are PyTorch's.
 
     Attributes:
-      table: rows of (pattern on our module path, PyTorch's module), see `cvjax.weights.names`.
-      classes_key: of the last layer's weight, whose first axis counts the classes.
-      input_key: of the first convolution's weight, whose second axis counts the image's channels.
-      aux_prefix: of all keys of auxiliary classifiers; None for an architecture without an `aux` option.
-      aux_classes_keys: the same as `classes_key`, of each auxiliary classifier.
-      flattened: linear layers that read a map of (height, width), by patterns of the weight's key; [H * W * C, O] here.
-      windows: convolutions of (height, width) that are dense layers here, [H * W * C, O], likewise.
-      renamed: rows of (pattern, replacement) for keys that older published files spell otherwise.
-      background: of the classes that `classes_key` counts, how many are no class here: 1 for detectors.
-      layout: who lays it out so.
-      others: further layouts of the same architecture, such as timm's.
+      table: Rows of (pattern on our module path, PyTorch's module), see `cvjax.weights.names`.
+      classes_key: Key of the last layer's weight, whose first axis counts the classes.
+      input_key: Key of the first convolution's weight, whose second axis counts the image's channels.
+      aux_prefix: Prefix of all keys of auxiliary classifiers; None for an architecture without an `aux` option.
+      aux_classes_keys: Keys like `classes_key`, one for each auxiliary classifier.
+      flattened: Map sizes (height, width) that linear layers read, by patterns of the weight's key. The weight is [H *
+        W * C, O] here.
+      windows: Kernel sizes (height, width) of convolutions that are dense layers here, by patterns of the weight's key.
+        The weight is [H * W * C, O] here.
+      renamed: Rows of (pattern, replacement) for keys that older published files spell otherwise.
+      background: Number of the classes counted by `classes_key` that are not classes here: 1 for detectors.
+      layout: Name of the library that uses this layout.
+      others: Further layouts of the same architecture, such as timm's.
     """
 
     table: Table
@@ -46,22 +48,23 @@ class Architecture:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Modules whose size follows the number of classes, the main one first."""
+        """Returns the modules whose size follows the number of classes, the main one first."""
         return tuple(key.removesuffix(".weight") for key in (self.classes_key, *self.aux_classes_keys))
 
     def is_aux(self, key: str) -> bool:
-        """Whether a key belongs to an auxiliary classifier."""
+        """Returns whether a key belongs to an auxiliary classifier."""
         return self.aux_prefix is not None and key.startswith(self.aux_prefix)
 
     def current_key(self, key: str) -> str:
-        """A key as the framework spells it now."""
+        """Returns a key as the framework spells it now."""
         for pattern, replacement in self.renamed:
             key = re.sub(pattern, replacement, key)
         return key
 
     def to_flax(self, key: str, array: np.ndarray) -> np.ndarray:
-        """An array of PyTorch's in our layout."""
+        """Converts an array of PyTorch's to our layout."""
         flattened, window = _lookup(self.flattened, key), _lookup(self.windows, key)
+        # An array of another size is not reshaped, so that the caller can report its shape.
         if flattened and array.ndim == 2 and array.shape[1] % (flattened[0] * flattened[1]) == 0:
             array = array.reshape(array.shape[0], -1, *flattened)
         if array.ndim == 4:
@@ -70,7 +73,7 @@ class Architecture:
         return array.T if array.ndim == 2 else array
 
     def to_torch(self, key: str, array: np.ndarray) -> np.ndarray:
-        """An array of ours in PyTorch's layout: undoes `to_flax`, bit for bit."""
+        """Converts an array of ours to PyTorch's layout, which undoes `to_flax` bit for bit."""
         flattened, window = _lookup(self.flattened, key), _lookup(self.windows, key)
         sides = flattened or window
         if array.ndim == 2 and sides:

@@ -1,4 +1,4 @@
-"""The weights of a classifier as the backbone of another model."""
+"""Loads the weights of a classifier as the backbone of another model."""
 
 from cvjax.errors import ConfigError
 from cvjax.models import list_models, model_info
@@ -10,18 +10,18 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
     """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model or a detector.
 
     Args:
-      variables: what `model.init` gave, with a subtree `backbone` in `params` and `batch_stats`.
-      state_dict: of the classifier, under torchvision's or timm's keys; its last layer is dropped, and with it all
-        dense layers where the backbone has none. Those of VGG are thinned out for DeepLab's branches, see
-        `cvjax.weights.subsample`.
-      name: of the classifier, such as "resnet50".
+      variables: Result of `model.init`, with a subtree `backbone` in `params` and `batch_stats`.
+      state_dict: State dict of the classifier, under torchvision's or timm's keys. Its last layer is dropped, and with
+        it all dense layers where the backbone has none. The dense layers of VGG are thinned out for DeepLab's branches,
+        see `cvjax.weights.subsample`.
+      name: Name of the classifier, such as "resnet50".
 
     Returns:
       New variables: the backbone from the state dict, everything else as it was.
 
     Raises:
-      ConfigError: a model that is not a classifier, or variables without a backbone.
-      CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
+      ConfigError: The model is not a classifier, or the variables have no backbone.
+      CheckpointError: Entries are unknown, missing or mis-shaped; all are listed in one message.
     """
     architecture, state_dict = recognize(name, state_dict)
     if model_info(name).task != "classification":
@@ -50,12 +50,12 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
 
 
 def backbone_name(name: str) -> str:
-    """The classifier that a model's name ends with: "resnet50" for "deeplabv3plus_resnet50".
+    """Returns the classifier that a model's name ends with: "resnet50" for "deeplabv3plus_resnet50".
 
-    What says that there is a feature pyramid, as in "fasterrcnn_resnet50_fpn", may follow it.
+    The ending "_fpn" of a model with a feature pyramid may follow it, as in "fasterrcnn_resnet50_fpn".
 
     Raises:
-      ConfigError: a name that ends with no classifier's.
+      ConfigError: The name does not end with a classifier's.
     """
     stem = name.removesuffix("_fpn")
     found = [classifier for classifier in list_models("classification") if stem.endswith(f"_{classifier}")]

@@ -1,4 +1,4 @@
-"""Dense layers made thin by truncated singular value decomposition (Fast R-CNN, 1504.08083, section 3.1)."""
+"""Makes dense layers thin by truncated singular value decomposition (Fast R-CNN, 1504.08083, section 3.1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,20 +12,22 @@ _LAYERS = ("fc6", "fc7")
 
 
 def compress(variables: Mapping[str, Any], ranks: Sequence[int]) -> dict[str, Any]:
-    """Variables of a detector with two thin layers in the place of each of its dense layers fc6 and fc7.
+    """Replaces each of a detector's dense layers fc6 and fc7 by two thin layers.
 
-    A kernel of u inputs and v outputs becomes one of t outputs without a bias and one of t inputs with the old bias:
-    t * (u + v) weights instead of u * v, and the product of rank t that is nearest to the kernel.
+    A kernel of u inputs and v outputs becomes two. The first has t outputs and no bias. The second has t inputs and the
+    old bias. Together they have t * (u + v) weights instead of u * v. Their product is the matrix of rank t that is
+    nearest to the kernel.
 
     Args:
-      variables: of `create_model("fast_rcnn_vgg16", ...)`, or another with dense layers in `backbone/head`.
-      ranks: t of fc6 and fc7; the paper has (1024, 256).
+      variables: Variables of `create_model("fast_rcnn_vgg16", ...)`, or of another net with dense layers in
+        `backbone/head`.
+      ranks: Ranks t of fc6 and fc7; the paper has (1024, 256).
 
     Returns:
       Variables of the same net with `svd_ranks=ranks`.
 
     Raises:
-      ConfigError: a net without those layers, or a rank that its kernel does not have.
+      ConfigError: The net has no such layers, or a rank is impossible for its kernel.
     """
     params = dict(variables["params"])
     backbone = dict(params.get("backbone", {}))
@@ -45,10 +47,10 @@ def compress(variables: Mapping[str, Any], ranks: Sequence[int]) -> dict[str, An
 
 
 def thin_layers(kernel: np.ndarray, rank: int, name: str = "kernel") -> tuple[np.ndarray, np.ndarray]:
-    """The two kernels [u, t] and [t, v] whose product is nearest to [u, v] among all of rank t.
+    """Computes the two kernels [u, t] and [t, v] whose product is nearest to [u, v] among all of rank t.
 
     Raises:
-      ConfigError: a rank below 1 or above the kernel's shorter side.
+      ConfigError: The rank is below 1 or above the kernel's shorter side.
     """
     if not 1 <= rank <= min(kernel.shape):
         raise ConfigError(

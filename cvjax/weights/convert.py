@@ -1,4 +1,4 @@
-"""PyTorch state dicts, as numpy arrays, into Flax variables and back."""
+"""Converts PyTorch state dicts, as numpy arrays, into Flax variables and back."""
 
 import fnmatch
 import logging
@@ -39,28 +39,28 @@ def from_torch(
 ) -> Variables:
     """Turns the weights that torchvision or timm has for a model into Flax variables.
 
-    For another number of classes the heads keep fresh weights; for another number of image channels the first
-    convolution is adapted as timm does it (see `cvjax.weights.adapt`). The log (`cvjax.weights`) says both.
+    For another number of classes the heads keep fresh weights. For another number of image channels the first
+    convolution is adapted as timm does it (see `cvjax.weights.adapt`). The log (`cvjax.weights`) reports both.
 
     Args:
-      name: of `cvjax.list_models()`.
-      state_dict: arrays under PyTorch's keys: OIHW for convolutions, [out, in] for linear layers.
-      variables: what `model.init` gave, to be filled (other collections are kept). None builds them with the model's
-        default options and the next three arguments, which are not for given variables.
-      num_classes: of the model; None has the state dict's. 0 leaves out the heads.
-      in_channels: of the images; None has the state dict's.
-      aux: whether the model has its auxiliary classifiers; None: if the state dict has them.
-      key: draws the weights of replaced heads.
-      adapt: let given variables differ from the state dict in classes, image channels and auxiliary classifiers:
-        what is lacking stays as it is in them.
+      name: Name of the model, one of `cvjax.list_models()`.
+      state_dict: Arrays under PyTorch's keys: OIHW for convolutions, [out, in] for linear layers.
+      variables: Result of `model.init`, to be filled; other collections are kept. None builds the variables with the
+        model's default options and the next three arguments. Given variables exclude these three.
+      num_classes: Number of classes of the model; None takes the state dict's. 0 leaves out the heads.
+      in_channels: Number of image channels; None takes the state dict's.
+      aux: Whether the model has its auxiliary classifiers; None means that it has them if the state dict does.
+      key: Random key that draws the weights of replaced heads.
+      adapt: Whether given variables may differ from the state dict in classes, image channels and auxiliary
+        classifiers. Leaves without weights in the state dict then stay as they are.
 
     Returns:
       {"params": ..., "batch_stats": ...}, float32, for any output stride and dtype of the model; without "batch_stats"
       where it has no BatchNorm.
 
     Raises:
-      ConfigError: a model that no conversion is known for; a replaced head without `key`.
-      CheckpointError: unknown, missing or mis-shaped entries, all listed in one message.
+      ConfigError: No conversion is known for the model, or a head is replaced without `key`.
+      CheckpointError: Entries are unknown, missing or mis-shaped; all are listed in one message.
     """
     architecture, state_dict = recognize(name, state_dict)
     options = {"num_classes": num_classes, "in_channels": in_channels, "aux": aux}
@@ -70,6 +70,7 @@ def from_torch(
     init = None
     if variables is None:
         init = _initializer(name, architecture, state_dict, num_classes, in_channels, aux)
+        # Shapes are enough: the state dict has the values, and only the leaves that it lacks are drawn below.
         variables = jax.eval_shape(init, jax.random.key(0))
     assert variables is not None
     if not (adapt or asked):
@@ -90,11 +91,11 @@ def from_torch(
 
 
 def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> dict[str, np.ndarray]:
-    """Turns Flax variables into a PyTorch state dict: undoes `from_torch`, bit for bit.
+    """Turns Flax variables into a PyTorch state dict, which undoes `from_torch` bit for bit.
 
     Args:
-      name: of the model.
-      variables: {"params": ..., "batch_stats": ...}; other collections are left out.
+      name: Name of the model.
+      variables: Variables {"params": ..., "batch_stats": ...}; other collections are left out.
       layout: "torchvision" or "timm", where a model has both; None takes the first that there is.
 
     Returns:
@@ -102,8 +103,8 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
       `num_batches_tracked`, which has no counterpart here, is 0.
 
     Raises:
-      ConfigError: a model or layout that no conversion is known for.
-      CheckpointError: parameters that the PyTorch model does not have, all listed.
+      ConfigError: No conversion is known for the model, or it lacks the layout.
+      CheckpointError: Parameters do not exist in the PyTorch model; all are listed.
     """
     layouts = {architecture.layout: architecture for architecture in architectures(name)}
     if layout is not None and layout not in layouts:
@@ -123,10 +124,10 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
 
 
 def architectures(name: str) -> tuple[Architecture, ...]:
-    """The layouts in which PyTorch has a model's weights, from `cvjax.weights.names.ARCHITECTURES`.
+    """Returns the layouts in which PyTorch has a model's weights, from `cvjax.weights.names.ARCHITECTURES`.
 
     Raises:
-      ConfigError: a model that no conversion is known for.
+      ConfigError: No conversion is known for the model.
     """
     for pattern, architecture in ARCHITECTURES.items():
         if fnmatch.fnmatchcase(name, pattern):
@@ -136,7 +137,7 @@ def architectures(name: str) -> tuple[Architecture, ...]:
 
 
 def recognize(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
-    """The layout that a state dict is in, and its entries under today's keys."""
+    """Returns the layout that a state dict is in, and its entries under today's keys."""
     known = architectures(name)
     best = max(known, key=lambda a: (a.classes_key in state_dict) + (a.input_key in state_dict))
     return best, {best.current_key(key): np.asarray(value) for key, value in state_dict.items()}
@@ -150,7 +151,7 @@ def _initializer(
     in_channels: int | None,
     aux: bool | None,
 ) -> Callable[[jax.Array], Variables]:
-    """A function from a key to variables of the model that the state dict is of, but for what is asked for."""
+    """Returns a function from a random key to variables of the state dict's model, changed as the arguments ask."""
     if num_classes is None:
         if architecture.classes_key not in state_dict:
             raise CheckpointError(
@@ -175,7 +176,7 @@ def _initializer(
 
 
 def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str | None, Any]]:
-    """(path, PyTorch's key if there is one, leaf) of params and batch_stats."""
+    """Yields (path, PyTorch's key or None, leaf) for the leaves of params and batch_stats."""
     held = {key: variables[key] for key in COLLECTIONS if key in variables}
     for path, leaf in traverse_util.flatten_dict(held).items():
         yield path, torch_key(path[1:], architecture.table), leaf
@@ -192,7 +193,9 @@ def fill(
 ) -> Variables:
     """Replaces every leaf of params and batch_stats by its entry in the state dict, except for those `lacking`.
 
-    The error that lists what does not fit ends with `advice`, if it is a matter of classes or image channels.
+    Raises:
+      CheckpointError: Entries do not fit; the message lists them. It ends with `advice` if classes or image channels
+        are the cause.
     """
     missing, misshaped, used, arrays = [], {}, set(), {}
     for path, key, leaf in _leaves(variables, architecture):
@@ -223,7 +226,7 @@ def fill(
 def _draw(
     name: str, init: Callable[[jax.Array], Variables], key: jax.Array | None, paths: list[tuple[str, ...]]
 ) -> dict[tuple[str, ...], jax.Array]:
-    """Single leaves of a model's initial variables, without the others' cost."""
+    """Draws single leaves of a model's initial variables, without the others' cost."""
     if key is None:
         modules = sorted({"/".join(path[1:-1]) for path in paths})
         raise ConfigError(

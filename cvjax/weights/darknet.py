@@ -1,9 +1,11 @@
-"""Darknet's `.weights` files: all floats of a net in a row, here those of YOLO v1 and of its classifiers.
+"""Reads and writes Darknet's `.weights` files, here those of YOLO v1 and of its classifiers.
 
-A header of three version numbers and the count of images seen, then layer by layer, without names or shapes: biases,
-with BatchNorm scales, means and variances, then the kernel as [out, in, height, width] or, of a dense layer, [out, in].
-A dense layer reads a map channel by channel there, and pixel by pixel here. BatchNorm differs by where epsilon is added
-(behind the root there), which shows where a variance is tiny. Images of nets whose published configuration has a [crop]
+A file holds all floats of a net in a row. It begins with a header of three version numbers and the count of images
+seen. Then come the layers one by one, without names or shapes. Each has its biases, with BatchNorm also scales, means
+and variances, and then its kernel as [out, in, height, width] or, of a dense layer, [out, in].
+
+A dense layer reads a map channel by channel there, and pixel by pixel here. BatchNorm adds epsilon behind the root
+there, which makes a difference where a variance is tiny. Images of nets whose published configuration has a [crop]
 layer are scaled to -1 to 1 there, of others to 0 to 1.
 """
 
@@ -28,7 +30,10 @@ Path = tuple[str, ...]
 
 
 class _Leaf(NamedTuple):
-    """One array of a file: its place in our variables, and, of a dense layer on a map, that map's shape."""
+    """Describes one array of a file.
+
+    It has a place in our variables and a shape. A dense layer on a map also has that map's shape.
+    """
 
     path: Path
     shape: tuple[int, ...]
@@ -41,18 +46,19 @@ def read_darknet(
     """Fills a net with the floats of a file.
 
     Args:
-      path: the file.
-      variables: what `model.init` gave for `yolov1`, `yolov1_tiny` or one of their classifiers, with the same options
-        as the file's net (BatchNorm among them: the first files have none).
-      grid: rows and columns of the map that the first dense layer reads; None takes it for square.
-      partial: let the file end before the net does, as the `.conv.weights` files do that training starts from; later
-        layers stay as they are.
+      path: Path of the file.
+      variables: Result of `model.init` for `yolov1`, `yolov1_tiny` or one of their classifiers. The model has the same
+        options as the file's net. BatchNorm is one of these: the first files have none.
+      grid: Rows and columns of the map that the first dense layer reads; None takes it for square.
+      partial: Whether the file may end before the net does, as the `.conv.weights` files do that training starts from.
+        Later layers stay as they are.
 
     Returns:
       New variables, with the leaves' dtypes as they were.
 
     Raises:
-      CheckpointError: no such file, no net of this kind, or a file with more or fewer floats than the net has.
+      CheckpointError: There is no such file, the net is of another kind, or the file has more or fewer floats than the
+        net.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -62,6 +68,7 @@ def read_darknet(
         raise CheckpointError(f"{path}: not a darknet file, whose header and floats have 4 bytes each")
     major, minor = np.frombuffer(data, "<i4", 2).tolist()
     transposed = major > _TRANSPOSED or minor > _TRANSPOSED
+    # From version 0.2 on the count of images seen has 8 bytes.
     wide_count = 10 * major + minor >= 2 and major < _TRANSPOSED and minor < _TRANSPOSED
     floats = np.frombuffer(data, "<f4", offset=20 if wide_count else 16)
     leaves: dict[Path, Any] = traverse_util.flatten_dict(_held(variables))
@@ -88,15 +95,15 @@ def read_darknet(
 def write_darknet(
     path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, seen: int = 0
 ) -> None:
-    """Writes the file that `read_darknet` reads, as version 0.1.0; one that was there is replaced.
+    """Writes the file that `read_darknet` reads, as version 0.1.0; an existing file is replaced.
 
     Args:
-      path: the file.
-      variables, grid: as for `read_darknet`.
-      seen: images that the net was trained on.
+      path: Path of the file.
+      variables, grid: Arguments as for `read_darknet`.
+      seen: Number of images that the net was trained on.
 
     Raises:
-      CheckpointError: no net of this kind.
+      CheckpointError: The net is of another kind.
     """
     leaves = traverse_util.flatten_dict(_held(variables))
     layers = list(_layers(leaves, grid))
@@ -112,7 +119,7 @@ def _held(variables: Variables) -> dict[str, Any]:
 
 
 def _layers(leaves: dict[Path, Any], grid: tuple[int, int] | None) -> Iterator[list[_Leaf]]:
-    """The arrays of each layer in the file's order, layer by layer."""
+    """Yields the arrays of each layer in the file's order, layer by layer."""
     kernels = [path for path in leaves if path[-1] == "kernel"]
     names = {path: "/".join(path[1:]) for path in kernels}
     strange = sorted(name for name in names.values() if not _ORDER.match(name))
@@ -135,7 +142,7 @@ def _layers(leaves: dict[Path, Any], grid: tuple[int, int] | None) -> Iterator[l
 
 
 def _rank(name: str) -> tuple[int, ...]:
-    """Where a layer stands in the net."""
+    """Returns a sort key for a layer's place in the net."""
     match = _ORDER.match(name)
     kind = None if match is None else match.lastindex
     assert kind is not None, name  # `_layers` has checked the names
@@ -150,7 +157,7 @@ def _sides(cells: int, grid: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def _to_file(array: np.ndarray, leaf: _Leaf) -> np.ndarray:
-    """An array of ours as the file holds it."""
+    """Converts an array of ours to the file's layout."""
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
     if leaf.window:
@@ -159,7 +166,7 @@ def _to_file(array: np.ndarray, leaf: _Leaf) -> np.ndarray:
 
 
 def _from_file(floats: np.ndarray, leaf: _Leaf, transposed: bool) -> np.ndarray:
-    """Undoes `_to_file`."""
+    """Converts floats of the file to our layout, which undoes `_to_file`."""
     if len(leaf.shape) == 4:
         height, width, channels, features = leaf.shape
         return floats.reshape(features, channels, height, width).transpose(2, 3, 1, 0)

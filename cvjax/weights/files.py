@@ -1,4 +1,4 @@
-"""State dicts from and to files."""
+"""Reads state dicts from files and writes them to files."""
 
 import importlib.util
 import pathlib
@@ -20,16 +20,16 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dict as numpy arrays.
 
     Args:
-      path: a `.safetensors` or `.npz` file; or a `.pth` or `.pt` file, which needs PyTorch installed and is
-        read with `weights_only=True`, so it cannot run code. A state dict nested under "state_dict" or
-        "model" is found there.
+      path: Path of a `.safetensors`, `.npz`, `.pth` or `.pt` file. The last two need PyTorch installed. They are read
+        with `weights_only=True`, so they cannot run code. A state dict nested under "state_dict" or "model" is found
+        there.
 
     Returns:
       Arrays under PyTorch's keys, without the prefix of DataParallel or torch.compile; bfloat16 and float16 tensors
       become float32.
 
     Raises:
-      CheckpointError: a file that is missing, unreadable or of another kind, or PyTorch missing.
+      CheckpointError: The file is missing, unreadable or of another kind, or PyTorch is missing.
     """
     path = pathlib.Path(path)
     readers: dict[str, Callable[[pathlib.Path], dict[str, np.ndarray]]]
@@ -49,15 +49,15 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes a PyTorch state dict, bit for bit; a file that was there is replaced once the new one is whole.
+    """Writes a PyTorch state dict bit for bit; an existing file is replaced once the new one is whole.
 
     Args:
-      path: its suffix decides the kind: `.safetensors` or `.npz`, or `.pth` or `.pt`, for which PyTorch must be
+      path: Path whose suffix decides the kind: `.safetensors` or `.npz`, or `.pth` or `.pt`, for which PyTorch must be
         installed. `torch.load` reads the last two, `safetensors.torch.load_file` the first.
-      state_dict: arrays under PyTorch's keys, as `to_torch` returns them.
+      state_dict: Arrays under PyTorch's keys, as `to_torch` returns them.
 
     Raises:
-      CheckpointError: another suffix, PyTorch missing, or a place that cannot be written to.
+      CheckpointError: The suffix is another one, PyTorch is missing, or the place cannot be written to.
     """
     path = pathlib.Path(path)
     _check_suffix(path)
@@ -73,7 +73,7 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
 
 
 def check_readable(path: pathlib.Path) -> None:
-    """Raises CheckpointError, without opening it, for a file that nothing installed here can read."""
+    """Raises CheckpointError, without opening the file, if nothing installed here can read its kind."""
     _check_suffix(path)
     if path.suffix in (".pth", ".pt") and importlib.util.find_spec("torch") is None:
         raise _needs_torch(path, "reading")

@@ -1,4 +1,4 @@
-"""Published weights by name: fetched once, checked, and kept beside the data sets."""
+"""Loads published weights by name; they are fetched once, checked, and kept beside the data sets."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ from cvjax.weights.published import DEFAULTS, HUB, PUBLISHED
 
 
 class Pretrained(NamedTuple):
-    """Weights, and what they expect to have been done to a photograph (see `cvjax.weights.preprocess`)."""
+    """Holds weights, and the preprocessing of photographs that they expect (see `cvjax.weights.preprocess`)."""
 
     variables: Variables
     preprocessing: Preprocessing
 
 
 class Fetched(NamedTuple):
-    """A file of published weights: the model that they are of, its place, and the preprocessing."""
+    """Describes a file of published weights: the name of its model, its path, and the preprocessing."""
 
     model: str
     path: pathlib.Path
@@ -38,7 +38,10 @@ class Fetched(NamedTuple):
 
 
 def list_pretrained() -> list[str]:
-    """Names of published weights, as MODEL.TAG, for the models that there are; MODEL alone takes the last of its."""
+    """Lists the names of published weights, as MODEL.TAG, for the models that there are.
+
+    MODEL alone takes the last of its weights.
+    """
     models = set(list_models())
     return sorted(name for name, published in PUBLISHED.items() if published.model in models)
 
@@ -53,23 +56,23 @@ def load_pretrained(
     data_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Pretrained:
-    """Published weights as Flax variables, with their preprocessing; fetched the first time.
+    """Loads published weights as Flax variables, with their preprocessing; they are fetched the first time.
 
     Args:
-      reference: a model's name, such as "resnet50", for what its publisher recommends; one of `list_pretrained()`,
-        such as "resnet50.imagenet1k_v1"; or a repository of timm's on Hugging Face's hub, such as
-        "hf-hub:timm/resnet50.a1_in1k", with "@REVISION" behind it or not.
-      num_classes, in_channels, aux, key: see `from_torch`.
-      data_dir: files are kept in its folder `weights`; None is $CVJAX_DATA_DIR, else `~/.cache/cvjax`.
-      progress: show a bar while fetching.
+      reference: Name of the weights. A model's name, such as "resnet50", takes the weights that its publisher
+        recommends. One of `list_pretrained()` is a name too, such as "resnet50.imagenet1k_v1". So is a repository of
+        timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k", with or without "@REVISION" behind it.
+      num_classes, in_channels, aux, key: Arguments of `from_torch`.
+      data_dir: Folder in whose subfolder `weights` the files are kept; None is $CVJAX_DATA_DIR, else `~/.cache/cvjax`.
+      progress: Whether to show a bar while fetching.
 
     Returns:
       (variables, preprocessing), for a model built with the same `num_classes` and otherwise default options.
 
     Raises:
-      ConfigError: a name that is not known, or as for `from_torch`.
-      CheckpointError: weights that cannot be fetched or are damaged (the message says what to fetch by hand, and where
-        to put it), a reader that is not installed, or as for `from_torch`.
+      ConfigError: The name is not known, or `from_torch` raises it.
+      CheckpointError: The weights cannot be fetched or are damaged (the message says which file to fetch by hand, and
+        where to put it), a reader is not installed, or `from_torch` raises it.
     """
     fetched = fetch_pretrained(reference, data_dir=data_dir, progress=progress)
     variables = from_torch(
@@ -84,19 +87,25 @@ def load_pretrained(
 
 
 def read_weights(source: str, *, data_dir: str | os.PathLike[str] | None = None) -> dict[str, np.ndarray]:
-    """The state dict of published weights, or of a file. Args and errors: of `load_pretrained`, `read_state_dict`."""
+    """Reads the state dict of published weights, or of a file.
+
+    The arguments and errors are those of `load_pretrained` and `read_state_dict`.
+    """
     return read_state_dict(fetch_pretrained(source, data_dir=data_dir).path if is_pretrained(source) else source)
 
 
 def is_pretrained(reference: str) -> bool:
-    """Whether `load_pretrained` knows a name; what it does not know may be a file."""
+    """Returns whether `load_pretrained` knows a name; an unknown one may be a file."""
     return reference in PUBLISHED or reference in DEFAULTS or reference.startswith(HUB)
 
 
 def fetch_pretrained(
     reference: str, *, data_dir: str | os.PathLike[str] | None = None, progress: bool = True
 ) -> Fetched:
-    """The file of published weights, fetched if it is not there yet. Args and errors: as for `load_pretrained`."""
+    """Returns the file of published weights, fetched if it is not there yet.
+
+    The arguments and errors are those of `load_pretrained`.
+    """
     if not is_pretrained(reference):
         raise ConfigError(
             f"no weights are called {reference!r}; cvjax.weights.list_pretrained() names those that are, and "
@@ -168,7 +177,7 @@ def _fetch_from_hub(repository: str, folder: pathlib.Path) -> Fetched:
 
 
 def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
-    """As `timm.data.create_transform` makes it for evaluation, at the size of training."""
+    """Returns the preprocessing of `timm.data.create_transform` for evaluation, at the size of training."""
     _, height, width = config.get("input_size", (3, 224, 224))
     if height != width or config.get("crop_mode", "center") != "center":
         raise ValueError("images are not cropped to a centered square")

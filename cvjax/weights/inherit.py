@@ -1,4 +1,4 @@
-"""A net that starts from the weights of another one of ours: FCN-16s from FCN-32s, a finer net from a coarser."""
+"""Starts a net from the weights of another one of ours: FCN-16s from FCN-32s, a finer net from a coarser."""
 
 import logging
 from typing import Any
@@ -15,19 +15,20 @@ Leaves = dict[tuple[str, ...], Any]
 def inherit(variables: Variables, source: Variables) -> Variables:
     """Takes over every layer that another net has under the same name and with the same shapes.
 
-    All other layers stay as they are in `variables`, and what only `source` has is left out; the log (`cvjax.weights`)
-    lists both. Of FCN-16s that starts from FCN-32s, those are the new score layer, which starts at zero, and the
-    upsampling, which starts as interpolation; of a net with other classes, its score layers.
+    All other layers stay as they are in `variables`, and layers that only `source` has are left out. The log
+    (`cvjax.weights`) lists both. For FCN-16s from FCN-32s the other layers are the new score layer, which starts at
+    zero, and the upsampling, which starts as interpolation. For a net with other classes they are its score layers.
 
     Args:
-      variables: what `model.init` gave: {"params": ...} and, with BatchNorm, "batch_stats".
-      source: the other net's. Those of a classifier, without a `backbone` of its own, are for the `backbone` here.
+      variables: Result of `model.init`: {"params": ...} and, with BatchNorm, "batch_stats".
+      source: Variables of the other net. If it is a classifier, without a `backbone` of its own, they go into the
+        `backbone` here.
 
     Returns:
       New variables, with the leaves' dtypes as they were.
 
     Raises:
-      CheckpointError: a `backbone` that does not fit, or nets that have nothing in common.
+      CheckpointError: The `backbone` does not fit, or the nets have no layer in common.
     """
     wanted = _leaves(variables)
     given: Leaves = _leaves(source)

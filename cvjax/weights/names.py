@@ -1,4 +1,4 @@
-"""How our parameters are called in PyTorch state dicts, as tables of patterns, one table an architecture."""
+"""Maps our parameters to their names in PyTorch state dicts, with a table of patterns for each architecture."""
 
 import re
 
@@ -58,7 +58,7 @@ ALEXNET = (
 
 
 def _vgg(sizes: tuple[int, ...], batch_norm: bool) -> tuple[tuple[str, str], ...]:
-    """torchvision numbers convolutions, BatchNorms, rectifiers and poolings in one row."""
+    """Builds a VGG's table; torchvision numbers convolutions, BatchNorms, rectifiers and poolings in one row."""
     rows, place = [], 0
     for stage, count in enumerate(sizes, start=1):
         for number in range(1, count + 1):
@@ -100,11 +100,12 @@ SENET = (
 
 
 def _efficientnet(fused: str, separable: str, top: int, narrow: str = "") -> tuple[tuple[str, str], ...]:
-    """torchvision numbers the layers of a block; `narrow` stages lack the widening at the front.
+    """Builds an EfficientNet's table; torchvision numbers the layers of a block.
 
     Args:
-      fused, separable, narrow: the stages of each kind, as the inside of a pattern's brackets.
-      top: the number of the last convolution.
+      fused, separable, narrow: Numbers of the stages of each kind, as the inside of a pattern's brackets. Stages in
+        `narrow` lack the widening at the front.
+      top: Number of the last convolution.
     """
     kinds = [
         (fused, ("fused_conv", "fused_bn"), ("project_conv", "project_bn")),
@@ -250,11 +251,11 @@ _LEAVES = {
 
 
 def torch_key(path: tuple[str, ...], table: Table) -> str | None:
-    """The state dict's key of one of our leaves, or None if the architecture has no such thing in PyTorch.
+    """Returns the state dict's key of one of our leaves, or None if the architecture has no such thing in PyTorch.
 
     Args:
-      path: of the leaf within its collection, such as ("stage1_0", "conv1", "kernel").
-      table: rows of (pattern, replacement).
+      path: Path of the leaf within its collection, such as ("stage1_0", "conv1", "kernel").
+      table: Rows of (pattern, replacement).
     """
     module, leaf = "/".join(path[:-1]), path[-1]
     for pattern, replacement in table:

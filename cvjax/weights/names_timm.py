@@ -1,4 +1,4 @@
-"""How timm calls what torchvision calls otherwise."""
+"""Maps our parameters to timm's names, where timm's names differ from torchvision's."""
 
 from cvjax.weights.architecture import Architecture, Table
 
@@ -58,6 +58,6 @@ XCEPTION = Architecture(
 
 
 def vgg_timm(table: Table) -> Table:
-    """torchvision's table of a VGG with timm's names for its dense layers, which are convolutions there."""
+    """Returns torchvision's table of a VGG with timm's names for its dense layers, which are convolutions there."""
     dense = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
     return tuple((ours, dense.get(theirs, theirs)) for ours, theirs in table)

@@ -1,4 +1,4 @@
-"""What weights expect to have been done to a photograph, done on the host."""
+"""Prepares a photograph on the host as the weights expect it."""
 
 import numpy as np
 
@@ -11,14 +11,14 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Resizes, crops and normalizes as the weights' own framework does: Pillow's resizing, torchvision's rounding.
 
     Args:
-      image: uint8 [H, W, 3], RGB.
-      preprocessing: from `load_pretrained`, or of `cvjax.model_info(name)`.
+      image: Image, uint8 [H, W, 3], RGB.
+      preprocessing: Preprocessing from `load_pretrained`, or of `cvjax.model_info(name)`.
 
     Returns:
-      float32 [size, size, 3]; without a size as large as the resized image.
+      Image, float32 [size, size, 3]. Without a size it is as large as the resized image.
 
     Raises:
-      DataError: an image of another type or shape, or smaller than a crop that no resizing goes before.
+      DataError: The image is of another type or shape, or it is smaller than the crop and not resized before.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise DataError(f"an image is uint8 [H, W, 3], not {image.dtype} {image.shape}; decode it as RGB")
@@ -32,10 +32,10 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle [size, size, C] of [H, W, C].
+    """Returns the middle [size, size, C] of [H, W, C].
 
     Raises:
-      DataError: an image that is smaller.
+      DataError: The image is smaller.
     """
     height, width = image.shape[:2]
     if min(height, width) < size:

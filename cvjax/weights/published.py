@@ -1,4 +1,4 @@
-"""The table of published weights that have a name here. Values are torchvision's and timm's own."""
+"""Lists the published weights that have a name here, with values that are torchvision's and timm's own."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Weights that somebody published.
+    """Describes weights that somebody published.
 
     Attributes:
-      model: of `cvjax.list_models()`.
-      source: the URL of a file whose name ends with the first eight digits of its SHA-256, or a repository on Hugging
+      model: Name of the model, one of `cvjax.list_models()`.
+      source: URL of a file whose name ends with the first eight digits of its SHA-256, or a repository on Hugging
         Face's hub as `hf-hub:OWNER/NAME`.
-      preprocessing: that they were scored with; None: the repository says.
+      preprocessing: Preprocessing that they were scored with; None if the repository says it.
     """
 
     model: str

@@ -1,8 +1,8 @@
-"""VGG's dense layers for the smaller ones of DeepLab v1 and v2: evenly spaced taps and channels, the others left out.
+"""Thins out VGG's dense layers for DeepLab v1 and v2 by taking evenly spaced taps and channels.
 
-The authors start from ImageNet weights so (1412.7062, section 3.1): of fc6's 7x7 taps 3x3 stay, the first, the middle
-and the last along either axis, and of its 4,096 channels and fc7's every fourth. Nothing makes up for what is gone:
-activations come out smaller, and training finds its way.
+The authors start from ImageNet weights in this way (1412.7062, section 3.1). Of fc6's 7x7 taps 3x3 stay: the first, the
+middle and the last along either axis. Of its 4,096 channels and of fc7's every fourth stays. Nothing makes up for the
+loss: activations come out smaller, and training finds its way.
 """
 
 import logging
@@ -21,26 +21,29 @@ _LAYERS = ("fc6", "fc7")
 
 
 def is_branch(name: str) -> bool:
-    """Whether a module of a backbone has thinned-out dense layers: those of `cvjax.models.segmentation.atrous_vgg`."""
+    """Returns whether a backbone's module has thinned-out dense layers.
+
+    Such modules are those of `cvjax.models.segmentation.atrous_vgg`.
+    """
     return name.startswith("branch_")
 
 
 def subsample_branch(
     name: str, layers: dict[str, Any], architecture: Architecture, state_dict: StateDict
 ) -> dict[str, Any]:
-    """The weights of a branch from those of a VGG.
+    """Makes the weights of a branch from those of a VGG.
 
     Args:
-      name: of the classifier, for messages.
+      name: Name of the classifier, for messages.
       layers: {"fc6": {"kernel": [k, k, C, hidden], "bias"}, "fc7": {"kernel": [1, 1, hidden, hidden], "bias"}}.
-      architecture: the layout of the state dict.
-      state_dict: of the classifier.
+      architecture: Layout of the state dict.
+      state_dict: State dict of the classifier.
 
     Returns:
-      What `layers` holds, with new leaves of the same shapes and dtypes.
+      A tree like `layers`, with new leaves of the same shapes and dtypes.
 
     Raises:
-      CheckpointError: no such layers in the state dict, or layers smaller than wanted.
+      CheckpointError: The state dict has no such layers, or its layers are smaller than wanted.
     """
     kernels, biases = {}, {}
     for layer in _LAYERS:
@@ -79,7 +82,7 @@ def subsample_branch(
 
 
 def _spread_taps(count: int, window: int) -> np.ndarray:
-    """So many indices from 0 to window - 1, evenly spaced from end to end; one is the middle."""
+    """Returns `count` indices from 0 to window - 1, evenly spaced from end to end; a single one is the middle."""
     if count == 1:
         return np.array([window // 2])
     return np.round(np.linspace(0, window - 1, count)).astype(int)

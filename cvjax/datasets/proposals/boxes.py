@@ -1,9 +1,9 @@
-"""Boxes of an image that may hold an object, before any net has seen it.
+"""Proposes boxes of an image that may hold an object, before any net has seen it.
 
 Selective search (Uijlings et al., IJCV 2013) joins the regions of a coarse segmentation, the most alike first, and
-proposes the box of every region on the way; it is OpenCV's. The grid does not look at the image: boxes of all sizes and
-some proportions, evenly spread, as many as are asked for. It is worse at the same number, and for small objects much
-worse, but takes no time.
+proposes the box of every region on the way. The implementation is OpenCV's. The grid does not look at the image. It
+gives boxes of all sizes and some proportions, evenly spread, in the number that is asked for. With the same number of
+boxes it is worse than selective search, and for small objects much worse, but it takes no time.
 """
 
 import ctypes
@@ -23,20 +23,21 @@ _SHRINK = 0.7
 _SMALLEST_SHARE = 0.08
 """The grid's smallest size, as a share of the image's shorter side."""
 _FINEST_STEP = 0.05
-"""From one box of the grid to the next, at least, as a share of its own side."""
+"""The smallest distance from one box of the grid to the next, as a share of the box's own side."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProposalConfig:
-    """How boxes are proposed. Whatever is another here is kept as another set.
+    """Says how boxes are proposed; other values make another set.
 
     Attributes:
-      mode: `fast` or `quality`, those of selective search, or `grid`.
-      limit: most boxes of an image; the papers have about 2000. Selective search puts joined regions, which are large,
-        before the first ones, with much chance; the grid spreads the number that it is given.
-      min_side: boxes with a shorter side are left out, in pixels.
-      longest: larger images are reduced to this length of their longer side before selective search, in pixels.
-      ratios: of the grid's boxes, height by width.
+      mode: Method: `fast` or `quality`, those of selective search, or `grid`.
+      limit: Largest number of boxes in an image; the papers have about 2000. Selective search puts joined regions,
+        which are large, before the first ones, with a good deal of chance in the order. The grid spreads this number of
+        boxes.
+      min_side: Length in pixels; boxes with a shorter side are left out.
+      longest: Length in pixels to which the longer side of larger images is reduced before selective search.
+      ratios: Height by width of the grid's boxes.
     """
 
     mode: Mode = "fast"
@@ -56,17 +57,18 @@ DEFAULT = ProposalConfig()
 
 
 def propose(image: np.ndarray, config: ProposalConfig = DEFAULT) -> np.ndarray:
-    """Boxes of one image.
+    """Proposes boxes of one image.
 
     Args:
-      image: uint8 [H, W, 3], RGB.
-      config: see `ProposalConfig`.
+      image: Image, uint8 [H, W, 3], RGB.
+      config: Method and limits, see `ProposalConfig`.
 
     Returns:
-      float32 [N, 4], see `cvjax.ops.detection.boxes`, at most `limit`, in the order of their method; never none.
+      Boxes, float32 [N, 4], see `cvjax.ops.detection.boxes`, in the order of their method. There are at most `limit`
+      and at least one.
 
     Raises:
-      ConfigError: selective search, without its package.
+      ConfigError: The mode is selective search, and its package is not installed.
     """
     if config.mode == "grid":
         return grid_boxes(image.shape[:2], config)
@@ -74,7 +76,7 @@ def propose(image: np.ndarray, config: ProposalConfig = DEFAULT) -> np.ndarray:
 
 
 def check_installed(config: ProposalConfig) -> None:
-    """Raises ConfigError, with what to install, if the mode needs a package that is not there."""
+    """Raises ConfigError, with the package to install, if the mode needs one that is not there."""
     if config.mode != "grid" and not hasattr(cv2, "ximgproc"):
         raise ConfigError(
             f"proposals of mode {config.mode!r} are OpenCV's contributed selective search, which this OpenCV lacks;"
@@ -84,17 +86,18 @@ def check_installed(config: ProposalConfig) -> None:
 
 
 def grid_boxes(size: tuple[int, int], config: ProposalConfig) -> np.ndarray:
-    """Boxes of all sizes over an image, the largest first; the whole image is the first of all.
+    """Spreads boxes of all sizes over an image, the largest first; the whole image is the first of all.
 
-    Those of one size and ratio lie evenly spread from border to border, and are the same share of their own sides apart
-    at every size: the smallest share for which there are no more than `limit`.
+    Boxes of one size and ratio are evenly spread from border to border. The distance between neighbors is at most the
+    same share of their own sides at every size. This is the smallest share from 0.05 on that gives no more than `limit`
+    boxes.
 
     Args:
-      size: (height, width) of the image, in pixels.
-      config: limit, min_side and ratios of it.
+      size: Size (height, width) of the image, in pixels.
+      config: Settings; `limit`, `min_side` and `ratios` are used.
 
     Returns:
-      float32 [N, 4].
+      Boxes, float32 [N, 4].
     """
     height, width = size
     shapes, side = [], float(min(size))
@@ -151,7 +154,10 @@ def _selective_search(image: np.ndarray, config: ProposalConfig) -> np.ndarray:
 
 
 def _seed_c() -> None:
-    """OpenCV shuffles the order with C's rand(); the same image gives the same boxes where that can be seeded."""
+    """Seeds C's rand(), with which OpenCV shuffles the order, so that the same image gives the same boxes.
+
+    Where it cannot be seeded, the order may vary.
+    """
     try:
         ctypes.CDLL(None).srand(1)
     except (AttributeError, OSError, TypeError):  # Windows has no such library

@@ -1,8 +1,15 @@
-"""Proposals of a whole split, computed once and kept on disk.
+"""Computes the proposals of a whole split once and keeps them on disk.
 
-A set lies in `DATA_DIR/proposals/DATASET/SPLIT/MODE-KEY`, where the key stands for all parameters: `boxes.npy` float32
-[total, 4], `ends.npy` int64 [images], where each image's boxes end, `ids.json`, and `config.json`. Boxes are mapped,
-not read, so that all processes that load share them. A set that is not whole does not exist.
+A set lies in `DATA_DIR/proposals/DATASET/SPLIT/MODE-KEY`, where the key stands for all parameters. It holds these
+files:
+
+- `boxes.npy`, float32 [total, 4], the boxes of all images.
+- `ends.npy`, int64 [images], the index at which each image's boxes end.
+- `ids.json`, the images' ids.
+- `config.json`, the parameters or another origin of the boxes.
+
+Boxes are mapped, not read, so that all processes that load share them. A set is renamed into place when it is whole, so
+a set that can be found is whole.
 """
 
 import concurrent.futures
@@ -32,13 +39,15 @@ _VERSION = 1
 
 
 class ProposalSet:
-    """The proposals of a split, an array an image, in the order of its source. Pickles; maps its file when read.
+    """Holds the proposals of a split, one array per image, in the order of its dataset.
+
+    It pickles. It maps its file when it is first read.
 
     Args:
-      folder: of the set.
+      folder: Folder of the set.
 
     Raises:
-      DataError: the folder holds no set.
+      DataError: The folder holds no set.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
@@ -56,7 +65,7 @@ class ProposalSet:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """float32 [N, 4], the boxes of an image in pixels of it as it lies in the source."""
+        """Returns the boxes of an image, float32 [N, 4], in pixels of the image as the dataset stores it."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         boxes = self._boxes
@@ -69,11 +78,11 @@ class ProposalSet:
 
 
 class ProposedDataset:
-    """A source whose records carry proposals. Pickles.
+    """Adds proposals to the records of a dataset; it pickles.
 
     Args:
-      source: any with boxes.
-      proposals: of the same split.
+      source: Dataset to add them to.
+      proposals: Proposals of the same split.
     """
 
     def __init__(self, source: Dataset, proposals: ProposalSet) -> None:
@@ -91,7 +100,7 @@ class ProposedDataset:
 def proposal_folder(
     source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-    """Where the proposals of a source with these parameters lie, or will."""
+    """Returns the folder for the proposals of a dataset with these parameters; it need not exist."""
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
     stands_for = json.dumps([_VERSION, dataclasses.asdict(config)], sort_keys=True)
     key = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
@@ -101,10 +110,10 @@ def proposal_folder(
 def open_proposals(
     source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
 ) -> ProposalSet:
-    """The proposals that were prepared for a source.
+    """Opens the proposals that were prepared for a dataset.
 
     Raises:
-      DataError: there are none with these parameters, or they are of a set of another length.
+      DataError: There are none with these parameters, or they are of a set of another length.
     """
     folder = proposal_folder(source, config, data_dir)
     if not folder.is_dir():
@@ -130,22 +139,22 @@ def prepare_proposals(
     overwrite: bool = False,
     progress: bool = True,
 ) -> ProposalSet:
-    """Proposes boxes for every image of a source, unless that has been done.
+    """Proposes boxes for every image of a dataset, unless that has been done.
 
-    The set is written to a folder of this process's own and renamed into place, so that nothing half is ever found.
+    The set is written to a private folder of this process and renamed into place, so that half a set is never found.
 
     Args:
-      source: any that has images.
-      config: see `ProposalConfig`.
-      data_dir: where prepared sets are kept; by default `default_data_dir()`.
-      workers: processes; None for one per core, 0 for this one. They are spawned, so a script that gets here needs its
-        `if __name__ == "__main__":`.
-      overwrite: do it again.
-      progress: show a bar on the terminal.
+      source: Any dataset of images.
+      config: Method and limits, see `ProposalConfig`.
+      data_dir: Folder of prepared sets; by default `default_data_dir()`.
+      workers: Number of processes; None for one per core, 0 for this process alone. They are spawned, so a script that
+        gets here needs its `if __name__ == "__main__":`.
+      overwrite: Whether to do it again.
+      progress: Whether to show a bar on the terminal.
 
     Raises:
-      ConfigError: the mode's package is missing.
-      DataError: an image cannot be read, or the workers cannot start.
+      ConfigError: The mode's package is missing.
+      DataError: An image cannot be read, or the workers cannot start.
     """
     folder = proposal_folder(source, config, data_dir)
     if folder.is_dir() and not overwrite:
@@ -171,11 +180,11 @@ def write_proposals(
     """Writes a set; unless asked to overwrite, one that is there already stays.
 
     Args:
-      folder: of the set.
-      ids: of the images, in the order of their source.
-      boxes: float32 [N, 4] of each, best first where there is an order.
-      origin: where they are from, for `config.json`.
-      overwrite: replace what is there.
+      folder: Folder of the set.
+      ids: Ids of the images, in the order of their dataset.
+      boxes: Boxes of each image, float32 [N, 4], best first where there is an order.
+      origin: Origin of the boxes, written to `config.json`.
+      overwrite: Whether to replace a set that is there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     private = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
@@ -199,10 +208,10 @@ def write_proposals(
 
 
 def attach(source: Dataset, proposals: ProposalSet) -> ProposedDataset:
-    """The source with a set's boxes in its records.
+    """Returns the dataset with a set's boxes in its records.
 
     Raises:
-      DataError: the set is of other images.
+      DataError: The set has another number of images.
     """
     if len(proposals) != len(source):
         raise DataError(
@@ -213,7 +222,7 @@ def attach(source: Dataset, proposals: ProposalSet) -> ProposedDataset:
 
 
 def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Ids and boxes in the order of the source, whatever the number of workers."""
+    """Yields ids and boxes in the order of the dataset, with any number of workers."""
     if not workers:
         _set_up(source, config)
         yield from map(_of_image, range(len(source)))
@@ -231,6 +240,7 @@ def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tupl
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+# Set once in each process, so that the tasks of the pool carry an index alone.
 _work: tuple[Dataset, ProposalConfig]
 
 
@@ -240,7 +250,10 @@ def _set_up(source: Dataset, config: ProposalConfig) -> None:
 
 
 def _set_up_worker(source: Dataset, config: ProposalConfig) -> None:
-    """Workers fill the cores, so OpenCV starts no threads of its own; Ctrl-C is for the parent to handle."""
+    """Sets up a worker process.
+
+    Workers fill the cores, so OpenCV starts no threads of its own. Ctrl-C is left to the parent.
+    """
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_up(source, config)

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007 and 2012 detection: 20 classes, `difficult` kept.
+"""Reads and prepares PASCAL VOC 2007 and 2012 detection: 20 classes, `difficult` kept.
 
 Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010. The test images of 2012 have no public
 annotations.
@@ -10,8 +10,8 @@ annotations.
 | train2012, val2012, trainval2012 | 5,717, 5,823, 11,540 | VOC's lists |
 | trainval0712 | 16,551 | trainval2007 and trainval2012, "07+12" in the papers |
 
-A set is read as we prepared it, from the folders `VOC2007` and `VOC2012` of the devkit where they lie, or as TFDS
-prepared its `voc/2007` and `voc/2012` in ArrayRecord files.
+A set is read from one of three places: from the set that we prepared, from the folders `VOC2007` and `VOC2012` of the
+devkit where they lie, or from TFDS's `voc/2007` and `voc/2012`, prepared in ArrayRecord files.
 """
 
 import pathlib
@@ -45,11 +45,11 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "trainval2012": ("train2012", "val2012"),
     "trainval0712": ("train2007", "val2007", "train2012", "val2012"),
 }
-"""The parts, as they are stored, that each split is made of."""
+"""The stored parts that each split is made of."""
 
 
 class YearArchive(NamedTuple):
-    """A published archive of a year, and how many images each of its parts must have."""
+    """Describes a published archive of a year, and the number of images that each of its parts must have."""
 
     archive: Archive
     year: str
@@ -90,10 +90,13 @@ def open_voc_detection(
     *,
     on_bad_boxes: OnBadBoxes = "error",
 ) -> Dataset:
-    """Opens a split: of a folder `manual_dir` as it is, else as prepared by us, lying in `data_dir`, or TFDS's.
+    """Opens a split, and joins its parts where there are several.
+
+    Each part is read from the folder `manual_dir` as it is. Otherwise it is the one prepared by us, the one in a devkit
+    in `data_dir`, or the one prepared by TFDS, in this order.
 
     Raises:
-        DataError: there is no such split, or one of its parts is nowhere, or only as an archive.
+      DataError: There is no such split, or one of its parts is not found, or is there only as an archive.
     """
     if split not in SPLITS:
         raise DataError(f"{NAME} has no split {split!r}; choose one of {', '.join(SPLITS)}.")
@@ -112,20 +115,21 @@ def prepare_voc_detection(
     progress: bool = True,
     official: Sequence[YearArchive] = OFFICIAL,
 ) -> "PairsBuilder":
-    """Writes the parts that are found as ArrayRecord below `data_dir`; what is prepared already is kept.
+    """Writes the parts that are found as ArrayRecord below `data_dir`; a prepared set is kept.
 
     Args:
-        data_dir: TFDS's root folder.
-        manual_dir: a folder with an unpacked VOCdevkit, or with archives, of one year or both.
-        download: where neither a devkit nor an archive is found, fetch all archives into `data_dir/downloads`.
-        on_bad_boxes: see `cvjax.data.annotations.check_objects`; the builder's `dropped_boxes` counts.
-        skip_damaged: leave out examples that do not decode; the builder's `skipped` holds their messages.
-        overwrite: prepare again.
-        progress: show bars on the terminal.
-        official: the archives' digests and the counts; tests have smaller ones.
+      data_dir: TFDS's root folder.
+      manual_dir: Folder with an unpacked VOCdevkit, or with archives, of one year or both.
+      download: Whether to fetch all archives into `data_dir/downloads` where neither a devkit nor an archive is found.
+      on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`; the builder's `dropped_boxes`
+        counts.
+      skip_damaged: Whether to leave out examples that do not decode; the builder's `skipped` holds their messages.
+      overwrite: Whether to prepare again.
+      progress: Whether to show bars on the terminal.
+      official: Digests of the archives and counts of their images; tests have smaller ones.
 
     Raises:
-        DataError: nothing is found, an archive is damaged or incomplete, or an example is damaged.
+      DataError: Nothing is found, an archive is damaged or incomplete, or an example is damaged.
     """
     from cvjax.datasets.writers import VocDetection, prepare_pairs
 
@@ -168,7 +172,7 @@ def prepare_voc_detection(
 
 
 def _open_part(part: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, on_bad_boxes: OnBadBoxes) -> Dataset:
-    """Opens what is stored as one: a list of a year."""
+    """Opens a part that is stored as one: a list of a year."""
     kind, year = part[:-4], part[-4:]
     roots = _roots(data_dir, manual_dir)
     devkits = _find_devkits([manual_dir] if manual_dir is not None else [])
@@ -194,7 +198,7 @@ def _open_part(part: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
 
 
 def _read_part(files: Files, part: str, year: str, on_bad_boxes: OnBadBoxes) -> XmlDataset:
-    """A list of a devkit's year, in its order."""
+    """Reads a list of a devkit's year, in its order."""
     if part not in files.stems(LISTS):
         raise DataError(f"{files.place}: {LISTS}/{part}.txt is absent; add the list of {part} images.")
     keys = files.read(f"{LISTS}/{part}.txt").decode().split()
@@ -216,7 +220,7 @@ def _roots(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> list[path
 
 
 def _find_devkits(roots: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
-    """The devkit's folder of each year, the first that has annotations."""
+    """Finds the devkit's folder of each year, the first one that is complete."""
     found: dict[str, pathlib.Path] = {}
     for year in ("2007", "2012"):
         name = f"VOC{year}"

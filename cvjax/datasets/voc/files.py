@@ -1,7 +1,7 @@
-"""Reading PASCAL VOC 2012 and SBD from where they come: an unpacked folder or the official archive.
+"""Reads PASCAL VOC 2012 and SBD from an unpacked folder or the official archive.
 
-`Files` is the one view of both. `voc_items` turns lists into pairs of paths, and `Sbd` holds the extra masks
-of Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011.
+`Files` is the one view of both. `voc_items` turns lists into pairs of paths, and `Sbd` holds the extra masks of
+Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011.
 """
 
 import io
@@ -22,7 +22,7 @@ LISTS = "ImageSets/Segmentation"
 
 
 class Item(NamedTuple):
-    """One example: its id, the image's path, and the mask's path or None where SBD has the mask."""
+    """Names one example: its id, the image's path, and the mask's path or None where SBD has the mask."""
 
     key: str
     image: str
@@ -30,19 +30,19 @@ class Item(NamedTuple):
 
 
 class Files(Protocol):
-    """A tree of files by their path below `VOC2012/`; `place` is for messages."""
+    """Describes a tree of files by their path below `VOC2012/`; `place` is for messages."""
 
     place: str
 
     def stems(self, folder: str) -> frozenset[str]:
-        """Names of the files directly in a folder, without suffix; empty if there is no such folder."""
+        """Returns the names of the files directly in a folder, without suffix; empty if there is no such folder."""
         ...
 
     def read(self, path: str) -> bytes: ...
 
 
 class FolderFiles:
-    """The `VOC2012` folder of an unpacked devkit."""
+    """Reads the `VOC2012` folder of an unpacked devkit."""
 
     def __init__(self, root: pathlib.Path) -> None:
         self._root, self.place = root, str(root)
@@ -61,7 +61,7 @@ class FolderFiles:
 
 
 class TarFiles:
-    """The official tar, read in place: it is not compressed, so every member can be reached directly."""
+    """Reads the official tar in place: it is not compressed, so every member can be reached directly."""
 
     def __init__(self, path: pathlib.Path, prefix: str = "VOCdevkit/VOC2012/") -> None:
         self.place = str(path)
@@ -88,10 +88,10 @@ class TarFiles:
 
 
 class Sbd:
-    """SBD's lists and class masks, from `benchmark.tgz` or the unpacked `benchmark_RELEASE` folder.
+    """Holds SBD's lists and class masks, from `benchmark.tgz` or the unpacked `benchmark_RELEASE` folder.
 
-    The archive is compressed as a whole, so it is read once from end to end and its small .mat files are kept
-    in memory as they are.
+    The archive is compressed as a whole. So it is read once from end to end, and its small .mat files are kept in
+    memory as they are.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -124,10 +124,10 @@ class Sbd:
             raise DataError(f"{path}: cannot be read as a tar.gz ({error}); fetch it again.") from error
 
     def mask(self, key: str) -> np.ndarray:
-        """The class mask of an image, uint8 [H, W], 0 to 20; SBD marks no void pixels.
+        """Reads the class mask of an image, uint8 [H, W], 0 to 20; SBD marks no void pixels.
 
         Raises:
-            DataError: there is no readable mask for this image.
+          DataError: There is no readable mask for this image.
         """
         import scipy.io  # Comes with JAX; only preparing SBD needs it.
 
@@ -144,7 +144,7 @@ class Sbd:
 
 
 class VocDataset:
-    """A list of items as a source of records, for preparation; masks are still as published."""
+    """Gives the records of a list of items, for preparation; masks are still as published."""
 
     def __init__(
         self, split: str, items: Sequence[Item], files: Files, sbd: Sbd | None, names: tuple[str, ...]
@@ -168,14 +168,14 @@ class VocDataset:
 def voc_items(
     files: Files, sbd: Sbd | None = None, parts: Sequence[str] = ("train", "val", "aug")
 ) -> Mapping[str, list[Item]]:
-    """The items of `train`, `val` and `aug`: the other images, which SBD or `SegmentationClassAug` labels.
+    """Lists the items of `train`, `val` and `aug`: the other images, which SBD or `SegmentationClassAug` labels.
 
-    So trainval = train + val and trainaug = train + aug, in the order of the lists (aug: sorted). VOC's own
-    mask is used wherever there is one. Only `parts` are looked at, and left out where the list is absent
-    or `aug` is empty.
+    So trainval = train + val and trainaug = train + aug, in the order of the lists (aug: sorted). VOC's own mask is
+    used wherever there is one. Only `parts` are returned. A part is left out where its list is absent or `aug` is
+    empty.
 
     Raises:
-        DataError: there is no list at all, or one names files that are not there.
+      DataError: There is no list at all, or a list names files that are not there.
     """
     images, masks, aug_masks = files.stems(IMAGES), files.stems(MASKS), files.stems(AUG_MASKS)
     present = [split for split in ("train", "val") if split in files.stems(LISTS)]

@@ -1,4 +1,4 @@
-"""The objects of VOC 2012: its numbered masks, with the classes beside them, see `cvjax.data.objects`."""
+"""Reads the objects of VOC 2012: its numbered masks, with the classes beside them, see `cvjax.data.objects`."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ _SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val")}
 
 
 class VocObjects(FolderDataset):
-    """Pairs of image and `SegmentationObject`, with the `SegmentationClass` beside it."""
+    """Reads pairs of image and `SegmentationObject`, with the `SegmentationClass` beside it."""
 
     def __getitem__(self, index: int) -> Record:
         record = super().__getitem__(index)
@@ -22,7 +22,7 @@ class VocObjects(FolderDataset):
 
 
 def find_voc_objects(data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> pathlib.Path | None:
-    """The folder `VOC2012` of an unpacked devkit that has the masks of objects, if there is one."""
+    """Finds the folder `VOC2012` of an unpacked devkit with the masks of objects; None if there is no such folder."""
     below = (pathlib.Path(), pathlib.Path("VOC2012"), pathlib.Path("VOCdevkit", "VOC2012"))
     roots = (place / folder for place in _places(data_dir, manual_dir) for folder in below)
     return next((root for root in roots if (root / OBJECT_MASKS).is_dir()), None)
@@ -36,11 +36,11 @@ def open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Pat
     """Opens the objects of an unpacked VOC 2012: `train` (1,464 images), `val` (1,449) or `trainval`.
 
     Args:
-      split: its name.
-      data_dir, manual_dir: where the devkit is looked for; also in `data_dir`'s `downloads`.
+      split: Name of the split.
+      data_dir, manual_dir: Folders in which the devkit is looked for; also in `data_dir`'s `downloads`.
 
     Raises:
-      DataError: there is no such split, or no unpacked devkit with the masks of objects.
+      DataError: There is no such split, or no unpacked devkit with the masks of objects.
     """
     if split not in _SPLITS:
         raise DataError(f"the objects of {NAME} have no split {split!r}; choose one of {', '.join(_SPLITS)}.")

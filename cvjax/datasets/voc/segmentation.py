@@ -1,7 +1,7 @@
-"""PASCAL VOC 2012 segmentation, with SBD's extra training masks.
+"""Reads and prepares PASCAL VOC 2012 segmentation, with SBD's extra training masks.
 
-Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010; Hariharan et al., "Semantic
-Contours from Inverse Detectors", ICCV 2011. 21 classes with background, 255 is void.
+Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010; Hariharan et al., "Semantic Contours from
+Inverse Detectors", ICCV 2011. 21 classes with background, 255 is void.
 
 | split | images | what |
 | --- | --- | --- |
@@ -10,7 +10,7 @@ Contours from Inverse Detectors", ICCV 2011. 21 classes with background, 255 is 
 | trainval | 2,913 | both |
 | trainaug | 10,582 | train and SBD's images outside val, "train_aug" in the DeepLab papers |
 
-On disk `trainval` and `trainaug` are no copies: the prepared set holds train, val and aug (9,118 images).
+On disk `trainval` and `trainaug` are not stored as copies. The prepared set holds train, val and aug (9,118 images).
 """
 
 import pathlib
@@ -58,7 +58,7 @@ _SPLIT_PARTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Release:
-    """The published archives, and how many images each split must then have."""
+    """Describes the published archives, and the number of images that each split must then have."""
 
     voc: Archive
     sbd: Archive
@@ -86,10 +86,12 @@ OFFICIAL = Release(
 
 @dataclass(frozen=True)
 class VocPlace:
-    """Where VOC was found.
+    """Says where VOC was found.
 
-    `kind` is "prepared" (path: the TFDS version folder), "devkit" (path: the `VOC2012` folder) or "archive"
-    (path: the tar). `sbd` is SBD's archive or its unpacked `benchmark_RELEASE` folder, if there is one.
+    Attributes:
+      kind: Kind of the place: "prepared", "devkit" or "archive".
+      path: Path of the TFDS version folder ("prepared"), of the `VOC2012` folder ("devkit") or of the tar ("archive").
+      sbd: Path of SBD's archive or of its unpacked `benchmark_RELEASE` folder, if there is one.
     """
 
     kind: Literal["prepared", "devkit", "archive"]
@@ -100,9 +102,9 @@ class VocPlace:
 def find_voc(data_dir: pathlib.Path | None = None, manual_dir: pathlib.Path | None = None) -> VocPlace | None:
     """Looks for VOC without opening it: prepared in `data_dir`, else unpacked, else as an archive.
 
-    Unpacked folders and archives are looked for in `manual_dir`, `data_dir` and `data_dir/downloads`, in this
-    order. An archive must be prepared before it can be read; the other two can be opened at once. Without
-    `data_dir` it is `default_data_dir()`.
+    Unpacked folders and archives are looked for in `manual_dir`, `data_dir` and `data_dir/downloads`, in this order. An
+    archive must be prepared before it can be read; the other two can be opened at once. The default of `data_dir` is
+    `default_data_dir()`.
     """
     data_dir = pathlib.Path(data_dir) if data_dir else default_data_dir()
     prepared = prepared_dir(data_dir, NAME, CONFIG)
@@ -115,7 +117,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
     """Opens a split where `find_voc` finds it, reading an unpacked devkit as it is.
 
     Raises:
-        DataError: there is no such split, or VOC is nowhere to be found, or only as an archive.
+      DataError: There is no such split, or VOC is not found, or is there only as an archive.
     """
     if split not in _SPLIT_PARTS:
         raise DataError(f"{NAME} has no split {split!r}; choose one of {', '.join(_SPLIT_PARTS)}.")
@@ -141,6 +143,7 @@ def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
             )
         if part not in items:
             raise DataError(f"{place.path}: {LISTS}/{part}.txt is absent; add the list of {part} images.")
+    # Every item has a mask here, because `voc_items` was given no SBD.
     pairs = [
         (item.key, place.path / item.image, place.path / item.mask)
         for part in parts
@@ -161,23 +164,23 @@ def prepare_voc(
     progress: bool = True,
     release: Release = OFFICIAL,
 ) -> "PairsBuilder":
-    """Writes VOC, and with SBD `aug`, as ArrayRecord below `data_dir`; what is prepared already is kept.
+    """Writes VOC, and with SBD `aug`, as ArrayRecord below `data_dir`; a prepared set is kept.
 
     Args:
-        data_dir: TFDS's root folder.
-        manual_dir: a folder with the archives, or with an unpacked VOCdevkit and benchmark_RELEASE.
-        download: fetch archives that are not found into `data_dir/downloads`, unless a devkit is found.
-        sbd: prepare `aug` too, so that there is a trainaug.
-        skip_damaged: leave out pairs that do not decode; the builder's `skipped` holds their messages.
-        overwrite: prepare again.
-        progress: show bars on the terminal.
-        release: the archives' digests and the counts; tests have smaller ones.
+      data_dir: TFDS's root folder.
+      manual_dir: Folder with the archives, or with an unpacked VOCdevkit and benchmark_RELEASE.
+      download: Whether to fetch archives that are not found into `data_dir/downloads`, unless a devkit is found.
+      sbd: Whether to prepare `aug` too, so that there is a trainaug.
+      skip_damaged: Whether to leave out pairs that do not decode; the builder's `skipped` holds their messages.
+      overwrite: Whether to prepare again.
+      progress: Whether to show bars on the terminal.
+      release: Digests of the archives and counts of the splits; tests have smaller ones.
 
     Returns:
-        The TFDS builder; `builder.info.splits` has the counts.
+      The TFDS builder; `builder.info.splits` has the counts.
 
     Raises:
-        DataError: nothing is found, an archive is damaged or incomplete, or a pair is damaged.
+      DataError: Nothing is found, an archive is damaged or incomplete, or a pair is damaged.
     """
     from cvjax.datasets.writers import VocSegmentation, prepare_pairs
 
@@ -227,7 +230,7 @@ def check_counts(items: Mapping[str, list[Item]], counts: Mapping[str, int], pla
     """Compares the splits with the numbers of images that they are known to have.
 
     Raises:
-        DataError: a split has another number.
+      DataError: A split has another number.
     """
     for split, expected in counts.items():
         parts = _SPLIT_PARTS[split]

@@ -1,4 +1,4 @@
-"""Boxes in VOC's XML: one file an image, corners counted from 1, the last row and column included."""
+"""Reads boxes in VOC's XML: one file per image, corners counted from 1, the last row and column included."""
 
 import math
 import xml.etree.ElementTree
@@ -14,7 +14,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class Annotated(NamedTuple):
-    """An example: its id, and the paths of its image and of its XML."""
+    """Names an example by its id, and gives the paths of its image and of its XML."""
 
     key: str
     image: str
@@ -22,7 +22,10 @@ class Annotated(NamedTuple):
 
 
 class XmlObject(NamedTuple):
-    """An object as its file states it; the box (x1, y1, x2, y2) is ours already: pixels from 0, half-open."""
+    """Holds an object as its file states it.
+
+    The box (x1, y1, x2, y2) has been converted to our convention: pixels from 0, half-open.
+    """
 
     name: str
     box: tuple[float, float, float, float]
@@ -30,16 +33,16 @@ class XmlObject(NamedTuple):
 
 
 class XmlDataset:
-    """Images with XML annotations, read where they lie.
+    """Reads images with XML annotations where they lie.
 
     Args:
-        name, split, class_names: as in every source.
-        entries: the examples in order.
-        on_bad_boxes: see `cvjax.data.annotations.check_objects`.
-        read: from a path of the entries to its bytes.
+      name, split, class_names: Attributes that every dataset has.
+      entries: Examples in order.
+      on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
+      read: Function from a path of the entries to the file's bytes.
 
     Raises:
-        DataError: when a record is read whose files cannot be, or whose annotation is bad.
+      DataError: A record's files cannot be read, or its annotation is bad; raised when the record is read.
     """
 
     void: tuple[int, ...] = ()
@@ -78,7 +81,7 @@ class XmlDataset:
         return cast(Record, {"image": image, "id": key, **objects._asdict()})
 
     def header_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image, from its header."""
+        """Reads (height, width) of an image from its header."""
         path = self._entries[index].image
         return image_size(self._read(path), path)
 
@@ -87,14 +90,14 @@ class XmlDataset:
 
 
 def parse_xml(data: bytes, name: str) -> list[XmlObject]:
-    """The objects of an annotation, without those of its `part`s.
+    """Parses the objects of an annotation, without their `part`s.
 
     Args:
-        data: the file's content.
-        name: its path, for messages.
+      data: Content of the file.
+      name: Path of the file, for messages.
 
     Raises:
-        DataError: it is no XML, or an object lacks its name or a corner.
+      DataError: The content is not XML, or an object lacks its name or a corner.
     """
     try:
         root = xml.etree.ElementTree.fromstring(data)
@@ -117,10 +120,10 @@ def parse_xml(data: bytes, name: str) -> list[XmlObject]:
 
 
 def number_classes(found: Sequence[XmlObject], class_names: Sequence[str], name: str) -> Objects:
-    """Objects with the numbers of their classes; the file's name is for the message.
+    """Converts class names to numbers; the file's name is for the message.
 
     Raises:
-        DataError: one has another class.
+      DataError: An object has an unknown class.
     """
     number = {known: label for label, known in enumerate(class_names)}
     for thing in found:
