@@ -25,10 +25,10 @@ class Boxes:
     """Holds the boxes of one image.
 
     Attributes:
-      boxes: [N, 4], x1, y1, x2, y2 in pixels of the image, as everywhere in cvjax.
-      labels: int [N], classes from 0 on.
-      scores: [N], or None for ground truth.
-      faint: bool [N], boxes that are drawn thin and without a name, such as difficult objects; None for no such box.
+      boxes: Corners x1, y1, x2, y2 in pixels of the image, as everywhere in cvjax, [N, 4].
+      labels: Classes from 0 on, int [N].
+      scores: Score of each box, [N], or None for ground truth.
+      faint: Boxes that are drawn thin and without a name, such as difficult objects, bool [N]; None for no such box.
     """
 
     boxes: np.ndarray
