@@ -1,7 +1,7 @@
-"""`python -m cvjax.cli.boxes NAME [--split train] [--manual-dir DIR]`: what a set of boxes holds.
+"""`python -m cvjax.cli.boxes NAME [--split train] [--manual-dir DIR]` counts and measures the boxes of a dataset.
 
-Prints how many boxes of each class there are and how large, and the most in an image. All annotations are read, so
-it also finds the first bad one, or counts them with `--on-bad-boxes drop`.
+It prints the number and size of the boxes of each class, and the largest number in an image. It reads all annotations.
+So it also finds the first bad one, or counts the bad ones with `--on-bad-boxes drop`.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Counts and measures the boxes of a data set."""
+    """Counts and measures the boxes of a dataset."""
 
     name: tyro.conf.Positional[Name]
-    """The data set."""
+    """Name of the dataset."""
     split: str = "train"
-    """Which part of it; what there is depends on the data set."""
+    """Name of the split; each dataset has its own."""
     data_dir: pathlib.Path | None = None
-    """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
+    """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
     manual_dir: pathlib.Path | None = None
     """Your own folder: images and annotations, a VOCdevkit, COCO."""
     on_bad_boxes: Literal["error", "drop"] = "error"
@@ -44,7 +44,10 @@ class Arguments:
 
 
 def boxes_table(counts: BoxCounts) -> Table:
-    """A line for each class, and one for all; sides in pixels, and their share of the image's side."""
+    """Makes a table with a line for each class, and one for all.
+
+    Sides are in pixels, and shares are in percent of the image's side.
+    """
     table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("class", no_wrap=True)
     for column in ("images", "boxes", "difficult", "crowd", "side 5%", "50%", "95%", "share %", "w/h"):
@@ -57,7 +60,7 @@ def boxes_table(counts: BoxCounts) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; `argv` is the process's own by default."""
+    """Runs the command line. `argv` is the process's own by default."""
     options = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.boxes")
     source = open_dataset(
         options.name,

@@ -1,4 +1,7 @@
-"""`[PRESET] [--config FILE] [--field value] [--group.field value]`: the command line of every experiment."""
+"""This module reads the command line of every experiment.
+
+The command line is `[PRESET] [--config FILE] [--field value] [--group.field value]`.
+"""
 
 import dataclasses
 import json
@@ -30,14 +33,14 @@ def parse(
 ) -> Config:
     """Reads the command line of an experiment into a configuration.
 
-    Without preset and data set it is the preset `default` where its data set is prepared or found, and otherwise the
-    preset `quick` on the embedded scenes. Where no folder is named it is runs/EXPERIMENT/PRESET.
+    Without a preset and a dataset it takes the preset `default` if the dataset of that preset is prepared or found.
+    Otherwise it takes the preset `quick` on the embedded scenes. The default folder is runs/EXPERIMENT/PRESET.
 
     Args:
       presets: Complete configurations by name, among them `quick`.
       docstring: Docstring of the experiment; its first line is shown by --help, or the experiment's name without one.
       module: Name of the experiment's module, such as "experiments.deeplab_voc".
-      default: Preset to take where its data set is at hand.
+      default: Preset to take where its dataset is at hand.
       argv: Arguments, those of the process by default.
 
     Raises:
@@ -64,6 +67,7 @@ def parse(
         return read(read_config(type(presets["quick"]), path), "quick")
     if default == "quick":
         return read(presets["quick"], "quick")
+    # `auto` stays only where the command line names none.
     config = read(dataclasses.replace(presets["quick"], data="auto"), "quick")
     if config.data != "auto":
         return config
@@ -128,7 +132,7 @@ def _parse(config: Config, arguments: Sequence[str], prog: str, text: str) -> Co
 
 
 def _model_type(fields: Sequence[Field], model: ModelConfig) -> tuple[type, Any]:
-    """Returns a dataclass of a model's name and options, and the one that a configuration stands for."""
+    """Makes a dataclass of a model's name and options, and the value of it for a configuration."""
     name = Field("name", str, model.name, "Name of the architecture, one of `cvjax.list_models()`.")
     return _schema("Model", [name, *fields], model.options)
 
@@ -147,7 +151,7 @@ def _schema(title: str, fields: Sequence[Field], changed: Mapping[str, Any]) -> 
 
 
 def _with_help(kind: type, value: Any, special: Mapping[str, tuple[type, Any]]) -> tuple[type, Any]:
-    """Returns a dataclass like a configuration's, each of whose fields has its own sentence, and the value in it.
+    """Makes a copy of a configuration's dataclass that has the help of each field, and the value in it.
 
     tyro finds the sentences of a class that stand in a section of its own, but not those of its bases.
     """
@@ -168,7 +172,7 @@ def _with_help(kind: type, value: Any, special: Mapping[str, tuple[type, Any]]) 
 
 
 def _restored(parsed: Any, config: Any, fields: Sequence[Field] | None = None) -> Any:
-    """Returns a configuration of the original classes from what was parsed."""
+    """Returns a configuration of the original classes from the parsed value."""
     values = {}
     for field in dataclasses.fields(config):
         value, before = getattr(parsed, field.name), getattr(config, field.name)

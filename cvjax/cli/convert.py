@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.convert SOURCE TARGET`: weights into a file that PyTorch, timm and cvjax all read."""
+"""`python -m cvjax.cli.convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax all read."""
 
 import dataclasses
 import logging
@@ -22,17 +22,17 @@ from cvjax.weights.hub import fetch_pretrained, is_pretrained
 class Arguments:
     """Writes weights under PyTorch's names, whatever they come from.
 
-    A .safetensors file needs no PyTorch to be read again, here or elsewhere; `torch.load` takes .pth files.
+    A .safetensors file needs no PyTorch to be read again, here or elsewhere. `torch.load` takes .pth files.
 
     Attributes:
-      source: a trained run's work folder or checkpoint, a PyTorch file (.safetensors, .npz, .pth, .pt), or the name of
+      source: Trained run's work folder or checkpoint, a PyTorch file (.safetensors, .npz, .pth, .pt), or the name of
         published weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
-      target: the file to write: .safetensors, .npz, or with PyTorch installed .pth or .pt.
-      model: that a file's weights are of: they are checked against it, and the next two options need it.
-      num_classes: put a new head on, drawn with `seed`; 0 leaves it out.
-      in_channels: adapt the first convolution to images of so many channels.
-      seed: of a new head.
-      data_dir: where published weights are kept; CVJAX_DATA_DIR, or a folder in the user's cache by default.
+      target: File to write: .safetensors, .npz, or with PyTorch installed .pth or .pt.
+      model: Name of the model of a file's weights; they are checked against it, and the next two options need it.
+      num_classes: Number of classes of a new head, drawn with `seed`; 0 leaves the head out.
+      in_channels: Number of channels of the images; the first convolution is adapted to it.
+      seed: Seed of a new head.
+      data_dir: Folder of published weights; CVJAX_DATA_DIR, or a folder in the user's cache by default.
     """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
@@ -48,10 +48,10 @@ def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
     """Writes the target.
 
     Returns:
-      (the model if it is known, what was written).
+      The name of the model if it is known, otherwise None, and the state dict that was written.
 
     Raises:
-      UserError: a source that is missing, damaged or of another model, a model that PyTorch does not have, or a
+      UserError: A source that is missing, damaged or of another model, a model that PyTorch does not have, or a
         target that cannot be written.
     """
     changed = arguments.num_classes is not None or arguments.in_channels is not None
@@ -84,7 +84,7 @@ def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; `argv` is the process's own by default."""
+    """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.convert")
     logging.basicConfig(format="%(message)s")
     model, state_dict = convert(arguments)

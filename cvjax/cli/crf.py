@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.crf IMAGE PROBS`: a dense CRF on any net's probabilities for one photograph."""
+"""`python -m cvjax.cli.crf IMAGE PROBS` refines any net's probabilities for one photograph with a dense CRF."""
 
 import dataclasses
 import pathlib
@@ -21,7 +21,7 @@ from cvjax.visual.grid import Example, save_grid
 from cvjax.visual.overlay import draw_overlay
 
 _TOLERANCE = 0.01
-"""That the probabilities of a pixel may miss 1 by."""
+"""Largest distance from 1 of the sum of a pixel's probabilities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Arguments:
     are class numbers.
 
     Attributes:
-      image: a photograph in any common format.
-      probs: .npy, or .npz with one array: numbers [H, W, C] or [C, H, W] for each of its pixels.
-      crf: DeepLab's names, or the numbers of the kernels.
-      logits: the numbers are logits, not probabilities.
-      out: folder for the results.
-      names: a name for each class, for the legend.
-      marginals: also write the probabilities after the CRF, as NAME_marginals.npy, float32 [H, W, C].
+      image: Photograph in any common format.
+      probs: File of the probabilities, .npy, or .npz with one array: numbers [H, W, C] or [C, H, W] for each pixel.
+      crf: Parameters of the CRF, by DeepLab's names or as the numbers of its kernels.
+      logits: The numbers are logits, not probabilities.
+      out: Folder for the results.
+      names: Name of each class, for the legend.
+      marginals: Also write the probabilities after the CRF, as NAME_marginals.npy, float32 [H, W, C].
     """
 
     image: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
@@ -51,10 +51,10 @@ class Arguments:
 
 
 def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
-    """Refines, writes the pictures, and returns the marginals, float32 [H, W, C].
+    """Refines the probabilities, writes the pictures, and returns the marginals, float32 [H, W, C].
 
     Raises:
-      UserError: a missing or damaged file, numbers that fit neither the image nor what they are said to be.
+      UserError: A missing or damaged file, or numbers that fit neither the image nor their description.
     """
     targets = _targets(arguments)
     image = read_photo(arguments.image)
@@ -84,7 +84,7 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
 
 
 def _targets(arguments: Arguments) -> dict[str, pathlib.Path]:
-    """What is written, by kind; nothing over a file that was given."""
+    """Returns the paths of the results by kind, and checks that no result replaces a file that was given."""
     given = {arguments.image.resolve(), arguments.probs.resolve()}
     kinds = {"overlay": "png", "before_after": "png", "mask": "png", "marginals": "npy"}
     targets = {kind: arguments.out / f"{arguments.image.stem}_{kind}.{suffix}" for kind, suffix in kinds.items()}
@@ -95,18 +95,18 @@ def _targets(arguments: Arguments) -> dict[str, pathlib.Path]:
 
 
 def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: bool = False) -> np.ndarray:
-    """Probabilities of an image's pixels from a file of numpy's.
+    """Reads the probabilities of an image's pixels from a file of numpy's.
 
     Args:
-      path: .npy, or .npz with one array; numbers [H, W, C], or [C, H, W].
-      size: H, W; where both orders fit, [H, W, C] is meant.
-      logits: the file holds logits.
+      path: File, .npy, or .npz with one array; numbers [H, W, C], or [C, H, W].
+      size: Height and width of the image; where both orders fit, [H, W, C] is meant.
+      logits: Whether the file holds logits.
 
     Returns:
-      float32 [H, W, C].
+      Probabilities, float32 [H, W, C].
 
     Raises:
-      DataError: no such file, other shapes, not finite, or not what they are said to be.
+      DataError: No such file, other shapes, numbers that are not finite, or no probabilities.
     """
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -139,7 +139,7 @@ def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: boo
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; `argv` is the process's own by default."""
+    """Runs the command line. `argv` is the process's own by default."""
     crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), Console())
 
 

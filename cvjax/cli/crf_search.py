@@ -1,6 +1,6 @@
-"""`python -m cvjax.cli.crf_search CHECKPOINT`: which dense CRF suits a net, by search on a validation split.
+"""`python -m cvjax.cli.crf_search CHECKPOINT` searches the best dense CRF for a net on a validation split.
 
-Prints the mean IoU of the best trials, and the command that evaluates with the best of all.
+It prints the mean IoU of the best trials, and the command that evaluates with the best of all.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.visual.tables import percent
 
 _SHOWN = 12
-"""Trials that the terminal shows."""
+"""Number of trials that the terminal shows."""
 _PREDICTING = ("scales", "flip", "window")
-"""What of this command evaluate takes, too, and under the same names."""
+"""Arguments that the evaluate command has, too, under the same names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +39,26 @@ class Arguments:
     """Searches the parameters of a dense CRF, coarse to fine, on some images of a validation split.
 
     Attributes:
-      checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
-      data, data_dir, manual_dir: another set with the same classes, and where to look for it.
-      split: the run's own evaluation split by default; parameters that are chosen on it score too well there.
-      images: how many of its images, evenly spaced; their probabilities stay in memory.
-      start: the CRF that gives what is not searched: the papers search with smooth_weight 3 and 10 iterations.
-      smooth_weight, smooth_sigma: values of the kernel of positions; each smooth_sigma compiles once more.
-      appearance_weight, appearance_sigma, color_sigma: values of the kernel of positions and colors.
-      rounds: grids, each finer than the one before.
-      scales: image scales whose probabilities are averaged; the run's own by default, as are
-      flip: average with the mirrored image too, and
-      window: height and width of a sliding window.
-      output_stride: of the backbone, if other than in training.
-      json: write all trials to this file.
+      checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
+      data: Name of another dataset with the same classes.
+      data_dir: Folder of prepared datasets, if another than the run's.
+      manual_dir: Folder of your own files, if another than the run's.
+      split: Name of the split, the run's own evaluation split by default; parameters that are chosen on it score too
+        well there.
+      images: Number of its images to use, evenly spaced; their probabilities stay in memory.
+      start: CRF that gives the parameters that are not searched; the papers search with smooth_weight 3 and 10
+        iterations.
+      smooth_weight: Weights to try for the kernel of positions.
+      smooth_sigma: Widths in pixels to try for the kernel of positions; each compiles once more.
+      appearance_weight: Weights to try for the kernel of positions and colors.
+      appearance_sigma: Widths in pixels to try for the kernel of positions and colors.
+      color_sigma: Widths in color to try for the kernel of positions and colors, in units of 1/255 of their range.
+      rounds: Number of grids, each finer than the one before.
+      scales: Scales of the image whose probabilities are averaged; the run's own by default.
+      flip: Average with the mirrored image too; as in the run by default.
+      window: Height and width of a sliding window; the run's own by default.
+      output_stride: Output stride of the backbone, if other than in training.
+      json: File to write all trials to.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -75,7 +82,7 @@ class Arguments:
 
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
-        """The values to try, by field of the CRF."""
+        """Returns the values to try, by field of the CRF."""
         names = ("smooth_weight", "smooth_sigma", "appearance_weight", "appearance_sigma", "color_sigma")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
@@ -84,7 +91,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
     """Searches, prints a table and the best flags, and returns all of it as JSON holds it.
 
     Raises:
-      UserError: a missing checkpoint or data set, one of another task, or a grid that means nothing.
+      UserError: A missing checkpoint or dataset, one of another task, or a grid that means nothing.
     """
     if arguments.images < 1:
         raise ConfigError(f"--images is {arguments.images}; give 1 or more")
@@ -113,7 +120,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
 
         def tried(trial: Tried) -> None:
             nonlocal best
-            best = np.fmax(best, trial.miou)
+            best = np.fmax(best, trial.miou)  # fmax passes over a nan score
             text = f"CRFs: mIoU {percent(plain)} without, {percent(best)} with the best so far"
             progress.update(bar, advance=1, description=text)
 
@@ -141,7 +148,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 
 def _command(arguments: Arguments, crf: str) -> str:
-    """Evaluates with a CRF, and otherwise as this search did."""
+    """Returns the command that evaluates with a CRF, and otherwise as this search did."""
     words = ["python", "-m", "cvjax.cli.evaluate", arguments.checkpoint, "--crf", crf]
     for name in ("data", "data_dir", "manual_dir", "split", *_PREDICTING, "output_stride"):
         value = getattr(arguments, name)
@@ -177,7 +184,7 @@ def _table(trials: Sequence[Tried], plain: float) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; `argv` is the process's own by default."""
+    """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf_search")
     found = search_checkpoint(arguments, Console())
     if arguments.json is not None:

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.evaluate CHECKPOINT`: the scores of a checkpoint, by the code that the training loop uses."""
+"""`python -m cvjax.cli.evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses."""
 
 import dataclasses
 import json
@@ -25,36 +25,40 @@ _EVAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Scores a checkpoint on a split of the data that it was trained on, or of another set.
+    """Scores a checkpoint on a split of the data that it was trained on, or of another dataset.
 
     Attributes:
-      checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
-      data: name of another data set with the same classes.
-      data_dir, manual_dir: where to look for it, if elsewhere than the run did.
-      split: the run's own evaluation split by default.
-      scales: segmentation: image scales whose probabilities are averaged.
-      flip: segmentation: average with the mirrored image too.
-      window: segmentation: height and width of a sliding window.
-      overlap: segmentation: fraction that neighboring windows share.
-      crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
-      boundary: segmentation: also the boundary IoU.
-      trimap: segmentation: also the mean IoU within so many pixels of a border, for each number.
-      em_thresholds: segmentation: of the cells' probability, for pixel, Rand and warping error.
-      output_stride: of the backbone, if other than in training.
-      crop: classification, detection: height and width of what the net sees.
-      resize: classification: length that the shorter side is brought to before the crop.
-      crops: classification: center or ten.
-      pictures: write the report's table and plots into this folder: the confusion matrix and the reliability diagram
+      checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
+      data: Name of another dataset with the same classes.
+      data_dir: Folder of prepared datasets, if another than the run's.
+      manual_dir: Folder of your own files, if another than the run's.
+      split: Name of the split; the run's own evaluation split by default.
+      scales: Segmentation: image scales whose probabilities are averaged.
+      flip: Segmentation: average with the mirrored image too.
+      window: Segmentation: height and width of a sliding window.
+      overlap: Segmentation: fraction that neighboring windows share.
+      crf: Segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
+      boundary: Segmentation: also the boundary IoU.
+      trimap: Segmentation: also the mean IoU within so many pixels of a border, for each number.
+      em_thresholds: Segmentation: thresholds of the cells' probability, for pixel, Rand and warping error.
+      output_stride: Output stride of the backbone, if other than in training.
+      crop: Classification, detection: height and width of the net's input.
+      resize: Classification: length that the shorter side is brought to before the crop.
+      crops: Classification: center or ten.
+      pictures: Folder to write the report's table and plots into: the confusion matrix and the reliability diagram
         of a classification, the curves of precision over recall of a detection.
-      boxes: detection, masks in boxes: the most boxes that an image may have.
-      short_side, long_side: detection: length that the image's shorter side is brought to, and the longer one's limit.
-      score_threshold, nms_threshold, max_detections: of the detector.
-      coco: detection: also COCO's scores.
-      on_bad_boxes: detection: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
-      batch_size: over all devices; the run's own by default.
-      parallel: jit or pmap.
-      on_bad_record: stop at a damaged record, or pass it over and count it.
-      json: write the report to this file.
+      boxes: Detection, masks in boxes: largest number of boxes that an image may have.
+      short_side: Detection: length that the image's shorter side is brought to.
+      long_side: Detection: limit of the image's longer side.
+      score_threshold: Detection: score that a detection must exceed.
+      nms_threshold: Detection: IoU above which the worse of two detections of a class is dropped.
+      max_detections: Detection: largest number of detections of an image.
+      coco: Detection: also COCO's scores.
+      on_bad_boxes: Detection: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
+      batch_size: Number of examples a batch, over all devices; the run's own by default.
+      parallel: Way to spread a step over devices, jit or pmap.
+      on_bad_record: Stop at a damaged record, or pass it over and count it.
+      json: File to write the report to.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional]
@@ -90,7 +94,7 @@ class Arguments:
 
 
 def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
-    """Returns the report of the task for a checkpoint; what is not given is as in the run.
+    """Returns the report of the task for a checkpoint. Settings that are not given are those of the run.
 
     Raises:
       UserError: A missing or foreign checkpoint, missing data, or options of another task.
@@ -116,7 +120,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     arguments = tyro.cli(Arguments, prog="python -m cvjax.cli.evaluate", description=Arguments.__doc__)
     report = evaluate_checkpoint(arguments, Console())
     if arguments.json is not None:

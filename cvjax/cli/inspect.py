@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.inspect MODEL`: the layers of a model with shapes, parameters, multiply-adds and fields."""
+"""`python -m cvjax.cli.inspect MODEL` lists a model's layers with shapes, parameters, multiply-adds and fields."""
 
 import ast
 import dataclasses
@@ -18,16 +18,16 @@ class Arguments:
     """Looks inside a model without running it.
 
     For each layer it prints output shape, parameters, multiply-adds, and the receptive field and stride in pixels of
-    the image; then the totals.
+    the image. The totals follow.
 
     Attributes:
-      model: a name that `cvjax.list_models()` has.
-      size: side of the square image in pixels, or height and width; the model's own by default.
-      num_classes: by default as many as the published number of parameters is given for.
-      options: of the architecture, as output_stride=8.
-      depth: print blocks so many modules deep instead of their layers.
-      json: write totals and all layers to this file.
-      png: draw parameters and activations along the depth into this file.
+      model: Name of the model, one of `cvjax.list_models()`.
+      size: Side of the square image in pixels, or height and width; the model's own by default.
+      num_classes: Number of classes; by default the one that the published number of parameters is given for.
+      options: Options of the architecture, such as output_stride=8.
+      depth: Number of nested modules at which to print blocks instead of their layers.
+      json: File to write the totals and all layers to.
+      png: File to draw parameters and activations along the depth into.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -43,7 +43,7 @@ def inspect(arguments: Arguments) -> Inspection:
     """Inspects the model and writes the files that were asked for.
 
     Raises:
-      UserError: an unknown model or option, a size that it does not take, a file that cannot be written.
+      UserError: An unknown model or option, a size that the model does not take, or a file that cannot be written.
     """
     if len(arguments.size) > 2:
         raise ConfigError(f"--size is a side, or height and width, not {' '.join(map(str, arguments.size))}")
@@ -65,7 +65,7 @@ def inspect(arguments: Arguments) -> Inspection:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """`output_stride=8` -> ("output_stride", 8); what is no Python literal is a string."""
+    """Parses `output_stride=8` into ("output_stride", 8); a value that is not a Python literal stays a string."""
     name, separator, value = text.partition("=")
     if not separator or not name.isidentifier() or name in ("model", "image_size", "num_classes"):
         raise ConfigError(f"--options takes fields of the model as NAME=VALUE, not {text!r}")
@@ -76,7 +76,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; `argv` is the process's own by default."""
+    """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.inspect")
     print(inspect(arguments).as_text(arguments.depth), end="")
 

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...`: what a trained model sees on photographs of any size."""
+"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...` predicts photographs of any size with a trained model."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.overlay import draw_overlay
 
 _SHOWN = 5
-"""Classes that a classification names for each image."""
+"""Number of classes that a classification names for each image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +43,17 @@ class Arguments:
     classes, scores and corners. A classification prints the five likeliest classes of each.
 
     Attributes:
-      checkpoint: a run's work folder (its best checkpoint is taken) or one checkpoint's folder.
-      images: photographs of any size and any common format.
-      out: segmentation, detection: folder for the results.
-      scales: segmentation: image scales whose probabilities are averaged.
-      flip: segmentation: average with the mirrored image too.
-      window: segmentation: height and width of a sliding window; the whole image by default.
-      crf: segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
-      output_stride: of the backbone, if other than in training.
-      crops: classification: center or ten; the run's own by default.
-      score: detection: boxes with a lower score are neither drawn nor written; by default 0.5, 0.2 of YOLO,
-        and 0 where scores are what support vector machines say (R-CNN, SPPnet), which may be any number.
+      checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
+      images: Photographs of any size and any common format.
+      out: Segmentation, detection: folder for the results.
+      scales: Segmentation: image scales whose probabilities are averaged.
+      flip: Segmentation: average with the mirrored image too.
+      window: Segmentation: height and width of a sliding window; the whole image by default.
+      crf: Segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
+      output_stride: Output stride of the backbone, if other than in training.
+      crops: Classification: center or ten; the run's own by default.
+      score: Detection: boxes with a lower score are neither drawn nor written; by default 0.5, 0.2 for YOLO, and 0 for
+        scores of support vector machines (R-CNN, SPPnet), which may be any number.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -69,18 +69,17 @@ class Arguments:
 
 
 def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
-    """Predict every image; of a segmentation, write its overlay and mask, of a detection its overlay and boxes.
+    """Predicts every image; writes the overlay and mask of a segmentation, and the overlay and boxes of a detection.
 
     Args:
-        arguments: as on the command line.
-        console: for one line an image; None prints nothing.
+      arguments: Arguments as on the command line.
+      console: Console for one line an image; None prints nothing.
 
     Returns:
-        The files written: overlay, and mask or boxes, of each image in turn; none of a classification.
+      Files written: overlay, and mask or boxes, of each image in turn; an empty list for a classification.
 
     Raises:
-        UserError: a missing or damaged checkpoint or image, names that collide, a folder that cannot be
-        written.
+      UserError: A missing or damaged checkpoint or image, names that collide, or a folder that cannot be written.
     """
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
     sources = [pathlib.Path(image) for image in arguments.images]
@@ -116,12 +115,12 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
 
 
 def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) -> dict[str, Any]:
-    """Detections as JSON holds them: of each its class, score and box (x1, y1, x2, y2) in pixels, best first.
+    """Returns detections as JSON holds them: the class, score and box (x1, y1, x2, y2) of each in pixels, best first.
 
     Args:
-        found: with scores.
-        size: height and width of the image.
-        class_names: by label.
+      found: Boxes with scores.
+      size: Height and width of the image.
+      class_names: Names of the classes by label.
     """
     assert found.scores is not None
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist())
@@ -137,7 +136,7 @@ def _detect(
     score: float | None,
     console: Console,
 ) -> list[pathlib.Path]:
-    """The files of each image: its boxes drawn, and as JSON."""
+    """Writes two files of each image, its boxes drawn and as JSON, and returns the paths of all files."""
     least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
         raise ConfigError(f"--score is {score}; give a number")
@@ -164,7 +163,7 @@ def _print_classes(
     crops: Literal["center", "ten"] | None,
     console: Console,
 ) -> None:
-    """One line an image: its likeliest classes with their probabilities."""
+    """Prints one line an image: its likeliest classes with their probabilities."""
     if crops is not None:
         task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=crops))
     classify = make_classifier(task, loaded.model, loaded.variables)
@@ -176,7 +175,10 @@ def _print_classes(
 
 
 def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, ...]]:
-    """Overlay, mask and boxes of each image; nothing may be written twice, or over an image that was given."""
+    """Returns the paths of overlay, mask and boxes of each image.
+
+    It checks that no file would be written twice, or over an image that was given.
+    """
     if not sources:
         raise ConfigError("no image was given; name at least one after the checkpoint")
     by_stem: dict[str, pathlib.Path] = {}
@@ -200,14 +202,14 @@ def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[p
 
 
 def _shares(labels: np.ndarray, class_names: Sequence[str]) -> str:
-    """The classes that occur with their share of the pixels, the largest first."""
+    """Lists the classes that occur with their share of the pixels, the largest first."""
     counts = np.bincount(labels.ravel(), minlength=len(class_names))
     order = [label for label in np.argsort(-counts, kind="stable") if counts[label]]
     return ", ".join(f"{class_names[label]} {counts[label] / labels.size:.1%}" for label in order)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; `argv` is the process's own by default."""
+    """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.predict")
     predict_files(arguments, Console())
 

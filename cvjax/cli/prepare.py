@@ -1,8 +1,8 @@
-"""Prepares a data set as ArrayRecord files.
+"""This command prepares a dataset as ArrayRecord files.
 
     python -m cvjax.cli.prepare NAME [--data-dir DIR] [--manual-dir DIR]
 
-What has been prepared already is kept, so the command can stand before every training.
+It keeps files that are prepared already, so it can stand before every training.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ else:
 
 
 class _Shared(TypedDict):
-    """What all that prepares takes."""
+    """Holds the arguments that most preparing functions share."""
 
     skip_damaged: bool
     overwrite: bool
@@ -41,40 +41,40 @@ class _Shared(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-    """Prepare a data set as ArrayRecord files."""
+    """Prepares a dataset as ArrayRecord files."""
 
     name: tyro.conf.Positional[Name]
-    """The data set."""
+    """Name of the dataset."""
     data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
-    """Where prepared data sets are kept; CVJAX_DATA_DIR changes the default."""
+    """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
     manual_dir: pathlib.Path | None = None
-    """Your own files: archives as they are published, or what they unpack to; the folder of images and masks or
-    annotations."""
+    """Your own files: published archives or their contents, or the folder of images and masks or annotations.
+    """
     void: tuple[int, ...] = ()
     """image_folder_segmentation: labels that mean 'ignored'."""
     values: tuple[int, ...] = ()
-    """image_folder_segmentation: what the masks hold for the classes, in their order, such as 0 255."""
+    """image_folder_segmentation: values of the classes in the masks, in their order, such as 0 255."""
     sbd: bool = True
     """voc_segmentation: also prepare SBD's images, so that there is a trainaug."""
     download: bool = True
     """voc_segmentation, voc_detection: fetch archives that are not found."""
     on_bad_boxes: Literal["error", "drop"] = "error"
-    """Sets of boxes: stop at a box that is empty, inverted or outside its image, or leave such boxes out."""
+    """Datasets of boxes: stop at a box that is empty, inverted or outside its image, or leave such boxes out."""
     skip_damaged: bool = False
     """Leave out damaged pairs and report them, instead of stopping at the first."""
     overwrite: bool = False
-    """Prepare again what is prepared already."""
+    """Prepare the dataset again if it is prepared already."""
     workers: int | None = None
-    """scenes: processes that draw; by default one for each core."""
+    """scenes: number of processes that draw; by default one for each core."""
     progress: bool = True
     """Show progress bars."""
 
 
 def prepare(options: Prepare) -> Any:
-    """Prepares the data set and returns its TFDS builder.
+    """Prepares the dataset and returns its TFDS builder.
 
     Raises:
-        UserError: something is missing or damaged; the message says what to do.
+      UserError: A file is missing or damaged; the message says how to mend it.
     """
     data_dir = options.data_dir.expanduser()
     shared: _Shared = {
@@ -118,7 +118,7 @@ def prepare(options: Prepare) -> Any:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Parses the command line, prepares, and prints what there is now."""
+    """Parses the command line, prepares the dataset, and prints its splits and their sizes."""
     options = tyro.cli(Prepare, args=args, prog="python -m cvjax.cli.prepare")
     builder = prepare(options)
     skipped = getattr(builder, "skipped", [])

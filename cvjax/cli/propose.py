@@ -1,9 +1,9 @@
-"""Proposes boxes for every image of a split, and keeps them.
+"""This command proposes boxes for every image of a split, and keeps them.
 
     python -m cvjax.cli.propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
 
-R-CNN, SPPnet and Fast R-CNN look at no other boxes. What has been proposed already is kept, so the command can stand
-before every training; runs that need proposals make them themselves.
+R-CNN, SPPnet and Fast R-CNN look at no other boxes. The command keeps proposals that are made already, so it can stand
+before every training. Runs that need proposals make them themselves.
 """
 
 import dataclasses
@@ -22,25 +22,26 @@ from cvjax.errors import ConfigError
 from cvjax.tasks.detection.metrics.recall import proposal_recall
 
 _TARGETS = ("boxes", "objects", "mask", "label")
-"""What the set is opened for, whichever of these comes first: images are all that counts here."""
+"""Targets to open the dataset for, in this order. Only the images count here, so any target will do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Propose:
-    """Propose boxes for every image of a split.
+    """Proposes boxes for every image of a split.
 
     Attributes:
-      name: the data set, as training takes it.
-      split: of it.
-      mode: `fast` or `quality` selective search, or `grid`, boxes that are the same for all images of one size.
-      limit: most boxes of an image.
-      min_side: least side of a box, in pixels.
-      longest: larger images are reduced to this length of their longer side before selective search, in pixels.
-      data_dir: where prepared data sets are kept; CVJAX_DATA_DIR changes the default.
-      manual_dir: your own files, where the data set lies in them.
-      workers: processes; by default one for each core.
-      overwrite: propose again what is there already.
-      progress: show a progress bar.
+      name: Name of the dataset, as training takes it.
+      split: Name of the split.
+      mode: Way to propose: `fast` or `quality` selective search, or `grid`, boxes that are the same for all images of
+        one size.
+      limit: Largest number of boxes of an image.
+      min_side: Least side of a box, in pixels.
+      longest: Limit of the longer side of an image in pixels; larger images are reduced to it before selective search.
+      data_dir: Folder of prepared datasets; CVJAX_DATA_DIR changes the default.
+      manual_dir: Your own files, where the dataset lies in them.
+      workers: Number of processes; by default one for each core.
+      overwrite: Propose again where there are proposals already.
+      progress: Show a progress bar.
     """
 
     name: tyro.conf.Positional[str]
@@ -57,10 +58,10 @@ class Propose:
 
 
 def propose_all(options: Propose) -> ProposalSet:
-    """Does what the command says.
+    """Proposes boxes as the command's arguments say.
 
     Raises:
-      UserError: something is missing or damaged; the message says what to do.
+      UserError: A file is missing or damaged; the message says how to mend it.
     """
     config = ProposalConfig(options.mode, options.limit, options.min_side, options.longest)
     return prepare_proposals(
@@ -74,11 +75,11 @@ def propose_all(options: Propose) -> ProposalSet:
 
 
 def recall_line(dataset: Dataset, found: ProposalSet) -> str:
-    """Says what share of the objects has a proposal, difficult ones and crowds not among them.
+    """Says what share of the objects has a proposal; difficult objects and crowds do not count.
 
     Args:
       dataset: Records with boxes.
-      found: Their proposals.
+      found: Proposals for these records.
     """
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -100,7 +101,7 @@ def _open(options: Propose) -> Dataset:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Parses the command line, proposes, and prints what there is now."""
+    """Parses the command line, proposes boxes, and prints their number, the folder and the recall."""
     options = tyro.cli(Propose, args=args, prog="python -m cvjax.cli.propose")
     found = propose_all(options)
     total = sum(len(found[index]) for index in range(len(found)))

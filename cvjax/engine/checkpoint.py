@@ -1,14 +1,14 @@
-"""Checkpoints: variables, optimizer and data position together, written in the background by orbax.
+"""This module writes and reads checkpoints: variables, optimizer and data position together, by orbax.
 
-Layout of a checkpoint folder, one subfolder a step:
+Orbax writes them in the background. The folder of checkpoints has one subfolder for each step:
 
     variables/   {"params", "batch_stats"} as trained
-    ema/         the same, averaged; only of runs that average
+    ema/         the same, averaged; only in runs that average
     optimizer/   {"opt_state", "step"}
-    info/        JSON: the run's configuration, the data position and the scores at that step
+    info/        metadata as JSON: the run's configuration, the data position and the scores at that step
 
-A step's folder appears under its name only once it is complete, and older ones are removed only after that:
-killing the process at any moment leaves the last complete checkpoint.
+The folder of a step gets its name only once it is complete. Older folders are removed only after that. So a process
+that is killed at any moment leaves the last complete checkpoint intact.
 """
 
 import dataclasses
@@ -32,7 +32,13 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint in host memory: numpy leaves."""
+    """Holds a checkpoint in host memory, with numpy arrays as leaves.
+
+    Attributes:
+      step: Number of the step.
+      state: Training state at that step.
+      info: Metadata of the checkpoint.
+    """
 
     step: int
     state: TrainState
@@ -40,12 +46,12 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """Writes, keeps and reads the checkpoints of one run.
 
     Args:
-      directory: where the step folders lie; made if missing.
-      keep: how many of the latest stay; the best by `metric` stays as well.
-      metric: the score, larger is better, that decides which is best.
+      directory: Folder of the step folders; made if missing.
+      keep: Number of latest checkpoints that stay; the best by `metric` stays as well.
+      metric: Score that decides which checkpoint is the best; larger is better.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int = 3, metric: str = "miou") -> None:
@@ -67,22 +73,22 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
+        """Returns the steps of the complete checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(
         self, state: TrainState, info: Mapping[str, Any], scores: Mapping[str, float] | None, *, wait: bool = False
     ) -> None:
-        """Starts writing a checkpoint and returns; a step that is there already is left as it is.
+        """Starts to write a checkpoint and returns. A step that is there already is left as it is.
 
         Args:
-          state: replicated global arrays that no later step overwrites; see `Strategy.replicated`.
-          info: what JSON can hold: configuration, data position, scores.
-          scores: the scores at this step, or None where none were measured.
-          wait: return only when it is complete.
+          state: Replicated global arrays that no later step overwrites; see `Strategy.replicated`.
+          info: Metadata that JSON can hold: configuration, data position, scores.
+          scores: Scores at this step, or None where none were measured.
+          wait: Whether to return only when the checkpoint is complete.
 
         Raises:
-          CheckpointError: this or the previous checkpoint could not be written; those before are intact.
+          CheckpointError: This or the previous checkpoint could not be written; those before are intact.
         """
         step = int(state.step)
         self.check()
@@ -95,6 +101,7 @@ class Checkpoints:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
+        # A nan score becomes -1, so that it is never the best.
         metrics = None if scores is None else {self._metric: float(np.nan_to_num(scores[self._metric], nan=-1.0))}
         self._pending = step
         try:
@@ -105,7 +112,11 @@ class Checkpoints:
             raise self.unwritable(error) from error
 
     def check(self, *, wait: bool = False) -> None:
-        """Raises CheckpointError if the checkpoint being written has failed; with `wait`, once it is complete."""
+        """Checks that the checkpoint that is being written has not failed; with `wait`, once it is complete.
+
+        Raises:
+          CheckpointError: It could not be written.
+        """
         try:
             if wait:
                 self._manager.wait_until_finished()
@@ -114,7 +125,7 @@ class Checkpoints:
             raise self.unwritable(error) from error
 
     def unwritable(self, error: Exception) -> CheckpointError:
-        """What to tell somebody whose disk took no more: what failed, and which checkpoints there are."""
+        """Returns the error for a person whose disk is full: what failed, and which checkpoints are intact."""
         intact = complete_steps(self.directory)
         lost = self._pending not in {None, *intact}
         what = f"the checkpoint of step {self._pending}" if lost else "the run's records"
@@ -128,11 +139,11 @@ class Checkpoints:
         """Reads a checkpoint, the latest unless a step is named.
 
         Args:
-          like: a state of the run's own model and optimizer, of arrays or of `jax.ShapeDtypeStruct`.
-          step: one of `steps()`.
+          like: State of the run's own model and optimizer, of arrays or of `jax.ShapeDtypeStruct`.
+          step: One of `steps()`.
 
         Raises:
-          CheckpointError: there is none, or it is of another model or optimizer.
+          CheckpointError: There is no checkpoint, or it is of another model or optimizer.
         """
         step = self._manager.latest_step() if step is None else step
         if step is None:
@@ -159,7 +170,7 @@ class Checkpoints:
         return Restored(step, state, info)
 
     def close(self) -> None:
-        """Waits for the writer and lets go of it."""
+        """Waits for the writer and closes it."""
         try:
             self.check(wait=True)
         finally:
@@ -167,19 +178,19 @@ class Checkpoints:
 
 
 def complete_steps(directory: str | os.PathLike[str]) -> list[int]:
-    """Steps of the complete checkpoints in a folder, ascending, without opening it for writing."""
+    """Returns the steps of the complete checkpoints in a folder, ascending, without opening it for writing."""
     place = pathlib.Path(directory)
     names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     return sorted(int(name) for name in names if name.isdigit())
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The folder of one checkpoint, from that folder, from a folder of checkpoints, or from a run's work folder.
+    """Finds the folder of one checkpoint: from that folder, from a folder of checkpoints, or from a run's work folder.
 
-    Of several, the best by the run's metric is taken, else the latest.
+    If there are several, it takes the best by the run's metric. Without any scores it takes the latest.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: There is no checkpoint.
     """
     place = pathlib.Path(path).absolute()
     if (place / "variables").is_dir():
@@ -195,10 +206,10 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def read_info(place: pathlib.Path) -> dict[str, Any]:
-    """The JSON part of one checkpoint's folder: configuration, data position, scores.
+    """Reads the metadata of one checkpoint, the JSON in its folder: configuration, data position, scores.
 
     Raises:
-      CheckpointError: it cannot be read.
+      CheckpointError: The metadata cannot be read.
     """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
@@ -210,15 +221,15 @@ def read_info(place: pathlib.Path) -> dict[str, Any]:
 
 
 def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: bool = True) -> dict[str, Tree]:
-    """Flax variables of one checkpoint as numpy arrays, the averaged ones where there are any.
+    """Reads the Flax variables of one checkpoint as numpy arrays, the averaged ones where there are any.
 
     Args:
-      place: from `find_checkpoint`.
+      place: Folder that `find_checkpoint` returned.
       like: {"params", "batch_stats"} of the model, arrays or `jax.ShapeDtypeStruct`.
-      averaged: prefer the moving average.
+      averaged: Whether to prefer the moving average.
 
     Raises:
-      CheckpointError: it is of another model.
+      CheckpointError: The checkpoint is of another model.
     """
     check_same_variables(place, like, read_info(place))
     item = "ema" if averaged and (place / "ema").is_dir() else "variables"
@@ -226,13 +237,13 @@ def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: b
 
 
 def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
-    """Flax variables of a checkpoint, whatever model it is of, as numpy arrays; the averaged ones where there are any.
+    """Reads the Flax variables of a checkpoint of any model as numpy arrays, the averaged ones where there are any.
 
     Args:
-      path: as for `find_checkpoint`.
+      path: Path as for `find_checkpoint`.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: There is no checkpoint.
     """
     place = find_checkpoint(path)
     item = place / ("ema" if (place / "ema").is_dir() else "variables")
@@ -240,7 +251,16 @@ def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
 
 
 def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Mapping[str, Any]) -> None:
-    """Raises CheckpointError, listing what differs, unless a checkpoint holds just these variables."""
+    """Checks that a checkpoint holds variables of exactly these names and shapes.
+
+    Args:
+      place: Folder of the checkpoint.
+      like: {"params", "batch_stats"} of the model, arrays or `jax.ShapeDtypeStruct`.
+      info: Metadata of the checkpoint.
+
+    Raises:
+      CheckpointError: Some variables differ; the message lists them.
+    """
     saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(_stored_tree(place / "variables"))}
     wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(dict(like))}
     if saved == wanted:
@@ -258,7 +278,7 @@ def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Ma
 
 
 def _stored_tree(item: pathlib.Path) -> Tree:
-    """Shapes and dtypes of what one item of a checkpoint holds."""
+    """Returns the shapes and dtypes of the arrays in one item of a checkpoint."""
     tree = ocp.StandardCheckpointHandler().metadata(epath.Path(item))
     return getattr(tree, "tree", tree)
 

@@ -1,4 +1,4 @@
-"""How every command ends: a mistake of the user's is one line on stderr, a bug of ours is a traceback."""
+"""This module decides how every command ends: a user's mistake is one line on stderr, a bug of ours is a traceback."""
 
 import sys
 import threading
@@ -11,8 +11,9 @@ from cvjax.runtime.host_memory import keep_host_memory
 def run_command(main: Callable[[], None]) -> None:
     """Calls a command's main function.
 
-    A `UserError` prints "error: " and its sentence on stderr and ends the process with status 2, as options
-    that cannot be parsed do; Ctrl-C ends it with 130, as shells expect. Anything else keeps its traceback.
+    A `UserError` prints "error: " and its sentence on stderr and ends the process with status 2. Options that cannot be
+    parsed end it with the same status. Ctrl-C ends it with status 130, as shells expect. Anything else keeps its
+    traceback.
     """
     threading.excepthook = _thread_failed
     keep_host_memory()  # before JAX starts its threads, each of which would get a heap of its own
@@ -27,6 +28,6 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """A full disk fails in writer threads too; the main thread says so once, in words."""
+    """Reports an error in a thread, except a full disk. The main thread reports that one itself, once and in words."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)

@@ -1,4 +1,7 @@
-"""Configurations of a run that all tasks share. Every field is a flag: `--group.field value`."""
+"""This module has the parts of a run's configuration that all tasks share.
+
+Every field is a flag: `--group.field value`.
+"""
 
 import dataclasses
 import importlib
@@ -20,7 +23,7 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """How a split is scored.
+    """Says how a split is scored.
 
     Attributes:
       batch_size: Number of examples a batch, over all devices and hosts.
@@ -31,14 +34,14 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """A run of any task.
+    """Configures a run of any task.
 
     Attributes:
       model: Architecture and its options.
       workdir: Folder for everything that the run writes.
-      data: Name of the data set; `auto` takes the experiment's own where it is prepared or found, otherwise the
+      data: Name of the dataset; `auto` takes the experiment's own where it is prepared or found, otherwise the
         embedded scenes.
-      data_dir: Folder of prepared data sets; None is $CVJAX_DATA_DIR, otherwise a folder in the user's cache.
+      data_dir: Folder of prepared datasets; None is $CVJAX_DATA_DIR, otherwise a folder in the user's cache.
       steps: Length of the run, over which the learning rate decays; None follows from `epochs`.
       epochs: Length in passes over the training split, where `steps` is None.
       batch_size: Number of examples a step, over all devices and hosts.
@@ -47,10 +50,10 @@ class RunConfig:
       parallel: Way to spread a step over devices: `jit` over a mesh of all of them, or `pmap`.
       sync_batch_norm: Take BatchNorm's statistics over all devices; False, with pmap, takes those of each device.
       aux_weight: Weight of each auxiliary head's loss, where the model has some.
-      init: Weights to start from, for the backbone or the whole classifier: a name that `cvjax.weights.load_pretrained`
-        knows; a file with a PyTorch state dict (.safetensors, .npz, or .pth with the torch extra); darknet's .weights,
-        for YOLO and its classifiers; or the folder of another run or of one of its checkpoints, of which all layers
-        that fit are taken (see `cvjax.weights.inherit`).
+      init: Weights of a warm start, for the backbone or the whole classifier: a name that
+        `cvjax.weights.load_pretrained` knows; a file with a PyTorch state dict (.safetensors, .npz, or .pth with the
+        torch extra); darknet's .weights, for YOLO and its classifiers; or the folder of another run or of one of its
+        checkpoints, from which all layers that fit are taken (see `cvjax.weights.inherit`).
       log_every: Number of steps between lines of the log.
       eval_every: Number of steps between evaluations; the end of a run evaluates in any case.
       checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case.
@@ -58,7 +61,7 @@ class RunConfig:
       input: How examples are read and varied.
       optim: How parameters are updated.
       eval: How a split is scored.
-      cluster: Which processes make up the run.
+      cluster: Processes that make up the run.
     """
 
     task: ClassVar[str] = ""  # "module:Class" of the task, so that a configuration imports no task
@@ -88,7 +91,7 @@ class RunConfig:
 
 
 def resolve(place: str) -> Any:
-    """Imports what "module:name" names: the task or the runner of a configuration."""
+    """Imports the object that "module:name" names: the task or the runner of a configuration."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -101,7 +104,7 @@ def as_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Turns lists back into tuples, all the way down: Flax modules want their fields hashable."""
+    """Turns lists back into tuples at every level, because the fields of Flax modules must be hashable."""
     if isinstance(value, list):
         return tuple(from_json(v) for v in value)
     if isinstance(value, dict):
@@ -110,10 +113,11 @@ def from_json(value: Any) -> Any:
 
 
 def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """Makes a configuration from what `as_json` made of it.
+    """Makes a configuration from the result of `as_json`.
 
     Args:
-      kind: Class of the configuration; where a subclass alone has all of the fields, that one is made.
+      kind: Class of the configuration; a subclass is made where `kind` lacks some of the fields and the subclass has
+        all.
       values: Fields by name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Joining the processes of a pod into one run."""
+"""This module joins the processes of a pod into one run."""
 
 import dataclasses
 import os
@@ -10,13 +10,13 @@ from cvjax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """Which processes make up the run. Every host starts the same command.
+    """Says which processes make up the run. Every host starts the same command.
 
     Attributes:
-      distributed: let JAX find the cluster (TPU pods, SLURM, Open MPI, Kubernetes describe themselves).
-      coordinator: `host:port` of process 0, where the cluster does not describe itself.
-      num_processes: number of processes, with `coordinator`.
-      process_id: this process's number, with `coordinator`.
+      distributed: Let JAX find the cluster (TPU pods, SLURM, Open MPI, Kubernetes describe themselves).
+      coordinator: Address `host:port` of process 0, where the cluster does not describe itself.
+      num_processes: Number of processes, with `coordinator`.
+      process_id: Number of this process, with `coordinator`.
     """
 
     distributed: bool = False
@@ -26,10 +26,10 @@ class ClusterConfig:
 
 
 def initialize(config: ClusterConfig) -> None:
-    """Connects this process to the others. Call it before anything touches a device; once a process.
+    """Connects this process to the others. Call it once in each process, before anything touches a device.
 
     Raises:
-      ConfigError: half of the flags are given, or no cluster answers.
+      ConfigError: Only some of the flags are given, or no cluster answers.
     """
     given = [value is not None for value in (config.coordinator, config.num_processes, config.process_id)]
     if not config.distributed and not any(given):

@@ -1,4 +1,4 @@
-"""Scores of a whole split: the same code for the training loop and for the evaluate command."""
+"""This module scores a whole split, with the same code for the training loop and for the evaluate command."""
 
 import collections
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def make_evaluator(
 def whole_split(task: Task, dataset: Dataset) -> HostBatches:
     """Returns a function that gives this host's batches of every example once, as an evaluation sees them.
 
-    Which examples share a batch is decided here, so that a pass need not look at the images' sizes again.
+    This function groups the examples into batches once, so that a pass need not look at the images' sizes again.
     """
     transform, buckets = task.eval_buckets(dataset)
     data = task.config.input
@@ -72,12 +72,12 @@ def evaluate(
       eval_step: Step that `strategy.compile_eval` compiled.
       variables: Variables that `strategy.place_state` placed.
       batches: This host's rows; the same number of batches on every host, see `cvjax.data.loader.eval_batches`.
-      task: What turns sums into scores.
-      strategy: The one that compiled and placed.
+      task: Task that turns sums into scores.
+      strategy: Strategy that compiled the step and placed the variables.
 
     Returns:
-      `task.compute` of the sums, added in int64 (or float64) so that no count overflows, and of the rows of all
-      batches end to end.
+      Report of `task.compute`, from the sums of all batches and from the rows of all batches, end to end. The sums are
+        added in int64 (or float64), so that no count overflows.
     """
     totals: dict[str, Any] = {}
     joined: dict[str, list[np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or plain lines, TensorBoard events, and JSON lines on disk."""
+"""This module shows and records a run's progress: a bar or plain lines, TensorBoard events, and JSON lines on disk."""
 
 import json
 import math
@@ -15,17 +15,18 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class RunLog:
-    """Writes one run's figures; only the main host's log writes, the others are silent.
+    """Writes the metrics of one run. Only the main host's log writes, the others are silent.
 
-    `metrics.jsonl` gets a line a step, such as {"step": 10, "loss": 1.2, "learning_rate": 0.01}, and a line an
-    evaluation, with keys under `val/`. A resumed run appends: the last line of a step is the one that counts.
+    `metrics.jsonl` gets a line for each step, such as {"step": 10, "loss": 1.2, "learning_rate": 0.01}. It also gets a
+    line for each evaluation, with keys under `val/`. A resumed run appends: the last line of a step is the one that
+    counts.
 
     Args:
-      workdir: the run's folder.
-      steps: length of the run, for the bar.
-      start: the step it begins at.
-      console: where to print; a terminal gets a live bar, anything else a line now and then.
-      enabled: False on every host but one.
+      workdir: Folder of the run.
+      steps: Length of the run, for the bar.
+      start: Step that the run begins at.
+      console: Console to print on; a terminal gets a live bar, anything else a line now and then.
+      enabled: Whether this log writes; False on every host but one.
     """
 
     def __init__(
@@ -61,7 +62,12 @@ class RunLog:
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def steps_done(self, lines: list[dict[str, Any]], batch_size: int) -> None:
-        """Records some steps' metrics, each a dict with `step`, and shows the last with the speed since before."""
+        """Records the metrics of some steps, and shows the loss, the learning rate and the speed since the last call.
+
+        Args:
+          lines: Metrics of each step, with its number as `step`.
+          batch_size: Number of examples a step.
+        """
         if not self._enabled or not lines:
             return
         now, step = time.monotonic(), lines[-1]["step"]
@@ -82,12 +88,12 @@ class RunLog:
             self.say(f"step {step}/{self._steps}  {figures}")
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
-        """Records the scores of an evaluation under `val/`. The time it took does not count as training's."""
+        """Records the scores of an evaluation under `val/`. Its time does not count for the speed of training."""
         if not self._enabled:
             return
         self._write([{"step": step} | {f"val/{key}": value for key, value in scores.items()}])
         assert self._events is not None
-        known = {key: value for key, value in scores.items() if not math.isnan(value)}  # of sizes without objects
+        known = {key: value for key, value in scores.items() if not math.isnan(value)}  # nan: no object has this size
         for key, value in known.items():
             self._events.add_scalar(f"val/{key}", value, step)
         self.say(f"step {step}: " + "  ".join(f"{key} {value:.4f}" for key, value in known.items()))
@@ -99,7 +105,7 @@ class RunLog:
         self._file.flush()
 
     def close(self) -> None:
-        """Closes files and bar; a second time does nothing."""
+        """Closes the files and the bar; a second time does nothing."""
         bar, events, file = self._bar, self._events, self._file
         self._bar = self._events = self._file = None
         if bar is not None:

@@ -1,4 +1,4 @@
-"""The training loop: the one place where steps, data, evaluation, checkpoints and signals meet."""
+"""This module is the training loop: it takes the steps, evaluates, saves checkpoints and stops at signals."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ ITEMS_SHOWN = 8  # example ids named in an error
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """Holds the result of a run.
 
     Attributes:
       state: State after the last step, placed as the strategy holds it.
@@ -60,22 +60,22 @@ def fit(
     info: Mapping[str, Any],
     example_name: Callable[[int], str] = str,
 ) -> Outcome:
-    """Trains a model, evaluating and saving on the way.
+    """Trains a model, and evaluates and saves on the way.
 
-    Each step's loss is a function of (seed, step, data) alone: a run that was stopped at any moment and
-    resumed takes bit for bit the steps that it would have taken.
+    The loss of each step is a function of (seed, step, data) alone. So a run can be stopped at any moment: once
+    resumed, it takes bit for bit the steps that it would have taken.
 
     Args:
       config: Configuration of the run, whose `steps` are known; `workdir` takes `checkpoints/`, `metrics.jsonl` and
         `tensorboard/`.
-      task: What is trained, see `Task`.
+      task: Task that is trained, see `Task`.
       model: Module that the task applies.
       variables: {"params", "batch_stats"} to start from.
-      batches: From the number of the first batch, this host's rows of the endless stream.
-      evaluate: Placed variables -> report.
-      strategy: How steps are spread over devices.
-      info: What each checkpoint records; its `data` must be unchanged when a run resumes.
-      example_name: An example's id from its index, for messages.
+      batches: Function from the number of the first batch to this host's rows of the endless stream.
+      evaluate: Function from placed variables to a report.
+      strategy: Strategy that spreads the steps over devices.
+      info: Metadata for each checkpoint; its `data` must be unchanged when a run resumes.
+      example_name: Function from an example's index to its id, for messages.
 
     Raises:
       DivergedError: A loss or gradient is not finite.
@@ -155,7 +155,7 @@ def fit(
                 if stopped:
                     log.say(f"stopped by a signal at step {step}, which is saved; continue with --resume")
                     break
-        if report is None and not stopped:
+        if report is None and not stopped:  # resumed at its end, without a step to take
             report = evaluate(state)
         checkpoints.check(wait=True)
         log.close()
@@ -220,8 +220,8 @@ def _diverged(
 class StopSignal:
     """Turns SIGTERM and Ctrl-C into a request that the loop grants at the end of a step.
 
-    In a run of several processes all hosts must stop at the same step, so there JAX's own agreement
-    between them is asked, which listens for SIGTERM itself.
+    In a run of several processes all hosts must stop at the same step. There this class asks JAX, which listens for
+    SIGTERM itself and makes the processes agree on a step.
     """
 
     def __enter__(self) -> "StopSignal":
@@ -238,7 +238,7 @@ class StopSignal:
         self._asked = True
 
     def requested(self, step: int) -> bool:
-        """Whether the run should save and stop now."""
+        """Returns whether the run should save and stop now."""
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._asked

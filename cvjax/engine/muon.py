@@ -1,4 +1,4 @@
-"""Muon: momentum whose update of every matrix is made orthogonal (Jordan, 2024)."""
+"""This module has Muon, momentum that makes the update of every matrix orthogonal (Jordan, 2024)."""
 
 import functools
 from typing import Any
@@ -16,15 +16,15 @@ _ADAM_RATE = 0.1
 
 
 def muon(momentum: float) -> optax.GradientTransformation:
-    """The direction of Muon for convolutional nets.
+    """Returns the direction of Muon for convolutional nets.
 
-    A kernel [h, w, in, out] is one matrix of h * w * in rows. Its Nesterov momentum is replaced by the nearest
-    orthogonal matrix, about, so that all directions move alike, and brought to a root mean square of 0.2 whatever
-    its shape (2502.16982). What is no such matrix (norms, biases, depthwise kernels) moves by Adam at a tenth of
-    the learning rate.
+    A kernel [h, w, in, out] is one matrix of h * w * in rows. Its Nesterov momentum is replaced by an approximation of
+    the nearest orthogonal matrix, so that all directions move alike. The result is scaled to a root mean square of 0.2,
+    whatever its shape (2502.16982). Other parameters (norms, biases, depthwise kernels) move by Adam at a tenth of the
+    learning rate.
 
     Args:
-      momentum: decay of the average of gradients.
+      momentum: Decay of the average of gradients.
     """
     matrices = optax.chain(optax.trace(momentum, nesterov=True), optax.stateless(_orthogonal_updates))
     others = optax.chain(optax.scale_by_adam(nesterov=True), optax.scale(_ADAM_RATE))
@@ -32,11 +32,11 @@ def muon(momentum: float) -> optax.GradientTransformation:
 
 
 def orthogonalize(matrix: jax.Array) -> jax.Array:
-    """U V^T of a matrix U S V^T, about: its singular values brought near 1 by Newton-Schulz iteration.
+    """Returns about U V^T of a matrix U S V^T. Newton-Schulz iteration brings its singular values near 1.
 
-    The iteration X <- p(X X^T) X only ever multiplies X by polynomials of its Gram matrix, so these are formed on
+    The iteration X <- p(X X^T) X only multiplies X by polynomials of its Gram matrix. So the polynomials are formed on
     the Gram matrix of the shorter side, and X is multiplied once, at the end. A 3x3 kernel is nine times as long as
-    wide, which makes this 2.5 times fewer operations than iterating on X.
+    wide. For such a matrix this takes 2.5 times fewer operations than iterating on X.
 
     Args:
       matrix: [m, n], floating point.

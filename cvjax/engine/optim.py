@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, from optax parts."""
+"""This module makes optimizers and learning-rate schedules from optax parts."""
 
 import dataclasses
 import fnmatch
@@ -15,7 +15,7 @@ from cvjax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How parameters are updated.
+    """Says how parameters are updated.
 
     Attributes:
       name: Optimizer: `sgd` and `nesterov` with momentum, `rmsprop` (with momentum, as EfficientNet), `adamw`, `muon`
@@ -31,7 +31,7 @@ class OptimizerConfig:
         "backbone/conv[12]_*" the first two stages of VGG, "backbone/*bn*" BatchNorm's scales and biases in a ResNet.
       clip_norm: Largest global norm of the gradient, None for no limit.
       accumulate: Number of micro-batches a step; the gradient is that of the whole batch.
-      ema_decay: Decay of the average of parameters and statistics that evaluation then uses; None for none.
+      ema_decay: Decay of the average of parameters and statistics that evaluation then uses; None for no average.
       schedule: Decay of the learning rate: `poly` (1 - t/T)^power, `cosine`, `step`, `exponential` or `constant`.
       warmup: Fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
       power: Exponent of `poly`.
@@ -62,10 +62,10 @@ class OptimizerConfig:
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate as a function of the step number, for a run of `steps` steps.
+    """Returns the learning rate as a function of the step number, for a run of `steps` steps.
 
     Raises:
-      ConfigError: the warm-up lies outside [0, 1), or milestones or the decay's interval outside (0, 1).
+      ConfigError: The warm-up lies outside [0, 1), or milestones or the decay's interval outside (0, 1).
     """
     if not 0.0 <= config.warmup < 1.0:
         raise ConfigError(f"optim.warmup is {config.warmup}; it is a fraction of the run, at least 0 and below 1")
@@ -87,6 +87,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         every = config.decay_every * steps
 
         def exponential(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+            # `join_schedules` counts from the end of the warm-up, the intervals count from the start of the run.
             return peak * config.decay_factor ** jnp.floor((step + warmup) / every)
 
         main = exponential
@@ -100,7 +101,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def decays(params: Any) -> Any:
-    """Tree of bools: which parameters weight decay applies to. Norms' scales and all biases are vectors."""
+    """Returns a tree of bools: which parameters weight decay applies to.
+
+    It spares vectors: the norms' scales and all biases.
+    """
     return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
 
@@ -132,12 +136,12 @@ def scale_biases(factor: float) -> optax.GradientTransformation:
 def scale_matching(factors: tuple[tuple[str, float], ...], field: str) -> optax.GradientTransformation:
     """Multiplies the update of every parameter whose path, joined by "/", fits a shell-style pattern.
 
-    Where several fit all count. A factor of 0 gives zero, whatever the update is. Its `init` raises ConfigError for a
-    pattern that nothing fits.
+    Where several patterns fit, all of their factors count. A factor of 0 gives zero, whatever the update is. Its `init`
+    raises ConfigError for a pattern that fits no parameter.
 
     Args:
-      factors: rows of (pattern, factor).
-      field: of `OptimizerConfig`, for that error.
+      factors: Rows of (pattern, factor).
+      field: Field of `OptimizerConfig`, for that error.
     """
 
     def init(params: Any) -> optax.EmptyState:
@@ -169,16 +173,17 @@ def _joined(path: tuple[Any, ...]) -> str:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optax transformation that a configuration names, schedule included.
+    """Returns the optax transformation that a configuration names, schedule included.
 
     Args:
-      config: see `OptimizerConfig`.
-      steps: length of the run, which the schedule spans.
+      config: Configuration, see `OptimizerConfig`.
+      steps: Length of the run, which the schedule spans.
 
     Raises:
-      ConfigError: values that no schedule can have; see `make_schedule`.
+      ConfigError: Values that no schedule can have; see `make_schedule`.
     """
-    # First, so that the norm that is clipped is of what moves; last, because decay moves what has no gradient.
+    # Frozen parameters are zeroed twice: first, so that clipping sees the norm of the others alone, and last, because
+    # weight decay moves parameters without a gradient.
     hold = [freeze(config.frozen)] if config.frozen else []
     parts = [*hold]
     if config.clip_norm is not None:

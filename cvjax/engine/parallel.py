@@ -1,7 +1,7 @@
-"""Strategies that spread a pure step over devices: `jit` over a mesh, or `pmap`.
+"""This module spreads a pure step over devices, by one of two strategies: `jit` over a mesh, or `pmap`.
 
-Both take and give the same values: states and sums as replicated values, batches as each host's own rows.
-Both keep to float32 rounding the same loss and parameters, whatever the number of devices and hosts.
+Both take and give the same values: states and sums as replicated values, batches as each host's own rows. With both,
+loss and parameters are the same up to float32 rounding, whatever the number of devices and hosts.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ LOCAL_AXIS = "devices"
 
 
 class Strategy(Protocol):
-    """How values and steps meet devices.
+    """Places values on devices and compiles steps for them.
 
     Attributes:
       axis_name: Name of pmap's axis, over which the step sums; None under jit, where a batch is one array.
@@ -36,11 +36,11 @@ class Strategy(Protocol):
     device_count: int
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
-        """The step over devices; it consumes the state it is given."""
+        """Returns the step over devices. It consumes its state: the caller must not use that state again."""
         ...
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
-        """The evaluation step over devices."""
+        """Returns the evaluation step over devices."""
         ...
 
     def place_state(self, tree: Any) -> Any:
@@ -52,16 +52,19 @@ class Strategy(Protocol):
         ...
 
     def replicated(self, tree: Any) -> Any:
-        """A placed state as global arrays, copied: what a checkpoint holds, the same for every strategy."""
+        """Copies a placed state into global arrays, as a checkpoint holds it. They are the same for every strategy."""
         ...
 
     def fetch(self, tree: Any) -> Any:
-        """A placed value, such as sums or metrics, as numpy arrays."""
+        """Returns a placed value, such as sums or metrics, as numpy arrays."""
         ...
 
 
 class JitStrategy:
-    """One program over a mesh of all devices, the batch sharded along its first axis, the state replicated."""
+    """Runs one program over a mesh of all devices.
+
+    The batch is sharded along its first axis, the state is replicated.
+    """
 
     axis_name: str | None = None
 
@@ -74,7 +77,7 @@ class JitStrategy:
         self._options = compiler_options(devices[0].platform)
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
-        """See `Strategy`."""
+        """Compiles the step, see `Strategy`."""
         everywhere = self._everywhere
         return jax.jit(
             step,
@@ -85,7 +88,7 @@ class JitStrategy:
         )
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
-        """See `Strategy`."""
+        """Compiles the evaluation step, see `Strategy`."""
         return jax.jit(
             step,
             in_shardings=(self._everywhere, self._rows),
@@ -94,30 +97,33 @@ class JitStrategy:
         )
 
     def place_state(self, tree: Any) -> Any:
-        """See `Strategy`."""
+        """Replicates host values, see `Strategy`."""
         return jax.tree.map(lambda x: _replicate(x, self._everywhere), tree)
 
     def place_batch(self, batch: dict[str, np.ndarray]) -> Any:
-        """See `Strategy`."""
+        """Spreads rows over devices, see `Strategy`."""
         return {name: jax.make_array_from_process_local_data(self._rows, x) for name, x in batch.items()}
 
     def replicated(self, tree: Any) -> Any:
-        """See `Strategy`. The copy matters: the next step gives its buffers away while a save may read them."""
+        """Copies a placed state, see `Strategy`.
+
+        The copy matters: the next step gives the state's buffers away while a save may still read them.
+        """
         return jax.tree.map(jnp.copy, tree)
 
     def fetch(self, tree: Any) -> Any:
-        """See `Strategy`."""
+        """Returns numpy arrays, see `Strategy`."""
         return jax.device_get(tree)
 
 
 class PmapStrategy:
-    """The same step on every device with its own rows; collectives over a named axis join them.
+    """Runs the same step on every device with its own rows. Collectives over a named axis join the devices.
 
     `jax.pmap` takes no compiler options, so on CPU `JitStrategy` is the faster one.
 
     Args:
-      sync_batch_norm: Layers act on the whole batch, see `cvjax.nn.axis`; otherwise each device normalizes its own
-        rows and draws its own random numbers.
+      sync_batch_norm: Whether layers act on the whole batch, see `cvjax.nn.axis`; otherwise each device normalizes its
+        own rows and draws its own random numbers.
     """
 
     def __init__(self, sync_batch_norm: bool = True) -> None:
@@ -127,28 +133,28 @@ class PmapStrategy:
         self._everywhere = NamedSharding(mesh, P())
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
-        """See `Strategy`."""
+        """Compiles the step, see `Strategy`."""
         return jax.pmap(step, axis_name=self.axis_name, in_axes=(0, 0, None), donate_argnums=0)
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
-        """See `Strategy`."""
+        """Compiles the evaluation step, see `Strategy`."""
         return jax.pmap(step, axis_name=self.axis_name)
 
     def place_state(self, tree: Any) -> Any:
-        """See `Strategy`."""
+        """Replicates host values, see `Strategy`."""
         return jax_utils.replicate(jax.tree.map(_host_value, tree))
 
     def place_batch(self, batch: dict[str, np.ndarray]) -> Any:
-        """See `Strategy`."""
+        """Spreads rows over devices, see `Strategy`."""
         devices = jax.local_device_count()
         return {name: x.reshape(devices, x.shape[0] // devices, *x.shape[1:]) for name, x in batch.items()}
 
     def replicated(self, tree: Any) -> Any:
-        """See `Strategy`."""
+        """Copies a placed state, see `Strategy`."""
         return jax.tree.map(lambda x: _replicate(np.array(_first(x)), self._everywhere), tree)
 
     def fetch(self, tree: Any) -> Any:
-        """See `Strategy`."""
+        """Returns numpy arrays, see `Strategy`."""
         return jax.tree.map(lambda x: np.asarray(_first(x)), tree)
 
 
@@ -156,7 +162,7 @@ def make_strategy(mode: Mode, batch_size: int, sync_batch_norm: bool = True) -> 
     """Returns the strategy of a name, checked against the batch.
 
     Raises:
-      ConfigError: The global batch does not divide over the devices, or BatchNorm by device is asked of jit.
+      ConfigError: The global batch does not divide over the devices, or jit is asked for BatchNorm by device.
     """
     if mode == "jit" and not sync_batch_norm:
         raise ConfigError(
@@ -168,7 +174,11 @@ def make_strategy(mode: Mode, batch_size: int, sync_batch_norm: bool = True) -> 
 
 
 def check_divides(batch_size: int, devices: int, field: str) -> None:
-    """Raises ConfigError unless a global batch can be dealt out evenly to the devices."""
+    """Checks that a global batch can be dealt out evenly to the devices.
+
+    Raises:
+      ConfigError: It cannot.
+    """
     if batch_size <= 0 or batch_size % devices:
         nearest = max(1, round(batch_size / devices)) * devices
         raise ConfigError(
@@ -186,5 +196,5 @@ def _replicate(x: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def _first(x: jax.Array) -> jax.Array:
-    """This host's first copy of a value that pmap holds once a device along a leading axis."""
+    """Returns this host's first copy of a value. pmap holds one copy for each device, along a leading axis."""
     return x.addressable_data(0)[0]

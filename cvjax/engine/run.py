@@ -1,4 +1,4 @@
-"""A run of any task: from a configuration to a trained, scored and pictured model."""
+"""This module runs any task: from a configuration to a trained, scored and pictured model."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
       parse: Function that reads the command line, `cvjax.cli.commandline.parse`.
       presets: Complete configurations by name, among them `quick`.
       docstring: Docstring of the experiment; None where Python leaves docstrings out.
-      default: Preset of a bare command, where its data set is at hand.
+      default: Preset of a command without arguments, where its dataset is at hand.
     """
 
     def start() -> None:
@@ -60,7 +60,7 @@ def train(config: RunConfig) -> Outcome:
     Every process of a cluster calls this with the same configuration.
 
     Raises:
-      UserError: Any of the mistakes that a person can make; the message says which, and the way out.
+      UserError: Any of the mistakes that a person can make; the message names it and the way out.
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
@@ -106,7 +106,7 @@ def train(config: RunConfig) -> Outcome:
 
 
 def with_steps(config: Config, examples: int) -> Config:
-    """Returns the configuration with its length in steps, where that is given in passes over the training split.
+    """Returns the configuration with `steps` set, computed from `epochs` where it is not given.
 
     Raises:
       ConfigError: Neither is given.
@@ -119,7 +119,7 @@ def with_steps(config: Config, examples: int) -> Config:
 
 
 def initial_variables(task: Task, model: nn.Module) -> Variables:
-    """Returns the variables that a run starts from: drawn from its seed, with the weights that `init` names put in."""
+    """Returns the first variables of a run: drawn from its seed, with a warm start from the weights of `init`."""
     options = compiler_options(jax.devices()[0].platform, once=True)
     initialize_model = jax.jit(functools.partial(task.init, model), compiler_options=options)
     variables = initialize_model(jax.random.key(task.config.seed))
@@ -145,7 +145,7 @@ def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str,
 
 
 def describe(task: Task, dataset: Dataset) -> dict[str, Any]:
-    """Returns what a run records of itself, in config.json and in each checkpoint; enough to evaluate and predict.
+    """Returns the metadata of a run, for config.json and each checkpoint. It is enough to evaluate and predict.
 
     Args:
       task: Task of the run.
@@ -180,7 +180,7 @@ def show_results(
     Args:
       task: Task of the run.
       model: Module that was scored.
-      variables: Its variables, as numpy arrays.
+      variables: Variables of the module, as numpy arrays.
       dataset: Split that was scored.
       report: Scores of the split.
       console: Console that takes the table.

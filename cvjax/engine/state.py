@@ -1,4 +1,4 @@
-"""What training carries from step to step."""
+"""This module has the state that training carries from step to step."""
 
 from typing import Any
 
@@ -10,14 +10,16 @@ from flax import struct
 
 @struct.dataclass
 class TrainState:
-    """A pure value: the step number, the variables, the optimizer's memory and, if wanted, their average.
+    """Holds the step number, the variables, the optimizer's memory and, if wanted, the variables' average.
+
+    It is immutable.
 
     Attributes:
-      step: int32 scalar, the number of steps taken.
-      params: trainable float32 parameters.
-      batch_stats: running statistics of the norms; an empty dict for a net without.
-      opt_state: optax state.
-      ema: exponential moving average of {"params", "batch_stats"}, or None.
+      step: Number of steps taken, int32 scalar.
+      params: Trainable float32 parameters.
+      batch_stats: Running statistics of the norms; an empty dict for a net without them.
+      opt_state: State of the optax optimizer.
+      ema: Exponential moving average of {"params", "batch_stats"}, or None.
     """
 
     step: jax.Array
@@ -28,17 +30,17 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Flax variables as trained."""
+        """Returns the Flax variables as trained."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def inference_variables(self) -> dict[str, Any]:
-        """Flax variables to predict with: the average where there is one."""
+        """Returns the Flax variables to predict with: the average where there is one."""
         return self.variables if self.ema is None else self.ema
 
 
 def init_variables(model: Any, key: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Fresh {"params", "batch_stats"} for images of shape (height, width, channels).
+    """Returns fresh {"params", "batch_stats"} for images of shape (height, width, channels).
 
     Args:
       model: Module that is called with images and `train`.
@@ -50,7 +52,7 @@ def init_variables(model: Any, key: jax.Array, image_shape: tuple[int, int, int]
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
-    """State of step 0 around given variables."""
+    """Returns the state of step 0 around given variables."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

@@ -1,4 +1,4 @@
-"""The pure training and evaluation steps. No devices, no files, no loop."""
+"""This module builds the pure training and evaluation steps. It knows no devices, no files and no loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,16 +29,16 @@ def make_train_step(
 ) -> TrainStep:
     """Builds `train_step(state, batch, key) -> (state, metrics)`, a pure function.
 
-    The loss is the sum over the global batch divided by its global weight, so a padded or ignored pixel
-    shifts nothing between devices. `key` may be the same for a whole run: the step number is folded in.
+    The loss is the sum over the global batch divided by its global weight. So the result does not depend on how padded
+    or ignored pixels are spread over devices. `key` may be the same for a whole run: the step number is folded in.
 
     Args:
       model: Module that the task applies.
-      task: What is trained, see `Task`.
-      optimizer: From `make_optimizer`.
-      schedule: From `make_schedule`; only reported.
+      task: Task that is trained, see `Task`.
+      optimizer: Optimizer from `make_optimizer`.
+      schedule: Schedule from `make_schedule`; only reported.
       accumulate: Number of micro-batches that the batch is cut into; must divide each device's share.
-      ema_decay: Decay of the running average of the variables, or None for none.
+      ema_decay: Decay of the running average of the variables, or None for no average.
       axis_name: Name of the device axis under pmap; None under jit, where the batch is global already. Under an axis
         that is not `DATA_AXIS` each device normalizes and draws by itself.
     """
@@ -118,9 +118,9 @@ def make_train_step(
 
 
 def _cut(x: jax.Array, pieces: int) -> jax.Array:
-    """[B, ...] to [pieces, B / pieces, ...], each piece taking rows from all over the batch.
+    """Cuts [B, ...] into [pieces, B / pieces, ...]. Each piece takes rows from all over the batch.
 
-    Strided, so that a batch whose rows are spread over devices is cut without moving a row.
+    The rows of a piece are `pieces` apart. So a batch whose rows are spread over devices is cut without moving a row.
     """
     if x.shape[0] % pieces:
         raise ConfigError(
@@ -134,7 +134,7 @@ def make_eval_step(model: nn.Module, task: Task, axis_name: str | None = None) -
 
     Args:
       model: Module that the task predicts with.
-      task: What is scored, see `Task`.
+      task: Task that is scored, see `Task`.
       axis_name: Name of the device axis under pmap; None under jit.
     """
 

@@ -1,8 +1,8 @@
-"""What the engine asks of a task: the one protocol between training and what is trained.
+"""This module has the protocol between the engine and the tasks that it trains.
 
 A task is a folder of `cvjax.tasks`. It knows what a record holds, how an example is decoded and varied, what the net
-sees, what the loss is, and how a split is scored and shown. The engine knows this protocol alone: it spreads the pure
-functions over devices, feeds them, and keeps what comes out.
+sees, what the loss is, and how a split is scored and shown. The engine knows this protocol alone. It spreads the
+task's pure functions over devices, feeds them, and collects their results.
 
     records -> decoder -> train_transform -> batch -> prepare -> apply -> loss            training
     records -> decoder -> eval_buckets    -> batch -> prepare -> predict -> update, gather -> summarize -> compute
@@ -29,11 +29,13 @@ Report = dict[str, Any]
 
 
 class Task(Protocol):
-    """A task of a run, made for the classes of a data set. Instances are values: frozen, and the same on every host.
+    """Defines a task of a run, made for the classes of a dataset.
+
+    Instances are values: frozen, and the same on every host.
 
     Attributes:
       name: Name of the task, as checkpoints record it.
-      target: What a record holds beside its image, see `cvjax.data.dataset`.
+      target: Part of a record beside its image, see `cvjax.data.dataset`.
       config_class: Class of the configuration of the task's runs.
       config: Configuration of the run.
       class_names: Names of the classes, in the order of their labels.
@@ -49,7 +51,7 @@ class Task(Protocol):
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
-        """Opens a split of the configured data set, with all that the task needs of a record."""
+        """Opens a split of the configured dataset, with all that the task needs of a record."""
         ...
 
     @classmethod
@@ -57,27 +59,27 @@ class Task(Protocol):
         """Makes the task of a run from its configuration, its training split and its model.
 
         Raises:
-          ConfigError: The configuration, the data set and the model do not go together.
+          ConfigError: The configuration, the dataset and the model do not go together.
         """
         ...
 
     @classmethod
     def restore(cls, config: Any, record: Mapping[str, Any]) -> Self:
-        """Makes the task of a finished run from its configuration and from what `record` returned then."""
+        """Makes the task of a finished run from its configuration and from the metadata that `record` returned then."""
         ...
 
     def record(self) -> dict[str, Any]:
-        """Returns what a checkpoint must keep of the task beside its configuration, as JSON can hold it."""
+        """Returns the metadata that a checkpoint must keep of the task beside its configuration, in a form for JSON."""
         ...
 
     def warm_start(self, variables: Variables) -> Variables:
-        """Returns fresh variables with the weights that `config.init` names put in."""
+        """Returns fresh variables with a warm start from the weights that `config.init` names."""
         ...
 
     @property
     @abstractmethod
     def metric(self) -> str:
-        """Name of the score, larger being better, that decides which checkpoint is the best."""
+        """Returns the name of the score that decides which checkpoint is the best; larger is better."""
         ...
 
     # On the host, in worker processes: what these return must pickle, and should not import JAX.
@@ -94,7 +96,7 @@ class Task(Protocol):
 
     @abstractmethod
     def eval_buckets(self, dataset: Dataset) -> tuple[ResizeAndPad, Sequence[Bucket] | None]:
-        """Returns what brings examples to an evaluation's size, and which examples share a batch and its size.
+        """Returns the transform to an evaluation's size, and the buckets: which examples share a batch and its size.
 
         None in place of the buckets takes examples in their order, all at one size.
         """
@@ -120,7 +122,7 @@ class Task(Protocol):
         ...
 
     def weight(self, batch: Batch) -> jax.Array:
-        """Returns what the summed loss is divided by, from the labels alone."""
+        """Returns the divisor of the summed loss, from the labels alone."""
         ...
 
     @abstractmethod
@@ -139,15 +141,15 @@ class Task(Protocol):
         ...
 
     def gather(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Returns arrays with a row for each example, for scores that are no sums; they come from all devices."""
+        """Returns arrays with a row for each example, collected from all devices, for scores that are not sums."""
         ...
 
     # On the host again.
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Returns further sums over a batch, and rows to be joined with those of all batches, from what was gathered.
+        """Returns further sums over a batch, and rows to be joined with those of all batches, from the gathered rows.
 
-        The sums are for scores that no accelerator computes well; the rows are for rankings.
+        The sums are for scores that no accelerator computes well. The rows are for rankings.
         """
         ...
 
@@ -159,7 +161,7 @@ class Task(Protocol):
     # For people.
 
     def table(self, report: Report) -> RenderableType:
-        """Returns what the terminal shows of a report."""
+        """Returns the table of a report for the terminal."""
         ...
 
     def headline(self, report: Report) -> str:

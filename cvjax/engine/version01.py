@@ -1,7 +1,7 @@
-"""What version 0.1 recorded of its runs, under today's names: the one place that reads the old ones.
+"""This module reads the metadata that version 0.1 recorded of its runs, and gives them today's names.
 
-Version 0.1 wrote no `format`. Its nets had the options of their backbones and of BatchNorm among their own, and some
-other names; see CHANGELOG.md.
+No other code knows the old names. Version 0.1 wrote no `format`. Its nets had the options of their backbones and of
+BatchNorm among their own, and some other names; see CHANGELOG.md.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ _OF_BACKBONE = {
 
 
 def upgrade(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a run recorded of itself, with the names of version 0.1 replaced; today's records as they are."""
+    """Returns a run's metadata with the names of version 0.1 replaced; today's metadata stays as it is."""
     if "format" in info or "run" not in info:
         return dict(info)
     model, run = upgrade_model(info["model"]["name"], info["model"]["options"]), dict(info["run"])
@@ -80,7 +80,7 @@ def upgrade(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_model(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns {"name", "options"} of today for a net of version 0.1 and its options."""
+    """Returns today's {"name", "options"} for a net of version 0.1 and its options."""
     options = {option: value for option, value in options.items() if (option, value) != ("dtype", "float32")}
     kind = max((start for start in _OF_BACKBONE if name.startswith(start)), key=len, default=None)
     if name in ("unet", "unet_original"):
@@ -125,7 +125,7 @@ _VGG_SIZES = {
 
 
 def _with_colors(data: dict[str, Any]) -> dict[str, Any]:
-    """Adds the random colors that every task has today, which were off where a task had none."""
+    """Adds the random colors that every task has today, turned off where a task of version 0.1 had none."""
     return {"pca_noise": 0.0, "exposure": 1.0, "hsv_saturation": 1.0} | data
 
 

@@ -1,4 +1,4 @@
-"""Boxes over photographs: one picture for a prediction, and a grid of ground truth beside predictions."""
+"""This module draws boxes over photographs: one prediction, or a grid of ground truth beside predictions."""
 
 import dataclasses
 import pathlib
@@ -11,7 +11,7 @@ from cvjax.visual import canvas
 from cvjax.visual.palette import voc_palette
 
 _SMALLEST = 512
-"""A picture whose longest side is shorter is enlarged by a whole factor, so that labels have room."""
+"""Pictures with fewer pixels along their longest side are enlarged by a whole factor, so that labels have room."""
 _GAP = 10
 _HEADER = 26
 _CAPTION = 22
@@ -22,13 +22,13 @@ _WHITE, _BLACK = (255, 255, 255), (16, 18, 20)
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
-    """Boxes of one image.
+    """Holds the boxes of one image.
 
     Attributes:
-        boxes: [N, 4], x1, y1, x2, y2 in its pixels, as everywhere in cvjax.
-        labels: int [N], classes from 0 on.
-        scores: [N], or None for ground truth.
-        faint: bool [N], those that are drawn thin and without a name, such as difficult objects; None: no one is.
+      boxes: Corners x1, y1, x2, y2 in pixels of the image, as everywhere in cvjax, [N, 4].
+      labels: Classes from 0 on, int [N].
+      scores: Score of each box, [N], or None for ground truth.
+      faint: Boxes that are drawn thin and without a name, such as difficult objects, bool [N]; None for no such box.
     """
 
     boxes: np.ndarray
@@ -47,13 +47,13 @@ class Boxes:
 
 @dataclasses.dataclass(frozen=True)
 class BoxesExample:
-    """One row of the grid.
+    """Holds one row of the grid.
 
     Attributes:
-        image: uint8 [H, W, 3].
-        truth: its objects, or None where they are not known.
-        prediction: what was found.
-        caption: one line below.
+      image: Photograph, uint8 [H, W, 3].
+      truth: Objects in the image, or None where they are not known.
+      prediction: Boxes that were found.
+      caption: Line of text below.
     """
 
     image: np.ndarray
@@ -63,21 +63,21 @@ class BoxesExample:
 
 
 def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str]) -> np.ndarray:
-    """Boxes with class and score over an image, each class in its own color.
+    """Draws boxes with class and score over an image, each class in its own color.
 
     Lines and text grow with the picture; pictures under 512 pixels are enlarged by a whole factor. Labels keep out of
-    each other's way where there is room, and the surest box's lies on top.
+    each other's way where there is room, and the label of the surest box lies on top.
 
     Args:
-        image: uint8 [H, W, 3].
-        found: boxes in its pixels; parts outside are cut off, and boxes without a part inside left out.
-        class_names: name of each label.
+      image: Photograph, uint8 [H, W, 3].
+      found: Boxes in its pixels; parts outside are cut off, and boxes without a part inside left out.
+      class_names: Name of each label.
 
     Returns:
-        uint8 [factor * H, factor * W, 3].
+      Picture, uint8 [factor * H, factor * W, 3].
 
     Raises:
-        ValueError: no such image.
+      ValueError: The image has another shape or dtype, or is empty.
     """
     _check(image)
     factor = max(1, _SMALLEST // max(image.shape[:2]))
@@ -87,18 +87,18 @@ def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str]) -> n
 
 
 def draw_boxes_grid(examples: Sequence[BoxesExample], class_names: Sequence[str], *, cell: int = 420) -> np.ndarray:
-    """Rows of ground truth and prediction; without any truth, predictions alone.
+    """Draws rows of ground truth and prediction. Without any truth it draws predictions alone.
 
     Args:
-        examples: at least one; sizes may differ.
-        class_names: name of each label.
-        cell: longest side of an image in pixels; smaller ones are enlarged to it.
+      examples: At least one example; sizes may differ.
+      class_names: Name of each label.
+      cell: Longest side of an image in pixels; smaller ones are enlarged to it.
 
     Returns:
-        uint8 [height, width, 3], to be looked at 1:1.
+      Picture, uint8 [height, width, 3], to be looked at 1:1.
 
     Raises:
-        ValueError: no examples, or one that is no image.
+      ValueError: No examples, or one with an array that is not an image.
     """
     if not examples:
         raise ValueError("draw_boxes_grid needs at least one example")
@@ -114,12 +114,17 @@ def draw_boxes_grid(examples: Sequence[BoxesExample], class_names: Sequence[str]
 def save_boxes_grid(
     path: str | pathlib.Path, examples: Sequence[BoxesExample], class_names: Sequence[str], **options: int
 ) -> None:
-    """`draw_boxes_grid` into a PNG file; ConfigError if the place cannot be written."""
+    """Writes the picture of `draw_boxes_grid` into a PNG file.
+
+    Raises:
+      ConfigError: The place cannot be written.
+    """
     canvas.save_png(path, draw_boxes_grid(examples, class_names, **options))
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """A class's color: VOC's, whose first is background's and is left out; they repeat from 255 classes on."""
+    """Returns a class's color: VOC's, without the one of the background. They repeat from 255 classes on."""
+    # 254 of them, since the last one is the cream of void.
     red, green, blue = voc_palette()[1 + label % 254].tolist()
     return red, green, blue
 
@@ -167,7 +172,7 @@ def _row(
 
 
 def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: float, text: int) -> np.ndarray:
-    """Boxes over a picture that is `scale` times the image they were found in; `text` is the labels' size."""
+    """Draws boxes over a picture that is `scale` times the image they were found in; `text` is the labels' size."""
     made = Image.fromarray(picture)
     draw = ImageDraw.Draw(made)
     height, width = picture.shape[:2]
@@ -216,7 +221,11 @@ def _grown(box: tuple[int, ...], by: int) -> tuple[int, int, int, int]:
 def _label_place(
     box: tuple[int, ...], wide: int, high: int, size: tuple[int, int], taken: Sequence[tuple[int, int, int, int]]
 ) -> tuple[int, int, int, int]:
-    """Where a label goes: above its box, within, below; at the left or right; the first place that covers least."""
+    """Returns the place of a label: the one that covers least of the labels in `taken`, or the first such place.
+
+    The places are tried in this order: above the box, inside at the top, below, inside at the bottom; each at the left
+    and at the right.
+    """
     left, top, right, bottom = box
     candidates = []
     for y in (top - high, top, bottom + 1, bottom - high + 1):

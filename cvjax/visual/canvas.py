@@ -1,4 +1,4 @@
-"""Drawing that the pictures share: text, the legend of classes, resizing, PNG files."""
+"""This module has the drawing that the pictures share: text, the legend of classes, resizing, PNG files."""
 
 import functools
 import pathlib
@@ -20,19 +20,19 @@ TEXT = 14
 
 @functools.cache
 def font(size: int = TEXT) -> ImageFont.FreeTypeFont:
-    """The font that comes with Pillow, so pictures look the same on every machine."""
+    """Returns the font that comes with Pillow, so that pictures look the same on every machine."""
     default = ImageFont.load_default(size)
     assert isinstance(default, ImageFont.FreeTypeFont)  # Pillow's wheels have FreeType
     return default
 
 
 def text_width(text: str, size: int = TEXT) -> int:
-    """Width of one line of text in pixels."""
+    """Returns the width of one line of text in pixels."""
     return int(np.ceil(font(size).getlength(text)))
 
 
 def fit_text(text: str, width: int, size: int = TEXT) -> str:
-    """The text, its middle replaced by an ellipsis where it is wider than `width` pixels."""
+    """Returns the text. Where it is wider than `width` pixels an ellipsis replaces its middle."""
     if text_width(text, size) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -43,27 +43,27 @@ def fit_text(text: str, width: int, size: int = TEXT) -> str:
 
 
 def resize_photo(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 [H, W, 3] to (height, width): averaging to shrink, sharp pixels to enlarge."""
+    """Resizes uint8 [H, W, 3] to (height, width): averaging to shrink, sharp pixels to enlarge."""
     method = Image.Resampling.LANCZOS if size[0] < image.shape[0] else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), method))
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize labels [H, W] to (height, width) by the nearest pixel: labels are never mixed."""
+    """Resizes labels [H, W] to (height, width) by the nearest pixel, so that labels are never mixed."""
     rows = ((np.arange(size[0]) + 0.5) * mask.shape[0] / size[0]).astype(int)
     columns = ((np.arange(size[1]) + 0.5) * mask.shape[1] / size[1]).astype(int)
     return mask[rows[:, None], columns]
 
 
 def class_name(label: int, class_names: Sequence[str]) -> str:
-    """What the legend calls a label."""
+    """Returns the name of a label in the legend."""
     if label < len(class_names):
         return class_names[label]
     return "void" if label == VOID else f"class {label}"
 
 
 def legend_entries(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> list[tuple[int, str]]:
-    """(label, name) of the classes that occur in any of the masks, by label; void comes last."""
+    """Returns (label, name) of the classes that occur in any of the masks, by label; void comes last."""
     present = sorted({int(label) for mask in masks for label in np.unique(mask)})
     return [(label, class_name(label, class_names)) for label in present]
 
@@ -75,8 +75,17 @@ def draw_legend(
     palette: np.ndarray | None = None,
     size: int = TEXT,
 ) -> np.ndarray:
-    """Swatches and names in as many lines as the width asks for; uint8 [h, width, 3], h = 0 without
-    entries."""
+    """Draws swatches and names in as many lines as the width needs.
+
+    Args:
+      entries: Pairs (label, name).
+      width: Width of the legend in pixels.
+      palette: Colors by label, uint8 [256, 3]; VOC's if None.
+      size: Height of the text in pixels.
+
+    Returns:
+      Picture, uint8 [h, width, 3]; h = 0 without entries.
+    """
     if not entries:
         return np.zeros((0, width, 3), np.uint8)
     palette = voc_palette() if palette is None else palette
@@ -103,7 +112,7 @@ def draw_legend(
 def outline_boxes(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], *, palette: np.ndarray | None = None
 ) -> np.ndarray:
-    """A copy of uint8 [H, W, 3] with boxes [n, 4] (x1, y1, x2, y2 in pixels) in the colors of their labels."""
+    """Draws boxes [n, 4] (x1, y1, x2, y2 in pixels) in the colors of their labels on a copy of uint8 [H, W, 3]."""
     palette = voc_palette() if palette is None else palette
     picture = Image.fromarray(image)
     draw, line = ImageDraw.Draw(picture), max(1, round(max(image.shape[:2]) / 200))
@@ -114,17 +123,21 @@ def outline_boxes(
 
 
 def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
-    """Write uint8 [H, W, 3], making the folder where it is missing.
+    """Writes uint8 [H, W, 3] as PNG, and makes the folder where it is missing.
 
     Raises:
-        ConfigError: the place cannot be written.
+      ConfigError: The place cannot be written.
     """
     write_png(path, Image.fromarray(picture))
 
 
 def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
-    """Write labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colors, as in
-    VOC."""
+    """Writes labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colors, as in VOC.
+
+    Raises:
+      ValueError: A label outside 0..255.
+      ConfigError: The place cannot be written.
+    """
     mask = np.asarray(mask)
     if mask.size and (mask.min() < 0 or mask.max() > VOID):
         raise ValueError(f"a palette PNG holds labels 0 to 255, not {mask.min()} to {mask.max()}")
@@ -134,7 +147,11 @@ def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | 
 
 
 def write_png(path: str | pathlib.Path, picture: Image.Image) -> None:
-    """Write a Pillow image; the error of a place that cannot be written is the user's."""
+    """Writes a Pillow image as PNG, and makes the folder where it is missing.
+
+    Raises:
+      ConfigError: The place cannot be written.
+    """
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Training curves from the metrics file: loss, learning rate and the validation's score over steps."""
+"""This module plots training curves from the metrics file: loss, learning rate and validation score over steps."""
 
 import json
 import pathlib
@@ -22,24 +22,23 @@ _PANELS = (
     ("val/map", "validation mAP at 0.5 (%)", "#2e8b57", True),
 )
 _MANY = 60
-"""From this many points on a line needs no markers, and a noisy loss gets a moving average."""
+"""Number of points from which a line needs no markers, and a noisy loss gets a moving average."""
 
 
 def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
-    """Read a metrics file: one JSON object a line, each with "step" and some numbers.
+    """Reads a metrics file: one JSON object a line, each with "step" and some numbers.
 
-    Where a run was resumed, steps go back: from there on the later lines replace what the earlier ones said
-    about the same and all later steps, metric by metric. A last line that was cut off by a crash is passed
-    over.
+    Where a run was resumed, steps go back. From there on the later lines replace what the earlier ones said about the
+    same and all later steps, metric by metric. A last line that was cut off by a crash is passed over.
 
     Args:
-        path: the JSON-lines file.
+      path: JSON-lines file.
 
     Returns:
-        For every metric its steps, int64 [n] and strictly rising, and values, float64 [n].
+      Steps and values of every metric by name: steps are int64 [n] and strictly rising, values are float64 [n].
 
     Raises:
-        DataError: no such file, or a line that is not such an object.
+      DataError: No such file, or a line that is not such an object.
     """
     path = pathlib.Path(path)
     try:
@@ -74,13 +73,13 @@ def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
 
 
 def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
-    """Draw loss, learning rate and the validation's score over steps, one panel each, into a PNG file.
+    """Draws loss, learning rate and the validation's score over steps, one panel each, into a PNG file.
 
-    A metric that the file lacks gets no panel; of the score the best value is marked.
+    A metric that the file lacks gets no panel. The best value of the score is marked.
 
     Raises:
-        DataError: the file cannot be read, or has none of these.
-        ConfigError: the picture cannot be written.
+      DataError: The file cannot be read, or has none of these metrics.
+      ConfigError: The picture cannot be written.
     """
     import matplotlib.ticker
 
@@ -143,7 +142,7 @@ def _mark_best(ax: "Axes", steps: np.ndarray, values: np.ndarray, color: str) ->
 
 
 def _without_exponent(values: np.ndarray, title: str) -> tuple[np.ndarray, str]:
-    """Values scaled to 1..10 and the power of ten said in the title, where they are small."""
+    """Scales small values to 1..10, and says the power of ten in the title. It leaves larger values as they are."""
     top = np.nanmax(np.abs(values), initial=0)
     if not 0 < top < 0.1:
         return values, title
@@ -152,7 +151,7 @@ def _without_exponent(values: np.ndarray, title: str) -> tuple[np.ndarray, str]:
 
 
 def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Centered mean of up to `window` neighbors, fewer at the ends; what is not finite is left out."""
+    """Returns the centered mean of up to `window` neighbors, fewer at the ends, without values that are not finite."""
     finite = np.isfinite(values)
     ones = np.ones(window)
     total = np.convolve(np.where(finite, values, 0), ones, mode="same")

@@ -1,4 +1,4 @@
-"""Precision over recall of a detector's classes."""
+"""This module plots precision over recall of a detector's classes."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from cvjax.visual import plots
 
 _NAMED = 20
-"""Up to this many classes each has a color and a place in the legend; of more only the mean has."""
+"""Largest number of classes that each have a color and a place in the legend; with more, only the mean has them."""
 _STYLES = ("-", "--")
 
 
@@ -17,14 +17,14 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
     """Draws precision over recall into a PNG file: a line a class, best first in the legend, and their mean.
 
     Args:
-        precision: [C, R], the best precision at recalls of at least 0 ... 1, evenly spaced; nan for classes without
-            objects, which are left out. `DetectionScores` reports it.
-        ap: average precision by class name, C of them.
-        path: of the file.
+      precision: [C, R], best precision at recalls of at least 0 ... 1, evenly spaced; nan for classes without objects,
+        which are left out. `DetectionScores` reports it.
+      ap: Average precision by class name, for C classes.
+      path: Path of the file.
 
     Raises:
-        ValueError: not as many rows as classes.
-        ConfigError: the picture cannot be written.
+      ValueError: The number of rows is not the number of classes.
+      ConfigError: The picture cannot be written.
     """
     if len(precision) != len(ap):
         raise ValueError(f"{len(ap)} classes need as many rows of precision, not {len(precision)}")
@@ -67,12 +67,12 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
 
 
 def _until_nought(row: np.ndarray) -> np.ndarray:
-    """The line down to the axis, and not along it: there is no precision beyond the last recall that is reached."""
+    """Ends a line where it reaches the axis, because there is no precision beyond the last recall that is reached."""
     return np.where(np.append(False, row[:-1] == 0), np.nan, row)
 
 
 def _last_first(entries: tuple[list, list], move: bool) -> tuple[list, list]:
-    """The mean, drawn last so that it lies on top, heads the legend."""
+    """Moves the last entry to the head of the legend: the mean, which is drawn last so that it lies on top."""
     handles, labels = ([part[-1], *part[:-1]] if move else part for part in entries)
     return handles, labels
 

@@ -1,4 +1,7 @@
-"""A detector's report as tables: average precision by class and size, and kinds of errors; terminal and Markdown."""
+"""This module shows a detector's report as tables for the terminal and Markdown.
+
+The tables are average precision by class and size, and kinds of errors.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +17,14 @@ _COCO = (
 )
 
 Table = tuple[list[str], list[list[str]], list[list[str]]]
-"""Head, a row a class, and what is below: that of all classes."""
+"""Head, rows of the classes, and rows below for all classes together."""
 
 
 def average_precisions(report: dict[str, Any]) -> Table:
-    """Average precision in percent by class: area, 11 points, those of each size of object; and objects to be found."""
+    """Returns the average precision of each class in percent: area, 11 points, and each size of object.
+
+    The last column is the number of objects to be found.
+    """
     sizes = report["ap_by_size"]
     head = ["class", "AP", "AP 11 pt", *(f"AP {size}" for size in sizes), "objects"]
     rows = [
@@ -36,7 +42,10 @@ def average_precisions(report: dict[str, Any]) -> Table:
 
 
 def error_shares(report: dict[str, Any]) -> Table:
-    """Of each class's best detections, as many as it has objects, the share of each kind in percent; and how many."""
+    """Returns the share of each kind of error in percent, and the number of detections, for each class.
+
+    Of a class with N objects only the N best detections count.
+    """
     errors = report["errors"]
     kinds: list[str] = list(next(iter(errors.values()), ()))
     total = {kind: sum(counts[kind] for counts in errors.values()) for kind in kinds}
@@ -50,16 +59,16 @@ def error_shares(report: dict[str, Any]) -> Table:
 
 
 def coco_scores(report: dict[str, Any]) -> Table:
-    """COCO's main numbers in percent, where the report has them."""
+    """Returns COCO's main numbers in percent, where the report has them."""
     return ["score", "%"], [[label, percent(report[key])] for label, key in _COCO if key in report], []
 
 
 def detection_tables(report: dict[str, Any], title: str = "") -> list["rich.table.Table"]:
-    """The tables of a report of `DetectionScores` for the terminal.
+    """Returns the tables of a report of `DetectionScores` for the terminal.
 
     Args:
-        report: see `cvjax.tasks.detection.metrics.DetectionScores.report`.
-        title: printed above the first; the run or checkpoint.
+      report: Report, see `cvjax.tasks.detection.metrics.DetectionScores.report`.
+      title: Name of the run or checkpoint, printed above the first table.
     """
     import rich.box
     import rich.table
@@ -82,7 +91,7 @@ def detection_tables(report: dict[str, Any], title: str = "") -> list["rich.tabl
 
 
 def detection_markdown(report: dict[str, Any]) -> str:
-    """The same tables as GitHub Markdown; ends with a newline."""
+    """Returns the same tables as GitHub Markdown, with a newline at the end."""
     parts = []
     for head, rows, below in _present(report):
         bold = [[f"**{value}**" for value in row] for row in below]

@@ -1,4 +1,4 @@
-"""A picture of labeled images: each with what it is, what it was taken for, and how surely."""
+"""This module draws labeled images, each with its predicted class, how sure the net is, and the truth if it differs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ _GAP = 10
 _LINE = 18
 _RIGHT, _WRONG = (28, 122, 62), (190, 48, 38)
 _LARGEST_FACTOR = 6
-"""Thumbnails such as CIFAR's are enlarged by this at most, so that they do not fill the cell with blocks."""
+"""Largest enlargement of thumbnails such as CIFAR's, so that they do not fill the cell with blocks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One image of the gallery.
+    """Holds one image of the gallery.
 
     Attributes:
-        image: uint8 [H, W, 3].
-        truth: name of its class, or None where that is not known.
-        prediction: name of the class that was predicted.
-        probability: of that class.
+      image: Photograph, uint8 [H, W, 3].
+      truth: Name of its class, or None where that is not known.
+      prediction: Name of the class that was predicted.
+      probability: Probability of that class.
     """
 
     image: np.ndarray
@@ -33,18 +33,20 @@ class Tile:
 
 
 def draw_gallery(tiles: Sequence[Tile], *, columns: int = 6, cell: int = 180) -> np.ndarray:
-    """Images in rows, the prediction below each: green where it is right, red with the truth below where it is not.
+    """Draws images in rows, with the prediction below each.
+
+    The prediction is green where it is right. Where it is wrong it is red, with the truth below.
 
     Args:
-        tiles: at least one; sizes may differ.
-        columns: images in a row.
-        cell: side of the square that an image is fitted into, in pixels.
+      tiles: At least one tile; sizes may differ.
+      columns: Number of images in a row.
+      cell: Side of the square that an image is fitted into, in pixels.
 
     Returns:
-        uint8 [height, width, 3], to be looked at 1:1.
+      Picture, uint8 [height, width, 3], to be looked at 1:1.
 
     Raises:
-        ValueError: no tiles.
+      ValueError: No tiles.
     """
     if not tiles:
         raise ValueError("draw_gallery needs at least one tile")

@@ -1,4 +1,4 @@
-"""A picture of examples: rows of image, ground truth and prediction, with captions and a legend."""
+"""This module draws examples: rows of image, ground truth and prediction, with captions and a legend."""
 
 import dataclasses
 import pathlib
@@ -20,13 +20,13 @@ _TITLES = ("image", "ground truth", "prediction")
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One row of the grid.
+    """Holds one row of the grid.
 
     Attributes:
-        image: uint8 [H, W, 3].
-        truth: labels [H, W], or None where there are none.
-        prediction: labels [H, W].
-        caption: one line under the row, as the image's id and its score.
+      image: Photograph, uint8 [H, W, 3].
+      truth: Labels [H, W], or None where they are not known.
+      prediction: Labels [H, W].
+      caption: Line of text under the row, such as the image's id and its score.
     """
 
     image: np.ndarray
@@ -53,23 +53,23 @@ def draw_grid(
     palette: np.ndarray | None = None,
     titles: tuple[str, str, str] = _TITLES,
 ) -> np.ndarray:
-    """Rows of image, ground truth and prediction; below them the classes that occur, with their colors.
+    """Draws rows of image, ground truth and prediction, and below them the classes that occur, with their colors.
 
-    Every panel is `cell` pixels wide. A picture is scaled to fit `cell` x `cell` and letterboxed at its
-    sides; photographs are averaged, labels keep sharp edges.
+    Every panel is `cell` pixels wide. A picture is scaled to fit `cell` x `cell` and letterboxed at its sides;
+    photographs are averaged, labels keep sharp edges.
 
     Args:
-        examples: at least one; sizes may differ.
-        class_names: name of each label; 255 is called void.
-        cell: longest side of a panel in pixels.
-        palette: uint8 [256, 3]; VOC's if None.
-        titles: of the columns.
+      examples: At least one example; sizes may differ.
+      class_names: Name of each label; 255 is called void.
+      cell: Longest side of a panel in pixels.
+      palette: Colors by label, uint8 [256, 3]; VOC's if None.
+      titles: Titles of the columns.
 
     Returns:
-        uint8 [height, 3 * cell + 48, 3], to be looked at 1:1.
+      Picture, uint8 [height, 3 * cell + 48, 3], to be looked at 1:1.
 
     Raises:
-        ValueError: no examples.
+      ValueError: No examples.
     """
     if not examples:
         raise ValueError("draw_grid needs at least one example")
@@ -83,7 +83,7 @@ def draw_grid(
 
 
 def save_grid(path: str | pathlib.Path, examples: Sequence[Example], class_names: Sequence[str], **options) -> None:
-    """`draw_grid` into a PNG file."""
+    """Writes the picture of `draw_grid` into a PNG file."""
     canvas.save_png(path, draw_grid(examples, class_names, **options))
 
 

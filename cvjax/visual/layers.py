@@ -1,4 +1,4 @@
-"""Bars along the depth of a model: what its layers put out, and what they hold."""
+"""This module draws bars along the depth of a model: the activations and the parameters of its layers."""
 
 import pathlib
 import re
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 _ACTIVATIONS, _PARAMS = "#2f6db5", "#c2703d"
 _BAND = "#f2f4f7"
 _FEW = 24
-"""Up to so many layers each has its name below; beyond, groups of them have."""
+"""Largest number of layers that each have their name below. With more layers, groups of them have names."""
 _WIDTH, _LINE = 1360, 17
-"""Pixels: of a panel, about, and from one slanted name to the next."""
+"""About the width of a panel, and the distance from one slanted name to the next, in pixels."""
 
 
 def plot_layers(
     path: str | pathlib.Path, names: Sequence[str], params: Sequence[int], activations: Sequence[int], title: str = ""
 ) -> None:
-    """Draw activations and parameters of every layer, one panel each, into a PNG file of 1440 pixels' width.
+    """Draws activations and parameters of every layer, one panel each, into a PNG file of 1440 pixels' width.
 
     Layers whose names begin alike ("stage1_0/conv1", "stage1_1/conv2") stand on a band of their own.
 
     Args:
-        path: of the file.
-        names: of the layers in their order, parts separated by slashes.
-        params: parameters of each.
-        activations: numbers that each puts out.
-        title: printed above.
+      path: Path of the file.
+      names: Names of the layers in their order, parts separated by slashes.
+      params: Number of parameters of each layer.
+      activations: Number of values that each layer puts out.
+      title: Title, printed above.
 
     Raises:
-        ConfigError: the picture cannot be written.
+      ConfigError: The picture cannot be written.
     """
     import matplotlib.ticker
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,7 +76,7 @@ def plot_layers(
 
 
 def _label(ax: "Axes", places: Sequence[float], names: Sequence[str], narrowest: float) -> None:
-    """Names below an axis of bars: level where the narrowest place (in bars) has the room, slanted elsewhere."""
+    """Writes names below an axis of bars: level where the narrowest place (in bars) has the room, slanted elsewhere."""
     bar = _WIDTH / ax.get_xlim()[1]
     if max((canvas.text_width(name, 15) for name in names), default=0) < narrowest * bar:
         ax.set_xticks(places, names, fontsize=9)
@@ -88,7 +88,7 @@ def _label(ax: "Axes", places: Sequence[float], names: Sequence[str], narrowest:
 
 
 def _apart(places: Sequence[float], distance: float) -> np.ndarray:
-    """Rising places moved to the left as little as keeps them a distance apart."""
+    """Moves rising places to the left just far enough that they keep a distance."""
     moved = np.array(places, float)
     for i in range(len(moved) - 2, -1, -1):
         moved[i] = min(moved[i], moved[i + 1] - distance)
@@ -96,9 +96,10 @@ def _apart(places: Sequence[float], distance: float) -> np.ndarray:
 
 
 def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first, last, name) of neighboring layers whose names begin alike, the number of a block aside.
+    """Returns (first, last, name) of neighboring layers whose names begin alike, apart from the number of a block.
 
-    What most of the layers share, as a backbone, tells little: there the next part of the name counts.
+    A first part that most of the layers share, such as a backbone, tells little. There the next part of the name
+    counts.
     """
     depth = dict.fromkeys(names, 1)
     for _ in range(max((name.count("/") for name in names), default=0)):
@@ -120,5 +121,5 @@ def _bands(names: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def _group(name: str, depth: int) -> str:
-    """The first parts of a name, without what follows the last underscore if that is numbered: 3, layer12."""
+    """Returns the first parts of a name, without a numbered word after the last underscore, such as 3 or layer12."""
     return re.sub(r"_[a-z]*\d+$", "", "/".join(name.split("/")[:depth]))

@@ -1,4 +1,4 @@
-"""A prediction over its photograph: tinted regions, contours, and a legend below."""
+"""This module draws a prediction over its photograph: tinted regions, contours, and a legend below."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from cvjax.visual import canvas
 from cvjax.visual.palette import VOID, colorize, voc_palette
 
 _SMALLEST = 256
-"""A picture whose longest side is shorter is enlarged by a whole factor, so that something can be seen."""
+"""Pictures with fewer pixels along their longest side are enlarged by a whole factor, so that something can be seen."""
 
 
 def draw_overlay(
@@ -19,21 +19,24 @@ def draw_overlay(
     opacity: float = 0.45,
     palette: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Tint the classes over the image, draw their contours, and write a legend of those that occur below.
+    """Tints the classes over the image, draws their contours, and writes a legend of the classes in sight below.
 
-    A class named "background" and void leave the photograph as it is and are not in the legend, unless there
-    is nothing else. Line width and text grow with the picture. Pictures under 256 pixels are enlarged by a
-    whole factor, and narrow ones are centered on a canvas that is wide enough for the legend.
+    A class named "background" and void leave the photograph as it is and are not in the legend, unless there is nothing
+    else. Line width and text grow with the picture. Pictures under 256 pixels are enlarged by a whole factor. Narrow
+    pictures are centered on a canvas that is wide enough for the legend.
 
     Args:
-        image: uint8 [H, W, 3], any size.
-        mask: labels [H, W]; 255 is void.
-        class_names: name of each label.
-        opacity: of the tint, 0 to 1.
-        palette: uint8 [256, 3]; VOC's if None.
+      image: Photograph of any size, uint8 [H, W, 3].
+      mask: Labels [H, W]; 255 is void.
+      class_names: Name of each label.
+      opacity: Opacity of the tint, 0 to 1.
+      palette: Colors by label, uint8 [256, 3]; VOC's if None.
 
     Returns:
-        uint8 [at least H, at least W, 3].
+      Picture, uint8 [at least H, at least W, 3].
+
+    Raises:
+      ValueError: The image or the mask has another shape or dtype, or the image is empty.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"an image is non-empty uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
@@ -59,7 +62,7 @@ def draw_overlay(
 
 
 def _clear(class_names: Sequence[str]) -> list[int]:
-    """The labels that leave the photograph as it is."""
+    """Returns the labels that leave the photograph as it is."""
     return [VOID, *(label for label, name in enumerate(class_names) if name == "background")]
 
 
@@ -83,7 +86,7 @@ def _tint(
 
 
 def _contours(mask: np.ndarray, width: int) -> np.ndarray:
-    """Pixels within `width` of another label, up, down, left or right."""
+    """Returns the pixels within `width` of another label, up, down, left or right."""
     edge = np.zeros(mask.shape, bool)
     down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
     edge[1:] |= down

@@ -1,4 +1,4 @@
-"""Colors for label maps: PASCAL VOC's palette."""
+"""This module colors label maps with PASCAL VOC's palette."""
 
 import functools
 
@@ -7,7 +7,7 @@ import numpy as np
 from cvjax.errors import DataError
 
 VOID = 255
-"""The label that is ignored; VOC paints it cream."""
+"""Label that is ignored; VOC paints it cream."""
 
 
 @functools.cache
@@ -22,26 +22,26 @@ def _voc_palette() -> np.ndarray:
 
 
 def voc_palette() -> np.ndarray:
-    """PASCAL VOC's colors, uint8 [256, 3] RGB, read-only; 0 is black and 255 cream (224, 224, 192).
+    """Returns PASCAL VOC's colors, uint8 [256, 3] RGB, read-only; 0 is black and 255 cream (224, 224, 192).
 
-    The bits of a label are dealt in turn to red, green and blue, from each channel's highest bit down, as
-    `VOClabelcolormap` of the VOC development kit does it; nearby labels so get colors that are far apart.
+    The bits of a label are dealt in turn to red, green and blue, from each channel's highest bit down.
+    `VOClabelcolormap` of the VOC development kit does the same. So nearby labels get colors that are far apart.
     """
     return _voc_palette()
 
 
 def colorize(mask: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
-    """Paint a label map.
+    """Paints a label map.
 
     Args:
-        mask: integers in 0..255, any shape.
-        palette: uint8 [256, 3]; VOC's if None.
+      mask: Integers in 0..255, any shape.
+      palette: Colors by label, uint8 [256, 3]; VOC's if None.
 
     Returns:
-        uint8 [*mask.shape, 3], RGB.
+      Colors, uint8 [*mask.shape, 3], RGB.
 
     Raises:
-        DataError: a label outside the palette.
+      DataError: A label outside the palette.
     """
     palette = voc_palette() if palette is None else palette
     mask = np.asarray(mask)

@@ -1,4 +1,4 @@
-"""Plots of a classifier's evaluation, and the look that all plots share."""
+"""This module plots a classifier's evaluation, and has the look that all plots share."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMED = 60
-"""Up to this many classes the confusion matrix names them."""
+"""Largest number of classes that the confusion matrix names."""
 _NUMBERED = 25
-"""Up to this many it shows the figures too."""
+"""Largest number of classes for which the confusion matrix shows the figures too."""
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of a size in inches; `save_figure` writes it."""
+    """Makes an empty figure of a size in inches; `save_figure` writes it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -30,7 +30,11 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | pathlib.Path) -> None:
-    """Writes a PNG file; ConfigError if the place cannot be written."""
+    """Writes a figure into a PNG file.
+
+    Raises:
+      ConfigError: The place cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     drawing = figure.canvas
@@ -40,7 +44,7 @@ def save_figure(figure: "Figure", path: str | pathlib.Path) -> None:
 
 
 def style(ax: "Axes", title: str) -> None:
-    """The look of a panel: a title on the left, faint lines, no box."""
+    """Gives a panel the shared look: a title on the left, faint lines, no box."""
     ax.set_title(title, loc="left", fontsize=10, color="#222222")
     ax.grid(axis="y", color="#e4e6ea", linewidth=0.8)
     ax.set_axisbelow(True)
@@ -50,15 +54,17 @@ def style(ax: "Axes", title: str) -> None:
 
 
 def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: str | pathlib.Path) -> None:
-    """Draws a confusion matrix into a PNG file: of every true class (a row), where its examples went, in percent.
+    """Draws a confusion matrix into a PNG file.
+
+    A row shows how the examples of a true class spread over the predicted classes, in percent.
 
     Args:
-        confusion: [C, C] counts; rows are the truth.
-        class_names: C names; shown up to 60 of them, with figures up to 25.
-        path: of the file.
+      confusion: [C, C] counts; rows are the truth.
+      class_names: Names of C classes; shown up to 60 of them, with figures up to 25.
+      path: Path of the file.
 
     Raises:
-        ConfigError: the picture cannot be written.
+      ConfigError: The picture cannot be written.
     """
     count = len(class_names)
     share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -82,16 +88,16 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: str 
 
 
 def plot_reliability(bins: Sequence[dict[str, Any]], ece: float, path: str | pathlib.Path) -> None:
-    """Draws a reliability diagram into a PNG file: how often a net is right when it is so sure, and how often it is.
+    """Draws a reliability diagram into a PNG file: a net's accuracy at each confidence, and the number of examples.
 
     Args:
-        bins: of "count", "accuracy" and "confidence", as `cvjax.tasks.classification.calibration.calibration_report`
-          gives them.
-        ece: the expected calibration error, for the title.
-        path: of the file.
+      bins: Bins with "count", "accuracy" and "confidence", as
+        `cvjax.tasks.classification.calibration.calibration_report` gives them.
+      ece: Expected calibration error, for the title.
+      path: Path of the file.
 
     Raises:
-        ConfigError: the picture cannot be written.
+      ConfigError: The picture cannot be written.
     """
     sure, right, counts = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
     figure = new_figure(6, 7)

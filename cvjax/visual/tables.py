@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the per-class table of a report, for the terminal and as Markdown."""
+"""This module formats numbers for people, and the per-class table of a report for the terminal and Markdown."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -31,29 +31,29 @@ _KINDS = {
 _TRIMAP = "trimap_miou_"
 _BAR = 20
 _MOST = 60
-"""Of more classes than this the terminal shows the hardest alone."""
+"""Largest number of classes that the terminal shows in full. With more classes it shows the hardest alone."""
 
 
 def percent(value: float) -> str:
-    """A fraction as percent with two decimals; a dash for nan: the class does not occur."""
+    """Formats a fraction as percent with two decimals, and nan as a dash: the class does not occur."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def quantity(number: float) -> str:
-    """A number as people say it: three digits at most, and K, M, G or T; 25557032 is 25.6 M."""
+    """Formats a number as people say it: three digits at most, and K, M, G or T; 25557032 is 25.6 M."""
     for unit in ("", "K", "M", "G"):
-        if float(f"{number:.3g}") < 1000:
+        if float(f"{number:.3g}") < 1000:  # rounded first, so that 999.9 becomes 1 K
             return f"{number:.3g} {unit}".strip()
         number /= 1000
     return f"{number:.3g} T"
 
 
 def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
-    """A `rich` table of the score of each class, with a bar, then those of the whole split.
+    """Makes a `rich` table of the score of each class, with a bar, then the scores of the whole split.
 
     Args:
-        report: as `segmentation_report` or `classification_report` returns it.
-        title: printed above; the run or checkpoint.
+      report: Report that `segmentation_report` or `classification_report` returned.
+      title: Name of the run or checkpoint, printed above.
     """
     import rich.box
     import rich.table
@@ -79,7 +79,7 @@ def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
 
 
 def report_markdown(report: dict[str, Any]) -> str:
-    """The same table as GitHub Markdown, every class in it; ends with a newline."""
+    """Returns the same table as GitHub Markdown, with every class in it and a newline at the end."""
     key, column, summary = _kind(report)
     rows = [(str(name), percent(value)) for name, value in report[key].items()]
     rows += [(f"**{label}**", f"**{percent(report[key])}**") for label, key in summary]

@@ -1,4 +1,4 @@
-"""Drawers of made things: car, bus, bicycle, boat, house, lamp, fence, bottle. See `creatures`."""
+"""This module draws made things: car, bus, bicycle, boat, house, lamp, fence, bottle. See `creatures` for the rules."""
 
 import itertools
 
@@ -62,7 +62,7 @@ def _wheel(sketch: Sketch, x: float, radius: float, hub: Paint) -> None:
 def _front(
     sketch: Sketch, rng: np.random.Generator, paints: tuple, height: float, width: float, glass_from: float
 ) -> None:
-    """A car or a bus seen from the front or the rear: glass, two lights, wheels below."""
+    """Draws a car or a bus from the front or the rear: glass, two lights, wheels below."""
     body, pane = _paintwork(rng, paints), _pane(rng)
     lamp = Paint((240, 235, 205) if rng.random() < 0.5 else (200, 40, 35))
     w = width / 2
@@ -79,7 +79,7 @@ def _front(
 
 
 def car(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Saloon, hatchback, van or pick-up from the side; or from the front."""
+    """Draws a sedan, hatchback, van or pick-up from the side, or a car from the front."""
     if rng.random() < 0.25:
         _front(sketch, rng, _CAR_PAINTS, rng.uniform(0.85, 1.0), rng.uniform(1.05, 1.3), rng.uniform(0.45, 0.55))
         return
@@ -118,7 +118,7 @@ def car(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def bus(sketch: Sketch, rng: np.random.Generator) -> None:
-    """A long box with a row of windows and a door; or from the front."""
+    """Draws a bus from the side, a long box with a row of windows and a door, or from the front."""
     if rng.random() < 0.2:
         _front(sketch, rng, _BUS_PAINTS, rng.uniform(1.15, 1.35), rng.uniform(0.95, 1.1), rng.uniform(0.5, 0.6))
         return
@@ -137,7 +137,7 @@ def bus(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def bicycle(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Two open wheels and a thin frame: what is seen between the tubes is not bicycle."""
+    """Draws a bicycle with two open wheels and a thin frame. The background between the tubes is not part of it."""
     frame = _paintwork(rng)
     r, reach = rng.uniform(0.29, 0.34), rng.uniform(0.45, 0.55)
     tube = rng.uniform(0.035, 0.055)
@@ -165,7 +165,7 @@ def bicycle(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def boat(sketch: Sketch, rng: np.random.Generator) -> None:
-    """A hull with sails on a mast, or with a cabin, or with rails only."""
+    """Draws a boat: a hull with sails on a mast, or with a cabin, or with rails only."""
     hull = Paint(
         pick_of(rng, *_HULLS),
         "boards" if rng.random() < 0.4 else "plain",
@@ -205,7 +205,7 @@ def boat(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def house(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Walls of plaster, brick or boards under a roof, with door, windows and at times a chimney."""
+    """Draws a house: walls of plaster, brick or boards under a roof, with door, windows and at times a chimney."""
     wall = Paint(
         pick(rng, (0, 60), (0.02, 0.6), (0.35, 0.95)),
         str(rng.choice(["plain", "bricks", "boards"])),
@@ -239,7 +239,10 @@ def house(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def lamp(sketch: Sketch, rng: np.random.Generator) -> None:
-    """A thin pole with a foot and a head: street lamp with an arm, lantern, globes, or shaded floor lamp."""
+    """Draws a lamp, a thin pole with a foot and a head.
+
+    It is a street lamp with an arm, a lantern, a lamp with globes, or a shaded floor lamp.
+    """
     pole = Paint(pick_of(rng, *_IRON))
     glow = Paint(pick(rng, (35, 55), (0.05, 0.4), (0.7, 1.0)))
     thick, kind = rng.uniform(0.022, 0.04), int(rng.integers(4))
@@ -268,7 +271,7 @@ def lamp(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def fence(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Pickets, iron bars or a lattice on rails; the background shows through."""
+    """Draws a fence: pickets, iron bars or a lattice on rails. The background shows through."""
     paint = Paint(pick_of(rng, *_FENCES), "fur", 0.2)
     half = rng.uniform(0.7, 1.9)
     pitch, kind = rng.uniform(0.17, 0.3), int(rng.integers(3))
@@ -291,7 +294,7 @@ def fence(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def bottle(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Body, shoulder, neck and cap in one outline, of glass, with or without a label."""
+    """Draws the body, shoulder, neck and cap of a glass bottle in one outline, with or without a label."""
     glass = Paint(pick_of(rng, *_GLASSES), "glass", rng.uniform(0.2, 0.4), rng.uniform(0.15, 0.3))
     w, neck = rng.uniform(0.13, 0.22), rng.uniform(0.04, 0.065)
     shoulder, rise = rng.uniform(0.45, 0.68), rng.uniform(0.08, 0.2)

@@ -1,4 +1,7 @@
-"""The TFDS builder of `scenes`. It prepares and reads without TensorFlow: images are handed over encoded."""
+"""This module has the TFDS builder of `scenes`.
+
+It prepares and reads without TensorFlow: images are handed over encoded.
+"""
 
 import io
 import os
@@ -12,22 +15,22 @@ from cvjax.datasets.scenes import render
 from cvjax.datasets.scenes.objects import CLASS_NAMES
 
 Encode = Callable[[str, int], Iterable[dict[str, Any]]]
-"""From (split, size) to its examples 0 .. size - 1 in order, each as `render.encode` gives it."""
+"""Function from (split, size) to the examples 0 .. size - 1 in order, each as `render.encode` gives it."""
 
 
 def serial(split: str, size: int) -> Iterator[dict[str, Any]]:
-    """Draw a split in this process."""
+    """Draws a split in this process."""
     return (render.encode(split, index) for index in range(size))
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
-    """Drawn scenes for classification, segmentation and detection. `prepare_scenes` is the way to get it.
+    """Builds drawn scenes for classification, segmentation and detection. Call `prepare_scenes` to get it.
 
     Args:
-        data_dir: where prepared sets lie.
-        sizes: examples per split; None for `render.SIZES`. Smaller sets are for tests.
-        encode: draws a split; `serial`, or the same spread over processes.
-        tick: called once after each example.
+      data_dir: Folder of prepared datasets.
+      sizes: Number of examples of each split; None for `render.SIZES`. Smaller datasets are for tests.
+      encode: Function that draws a split; `serial`, or the same spread over processes.
+      tick: Function to call once after each example.
     """
 
     name = "scenes"

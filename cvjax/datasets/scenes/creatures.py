@@ -1,7 +1,7 @@
-"""Drawers of living things: person, dog, cat, bird.
+"""This module draws living things: person, dog, cat, bird.
 
-A drawer takes an empty sketch and a generator and draws one object on y = 0, about one unit high.
-Colors are those of the world: they make a class likely, overlap between classes, and leave the rest to form and grain.
+A drawer takes an empty sketch and a generator. It draws one object on y = 0, about one unit high. Colors are those of
+the world: they make a class likely, and overlap between classes. The rest is left to form and grain.
 """
 
 import numpy as np
@@ -18,19 +18,19 @@ _PLUMAGE = (
 
 
 def _coat(rng: np.random.Generator) -> Color:
-    """A color of fur that cats and dogs share: black, white, gray, brown, ginger."""
+    """Picks a color of fur that cats and dogs share: black, white, gray, brown, ginger."""
     return pick(rng, (16, 36), (0.05, 0.65), (0.12, 0.92))
 
 
 def _limb(rng: np.random.Generator, x: float, y: float, angle: float, bend: float, upper: float, lower: float):
-    """Three points: joint, knee or elbow, end. Angles from straight down, in radians."""
+    """Returns three points: joint, knee or elbow, end. Angles are from straight down, in radians."""
     knee = (x + upper * np.sin(angle), y - upper * np.cos(angle))
     end = (knee[0] + lower * np.sin(angle + bend), knee[1] - lower * np.cos(angle + bend))
     return [(x, y), knee, end]
 
 
 def person(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Standing, walking or waving; trousers or a skirt; hair or a hat."""
+    """Draws a person who stands, walks or waves, with trousers or a skirt, and with hair or a hat."""
     skin = Paint(pick(rng, (14, 28), (0.3, 0.6), (0.4, 0.95)))
     top = fabric(rng)
     bottom = Paint(pick(rng, (205, 235), (0.25, 0.65), (0.15, 0.6))) if rng.random() < 0.65 else fabric(rng)
@@ -79,7 +79,7 @@ def person(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, length: float, bulk: float) -> None:
-    """Four legs and a body, head end at +length / 2."""
+    """Draws four legs and a body, with the head end at +length / 2."""
     dark = Paint(scaled(coat.color, 0.8), coat.grain, coat.amount, coat.period, coat.angle)
     back, thick = legs + bulk, rng.uniform(0.075, 0.11)
     gait = rng.uniform(0, 0.5)
@@ -100,7 +100,7 @@ def _walker(sketch: Sketch, rng: np.random.Generator, coat: Paint, legs: float, 
 
 
 def dog(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Long snout, hanging or short ears, straight strong tail; stands or sits."""
+    """Draws a dog that stands or sits, with a long snout, hanging or short ears and a straight strong tail."""
     coat = Paint(_coat(rng), "spots" if rng.random() < 0.35 else "fur", rng.uniform(0.15, 0.5))
     dark = Paint(scaled(coat.color, 0.55), "fur", 0.15)
     nose = Paint((25, 22, 22))
@@ -139,7 +139,7 @@ def dog(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def cat(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Round face, two pointed ears, long thin curved tail; walks or sits."""
+    """Draws a cat that walks or sits, with a round face, two pointed ears and a long thin curved tail."""
     coat = Paint(
         _coat(rng),
         "tabby" if rng.random() < 0.5 else "fur",
@@ -180,7 +180,7 @@ def cat(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def bird(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Perched on thin legs, or in flight with spread wings."""
+    """Draws a bird, perched on thin legs or in flight with spread wings."""
     body = Paint(pick_of(rng, *_PLUMAGE), "fur", 0.2)
     wing = Paint(pick_of(rng, *_PLUMAGE), "stripes", rng.uniform(0.1, 0.35), 0.1, rng.uniform(0, 3))
     beak = Paint(pick(rng, (15, 50), (0.4, 0.9), (0.5, 0.95)))

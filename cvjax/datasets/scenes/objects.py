@@ -1,4 +1,4 @@
-"""The classes of `scenes`: names, drawers, relative sizes, and how often each is in each kind of place."""
+"""This module lists the classes of `scenes`: names, drawers, relative sizes, and weights in each kind of place."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,13 +13,13 @@ PLACES = ("country", "street", "shore", "room", "plain")
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One class.
+    """Describes one class.
 
     Attributes:
-        name: the class's name.
-        draw: draws one object on an empty sketch.
-        size: factor on the drawn size; above 1 for what is large, or thin and would have few pixels.
-        odds: weight in each of `PLACES`; context helps and never decides.
+      name: Name of the class.
+      draw: Function that draws one object on an empty sketch.
+      size: Factor on the drawn size; above 1 for objects that are large, or thin and would have few pixels.
+      odds: Weight in each of `PLACES`; context helps and never decides.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Backgrounds of `scenes`: five kinds of place, each with clutter that is of no class."""
+"""This module draws the backgrounds of `scenes`: five kinds of place, each with clutter that is of no class."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ _WHOLE = (tx.grass, tx.loose, tx.masonry, tx.planks, tx.cloth, tx.water, tx.plas
 
 
 def _recede(texture: np.ndarray, squeeze: float) -> np.ndarray:
-    """View a texture [h, w, 3] as a plane that goes away from the viewer: narrower and denser at the top."""
+    """Views a texture [h, w, 3] as a plane that goes away from the viewer: narrower and denser at the top."""
     h, w = texture.shape[:2]
     inset = 0.5 * squeeze * w
     source = np.array([[-inset, -0.2 * h], [w + inset, -0.2 * h], [w, h], [0, h]], np.float32)
@@ -34,15 +34,16 @@ def _pick(rng: np.random.Generator, makers: tuple, height: int, width: int) -> n
 
 
 def background(rng: np.random.Generator, place: str, height: int, width: int) -> tuple[np.ndarray, int]:
-    """Draw an empty place.
+    """Draws an empty place.
 
     Args:
-        rng: decides it.
-        place: one of `objects.PLACES`.
-        height, width: size in pixels.
+      rng: Generator that decides it.
+      place: One of `objects.PLACES`.
+      height: Height in pixels.
+      width: Width in pixels.
 
     Returns:
-        float32 RGB [height, width, 3] in 0..255, and the row of the horizon (0 for a place without one).
+      float32 RGB [height, width, 3] in 0..255, and the row of the horizon (0 for a place without one).
     """
     if place == "plain":
         return _pick(rng, _WHOLE, height, width), 0
@@ -59,12 +60,12 @@ def background(rng: np.random.Generator, place: str, height: int, width: int) ->
     elif place == "street" and rng.random() < 0.4:
         _skyline(rng, out, horizon)
     else:
-        out[max(0, horizon - 3) : horizon] *= rng.uniform(0.4, 1.3)  # kerb or skirting board
+        out[max(0, horizon - 3) : horizon] *= rng.uniform(0.4, 1.3)  # curb or baseboard
     return out, horizon
 
 
 def _hills(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
-    """Far hills or woods in haze above the horizon, in place."""
+    """Draws far hills or woods in haze above the horizon, in place."""
     width = out.shape[1]
     for _ in range(int(rng.integers(0, 3))):
         tall = horizon * rng.uniform(0.05, 0.4)
@@ -78,15 +79,18 @@ def _hills(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
 
 
 def _skyline(rng: np.random.Generator, out: np.ndarray, horizon: int) -> None:
-    """Open sky over the wall's upper part, in place."""
+    """Draws open sky over the wall's upper part, in place."""
     edge = int(horizon * rng.uniform(0.2, 0.7))
     if edge > 4:
         out[:edge] = tx.sky(rng, edge, out.shape[1])
 
 
 def clutter(rng: np.random.Generator, place: str) -> Sketch:
-    """One thing of no class: stone, crate, bush, post or ball. They keep parts from naming a class:
-    leaves without a trunk are no tree, a pole without a head is no lamp, a disc is no wheel."""
+    """Draws one thing of no class: stone, crate, bush, post or ball.
+
+    Such things keep parts from naming a class: leaves without a trunk are no tree, a pole without a head is no lamp, a
+    disc is no wheel.
+    """
     sketch = Sketch()
     kind = int(rng.integers(5))
     color = tx.pick(rng, (0, 360), (0.0, 0.6), (0.2, 0.9))

@@ -1,4 +1,4 @@
-"""Drawers of what grows: flower and tree. See `creatures` for the rules."""
+"""This module draws plants: flower and tree. See `creatures` for the rules."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ _PETALS = (
 
 
 def flower(sketch: Sketch, rng: np.random.Generator) -> None:
-    """One to three blossoms of radial petals on thin stems with leaves, sometimes in a pot."""
+    """Draws one to three blossoms of radial petals on thin stems with leaves, sometimes in a pot."""
     green = Paint(pick(rng, (70, 130), (0.3, 0.8), (0.2, 0.6)), "fur", 0.15)
     petal = Paint(pick_of(rng, *_PETALS), "fur", 0.12)
     heart = Paint(pick(rng, (25, 60), (0.3, 0.95), (0.2, 0.95)))
@@ -39,7 +39,7 @@ def flower(sketch: Sketch, rng: np.random.Generator) -> None:
 
 
 def tree(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Broadleaf with gaps in its crown, conifer, or bare winter branches."""
+    """Draws a tree: a broadleaf with gaps in its crown, a conifer, or bare winter branches."""
     bark = Paint(pick(rng, (15, 40), (0.1, 0.5), (0.15, 0.6)), "fur", 0.25)
     leaf_hue = (75, 130) if rng.random() < 0.85 else (20, 50)
     leaf = Paint(pick(rng, leaf_hue, (0.3, 0.8), (0.2, 0.65)), "leaves", rng.uniform(0.25, 0.5))
@@ -86,7 +86,7 @@ def _branch(
     width: float,
     depth: int,
 ) -> None:
-    """A bough and the boughs that leave it."""
+    """Draws a bough and the boughs that leave it."""
     ex, ey = x + length * np.sin(angle), y + length * np.cos(angle)
     sketch.line(bark, [(x, y), (ex, ey)], width)
     if depth > 1:

@@ -1,4 +1,4 @@
-"""Prepare `scenes` on disk: once, whole or not at all, however many processes ask at the same time."""
+"""This module prepares `scenes` on disk: once, whole or not at all, even if many processes ask at the same time."""
 
 import concurrent.futures
 import contextlib
@@ -33,7 +33,7 @@ from cvjax.errors import DataError
 from cvjax.runtime.host_memory import keep_host_memory
 
 _CHUNK = 8  # examples that a worker takes at once
-_STALE_SECONDS = 3600  # a preparation takes a minute: what is older was killed
+_STALE_SECONDS = 3600  # a preparation takes a minute: older files are left from a killed one
 
 
 def prepare_scenes(
@@ -43,23 +43,23 @@ def prepare_scenes(
     progress: bool = True,
     sizes: Mapping[str, int] | None = None,
 ) -> Scenes:
-    """The builder of `scenes`, prepared below `data_dir` if it is not there yet.
+    """Returns the builder of `scenes`, and prepares the dataset below `data_dir` if it is not there yet.
 
-    The set is written to a folder of this process's own and then renamed into place, so an interrupted
-    preparation leaves nothing that could be taken for a set, and of several processes that prepare at once,
-    on one machine or on a shared disk, the first to end wins and the others use its files.
+    The dataset is written to a folder of this process's own and then renamed into place. So an interrupted preparation
+    leaves nothing that could be taken for a dataset. Several processes may prepare at once, on one machine or on a
+    shared disk. The first to end wins, and the others use its files.
 
     Args:
-        data_dir: folder of prepared sets; created if missing. The set lies in `scenes/<version>` below it.
-        workers: processes that draw; None for one per core, 0 to draw in this process.
-        progress: show a progress bar on the terminal.
-        sizes: examples per split, for tests; None for the real set.
+      data_dir: Folder of prepared datasets; created if missing. The dataset lies in `scenes/<version>` below it.
+      workers: Number of processes that draw; None for one per core, 0 to draw in this process.
+      progress: Whether to show a progress bar on the terminal.
+      sizes: Number of examples of each split, for tests; None for the real dataset.
 
     Returns:
-        The builder, ready for `as_data_source`.
+      The builder, ready for `as_data_source`.
 
     Raises:
-        DataError: `data_dir` holds the set with other sizes, or cannot be written to.
+      DataError: `data_dir` holds the dataset with other sizes, or cannot be written to.
     """
     root = pathlib.Path(data_dir).expanduser()
     wanted = dict(render.SIZES if sizes is None else sizes)
@@ -79,12 +79,12 @@ def prepare_scenes(
 
 
 def _is_ready(builder: Scenes) -> bool:
-    """Whether the builder found its files: then it has read their splits."""
+    """Returns whether the builder found its files: then it has read their splits."""
     return bool(builder.info.splits)
 
 
 def _write(root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[str, int], progress: bool) -> None:
-    """Prepare in a private folder, then rename into `place`; whoever is second there throws its own away."""
+    """Prepares in a private folder, then renames it into `place`. A process that comes second throws its own away."""
     root.mkdir(parents=True, exist_ok=True)
     _sweep(root)
     private = root / f".scenes-{uuid.uuid4().hex}"
@@ -106,10 +106,12 @@ def _write(root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[st
 
 @contextlib.contextmanager
 def _drawers(workers: int) -> Iterator[Encode]:
-    """Processes that draw examples, in order whatever their number; 0 draws in this process.
+    """Starts processes that draw examples, and yields the function that gives the examples in order.
 
-    They are spawned, never forked: the caller may hold JAX's threads. As always with spawning, a script
-    that gets here needs its `if __name__ == "__main__":`.
+    With 0 workers it draws in this process.
+
+    The processes are spawned, never forked: the caller may hold JAX's threads. As always with spawning, a script that
+    gets here needs its `if __name__ == "__main__":`.
     """
     if workers == 0:
         yield serial
@@ -130,14 +132,14 @@ def _drawers(workers: int) -> Iterator[Encode]:
 
 
 def _set_up_worker() -> None:
-    """Workers fill the cores, so OpenCV starts no threads of its own; Ctrl-C is for the parent to handle."""
+    """Sets up a worker. Workers fill the cores, so OpenCV starts no threads; Ctrl-C is for the parent to handle."""
     keep_host_memory()  # drawing allocates and frees canvases: a seventh of its time went into page faults
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _sweep(root: pathlib.Path) -> None:
-    """Remove what preparations that were killed have left."""
+    """Removes the files that killed preparations have left."""
     for old in root.glob(".scenes-*"):
         with contextlib.suppress(FileNotFoundError):
             newest = max((p.stat().st_mtime for p in old.rglob("*")), default=old.stat().st_mtime)
@@ -146,7 +148,7 @@ def _sweep(root: pathlib.Path) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Examples per second."""
+    """Shows examples per second."""
 
     def render(self, task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:.0f} images/s")
@@ -154,7 +156,7 @@ class _Rate(ProgressColumn):
 
 @contextlib.contextmanager
 def _bar(total: int, show: bool) -> Iterator:
-    """A progress bar; yields the function that moves it on by one."""
+    """Shows a progress bar; yields the function that moves it on by one."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -169,7 +171,7 @@ def _bar(total: int, show: bool) -> Iterator:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep TFDS's own bars and messages off the terminal, and put its settings back afterwards."""
+    """Keeps TFDS's own bars and messages off the terminal, and puts its settings back afterwards."""
     loggers = [logging.getLogger("absl")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

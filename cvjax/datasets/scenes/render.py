@@ -1,6 +1,7 @@
-"""One example of `scenes`, from (split, index) to image, mask, boxes and label.
+"""This module draws one example of `scenes`, from (split, index) to image, mask, boxes and label.
 
-Everything about an example is decided by `(VERSION, split, index)`; which process draws it, and when, is not.
+`(VERSION, split, index)` decides everything about an example. The process that draws it and the time make no
+difference.
 """
 
 import dataclasses
@@ -13,27 +14,27 @@ from cvjax.datasets.scenes.places import background, clutter
 from cvjax.datasets.scenes.sketch import Light, Patch, Sketch
 
 VERSION = "1.0.0"
-"""Decides the pictures together with split and index. Any change to what is drawn needs a new version."""
+"""Version of the pictures: it decides them together with split and index. Any change to the drawing needs a new one."""
 
 SIZES = {"train": 2400, "val": 300, "test": 300}
-"""Examples in each split."""
+"""Number of examples in each split."""
 
 VOID = 255
 _SUPER = 2  # drawn at twice the size, then averaged: smooth edges, and masks that agree with them
 _SPLIT_NUMBER = {"train": 0, "val": 1, "test": 2}
-_MIN_PIXELS = 16  # what shows less than this nobody could name: it becomes void
+_MIN_PIXELS = 16  # an object that shows fewer becomes void: nobody could name it
 _CLUTTER = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """An object in sight.
+    """Describes an object in sight.
 
     Attributes:
-        label: its class.
-        box: y0, x0, y1, x1 around all of it that can be seen, in pixels, ends excluded.
-        is_difficult: little of it can be seen, as VOC marks it: less than 0.3, or tiny.
-        pixels: how many pixels of the mask, border excluded, are this object.
+      label: Class of the object.
+      box: Corners y0, x0, y1, x1 around all of it that can be seen, in pixels, ends excluded.
+      is_difficult: Whether little of it can be seen, as VOC marks it: less than 0.3, or tiny.
+      pixels: Number of pixels of the mask, border excluded, that are this object.
     """
 
     label: int
@@ -44,7 +45,13 @@ class Thing:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A drawn example: image uint8 RGB [h, w, 3], mask uint8 [h, w] (class, or 255), things far to near."""
+    """Holds a drawn example.
+
+    Attributes:
+      image: Picture, uint8 RGB [h, w, 3].
+      mask: Classes, or 255, uint8 [h, w].
+      things: Objects in sight, far to near.
+    """
 
     image: np.ndarray
     mask: np.ndarray
@@ -52,15 +59,15 @@ class Scene:
 
     @property
     def label(self) -> int:
-        """Class of the thing with the most pixels in sight."""
+        """Returns the class of the thing with the most pixels in sight."""
         return max(self.things, key=lambda thing: thing.pixels).label
 
 
 def generator(split: str, index: int) -> np.random.Generator:
-    """The generator that decides example `index` of `split`.
+    """Returns the generator that decides example `index` of `split`.
 
     Raises:
-        ValueError: unknown split, or a negative index.
+      ValueError: Unknown split, or a negative index.
     """
     if split not in _SPLIT_NUMBER or index < 0:
         raise ValueError(f"no example {index} of split {split!r}; splits are {list(_SPLIT_NUMBER)}")
@@ -68,7 +75,7 @@ def generator(split: str, index: int) -> np.random.Generator:
 
 
 def render(split: str, index: int) -> Scene:
-    """Draw example `index` of `split`: the same pixels in every process. See the module's docstring."""
+    """Draws example `index` of `split`: the same pixels in every process. See the module's docstring."""
     rng = generator(split, index)
     while True:  # about one draw in a thousand shows no object at all
         scene = _compose(rng)
@@ -86,7 +93,7 @@ def _compose(rng: np.random.Generator) -> Scene:
     if rng.random() < 0.45:  # shallow depth of field
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 3.0))
     canvas, horizon = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_LINEAR), horizon * _SUPER
-    light = Light.random(rng, 416)
+    light = Light.random(rng, 416)  # larger than any canvas, whose sides are at most 384
     owner = np.zeros((h, w), np.uint8)  # 0 the background, k the k-th drawn
     drawn: list[tuple[int, float, int]] = []  # class or _CLUTTER, share on the canvas, pixels before occlusion
     for kind, target in _cast(rng, place, min(h, w)):
@@ -104,7 +111,7 @@ def _compose(rng: np.random.Generator) -> Scene:
 
 
 def _cast(rng: np.random.Generator, place: str, side: int) -> list[tuple[int, float]]:
-    """Who is in the scene: (class or clutter, size in canvas pixels), far and small to near and large."""
+    """Chooses the cast of a scene: (class or clutter, size in canvas pixels), far and small to near and large."""
     odds = np.array([kind.odds[PLACES.index(place)] for kind in KINDS])
     count = 1 + int(rng.binomial(5, 0.4))
     chosen = rng.choice(len(KINDS), size=count, p=odds / odds.sum())
@@ -127,7 +134,7 @@ def _place(
     canvas: np.ndarray,
     owner: np.ndarray,
 ) -> Patch | None:
-    """Draw one thing at its place, and its shadow on the canvas."""
+    """Draws one thing at its place, and its shadow on the canvas."""
     h, w = owner.shape
     if kind == _CLUTTER:
         sketch = clutter(rng, place)
@@ -157,7 +164,7 @@ def _place(
 
 
 def _crowd(owner: np.ndarray, x: float, half: float, top: float, bottom: float) -> int:
-    """How much of what is drawn already a thing at column `x` would hide, in a rough count."""
+    """Counts roughly the drawn pixels that a thing at column `x` would hide."""
     rows = slice(max(0, int(top)), max(0, int(bottom)), 4)
     return int(np.count_nonzero(owner[rows, max(0, int(x - half)) : max(0, int(x + half)) : 4]))
 
@@ -165,8 +172,11 @@ def _crowd(owner: np.ndarray, x: float, half: float, top: float, bottom: float) 
 def _shadow(
     rng: np.random.Generator, canvas: np.ndarray, patch: Patch, foot_y: float, light: Light, flat: bool
 ) -> None:
-    """Darken the canvas where the patch keeps the light away, in place: behind it on a flat place, or on the
-    ground as the patch lies down away from the light."""
+    """Darkens the canvas where the patch keeps the light away, in place.
+
+    On a flat place the shadow is behind the patch. Elsewhere it is on the ground, like the patch laid down away from
+    the light.
+    """
     h, w = canvas.shape[:2]
     ph, pw = patch.mask.shape
     lean = -light.direction[0] * rng.uniform(0.4, 1.2)
@@ -193,7 +203,7 @@ def _shadow(
 
 
 def _downsample(owner: np.ndarray) -> np.ndarray:
-    """Halve a map of owners: of each 2x2 the second largest, the nearest that fills half of it or more."""
+    """Halves a map of owners: of each 2x2 the second largest, the nearest that fills half of it or more."""
     a, b, c, d = owner[::2, ::2], owner[::2, 1::2], owner[1::2, ::2], owner[1::2, 1::2]
     top, bottom = np.maximum(a, b), np.maximum(c, d)
     rest = np.maximum(np.minimum(a, b), np.minimum(c, d))
@@ -201,10 +211,10 @@ def _downsample(owner: np.ndarray) -> np.ndarray:
 
 
 def border(owner: np.ndarray) -> np.ndarray:
-    """Where a mask is void, bool [h, w], given owners uint8 [h, w]: 0 the background, larger is nearer.
+    """Returns where a mask is void, bool [h, w], given owners uint8 [h, w]: 0 the background, larger is nearer.
 
-    One pixel around every object, taken from what lies behind it, and the object's own outermost pixel where
-    it is at least five pixels thick: thin bars keep their pixels.
+    The border is one pixel around every object, taken from the pixels behind it. It also takes the object's own
+    outermost pixel where the object is at least five pixels thick: thin bars keep their pixels.
     """
     three, five = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
     around = cv2.dilate(owner, three) != owner
@@ -214,7 +224,7 @@ def border(owner: np.ndarray) -> np.ndarray:
 
 
 def _annotate(owner: np.ndarray, drawn: list[tuple[int, float, int]]) -> tuple[np.ndarray, tuple[Thing, ...]]:
-    """Mask and things from the map of owners. Clutter counts as background, also for the border."""
+    """Makes mask and things from the map of owners. Clutter counts as background, also for the border."""
     order = np.array([0] + [0 if label == _CLUTTER else n for n, (label, _, _) in enumerate(drawn, 1)], np.uint8)
     void = border(order[owner])
     pixels = np.bincount(owner.ravel(), minlength=len(order))
@@ -239,7 +249,7 @@ def _annotate(owner: np.ndarray, drawn: list[tuple[int, float, int]]) -> tuple[n
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """What a camera does: exposure, cast, vignette, defocus, noise. float32 RGB 0..255 in, uint8 out."""
+    """Changes a picture as cameras do: exposure, cast, vignette, defocus, noise. float32 RGB 0..255 in, uint8 out."""
     h, w = image.shape[:2]
     gain = np.float32(np.exp(rng.normal(0, 0.16)) * np.exp(rng.normal(0, 0.06, size=3)))
     image = (image / np.float32(255)) ** np.float32(np.exp(rng.normal(-0.12, 0.15))) * gain
@@ -258,10 +268,10 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def encode(split: str, index: int) -> dict:
-    """Example `index` of `split` as stored: JPEG and PNG bytes, boxes as fractions, label, id.
+    """Returns example `index` of `split` as stored: JPEG and PNG bytes, boxes as fractions, label, id.
 
     Returns:
-        `image` and `mask` bytes; `objects`, a list of {bbox: (y0, x0, y1, x1) in 0..1, label, is_difficult};
+      `image` and `mask` bytes; `objects`, a list of {bbox: (y0, x0, y1, x1) in 0..1, label, is_difficult};
         `label` int; `id` such as "val-00012".
     """
     scene = render(split, index)

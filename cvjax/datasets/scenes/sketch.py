@@ -1,4 +1,4 @@
-"""A sketch: shapes in an object's own units, and how they become lit, textured pixels with a mask."""
+"""This module has sketches: shapes in an object's own units that become lit, textured pixels with a mask."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,14 +9,22 @@ import numpy as np
 from cvjax.datasets.scenes.textures import Color, octaves, pick
 
 _SHIFT = 4  # OpenCV's fixed-point coordinates: 1/16 pixel
-MAX_SHAPES = 250
+MAX_SHAPES = 250  # their numbers must fit into the uint8 of a map of parts
 
 Points = Sequence[tuple[float, float]] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Paint:
-    """A surface: base color, kind of grain, its strength (0..1) and its period in object units."""
+    """Describes a surface.
+
+    Attributes:
+      color: Base color.
+      grain: Kind of grain.
+      amount: Strength of the grain, 0..1.
+      period: Period of the grain in object units.
+      angle: Direction across the stripes of the grain, in radians.
+    """
 
     color: Color
     grain: str = "plain"
@@ -26,7 +34,7 @@ class Paint:
 
 
 def fabric(rng: np.random.Generator) -> Paint:
-    """Cloth of any color, plain or patterned."""
+    """Picks cloth of any color, plain or patterned."""
     return Paint(
         pick(rng, (0, 360), (0.05, 0.9), (0.15, 0.95)),
         str(rng.choice(("plain", "plain", "stripes", "checks", "spots"))),
@@ -38,7 +46,15 @@ def fabric(rng: np.random.Generator) -> Paint:
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """The scene's light: direction on the picture (unit, y down), relief strength, noise to cut from."""
+    """Describes the scene's light.
+
+    Attributes:
+      direction: Direction to the light on the picture, a unit vector with y down.
+      strength: Strength of the relief.
+      fine: Noise from pixel to pixel, to cut from.
+      coarse: Noise of blotches, to cut from.
+      streaks: Noise of streaks, to cut from.
+    """
 
     direction: tuple[float, float]
     strength: float
@@ -48,7 +64,7 @@ class Light:
 
     @classmethod
     def random(cls, rng: np.random.Generator, side: int) -> "Light":
-        """Light from above, left or right, with noise fields float32 [side, side]."""
+        """Draws a light from above, left or right, with noise fields float32 [side, side]."""
         angle = rng.uniform(-1.2, 1.2)
         small = side // 3
 
@@ -67,8 +83,15 @@ class Light:
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-    """A drawn object: rgb float32 [h, w, 3], shape mask bool [h, w], its corner on the canvas, and `inside`,
-    the share of its bounding box that lies on the canvas."""
+    """Holds a drawn object.
+
+    Attributes:
+      rgb: Colors, float32 [h, w, 3].
+      mask: Shape of the object, bool [h, w].
+      x: Column of its corner on the canvas.
+      y: Row of its corner on the canvas.
+      inside: Share of its bounding box that lies on the canvas.
+    """
 
     rgb: np.ndarray
     mask: np.ndarray
@@ -78,7 +101,7 @@ class Patch:
 
 
 def oval(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0, n: int = 22) -> np.ndarray:
-    """Outline of an ellipse turned by `turn` radians, [n, 2]."""
+    """Returns the outline of an ellipse turned by `turn` radians, [n, 2]."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     x, y = rx * np.cos(t), ry * np.sin(t)
     c, s = np.cos(turn), np.sin(turn)
@@ -86,7 +109,7 @@ def oval(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0, n: int =
 
 
 def smooth(points: Points, rounds: int = 2, closed: bool = True) -> np.ndarray:
-    """Cut the corners of an outline or a line (Chaikin, 1974), `rounds` times; ends of a line stay."""
+    """Cuts the corners of an outline or a line (Chaikin, 1974), `rounds` times; ends of a line stay."""
     p = np.asarray(points, np.float64)
     for _ in range(rounds):
         nxt = np.roll(p, -1, 0) if closed else p[1:]
@@ -97,13 +120,13 @@ def smooth(points: Points, rounds: int = 2, closed: bool = True) -> np.ndarray:
 
 
 def ragged(rng: np.random.Generator, outline: np.ndarray, amount: float) -> np.ndarray:
-    """Push each point of an outline away from or towards the middle by up to about `amount` of its radius."""
+    """Pushes each point of an outline away from or towards the middle by up to about `amount` of its radius."""
     middle = outline.mean(0)
     return middle + (outline - middle) * (1 + amount * rng.standard_normal((len(outline), 1)))
 
 
 class Sketch:
-    """Shapes in painter's order, x to the right, y up, the object standing on y = 0.
+    """Collects shapes in painter's order, x to the right, y up, the object standing on y = 0.
 
     Later shapes cover earlier ones. Holes cut through to whatever is behind the object.
     """
@@ -117,27 +140,27 @@ class Sketch:
         self._shapes.append((np.asarray(points, np.float64), width, closed, paint))
 
     def fill(self, paint: Paint, points: Points) -> None:
-        """A filled polygon."""
+        """Adds a filled polygon."""
         self._add(points, 0.0, True, paint)
 
     def box(self, paint: Paint, x0: float, y0: float, x1: float, y1: float) -> None:
-        """A filled upright rectangle."""
+        """Adds a filled upright rectangle."""
         self.fill(paint, [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
     def oval(self, paint: Paint, cx: float, cy: float, rx: float, ry: float, turn: float = 0.0) -> None:
-        """A filled ellipse."""
+        """Adds a filled ellipse."""
         self.fill(paint, oval(cx, cy, rx, ry, turn))
 
     def line(self, paint: Paint, points: Points, width: float, closed: bool = False) -> None:
-        """A line with round ends, `width` in object units; never thinner than about 1.5 pixels."""
+        """Adds a line with round ends, `width` in object units; never thinner than about 1.5 pixels."""
         self._add(points, width, closed, paint)
 
     def hole(self, points: Points) -> None:
-        """Cut a polygon out of what is drawn so far."""
+        """Cuts a polygon out of the shapes so far."""
         self._add(points, 0.0, True, None)
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 in object units, line widths included."""
+        """Returns x0, y0, x1, y1 in object units, line widths included."""
         low = np.min([p.min(0) - w / 2 for p, w, _, _ in self._shapes], 0)
         high = np.max([p.max(0) + w / 2 for p, w, _, _ in self._shapes], 0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
@@ -152,19 +175,19 @@ class Sketch:
         light: Light,
         rng: np.random.Generator,
     ) -> Patch | None:
-        """Rasterise on a canvas of (height, width) pixels.
+        """Rasterizes the sketch on a canvas of (height, width) pixels.
 
         Args:
-            canvas: canvas size; what lies outside is cut off.
-            foot: canvas position of the object's origin.
-            scale: pixels per object unit.
-            turn: rotation in radians.
-            flip: mirror left and right.
-            light: the scene's light.
-            rng: decides where grain is cut from.
+          canvas: Size of the canvas; parts outside are cut off.
+          foot: Canvas position of the object's origin.
+          scale: Pixels per object unit.
+          turn: Rotation in radians.
+          flip: Whether to mirror left and right.
+          light: Light of the scene.
+          rng: Generator that decides where grain is cut from.
 
         Returns:
-            The patch, or None where nothing falls on the canvas.
+          The patch, or None where nothing falls on the canvas.
         """
         c, s = scale * np.cos(turn), scale * np.sin(turn)
         side = -1.0 if flip else 1.0
@@ -201,7 +224,7 @@ class Sketch:
         light: Light,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Color [h, w, 3] of every pixel: paint, times grain, times relief."""
+        """Returns the color [h, w, 3] of every pixel: paint, times grain, times relief."""
         paints: list[Paint] = list(dict.fromkeys(p for _, _, _, p in self._shapes if p is not None))
         lookup = np.zeros(256, np.uint8)
         for number, (_, _, _, paint) in enumerate(self._shapes, 1):
@@ -230,7 +253,7 @@ class Sketch:
 
 
 def _relief(parts: np.ndarray, scale: float, light: Light) -> np.ndarray:
-    """Brightness about 1: every part bulges towards the viewer, so one side of it is lit, the other dark."""
+    """Returns the brightness, about 1. Every part bulges towards the viewer, so one side is lit, the other dark."""
     kernel = np.ones((3, 3), np.uint8)
     flat = (cv2.dilate(parts, kernel) == cv2.erode(parts, kernel)).astype(np.uint8)
     radius = np.float32(max(3.0, 0.12 * scale))
@@ -244,7 +267,7 @@ def _relief(parts: np.ndarray, scale: float, light: Light) -> np.ndarray:
 
 
 def _grain(paint: Paint, u: np.ndarray, v: np.ndarray, light: Light, window: tuple[slice, slice]) -> np.ndarray:
-    """The grain of a paint at object coordinates (u, v), about -1..1, float32 [h, w]."""
+    """Returns the grain of a paint at object coordinates (u, v), about -1..1, float32 [h, w]."""
     kind = paint.grain
     if kind == "leaves":
         return light.coarse[window]

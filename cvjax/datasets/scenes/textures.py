@@ -1,4 +1,4 @@
-"""Procedural textures: band-limited noise, and the grounds and walls that `scenes` stands on.
+"""This module makes procedural textures: band-limited noise, and the grounds and walls of `scenes`.
 
 Every texture is float32 RGB [height, width, 3] in 0..255 and is decided by the generator that it is given.
 """
@@ -10,13 +10,14 @@ Color = tuple[float, float, float]
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell: float, stretch: float = 1.0) -> np.ndarray:
-    """Smooth noise of about unit variance, float32 [height, width].
+    """Draws smooth noise of about unit variance, float32 [height, width].
 
     Args:
-        rng: decides the noise.
-        height, width: size in pixels.
-        cell: distance in pixels, along y, over which the noise changes.
-        stretch: how many times longer that distance is along x.
+      rng: Generator that decides the noise.
+      height: Height in pixels.
+      width: Width in pixels.
+      cell: Distance in pixels, along y, over which the noise changes.
+      stretch: Factor on that distance along x.
     """
     rows = max(2, round(height / cell) + 1)
     columns = max(2, round(width / (cell * stretch)) + 1)
@@ -34,7 +35,7 @@ def octaves(
     gain: float = 0.6,
     stretch: float = 1.0,
 ) -> np.ndarray:
-    """Sum of `levels` of `noise`, each half the cell and `gain` times the height of the one before."""
+    """Draws a sum of `levels` of `noise`, each half the cell and `gain` times the height of the one before."""
     total = np.zeros((height, width), np.float32)
     norm = 0.0
     for level in range(levels):
@@ -45,7 +46,7 @@ def octaves(
 
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
-    """RGB color 0..255 of hue in degrees (taken modulo 360), saturation and value in 0..1 (clipped)."""
+    """Returns the RGB color 0..255 of hue in degrees (taken modulo 360), saturation and value in 0..1 (clipped)."""
     saturation, value = min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0)
 
     def channel(offset: float) -> float:
@@ -56,7 +57,7 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
 
 
 def scaled(color: Color, factor: float) -> Color:
-    """A color made darker, or lighter as far as 255 goes."""
+    """Returns a color made darker, or lighter as far as 255 goes."""
     red, green, blue = (min(255.0, factor * c) for c in color)
     return red, green, blue
 
@@ -67,33 +68,33 @@ def pick(
     sat: tuple[float, float],
     val: tuple[float, float],
 ) -> Color:
-    """A color drawn uniformly from ranges of hue (degrees), saturation and value."""
+    """Draws a color uniformly from ranges of hue (degrees), saturation and value."""
     return hsv(rng.uniform(hue[0], hue[1]), rng.uniform(*sat), rng.uniform(*val))
 
 
 def pick_of(rng: np.random.Generator, *ranges: tuple[float, tuple, tuple, tuple]) -> Color:
-    """A color from one of several ranges (weight, hue, saturation, value): what paint shops and nature offer."""
+    """Draws a color from one of several ranges (weight, hue, saturation, value): those of paint shops and nature."""
     weights = np.array([r[0] for r in ranges])
     _, hue, sat, val = ranges[int(rng.choice(len(ranges), p=weights / weights.sum()))]
     return pick(rng, hue, sat, val)
 
 
 def ramp(field: np.ndarray, dark: Color, light: Color) -> np.ndarray:
-    """Color a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
+    """Colors a field: -2 becomes `dark`, +2 becomes `light`, beyond is clipped. [h, w] -> [h, w, 3]."""
     position = np.clip(field * 0.25 + 0.5, 0.0, 1.0)[..., None]
     low, high = np.array(dark, np.float32), np.array(light, np.float32)
     return position * (high - low) + low
 
 
 def _joints(height: int, width: int, row: float, column: float, gap: float, bond: float) -> np.ndarray:
-    """True on the mortar lines of a wall of bricks `row` by `column` pixels; odd rows shift by `bond`."""
+    """Returns True on the mortar lines of a wall of bricks `row` by `column` pixels; odd rows shift by `bond`."""
     y = np.arange(height, dtype=np.float32)[:, None] / row
     x = np.arange(width, dtype=np.float32)[None, :] / column + (np.floor(y) % 2) * bond
     return ((y % 1.0) * row < gap) | ((x % 1.0) * column < gap)
 
 
 def _blocks(rng: np.random.Generator, height: int, width: int, row: float, column: float, bond: float) -> np.ndarray:
-    """A random level for each brick of the same wall, float32 [height, width]."""
+    """Draws a random level for each brick of the same wall, float32 [height, width]."""
     levels = rng.standard_normal((64, 64), dtype=np.float32)
     y = (np.arange(height)[:, None] / row).astype(np.int32)
     x = (np.arange(width)[None, :] / column + (y % 2) * bond).astype(np.int32)
@@ -101,7 +102,7 @@ def _blocks(rng: np.random.Generator, height: int, width: int, row: float, colum
 
 
 def grass(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Blades over patches of lush and dry."""
+    """Draws blades over patches of lush and dry grass."""
     field = 0.9 * noise(rng, height, width, 3, 0.4) + 0.8 * octaves(rng, height, width, height / 3)
     hue = rng.uniform(55, 125)
     return ramp(
@@ -112,7 +113,7 @@ def grass(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def loose(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Gravel, sand, earth, asphalt or snow: one recipe, many grains."""
+    """Draws gravel, sand, earth, asphalt or snow, all by one recipe with many grains."""
     field = noise(rng, height, width, rng.uniform(1.0, 3.5)) + 0.7 * octaves(rng, height, width, height / 2)
     hue, sat, val = rng.uniform(15, 50), rng.uniform(0, 0.45), rng.uniform(0.3, 0.95)
     spread = rng.uniform(0.08, 0.35)
@@ -120,7 +121,7 @@ def loose(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def masonry(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Brick, paving or tiles with mortar between."""
+    """Draws brick, paving or tiles with mortar between."""
     row = rng.uniform(5, 20)
     column = row * rng.uniform(1.0, 2.8)
     bond = float(rng.choice([0.0, 0.5]))
@@ -133,7 +134,7 @@ def masonry(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def planks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Wooden boards with grain along them; half of the time they stand upright."""
+    """Draws wooden boards with grain along them; half of the time they stand upright."""
     upright = rng.random() < 0.5
     h, w = (width, height) if upright else (height, width)
     row, column = rng.uniform(7, 24), rng.uniform(60, 200)
@@ -145,7 +146,7 @@ def planks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Carpet, wallpaper or a table cloth: a weave, often with stripes or spots of a second color."""
+    """Draws carpet, wallpaper or a table cloth: a weave, often with stripes or spots of a second color."""
     base = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     other = pick(rng, (0, 360), (0.05, 0.6), (0.3, 0.9))
     weave = noise(rng, height, width, 1) * 0.5 + octaves(rng, height, width, 30) * 0.5
@@ -167,7 +168,7 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def water(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Ripples, longer across than along, with glitter."""
+    """Draws ripples, longer across than along, with glitter."""
     field = octaves(rng, height, width, rng.uniform(2.5, 7), stretch=rng.uniform(3, 7)) + 0.4 * octaves(
         rng, height, width, height / 2
     )
@@ -178,14 +179,14 @@ def water(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def plaster(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A painted wall or a studio backdrop, unevenly lit."""
+    """Draws a painted wall or a studio backdrop, unevenly lit."""
     field = octaves(rng, height, width, height / 1.5) + 0.3 * noise(rng, height, width, 1)
     color = pick(rng, (0, 360), (0.0, 0.4), (0.35, 0.95))
     return ramp(field, scaled(color, 0.75), scaled(color, 1.15))
 
 
 def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A hedge or a far wood: leaves without a trunk, so that leaves alone do not mean `tree`."""
+    """Draws a hedge or a far wood: leaves without a trunk, so that leaves alone do not mean `tree`."""
     field = octaves(rng, height, width, rng.uniform(4, 13), 4, 0.8)
     hue = rng.uniform(45, 140)
     return ramp(
@@ -196,7 +197,7 @@ def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def sky(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A gradient from zenith to horizon, with clouds, from clear to overcast to dusk."""
+    """Draws a gradient from zenith to horizon, with clouds, from clear to overcast to dusk."""
     hue = rng.uniform(195, 230) if rng.random() < 0.8 else rng.uniform(0, 50)
     top = np.array(hsv(hue, rng.uniform(0.1, 0.65), rng.uniform(0.45, 0.95)), np.float32)
     low = np.array(hsv(hue - 20, rng.uniform(0.02, 0.3), rng.uniform(0.7, 1.0)), np.float32)
