@@ -184,7 +184,7 @@ def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -
     return image
 
 
-# Of shears, translations (a fraction of the side, or pixels), rotations, colors, and bits lost at most.
+# Largest shear, translation (a fraction of the side, or pixels), rotation, change of color, and number of bits lost.
 _NARROW = (0.3, 150 / 331, 30.0, 0.9, 4)
 _WIDE = (0.99, 32.0, 135.0, 0.99, 6)
 

@@ -88,7 +88,7 @@ class Classification(ImageTask):
     def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Batch]:
         """Returns the normalized images, and the batch with its smoothed targets; in training mixed, if configured.
 
-        `target`, float32 [B, C], is the distribution over classes that each image is trained towards.
+        `target`, float32 [B, C], is the distribution over classes that each image is trained toward.
         """
         images, target, config = self.images(batch, key), self.smoothed(batch["label"]), self.config
         if key is not None and (config.mixup or config.cutmix):

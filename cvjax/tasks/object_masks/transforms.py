@@ -11,7 +11,7 @@ from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.scale_crop import ResizeAndFill, ScaleAndCrop, ScaleAndCropData, resize_pair
 
 _SMALLEST = 4.0
-"""Sides of boxes, in pixels, below which nothing is to be learnt from them."""
+"""Least side of a box in training, in pixels; boxes with a shorter side are dropped."""
 
 
 @dataclasses.dataclass(frozen=True)
