@@ -1,4 +1,4 @@
-"""Confusion matrices, which most scores are made of: counted on the device, added up in int64 on the host."""
+"""Counts confusion matrices, from which most scores are computed, on the device; they are added up on the host."""
 
 from collections.abc import Sequence
 
@@ -23,26 +23,27 @@ def confusion_matrix(
     valid: jax.Array | None = None,
     per_image: bool = False,
 ) -> jax.Array:
-    """Count pixels by (true class, predicted class).
+    """Counts pixels by true class and predicted class.
 
-    A product of one-hot int8 matrices per image, summed in int32 over chunks of pixels: exact, without
-    scatter (slow on TPUs), and with a working set that does not grow with the image. Pure; made for
-    `jax.jit`.
+    The matrix is a product of one-hot int8 matrices per image, summed in int32 over chunks of pixels. It is exact. It
+    needs no scatter, which is slow on TPUs, and its working memory does not grow with the image. The function is pure
+    and made for `jax.jit`.
 
     Args:
-        labels: [B, H, W] integers, the true class or `ignore`. Any other value outside [0, num_classes) is
-            not counted either: data loading rejects such masks, as here there is nobody to tell.
-        predictions: [B, H, W] integers in [0, num_classes).
-        num_classes: C.
-        ignore: the label whose pixels do not count.
-        valid: [B] bool; images that are False do not count. None counts all.
-        per_image: a matrix for each image instead of their sum.
+      labels: True classes, integers [B, H, W], or `ignore`. Any other value outside [0, num_classes) is not counted
+        either: data loading rejects such masks, since compiled code cannot raise an error.
+      predictions: Predicted classes, integers [B, H, W] in [0, num_classes).
+      num_classes: Number of classes, C.
+      ignore: Label of the pixels that do not count.
+      valid: Whether each image counts, bool [B]; None counts all.
+      per_image: Whether to return a matrix for each image instead of their sum.
 
     Returns:
-        int32 [C, C], or [B, C, C]; rows are the truth, columns the prediction. Add batches up in int64 on the host.
+      int32 [C, C], or [B, C, C]; rows are the ground truth, columns the prediction. Add batches up in int64 on the
+      host.
 
     Raises:
-        ValueError: the batch has 2^31 pixels or more, which int32 could not count.
+      ValueError: The batch has 2^31 pixels or more, which int32 cannot count.
     """
     chex.assert_rank([labels, predictions], 3)
     chex.assert_equal_shape([labels, predictions])
@@ -80,7 +81,7 @@ def checked_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> np.n
     """Returns the confusion matrix as int64.
 
     Raises:
-      ValueError: It is not one of these classes, or its names are not different ones.
+      ValueError: The matrix does not match the class names or has negative counts, or two class names are the same.
     """
     confusion = np.asarray(confusion)
     num_classes = len(class_names)
@@ -97,12 +98,12 @@ def checked_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> np.n
 
 
 def ratio(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
-    """Returns part / whole in float64, nan where whole is 0."""
+    """Returns part / whole in float64; nan where whole is 0."""
     whole = np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 def mean_of_present(values: np.ndarray) -> float:
-    """Returns the mean of what is not nan; nan of nothing."""
+    """Returns the mean of the values that are not nan; nan if there are none."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")

@@ -1,4 +1,4 @@
-"""Examples of a split for pictures."""
+"""Chooses and decodes examples of a split for pictures."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,12 +16,14 @@ TILES = 24
 
 
 def decoded_examples(task: ImageTask, dataset: Dataset, count: int) -> Iterator[tuple[Record, Mapping[str, Any]]]:
-    """Yields records spread evenly over a split with what they decode to; skips damaged ones where the run may.
+    """Yields records spread evenly over a split, each with its decoded example.
+
+    Damaged records are skipped if the run may skip them.
 
     Args:
-      task: Task that decodes.
+      task: Task whose decoder is used.
       dataset: Split to choose from.
-      count: Number of records; fewer where the split has fewer.
+      count: Number of records; fewer if the split is smaller.
     """
     decode = task.decoder()
     for index in np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)):

@@ -1,4 +1,4 @@
-"""What the tasks share: opening data, starting from weights, and what happens to images before the net sees them."""
+"""Implements what the tasks share: opening datasets, initial weights, color augmentation, normalization of images."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ def _in_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask(Task):
-    """What the tasks share: the part of a task that any run on normalized images has, see `cvjax.engine.task.Task`.
+    """Implements the part of a task that is the same for all runs on normalized images, see `cvjax.engine.task.Task`.
 
     Attributes:
       config: Configuration of the run.
@@ -52,7 +52,7 @@ class ImageTask(Task):
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
-        """Opens a split of the configured data set."""
+        """Opens a split of the configured dataset."""
         return open_dataset(
             config.data,
             split,
@@ -64,37 +64,37 @@ class ImageTask(Task):
 
     @classmethod
     def open_options(cls, config: Any) -> dict[str, Any]:
-        """Returns what the configuration says to the data set's opener beside its place."""
+        """Returns further keyword arguments for the opener of the dataset, taken from the configuration."""
         del config
         return {}
 
     @classmethod
     def create(cls, config: Any, dataset: Dataset, model: nn.Module) -> Self:
-        """Makes the task of a run, of the data set's classes."""
+        """Makes the task of a run, with the classes of the dataset."""
         del model
         return cls(config, tuple(dataset.class_names))
 
     @classmethod
     def restore(cls, config: Any, record: Mapping[str, Any]) -> Self:
-        """Makes the task of a finished run from its configuration and from what `record` returned then."""
+        """Makes the task of a finished run from its configuration and the result of `record` at that time."""
         names = {field.name for field in dataclasses.fields(cls)} - {"config"}
         return cls(config=config, **{name: value for name, value in record.items() if name in names})
 
     def record(self) -> dict[str, Any]:
-        """Returns what a checkpoint must keep of the task beside its configuration: all other fields."""
+        """Returns the fields that a checkpoint stores beside the configuration: all others."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
 
     def reconfigured(self, **changes: Any) -> Self:
-        """Returns the task with some fields of its configuration changed, such as `eval`."""
+        """Returns the task with some fields of its configuration replaced, such as `eval`."""
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
 
     def warm_start(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Returns fresh variables with the weights that `config.init` names put in.
+        """Returns fresh variables with the weights of `config.init` filled in.
 
-        These are another run's checkpoint, a PyTorch state dict, or darknet's file.
+        `config.init` names another run's checkpoint, a PyTorch state dict, or a darknet file.
 
         Raises:
-          CheckpointError: There are none, or they do not fit.
+          CheckpointError: The weights are missing or do not fit.
         """
         init = self.config.init
         if pathlib.Path(init).is_dir():
@@ -104,22 +104,22 @@ class ImageTask(Task):
         return self.put_weights(variables, read_weights(init, data_dir=self.config.data_dir))
 
     def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Returns variables whose backbone has the weights of a PyTorch state dict."""
+        """Returns the variables with the weights of a PyTorch state dict in the backbone."""
         return load_backbone(variables, weights, backbone_name(self.config.model.name))
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, not counting what is ignored."""
+        """Returns the number of classes, without the ignored label."""
         return len(self.class_names)
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """Color of padded pixels: the mean, which normalizes to about zero."""
+        """Returns the color of padded pixels: the mean, which normalizes to about zero."""
         red, green, blue = (round(level) for level in self.mean)
         return red, green, blue
 
     def init(self, model: nn.Module, key: jax.Array) -> dict[str, Any]:
-        """Returns fresh variables of the model, for images as large as training's crops."""
+        """Returns fresh variables of the model, for images of the training crop's size."""
         return init_variables(model, key, (*self.config.input.crop, 3))
 
     def apply(self, model: nn.Module, variables: Any, inputs: Any, *, train: bool, **options: Any) -> Any:
@@ -127,29 +127,29 @@ class ImageTask(Task):
         return model.apply(variables, inputs, train=train, **options)
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[Any, Batch]:
-        """Returns the normalized images, with other colors in training, and the batch as it is.
+        """Returns the normalized images, with random colors in training, and the unchanged batch.
 
         Args:
           batch: Arrays, among them `image` [B, H, W, 3] in 0..255 and `index` [B].
-          key: Key of this step, None in evaluation.
+          key: Random key of this step; None in evaluation.
         """
         return self.images(batch, key), batch
 
     def images(self, batch: Batch, key: jax.Array | None) -> jax.Array:
-        """Returns the images of a batch, recolored if there is a key, normalized.
+        """Returns the normalized images of a batch, recolored if a key is given.
 
-        The colors of an example depend on the key and on the example's index alone, so they are the same
-        however the batch is laid out over devices.
+        The colors of an example depend only on the key and on the example's index. So they are the same however the
+        batch is spread over devices.
 
         Args:
           batch: `image` [B, H, W, 3] in 0..255 and `index` [B].
-          key: Key of this step; None leaves the colors as they are.
+          key: Random key of this step; None leaves the colors as they are.
 
         Returns:
           float32 [B, H, W, 3].
 
         Raises:
-          ConfigError: A largest factor is below 1.
+          ConfigError: `exposure` or `hsv_saturation` is below 1.
         """
         images = batch["image"]
         chex.assert_rank(images, 4)
@@ -166,43 +166,43 @@ class ImageTask(Task):
         return self.normalize(images)
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Brings uint8 or float images [..., 3] in 0..255 to float32 of about zero mean and unit variance."""
+        """Normalizes uint8 or float images [..., 3] in 0..255 to float32 of about zero mean and unit variance."""
         images = images.astype(jnp.float32)
         return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
     def weight(self, batch: Batch) -> jax.Array:
-        """Returns what the summed loss is divided by: by default the number of valid images, float32 scalar."""
+        """Returns the divisor of the summed loss, float32 scalar: by default the number of valid images."""
         return batch["valid"].sum(dtype=jnp.float32)
 
     def gather(self, predictions: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Returns arrays with a row for each example, for scores that are no sums; none by default."""
+        """Returns arrays with a row for each example, for scores that are not sums; none by default."""
         del predictions, batch
         return {}
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Returns further sums over a batch, and rows to be joined, from what was gathered; none by default."""
+        """Returns further sums over a batch, and rows to be concatenated, from the gathered arrays; none by default."""
         del rows
         return {}, {}
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """Returns a photograph, uint8 [H, W, 3], as the net sees it in evaluation: float32 [height, width, 3]."""
+        """Returns the model's input in evaluation, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return np.asarray(self.normalize(jnp.asarray(image)))
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
-        """Returns the function from a photograph, uint8 [H, W, 3] of any size, to what is predicted for it.
+        """Returns the function from a photograph, uint8 [H, W, 3] of any size, to its prediction.
 
         Raises:
-          ConfigError: The task predicts no photographs.
+          ConfigError: The task cannot predict from a photograph alone.
         """
         del model, variables
         raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
 
     def table(self, report: Report) -> RenderableType:
-        """Returns what the terminal shows of a report: by default its line of scores."""
+        """Returns the table of a report for the terminal: by default its line of scores."""
         return self.headline(report)
 
     def headline(self, report: Report) -> str:
-        """Returns one line of scores: by default the one that chooses the best checkpoint."""
+        """Returns the scores as one line: by default the score that chooses the best checkpoint."""
         return f"{self.metric} {report[self.metric]:.4f}"
 
     def draw_report(self, folder: pathlib.Path, report: Report) -> list[str]:
@@ -221,9 +221,9 @@ def recolor(colors: DataConfig, image: jax.Array, key: jax.Array) -> jax.Array:
     """Changes the colors of one image at random.
 
     Args:
-      colors: Widths of the random factors.
-      image: float [H, W, 3] in 0..255.
-      key: Key of this example.
+      colors: Ranges of the random changes.
+      image: Image, float [H, W, 3] in 0..255.
+      key: Random key of this example.
 
     Returns:
       float [H, W, 3] in 0..255.
@@ -248,11 +248,11 @@ def recolor(colors: DataConfig, image: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def scale_hsv(images: jax.Array, exposure: jax.Array | float, saturation: jax.Array | float) -> jax.Array:
-    """Images with value and saturation of HSV multiplied, up to their bounds; hues stay.
+    """Scales the value and the saturation of images in HSV, clipped to their bounds; the hue does not change.
 
     Args:
-      images: float [..., 3], RGB in 0..255.
-      exposure, saturation: factors on value and saturation, not negative.
+      images: RGB images, float [..., 3] in 0..255.
+      exposure, saturation: Factors on value and saturation, not negative.
 
     Returns:
       [..., 3] in 0..255.
@@ -260,7 +260,7 @@ def scale_hsv(images: jax.Array, exposure: jax.Array | float, saturation: jax.Ar
     value = images.max(axis=-1, keepdims=True)
     chroma = value - images.min(axis=-1, keepdims=True)
     colored = chroma > 0
-    # How far a channel lies below the value, by how far the lowest does, is what the hue says.
+    # A channel's distance below the value, as a fraction of the chroma, depends on the hue alone.
     fall = (value - images) / jnp.where(colored, chroma, 1)
     brighter = jnp.minimum(value * exposure, 255.0)
     stronger = jnp.minimum(chroma / jnp.where(colored, value, 1) * saturation, 1.0)

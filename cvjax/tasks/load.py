@@ -1,4 +1,4 @@
-"""Trained models of any task from their checkpoints, for evaluation, prediction and anybody's own code."""
+"""Loads trained models of any task from their checkpoints, for evaluation, prediction and other code."""
 
 import dataclasses
 import os
@@ -20,15 +20,15 @@ Kind = TypeVar("Kind", bound=ImageTask)
 
 
 def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> Loaded:
-    """Rebuilds the model that a checkpoint is of.
+    """Rebuilds the model of a checkpoint.
 
     Args:
-      path: Folder of a checkpoint, folder of checkpoints, or a run's work folder; of several checkpoints
-        the best is taken.
-      **model_overrides: Options that keep the parameters as they are, such as `output_stride=8`, `dtype`.
+      path: Folder of a checkpoint, folder of checkpoints, or work folder of a run. Of several checkpoints the best is
+        taken.
+      **model_overrides: Options that keep the parameters as they are, such as `output_stride=8` or `dtype`.
 
     Raises:
-      CheckpointError: None there, unreadable, or of a model that this version does not have.
+      CheckpointError: There is no checkpoint, it is unreadable, or this version does not have its model.
     """
     place = find_checkpoint(path)
     kind = read_info(place).get("task", {}).get("kind")
@@ -40,16 +40,16 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
 def with_settings(
     task: Kind, settings: Any, *, data_fields: tuple[str, ...] = (), eval_fields: tuple[str, ...] = ()
 ) -> Kind:
-    """Returns a task whose configuration has the settings of a command that are not None; all else is as in the run.
+    """Returns the task with its configuration changed by the settings of a command that are not None.
 
     Args:
       task: Task of a checkpoint.
-      settings: Arguments of a command: `data` and `data_dir`, and what the two lists name.
+      settings: Arguments of a command: `data`, `data_dir`, and the names in `data_fields` and `eval_fields`.
       data_fields: Names of fields of the data's configuration.
       eval_fields: Names of fields of the evaluation's configuration.
 
     Raises:
-      ConfigError: A setting that this task does not have.
+      ConfigError: This task does not have one of the settings.
     """
     config = task.config
     given = {name: value for name in ("data", "data_dir") if (value := getattr(settings, name)) is not None}
@@ -67,10 +67,10 @@ def _changed(config: Any, settings: Any, names: tuple[str, ...]) -> Any:
 
 
 def open_scored(task: ImageTask, split: str | None) -> Dataset:
-    """Opens the split that a checkpoint's task is to be scored on; by default the run's own.
+    """Opens the split that a checkpoint is scored on; by default the run's own evaluation split.
 
     Raises:
-      ConfigError: The data set has another number of classes.
+      ConfigError: The dataset has another number of classes than the checkpoint.
     """
     dataset = task.open(task.config, split or task.config.input.eval_split)
     if len(dataset.class_names) != task.num_classes:

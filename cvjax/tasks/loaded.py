@@ -1,4 +1,4 @@
-"""A trained model from its checkpoint alone."""
+"""Rebuilds a trained model from its checkpoint alone."""
 
 import dataclasses
 import functools
@@ -19,14 +19,14 @@ from cvjax.tasks.images import ImageTask
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A model ready for use.
+    """Holds a trained model that is ready for use.
 
     Attributes:
-      model: `model.apply(variables, task.normalize(images), train=False)` gives logits; a detector's call is that of
-        `cvjax.models.detection.detector`.
+      model: Module. `model.apply(variables, task.normalize(images), train=False)` gives logits; a detector is called as
+        `cvjax.models.detection.detector` describes.
       variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
       task: Task of the run, with its configuration, class names and normalization.
-      info: What the run recorded of itself.
+      info: Metadata that the run recorded.
       place: Folder of the checkpoint.
     """
 
@@ -37,17 +37,19 @@ class Loaded:
     place: pathlib.Path
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """Returns a photograph, uint8 [H, W, 3], as the model expects it: float32 [height, width, 3]."""
+        """Returns the model's input, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return self.task.preprocess(image)
 
     def predict(self, image: np.ndarray) -> Any:
-        """Predicts a photograph, uint8 [H, W, 3] of any size, as the evaluation is configured; compiles once a size.
+        """Predicts from a photograph, uint8 [H, W, 3] of any size, as the evaluation is configured.
+
+        It compiles once per size.
 
         Returns:
-          Labels uint8 [H, W] of a segmentation, probabilities float32 [C] of a classification, boxes of a detection.
+          Labels uint8 [H, W] for segmentation, probabilities float32 [C] for classification, boxes for detection.
 
         Raises:
-          ConfigError: The task predicts no photographs.
+          ConfigError: The task cannot predict from a photograph alone.
         """
         return self._predictor(image)
 
@@ -57,15 +59,15 @@ class Loaded:
 
 
 def rebuild(task_class: type[ImageTask], place: pathlib.Path, **model_overrides: Any) -> Loaded:
-    """Rebuilds the model that a checkpoint of a task is of.
+    """Rebuilds the model of a checkpoint of a given task.
 
     Args:
       task_class: Class of the task.
       place: Folder of the checkpoint itself.
-      **model_overrides: Options that keep the parameters as they are, such as `output_stride=8`, `dtype`.
+      **model_overrides: Options that keep the parameters as they are, such as `output_stride=8` or `dtype`.
 
     Raises:
-      CheckpointError: Unreadable, or of a model that this version does not have.
+      CheckpointError: The checkpoint is unreadable, or this version does not have its model.
     """
     info = read_info(place)
     try:

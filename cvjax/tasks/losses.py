@@ -1,7 +1,7 @@
-"""Losses per pixel or per image, as pure functions of logits and labels.
+"""Computes losses per pixel or per image, as pure functions of logits and labels.
 
-What is summed over pixels is summed over one image at a time, never over the batch, so that the loss of a batch is a
-sum over its images however these are spread over devices.
+Sums over pixels are always sums over one image, never over the batch. So the loss of a batch is a sum over its images,
+however these are spread over devices.
 """
 
 import chex
@@ -10,30 +10,33 @@ import jax.numpy as jnp
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy per pixel: float32 [..., ] of logits [..., C] and integer labels [...].
+    """Computes the cross entropy per pixel, float32 [...], of logits [..., C] and integer labels [...].
 
-    The label's logit is read with a mask rather than a gather: its gradient is then a product, not a scatter.
-    A label outside [0, C), such as 255, contributes its normalizer alone and must be weighted out.
+    The label's logit is read with a mask instead of a gather: its gradient is then a product, not a scatter. For a
+    label outside [0, C), such as 255, the result is the logarithm of the softmax's denominator alone. Such pixels must
+    get the weight 0.
     """
     shifted, _, total = _exponentials(logits)
     return jnp.log(total) - jnp.where(_is_label(logits, labels), shifted, 0.0).sum(axis=-1)
 
 
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Cross entropy, float32 [...], of logits [..., C] with distributions [..., C] that each add up to 1."""
+    """Computes the cross entropy, float32 [...], of logits [..., C] with distributions [..., C] that sum to 1."""
     chex.assert_equal_shape((logits, targets))
     logits = logits.astype(jnp.float32)
     return jax.nn.logsumexp(logits, axis=-1) - (logits * targets).sum(axis=-1)
 
 
 def focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0, alpha: float | None = None) -> jax.Array:
-    """Focal loss per pixel (Lin et al., 1708.02002): cross entropy times (1 - p)^gamma, p the label's probability.
+    """Computes the focal loss per pixel (Lin et al., 1708.02002): cross entropy times (1 - p)^gamma.
+
+    p is the probability of the label.
 
     Args:
-      logits: [..., C].
-      labels: integers [...]; outside [0, C) as for `cross_entropy`.
-      gamma: how much less easy pixels weigh; 0 is cross entropy.
-      alpha: factor of all classes but the first, the background, whose factor is 1 - alpha; None leaves both at 1.
+      logits: Logits [..., C].
+      labels: Integer labels [...]; those outside [0, C) as for `cross_entropy`.
+      gamma: Exponent; the larger it is, the less easy pixels weigh. 0 is cross entropy.
+      alpha: Factor of all classes but the first, the background, which has the factor 1 - alpha; None leaves both at 1.
 
     Returns:
       float32 [...].
@@ -57,17 +60,17 @@ def ohem_pixels(
     threshold: float | None = None,
     minimum: int = 0,
 ) -> jax.Array:
-    """Which pixels of each image are its hardest: those of largest loss (online hard example mining, 1604.03540).
+    """Chooses the hardest pixels of each image, those with the largest loss (online hard example mining, 1604.03540).
 
     Args:
-      losses: [B, H, W]; no gradient flows through the choice.
-      counted: [B, H, W], above 0 for pixels to choose from.
-      fraction: of an image's counted pixels that are kept; of no use beside a threshold.
-      threshold: keep those whose loss is above it instead.
-      minimum: keep so many in any case, or all where there are fewer.
+      losses: Losses [B, H, W]; no gradient flows through the choice.
+      counted: Array [B, H, W], above 0 for the pixels to choose from.
+      fraction: Fraction of an image's counted pixels that are kept; not used if there is a threshold.
+      threshold: Loss above which a pixel is kept, instead of a fraction.
+      minimum: Least number of pixels kept in each image; all where there are fewer.
 
     Returns:
-      bool [B, H, W]. Pixels that tie with the last one kept are kept too.
+      bool [B, H, W]. Pixels with the same loss as the last one kept are kept too.
     """
     chex.assert_equal_shape((losses, counted))
     counted = counted > 0
@@ -83,15 +86,15 @@ def ohem_pixels(
 
 
 def soft_jaccard(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:
-    """One minus the soft intersection over union of an image, the mean over the classes that are in it.
+    """Computes one minus the soft intersection over union of each image, the mean over the classes in it.
 
-    For a class with probabilities p and ground truth g in {0, 1}: 1 - (sum pg + 1) / (sum p + sum g - sum pg + 1)
-    (after Rahman and Wang, 2016; the 1 keeps tiny objects from ruling the loss).
+    For a class with probabilities p and ground truth g in {0, 1} it is 1 - (sum pg + 1) / (sum p + sum g - sum pg + 1)
+    (after Rahman and Wang, 2016). The added 1 keeps tiny objects from dominating the loss.
 
     Args:
-      logits: [B, H, W, C].
-      labels: integers [B, H, W].
-      counted: [B, H, W], 1 for pixels that count and 0 for those that do not, whatever their label.
+      logits: Logits [B, H, W, C].
+      labels: Integer labels [B, H, W].
+      counted: Array [B, H, W], 1 for pixels that count and 0 for those that do not, whatever their label.
 
     Returns:
       float32 [B] in [0, 1]; 0 for an image without counted pixels.
@@ -101,22 +104,23 @@ def soft_jaccard(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> ja
 
 
 def soft_dice(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:
-    """One minus the soft Dice coefficient of an image, the mean over the classes that are in it.
+    """Computes one minus the soft Dice coefficient of each image, the mean over the classes in it.
 
-    For a class with probabilities p and ground truth g in {0, 1}: 1 - (2 sum pg + 1) / (sum p + sum g + 1), after
-    Milletari et al. (1606.04797), with their squares left out and 1 added as in `soft_jaccard`. Arguments and result
-    are those of `soft_jaccard`.
+    For a class with probabilities p and ground truth g in {0, 1} it is 1 - (2 sum pg + 1) / (sum p + sum g + 1), after
+    Milletari et al. (1606.04797), without their squares and with 1 added as in `soft_jaccard`. Arguments and result are
+    those of `soft_jaccard`.
     """
     both, ours, theirs = _areas(logits, labels, counted)
     return _mean_of_present(1.0 - (2.0 * both + 1.0) / (ours + theirs + 1.0), theirs)
 
 
 def lovasz_softmax(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:
-    """Lovász-Softmax of an image (Berman et al., 1705.08790), the mean over the classes that are in it.
+    """Computes the Lovász-Softmax loss of each image (Berman et al., 1705.08790), the mean over the classes in it.
 
-    The extension of one minus the intersection over union to errors between 0 and 1: with a class's errors in falling
-    order, each is weighed by what the Jaccard loss grows by when its pixel joins the wrong ones. Pixels that do not
-    count come last, with an error of 0, so that shapes are static. Arguments and result are those of `soft_jaccard`.
+    It extends the Jaccard loss, one minus the intersection over union, to errors between 0 and 1. The errors of a class
+    are sorted in descending order. Each is weighted by the growth of the Jaccard loss when its pixel becomes wrong.
+    Pixels that do not count come last, with an error of 0, so that shapes are static. Arguments and result are those of
+    `soft_jaccard`.
     """
     chex.assert_rank(logits, 4)
     chex.assert_equal_shape((labels, counted))
@@ -136,7 +140,7 @@ def lovasz_softmax(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> 
 
 
 def _lovasz_weights(errors: jax.Array, truth: jax.Array, counted: jax.Array) -> jax.Array:
-    """What each of P errors of one class weighs: float32 [P]."""
+    """Returns the weight of each of P errors of one class, float32 [P]."""
     order = jnp.argsort(jnp.where(counted, -errors, 1.0))
     hits = truth[order].astype(jnp.float32)
     area = hits.sum()
@@ -148,7 +152,7 @@ def _lovasz_weights(errors: jax.Array, truth: jax.Array, counted: jax.Array) -> 
 
 
 def _areas(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The soft areas of each image's classes, [B, C]: of prediction and truth together, prediction, truth."""
+    """Computes soft areas of each image's classes, [B, C]: intersection, prediction and ground truth."""
     chex.assert_rank(logits, 4)
     chex.assert_equal_shape((labels, counted))
     counted = counted.astype(jnp.float32)
@@ -163,9 +167,9 @@ def _areas(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> tuple[ja
 
 
 def _exponentials(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits [..., C] less their maximum, the exponentials of these, and their sums over the classes [...]; float32.
+    """Computes logits [..., C] less their maximum, their exponentials, and the sums of these over classes; float32.
 
-    The sum is a product: XLA keeps a product's operands, where it would take the exponentials anew for each sum that
+    The sum is a matrix product: XLA keeps a product's operands, but would recompute the exponentials for each sum that
     reads them. That halves the time of soft Jaccard and its gradient on CPU.
     """
     logits = logits.astype(jnp.float32)
@@ -176,7 +180,7 @@ def _exponentials(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _mean_of_present(losses: jax.Array, area: jax.Array) -> jax.Array:
-    """[B, C] to [B]: the mean over classes that have an area; 0 where none has."""
+    """Returns the mean [B] of losses [B, C] over the classes that have an area; 0 where there are none."""
     present = area > 0
     return jnp.where(present, losses, 0.0).sum(-1) / jnp.maximum(present.sum(-1), 1)
 

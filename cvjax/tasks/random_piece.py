@@ -1,4 +1,4 @@
-"""Random pieces of images, as torchvision's RandomResizedCrop and SSD draw them."""
+"""Draws random pieces of images, as torchvision's RandomResizedCrop and SSD do."""
 
 import math
 
@@ -10,10 +10,10 @@ _TRIES = 10  # as torchvision
 def draw_piece(
     size: tuple[int, int], min_area: float, max_area: float, max_aspect: float, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random piece of an image, as torchvision's RandomResizedCrop draws it.
+    """Draws the top, left, height and width of a random piece of an image, as torchvision's RandomResizedCrop does.
 
-    Area is uniform, the logarithm of the aspect too; what does not fit is drawn again, and after ten times the middle
-    of the image is taken, at the nearest aspect that is allowed.
+    The area is uniform, and so is the logarithm of the aspect ratio. A piece that does not fit is drawn again. After
+    ten tries the result is the middle of the image, with the nearest allowed aspect ratio.
     """
     height, width = size
     for _ in range(_TRIES):

@@ -1,8 +1,8 @@
-"""Random scale and crop on the host: uint8 image and mask together, before batching.
+"""Scales and crops uint8 images and masks at random on the host, before batching.
 
-Photometric augmentation and normalization happen on the device; what changes the geometry happens here,
-because it needs the source's own size. Every transform is a frozen, picklable dataclass; randomness comes in
-as a Generator.
+Photometric augmentation and normalization happen on the device. Changes of geometry happen here, because they need the
+image's own size. Every transform is a frozen, picklable dataclass. Randomness comes from the Generator that is passed
+in.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _MAX_DENOMINATOR = 64
 
 
 def check_size(name: str, size: tuple[int, int] | None) -> None:
-    """Raise ConfigError unless `size` is two positive integers."""
+    """Raises ConfigError unless `size` is two positive integers."""
     wrong = f"{name} is {size!r}: give two positive whole numbers, height and width."
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise ConfigError(wrong)
@@ -32,24 +32,24 @@ def check_size(name: str, size: tuple[int, int] | None) -> None:
 
 
 def check_probability(name: str, value: float) -> None:
-    """Raise ConfigError unless `value` lies between 0 and 1."""
+    """Raises ConfigError unless `value` lies between 0 and 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} is {value}: give a probability between 0 and 1.")
 
 
 def _check_padding(fill: tuple[int, int, int], ignore: int) -> None:
-    """Raise ConfigError unless the padding values fit in uint8."""
+    """Raises ConfigError unless the padding values fit in uint8."""
     if len(fill) != 3 or not all(0 <= value <= 255 for value in (*fill, ignore)):
         raise ConfigError(f"fill is {fill!r} and ignore {ignore!r}: give three levels and one label between 0 and 255.")
 
 
 def blank_image(size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
-    """An image uint8 [*size, 3] of one color."""
+    """Returns an image, uint8 [*size, 3], of one color."""
     return np.broadcast_to(np.asarray(fill, np.uint8), (*size, 3))
 
 
 def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Resize `image` u8[H,W,3] (bilinear) and `mask` u8[H,W] (nearest center) to `size`, height and width."""
+    """Resizes `image`, uint8 [H, W, 3] (bilinear), and `mask`, uint8 [H, W] (nearest center), to `size`."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image, mask
@@ -62,23 +62,23 @@ def resize_pair(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> t
 
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
-    """Height and width after scaling by exactly `scale`; rounded down, so that no pixel lies outside."""
+    """Returns height and width after scaling by exactly `scale`, rounded down so that no pixel lies outside."""
     height, width = (max(1, extent * scale.numerator // scale.denominator) for extent in size)
     return height, width
 
 
 def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Rows and columns `corner` to `corner + size` of the image scaled by `scale`, without scaling the rest.
+    """Computes a window of the image scaled by `scale`, without scaling the rest.
 
-    The same as `cv2.resize(image, None, fx=scale, fy=scale)` and then cutting, to within one gray level: the
-    piece of the source that is resized starts where both grids meet, so that the sampling positions are
-    equal; only the rounding of OpenCV's fixed-point weights can differ.
+    The result is that of `cv2.resize(image, None, fx=scale, fy=scale)` followed by a crop, to within one gray level.
+    The piece of the source that is resized starts where both pixel grids meet, so that the sampling positions are
+    equal. Only the rounding of OpenCV's fixed-point weights can differ.
 
     Args:
-      image: uint8 [H, W, 3].
-      scale: how many output pixels to one of the source.
-      corner: top and left of the window, in pixels of the scaled image.
-      size: height and width of the window; inside `scaled_size`.
+      image: Image, uint8 [H, W, 3].
+      scale: Size of the scaled image relative to the source.
+      corner: Top and left of the window, in pixels of the scaled image.
+      size: Height and width of the window, which lies inside `scaled_size`.
 
     Returns:
       uint8 [*size, 3]; a view of `image` where scale is 1.
@@ -110,7 +110,7 @@ def resized_window(image: np.ndarray, scale: Fraction, corner: tuple[int, int], 
 
 
 def nearest_window(mask: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """As `resized_window`, for labels u8[H,W]: exactly the source pixel whose center is nearest."""
+    """Computes the window of `resized_window` for labels, uint8 [H, W], exactly by nearest pixel centers."""
     if scale == 1:
         return mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
     up, down = scale.numerator, scale.denominator
@@ -121,17 +121,17 @@ def nearest_window(mask: np.ndarray, scale: Fraction, corner: tuple[int, int], s
 
 @dataclasses.dataclass(frozen=True)
 class ScaleAndCropData(DataConfig):
-    """How images with masks of any kind are scaled and cropped in training.
+    """Configures how images with masks of any kind are scaled and cropped in training.
 
     Attributes: those of `DataConfig`, and
-      resize: Height and width that images are brought to first, in pixels; None leaves them as they are.
+      resize: Height and width that images are resized to first, in pixels; None leaves them as they are.
       min_scale: Smallest random scale before the crop, relative to the source (or to `resize`).
       max_scale: Largest random scale before the crop.
-      scale_step: Distance between the scales that are drawn from; 0 draws continuously, to the nearest 1/64. Every
-        scale is replaced by the nearest fraction with a denominator up to 64.
+      scale_step: Distance between the possible scales; 0 draws continuously, to the nearest 1/64. Every scale is
+        replaced by the nearest fraction with a denominator up to 64.
 
     Raises:
-      ConfigError: A value outside its range.
+      ConfigError: A value is outside its range.
     """
 
     resize: tuple[int, int] | None = None
@@ -154,15 +154,15 @@ class ScaleAndCropData(DataConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ScaleAndCrop:
-    """What a random scale, a random crop and random mirroring are; subclasses say what it is done to.
+    """Draws and applies a random scale, a random crop and random mirroring; subclasses define the inputs.
 
     Attributes:
-      data: Size of the crop, bounds of the scale, probability of mirroring.
-      fill: RGB level (0 to 255) of padded image pixels: the data set's mean, which normalizes to about 0.
+      data: Size of the crop, bounds of the scale, and probability of mirroring.
+      fill: RGB color (0 to 255) of padded image pixels: the dataset's mean, which normalizes to about 0.
       ignore: Label of padded mask pixels.
 
     Raises:
-      ConfigError: When made, if a value is outside its range.
+      ConfigError: A value is outside its range.
     """
 
     data: ScaleAndCropData
@@ -173,7 +173,7 @@ class ScaleAndCrop:
         _check_padding(self.fill, self.ignore)
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[Fraction, tuple[int, int], bool]:
-        """Scale, top left corner in the scaled image, and whether to mirror, of an image of height and width `size`."""
+        """Draws the scale, the top left corner in the scaled image, and whether to mirror, for an image of `size`."""
         scale = self._draw_scale(rng)
         full = scaled_size(size, scale)
         # Four draws whatever their outcome, so that the example's random stream does not depend on its size.
@@ -183,7 +183,7 @@ class ScaleAndCrop:
     def cut(
         self, image: np.ndarray, mask: np.ndarray, scale: Fraction, corner: tuple[int, int], mirror: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The crop that was drawn."""
+        """Returns the image and mask of the crop that `draw` chose, padded to the crop's size."""
         height, width = (min(have, want) for have, want in zip(scaled_size(mask.shape, scale), self.data.crop))
         image = resized_window(image, scale, corner, (height, width))
         mask = nearest_window(mask, scale, corner, (height, width))
@@ -203,13 +203,14 @@ class ScaleAndCrop:
 
 @dataclasses.dataclass(frozen=True)
 class TrainTransform(ScaleAndCrop):
-    """Random scale, random crop, random mirroring; smaller images are padded at the bottom and right.
+    """Applies a random scale, a random crop and random mirroring.
 
-    Attributes and errors are those of `ScaleAndCrop`.
+    Smaller images are padded at the bottom and right; mirroring moves the padding to the left. Attributes and errors
+    are those of `ScaleAndCrop`.
     """
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Transform `image` u8[H,W,3] and `mask` u8[H,W] into u8[*crop,3] and u8[*crop], maybe views."""
+        """Transforms `image`, uint8 [H, W, 3], and `mask`, uint8 [H, W], to the crop's size; maybe as views."""
         if self.data.resize is not None:
             image, mask = resize_pair(image, mask, self.data.resize)
         return self.cut(image, mask, *self.draw(mask.shape, rng))
@@ -217,16 +218,16 @@ class TrainTransform(ScaleAndCrop):
 
 @dataclasses.dataclass(frozen=True)
 class ResizeAndFill:
-    """What the padding of an evaluation is; subclasses say what it is done to.
+    """Resizes and pads images for evaluation; subclasses define the inputs.
 
     Attributes:
-      size: height and width of the result, in pixels.
-      fill: RGB level (0 to 255) of padded image pixels.
-      ignore: label of padded mask pixels.
-      resize: height and width to resize to before padding; None keeps the source's size.
+      size: Height and width of the result, in pixels.
+      fill: RGB color (0 to 255) of padded image pixels.
+      ignore: Label of padded mask pixels.
+      resize: Height and width to resize to before padding, in pixels; None keeps the image's size.
 
     Raises:
-      ConfigError: when made, if a value is outside its range.
+      ConfigError: A value is outside its range.
     """
 
     size: tuple[int, int]
@@ -243,17 +244,17 @@ class ResizeAndFill:
                 raise ConfigError(f"resize {self.resize} exceeds size {self.size}: give a larger size.")
 
     def pad(self, image: np.ndarray, mask: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Pad `image` u8[H,W,3] and `mask` u8[H,W].
+        """Resizes and pads `image`, uint8 [H, W, 3], and `mask`, uint8 [H, W].
 
         Args:
-          image, mask: the decoded pair.
-          name: what to call it in an error, such as the record's id.
+          image, mask: Decoded image and its mask.
+          name: Name of the image in an error, such as the record's id.
 
         Returns:
-          u8[*size,3], u8[*size], and the height and width before padding.
+          uint8 [*size, 3], uint8 [*size], and the height and width before padding.
 
         Raises:
-          DataError: the image is larger than `size`.
+          DataError: The image is larger than `size`.
         """
         if self.resize is not None:
             image, mask = resize_pair(image, mask, self.resize)
@@ -266,13 +267,13 @@ class ResizeAndFill:
         return *_pad(image, mask, self.size, self.fill, self.ignore), (height, width)
 
     def padding(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of nothing but padding."""
+        """Returns an image and a mask that are all padding."""
         return blank_image(self.size, self.fill), np.full(self.size, self.ignore, np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalTransform(ResizeAndFill):
-    """Padding at the bottom and right to one size; no scaling beyond the optional fixed `resize`.
+    """Pads images at the bottom and right to one size, without scaling except the optional fixed `resize`.
 
     Attributes and errors are those of `ResizeAndFill`.
     """
@@ -280,11 +281,11 @@ class EvalTransform(ResizeAndFill):
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, name: str = "the image"
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Image, mask, and the height and width before padding; arguments and errors are those of `pad`."""
+        """Returns image, mask, and the height and width before padding; arguments and errors are those of `pad`."""
         return self.pad(image, mask, name)
 
     def blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of a row that stands for no example."""
+        """Returns the image and mask of a row that holds no example."""
         return self.padding()
 
 
@@ -296,7 +297,7 @@ def _pad(
     ignore: int,
     left: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pad both to `size`, at the bottom and at the right (or left)."""
+    """Pads image and mask to `size`, at the bottom and at the right, or at the left if `left`."""
     below, beside = size[0] - mask.shape[0], size[1] - mask.shape[1]
     if below == beside == 0:
         return image, mask

@@ -1,4 +1,4 @@
-"""Random policies of image operations: RandAugment (1909.13719), TrivialAugment (2103.10158), AutoAugment.
+"""Augments images by random policies: RandAugment (1909.13719), TrivialAugment (2103.10158), AutoAugment.
 
 AutoAugment (1805.09501) is the policy that was found for ImageNet. Operations, their ranges and their order are
 torchvision's, so that its recipes mean the same here.
@@ -22,15 +22,15 @@ BINS = 31
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """`num_ops` operations one after the other, each drawn from 14, all of one strength.
+    """Applies `num_ops` random operations in sequence, each drawn from 14, all with the same magnitude.
 
     Attributes:
-      num_ops: how many.
-      magnitude: 0 to 30.
-      fill: RGB of what geometric operations uncover.
+      num_ops: Number of operations.
+      magnitude: Strength of the operations, from 0 to 30.
+      fill: RGB color of the pixels that geometric operations uncover.
 
     Raises:
-      ConfigError: when made, if a number is outside its range.
+      ConfigError: `num_ops` or `magnitude` is outside its range.
     """
 
     num_ops: int = 2
@@ -44,7 +44,7 @@ class RandAugment:
             )
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 [H, W, 3] to the same shape."""
+        """Returns the augmented image, uint8 [H, W, 3], of an image of the same shape."""
         ranges = _ranges(image.shape[:2], _NARROW)
         for number in rng.integers(len(OPERATIONS), size=self.num_ops):
             name = OPERATIONS[number]
@@ -54,11 +54,11 @@ class RandAugment:
 
 @dataclasses.dataclass(frozen=True)
 class TrivialAugment:
-    """One of 14 operations, of a strength drawn anew, over wider ranges than RandAugment's.
+    """Applies one random operation of 14, with a random strength from wider ranges than RandAugment's.
 
     Attributes:
-      num_ops, magnitude: not used: there is nothing to choose.
-      fill: RGB of what geometric operations uncover.
+      num_ops, magnitude: Not used, since the policy has no parameters.
+      fill: RGB color of the pixels that geometric operations uncover.
     """
 
     num_ops: int = 1
@@ -66,7 +66,7 @@ class TrivialAugment:
     fill: Fill = (128, 128, 128)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 [H, W, 3] to the same shape."""
+        """Returns the augmented image, uint8 [H, W, 3], of an image of the same shape."""
         name = OPERATIONS[rng.integers(len(OPERATIONS))]
         strength = _ranges(image.shape[:2], _WIDE)[name][rng.integers(BINS)]
         return apply_operation(name, image, _signed(name, strength, rng), self.fill)
@@ -74,11 +74,11 @@ class TrivialAugment:
 
 @dataclasses.dataclass(frozen=True)
 class AutoAugment:
-    """One of the 25 pairs of operations that a search found for ImageNet, each with its probability and strength.
+    """Applies one of the 25 pairs of operations found for ImageNet, each with its own probability and magnitude.
 
     Attributes:
-      num_ops, magnitude: not used: there is nothing to choose.
-      fill: RGB of what geometric operations uncover.
+      num_ops, magnitude: Not used, since the policy has no parameters.
+      fill: RGB color of the pixels that geometric operations uncover.
     """
 
     num_ops: int = 2
@@ -86,7 +86,7 @@ class AutoAugment:
     fill: Fill = (128, 128, 128)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 [H, W, 3] to the same shape."""
+        """Returns the augmented image, uint8 [H, W, 3], of an image of the same shape."""
         ranges = _ranges(image.shape[:2], _NARROW, bins=10)
         for name, probability, magnitude in IMAGENET_PAIRS[rng.integers(len(IMAGENET_PAIRS))]:
             if rng.random() < probability:
@@ -143,14 +143,18 @@ _ENHANCERS = {
 
 
 def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -> np.ndarray:
-    """One of `OPERATIONS`, or `invert`, on uint8 [H, W, 3].
+    """Applies one of `OPERATIONS`, or `invert`, to an image.
 
     Args:
-      name: which.
-      image: what to vary.
-      strength: shears in pixels a pixel, translations in pixels, rotations in degrees (against the clock), colors
-        as the distance from an unchanged factor of 1, posterising in bits that stay, solarising from a level on.
-      fill: RGB of what geometric operations uncover.
+      name: Name of the operation.
+      image: Image, uint8 [H, W, 3].
+      strength: Strength of the operation. A shear is in pixels per pixel, a translation in pixels, a rotation in
+        degrees counterclockwise. A color operation uses the factor 1 + strength. Posterizing keeps this many bits.
+        Solarizing inverts levels from this one on.
+      fill: RGB color of the pixels that geometric operations uncover.
+
+    Returns:
+      uint8 [H, W, 3].
     """
     height, width = image.shape[:2]
     if name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"):
@@ -180,7 +184,7 @@ def apply_operation(name: str, image: np.ndarray, strength: float, fill: Fill) -
     return image
 
 
-# Of shears, translations (a fraction of the side, or pixels), rotations, colors, and bits lost at most.
+# Largest shear, translation (a fraction of the side, or pixels), rotation, change of color, and number of bits lost.
 _NARROW = (0.3, 150 / 331, 30.0, 0.9, 4)
 _WIDE = (0.99, 32.0, 135.0, 0.99, 6)
 
@@ -188,7 +192,7 @@ _WIDE = (0.99, 32.0, 135.0, 0.99, 6)
 def _ranges(
     size: tuple[int, int], widths: tuple[float, float, float, float, int], bins: int = BINS
 ) -> dict[str, np.ndarray]:
-    """Every operation's strength at each of so many magnitudes."""
+    """Returns the strengths of every operation at each of `bins` magnitudes, [bins] by the operation's name."""
     shear, shift, angle, color, bits = widths
     ramp = np.linspace(0.0, 1.0, bins)
     height, width = (shift * side if shift < 1 else shift for side in size)

@@ -1,4 +1,4 @@
-"""Whether a net is as often right as it is sure: reliability bins and the expected calibration error (1706.04599)."""
+"""Measures calibration by reliability bins and the expected calibration error (1706.04599)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,16 @@ BINS = 15
 
 
 def calibration_sums(confidence: jax.Array, correct: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:
-    """What the bins of confidence hold; adds up over batches and devices.
+    """Computes the counts and sums of each bin of confidence, which add up over batches and devices.
 
     Args:
-      confidence: [B] in [0, 1], the probability of the predicted class.
-      correct: bool [B], whether that is the true one.
-      valid: bool [B]; what is False does not count.
+      confidence: Probability of the predicted class, [B] in [0, 1].
+      correct: Whether the predicted class is the true one, bool [B].
+      valid: Whether the example counts, bool [B].
 
     Returns:
       `bin_count` and `bin_correct`, int32 [BINS], and `bin_confidence`, float32 [BINS], the sum of confidences. Bin k
-      holds confidences above k / BINS up to (k + 1) / BINS.
+      holds confidences above k / BINS and up to (k + 1) / BINS.
     """
     chex.assert_equal_shape((confidence, correct, valid))
     number = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
@@ -35,13 +35,16 @@ def calibration_sums(confidence: jax.Array, correct: jax.Array, valid: jax.Array
 
 
 def calibration_report(sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """`ece`, the mean over examples of |accuracy - confidence| of their bin, and the bins for a diagram.
+    """Computes the expected calibration error and the bins of a reliability diagram.
+
+    The error is the mean over examples of |accuracy - confidence| of their bin.
 
     Args:
-      sums: as `calibration_sums` gives them, added up.
+      sums: Results of `calibration_sums`, added up.
 
     Returns:
-      `ece`, nan without an example, and `bins`: a list of {"count", "accuracy", "confidence"}, empty ones left out.
+      `ece`, the error, nan without an example; and `bins`, a list of {"count", "accuracy", "confidence"} of the bins
+      that hold examples.
     """
     count = np.asarray(sums["bin_count"], np.int64)
     correct, confidence = (np.asarray(sums[key], np.float64) for key in ("bin_correct", "bin_confidence"))

@@ -1,4 +1,4 @@
-"""Configurations of classification runs."""
+"""Defines the configurations of classification runs."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -11,13 +11,14 @@ from cvjax.tasks.classification.transforms import ClassificationData
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationEval(EvalConfig):
-    """How a split with labels is scored: on the middle of each image, or on ten crops of it.
+    """Configures how a labeled split is scored: on the center crop of each image, or on ten crops of it.
 
     Attributes: those of `EvalConfig`, and
-      crop: Height and width of what the net sees, in pixels; None is the training crop's.
-      resize: Length in pixels that the image's shorter side is brought to before; None is the crop's longer side.
-      crops: Crops of an image: `center`, or `ten`: the corners and the middle of the square of `resize` pixels, each
-        also mirrored, their probabilities averaged (AlexNet).
+      crop: Height and width of the model's input, in pixels; None takes the training crop's.
+      resize: Length in pixels to which the image's shorter side is resized before the crop; None takes the crop's
+        longer side.
+      crops: Crops of an image. `center` is the center crop. `ten` averages the probabilities of the corners and the
+        center of the square of `resize` pixels, each also mirrored (AlexNet).
     """
 
     batch_size: int = 64
@@ -28,16 +29,16 @@ class ClassificationEval(EvalConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationConfig(RunConfig):
-    """A classification run.
+    """Configures a classification run.
 
     Attributes: those of `RunConfig`, and
       label_smoothing: Share of the target that is spread evenly over all classes (1512.00567).
-      mixup: Parameter of the Beta distribution by which neighbors in the batch are blended; 0 is off.
-      cutmix: Parameter of the Beta distribution by which neighbors in the batch exchange rectangles; 0 is off. With
-        both, each pair takes one of them.
+      mixup: Parameter of the Beta distribution of mixup, which blends neighbors in the batch; 0 is off.
+      cutmix: Parameter of the Beta distribution of CutMix, which swaps rectangles between neighbors in the batch; 0 is
+        off. With both, each pair takes one of them at random.
 
     Raises:
-      ConfigError: A smoothing that leaves nothing of the label, or negative parameters of the mixing.
+      ConfigError: The smoothing is outside [0, 1), or a parameter of mixup or CutMix is negative.
     """
 
     task: ClassVar[str] = "cvjax.tasks.classification.task:Classification"

@@ -1,4 +1,4 @@
-"""How well predicted classes agree with the truth."""
+"""Computes accuracies and calibration of predicted classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +12,10 @@ from cvjax.tasks.confusion import checked_confusion, mean_of_present, ratio
 
 
 def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many classes come before the true one: int32 [B] of scores [B, C] and labels [B].
+    """Computes the rank of the true class: int32 [B], for scores [B, C] and labels [B].
 
-    Of equal scores the lower class comes first, as for `argmax`; so rank 0 means that `argmax` is right.
+    The rank is the number of classes that come before the true one. Of equal scores the lower class comes first, as for
+    `argmax`, so rank 0 means that `argmax` is right.
     """
     chex.assert_rank(scores, 2)
     mine = jnp.take_along_axis(scores, jnp.maximum(labels, 0)[:, None], axis=-1)
@@ -23,20 +24,21 @@ def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def classification_report(sums: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict:
-    """Accuracies and calibration of a split.
+    """Computes the accuracies and the calibration of a split.
 
     Args:
-        sums: `confusion` [C, C] (rows are the truth), `top5`, `surprise` (the sum of -log of the true class's
-            probability), `examples`, `skipped`, and those of `calibration_sums`.
-        class_names: C different names.
+      sums: `confusion` [C, C] (rows are the ground truth), `top5`, `surprise` (the sum of -log of the true class's
+        probability), `examples`, `skipped`, and the results of `calibration_sums`.
+      class_names: Names of the C classes, all different.
 
     Returns:
-        `top1`, `top5`, `mean_accuracy` (over the classes that occur), `loss` and `ece`: floats, nan without an
-            example; `accuracy`: recall by class name, nan for a class that does not occur; `bins`: see
-            `calibration_report`; `confusion`: the matrix, int64; `examples` and `skipped`: ints.
+      `top1`, `top5`, `mean_accuracy` (over the classes that occur), `loss` and `ece`: floats, nan without an example;
+      `accuracy`: recall by class name, nan for a class that does not occur; `bins`: see `calibration_report`;
+        `confusion`: the matrix, int64; `examples` and `skipped`: ints.
 
     Raises:
-        ValueError: not a square matrix of non-negative integers, or names that do not match it.
+      ValueError: The matrix is not square, has entries that are not integers of at least 0, or does not match the
+        names.
     """
     confusion = checked_confusion(sums["confusion"], class_names)
     hits, truth, examples = np.diag(confusion), confusion.sum(axis=1), int(sums["examples"])

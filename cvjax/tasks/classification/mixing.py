@@ -1,7 +1,7 @@
-"""mixup (1710.09412) and CutMix (1905.04899) of a batch, on the device.
+"""Mixes the examples of a batch on the device, by mixup (1710.09412) and CutMix (1905.04899).
 
-Rows 2k and 2k + 1 are each other's partners, so that no row leaves the device it lies on, whatever their number;
-the loader has shuffled the examples. What a pair draws follows from the key and from the index of its first example.
+Rows 2k and 2k + 1 are partners, so that no row leaves its device, whatever the number of devices. The loader has
+shuffled the examples. The random numbers of a pair depend only on the key and on the index of its first example.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ _QUANTILES = 4096
 
 
 class Mix(NamedTuple):
-    """What every pair of rows drew.
+    """Holds the random choices of every pair of rows.
 
     Attributes:
-      share: float32 [B / 2], how much of a row stays itself; the rest is its partner's.
-      cut: bool [B / 2], whether a rectangle is exchanged (CutMix) instead of all pixels blended (mixup).
-      top, bottom, left, right: float32 [B / 2], the rectangle as fractions of height and width.
+      share: Share of a row that stays its own, float32 [B / 2]; the rest comes from its partner.
+      cut: Whether the pair swaps a rectangle (CutMix) instead of blending all pixels (mixup), bool [B / 2].
+      top, bottom, left, right: Rectangle as fractions of height and width, float32 [B / 2].
     """
 
     share: jax.Array
@@ -35,16 +35,21 @@ class Mix(NamedTuple):
 
 
 def draw_mix(index: jax.Array, key: jax.Array, mixup: float, cutmix: float, size: tuple[int, int]) -> Mix:
-    """Draws how each pair of rows mixes; where both kinds are on, each pair takes one of them, evenly.
+    """Draws how each pair of rows mixes.
+
+    Where both mixup and CutMix are on, each pair takes one of them with equal probability.
 
     Args:
-      index: int [B], the examples' positions in the data set.
-      key: of this step.
-      mixup, cutmix: both parameters of the Beta distribution of the shares; 0 turns that kind off.
-      size: height and width of the images, whose pixels a rectangle is aligned to.
+      index: Positions of the examples in the dataset, int [B].
+      key: Random key of this step.
+      mixup, cutmix: Parameters of the Beta distributions of the shares; 0 turns that kind off.
+      size: Height and width of the images in pixels, to which the rectangles are aligned.
+
+    Returns:
+      The choices of every pair.
 
     Raises:
-      ConfigError: the rows do not make pairs.
+      ConfigError: The number of rows is odd.
     """
     chex.assert_rank(index, 1)
     if index.shape[0] % 2:
@@ -68,7 +73,7 @@ def draw_mix(index: jax.Array, key: jax.Array, mixup: float, cutmix: float, size
 
 
 def mix_images(images: jax.Array, mix: Mix) -> jax.Array:
-    """Images [B, H, W, C], each mixed with its partner."""
+    """Returns images [B, H, W, C], each mixed with its partner."""
     chex.assert_rank(images, 4)
     height, width = images.shape[1:3]
     rows, columns = (jnp.arange(side) + 0.5 for side in (height, width))
@@ -80,16 +85,16 @@ def mix_images(images: jax.Array, mix: Mix) -> jax.Array:
 
 
 def mix_targets(targets: jax.Array, mix: Mix) -> jax.Array:
-    """Distributions over classes [B, C], mixed as their images are."""
+    """Returns distributions over classes [B, C], mixed as their images are."""
     chex.assert_rank(targets, 2)
     return _blend(targets, mix.share[:, None, None])
 
 
 def _beta(alpha: float, uniform: jax.Array) -> jax.Array:
-    """A draw from Beta(alpha, alpha), from a uniform one.
+    """Returns a sample from Beta(alpha, alpha), made from a uniform sample.
 
-    By a table of quantiles, linear between them: the rejection sampling of `jax.random.beta` takes XLA longer to
-    compile than a small net.
+    It interpolates linearly in a table of quantiles: XLA takes longer to compile the rejection sampling of
+    `jax.random.beta` than a small net.
     """
     table = jnp.asarray(scipy.special.betaincinv(alpha, alpha, np.linspace(0, 1, _QUANTILES + 1)), jnp.float32)
     place = uniform * _QUANTILES

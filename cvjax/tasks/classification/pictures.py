@@ -1,4 +1,4 @@
-"""What a person sees at the end of a classification run: scores, a gallery of examples, two plots."""
+"""Draws the results of a classification run: scores, a gallery of examples, two plots."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def headline(report: Report) -> str:
-    """Returns one line of scores."""
+    """Returns the scores as one line."""
     return (
         f"top-1 {report['top1']:.4f}, top-5 {report['top5']:.4f}, mean accuracy {report['mean_accuracy']:.4f},"
         f" calibration error {report['ece']:.4f}"
@@ -37,7 +37,7 @@ def draw_report(task: "Classification", folder: Path, report: Report) -> list[st
 def draw_examples(
     task: "Classification", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
-    """Writes predictions.png: images, each with its true and its predicted label; returns its name."""
+    """Writes predictions.png, which shows images with their true and predicted labels; returns its name."""
     classify = make_classifier(task, model, variables)
     tiles = []
     for _, example in decoded_examples(task, dataset, TILES):

@@ -1,4 +1,4 @@
-"""From images to class probabilities, as an evaluation is configured."""
+"""Computes class probabilities of images, as an evaluation is configured."""
 
 import functools
 from collections.abc import Callable
@@ -30,16 +30,16 @@ def probabilities(
 def classify(
     logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array, *, ten_crops: tuple[int, int] | None = None
 ) -> jax.Array:
-    """Class probabilities of images, or their mean over ten crops of each (AlexNet, section 4.1).
+    """Computes class probabilities of images, or their mean over ten crops of each image (AlexNet, section 4.1).
 
     Args:
-        logits_fn: images [B, h, w, 3] to logits [B, C]; called while tracing, so pure.
-        images: [B, H, W, 3] float, normalized as the model wants them.
-        ten_crops: height and width of crops at the four corners and in the middle, each also mirrored; None sees the
-            image whole.
+      logits_fn: Pure function from images [B, h, w, 3] to logits [B, C], which is traced.
+      images: Images [B, H, W, 3], float, normalized as the model expects.
+      ten_crops: Height and width of crops at the four corners and in the middle, each also mirrored; None takes the
+        whole image.
 
     Returns:
-        Probabilities [B, C], float32; they sum to 1 over C.
+      Probabilities [B, C], float32; they sum to 1 over C.
     """
     chex.assert_rank(images, 4)
 
@@ -63,12 +63,14 @@ def classify(
 def make_classifier(
     task: "Classification", model: nn.Module, variables: dict[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from uint8 [H, W, 3] of any size to probabilities float32 [C], as the evaluation has them.
+    """Returns a function from an image, uint8 [H, W, 3] of any size, to probabilities, float32 [C].
+
+    The function crops and averages as the evaluation is configured.
 
     Args:
       task: Task of the run or checkpoint.
       model: Module of the run or checkpoint.
-      variables: Its variables.
+      variables: Variables of the model.
     """
     variables, transform = jax.device_put(variables), task.eval_crop()
 

@@ -1,4 +1,4 @@
-"""Classification of whole images as a task: data, loss, scores and pictures of a run."""
+"""Defines image classification as a task: the data, loss, scores and pictures of a run."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ _NONE = -1  # the label of rows that are not valid
 
 @dataclasses.dataclass(frozen=True)
 class Classification(ImageTask):
-    """One class an image, by softmax cross entropy. Attributes are those of `ImageTask`."""
+    """Predicts one class per image, trained with softmax cross entropy. Attributes are those of `ImageTask`."""
 
     name: ClassVar[str] = "classification"
     target: ClassVar[Target] = "label"
@@ -47,13 +47,13 @@ class Classification(ImageTask):
     def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
         """Returns variables with the weights of a PyTorch state dict.
 
-        With other classes than the weights have, the head stays as it was drawn; the log says so.
+        If the weights are for other classes, the head keeps its initial values; the log says so.
         """
         return from_torch(self.config.model.name, weights, variables, adapt=True)
 
     @property
     def metric(self) -> str:
-        """Name of the score that chooses the best checkpoint: the accuracy."""
+        """Returns the name of the score that chooses the best checkpoint, the top-1 accuracy."""
         return "top1"
 
     def decoder(self) -> Decode:
@@ -61,19 +61,19 @@ class Classification(ImageTask):
         return functools.partial(decode_labeled, num_classes=self.num_classes)
 
     def train_transform(self) -> RandomCrop:
-        """Returns the configured crop, flip, policy and erasing."""
+        """Returns the configured crop, flip, augmentation policy and random erasing."""
         return RandomCrop(self.config.input, self.fill)
 
     def eval_buckets(self, dataset: Dataset) -> tuple[CenterCrop, None]:
-        """Returns the crop of an evaluation; images of one size share batches in the data set's order."""
+        """Returns the crop of an evaluation, and None: images of one size share batches in the dataset's order."""
         del dataset
         return self.eval_crop(), None
 
     def eval_crop(self) -> CenterCrop:
-        """Returns the crop that the host cuts, or for ten crops the square that the device cuts them from.
+        """Returns the crop that the host cuts; for ten crops, the square that the device cuts them from.
 
         Raises:
-          ConfigError: Ten crops, and no square that is larger than they are.
+          ConfigError: The evaluation takes ten crops, and no square at least as large as a crop is configured.
         """
         data, scoring = self.config.input, self.config.eval
         crop = scoring.crop or data.crop
@@ -86,9 +86,9 @@ class Classification(ImageTask):
         return CenterCrop((scoring.resize, scoring.resize), None, self.fill, data.interpolation)
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Batch]:
-        """Returns the normalized images and the batch with `target`, smoothed; in training both mixed if configured.
+        """Returns the normalized images, and the batch with its smoothed targets; in training mixed, if configured.
 
-        `target`, float32 [B, C], is what each image should be taken for.
+        `target`, float32 [B, C], is the distribution over classes that each image is trained toward.
         """
         images, target, config = self.images(batch, key), self.smoothed(batch["label"]), self.config
         if key is not None and (config.mixup or config.cutmix):
@@ -98,7 +98,7 @@ class Classification(ImageTask):
         return images, {**batch, "target": target}
 
     def smoothed(self, labels: jax.Array) -> jax.Array:
-        """Returns distributions over classes, float32 [B, C], of labels [B]."""
+        """Returns smoothed distributions over classes, float32 [B, C], of labels [B]."""
         hot, smoothing = jax.nn.one_hot(labels, self.num_classes), self.config.label_smoothing
         return (1.0 - smoothing) * hot + smoothing / self.num_classes
 
@@ -113,11 +113,11 @@ class Classification(ImageTask):
 
         Args:
           outputs: Logits [B, C], or (logits, {name: logits}) of a model with auxiliary classifiers.
-          targets: `target` [B, C] and `valid` [B], see `prepare`.
+          targets: Batch with `target` [B, C] and `valid` [B], see `prepare`.
 
         Returns:
-          The loss summed over valid images, and further sums over them (`accuracy`: those whose likeliest class is
-          that of their target).
+          The loss summed over valid images, and further sums over them. `accuracy` counts the images whose most
+          probable class is that of their target.
         """
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
         target = targets["target"]
@@ -134,7 +134,7 @@ class Classification(ImageTask):
 
         Args:
           predictions: Probabilities [B, C].
-          batch: `label`, `valid` and `skipped`, each [B].
+          batch: Batch with `label`, `valid` and `skipped`, each [B].
         """
         chex.assert_shape(predictions, (*batch["label"].shape, self.num_classes))
         valid, labels = batch["valid"], jnp.where(batch["valid"], batch["label"], _NONE)
@@ -152,15 +152,15 @@ class Classification(ImageTask):
         }
 
     def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
-        """Returns the scores of a whole split from its sums: see `classification_report`."""
+        """Returns the scores of a whole split from its sums, see `classification_report`."""
         return classification_report(totals, self.class_names)
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """Returns the crop of an evaluation, normalized: float32 [height, width, 3]."""
+        """Returns the normalized crop of an evaluation, float32 [height, width, 3]."""
         return super().preprocess(self.eval_crop()(image, np.asarray(0, np.int32))[0])
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns the function from a photograph to probabilities float32 [C]."""
+        """Returns the function from a photograph to probabilities, float32 [C]."""
         return predict.make_classifier(self, model, variables)
 
     def table(self, report: Report) -> RenderableType:
@@ -168,13 +168,13 @@ class Classification(ImageTask):
         return report_table(report)
 
     def headline(self, report: Report) -> str:
-        """Returns one line of scores."""
+        """Returns the scores as one line."""
         return pictures.headline(report)
 
     def draw_report(self, folder: Path, report: Report) -> list[str]:
-        """Writes report.md, confusion.png and reliability.png."""
+        """Writes report.md, confusion.png and reliability.png; returns their names."""
         return pictures.draw_report(self, folder, report)
 
     def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
-        """Writes predictions.png: images, each with its true and its predicted label."""
+        """Writes predictions.png, which shows images with their true and predicted labels; returns its name."""
         return pictures.draw_examples(self, folder, model, variables, dataset)

@@ -1,7 +1,7 @@
-"""Augmentation of labeled images on the host: a crop of one size, flipped, recolored, partly erased.
+"""Augments labeled images on the host: a crop of one size, flipped, varied by a policy, partly erased.
 
-The counterpart of `cvjax.tasks.scale_crop` for images with a label, which passes through. Every transform
-is a frozen, picklable dataclass; randomness comes in as a Generator.
+This is the counterpart of `cvjax.tasks.scale_crop` for images with a label, which does not change. Every transform is a
+frozen, picklable dataclass. Randomness comes from the Generator that is passed in.
 """
 
 import dataclasses
@@ -30,24 +30,24 @@ _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationData(DataConfig):
-    """How labeled images are read and varied.
+    """Configures how labeled images are read and augmented.
 
     Attributes: those of `DataConfig`, and
-      crop_mode: Kind of crop: `resized` cuts pieces of random area and shape and resizes them (Inception's, 1409.4842);
-        `padded` cuts pieces of the crop's size from the image with a border around it, as is usual for CIFAR.
-      min_area: Smallest piece as a fraction of the image; `resized` alone.
-      max_aspect: Largest ratio of a piece's longer side to its shorter one; `resized` alone.
-      padding: Width of the border in pixels; `padded` alone, for which an image of another size is first brought to the
-        crop's by `CenterCrop`.
+      crop_mode: Kind of crop. `resized` cuts a piece of random area and shape and resizes it (Inception, 1409.4842).
+        `padded` cuts a piece of the crop's size from the image with a border around it, as is usual for CIFAR.
+      min_area: Smallest piece, as a fraction of the image's area; only for `resized`.
+      max_aspect: Largest ratio of a piece's longer side to its shorter one; only for `resized`.
+      padding: Width of the border in pixels; only for `padded`. An image of another size is first brought to the crop's
+        size by `CenterCrop`.
       interpolation: Interpolation for enlarging, and for the resizing before an evaluation's crop.
-      auto_augment: Random policy: `rand` is RandAugment, `trivial` TrivialAugment, `auto` AutoAugment as found for
-        ImageNet.
+      auto_augment: Augmentation policy. `rand` is RandAugment, `trivial` is TrivialAugment, `auto` is AutoAugment's
+        policy for ImageNet. None is off.
       num_ops: Number of operations of RandAugment.
       magnitude: Magnitude of RandAugment's operations, from 0 to 30.
       random_erasing: Probability of erasing a rectangle (1708.04896).
 
     Raises:
-      ConfigError: A value outside its range.
+      ConfigError: A value is outside its range.
     """
 
     crop_mode: CropMode = "resized"
@@ -76,18 +76,18 @@ class ClassificationData(DataConfig):
 
 @dataclasses.dataclass(frozen=True)
 class RandomCrop:
-    """A random crop brought to one size, flipped, varied by a policy, partly erased, in this order.
+    """Cuts a random crop, brings it to one size, flips it, applies a policy and erases a part, in this order.
 
     Attributes:
-      data: Kind and size of the crop, probabilities, policy.
-      fill: RGB level (0 to 255) of borders and of what is erased: the data set's mean, which normalizes to about 0.
+      data: Kind and size of the crop, probabilities, and the policy.
+      fill: RGB color (0 to 255) of borders and erased pixels: the dataset's mean, which normalizes to about 0.
     """
 
     data: ClassificationData
     fill: tuple[int, int, int] = MEAN_COLOR
 
     def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Transform `image` u8[H,W,3] into u8[*size,3]; the label as it was."""
+        """Transforms `image`, uint8 [H, W, 3], to uint8 [*crop, 3]; returns it with the unchanged label."""
         if self.data.crop_mode == "padded":
             image = self._cut_padded(image, rng)
         else:
@@ -116,16 +116,17 @@ class RandomCrop:
 
 @dataclasses.dataclass(frozen=True)
 class CenterCrop:
-    """The middle of an image whose shorter side has been brought to a fixed length, as torchvision's presets do it.
+    """Resizes the shorter side of an image to a fixed length and cuts the center, as torchvision's presets do.
 
     Attributes:
-      size: height and width of the result, in pixels.
-      resize: length of the shorter side before the crop; None is the crop's longer side.
-      fill: RGB level (0 to 255) around an image that is smaller than the crop.
-      interpolation: of Pillow, with antialiasing, so that weights from elsewhere see what they were trained for.
+      size: Height and width of the result, in pixels.
+      resize: Length of the shorter side before the crop, in pixels; None takes the crop's longer side.
+      fill: RGB color (0 to 255) around an image that is smaller than the crop.
+      interpolation: Interpolation of Pillow, with antialiasing, so that pretrained weights see images as in their
+        training.
 
     Raises:
-      ConfigError: when made, if a size is no size.
+      ConfigError: `size` or `resize` is not positive.
     """
 
     size: tuple[int, int]
@@ -141,7 +142,7 @@ class CenterCrop:
     def __call__(
         self, image: np.ndarray, label: np.ndarray, name: str = ""
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Image u8[H,W,3] to u8[*size,3]; the label as it was; the height and width that are not padding."""
+        """Returns the crop, uint8 [*size, 3], the unchanged label, and the height and width without padding."""
         shorter = self.resize or max(self.size)
         scaled = resized_shape(image.shape[0], image.shape[1], shorter)
         if image.shape[:2] != scaled:
@@ -157,12 +158,15 @@ class CenterCrop:
         return image, label, inside
 
     def blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and label of a row that stands for no example."""
+        """Returns the image and label of a row that holds no example."""
         return blank_image(self.size, self.fill), np.asarray(NO_LABEL)
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:
-    """Resize u8[H,W,3] to height and width `size`: averaging over areas to shrink, interpolating to enlarge."""
+    """Resizes an image, uint8 [H, W, 3], to height and width `size`.
+
+    It averages over areas to shrink, and interpolates to enlarge.
+    """
     if image.shape[:2] == tuple(size):
         return image
     shrinks = image.shape[0] * image.shape[1] > size[0] * size[1]
@@ -170,7 +174,7 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: Interpolatio
 
 
 def _erased(image: np.ndarray, fill: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """A rectangle of 2 to 33% of the image, as wide as high up to a factor of 3.3, filled."""
+    """Fills a rectangle of 2% to 33% of the image, whose aspect ratio is between 1 / 3.3 and 3.3."""
     top, left, height, width = draw_piece(image.shape[:2], 0.02, 1 / 3, 3.3, rng)
     image = image.copy()
     image[top : top + height, left : left + width] = fill

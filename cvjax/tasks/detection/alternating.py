@@ -1,12 +1,12 @@
-"""The four steps in which Faster R-CNN's paper trains it (1506.01497, section 3.2), each a detection run of its own.
+"""Trains Faster R-CNN by the four steps of its paper (1506.01497, section 3.2), each a detection run of its own.
 
-    WORKDIR/1_proposals   proposals, from the weights of a classifier
-    WORKDIR/2_detector    a detector on the proposals of step 1, which are kept beside it, from the same weights
-    WORKDIR/3_proposals   proposals on the convolutions of step 2, which stay as they are
-    WORKDIR/4_detector    the detector's own layers once more: the result, whose convolutions both share
+    WORKDIR/1_proposals   trains the RPN, from the weights of a classifier
+    WORKDIR/2_detector    trains a detector on the stored proposals of step 1, from the weights of the same classifier
+    WORKDIR/3_proposals   trains the RPN on the frozen convolutions of step 2
+    WORKDIR/4_detector    trains the detector's own layers again; the result shares its convolutions with the RPN
 
-Steps of detection are half as many as those of proposals. The scores of 1 and 3 are those of a detector that has not
-learnt yet, or not for these proposals.
+Steps 2 and 4 have half as many training steps as 1 and 3. The scores of 1 and 3 mean little: their detector is not
+trained yet, or not on these proposals.
 """
 
 import dataclasses
@@ -35,22 +35,22 @@ _CONVOLUTIONS = "backbone/[!h]*"  # all of the backbone but dense layers, which 
 
 
 def train(config: DetectionConfig) -> Outcome:
-    """Trains a detector, end to end or by the four steps, as the configuration says; see `cvjax.engine.run.train`."""
+    """Trains a detector, end to end or by the four steps, as configured; see `cvjax.engine.run.train`."""
     return train_four_steps(config) if config.four_steps else run.train(config)
 
 
 def train_four_steps(config: DetectionConfig) -> Outcome:
-    """Trains by the four steps; with `resume` it continues in whichever it was stopped.
+    """Trains by the four steps; with `resume` it continues in the step where it was stopped.
 
     Args:
-      config: Configuration of the whole; `steps` or `epochs` are those of proposals, and its model is one of Faster
-        R-CNN's with fields `train_rpn`, `train_detector` and `freeze_backbone`.
+      config: Configuration of the whole run. `steps` or `epochs` are those of the RPN. The model is a Faster R-CNN with
+        the fields `train_rpn`, `train_detector` and `freeze_backbone`.
 
     Returns:
       The outcome of the last step, or of the one that was stopped by a signal.
 
     Raises:
-      UserError: See `cvjax.engine.run.train`; several processes are one of them.
+      UserError: See `cvjax.engine.run.train`; also, the run has several processes.
     """
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError("the four steps hand proposals on from one process; train end to end on several")
@@ -105,7 +105,7 @@ def _half(config: DetectionConfig) -> int:
 
 
 def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib.Path) -> int:
-    """Writes a net's proposals for both splits, unless they are there; returns how many an image has at most."""
+    """Writes an RPN's proposals for both splits, unless they exist; returns the largest number per image."""
     loaded = rebuild(Detection, find_checkpoint(net))
     # As many as training has, from as many anchors; evaluation's are fewer.
     before, after = loaded.model.rpn_pre_nms_top_n[0], loaded.model.rpn_post_nms_top_n[0]

@@ -1,4 +1,4 @@
-"""Configurations of detection runs."""
+"""Defines the configurations of detection runs."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -11,21 +11,22 @@ from cvjax.tasks.detection.transforms import DetectionData
 
 @dataclasses.dataclass(frozen=True)
 class DetectionEval(EvalConfig):
-    """How a split with boxes is scored, each image whole.
+    """Configures how a split with boxes is scored, on whole images.
 
     Attributes: those of `EvalConfig`, and
-      crop: Height and width of what the net sees, in pixels; None is that of training.
-      short_side: Length that the image's shorter side is brought to; None is that of training.
-      long_side: Largest length of the image's longer side; None is that of training.
+      crop: Height and width of the model's input, in pixels; None takes those of training.
+      short_side: Length in pixels to which the image's shorter side is resized; None takes that of training.
+      long_side: Largest length of the image's longer side, in pixels; None takes that of training.
       boxes: Largest number of boxes that an image may have.
-      pad_multiple: With a short side, images are padded to sides that are multiples of this, and those of one size
-        share a batch: each size compiles once. None pads all to one size.
-      score_threshold: Score that a detection must exceed; None is the detector's own.
-      nms_threshold: IoU above which the worse of two detections of a class is dropped; None is the detector's own.
-      max_detections: Largest number of detections of an image; None is the detector's own.
-      metric: Average precision that chooses the best checkpoint: `map` is the area under the curve (VOC 2010 and
-        later), `map_voc07` that of 11 points (VOC 2007).
-      coco: Also report COCO's scores, by pycocotools; needs the extra `coco`.
+      pad_multiple: Divisor of the sides of padded images, if there is a short side. Images of one padded size share a
+        batch, and each size compiles once. None pads all images to one size.
+      score_threshold: Score that a detection must exceed; None takes the detector's own.
+      nms_threshold: IoU of two detections of a class above which the one with the lower score is dropped; None takes
+        the detector's own.
+      max_detections: Largest number of detections per image; None takes the detector's own.
+      metric: Average precision that chooses the best checkpoint. `map` is the area under the curve (VOC 2010 and
+        later), `map_voc07` is the mean over 11 points (VOC 2007).
+      coco: Whether to report COCO's scores too, by pycocotools; needs the extra `coco`.
     """
 
     crop: tuple[int, int] | None = None
@@ -42,10 +43,10 @@ class DetectionEval(EvalConfig):
 
 @dataclasses.dataclass(frozen=True)
 class DetectionConfig(RunConfig):
-    """A detection run.
+    """Configures a detection run.
 
     Attributes: those of `RunConfig`, and
-      four_steps: Train Faster R-CNN by the four steps of its paper, see `cvjax.tasks.detection.alternating`.
+      four_steps: Whether to train Faster R-CNN by the four steps of its paper, see `cvjax.tasks.detection.alternating`.
     """
 
     task: ClassVar[str] = "cvjax.tasks.detection.task:Detection"
@@ -60,14 +61,14 @@ class DetectionConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class StagedDetectionConfig(DetectionConfig):
-    """A run in stages: fine-tuning, support vector machines, box regression; see `cvjax.tasks.detection.staged.run`.
+    """Configures a run in stages: fine-tuning, SVMs, and box regression; see `cvjax.tasks.detection.staged.run`.
 
     Attributes: those of `DetectionConfig`, for fine-tuning, and
-      svm: How the support vector machines learn.
+      svm: Options of the SVMs.
       penalty: Penalty of the ridge regression.
-      near: IoU with an object from which a proposal learns to move onto it.
-      images: Largest number of images that both learn from, evenly spread over the split; None takes all.
-      most_pairs: Largest number of pairs of a class for the regression; a random subset is kept beyond it.
+      near: IoU with an object above which a proposal trains the box regression.
+      images: Largest number of images for the SVMs and the regression, evenly spread over the split; None takes all.
+      most_pairs: Largest number of pairs per class for the regression; a random subset is kept beyond it.
     """
 
     runner: ClassVar[str] = "cvjax.tasks.detection.staged.run:train"

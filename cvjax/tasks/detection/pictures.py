@@ -1,4 +1,4 @@
-"""What a person sees at the end of a detection run: tables, boxes over images, precision over recall."""
+"""Draws the results of a detection run: tables, boxes over images, precision over recall."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def headline(report: Report) -> str:
-    """Returns one line of scores."""
+    """Returns the scores as one line."""
     line = f"mAP {report['map']:.4f}, of 11 points {report['map_voc07']:.4f}, recall {report['recall']:.4f}"
     if "coco_ap" in report:
         line += f", COCO AP {report['coco_ap']:.4f}"
@@ -40,7 +40,7 @@ def draw_report(folder: Path, report: Report) -> list[str]:
 def draw_examples(
     task: "Detection", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
-    """Writes predictions.png: true boxes beside those found with a score that is worth a look; returns its name."""
+    """Writes predictions.png: true boxes beside detections with a high enough score; returns its name."""
     find = make_box_finder(task, model, variables)
     examples = []
     for record, example in decoded_examples(task, dataset, ROWS):
@@ -60,5 +60,5 @@ def at_least(found: Boxes, score: float) -> Boxes:
 
 
 def true_boxes(objects: Objects) -> Boxes:
-    """Returns objects as they are drawn: thin where they need not be found."""
+    """Returns the boxes of objects for drawing; those that need not be found are faint."""
     return Boxes(objects.boxes, objects.labels, faint=objects.difficult | objects.crowd)

@@ -1,4 +1,4 @@
-"""Detectors as a function of what the task prepares, and of one image of any size."""
+"""Calls detectors on prepared batches, and on single images of any size."""
 
 import dataclasses
 import functools
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Inputs(NamedTuple):
-    """What a detector is given of a batch.
+    """Holds the inputs of a detector for one batch.
 
     Attributes:
-      images: float32 [B, H, W, 3], normalized.
-      sizes: int32 [B, 2], height and width of what is not padding.
-      proposals: Proposals of each image, where the batch has some.
-      truth: Objects of each image, in training.
+      images: Normalized images, float32 [B, H, W, 3].
+      sizes: Height and width of each image without padding, int32 [B, 2].
+      proposals: Proposals of each image; None if the batch has none.
+      truth: Objects of each image; None outside training.
     """
 
     images: jax.Array
@@ -47,9 +47,9 @@ def call_detector(
     rngs: dict[str, jax.Array] | None = None,
     **options: Any,
 ) -> Any:
-    """Returns detections, or in training losses by name, with any option of Flax's `apply`.
+    """Returns detections, or in training the losses by name, with any option of Flax's `apply`.
 
-    The stream `sample` is drawn from that of `dropout`, so that whoever trains need not know of it.
+    The random stream `sample` is derived from that of `dropout`, so that the training loop need not know of it.
 
     Raises:
       ConfigError: The detector needs proposals, and the batch has none.
@@ -65,10 +65,10 @@ def call_detector(
 
 
 def with_postprocessing(model: nn.Module, config: DetectionEval) -> nn.Module:
-    """Returns the model with the thresholds that a configuration asks for.
+    """Returns the model with the thresholds of the configuration.
 
     Raises:
-      ConfigError: The model has no such threshold.
+      ConfigError: The model does not have one of the thresholds.
     """
     given = {name: value for name in POSTPROCESSING if (value := getattr(config, name)) is not None}
     unknown = [name for name in given if not hasattr(model, name)]
@@ -78,15 +78,15 @@ def with_postprocessing(model: nn.Module, config: DetectionEval) -> nn.Module:
 
 
 def make_box_finder(task: "Detection", model: nn.Module, variables: dict[str, Any]) -> Callable[..., Boxes]:
-    """Returns a function from uint8 [H, W, 3] of any size to its detections, best first, as the evaluation finds them.
+    """Returns a function from an image, uint8 [H, W, 3] of any size, to its detections, sorted by descending score.
 
-    It compiles once per padded size. Where the configuration has proposals, they are its second argument: [P, 4], in
-    pixels of the image.
+    The function detects as the evaluation is configured, and compiles once per padded size. If the configuration has
+    proposals, its second argument are the proposals [P, 4], in pixels of the image.
 
     Args:
       task: Task of the run or checkpoint.
       model: Module of the run or checkpoint.
-      variables: Its variables.
+      variables: Variables of the model.
     """
     variables, transform = jax.device_put(variables), task.eval_transform()
     multiple = task.config.eval.pad_multiple or 32

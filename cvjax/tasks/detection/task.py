@@ -1,4 +1,4 @@
-"""Detection as a task: data, losses, scores and pictures of a run of any detector."""
+"""Defines detection as a task: the data, losses, scores and pictures of a run of any detector."""
 
 import dataclasses
 import functools
@@ -42,11 +42,11 @@ _DETECTED = ("boxes", "scores", "classes")
 
 @dataclasses.dataclass(frozen=True)
 class Detection(ImageTask):
-    """Boxes and classes of objects, by the losses that the detector itself names.
+    """Predicts boxes and classes of objects, trained with the detector's own losses.
 
     A batch has, beside `image` and `size`: `boxes`, `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`, and
-    in evaluation `scale` and `original_size`, see docs/architecture.md; `proposals` float32 [B, P, 4] and
-    `proposal_valid` bool [B, P] for detectors that find none of their own.
+    in evaluation `scale` and `original_size`, see docs/architecture.md. For detectors that need proposals it has
+    `proposals`, float32 [B, P, 4], and `proposal_valid`, bool [B, P].
 
     Attributes: those of `ImageTask`; no class is the background.
     """
@@ -59,10 +59,10 @@ class Detection(ImageTask):
 
     @classmethod
     def open(cls, config: DetectionConfig, split: str) -> Dataset:
-        """Opens a split, with proposals in its records where the configuration asks for some; missing ones are made.
+        """Opens a split, with proposals in its records if configured; proposals missing on disk are made first.
 
         Raises:
-          ConfigError: The package that the mode of the proposals needs is missing.
+          ConfigError: The package that makes the proposals of this mode is missing.
           DataError: An image cannot be read.
         """
         dataset, data = super().open(config, split), config.input
@@ -74,12 +74,12 @@ class Detection(ImageTask):
 
     @classmethod
     def open_options(cls, config: DetectionConfig) -> dict[str, Any]:
-        """Returns what becomes of bad boxes."""
+        """Returns the configured handling of bad boxes."""
         return {"on_bad_boxes": config.input.on_bad_boxes}
 
     @property
     def metric(self) -> str:
-        """Name of the average precision that chooses the best checkpoint."""
+        """Returns the name of the average precision that chooses the best checkpoint."""
         return self.config.eval.metric
 
     def decoder(self) -> Decode:
@@ -92,10 +92,10 @@ class Detection(ImageTask):
         return MultiScale(transform) if self.config.input.sizes else transform
 
     def eval_transform(self) -> BoxEvalTransform:
-        """Returns what brings whole images to the configured size.
+        """Returns the transform that resizes and pads whole images to the configured size.
 
         Raises:
-          ConfigError: A value outside its range.
+          ConfigError: A value is outside its range.
         """
         data, scoring = self.config.input, self.config.eval
         return BoxEvalTransform(
@@ -109,22 +109,22 @@ class Detection(ImageTask):
         )
 
     def eval_buckets(self, dataset: Dataset) -> tuple[BoxEvalTransform, Sequence[Bucket]]:
-        """Returns the resizing and padding, and batches of images of about the same size."""
+        """Returns the resizing and padding, and buckets of images of similar size."""
         transform, scoring = self.eval_transform(), self.config.eval
         return transform, box_buckets(dataset, transform, scoring.batch_size, scoring.pad_multiple)
 
     def init(self, model: nn.Module, key: jax.Array) -> dict[str, Any]:
-        """Returns fresh variables of the model, for images as large as training's, without padding."""
+        """Returns fresh variables of the model, for images of the training size without padding."""
         images = jnp.zeros((2, *self.config.input.crop, 3), jnp.float32)
         variables = model.init(key, images, **beside_images(model, images.shape), train=False)
         return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
     def apply(self, model: nn.Module, variables: Any, inputs: Inputs, *, train: bool, **options: Any) -> Any:
-        """Returns detections, or in training losses by name, see `call_detector`."""
+        """Returns detections, or in training the losses by name, see `call_detector`."""
         return call_detector(model, variables, inputs, train=train, **options)
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[Inputs, Batch]:
-        """Returns images as any task sees them and what goes with them, in training the truth; and the batch."""
+        """Returns the inputs of the detector, in training with the ground truth, and the unchanged batch."""
         proposals = None
         if "proposals" in batch:
             proposals = Proposals(batch["proposals"], batch["proposal_valid"] & batch["valid"][:, None])
@@ -135,22 +135,22 @@ class Detection(ImageTask):
         """Returns the loss as a sum over images.
 
         Args:
-          outputs: float32 [B] by name, the detector's losses of each image.
-          targets: The batch.
+          outputs: Losses of each image by name, float32 [B].
+          targets: Batch with `valid` [B].
 
         Returns:
-          The summed loss, and each named loss likewise.
+          The summed loss, and the sum of each named loss.
         """
         chex.assert_shape(list(outputs.values()), targets["valid"].shape)
         sums = {name: jnp.where(targets["valid"], values, 0).sum() for name, values in outputs.items()}
         return jnp.stack(list(sums.values())).sum(), sums
 
     def predict(self, model: nn.Module, variables: Any, inputs: Inputs) -> Detections:
-        """Returns detections, with the thresholds that the evaluation is configured with."""
+        """Returns detections, with the thresholds of the evaluation's configuration."""
         return call_detector(with_postprocessing(model, self.config.eval), variables, inputs, train=False)
 
     def update(self, predictions: Detections, batch: Batch) -> dict[str, jax.Array]:
-        """Returns counts of one batch; the scores come from the rows of `gather`."""
+        """Returns the counts of one batch; the scores come from the rows of `gather`."""
         del predictions
         return {
             "examples": batch["valid"].sum(dtype=jnp.int32),
@@ -159,7 +159,7 @@ class Detection(ImageTask):
         }
 
     def gather(self, predictions: Detections, batch: Batch) -> dict[str, jax.Array]:
-        """Returns detections and truth of every image, in the frame of the batch's images."""
+        """Returns the detections and the ground truth of every image, in the frame of the batch's images."""
         chex.assert_shape(predictions.boxes, (*batch["valid"].shape, None, 4))
         truth = ("boxes", "labels", "difficult", "crowd")
         return {
@@ -171,14 +171,14 @@ class Detection(ImageTask):
         }
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Returns the rows of one batch that `compute` ranks, in the frame of the original images."""
+        """Returns the rows of one batch that `compute` scores, in the frame of the original images."""
         restored = {
             name: restore_boxes(rows[name], rows["scale"], rows["original_size"]) for name in ("boxes", "truth_boxes")
         }
         return {}, self._scores().rows({**rows, **restored})
 
     def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
-        """Returns the scores of a whole split: see `DetectionScores.report`, and counts."""
+        """Returns the counts and the scores of a whole split, see `DetectionScores.report`."""
         counts = ("examples", "skipped", "dropped_boxes")
         return {**self._scores().report(totals), **{name: int(totals[name]) for name in counts}}
 
@@ -186,7 +186,7 @@ class Detection(ImageTask):
         return DetectionScores(self.class_names, coco=self.config.eval.coco)
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Boxes]:
-        """Returns the function from a photograph to its boxes, best first. Proposals are made if the net needs any."""
+        """Returns the function from a photograph to its boxes, best first; it makes proposals if needed."""
         find, data = make_box_finder(self, model, variables), self.config.input
 
         def detect(image: np.ndarray) -> Boxes:
@@ -195,29 +195,29 @@ class Detection(ImageTask):
         return detect
 
     def table(self, report: Report) -> RenderableType:
-        """Returns the tables of average precision and of kinds of errors."""
+        """Returns the tables of average precision and of the kinds of errors."""
         return Group(*detection_tables(report))
 
     def headline(self, report: Report) -> str:
-        """Returns one line of scores."""
+        """Returns the scores as one line."""
         return pictures.headline(report)
 
     def draw_report(self, folder: Path, report: Report) -> list[str]:
-        """Writes report.md and precision_recall.png."""
+        """Writes report.md and precision_recall.png; returns their names."""
         return pictures.draw_report(folder, report)
 
     def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
-        """Writes predictions.png: true boxes beside those that were found."""
+        """Writes predictions.png: true boxes beside detections with a high enough score; returns its name."""
         return pictures.draw_examples(self, folder, model, variables, dataset)
 
 
 def truth_of(batch: Mapping[str, Any]) -> Truth:
-    """Returns the objects of a batch as detectors learn them; rows that fill it up have none."""
+    """Returns the objects of a batch as detectors take them for training; padded rows have none."""
     valid = batch["box_valid"] & batch["valid"][:, None]
     ignore = (batch["difficult"] | batch["crowd"]) & valid
     return Truth(batch["boxes"], jnp.maximum(batch["labels"], 0), ignore, valid)
 
 
 def proposal_config(data: DetectionData) -> ProposalConfig:
-    """Returns how the configured proposals are made."""
+    """Returns the configuration of the proposals."""
     return ProposalConfig(mode=data.proposal_mode, limit=data.proposals)

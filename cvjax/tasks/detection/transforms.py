@@ -1,9 +1,9 @@
-"""Geometric augmentation on the host for images with boxes, which move with the image.
+"""Augments images with boxes on the host by changes of geometry, which move the boxes too.
 
-The counterpart of `cvjax.tasks.scale_crop`: frozen, picklable dataclasses that take and give uint8 images,
-before batching. All that changes the geometry is one map: a rectangle of the image is brought to the result's upper
-left corner, what lies beside it is filled, and boxes go through the same map. Interpolation is bilinear, also for
-shrinking, as the detectors of the papers and torchvision's were trained.
+This is the counterpart of `cvjax.tasks.scale_crop`: frozen, picklable dataclasses from uint8 images to uint8 images,
+before batching. All changes of geometry are one map: a rectangle of the image is resized to the upper left corner of
+the result, and the rest is padded. Boxes go through the same map. Interpolation is bilinear, also for shrinking, as in
+the training of the papers' and torchvision's detectors.
 """
 
 import dataclasses
@@ -25,37 +25,39 @@ from cvjax.imagenet import MEAN_COLOR
 from cvjax.tasks.random_piece import draw_piece
 from cvjax.tasks.scale_crop import blank_image, check_probability, check_size
 
-_LEAST_SCALE = 0.25  # what is zoomed out of is first made, so that half the scale is four times the work
+_LEAST_SCALE = 0.25  # zooming out pads the image before it is resized, so half the scale is four times the work
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectionData(DataConfig):
-    """How images with boxes are read and varied.
+    """Configures how images with boxes are read and augmented.
 
-    Attributes: those of `DataConfig`, `crop` being height and width of what the net sees, and
-      sizes: Several heights and widths in place of `crop`, of which each batch takes one at random (multi-scale
-        training); empty is off.
-      short_side: Length that the image's shorter side is brought to, in pixels (600 in Fast and Faster R-CNN); None
-        fills `crop`.
-      long_side: Largest length of the image's longer side, to which the shorter one gives way; None sets no limit.
-      keep_aspect: Keep the shape of images; False stretches them to `crop` (YOLO), without `short_side`.
-      boxes: Largest number of boxes of an image in a batch; a random subset is kept beyond it, and the rest counted.
-      proposals: Number of proposals of an image in a batch, in training and evaluation, for detectors that find none of
-        their own; 0 for those that do. What is missing on disk is made before the run.
-      proposal_mode: How proposals are made, see `cvjax.datasets.proposals.boxes`.
-      proposals_from: Folder of sets DATASET/SPLIT to take instead, see `cvjax.datasets.proposals.files`.
-      on_bad_boxes: Whether to stop at a box that is empty, inverted or outside its image, or to leave it out and count
-        it.
-      random_crop: Probability of cutting a random piece before all else (drawn as Inception's crop is).
-      min_area: Smallest such piece, as a fraction of the image's area.
-      max_aspect: Largest ratio of the piece's width to its height, relative to the image's; the smallest is its
-      inverse. min_scale: Smallest factor by which objects come out larger; factors are uniform in the logarithm.
-      max_scale: Largest factor by which objects come out larger.
-      shift: Fraction of the sides by which the center moves at most, either way (0.2 in YOLO).
-      keep_boxes: Smallest fraction of a box's area that must be left for the box to stay.
+    Attributes: those of `DataConfig`, and
+      crop: Height and width of the model's input, in pixels.
+      sizes: Heights and widths to use instead of `crop`; each batch takes one of them at random (multi-scale training).
+        Empty is off.
+      short_side: Length in pixels to which the image's shorter side is resized (600 in Fast and Faster R-CNN); None
+        resizes the image to fill `crop`.
+      long_side: Largest length of the image's longer side, in pixels; the image is made smaller to keep it. None sets
+        no limit.
+      keep_aspect: Whether to keep the aspect ratio of images; False stretches them to `crop` (YOLO) and allows neither
+        `short_side` nor `long_side`.
+      boxes: Largest number of boxes per image; a random subset is kept beyond it, and the dropped boxes are counted.
+      proposals: Number of proposals per image, in training and evaluation, for detectors that need them; 0 for all
+        others. Proposals missing on disk are made before the run.
+      proposal_mode: Method that makes proposals, see `cvjax.datasets.proposals.boxes`.
+      proposals_from: Folder of proposal sets DATASET/SPLIT to take instead, see `cvjax.datasets.proposals.files`.
+      on_bad_boxes: Whether to stop at a box that is empty, inverted or outside its image, or to drop and count it.
+      random_crop: Probability of cutting a random piece first (drawn as Inception's crop is).
+      min_area: Smallest area of such a piece, as a fraction of the image's area.
+      max_aspect: Largest aspect ratio of such a piece; the smallest is its inverse.
+      min_scale: Smallest factor on the size of objects; the logarithm of the factor is uniform.
+      max_scale: Largest factor on the size of objects.
+      shift: Largest shift of the center in each direction, as a fraction of the sides (0.2 in YOLO).
+      keep_boxes: Smallest fraction of a box's area that must be visible for the box to stay.
 
     Raises:
-      ConfigError: A value outside its range.
+      ConfigError: A value is outside its range.
     """
 
     crop: tuple[int, int] = (512, 512)
@@ -98,17 +100,17 @@ class DetectionData(DataConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ResizeAndPad:
-    """Resizes an image into a canvas of one size, and pads what the image does not fill, at the bottom and right.
+    """Resizes an image and pads it at the bottom and right to a canvas of one size.
 
     Attributes:
       size: Height and width of the result, in pixels.
-      short_side: Length of the image's shorter side; None fills `size`.
-      long_side: Largest length of the image's longer side; None sets no limit.
-      keep_aspect: Keep the image's shape; False stretches it to `size`.
-      fill: RGB level (0 to 255) beside the image: the data set's mean, which normalizes to about 0.
+      short_side: Length of the image's shorter side, in pixels; None resizes the image to fill `size`.
+      long_side: Largest length of the image's longer side, in pixels; None sets no limit.
+      keep_aspect: Whether to keep the image's aspect ratio; False stretches it to `size`.
+      fill: RGB color (0 to 255) of the padding: the dataset's mean, which normalizes to about 0.
 
     Raises:
-      ConfigError: When made, if a value is outside its range.
+      ConfigError: A value is outside its range.
     """
 
     size: tuple[int, int]
@@ -131,7 +133,7 @@ class ResizeAndPad:
             raise ConfigError("images are stretched to `size` (keep_aspect False): leave out short_side and long_side.")
 
     def fitted(self, shape: tuple[int, int], inside: bool) -> tuple[int, int]:
-        """Height and width that an image of `shape` is brought to; `inside` keeps it within `size` in any case."""
+        """Returns height and width of an image of `shape` after resizing; `inside` keeps them within `size`."""
         if not self.keep_aspect:
             height, width = self.size
             return height, width
@@ -147,7 +149,7 @@ class ResizeAndPad:
         return height, width
 
     def place(self, image: np.ndarray) -> np.ndarray:
-        """The image u8[h,w,3], padded to u8[*size,3]."""
+        """Returns the image, uint8 [h, w, 3], padded to uint8 [*size, 3]."""
         below, beside = (have - want for have, want in zip(self.size, image.shape))
         if below == beside == 0:
             return image
@@ -156,16 +158,17 @@ class ResizeAndPad:
 
 @dataclasses.dataclass(frozen=True)
 class BoxTrainTransform:
-    """Random crop, scale, shift and mirroring.
+    """Crops, scales, shifts and mirrors an image and its boxes at random.
 
-    First a piece is cut (maybe), then what is shown is made larger or smaller than it and moved, then brought to size.
-    A box whose center is then outside, or of which too little is left, is dropped; others are cut off at the border.
-    Where the crop is too small for `short_side`, as for an upright image in a lying canvas, the image becomes smaller.
-    If an example has more boxes than the batch has rows, that many are chosen at random, and the others are counted.
+    With the configured probability a piece is cut first. The window to show is then scaled and shifted relative to that
+    piece, and resized to the canvas. A box is dropped if its center is outside or too little of it is visible; other
+    boxes are clipped at the border. If the canvas is too small for `short_side`, the image becomes smaller than that,
+    such as an upright image in a wide canvas. If an example has more boxes than the batch has rows, a random subset is
+    kept, and the dropped boxes are counted.
 
     Attributes:
       data: Size, bounds and probabilities.
-      fill: RGB level (0 to 255) beside the image: the data set's mean, which normalizes to about 0.
+      fill: RGB color (0 to 255) of the padding: the dataset's mean, which normalizes to about 0.
     """
 
     data: DetectionData
@@ -173,19 +176,19 @@ class BoxTrainTransform:
 
     @property
     def frame(self) -> ResizeAndPad:
-        """Canvas of the result."""
+        """Returns the canvas of the result."""
         data = self.data
         return ResizeAndPad(data.crop, data.short_side, data.long_side, data.keep_aspect, self.fill)
 
     def __call__(
         self, image: np.ndarray, objects: Objects, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """Transform `image` u8[H,W,3] and its objects.
+        """Transforms `image`, uint8 [H, W, 3], and its objects.
 
         Returns:
-          u8[*crop,3], boxes f32[boxes,4], and `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`
-          (bad ones of the source, and those beyond the configured number) and `size` (height and width that are not
-          padding).
+          The image, uint8 [*crop, 3]; the boxes, float32 [boxes, 4]; and further arrays: `labels`, `difficult`,
+          `crowd`, `box_valid`, `dropped_boxes` (bad ones of the source, and those beyond the configured number) and
+          `size` (height and width without padding).
         """
         top, left, height, width = self._draw_window(image.shape[:2], rng)
         mirror = rng.random() < self.data.flip
@@ -206,7 +209,7 @@ class BoxTrainTransform:
         return self.frame.place(image), boxes, {**more, "size": np.array(shown, np.int32)}
 
     def _draw_window(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Top, left, height and width of what is shown, in pixels of the image; it may reach beyond it."""
+        """Draws top, left, height and width of the window, in pixels of the image; it may reach beyond the image."""
         top, left, height, width = 0, 0, *shape
         if rng.random() < self.data.random_crop:
             top, left, height, width = draw_piece(shape, self.data.min_area, 1.0, self.data.max_aspect, rng)
@@ -219,14 +222,14 @@ class BoxTrainTransform:
 
 @dataclasses.dataclass(frozen=True)
 class BoxEvalTransform(ResizeAndPad):
-    """The whole image, resized and padded, with all its boxes.
+    """Resizes and pads the whole image, with all its boxes.
 
     Attributes: those of `ResizeAndPad`, and
       max_boxes: Number of rows for an image's boxes.
-      max_proposals: Number of rows for its proposals; 0 leaves `proposals` and `proposal_valid` out.
+      max_proposals: Number of rows for an image's proposals; 0 leaves `proposals` and `proposal_valid` out.
 
     Raises:
-      ConfigError: When made, if a value is outside its range.
+      ConfigError: A value is outside its range.
     """
 
     max_boxes: int = 100
@@ -239,15 +242,16 @@ class BoxEvalTransform(ResizeAndPad):
     def __call__(
         self, image: np.ndarray, objects: Objects, name: str = "the image"
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]:
-        """Transform `image` u8[H,W,3] and its objects; `name` is for errors.
+        """Transforms `image`, uint8 [H, W, 3], and its objects; `name` appears in errors.
 
         Returns:
-          u8[*size,3]; boxes f32[max_boxes,4] in its pixels; the height and width that are not padding; and `labels`,
-          `difficult`, `crowd`, `box_valid`, `dropped_boxes`, `scale` (f32[2], of height and width: the result's pixels
-          by the original's) and `original_size` (i32[2], height and width); see `cvjax.data.box_rows.restore_boxes`.
+          The image, uint8 [*size, 3]; the boxes in its pixels, float32 [max_boxes, 4]; the height and width without
+          padding; and further arrays: `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`, `scale` (float32
+          [2], the result's height and width divided by the original's) and `original_size` (int32 [2], height and
+          width). See `cvjax.data.box_rows.restore_boxes`.
 
         Raises:
-          DataError: the image does not fit, or has more boxes than `max_boxes`.
+          DataError: The image does not fit, or has more boxes than `max_boxes`.
         """
         shape = image.shape[:2]
         shown = self.fitted(shape, inside=False)
@@ -273,7 +277,7 @@ class BoxEvalTransform(ResizeAndPad):
         return self.place(image), boxes, shown, more
 
     def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """Image, boxes and further arrays of a row that stands for no example."""
+        """Returns the image, boxes and further arrays of a row that holds no example."""
         nothing = make_objects([], [])._replace(proposals=np.zeros((0, 4), np.float32))
         boxes, more = padded(nothing, self.max_boxes, self.max_proposals)
         more |= {"scale": np.ones(2, np.float32), "original_size": np.zeros(2, np.int32)}
@@ -282,13 +286,13 @@ class BoxEvalTransform(ResizeAndPad):
 
 @dataclasses.dataclass(frozen=True)
 class MultiScale:
-    """Another size for every batch, drawn from a few, so that each shape is compiled once.
+    """Draws another size for every batch from a few sizes, so that each shape is compiled once.
 
     Attributes:
-      transform: What is done to an example; the `sizes` of its data are drawn from.
+      transform: Transform of an example; the size is drawn from the `sizes` of its data.
 
     Raises:
-      ConfigError: When made, if there is no size.
+      ConfigError: There are no sizes.
     """
 
     transform: BoxTrainTransform
@@ -306,16 +310,17 @@ class MultiScale:
     def __call__(
         self, image: np.ndarray, objects: Objects, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """Transforms an example as the transform does at its own size; the loader asks `for_batch` instead."""
+        """Transforms an example at the transform's own size; the loader calls `for_batch` instead."""
         return self.transform(image, objects, rng)
 
 
 def box_buckets(
     source: Dataset, transform: BoxEvalTransform, batch_size: int, multiple: int | None = 32
 ) -> tuple[Bucket, ...]:
-    """Which images share an evaluation batch and its shape, as `batches_by_size` has it for the sizes they come to.
+    """Returns the buckets of an evaluation: the images that share a batch, and the batch's height and width.
 
-    Without a `short_side` all have the transform's own size, and come in the source's order.
+    The buckets are those of `batches_by_size` for the resized images. Without a `short_side` all images have the
+    transform's own size and stay in the dataset's order.
     """
     if not transform.short_side:
         starts = range(0, len(source), batch_size)
@@ -330,12 +335,12 @@ def _check_counts(boxes: int, proposals: int) -> None:
 
 
 def _factors(shape: Sequence[int], shown: Sequence[int]) -> np.ndarray:
-    """Pixels of the result by pixels of the source, f64[2], of height and width."""
+    """Returns the scale factors of height and width from `shape` to `shown`, float64 [2]."""
     return np.array(shown, np.float64) / shape
 
 
 def _cut(image: np.ndarray, window: tuple[int, int, int, int], fill: tuple[int, int, int]) -> np.ndarray:
-    """A window (top, left, height, width) of u8[H,W,3], filled where it is beyond the image."""
+    """Cuts a window (top, left, height, width) out of an image, uint8 [H, W, 3]; pixels beyond the image are filled."""
     top, left, height, width = window
     above, before = max(0, -top), max(0, -left)
     below, beside = max(0, top + height - image.shape[0]), max(0, left + width - image.shape[1])

@@ -1,4 +1,4 @@
-"""Configurations of runs that learn the masks of objects inside given boxes."""
+"""Defines the configurations of runs that learn the masks of objects inside given boxes."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,11 +10,11 @@ from cvjax.tasks.object_masks.transforms import ObjectMasksData
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMasksEval(EvalConfig):
-    """How masks are scored: inside the true boxes, at the image's size.
+    """Configures how masks are scored: inside the ground truth boxes, at the image's size.
 
     Attributes: those of `EvalConfig`, and
       boxes: Largest number of boxes that an image may have.
-      pad_multiple: Images are padded to sides that are multiples of this, and those of one size share a batch.
+      pad_multiple: Divisor of the sides of padded images; images of one padded size share a batch.
     """
 
     boxes: int = 16
@@ -23,7 +23,7 @@ class ObjectMasksEval(EvalConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMasksConfig(RunConfig):
-    """A run that learns masks inside boxes. Attributes are those of `RunConfig`."""
+    """Configures a run that learns masks inside boxes. Attributes are those of `RunConfig`."""
 
     task: ClassVar[str] = "cvjax.tasks.object_masks.task:ObjectMasks"
 

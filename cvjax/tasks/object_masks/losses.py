@@ -1,4 +1,4 @@
-"""Object masks inside boxes: what they ought to be, and their loss."""
+"""Computes the targets and the loss of object masks inside boxes."""
 
 import chex
 import jax
@@ -9,17 +9,17 @@ import optax
 def mask_targets(
     objects: jax.Array, numbers: jax.Array, boxes: jax.Array, size: int, ignore: int = 255
 ) -> tuple[jax.Array, jax.Array]:
-    """The pixels of the objects inside their boxes, in the frame of the boxes.
+    """Samples the pixels of the objects inside their boxes, on a grid of S x S points in each box.
 
     Args:
-      objects: integers [B, H, W], the number of the object that each pixel belongs to; `ignore` where nobody knows.
-      numbers: integers [B, N], the object that each box is of; a number that no pixel has makes an empty mask.
-      boxes: [B, N, 4], see `cvjax.ops.detection.boxes`, in pixels.
-      size: S, of the masks.
-      ignore: the number of pixels that do not count.
+      objects: Number of the object that each pixel belongs to, integers [B, H, W]; `ignore` where it is unknown.
+      numbers: Number of the object of each box, integers [B, N]; a number that no pixel has gives an empty mask.
+      boxes: Boxes [B, N, 4] in pixels, see `cvjax.ops.detection.boxes`.
+      size: Side of the masks, S.
+      ignore: Number of the pixels that do not count.
 
     Returns:
-      float32 targets [B, N, S, S], 1 on the object, and weights of the same shape, 0 where the number is `ignore` or
+      Targets, float32 [B, N, S, S], 1 on the object; and weights of the same shape, 0 where the number is `ignore` or
       the box reaches beyond the image, else 1.
     """
     chex.assert_rank(objects, 3)
@@ -42,14 +42,14 @@ def mask_targets(
 
 
 def mask_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
-    """Binary cross entropy of masks, the mean over the pixels of each that count.
+    """Computes the binary cross entropy of each mask, the mean over its pixels that count.
 
     Args:
-      logits: [..., S, S].
-      targets, weights: of the same shape, see `mask_targets`.
+      logits: Logits [..., S, S].
+      targets, weights: Targets and weights of the same shape, see `mask_targets`.
 
     Returns:
-      float32 [...]; 0 for a mask of which no pixel counts.
+      float32 [...]; 0 for a mask without pixels that count.
     """
     chex.assert_equal_shape((logits, targets, weights))
     each = optax.losses.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets)

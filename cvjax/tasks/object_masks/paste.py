@@ -1,4 +1,4 @@
-"""Masks of boxes laid onto the image."""
+"""Pastes masks in the frame of boxes onto the image."""
 
 import chex
 import jax
@@ -6,21 +6,22 @@ import jax.numpy as jnp
 
 
 def paste_masks(masks: jax.Array, boxes: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """Returns masks in the frame of their boxes as maps of the image, interpolated between the middles of their pixels.
+    """Resamples masks from the frame of their boxes to the image, with bilinear interpolation between pixel centers.
 
     Args:
-      masks: [B, N, S, S], row i and column j of S x S pixels that divide the box.
-      boxes: [B, N, 4], see `cvjax.ops.detection.boxes`, in pixels.
-      size: height and width of the image.
+      masks: Masks [B, N, S, S], row i and column j of S x S pixels that divide the box.
+      boxes: Boxes [B, N, 4] in pixels, see `cvjax.ops.detection.boxes`.
+      size: Height and width of the image.
 
     Returns:
-      float32 [B, N, H, W], 0 outside the boxes, and bool of the same shape: pixels whose middle is inside the box.
+      float32 [B, N, H, W], 0 outside the boxes; and bool of the same shape, True at pixels whose center is inside the
+      box.
     """
     chex.assert_equal_shape_prefix((masks, boxes), 2)
     side = masks.shape[-1]
 
     def along(low: jax.Array, high: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
-        """Weights [B, N, length, S], and what is inside, [B, N, length]."""
+        """Returns interpolation weights [B, N, length, S] of one axis, and which pixels are inside, [B, N, length]."""
         middle = jnp.arange(length) + 0.5
         low, high = low[..., None], high[..., None]
         place = (middle - low) / jnp.maximum(high - low, 1e-6) * side - 0.5

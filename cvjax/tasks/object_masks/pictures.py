@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run that learnt masks inside boxes: a table, and the masks in their boxes."""
+"""Draws the results of a run that learned masks inside boxes: a table, and the masks in their boxes."""
 
 import functools
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def headline(report: Report) -> str:
-    """Returns one line of scores."""
+    """Returns the scores as one line."""
     return (
         f"mean IoU of a mask {report['mask_iou']:.4f}, above 0.5 {report['found_50']:.4f}, above 0.7"
         f" {report['found_70']:.4f} of {report['objects']} objects"
@@ -34,7 +34,7 @@ def headline(report: Report) -> str:
 
 
 def draw_report(folder: Path, report: Report) -> list[str]:
-    """Writes report.md, the table of each class's overlap; returns its name."""
+    """Writes report.md, the table of each class's IoU; returns its name."""
     (folder / "report.md").write_text(report_markdown(report))
     return ["report.md"]
 
@@ -42,7 +42,7 @@ def draw_report(folder: Path, report: Report) -> list[str]:
 def draw_examples(
     task: "ObjectMasks", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
-    """Writes predictions.png: images with their boxes, the true masks, and those found; returns its name."""
+    """Writes predictions.png: images with their boxes, true and predicted masks; returns its name."""
     config = task.config
     variables, most, multiple = jax.device_put(variables), config.eval.boxes, config.eval.pad_multiple
 

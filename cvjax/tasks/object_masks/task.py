@@ -1,4 +1,4 @@
-"""Masks of objects inside given boxes as a task: inputs, loss, and the sums that overlaps are made of (1411.5752)."""
+"""Defines masks of objects inside given boxes as a task: inputs, loss, and the sums of overlaps (1411.5752)."""
 
 import dataclasses
 import functools
@@ -34,14 +34,16 @@ THRESHOLDS = (50, 70)
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMasks(ImageTask):
-    """Tells the object of each box from its background, by the cross entropy of a box's pixels.
+    """Separates the object of each box from its background, trained with the cross entropy of the box's pixels.
 
-    A batch has, beside `image`: `objects` uint8 [B, H, W], the number of the object that a pixel belongs to; `boxes`
-    float32 [B, N, 4], see `cvjax.ops.detection.boxes`; `numbers` int32 [B, N], that of the object of each box; `labels`
-    int32 [B, N], its class, -1 where a box only fills up.
+    A batch has, beside `image`:
+      `objects`, uint8 [B, H, W]: number of the object that each pixel belongs to.
+      `boxes`, float32 [B, N, 4]: boxes, see `cvjax.ops.detection.boxes`.
+      `numbers`, int32 [B, N]: number of the object of each box.
+      `labels`, int32 [B, N]: class of each box, -1 for padding.
 
-    Attributes: those of `ImageTask`, its first class being the background, and
-      ignore: Number of pixels that neither train nor count.
+    Attributes: those of `ImageTask`, whose first class is the background, and
+      ignore: Number of the pixels that neither train nor count.
     """
 
     name: ClassVar[str] = "masks"
@@ -53,10 +55,10 @@ class ObjectMasks(ImageTask):
 
     @classmethod
     def create(cls, config: ObjectMasksConfig, dataset: Dataset, model: nn.Module) -> Self:
-        """Makes the task of a data set's classes.
+        """Makes the task with the classes of a dataset.
 
         Raises:
-          ConfigError: The model draws no masks.
+          ConfigError: The model does not predict masks.
         """
         if not hasattr(model, "masks"):
             raise ConfigError(
@@ -66,7 +68,7 @@ class ObjectMasks(ImageTask):
 
     @property
     def metric(self) -> str:
-        """Name of the score that chooses the best checkpoint: the mean overlap."""
+        """Returns the name of the score that chooses the best checkpoint, the mean IoU of the masks."""
         return "mask_iou"
 
     def decoder(self) -> Decode:
@@ -74,11 +76,11 @@ class ObjectMasks(ImageTask):
         return functools.partial(decode_objects, num_classes=self.num_classes)
 
     def train_transform(self) -> ObjectCrop:
-        """Returns the configured scale, crop, mirroring and movement of boxes."""
+        """Returns the configured scale, crop, mirroring and jitter of boxes."""
         return ObjectCrop(self.config.input, self.fill, self.ignore)
 
     def eval_buckets(self, dataset: Dataset) -> tuple[ObjectEvalTransform, Sequence[Bucket]]:
-        """Returns the padding, and batches of images of about the same size."""
+        """Returns the padding, and buckets of images of similar size."""
         resize, scoring = self.config.input.resize, self.config.eval
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
         buckets = batches_by_size(sizes, scoring.batch_size, scoring.pad_multiple)
@@ -88,7 +90,7 @@ class ObjectMasks(ImageTask):
         return fit, buckets
 
     def prepare(self, batch: Batch, key: jax.Array | None) -> tuple[tuple[jax.Array, jax.Array], Batch]:
-        """Returns images as any task sees them with the boxes that go with them, and the batch."""
+        """Returns the normalized images with their boxes, and the unchanged batch."""
         return (self.images(batch, key), batch["boxes"]), batch
 
     def apply(
@@ -98,22 +100,22 @@ class ObjectMasks(ImageTask):
         return model.apply(variables, *inputs, train=train, method="masks", **options)
 
     def predict(self, model: nn.Module, variables: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """Returns probabilities [B, N, S, S] of the masks in boxes."""
+        """Returns the probabilities [B, N, S, S] of the masks in boxes."""
         return jax.nn.sigmoid(self.apply(model, variables, inputs, train=False))
 
     def weight(self, batch: Batch) -> jax.Array:
-        """Returns what the summed loss is divided by: the number of boxes, float32 scalar."""
+        """Returns the divisor of the summed loss, float32 scalar: the number of boxes."""
         return _present(batch).sum(dtype=jnp.float32)
 
     def loss(self, outputs: jax.Array, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns the loss as a sum over boxes, each the mean over its pixels that count.
+        """Returns the loss as a sum over boxes, of each the mean over its pixels that count.
 
         Args:
           outputs: Logits [B, N, S, S], masks in the frame of the boxes.
-          targets: The batch, see the class.
+          targets: Batch, as the class describes.
 
         Returns:
-          The summed loss, and further sums over boxes (`accuracy`: the share of a box's pixels that are right).
+          The summed loss, and further sums over boxes. `accuracy` is the share of a box's pixels that are right.
         """
         chex.assert_shape(outputs, (*targets["numbers"].shape, None, None))
         truth, weights = mask_targets(
@@ -126,12 +128,12 @@ class ObjectMasks(ImageTask):
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Returns the sums of one batch that `compute` scores.
 
-        An object's overlap is that of its pixels and of those whose probability is above a half, among the pixels of
-        the image that lie inside the box and whose object is known.
+        The overlap of an object is the IoU of its ground truth pixels and the pixels with a probability above a half.
+        Only pixels of the image inside the box, whose object is known, count.
 
         Args:
           predictions: Probabilities [B, N, S, S], in the frame of the boxes.
-          batch: See the class.
+          batch: Batch, as the class describes.
         """
         objects, boxes = batch["objects"], batch["boxes"]
         pasted, within = paste_masks(predictions, boxes, pair(objects.shape[1:]))
@@ -179,18 +181,18 @@ class ObjectMasks(ImageTask):
         return report_table(report)
 
     def headline(self, report: Report) -> str:
-        """Returns one line of scores."""
+        """Returns the scores as one line."""
         return pictures.headline(report)
 
     def draw_report(self, folder: Path, report: Report) -> list[str]:
-        """Writes report.md."""
+        """Writes report.md; returns its name."""
         return pictures.draw_report(folder, report)
 
     def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
-        """Writes predictions.png: images with their boxes, the true masks, and those that were found."""
+        """Writes predictions.png: images with their boxes, true and predicted masks; returns its name."""
         return pictures.draw_examples(self, folder, model, variables, dataset)
 
 
 def _present(batch: Batch) -> jax.Array:
-    """bool [B, N]: boxes of objects."""
+    """Returns which boxes hold an object, bool [B, N]."""
     return (batch["labels"] >= 0) & batch["valid"][:, None]

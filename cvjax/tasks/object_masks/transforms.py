@@ -1,4 +1,4 @@
-"""Scale, crop and mirror images together with the boxes of their objects; a fixed number of boxes a row."""
+"""Scales, crops and mirrors images together with the boxes of their objects, padded to a fixed number of boxes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,20 +11,21 @@ from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.scale_crop import ResizeAndFill, ScaleAndCrop, ScaleAndCropData, resize_pair
 
 _SMALLEST = 4.0
-"""Sides of boxes, in pixels, below which nothing is to be learnt from them."""
+"""Least side of a box in training, in pixels; boxes with a shorter side are dropped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMasksData(ScaleAndCropData):
-    """How images with objects are read and varied.
+    """Configures how images with objects are read and augmented.
 
     Attributes: those of `ScaleAndCropData`, and
-      boxes: Number of rows for the boxes of a crop; a random subset is kept beyond it.
-      jitter: Fraction of the box by which each of its sides moves at most, since boxes are never exact.
-      visible: Fraction of an object's box that must lie in the crop for the object to stay.
+      boxes: Largest number of boxes per crop; a random subset is kept beyond it.
+      jitter: Largest shift of each side of a box, as a fraction of the box's width or height; predicted boxes are never
+        exact.
+      visible: Smallest fraction of an object's box that must lie in the crop for the object to stay.
 
     Raises:
-      ConfigError: A value outside its range.
+      ConfigError: A value is outside its range.
     """
 
     crop: tuple[int, int] = (321, 321)
@@ -47,14 +48,14 @@ class ObjectMasksData(ScaleAndCropData):
 
 @dataclasses.dataclass(frozen=True)
 class ObjectCrop(ScaleAndCrop):
-    """Random scale, crop and mirroring of an image and its objects. Attributes are those of `ScaleAndCrop`."""
+    """Scales, crops and mirrors an image and its objects at random. Attributes are those of `ScaleAndCrop`."""
 
     data: ObjectMasksData
 
     def __call__(
         self, image: np.ndarray, objects: MaskedObjects, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """From `image` u8[H,W,3] and its objects to u8[*crop,3], their mask u8[*crop], and `pad_objects`."""
+        """Returns the crop, uint8 [*crop, 3], its mask of object numbers, uint8 [*crop], and `pad_objects`."""
         mask, size = objects.mask, objects.mask.shape
         if self.data.resize is not None:
             image, mask = resize_pair(image, mask, self.data.resize)
@@ -76,10 +77,10 @@ class ObjectCrop(ScaleAndCrop):
 
 @dataclasses.dataclass(frozen=True)
 class ObjectEvalTransform(ResizeAndFill):
-    """Padding of an image and its objects to one size.
+    """Pads an image and its objects to one size.
 
     Attributes: those of `ResizeAndFill`, and
-      most: boxes of a row.
+      most: Number of rows for an image's boxes.
     """
 
     most: int = 8
@@ -91,10 +92,10 @@ class ObjectEvalTransform(ResizeAndFill):
     def __call__(
         self, image: np.ndarray, objects: MaskedObjects, name: str = "the image"
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], Mapping[str, np.ndarray]]:
-        """As `pad`, of the mask that numbers the objects, and `pad_objects`.
+        """Returns the results of `pad`, for the mask that numbers the objects, and of `pad_objects`.
 
         Raises:
-          DataError: the image is larger than `size`, or has more objects than `most`.
+          DataError: The image is larger than `size`, or has more objects than `most`.
         """
         if len(objects.boxes) > self.most:
             raise DataError(
@@ -106,15 +107,15 @@ class ObjectEvalTransform(ResizeAndFill):
         return padded, mask, size, pad_objects(boxes, objects.numbers, objects.labels, self.most)
 
     def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """Image, mask and boxes of a row that stands for no example."""
+        """Returns the image, mask and boxes of a row that holds no example."""
         none = np.zeros(0, np.int32)
         return *self.padding(), pad_objects(np.zeros((0, 4), np.float32), none, none, self.most)
 
 
 def pad_objects(boxes: np.ndarray, numbers: np.ndarray, labels: np.ndarray, most: int) -> dict[str, np.ndarray]:
-    """Objects as a batch holds them: `boxes` float32 [most, 4], `numbers` and `labels` int32 [most].
+    """Pads objects to a fixed number of rows: `boxes` float32 [most, 4], `numbers` and `labels` int32 [most].
 
-    What fills up is a box of one pixel, number 0 and label `NO_CLASS`.
+    Padding is a box of one pixel with number 0 and label `NO_CLASS`.
     """
     missing = most - len(boxes)
     filling = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (missing, 1))
@@ -126,7 +127,7 @@ def pad_objects(boxes: np.ndarray, numbers: np.ndarray, labels: np.ndarray, most
 
 
 def check_most(most: int) -> None:
-    """Raises ConfigError unless a row has room for a box."""
+    """Raises ConfigError unless there is room for at least one box."""
     if most < 1:
         raise ConfigError(f"boxes of an image are {most}: give 1 or more.")
 

@@ -1,7 +1,8 @@
-"""Scores near the borders of label maps: confusion matrices that count the pixels of bands alone.
+"""Scores label maps near borders, with confusion matrices that count only the pixels of bands.
 
-Distances are Chebyshev's, those of repeated dilations by a 3x3 square. Bands are found for all classes at once: a pixel
-is within a distance of another label where the largest or the smallest label in the square around it is not its own.
+Distances are Chebyshev distances, those of repeated dilations by a 3x3 square. Bands are found for all classes at once:
+a pixel is within a distance of another label if the largest or the smallest label in the square around it is not its
+own.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +20,16 @@ _LOW, _HIGH = -2, 1 << 16  # below and above all labels
 
 
 def border_distance(labels: jax.Array, known: jax.Array, limit: int | jax.Array, *, outside: bool) -> jax.Array:
-    """How far each pixel lies from the nearest one of another label.
+    """Computes the distance of each pixel from the nearest pixel of another label.
 
     Args:
-      labels: integers [B, H, W] from 0 on, or -1.
-      known: bool [B, H, W]; pixels that are False are of no label, so nothing differs from them.
-      limit: distances beyond this are not told apart; may be traced.
-      outside: whether what is outside the maps is another label, too.
+      labels: Labels, integers [B, H, W] from 0 on, or -1.
+      known: Whether a pixel has a label, bool [B, H, W]; pixels without a label are no border of others.
+      limit: Largest distance to tell apart; may be traced.
+      outside: Whether the area outside the maps is another label, too.
 
     Returns:
-      int32 [B, H, W], 1 beside another label, limit + 1 beyond the limit; of unknown pixels, limit + 1.
+      int32 [B, H, W]: 1 beside another label, limit + 1 beyond the limit and for pixels without a label.
     """
     chex.assert_rank(labels, 3)
     chex.assert_equal_shape((labels, known))
@@ -48,7 +49,7 @@ def border_distance(labels: jax.Array, known: jax.Array, limit: int | jax.Array,
 
 
 def _square(x: jax.Array, of: Callable[[jax.Array, jax.Array], jax.Array], fill: int) -> jax.Array:
-    """The largest, or smallest, of the 3x3 pixels around each of [B, H, W]."""
+    """Computes the maximum or minimum of the 3x3 pixels around each pixel of [B, H, W]."""
     for axis in (1, 2):
         edges = [(0, 0)] * 3
         edges[axis] = (1, 1)
@@ -68,19 +69,19 @@ def boundary_confusion(
     valid: jax.Array | None = None,
     ratio: float = DILATION_RATIO,
 ) -> jax.Array:
-    """The sums of boundary IoU (Cheng et al., 2103.16562).
+    """Computes the sums of boundary IoU (Cheng et al., 2103.16562).
 
-    A class's boundary is its pixels within a distance of another label or of the image's edge; the distance is `ratio`
-    times the image's diagonal, rounded, and at least 1. Boundary IoU compares the boundaries of truth and prediction.
-    Pixels to be ignored do not count, and are no border of the truth.
+    The boundary of a class is its pixels within a distance of another label or of the image's edge. The distance is
+    `ratio` times the image's diagonal, rounded, and at least 1. Boundary IoU compares the boundaries of ground truth
+    and prediction. Ignored pixels do not count, and are no border of the ground truth.
 
     Args:
-      labels, predictions, num_classes, ignore, valid: as for `confusion_matrix`.
-      within: bool [B, H, W], what of each map is not padding, its upper left part.
-      ratio: see above.
+      labels, predictions, num_classes, ignore, valid: Arguments of `confusion_matrix`.
+      within: Whether a pixel is not padding, bool [B, H, W]; images lie in the upper left corner.
+      ratio: Width of the boundary as a fraction of the image's diagonal.
 
     Returns:
-      int32 [C + 1, C + 1]: a confusion matrix whose last class stands for pixels outside the boundaries.
+      Confusion matrix, int32 [C + 1, C + 1]; its last class stands for pixels outside the boundaries.
     """
     height, width = within.any(2).sum(1), within.any(1).sum(1)
     widths = jnp.maximum(jnp.round(ratio * jnp.hypot(height * 1.0, width * 1.0)).astype(jnp.int32), 1)[:, None, None]
@@ -107,14 +108,15 @@ def trimap_confusions(
     ignore: int = 255,
     valid: jax.Array | None = None,
 ) -> jax.Array:
-    """Confusion matrices of the pixels near the truth's borders (Krähenbühl and Koltun, 1210.5644).
+    """Computes confusion matrices of the pixels near the ground truth's borders (Krähenbühl and Koltun, 1210.5644).
 
-    What is to be ignored is a label too, as VOC draws its objects' outlines with it; the image's edge is no border.
+    The ignored label makes borders too, since VOC draws the outlines of its objects with it. The image's edge is no
+    border.
 
     Args:
-      labels, predictions, num_classes, ignore, valid: as for `confusion_matrix`.
-      distances: pixels from the nearest one of another label, each at least 1.
-      within: bool [B, H, W], what of each map is not padding.
+      labels, predictions, num_classes, ignore, valid: Arguments of `confusion_matrix`.
+      distances: Largest distances in pixels from the nearest pixel of another label, each at least 1.
+      within: Whether a pixel is not padding, bool [B, H, W].
 
     Returns:
       int32 [len(distances), C, C].

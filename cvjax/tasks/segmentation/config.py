@@ -1,4 +1,4 @@
-"""Configurations of segmentation runs."""
+"""Defines the configurations of segmentation runs."""
 
 import dataclasses
 from typing import Annotated, ClassVar
@@ -27,26 +27,27 @@ CRFFlag = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationEval(EvalConfig):
-    """How a split with masks is scored. Every pixel counts at the image's native size.
+    """Configures how a split with masks is scored, with every pixel counted at the image's native size.
 
     Attributes: those of `EvalConfig`, and
-      pad_multiple: Images are padded to sides that are multiples of this, and those of one size share a batch: each
-        size compiles once. None pads all to one size, as the papers' evaluation does. Images of a net without padding
+      pad_multiple: Divisor of the sides of padded images. Images of one padded size share a batch, and each size
+        compiles once. None pads all images to one size, as the papers' evaluation does. Images of a net without padding
         are not padded.
-      scales: Scales of the image, whose probabilities are averaged.
-      flip: Average with the mirrored image at each scale too.
-      window: Height and width of a sliding window, or of the logits of a tile of a net without padding; None sees the
-        image whole.
+      scales: Scales of the image whose probabilities are averaged.
+      flip: Whether to average with the mirrored image at each scale too.
+      window: Height and width of a sliding window, or of the logits of a tile of a net without padding; None takes the
+        whole image.
       overlap: Fraction of a window that it shares with the next.
-      boundary: Also score the boundary IoU (2103.16562), of bands as wide as 2% of an image's diagonal.
-      trimap: Also score the mean IoU of the pixels within so many pixels of a border between labels (1210.5644), for
-        each number.
-      crf: Dense CRF that the probabilities go through first.
-      em_thresholds: Probabilities of `input.cells` at which pixel, Rand and warping error are counted, each reported at
-        its best (see `cvjax.tasks.segmentation.membranes`). They are the net's own, before any CRF. Empty counts none.
+      boundary: Whether to score the boundary IoU too (2103.16562), in bands with a width of 2% of an image's diagonal.
+      trimap: Distances in pixels. For each, the mean IoU of the pixels within this distance of a border between labels
+        is scored too (1210.5644).
+      crf: Dense CRF that is applied to the probabilities first.
+      em_thresholds: Thresholds of the probability of `input.cells` at which pixel, Rand and warping error are counted.
+        Each error is reported at its best threshold (see `cvjax.tasks.segmentation.membranes`). The probabilities are
+        the net's own, before any CRF. Empty is off.
 
     Raises:
-      ConfigError: A distance below 1 pixel.
+      ConfigError: A distance is below 1 pixel.
     """
 
     pad_multiple: int | None = 64
@@ -68,10 +69,10 @@ class SegmentationEval(EvalConfig):
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationConfig(LossConfig, RunConfig):
-    """A segmentation run.
+    """Configures a segmentation run.
 
     Attributes: those of `RunConfig` and of `LossConfig`, and
-      class_balance: Power of median frequency balancing in the loss; 0 weighs all pixels alike, 1 all classes.
+      class_balance: Power of median frequency balancing in the loss; 0 gives all pixels the same weight, 1 all classes.
     """
 
     task: ClassVar[str] = "cvjax.tasks.segmentation.task:Segmentation"

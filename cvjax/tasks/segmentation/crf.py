@@ -1,4 +1,4 @@
-"""A dense CRF after a net: probabilities that follow the image's edges."""
+"""Applies a dense CRF to a net's probabilities, so that they follow the image's edges."""
 
 import dataclasses
 
@@ -14,10 +14,10 @@ _TINY = 1e-8  # a probability of 0 has no logarithm; below this the CRF's messag
 
 @dataclasses.dataclass(frozen=True)
 class CRFConfig(CRFKernels):
-    """A dense CRF: the kernels' weights and widths, and
+    """Configures a dense CRF.
 
-    Attributes:
-      iterations: steps of mean field inference; 0 leaves probabilities as they are.
+    Attributes: those of `CRFKernels`, and
+      iterations: Number of steps of mean field inference; 0 leaves probabilities as they are.
     """
 
     iterations: int = 10
@@ -33,15 +33,15 @@ CRFS = {
     "v2": CRFConfig(**dataclasses.asdict(DEEPLAB_V2)),
     "off": CRFConfig(iterations=0),
 }
-"""By name: those of DeepLab v1 and v2, and none."""
+"""CRFs by name: those of DeepLab v1 and v2, and none."""
 CRF_SYNTAX = f"{'|'.join(CRFS)}|SMOOTH_WEIGHT,SMOOTH_SIGMA,WEIGHT,SIGMA,COLOR_SIGMA[,ITERATIONS]"
 
 
 def parse_crf(text: str) -> CRFConfig:
-    """A CRF from what a person types: a name of `CRFS`, or 5 numbers, or 6, in the order of the fields.
+    """Parses a CRF from a command line: a name of `CRFS`, or 5 or 6 numbers in the order of the fields.
 
     Raises:
-      ConfigError: it is neither.
+      ConfigError: The text is neither.
     """
     if text in CRFS:
         return CRFS[text]
@@ -57,18 +57,18 @@ def parse_crf(text: str) -> CRFConfig:
 
 
 def format_crf(crf: CRFConfig) -> str:
-    """What `parse_crf` reads the same CRF from."""
+    """Returns the text from which `parse_crf` makes the same CRF."""
     return next((name for name, known in CRFS.items() if known == crf), None) or ",".join(
         f"{value:g}" for value in dataclasses.astuple(crf)
     )
 
 
 def inside(size: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
-    """What of padded maps is not padding.
+    """Returns which pixels of padded maps are not padding.
 
     Args:
-      size: int [B, 2], height and width of the images in the maps' upper left corners; None where nothing is padded.
-      shape: of the maps, (B, H, W).
+      size: Height and width of the images in the maps' upper left corners, int [B, 2]; None if nothing is padded.
+      shape: Shape of the maps, (B, H, W).
 
     Returns:
       bool [B, H, W].
@@ -83,16 +83,16 @@ def inside(size: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
 def apply_crf(
     probabilities: jax.Array, images: jax.Array, crf: CRFConfig, within: jax.Array | None = None
 ) -> jax.Array:
-    """Marginals of a dense CRF whose unary energies are a net's probabilities.
+    """Computes the marginals of a dense CRF with a net's probabilities as unary energies.
 
-    Images of a batch follow one another. Where several devices share a batch under jit, XLA gathers it for that; pmap
-    leaves every device its own.
+    The images of a batch are processed one after another. Where several devices share a batch under jit, XLA gathers
+    the batch for that; with pmap every device keeps its own images.
 
     Args:
-      probabilities: [B, H, W, C], as averaged over scales and mirror images.
-      images: [B, H, W, 3], colors in 0..255, of the same size.
-      crf: kernels and iterations.
-      within: bool [B, H, W], what is not padding; None takes everything for the image.
+      probabilities: Probabilities [B, H, W, C], averaged over scales and mirror images.
+      images: Images [B, H, W, 3] of the same size, in 0..255.
+      crf: Kernels and number of iterations.
+      within: Whether a pixel is not padding, bool [B, H, W]; None if nothing is padded.
 
     Returns:
       float32 [B, H, W, C].
@@ -103,5 +103,5 @@ def apply_crf(
 
 
 def negative_log(probabilities: jax.Array) -> jax.Array:
-    """Unary energies of probabilities, float32 and finite."""
+    """Computes unary energies of probabilities, float32 and finite."""
     return -jnp.log(jnp.maximum(probabilities.astype(jnp.float32), _TINY))

@@ -1,7 +1,7 @@
-"""A search for a dense CRF's parameters on a validation split, coarse to fine, as DeepLab v1 and v2 did it.
+"""Searches the parameters of a dense CRF on a validation split, from coarse to fine, as for DeepLab v1 and v2.
 
-The net runs once over each image and its probabilities are kept; of the CRF, all but the smoothness kernel's width are
-arguments of one compiled program.
+The net runs once over each image, and its probabilities are kept. All parameters of the CRF except the smoothness
+kernel's width and the number of iterations are arguments of one compiled program.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ Grid = Mapping[str, Sequence[float]]
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """What the net made of one image, padded.
+    """Stores the net's result for one image, padded.
 
     Attributes:
-      probabilities: float16 [h, w, C].
-      image: uint8 [h, w, 3].
-      mask: uint8 [h, w], 255 in the padding.
-      size: int32 [2], height and width of what is not padding.
+      probabilities: Class probabilities, float16 [h, w, C].
+      image: Image, uint8 [h, w, 3].
+      mask: Ground truth, uint8 [h, w], with the ignored label in the padding.
+      size: Height and width without padding, int32 [2].
     """
 
     probabilities: np.ndarray
@@ -52,14 +52,14 @@ def keep_probabilities(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
     multiple: int = 64,
 ) -> list[Kept]:
-    """Runs the net over images, as an evaluation does.
+    """Computes the net's probabilities of images, as an evaluation does.
 
     Args:
       task: Task of a checkpoint; its evaluation's scales, flip and window are used.
       model: Module of the checkpoint.
-      variables: Its variables.
-      pairs: Image uint8 [H, W, 3] and mask uint8 [H, W] of each.
-      multiple: images are padded to sides that are multiples of it; those of an unpadded net are not.
+      variables: Variables of the model.
+      pairs: Image uint8 [H, W, 3] and mask uint8 [H, W] of each example.
+      multiple: Divisor of the sides of padded images; images of a net without padding are not padded.
     """
     if hasattr(model, "margin"):
         multiple = 1
@@ -84,7 +84,7 @@ def keep_probabilities(
 
 
 def make_scorer(kept: Sequence[Kept], task: Segmentation) -> Callable[[CRFConfig], dict[str, Any]]:
-    """A function from a CRF to the report of `segmentation_report` on what was kept."""
+    """Returns a function from a CRF to the report of `segmentation_report` on the kept images."""
 
     @functools.partial(jax.jit, static_argnames=("smooth_sigma", "iterations"))
     def confusion(weights: jax.Array, smooth_sigma: float, iterations: int, item: tuple[jax.Array, ...]) -> jax.Array:
@@ -111,7 +111,7 @@ def make_scorer(kept: Sequence[Kept], task: Segmentation) -> Callable[[CRFConfig
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """A CRF and its mean IoU."""
+    """Stores a CRF and its mean IoU."""
 
     crf: CRFConfig
     miou: float
@@ -127,21 +127,21 @@ def search(
 ) -> list[Tried]:
     """Tries every combination of a grid, then those of ever finer grids around the best one.
 
-    After each round an axis with more than one value becomes the best value and the middles between it and its
-    neighbors; at an end of the axis, as far beyond it, but never to 0.
+    After each round an axis with more than one value is reduced to the best value and the midpoints between it and its
+    neighbors. At an end of the axis the missing midpoint lies at the same distance beyond it, but always above 0.
 
     Args:
-      score: mean IoU of a CRF.
-      start: gives the fields that the grid leaves alone.
-      grid: values of each field, above 0.
-      rounds: at least 1; 1 is the grid alone.
-      tried: called after every trial.
+      score: Function from a CRF to its mean IoU.
+      start: CRF with the values of the fields that are not in the grid.
+      grid: Values of each field, above 0.
+      rounds: Number of rounds, at least 1; the first is the grid itself.
+      tried: Function that is called after every trial.
 
     Returns:
       All trials, the best first; of equal ones, the one tried first.
 
     Raises:
-      ConfigError: an empty axis, a value that is not above 0, a field that a CRF does not have, or no round.
+      ConfigError: An axis is empty, a value is not above 0, a CRF does not have a field, or there is no round.
     """
     fields = {field.name for field in dataclasses.fields(CRFConfig)} - {"iterations"}
     for name, values in grid.items():
@@ -165,18 +165,21 @@ def search(
 
 
 def most_trials(grid: Grid, rounds: int) -> int:
-    """The most CRFs that `search` tries: from the second round on, an axis has three values or one."""
+    """Returns the largest number of CRFs that `search` tries.
+
+    From the second round on, an axis has three values, or one if it had one in the grid.
+    """
     sizes = [len(set(values)) for values in grid.values()]
     return math.prod(sizes) + (rounds - 1) * (math.prod(3 if size > 1 else 1 for size in sizes) - 1)
 
 
 def _ranked(known: Mapping[CRFConfig, Tried]) -> list[Tried]:
-    # A mean IoU of nothing is nan, which no order knows.
+    # The mean IoU is nan without a counted pixel, and nan cannot be sorted.
     return sorted(known.values(), key=lambda trial: -np.nan_to_num(trial.miou, nan=-1.0))
 
 
 def _finer(values: Sequence[float], best: float) -> list[float]:
-    """The best value of an axis and the middles to its neighbors, in rising order."""
+    """Returns the best value of an axis and the midpoints to its neighbors, in ascending order."""
     if len(values) == 1:
         return list(values)
     place = values.index(best)

@@ -1,6 +1,6 @@
-"""Prediction at test time: several scales, mirror images, sliding windows, and pictures of any size.
+"""Predicts segmentations with several scales, mirror images and sliding windows, for images of any size.
 
-`segment` is pure and runs under `jax.jit`; `predict_image` is its companion on the host, for one picture of any size.
+`segment` is pure and runs under `jax.jit`. `predict_image` is its companion on the host, for one image of any size.
 """
 
 import functools
@@ -23,12 +23,18 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 
 
 def window_starts(size: int, window: int, overlap: float = 1 / 3) -> tuple[int, ...]:
-    """First positions of the windows that cover `size` pixels; the last window is shifted to end inside.
+    """Computes the first positions of windows that cover `size` pixels; the last window is shifted to end inside.
 
     Args:
-        size: pixels to cover.
-        window: pixels of one window; at `size` or more there is one window, at 0.
-        overlap: fraction of a window that it shares with the next, in [0, 1); the last may share more.
+      size: Number of pixels to cover.
+      window: Number of pixels of one window; if it is `size` or more, there is one window, at 0.
+      overlap: Fraction of a window that it shares with the next, in [0, 1); the last may share more.
+
+    Returns:
+      First position of each window, ascending.
+
+    Raises:
+      ConfigError: `size` or `window` is below 1, or `overlap` is outside [0, 1).
     """
     if size < 1 or window < 1:
         raise ConfigError(f"window {window} and image side {size} must be at least 1 pixel; give a larger --window")
@@ -44,16 +50,16 @@ def window_starts(size: int, window: int, overlap: float = 1 / 3) -> tuple[int, 
 def sliding_logits(
     logits_fn: LogitsFn, images: jax.Array, window: tuple[int, int], overlap: float = 1 / 3
 ) -> jax.Array:
-    """Logits [B, H, W, C] from overlapping windows; where windows overlap, the mean of their logits.
+    """Computes logits [B, H, W, C] from overlapping windows; where windows overlap, their logits are averaged.
 
-    The windows run one after another in a `lax.scan`, so the program holds one copy of the model and the
-    memory of one window. A window larger than the image is cut to the image's size.
+    The windows run one after another in a `lax.scan`, so the program holds one copy of the model and the memory of one
+    window. A window larger than the image is cut to the image's size.
 
     Args:
-        logits_fn: images [B, h, w, 3] to logits [B, h, w, C].
-        images: [B, H, W, 3] float.
-        window: height and width in pixels.
-        overlap: see `window_starts`.
+      logits_fn: Function from images [B, h, w, 3] to logits [B, h, w, C].
+      images: Images [B, H, W, 3], float.
+      window: Height and width of a window, in pixels.
+      overlap: Fraction of a window that it shares with the next, see `window_starts`.
     """
     chex.assert_rank(images, 4)
     batch, height, width, channels = images.shape
@@ -89,28 +95,27 @@ def segment(
     overlap: float = 1 / 3,
     unpadded: Unpadded | None = None,
 ) -> jax.Array:
-    """Class probabilities of images, averaged over scales and mirror images.
+    """Computes class probabilities of images, averaged over scales and mirror images.
 
-    For every scale: resize the images, take the logits (by sliding windows if asked), resize them back,
-    softmax. The result is the mean of those probabilities, as in DeepLab v3 (arXiv 1706.05587, section 4.1).
+    For every scale it resizes the images, computes the logits (by sliding windows if configured), resizes these back,
+    and applies softmax. The result is the mean of those probabilities, as in DeepLab v3 (1706.05587, section 4.1).
 
     Args:
-        logits_fn: images [B, h, w, 3] to logits [B, h, w, C], for any h and w (smaller ones with `unpadded`); called
-            while tracing, so pure.
-        images: [B, H, W, 3] float, normalized as the model wants them.
-        scales: factors of the images' size, at least one, each above 0; DeepLab uses 0.5, 0.75, ... 1.75.
-        flip: also use the left-right mirror image of each scale.
-        window: height and width of the sliding window, in pixels of the resized image; None sees the whole
-            image.
-        overlap: fraction of a window shared with the next.
-        unpadded: the net, where it has no padding: images are mirrored beyond their border, and `window` is the size of
-            a tile's logits; tiles fit together, so `overlap` has no meaning. See `cvjax.tasks.segmentation.tiles`.
+      logits_fn: Pure function from images [B, h, w, 3] to logits [B, h, w, C], for any h and w, which is traced. With
+        `unpadded` the logits are smaller.
+      images: Images [B, H, W, 3], float, normalized as the model expects.
+      scales: Factors on the images' size, at least one, each above 0; DeepLab uses 0.5, 0.75, ... 1.75.
+      flip: Whether to use the mirror image of each scale too.
+      window: Height and width of the sliding window, in pixels of the resized image; None takes the whole image.
+      overlap: Fraction of a window that it shares with the next.
+      unpadded: Net without padding, or None. Images are then mirrored beyond their border, and `window` is the size of
+        a tile's logits. Tiles fit together, so `overlap` has no effect. See `cvjax.tasks.segmentation.tiles`.
 
     Returns:
-        Probabilities [B, H, W, C], float32; they sum to 1 over C.
+      Probabilities [B, H, W, C], float32; they sum to 1 over C.
 
     Raises:
-        ConfigError: scales, window or overlap outside what is said above.
+      ConfigError: `scales`, `window` or `overlap` is outside its range.
     """
     chex.assert_rank(images, 4)
     chex.assert_type(images, float)
@@ -151,24 +156,27 @@ def predict_image(
     tile: int = 2048,
     margin: int = 256,
 ) -> np.ndarray:
-    """Labels of one picture of any size, by a function that compiles once per shape.
+    """Predicts the labels of one image of any size, by a function that compiles once per shape.
 
-    The picture is padded at the bottom and right with `fill` until both sides divide by `multiple`, which
-    bounds the number of compilations, and the result is cropped back. A picture with a side above `tile` is
-    cut into overlapping tiles, and each label is taken from the tile where it lies further from the cut, so
-    memory is bounded too.
+    The image is padded at the bottom and right with `fill` until both sides are multiples of `multiple`, which bounds
+    the number of compilations. The result is cropped back. An image with a side above `tile` is cut into overlapping
+    tiles, which bounds the memory. Each label is taken from the tile where it lies further from the cut.
 
     Args:
-        predict_fn: uint8 [1, h, w, 3], and int32 [1, 2], height and width of what is not padding there, to labels
-            [1, h, w].
-        image: uint8 [H, W, 3].
-        multiple: of which padded sides are.
-        fill: RGB in 0..255, the data set's mean: after normalization the padding is about 0.
-        tile: longest side that is predicted in one piece, in pixels.
-        margin: pixels that neighboring tiles share at least, below `tile`.
+      predict_fn: Function to labels [1, h, w], from an image uint8 [1, h, w, 3] and its height and width without
+        padding, int32 [1, 2].
+      image: Image, uint8 [H, W, 3].
+      multiple: Divisor of the padded sides.
+      fill: RGB color in 0..255, the dataset's mean: after normalization the padding is about 0.
+      tile: Longest side that is predicted in one piece, in pixels.
+      margin: Least number of pixels that neighboring tiles share, below `tile`.
 
     Returns:
-        Labels [H, W] in `predict_fn`'s dtype.
+      Labels [H, W] in `predict_fn`'s dtype.
+
+    Raises:
+      ValueError: The image has another shape or dtype, or is empty; or `multiple`, `margin` or `tile` is outside its
+        range.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"predict_image needs a non-empty uint8 [H, W, 3] image, not {image.dtype} {image.shape}")
@@ -189,8 +197,10 @@ def predict_image(
 
 
 def _tiles(size: int, tile: int, margin: int) -> list[tuple[int, int, tuple[int, int]]]:
-    """(start, stop, (first, last + 1) to keep) of each tile; what is kept tiles `size` without gap or
-    overlap."""
+    """Returns (start, stop, (first, last + 1) to keep) of each tile.
+
+    The kept parts cover `size` without gaps and without overlap.
+    """
     starts = window_starts(size, tile, margin / tile)
     stops = [min(start + tile, size) for start in starts]
     cuts = [0, *((stop + start) // 2 for stop, start in zip(stops[:-1], starts[1:])), size]

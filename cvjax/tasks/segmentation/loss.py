@@ -1,4 +1,4 @@
-"""The losses that a segmentation is trained with, chosen and weighed by name."""
+"""Computes the training loss of a segmentation, a weighted sum of losses."""
 
 import dataclasses
 from typing import Literal
@@ -19,27 +19,27 @@ from cvjax.tasks.losses import (
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """A loss of single pixels, and losses of whole images beside it.
+    """Configures a loss of single pixels, and losses of whole images that are added to it.
 
     Attributes:
-      loss_stride: The loss looks at every n-th pixel of every n-th row. Neighbors say much the same, and on CPU the
-        loss at full size costs as much as a small net's decoder.
-      normalize_loss: Divide the loss by the pixels that it sums over; False makes the loss of a batch the mean over its
-        images of the sum over their pixels, which FCN trains on, an image at a time (1605.06211).
+      loss_stride: Stride of the pixels that the loss uses, in rows and columns. Neighbors carry much the same
+        information, and on CPU the loss at full size costs as much as a small net's decoder.
+      normalize_loss: Whether to divide the loss by the number of pixels that it sums over. False takes the mean over
+        the batch's images of the sum over their pixels, with which FCN trains, one image at a time (1605.06211).
       pixel_loss: Loss of single pixels: `cross_entropy`, `focal`, or `ohem`, the cross entropy of each image's hardest
         pixels alone (1604.03540).
-      pixel_weight: Weight of that loss; 0 trains with the others alone.
+      pixel_weight: Weight of the loss of single pixels; 0 trains with the others alone.
       focal_gamma: Exponent of the focal loss (1708.02002).
-      focal_alpha: Weight of all classes but the first in the focal loss; the first has 1 minus it. None weighs none.
-      ohem_fraction: Fraction of an image's labeled pixels that are its hardest.
+      focal_alpha: Weight of all classes but the first in the focal loss; the first has 1 minus it. None is off.
+      ohem_fraction: Fraction of an image's labeled pixels that count as its hardest.
       ohem_threshold: Cross entropy above which a pixel is hard, instead of a fraction of all.
-      ohem_minimum: Least number of hard pixels of an image, whatever the threshold.
+      ohem_minimum: Least number of hard pixels per image, whatever the threshold.
       jaccard_weight: Weight of the soft Jaccard loss, see `cvjax.tasks.losses`.
       dice_weight: Weight of the soft Dice loss.
-      lovasz_weight: Weight of Lovász-Softmax (1705.08790).
+      lovasz_weight: Weight of the Lovász-Softmax loss (1705.08790).
 
     Raises:
-      ConfigError: A number outside what it can mean, or no loss at all.
+      ConfigError: A value is outside its range, or all weights are 0.
     """
 
     loss_stride: int = 1
@@ -73,15 +73,15 @@ class LossConfig:
 
 
 def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossConfig) -> jax.Array:
-    """The loss of single pixels, summed; what an auxiliary head is trained with too.
+    """Computes the summed loss of single pixels, with which auxiliary heads are trained too.
 
-    Of an image's hardest pixels it is the mean, counted once for each of its labeled pixels.
+    With `ohem` it is the mean over an image's hardest pixels, times the weight of the image's labeled pixels.
 
     Args:
-      logits: [B, H, W, C].
-      labels: integers [B, H, W].
-      weights: float32 [B, H, W], 0 for pixels that do not count.
-      options: see there.
+      logits: Logits [B, H, W, C].
+      labels: Integer labels [B, H, W].
+      weights: Weights of the pixels, float32 [B, H, W], 0 for pixels that do not count.
+      options: Kind of loss and its parameters.
 
     Returns:
       float32 scalar.
@@ -105,7 +105,7 @@ def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options
 
 
 def region_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossConfig) -> jax.Array:
-    """The losses of whole images, summed, each counted once for each of the image's labeled pixels.
+    """Computes the summed losses of whole images, each times the weight of the image's labeled pixels.
 
     Arguments and result are those of `pixel_loss`.
     """

@@ -1,7 +1,7 @@
-"""Errors of cells that are divided by membranes, as of the ISBI 2012 challenge: pixels, pairs of pixels, topology.
+"""Computes the errors of cells divided by membranes, as in the ISBI 2012 challenge: pixel, Rand and warping error.
 
-On the host, image by image, with numpy and scipy alone. Cells are the components of the cells' pixels that touch by
-edges; membranes touch by corners, too. Sums over images add up; the report divides.
+They run on the host, image by image, with numpy and scipy alone. Cells are the connected components of the cell pixels
+by edges; membranes are connected by corners, too. Sums over images add up, and the report divides them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ _EVERYWHERE = np.ones((3, 3), bool)
 
 
 def membrane_sums(truth: np.ndarray, cells: np.ndarray, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
-    """Sums over images of the errors at each threshold.
+    """Computes the sums over images of the errors at each threshold.
 
     Args:
-      truth: int8 [B, H, W]: 1 in cells, 0 in membranes, -1 where nothing counts.
-      cells: probability of a cell, [B, H, W].
-      thresholds: T; a pixel is a cell's where its probability is above.
+      truth: Ground truth, int8 [B, H, W]: 1 in cells, 0 in membranes, -1 where pixels do not count.
+      cells: Probabilities of cells, [B, H, W].
+      thresholds: T thresholds; a pixel is predicted as a cell if its probability is above.
 
     Returns:
-      `em_pixels`, `em_wrong` and `em_warped` int64 [T]: pixels that count, those that differ, and those that still
-      differ after warping; `em_rand` and `em_pairs` float64 [T]: sums of `rand_errors`; `em_images` int64 [T]: how
-      many images these are sums of, those that have a cell.
+      `em_pixels`, `em_wrong` and `em_warped`, int64 [T]: numbers of pixels that count, of those that differ, and of
+      those that still differ after warping; `em_rand` and `em_pairs`, float64 [T]: sums of `rand_errors`; `em_images`,
+      int64 [T]: number of images in these sums, those that have a cell.
     """
     totals = np.zeros((6, len(thresholds)))
     for mask, probability in zip(truth, cells):
@@ -48,11 +48,15 @@ def membrane_sums(truth: np.ndarray, cells: np.ndarray, thresholds: Sequence[flo
 
 
 def membrane_report(sums: Mapping[str, np.ndarray], thresholds: Sequence[float]) -> dict[str, float]:
-    """Errors of a split, each at the threshold where it is the least, as the challenge does.
+    """Computes the errors of a split, each at the threshold where it is smallest, as the challenge does.
+
+    Args:
+      sums: Results of `membrane_sums`, added up.
+      thresholds: Thresholds of the sums.
 
     Returns:
       `pixel_error`, `rand_error` (one minus the adapted F-score), `one_minus_rand_index` (one minus the Rand index) and
-      `warping_error`, fractions, each with its `..._threshold`; nan where nothing counts.
+      `warping_error`, fractions, each with its `..._threshold`; nan where no pixel counts.
     """
     report = {}
     errors = {
@@ -70,19 +74,20 @@ def membrane_report(sums: Mapping[str, np.ndarray], thresholds: Sequence[float])
 
 
 def rand_errors(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
-    """How far two divisions of the true cells' pixels into components disagree.
+    """Computes how much two segmentations of the true cells' pixels into components disagree.
 
-    Of the pixels of true cells alone, as true membranes belong to nobody. Those that are predicted as membrane are a
-    component each (Arganda-Carreras et al., 2015, and SNEMI3D's code).
+    Only the pixels of true cells count, as true membranes belong to no cell. Pixels that are predicted as membrane are
+    a component each (Arganda-Carreras et al., 2015, and SNEMI3D's code).
 
     Args:
-      truth, guess: bool [H, W], cells.
+      truth, guess: Cells of ground truth and prediction, bool [H, W].
 
     Returns:
-      One minus the F-score of the adapted Rand index, where precision and recall are the shares of pairs of pixels
-      (in order, and with themselves) that lie together in both, of those together in the guess or the truth; and one
-      minus the Rand index (Rand, 1971), the share of pairs of different pixels that are together in one of the two
-      alone. nan without a true cell, and 0 pairs of a single pixel count as no error.
+      One minus the F-score of the adapted Rand index, and one minus the Rand index. The F-score is made of precision
+      and recall. These are the shares of the pairs of pixels that lie together in both, of those together in the
+      prediction or in the ground truth; pairs are ordered and include a pixel with itself. One minus the Rand index
+      (Rand, 1971) is the share of pairs of different pixels that are together in only one of the two. Both are nan
+      without a true cell. For a single pixel there are no such pairs, and the second error is 0.
     """
     true_cells, _ = _components(truth)
     cells, count = _components(guess)
@@ -104,33 +109,35 @@ def _squares(counts: np.ndarray) -> int:
 
 
 def _components(where: np.ndarray, neighbors: np.ndarray | None = None) -> tuple[np.ndarray, int]:
-    """The number of the component that each pixel belongs to, 0 for none, and how many there are."""
+    """Returns the number of the component that each pixel belongs to, 0 for none, and the number of components."""
     # scipy has no types, and what can be inferred includes what it returns if it is given an array to write into.
     return cast(tuple[np.ndarray, int], scipy.ndimage.label(where, neighbors))
 
 
 def warping_errors(truth: np.ndarray, guess: np.ndarray) -> int:
-    """Pixels of `warp` that still differ from the prediction; arguments as there."""
+    """Counts the pixels of `warp` that still differ from the prediction; the arguments are the same."""
     return int((warp(truth, guess) != guess).sum())
 
 
 def warp(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """The truth, as near to the prediction as it gets without changing its topology.
+    """Warps the ground truth as near to the prediction as it gets without changing its topology.
 
-    It is warped towards the prediction (Jain et al., Boundary Learning by Optimization with Topological
-    Constraints, 2010): a pixel that differs is flipped if it is simple, that is, if no cell or membrane is thereby
-    split, joined, made or lost. That depends on its eight neighbors alone: the cell pixels among them that touch it
-    by an edge must hang together by edges, within the eight, and the membrane pixels by edges or corners, one piece
-    each. Of every 2x2 pixels the four places take turns, all pixels of a place at once: these are no neighbors of
-    each other, so it is as good as one after another. It ends when no pixel that differs is simple. The order is
-    fixed, the result a local optimum, as the paper's. Around the image there is membrane.
+    The method is from Jain et al., Boundary Learning by Optimization with Topological Constraints, 2010. A pixel that
+    differs is flipped if it is simple, which means that no cell or membrane is split, joined, made or lost. That
+    depends on its eight neighbors alone. The cell pixels among them that touch it by an edge must be one piece,
+    connected by edges within the eight. The membrane pixels must be one piece, connected by edges or corners.
+
+    Every 2x2 block of pixels has four positions, which take turns. All pixels of a position are flipped at once: they
+    are not neighbors, so the result is the same as one after another. It ends when no pixel that differs is simple. The
+    order is fixed, and the result is a local optimum, as in the paper. The image is surrounded by membrane.
 
     Args:
-      truth: int8 [H, W]: 1 in cells, 0 in membranes, -1 where nothing counts, which is taken for what is predicted.
-      guess: bool [H, W], predicted cells.
+      truth: Ground truth, int8 [H, W]: 1 in cells, 0 in membranes, -1 where pixels do not count. The latter are
+        replaced by the prediction.
+      guess: Predicted cells, bool [H, W].
 
     Returns:
-      bool [H, W], cells.
+      Cells of the warped ground truth, bool [H, W].
     """
     goal = np.pad(guess.astype(bool), 1)
     warped = np.pad(np.where(truth < 0, guess, truth == 1), 1)
@@ -158,7 +165,10 @@ _NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)
 
 
 def _simple_points() -> np.ndarray:
-    """Whether a pixel can be flipped, bool [256], by its neighbors: bit i is set where `_NEIGHBOURS[i]` is cell."""
+    """Returns whether a pixel can be flipped, bool [256], by a code of its neighbors.
+
+    Bit i of the code is set if `_NEIGHBOURS[i]` is a cell pixel.
+    """
     table = np.zeros(256, bool)
     for code in range(256):
         cells = np.zeros((3, 3), bool)

@@ -1,4 +1,4 @@
-"""How well predicted classes of pixels agree with the truth: reports on the host, from sums of confusion matrices."""
+"""Computes scores of predicted classes of pixels on the host, from sums of confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,10 @@ from cvjax.tasks.confusion import checked_confusion, mean_of_present, ratio
 
 
 def image_iou_sums(confusions: jax.Array) -> dict[str, jax.Array]:
-    """What `image_miou` is made of, from the confusion matrices [B, C, C] of single images.
+    """Computes the sums of `image_miou` from the confusion matrices [B, C, C] of single images.
 
-    An image's mean IoU is that over the classes in its truth or prediction; an image without a counted pixel has none.
+    The mean IoU of an image is over the classes in its ground truth or prediction. An image without a counted pixel is
+    left out.
     """
     confusions = confusions.astype(jnp.float32)
     hits = jnp.diagonal(confusions, axis1=1, axis2=2)
@@ -23,28 +24,29 @@ def image_iou_sums(confusions: jax.Array) -> dict[str, jax.Array]:
 
 
 def image_miou(sums: Mapping[str, np.ndarray]) -> float:
-    """The mean over images of their mean IoU, from added `image_iou_sums`; nan without an image."""
+    """Computes the mean over images of their mean IoU, from added `image_iou_sums`; nan without an image."""
     return float(ratio(sums["image_iou"], sums["scored_images"]))
 
 
 def segmentation_report(confusion: np.ndarray, class_names: Sequence[str]) -> dict:
-    """Intersection over union and accuracies from a confusion matrix.
+    """Computes IoU and accuracies from a confusion matrix.
 
-    Convention: the IoU of class c is TP / (TP + FP + FN). A class that occurs in neither truth nor prediction
-    has no IoU (nan) and does not enter `miou`, which is the mean over the classes present in truth or
-    prediction; so a class that is only predicted counts as 0. `mean_accuracy` is the mean recall of the
-    classes present in the truth, `fwiou` the mean IoU of classes weighed by their share of the truth.
+    The IoU of class c is TP / (TP + FP + FN). A class that occurs in neither ground truth nor prediction has the IoU
+    nan and is left out of `miou`, which is the mean over the classes in ground truth or prediction. So a class that is
+    only predicted counts as 0. `mean_accuracy` is the mean recall of the classes in the ground truth. `fwiou` is the
+    mean IoU of the classes, weighted by their share of the ground truth.
 
     Args:
-        confusion: [C, C] integers; rows are the truth, columns the prediction.
-        class_names: C different names.
+      confusion: Confusion matrix, integers [C, C]; rows are the ground truth, columns the prediction.
+      class_names: Names of the C classes, all different.
 
     Returns:
-        `miou`, `pixel_accuracy`, `mean_accuracy`, `fwiou`: floats, nan without a counted pixel; `iou`: float by
-            class name.
+      `miou`, `pixel_accuracy`, `mean_accuracy`, `fwiou`: floats, nan without a counted pixel; `iou`: float by class
+      name.
 
     Raises:
-        ValueError: not a square matrix of non-negative integers, or names that do not match it.
+      ValueError: The matrix is not square, has entries that are not integers of at least 0, or does not match the
+        names.
     """
     confusion = checked_confusion(confusion, class_names)
     hits, truth, guess = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -59,15 +61,16 @@ def segmentation_report(confusion: np.ndarray, class_names: Sequence[str]) -> di
 
 
 def border_report(sums: Mapping[str, np.ndarray], distances: Sequence[int] = ()) -> dict[str, float]:
-    """Scores near borders, of the sums that there are.
+    """Computes the scores near borders from the sums that are given.
 
     Args:
-        sums: `boundary`, of `boundary_confusion`; `trimap`, of `trimap_confusions`; or neither.
-        distances: of the trimaps.
+      sums: `boundary`, the result of `boundary_confusion`; `trimap`, the result of `trimap_confusions`; one, both or
+        neither.
+      distances: Distances of the trimaps.
 
     Returns:
-        `boundary_iou`, the mean over the classes that have a boundary in truth or prediction, and `trimap_miou_R` for
-        each distance R; nan where there is no such pixel.
+      `boundary_iou`, the mean over the classes that have a boundary in ground truth or prediction, and `trimap_miou_R`
+      for each distance R; nan if there are no such pixels.
     """
     report = {}
     if "boundary" in sums:

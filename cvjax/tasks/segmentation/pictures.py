@@ -1,4 +1,4 @@
-"""What a person sees at the end of a segmentation run: a line of scores, a table, and a grid of examples."""
+"""Draws the results of a segmentation run: a line of scores, a table, and a grid of examples."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def headline(report: Report) -> str:
-    """Returns one line of scores."""
+    """Returns the scores as one line."""
     line = (
         f"mIoU {report['miou']:.4f}, pixel accuracy {report['pixel_accuracy']:.4f}, mean accuracy"
         f" {report['mean_accuracy']:.4f}"
@@ -41,13 +41,13 @@ def draw_report(folder: Path, report: Report) -> list[str]:
 def draw_examples(
     task: "Segmentation", folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
 ) -> list[str]:
-    """Writes predictions.png: images, their truth and what was predicted, of examples spread evenly over a split.
+    """Writes predictions.png: images, ground truth and predictions of examples spread evenly over a split.
 
     Args:
       task: Task of the run.
-      folder: Folder for the picture.
+      folder: Folder of the file.
       model: Module that predicts.
-      variables: Its variables, as numpy arrays.
+      variables: Variables of the model, as numpy arrays.
       dataset: Split that the examples are taken from.
 
     Returns:

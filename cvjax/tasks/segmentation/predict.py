@@ -1,4 +1,4 @@
-"""From images to class probabilities of pixels, as an evaluation is configured, and to label maps of any size."""
+"""Computes class probabilities of pixels, as an evaluation is configured, and label maps of images of any size."""
 
 import functools
 from collections.abc import Callable
@@ -23,14 +23,14 @@ _TILE = 2048
 
 
 def probabilities(model: nn.Module, variables: Any, images: jax.Array, config: SegmentationEval) -> jax.Array:
-    """Returns class probabilities of images, averaged over the configured scales, mirror images and windows.
+    """Computes class probabilities of images, averaged over the configured scales, mirror images and windows.
 
-    A model with a `margin` loses that many pixels on every side, and sees images with mirrored borders, see
+    A model with a `margin` loses that many pixels on every side. Its images are extended with mirrored borders, see
     `cvjax.tasks.segmentation.tiles`.
 
     Args:
-      model: Module that gives logits.
-      variables: Its variables.
+      model: Module that computes logits.
+      variables: Variables of the model.
       images: Normalized images [B, H, W, 3].
       config: Scales, flip and window.
 
@@ -55,14 +55,16 @@ def probabilities(model: nn.Module, variables: Any, images: jax.Array, config: S
 def make_map_predictor(
     task: "Segmentation", model: nn.Module, variables: dict[str, Any], multiple: int = 64
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from uint8 [H, W, 3] of any size to labels uint8 [H, W]; it compiles once per padded size.
+    """Returns a function from an image, uint8 [H, W, 3] of any size, to labels uint8 [H, W].
+
+    The function compiles once per padded size.
 
     Args:
       task: Task of the run or checkpoint; its evaluation's scales, flip, window and CRF are used.
       model: Module of the run or checkpoint.
-      variables: Its variables.
-      multiple: Images are padded to sides that are multiples of this. Those of an unpadded net are not: it mirrors them
-        at their own border.
+      variables: Variables of the model.
+      multiple: Divisor of the sides of padded images. Images of a net without padding are not padded, since the net
+        mirrors them at their own border.
     """
     if hasattr(model, "margin"):
         multiple = 1

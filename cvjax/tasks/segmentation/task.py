@@ -1,4 +1,4 @@
-"""Semantic segmentation as a task: data, loss, scores and pictures of a run that classifies pixels."""
+"""Defines semantic segmentation as a task: the data, loss, scores and pictures of a run that classifies pixels."""
 
 import dataclasses
 import functools
@@ -36,14 +36,14 @@ from cvjax.visual.tables import report_table
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation(ImageTask):
-    """Pixel-wise classification: by default trained with the cross entropy of the labeled pixels.
+    """Classifies pixels, by default trained with the cross entropy of the labeled pixels.
 
-    Attributes: those of `ImageTask` (where there is a background, it is the first class), and
+    Attributes: those of `ImageTask` (a background is the first class), and
       ignore: Label of pixels that neither train nor count.
-      class_weights: Weight of each class's pixels in the loss; None weighs all alike. A batch that has a `weight` of
-        its own, float32 [B, H, W], is weighed by that instead (see `cvjax.tasks.segmentation.weight_maps`).
-      margin: Number of pixels that the net's logits lack on every side of the image. The loader gives crops with so
-        much more of their surroundings than the mask has.
+      class_weights: Weight of each class's pixels in the loss; None gives all the weight 1. A batch that has a
+        `weight`, float32 [B, H, W], uses that instead (see `cvjax.tasks.segmentation.weight_maps`).
+      margin: Number of pixels that the net's logits lack on every side of the image. The loader gives crops that are
+        larger than the mask by this margin on every side.
     """
 
     name: ClassVar[str] = "segmentation"
@@ -57,10 +57,10 @@ class Segmentation(ImageTask):
 
     @classmethod
     def open_options(cls, config: SegmentationConfig) -> dict[str, Any]:
-        """Returns the values of the classes in a folder's masks.
+        """Returns the pixel values of the classes in a folder's masks.
 
         Raises:
-          ConfigError: There are some, and the data set is no folder.
+          ConfigError: Values are configured, and the dataset is not a folder.
         """
         values = config.input.mask_values
         if values and config.data != "image_folder_segmentation":
@@ -71,10 +71,10 @@ class Segmentation(ImageTask):
 
     @classmethod
     def create(cls, config: SegmentationConfig, dataset: Dataset, model: nn.Module) -> Self:
-        """Makes the task of a data set's classes, with weights of the loss where the configuration asks for them.
+        """Makes the task with the classes of a dataset, and with class weights of the loss if configured.
 
         Raises:
-          ConfigError: A crop that the net cannot take, or cells that are no class.
+          ConfigError: The net cannot take the crop, or `input.cells` is not a class.
         """
         classes, data = len(dataset.class_names), config.input
         margin = getattr(model, "margin", 0)
@@ -90,7 +90,7 @@ class Segmentation(ImageTask):
 
     @property
     def metric(self) -> str:
-        """Name of the score that chooses the best checkpoint: the mean IoU."""
+        """Returns the name of the score that chooses the best checkpoint, the mean IoU."""
         return "miou"
 
     def decoder(self) -> Decode:
@@ -105,7 +105,7 @@ class Segmentation(ImageTask):
         return WarpTransform(data, self.fill, self.ignore, margin=self.margin, class_weights=self.class_weights)
 
     def eval_buckets(self, dataset: Dataset) -> tuple[EvalTransform, Sequence[Bucket]]:
-        """Returns the padding, and batches of images of about the same size."""
+        """Returns the padding, and buckets of images of similar size."""
         resize, scoring = self.config.input.resize, self.config.eval
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
         # A net without padding mirrors its images at their border, not at that of padding.
@@ -117,7 +117,7 @@ class Segmentation(ImageTask):
         return predict.probabilities(model, variables, inputs, self.config.eval)
 
     def weight(self, batch: Batch) -> jax.Array:
-        """Returns what the summed loss is divided by: the labeled pixels, each as its class weighs, float32 scalar.
+        """Returns the divisor of the summed loss, float32 scalar: the sum of the weights of the labeled pixels.
 
         Without `normalize_loss` it is the number of images.
         """
@@ -130,7 +130,7 @@ class Segmentation(ImageTask):
         return maps[:, ::stride, ::stride]
 
     def _weights(self, batch: Batch) -> jax.Array:
-        """Returns the weight of every pixel that the loss looks at; 0 where it is ignored, or its row not valid."""
+        """Returns the weight of every pixel that the loss uses; 0 if it is ignored or its row is not valid."""
         mask = self._thin(batch["mask"])
         counted = ((mask != self.ignore) & batch["valid"][:, None, None]).astype(jnp.float32)
         if "weight" in batch:
@@ -142,15 +142,15 @@ class Segmentation(ImageTask):
     def loss(self, outputs: Any, targets: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Returns the loss as a sum, so that a mean over devices, hosts and micro-batches is one division.
 
-        The loss of a whole image, such as soft Jaccard, counts once for each of its labeled pixels.
+        The loss of a whole image, such as soft Jaccard, is multiplied by the weight of its labeled pixels.
 
         Args:
           outputs: Logits [B, H, W, C], or (logits, {"aux": logits}) of a model with an auxiliary head.
-          targets: `mask` [B, H, W], `valid` [B], and maybe `weight` [B, H, W].
+          targets: Batch with `mask` [B, H, W], `valid` [B], and optionally `weight` [B, H, W].
 
         Returns:
-          The loss summed over the labeled pixels that it looks at, and further sums over them (`accuracy`: those
-          predicted right), each pixel as its class weighs.
+          The loss summed over the labeled pixels that it uses, and further sums over them. `accuracy` sums the weights
+          of the pixels that are predicted right.
         """
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
         chex.assert_shape(logits, (*targets["mask"].shape, self.num_classes))
@@ -169,7 +169,7 @@ class Segmentation(ImageTask):
 
         Args:
           predictions: Probabilities [B, H, W, C].
-          batch: `mask`, `image`, `valid`, `skipped`, and `size` where images are padded.
+          batch: Batch with `mask`, `image`, `valid`, `skipped`, and `size` if images are padded.
         """
         mask, valid, scoring = batch["mask"], batch["valid"], self.config.eval
         within = inside(batch.get("size"), mask.shape)
@@ -208,7 +208,7 @@ class Segmentation(ImageTask):
         return membrane_sums(truth[valid], rows["cells"][valid], self.config.eval.em_thresholds), {}
 
     def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
-        """Returns the scores of a whole split from its sums: see `segmentation_report`, `border_report`."""
+        """Returns the scores of a whole split from its sums, see `segmentation_report` and `border_report`."""
         scoring = self.config.eval
         report = segmentation_report(np.asarray(totals["confusion"], np.int64), self.class_names)
         report |= {"image_miou": image_miou(totals)} | border_report(totals, scoring.trimap)
@@ -217,7 +217,7 @@ class Segmentation(ImageTask):
         return report | {"examples": int(totals["examples"]), "skipped": int(totals["skipped"])}
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns the function from a photograph to labels uint8 [H, W]."""
+        """Returns the function from a photograph to labels, uint8 [H, W]."""
         return predict.make_map_predictor(self, model, variables)
 
     def table(self, report: Report) -> RenderableType:
@@ -225,13 +225,13 @@ class Segmentation(ImageTask):
         return report_table(report)
 
     def headline(self, report: Report) -> str:
-        """Returns one line of scores."""
+        """Returns the scores as one line."""
         return pictures.headline(report)
 
     def draw_report(self, folder: Path, report: Report) -> list[str]:
-        """Writes report.md."""
+        """Writes report.md; returns its name."""
         return pictures.draw_report(folder, report)
 
     def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
-        """Writes predictions.png: images, their truth, and what was predicted."""
+        """Writes predictions.png: images, ground truth and predictions; returns its name."""
         return pictures.draw_examples(self, folder, model, variables, dataset)

@@ -1,4 +1,4 @@
-"""Inference of nets without padding: mirrored borders, and tiles that fit together (U-Net, 1505.04597, figure 2)."""
+"""Runs nets without padding on mirrored borders and on tiles that fit together (U-Net, 1505.04597, figure 2)."""
 
 import math
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from cvjax.ops.padding import mirror_pad
 
 @runtime_checkable
 class Unpadded(Protocol):
-    """What a net says of itself whose logits are smaller than its images, such as `UNetOriginal`.
+    """Describes a net whose logits are smaller than its images, such as `UNetOriginal`.
 
     Attributes:
-      margin: pixels that the logits lack on every side.
-      step: pixels by which an image may be shifted so that the logits are shifted, and not others: the product of the
-        strides.
+      margin: Number of pixels that the logits lack on every side.
+      step: Product of the strides. Shifting an image by a multiple of this many pixels shifts the logits and does not
+        change them otherwise.
     """
 
     @property
@@ -29,7 +29,7 @@ class Unpadded(Protocol):
     def step(self) -> int: ...
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the smallest image whose logits are at least so high and wide."""
+        """Returns height and width of the smallest image whose logits have at least the given size."""
         ...
 
 
@@ -39,18 +39,19 @@ def overlap_tile_logits(
     net: Unpadded,
     tile: tuple[int, int] | None = None,
 ) -> jax.Array:
-    """Logits of images of any size, in one piece or in tiles, with the same result.
+    """Computes logits of images of any size, in one piece or in tiles, with the same result.
 
-    Beyond its border an image is its mirror image, back and forth if it is smaller than the net's margin. Neighboring
-    tiles share their surroundings; where their logits overlap, as corners lie whole steps of the net apart, they are
-    equal. The tiles run one after another in a `lax.scan`: one copy of the model, the memory of one tile.
+    Images are mirrored beyond their border, back and forth if they are smaller than the net's margin. The inputs of
+    neighboring tiles overlap. Corners of tiles lie a multiple of the net's step apart, so the logits of two tiles are
+    equal where they overlap. The tiles run one after another in a `lax.scan`, so the program holds one copy of the
+    model and the memory of one tile.
 
     Args:
-      logits_fn: images [B, h, w, C] to logits [B, h - 2 margin, w - 2 margin, K].
-      images: [B, H, W, C].
-      net: sizes that it takes and gives.
-      tile: height and width of the logits of one tile, brought to the next size that the net can give; None sees the
-        image in one piece.
+      logits_fn: Function from images [B, h, w, C] to logits [B, h - 2 margin, w - 2 margin, K].
+      images: Images [B, H, W, C].
+      net: Net without padding.
+      tile: Height and width of the logits of one tile, rounded up to the next size that the net can give; None takes
+        the image in one piece.
 
     Returns:
       float32 [B, H, W, K].
@@ -88,6 +89,9 @@ def overlap_tile_logits(
 
 
 def _starts(side: int, size: int, step: int) -> list[int]:
-    """First pixels of tiles that cover a side without a gap, at multiples of the step; the last may go beyond it."""
+    """Returns the first pixels of tiles that cover a side without gaps, at multiples of the step.
+
+    The last tile may reach beyond the side.
+    """
     stride = size // step * step
     return [number * stride for number in range(1 + (math.ceil((side - size) / stride) if side > size else 0))]

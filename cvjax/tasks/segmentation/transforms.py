@@ -1,4 +1,4 @@
-"""How images with masks are read and varied."""
+"""Defines the configuration of images with masks."""
 
 import dataclasses
 
@@ -8,23 +8,23 @@ from cvjax.tasks.scale_crop import ScaleAndCropData, check_probability
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationData(ScaleAndCropData):
-    """How images with masks are read and varied. Pixels of a crop that lie beyond its image do not train.
+    """Configures how images with masks are read and augmented.
 
-    The crop of a net without padding is what the net sees. The mask is smaller, as the net's logits are, and what the
-    image lacks around it is filled with the image's mirror image.
+    Pixels of a crop that lie beyond its image do not train. For a net without padding, the crop is the net's input. The
+    mask is smaller, as the net's logits are, and the image is mirrored beyond its border to fill the crop.
 
     Attributes: those of `ScaleAndCropData`, and
       void: Labels in the masks that are ignored, beside 255.
-      mask_values: Values in a folder's masks that stand for the classes, in their order, such as 0 255; empty where the
+      mask_values: Values in a folder's masks that stand for the classes, in their order, such as 0 255; empty if the
         masks hold class numbers.
       flip_vertical: Probability of mirroring top and bottom.
-      rotate: Turn by random multiples of 90 degrees; crops are then square.
+      rotate: Whether to rotate by random multiples of 90 degrees; crops must then be square.
       elastic: Standard deviation of the random displacements on a grid of 3x3 nodes over the crop, in pixels; 10 in
         U-Net, 0 is off.
-      border_weight: Weight in the loss of pixels between two cells that touch, on top of their class's; 10 in U-Net, 0
-        is off.
-      border_sigma: Distance over which that weight falls, in pixels.
-      cells: Number of the class whose connected components are these cells.
+      border_weight: Weight in the loss of pixels between two touching cells, added to that of their class; 10 in U-Net,
+        0 is off.
+      border_sigma: Standard deviation of the Gaussian with which that weight falls, in pixels.
+      cells: Number of the class whose connected components are the cells.
     """
 
     crop: tuple[int, int] = (513, 513)

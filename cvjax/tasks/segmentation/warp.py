@@ -1,7 +1,8 @@
-"""Augmentation for microscopy on the host: elastic deformation, quarter turns, mirror images, mirrored surroundings.
+"""Augments microscopy images on the host: elastic deformation, quarter turns, mirror images, mirrored surroundings.
 
-Everything geometric is one map from the crop's pixels to the source's, which image and mask are sampled by once: the
-image between pixels, the mask at the nearest. Beyond its border an image is its mirror image, which is not trained on.
+All changes of geometry are one map from the crop's pixels to the source's. Image and mask are sampled once by it: the
+image with bilinear interpolation, the mask at the nearest pixel. Images are mirrored beyond their border; that part
+does not train.
 """
 
 import dataclasses
@@ -23,21 +24,21 @@ _BORDER = cv2.BORDER_REFLECT_101
 
 @dataclasses.dataclass(frozen=True)
 class WarpTransform(ScaleAndCrop):
-    """Random scale, place, mirroring, quarter turn and elastic deformation; and the weights of the loss, if asked.
+    """Applies random scale, position, mirroring, quarter turn and elastic deformation; computes loss weights.
 
-    The displacements of the deformation lie on a grid of 3x3 nodes over the crop and are interpolated bicubically
-    between them (U-Net, 1505.04597). With a border weight an example has a `weight`, float32 of the mask's shape, see
-    `cvjax.tasks.segmentation.weight_maps`; cells are the components of the crop as it is shown.
+    The displacements of the deformation lie on a grid of 3x3 nodes over the crop. They are interpolated bicubically
+    between the nodes (U-Net, 1505.04597). With a border weight an example has a `weight`, float32 of the mask's shape,
+    see `cvjax.tasks.segmentation.weight_maps`. The cells are then the connected components of the transformed crop.
 
-    Attributes: those of `ScaleAndCrop` (`fill` has no use: the surroundings are mirrored), and
+    Attributes: those of `ScaleAndCrop` (`fill` is not used, since the surroundings are mirrored), and
       data: Size, scale, turns and deformation.
-      margin: Number of pixels on every side of the crop that are shown and not labeled, for nets without padding: the
-        image is `crop`, the mask two margins less a side, and its place is drawn so that it lies in the image if it
+      margin: Number of pixels on every side of the image that the mask lacks, for nets without padding. The image has
+        the size of `crop`, and the mask is two margins smaller. The mask's position is random within the source if it
         fits.
-      class_weights: Weight of each class's pixels in the loss; None weighs all alike.
+      class_weights: Weight of each class's pixels in the loss; None gives all the weight 1.
 
     Raises:
-      ConfigError: When made, if a value is outside its range.
+      ConfigError: A value is outside its range.
     """
 
     data: SegmentationData
@@ -56,7 +57,11 @@ class WarpTransform(ScaleAndCrop):
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
-        """From `image` u8[H,W,3] and `mask` u8[H,W] to u8[*crop,3], u8[*(crop - 2 margin)], and further arrays."""
+        """Transforms `image`, uint8 [H, W, 3], and `mask`, uint8 [H, W].
+
+        Returns:
+          The image, uint8 [*crop, 3]; the mask, uint8, two margins smaller; and `weight` if there is a border weight.
+        """
         if self.data.resize is not None:
             image, mask = resize_pair(image, mask, self.data.resize)
         rows, columns = self._draw_map(mask.shape, rng)
@@ -74,7 +79,7 @@ class WarpTransform(ScaleAndCrop):
         return seen, labels, {"weight": weight}
 
     def _draw_map(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of the source, float32 [*crop] each, that every pixel of the crop is sampled at."""
+        """Draws the source's row and column, float32 [*crop] each, at which every pixel of the crop is sampled."""
         # As many draws whatever their outcome, so that the example's random stream does not depend on its size.
         scale = self._draw_scale(rng)
         corner = [
@@ -101,10 +106,10 @@ class WarpTransform(ScaleAndCrop):
 
 
 def cubic_matrix(nodes: int, size: int) -> np.ndarray:
-    """Weights of cubic convolution (Keys, 1981, a = -1/2) along an axis, float64 [size, nodes].
+    """Computes the weights of cubic convolution (Keys, 1981, a = -1/2) along an axis, float64 [size, nodes].
 
-    The first and the last node lie on the first and the last pixel; beyond them the curve goes on in a straight line,
-    so a straight line through the nodes stays one.
+    The first and the last node lie on the first and the last pixel. Beyond them the curve is extended by a straight
+    line, so a straight line through the nodes stays one.
     """
     points = np.linspace(0, nodes - 1, size)[:, None] - np.arange(-1, nodes + 1)
     near, t = np.abs(points) <= 1, np.abs(points)

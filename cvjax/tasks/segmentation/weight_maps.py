@@ -1,4 +1,4 @@
-"""Weight maps for the loss of microscopy: narrow borders between touching cells count more (U-Net, 1505.04597)."""
+"""Computes loss weights for microscopy: narrow borders between touching cells weigh more (U-Net, 1505.04597)."""
 
 import cv2
 import numpy as np
@@ -8,19 +8,19 @@ _REACH = 5.0
 
 
 def border_weights(mask: np.ndarray, cells: int, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray:
-    """w0 exp(-(d1 + d2)^2 / 2 sigma^2) outside the cells, for the distances d1, d2 to the two nearest cells.
+    """Computes w0 exp(-(d1 + d2)^2 / 2 sigma^2) outside the cells, for the distances d1, d2 to the two nearest cells.
 
     Cells are the connected components (by edges, not by corners) of a class. Distances are Euclidean, between the
-    centers of pixels. Inside the cells, and further than 5 sigma from the second nearest, the weight is 0.
+    centers of pixels. The weight is 0 inside the cells, and where the second nearest cell is 5 sigma or more away.
 
     Args:
-      mask: integers [H, W].
-      cells: the label of cells.
-      w0: the weight that two cells without a distance would have.
-      sigma: in pixels.
+      mask: Integer labels [H, W].
+      cells: Label of the cells.
+      w0: Weight at d1 = d2 = 0.
+      sigma: Standard deviation in pixels.
 
     Returns:
-      float32 [H, W]; what equation 2 of the paper adds to the weights of the classes.
+      float32 [H, W], the term that equation 2 of the paper adds to the weights of the classes.
     """
     inside = mask == cells
     count, instances, boxes, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=4)
@@ -35,7 +35,7 @@ def border_weights(mask: np.ndarray, cells: int, w0: float = 10.0, sigma: float 
         )
         others = (instances[window] != instance).astype(np.uint8)
         distance = cv2.distanceTransform(others, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        # Its last bits depend on where in memory the mask lies. Squares are whole numbers, which tell the true ones.
+        # The last bits depend on where in memory the mask lies. Squared distances are whole numbers, so round those.
         distance = np.sqrt(np.rint(np.square(distance)))
         one, two = nearest[window], second[window]
         np.minimum(two, np.maximum(one, distance), out=two)
@@ -51,12 +51,12 @@ def loss_weights(
     sigma: float,
     class_weights: tuple[float, ...] | None = None,
 ) -> np.ndarray:
-    """Weight of every pixel: that of its class, and on top of it that of the border that it lies in.
+    """Computes the weight of every pixel, the weight of its class plus that of the border that it lies in.
 
     Args:
-      mask: integers [H, W]; labels that are no class have the last class's weight, and the task ignores them.
-      cells, w0, sigma: as of `border_weights`; with `w0` 0 borders are not looked for.
-      class_weights: of each class, to balance their frequencies; None weighs all 1.
+      mask: Integer labels [H, W]. Labels outside the classes get the last class's weight; the task ignores them.
+      cells, w0, sigma: Arguments of `border_weights`; `w0` 0 turns it off.
+      class_weights: Weight of each class, to balance their frequencies; None gives all the weight 1.
 
     Returns:
       float32 [H, W].

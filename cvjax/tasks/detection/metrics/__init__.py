@@ -1,6 +1,6 @@
-"""How well boxes were found: VOC's and COCO's average precision, sizes, kinds of errors. NumPy, on the host.
+"""Scores detections on the host: VOC's and COCO's average precision, sizes of objects, kinds of errors.
 
-`DetectionScores` gathers them all: `rows` of every batch as it comes, `report` at the end.
+`DetectionScores` computes them all: `rows` takes every batch as it comes, `report` scores at the end.
 """
 
 from cvjax.tasks.detection.metrics.scores import DetectionScores

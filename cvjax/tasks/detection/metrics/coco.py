@@ -1,4 +1,4 @@
-"""COCO's average precision and recall (Lin et al., 1405.0312), by pycocotools, the benchmark's code."""
+"""Computes COCO's average precision and recall (Lin et al., 1405.0312) with pycocotools, the benchmark's code."""
 
 import contextlib
 import io
@@ -23,19 +23,19 @@ with 1, 10 or (also by size) 100 detections an image."""
 
 
 def coco_report(detections: Detections, truth: Truth, images: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
-    """The twelve numbers, and average precision by class.
+    """Computes COCO's twelve scores, and the average precision by class.
 
-    Detections of a crowd count neither way: those that lie in it to the share of the IoU asked for, however many they
-    are. Nor does the first that matches a difficult object, as pycocotools has it for objects that are not of the size
-    in question (COCO has no difficult ones).
+    Detections that match a crowd do not count, however many they are. Such a match needs the share of the detection's
+    area that lies in the crowd to reach the IoU threshold. COCO has no difficult objects: the first detection that
+    matches one does not count either, as pycocotools treats objects outside the current range of sizes.
 
     Args:
-      detections, truth: labels in [0, C); `truth.area` is what sizes go by.
-      images: int64 [I], all images, those without boxes too.
-      class_names: C names.
+      detections, truth: Tables with labels in [0, C); `truth.area` decides the size of an object.
+      images: Numbers of all images, also of those without boxes, int64 [I].
+      class_names: Names of the C classes.
 
     Returns:
-      `STATS` as floats, and `coco_ap_by_class`: float by name; nan where there is no object to be found.
+      `STATS` as floats, and `coco_ap_by_class`, a float by class name; nan where there are no objects to find.
 
     Raises:
       ConfigError: pycocotools is not installed.
@@ -49,7 +49,7 @@ def coco_report(detections: Detections, truth: Truth, images: np.ndarray, class_
 
 
 def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_classes: int) -> "COCOeval":
-    """pycocotools' evaluation, accumulated and summarized; arguments and errors as for `coco_report`."""
+    """Runs pycocotools' evaluation, accumulated and summarized; arguments and errors are as for `coco_report`."""
     try:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
@@ -59,7 +59,7 @@ def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_class
         _gts: dict[Any, list[dict[str, Any]]]
 
         def _prepare(self) -> None:
-            # It ignores crowds, and no others. Of the library's types the two private names are missing.
+            # pycocotools itself ignores crowds only. Its types lack the two private names.
             super()._prepare()  # pyright: ignore[reportAttributeAccessIssue]
             for objects in self._gts.values():
                 for item in objects:
@@ -78,7 +78,10 @@ def evaluate(detections: Detections, truth: Truth, images: np.ndarray, num_class
 
 
 def _dataset(images: np.ndarray, num_classes: int, table: Detections | Truth, **columns: np.ndarray) -> "COCO":
-    """A table in the form that pycocotools reads; it takes an object's number 0 for none, so they start at 1."""
+    """Converts a table to the form that pycocotools reads.
+
+    Ids start at 1, since pycocotools takes an object's id 0 for no object.
+    """
     from pycocotools.coco import COCO
 
     sides = np.maximum(table.boxes[:, 2:] - table.boxes[:, :2], 0)

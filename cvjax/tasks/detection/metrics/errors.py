@@ -1,4 +1,4 @@
-"""Kinds of errors (Hoiem, Chodpathumwan and Dai, Diagnosing Error in Object Detectors, 2012; YOLO, 1506.02640)."""
+"""Counts the kinds of errors (Hoiem et al., Diagnosing Error in Object Detectors, 2012; YOLO, 1506.02640)."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from cvjax.tasks.detection.metrics.voc import NEITHER, RIGHT, Verdicts
 
 KINDS = ("correct", "localization", "similar", "other", "background")
 LEAST_OVERLAP = 0.1
-"""IoU from which on an error has to do with an object."""
+"""Least IoU of a wrong detection with an object for the error to concern that object."""
 
 VOC_SIMILAR = (
     ("aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"),
@@ -17,11 +17,11 @@ VOC_SIMILAR = (
     ("chair", "diningtable", "sofa"),
     ("aeroplane", "bird"),
 )
-"""The paper's groups of classes that look alike; names that a data set has not say nothing."""
+"""The paper's groups of classes that look alike; names that the dataset does not have are ignored."""
 
 
 def similar_classes(class_names: Sequence[str], groups: Sequence[Sequence[str]] = VOC_SIMILAR) -> np.ndarray:
-    """bool [C, C]: which two different classes are in a group together."""
+    """Returns which pairs of different classes are together in a group, bool [C, C]."""
     table = np.zeros((len(class_names),) * 2, bool)
     for group in groups:
         members = np.array([name in group for name in class_names], bool)
@@ -31,20 +31,25 @@ def similar_classes(class_names: Sequence[str], groups: Sequence[Sequence[str]] 
 
 
 def error_kinds(verdicts: Verdicts, truth: Truth, similar: np.ndarray) -> np.ndarray:
-    """Of each class as many of the best detections as it has objects, by what they are.
+    """Counts detections of each class by kind, among the best detections, one per object of the class.
 
-    correct: right, as VOC's average precision has it. localization: an object of the class is overlapped by an IoU of
-    at least 0.1, but by too little, or it has been found before. similar, other: so is one of a class that looks alike,
-    or of any other. background: none is. The first that applies. Detections that count neither way are left out
-    before.
+    The kind of a detection is the first that applies:
+      correct: It is right by VOC's rules.
+      localization: It overlaps an object of its class with an IoU of at least 0.1, but by too little, or a better
+        detection has found the object.
+      similar: It overlaps an object of a similar class with such an IoU.
+      other: It overlaps an object of any other class with such an IoU.
+      background: It overlaps no object.
+
+    Detections that count neither way are left out before.
 
     Args:
-      verdicts: of `judge`.
-      truth: that they were judged by.
-      similar: bool [C, C], of `similar_classes`.
+      verdicts: Result of `judge`.
+      truth: Ground truth that was given to `judge`.
+      similar: Result of `similar_classes`, bool [C, C].
 
     Returns:
-      int64 [C, 5], detections by class and by `KINDS`.
+      Number of detections by class and by `KINDS`, int64 [C, 5].
     """
     detections, label = verdicts.detections, verdicts.detections.label
     counted = np.flatnonzero(verdicts.verdict != NEITHER)

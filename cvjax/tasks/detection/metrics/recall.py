@@ -1,4 +1,4 @@
-"""How many objects a set of proposals covers at all: the most that can be found by looking at no other boxes."""
+"""Measures the share of objects that proposals cover, the highest recall that a detector can reach with them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,16 +12,16 @@ def proposal_recall(
     counts: Sequence[int] = (100, 300, 1000, 2000),
     thresholds: Sequence[float] = (0.5,),
 ) -> np.ndarray:
-    """The share of objects that one of the first proposals of their image covers.
+    """Computes the share of objects that one of the first proposals of their image covers.
 
     Args:
-      images: the proposals [P, 4] and the objects [N, 4] of each image, see `cvjax.ops.detection.boxes`; without
-        objects that are not to be found.
-      counts: how many of an image's proposals are looked at, one number after another.
-      thresholds: least IoU of a proposal with an object that it covers.
+      images: Proposals [P, 4] and objects [N, 4] of each image, see `cvjax.ops.detection.boxes`; without the objects
+        that need not be found.
+      counts: Numbers of first proposals of an image to look at.
+      thresholds: Least IoUs of a proposal with an object that it covers.
 
     Returns:
-      float64 [counts, thresholds]; NaN without objects.
+      float64 [counts, thresholds]; nan without objects.
     """
     best = [np.zeros((0, len(counts)))]
     for proposals, objects in images:

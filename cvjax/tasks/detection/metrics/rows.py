@@ -1,7 +1,7 @@
-"""Detections and objects of many images as flat tables, and the overlaps between the two.
+"""Stores detections and objects of many images as flat tables, and computes the overlaps between the two.
 
-Padded arrays of a batch lose their padding here; tables of batches are joined end to end. All boxes are those of
-`cvjax.ops.detection.boxes`, half-open; the devkits' inclusive pixels overlap by the same shares.
+Padded arrays of a batch lose their padding here. The tables of batches are concatenated. All boxes are those of
+`cvjax.ops.detection.boxes`, half-open. The inclusive pixels of the benchmarks' own code give the same overlaps.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ _PAIRS = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """A row a detection, ordered by image, those of an image in the order that the detector gave them.
+    """Holds a table with a row per detection, ordered by image; the detections of an image keep the detector's order.
 
     Attributes:
-      image: int64 [D], any number that tells images apart.
-      boxes: float64 [D, 4].
-      label: int64 [D].
-      score: float64 [D].
+      image: Number that identifies the image, int64 [D].
+      boxes: Boxes, float64 [D, 4].
+      label: Classes, int64 [D].
+      score: Scores, float64 [D].
     """
 
     image: np.ndarray
@@ -43,20 +43,20 @@ class Detections:
     score: np.ndarray
 
     def best_first(self) -> "Detections":
-        """By falling score; of equal scores the earlier row first."""
+        """Returns the table in order of descending score; of equal scores the earlier row comes first."""
         return _take(self, np.argsort(-self.score, kind="stable"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """A row an object, ordered by image.
+    """Holds a table with a row per object, ordered by image.
 
     Attributes:
-      image: int64 [N].
-      boxes: float64 [N, 4].
-      label: int64 [N].
-      difficult, crowd: bool [N].
-      area: float64 [N], in square pixels.
+      image: Number that identifies the image, int64 [N].
+      boxes: Boxes, float64 [N, 4].
+      label: Classes, int64 [N].
+      difficult, crowd: Flags of the objects, bool [N].
+      area: Areas in square pixels, float64 [N].
     """
 
     image: np.ndarray
@@ -68,28 +68,29 @@ class Truth:
 
     @property
     def ignored(self) -> np.ndarray:
-        """bool [N]: objects that need not be found, and may be."""
+        """Returns which objects need not be found, bool [N]; finding them is no error."""
         return self.difficult | self.crowd
 
 
 def flatten(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The rows of one batch, without its padding.
+    """Returns the rows of one batch, without its padding.
 
-    A detection whose score is not a number is dropped; one with a coordinate that is not finite becomes an empty box,
-    which is wrong wherever it lies.
+    A detection whose score is nan is dropped. A detection with a coordinate that is not finite becomes an empty box,
+    which is always wrong.
 
     Args:
-      kept: of B images, in the frame of the truth: `index` [B], a different one for each image; `valid` bool [B];
-        detections `boxes` [B, K, 4], `scores` [B, K], `classes` [B, K], `box_valid` bool [B, K]; objects
-        `truth_boxes` [B, N, 4], `truth_labels` [B, N], `truth_valid` bool [B, N], and where there are such
-        `truth_difficult`, `truth_crowd` bool [B, N] and `truth_areas` [B, N] (COCO's are those of outlines; else
-        those of the boxes).
+      kept: Arrays of B images, all boxes in the frame of the ground truth. `index` [B], different for each image;
+        `valid` bool [B]; detections `boxes` [B, K, 4], `scores` [B, K], `classes` [B, K], `box_valid` bool [B, K];
+        objects `truth_boxes` [B, N, 4], `truth_labels` [B, N], `truth_valid` bool [B, N]. Optional are
+        `truth_difficult`, `truth_crowd` bool [B, N] and `truth_areas` [B, N] (COCO's are those of outlines; the default
+        are those of the boxes).
 
     Returns:
-      Arrays of a row each, whose names and dtypes are the same for every batch; `np.concatenate` joins them.
+      Arrays with one row per image, detection or object. Their names and dtypes are the same for every batch, so that
+      `np.concatenate` joins them.
 
     Raises:
-      ValueError: an array's shape is not that of its neighbors.
+      ValueError: The shape of an array does not match that of the others.
     """
     index, valid = np.asarray(kept["index"]), np.asarray(kept["valid"], bool)
     scores = np.asarray(kept["scores"], np.float64)
@@ -125,9 +126,9 @@ def flatten(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def tables(rows: Rows) -> tuple[Detections, Truth, np.ndarray]:
-    """The detections, the objects, and the images, int64 [I], each ordered by image.
+    """Returns the detections, the objects, and the images, int64 [I], each ordered by image.
 
-    So the order of the batches, and of hosts, plays no part.
+    So the order of batches and of hosts makes no difference.
     """
     made = []
     for cls, prefix in ((Detections, _DETECTIONS), (Truth, _TRUTH)):
@@ -137,13 +138,13 @@ def tables(rows: Rows) -> tuple[Detections, Truth, np.ndarray]:
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
-    """[..., 4] -> [...]; 0 for empty boxes."""
+    """Computes the areas [...] of boxes [..., 4]; 0 for empty boxes."""
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return sides[..., 0] * sides[..., 1]
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of [..., 4] and [..., 4], broadcast; 0 where both are empty."""
+    """Computes the IoU of boxes [..., 4] and [..., 4], broadcast; 0 where both are empty."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     shared = areas(np.concatenate([low, high], axis=-1))
     union = areas(a) + areas(b) - shared
@@ -153,15 +154,15 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def best_objects(
     detections: Detections, truth: Truth, allowed: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For every detection the object on its image that it overlaps most, the first of equals.
+    """Finds for every detection the object of its image with the largest overlap, the first of equals.
 
     Args:
-      detections, truth: the truth ordered by image, the detections in any order.
-      allowed: bool [C, C]; only objects whose label may stand for the detection's, `allowed[detection, object]`, are
-        looked at. None: those of its own label alone.
+      detections, truth: Tables; the ground truth is ordered by image, the detections are in any order.
+      allowed: Pairs of labels that may match, `allowed[detection, object]`, bool [C, C]. None allows only the same
+        label.
 
     Returns:
-      int64 [D], places in the truth, -1 where no object overlaps; and float64 [D], IoU, 0 there.
+      Positions in the ground truth, int64 [D], -1 where no object overlaps; and their IoU, float64 [D], 0 there.
     """
     best, value = np.full(detections.image.size, -1), np.zeros(detections.image.size)
     own_label = allowed is None

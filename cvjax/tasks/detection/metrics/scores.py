@@ -1,4 +1,4 @@
-"""All scores of a detector: what it gathers of every batch, and the report at the end."""
+"""Computes all scores of a detector: the rows of every batch, and the report at the end."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,17 +18,18 @@ SIZES = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**
 
 @dataclasses.dataclass(frozen=True)
 class DetectionScores:
-    """What detections are scored by.
+    """Scores detections by VOC's rules, by sizes, by kinds of errors, and optionally by COCO's rules.
 
     Attributes:
-      class_names: one name a class; there is no background.
-      iou: least overlap of a right detection, in VOC's scores.
-      coco: also COCO's scores, by pycocotools.
-      similar: groups of classes that look alike, for the kinds of errors.
-      sizes: name, and area from and below in square pixels, of the sizes that scores are broken down by.
+      class_names: Names of the classes; there is no background.
+      iou: Least IoU of a right detection, in VOC's scores.
+      coco: Whether to compute COCO's scores too, by pycocotools.
+      similar: Groups of classes that look alike, for the kinds of errors.
+      sizes: Sizes by which scores are broken down: the name, the least area, and the area below which objects belong to
+        it, in square pixels.
 
     Raises:
-      ConfigError: an overlap outside (0, 1], or two classes of one name.
+      ConfigError: The IoU is outside (0, 1], or two classes have the same name.
     """
 
     class_names: tuple[str, ...]
@@ -44,27 +45,27 @@ class DetectionScores:
             raise ConfigError(f"class names must differ, as scores are keyed by them: {list(self.class_names)}")
 
     def rows(self, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The rows of a batch, to be joined with those of all others; see `flatten` of `detection_metrics.rows`."""
+        """Returns the rows of a batch, to be concatenated with those of all others; see `flatten`."""
         return flatten(kept)
 
     def report(self, rows: Rows) -> dict[str, Any]:
-        """Scores of a whole split from the joined rows of all its batches, whose order plays no part.
+        """Computes the scores of a whole split from the concatenated rows of all batches, in any order.
 
         Returns:
-          `map` and `map_voc07`: means over the classes that have objects of the two average precisions of
-            `detection_metrics.voc`, the area (VOC 2010 and later) and 11 points (VOC 2007); `recall`: likewise of
-            the recall of all detections.
-          `ap`, `ap_11`: float by class name; nan for a class without an object to be found. `objects`: how many
-            there are to be found, int by class name.
+          `map` and `map_voc07`: means over the classes with objects of the two average precisions of
+            `cvjax.tasks.detection.metrics.voc`, the area (VOC 2010 and later) and 11 points (VOC 2007).
+          `recall`: the same mean of the recall of all detections.
+          `ap`, `ap_11`: float by class name; nan for a class without an object to find.
+          `objects`: number of objects to find, int by class name.
           `map_small` and so on, `ap_by_size` {size: {class: float}}, `objects_by_size` {size: int}: `map`, `ap` and
             `objects` of the objects of a size.
           `errors`: {class: {kind: int}}, see `error_kinds`.
           `precision`: float64 [C, 101], the best precision at recalls of at least 0, 0.01, ... 1.
-          With `coco` those of `coco_report`.
+          `coco_ap` and so on: the scores of `coco_report`, if `coco` is True.
 
         Raises:
-          ValueError: an image that was counted twice, or labels that are no class.
-          ConfigError: pycocotools is wanted and missing.
+          ValueError: An image was counted twice, or a label is outside the classes.
+          ConfigError: COCO's scores are asked for, and pycocotools is not installed.
         """
         detections, truth, images = tables(rows)
         names = self.class_names
@@ -107,6 +108,6 @@ class DetectionScores:
 
 
 def mean(values: list[float]) -> float:
-    """The mean of those that are a number; nan if none is."""
+    """Returns the mean of the values that are not nan; nan if there are none."""
     present = [value for value in values if not np.isnan(value)]
     return float(np.mean(present)) if present else float("nan")

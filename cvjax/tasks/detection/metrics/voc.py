@@ -1,8 +1,8 @@
-"""Average precision as the Pascal VOC development kit computes it (Everingham et al., IJCV 2010).
+"""Computes average precision as the Pascal VOC development kit does (Everingham et al., IJCV 2010).
 
-Detections of a class are taken by falling score. One is right if its IoU with the object of its class that it overlaps
-most is at least 0.5 and no better one has taken that object; otherwise it is wrong, as are all further ones of the same
-object. If that object is difficult, the detection counts neither way.
+Detections of a class are taken in order of descending score. Each is compared with the object of its class that it
+overlaps most. It is right if the IoU is at least 0.5 and no better detection has taken that object. Otherwise it is
+wrong, as are all further detections of the same object. If the object is difficult, the detection counts neither way.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ RIGHT, WRONG, NEITHER = 1, 0, -1
 
 @dataclasses.dataclass(frozen=True)
 class Verdicts:
-    """What became of the detections of all classes, best first.
+    """Holds the verdicts on the detections of all classes, best first.
 
     Attributes:
-      detections: by falling score.
-      verdict: int8 [D]: RIGHT, WRONG, or NEITHER.
-      objects: int64 [C], those of each class that are to be found.
-      taken: bool [N], objects that a detection took, in the order of the truth.
+      detections: Detections in order of descending score.
+      verdict: RIGHT, WRONG, or NEITHER, int8 [D].
+      objects: Number of objects of each class to find, int64 [C].
+      taken: Whether a detection took the object, bool [N], in the order of the ground truth.
     """
 
     detections: Detections
@@ -33,12 +33,12 @@ class Verdicts:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Precision and recall of one class after each detection that counts.
+    """Holds precision and recall of one class after each detection that counts.
 
     Attributes:
-      right, wrong: int64 [n], how many so far.
-      score: float64 [n], of that detection, falling.
-      objects: to be found.
+      right, wrong: Numbers of right and wrong detections so far, int64 [n].
+      score: Scores of the detections, descending, float64 [n].
+      objects: Number of objects to find.
     """
 
     right: np.ndarray
@@ -48,17 +48,17 @@ class Curve:
 
     @property
     def precision(self) -> np.ndarray:
-        """float64 [n]."""
+        """Returns the precision after each detection, float64 [n]."""
         return self.right / np.maximum(self.right + self.wrong, 1)
 
     @property
     def recall(self) -> np.ndarray:
-        """float64 [n]; nan without an object to be found."""
+        """Returns the recall after each detection, float64 [n]; nan without an object to find."""
         return self.right / self.objects if self.objects else np.full(self.right.shape, np.nan)
 
     @property
     def last_recall(self) -> float:
-        """Recall of all detections together."""
+        """Returns the recall of all detections together; nan without an object to find."""
         return float(np.append(0, self.right)[-1] / self.objects) if self.objects else float("nan")
 
 
@@ -70,14 +70,14 @@ def judge(
     iou: float = 0.5,
     area_range: tuple[float, float] | None = None,
 ) -> Verdicts:
-    """Tells right from wrong detections, for all classes at once.
+    """Separates right from wrong detections, for all classes at once.
 
     Args:
-      detections, truth: labels in [0, num_classes); ordered by image.
-      num_classes: C.
-      iou: least IoU of a right one.
-      area_range: [from, to) in square pixels: objects outside count neither way, as difficult ones do, and neither do
-        wrong detections outside that overlap no object enough. None: all count.
+      detections, truth: Tables ordered by image, with labels in [0, num_classes).
+      num_classes: Number of classes, C.
+      iou: Least IoU of a right detection.
+      area_range: Range [from, to) of areas in square pixels. Objects outside count neither way, as difficult ones do.
+        Detections outside that match no object count neither way too. None takes all.
     """
     ranked = detections.best_first()
     ignored = truth.ignored
@@ -100,7 +100,7 @@ def judge(
 
 
 def curve(verdicts: Verdicts, label: int) -> Curve:
-    """Precision and recall of a class."""
+    """Computes the precision and recall of a class."""
     mine = (verdicts.detections.label == label) & (verdicts.verdict != NEITHER)
     right = verdicts.verdict[mine] == RIGHT
     objects = int(verdicts.objects[label])
@@ -108,9 +108,10 @@ def curve(verdicts: Verdicts, label: int) -> Curve:
 
 
 def area_under(curve: Curve) -> float:
-    """Average precision of VOC 2010 and later: the area under the precision that falls nowhere short of later ones.
+    """Computes average precision as in VOC 2010 and later: the area under the envelope of the precision.
 
-    nan without an object to be found; 0 without a detection.
+    The envelope is the best precision at that recall or a higher one. The result is nan without an object to find, and
+    0 without a detection.
     """
     if not curve.objects:
         return float("nan")
@@ -119,18 +120,18 @@ def area_under(curve: Curve) -> float:
 
 
 def eleven_points(curve: Curve) -> float:
-    """Average precision of VOC 2007: the mean of the best precision at recalls of at least 0, 0.1, ... 1.
+    """Computes average precision as in VOC 2007: the mean of the best precision at recalls of at least 0, 0.1, ... 1.
 
-    Recalls are compared in whole numbers, so that 3 objects of 10 are a recall of 0.3. nan without an object to be
-    found; 0 without a detection.
+    Recalls are compared in whole numbers, so that 3 objects of 10 are a recall of 0.3. The result is nan without an
+    object to find, and 0 without a detection.
     """
     return float(sampled(curve, 10).mean())
 
 
 def sampled(curve: Curve, parts: int = 100) -> np.ndarray:
-    """The best precision at recalls of at least 0, 1 / parts, ... 1: float64 [parts + 1].
+    """Samples the best precision at recalls of at least 0, 1 / parts, ... 1, float64 [parts + 1].
 
-    0 beyond the last recall that is reached; all nan without an object to be found.
+    It is 0 beyond the last recall that is reached, and all nan without an object to find.
     """
     if not curve.objects:
         return np.full(parts + 1, np.nan)
@@ -139,5 +140,5 @@ def sampled(curve: Curve, parts: int = 100) -> np.ndarray:
 
 
 def _envelope(curve: Curve) -> np.ndarray:
-    """The best precision from each detection on."""
+    """Returns the best precision from each detection on."""
     return np.maximum.accumulate(curve.precision[::-1])[::-1]

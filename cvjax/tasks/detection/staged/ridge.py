@@ -1,4 +1,4 @@
-"""Ridge regression, as R-CNN (1311.2524, appendix C) learns to move boxes with it."""
+"""Fits ridge regressions, with which R-CNN (1311.2524, appendix C) learns to move boxes."""
 
 import numpy as np
 
@@ -7,18 +7,18 @@ from cvjax.tasks.detection.staged.svm import Linear
 
 
 def fit_ridge(features: np.ndarray, targets: np.ndarray, penalty: float = 1000.0) -> Linear:
-    """Minimizes the squared errors plus `penalty` times the squared weights; the bias is free.
+    """Minimizes the squared errors plus `penalty` times the squared weights; the bias has no penalty.
 
     Args:
-      features: [N, D].
-      targets: [N, T].
+      features: Features [N, D].
+      targets: Targets [N, T].
       penalty: Lambda, positive; 1000 in the paper.
 
     Returns:
       `Linear` [D, T], float32.
 
     Raises:
-      DataError: No examples, numbers that are not finite, or a penalty that is not positive.
+      DataError: There are no examples, a number is not finite, or the penalty is not positive.
     """
     from sklearn.linear_model import Ridge  # late: it takes a second to import
 

@@ -1,7 +1,7 @@
-"""Runs of R-CNN and SPPnet: a net is fine-tuned, then SVMs and regressions are fitted to its features of regions.
+"""Runs R-CNN and SPPnet: a net is fine-tuned, then SVMs and regressions are fitted to its features of regions.
 
-The net goes to WORKDIR/net, a detection run as any other that scores by the net's own softmax. The finished detector is
-the checkpoint of WORKDIR, with its report and pictures; `--resume` continues in whatever stage the run was stopped.
+The net goes to WORKDIR/net, a normal detection run that scores with the net's own softmax. The finished detector is the
+checkpoint of WORKDIR, with its report and pictures. `--resume` continues in the stage where the run was stopped.
 """
 
 import dataclasses
@@ -36,10 +36,10 @@ NET = "net"
 
 
 def train(config: StagedDetectionConfig) -> Outcome:
-    """Fine-tunes the net, fits both later stages, and scores the detector; with the scorer `softmax` the net alone.
+    """Fine-tunes the net, fits SVMs and regressions, and scores the detector; with the scorer `softmax`, the net alone.
 
     Raises:
-      UserError: See `cvjax.engine.run.train`; several processes are one of them.
+      UserError: See `cvjax.engine.run.train`; also, the run has several processes.
     """
     if config.model.get("scorer") == "softmax":
         return run.train(config)
@@ -57,7 +57,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
 
 
 def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> Outcome:
-    """Fits, scores, saves and shows."""
+    """Fits the SVMs and regressions, scores the detector, saves its checkpoint and shows the results."""
     workdir = pathlib.Path(config.workdir)
     loaded = rebuild(Detection, find_checkpoint(workdir / NET), scorer="svm")
     train_set = Detection.open(config, config.input.train_split)
@@ -95,7 +95,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
 
 
 class _Subset:
-    """Some examples of a data set."""
+    """Takes some examples of a dataset."""
 
     def __init__(self, source: Dataset, rows: np.ndarray) -> None:
         self.source, self.rows = source, rows
@@ -110,7 +110,7 @@ class _Subset:
 
 
 def _make_describe(loaded: Loaded) -> Any:
-    """Returns a function (images 0 to 255, sizes, boxes) -> the net's features of the boxes, compiled once a shape."""
+    """Returns a function (images in 0..255, sizes, boxes) -> features of the boxes, compiled once per shape."""
     variables = jax.device_put(loaded.variables)
 
     @jax.jit(compiler_options=compiler_options(jax.devices()[0].platform))
@@ -122,6 +122,6 @@ def _make_describe(loaded: Loaded) -> Any:
 
 
 def _regions(batch: Mapping[str, np.ndarray]) -> RegionBatch:
-    """A batch as both stages take it; rows that fill it up have neither objects nor proposals that are valid."""
+    """Converts a batch for the SVMs and regressions; padded rows have no valid objects or proposals."""
     proposals = Proposals(jnp.asarray(batch["proposals"]), jnp.asarray(batch["proposal_valid"]))
     return RegionBatch(batch["image"], batch["size"], proposals, truth_of(batch))

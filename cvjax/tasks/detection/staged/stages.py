@@ -1,7 +1,8 @@
-"""The stages of R-CNN and SPPnet behind their net: support vector machines, and boxes that are moved.
+"""Fits the stages of R-CNN and SPPnet that follow their net: SVMs, and the regression that moves boxes.
 
-The net describes every proposal and every object of every image, twice: once for the objects' features and for pairs of
-a proposal and the object that it nearly covers, and once for each round of mining. Nothing but those stays in memory.
+The net computes the features of every proposal and every object of every image at least twice. The first pass collects
+the features of the objects, and the pairs of a proposal and the object that it nearly covers. Each round of mining is
+another pass. No other features stay in memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,17 +18,17 @@ from cvjax.tasks.detection.staged.ridge import fit_ridge
 from cvjax.tasks.detection.staged.svm import DEFAULT, Linear, Regions, SVMConfig, fit_svms
 
 Describe = Callable[[Any, Any, Any], tuple[jax.Array, jax.Array]]
-"""(images, sizes, boxes [B, R, 4]) -> features for the regression [B, R, D] and for the machines [B, R, H]."""
+"""Function (images, sizes, boxes [B, R, 4]) -> features for the regression [B, R, D] and for the SVMs [B, R, H]."""
 
 
 class RegionBatch(NamedTuple):
-    """Images with their proposals and objects; the last two are those of `cvjax.models.detection.detector`.
+    """Holds images with their proposals and objects; those two are as in `cvjax.models.detection.detector`.
 
     Attributes:
-      images: [B, H, W, C], as the net takes them.
-      sizes: int [B, 2].
-      proposals: with `boxes` [B, P, 4] and `valid` [B, P].
-      truth: with `boxes` [B, N, 4], `labels`, `ignore` and `valid` [B, N].
+      images: Images [B, H, W, C], as the net takes them.
+      sizes: Height and width of each image without padding, int [B, 2].
+      proposals: Proposals with `boxes` [B, P, 4] and `valid` [B, P].
+      truth: Objects with `boxes` [B, N, 4], `labels`, `ignore` and `valid` [B, N].
     """
 
     images: Any
@@ -37,13 +38,13 @@ class RegionBatch(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Proposals of one image that an object nearly covers, as the regression learns from them.
+    """Holds the proposals of one image that nearly cover an object, as training data of the regression.
 
     Attributes:
-      features: float32 [n, D].
-      targets: float32 [n, 4], what `cvjax.ops.detection.boxes.encode` makes of object and proposal.
-      labels: int [n], the objects'.
-      lengths: float [R], of the features of all regions.
+      features: Features of the proposals, float32 [n, D].
+      targets: Targets of the regression, float32 [n, 4]: `cvjax.ops.detection.boxes.encode` of object and proposal.
+      labels: Labels of the objects, int [n].
+      lengths: Norms of the features of all regions, float [R].
     """
 
     features: np.ndarray
@@ -63,23 +64,23 @@ def fit_stages(
     most_pairs: int = 20_000,
     seed: int = 0,
 ) -> dict[str, Linear]:
-    """Fits both stages.
+    """Fits the SVMs and the regression.
 
     Args:
-      describe: the net, compiled.
-      batches: gives all batches, the same each time that it is called.
-      num_classes: C.
-      svm: how the machines learn; its `feature_norm` holds for the regression's features, too.
-      penalty: of the regression.
-      near: proposals with a larger IoU than this are moved onto the object that they overlap most.
-      most_pairs: of a class; of more, so many are drawn.
-      seed: of that draw.
+      describe: Compiled net.
+      batches: Function that gives all batches, the same each time.
+      num_classes: Number of classes, C.
+      svm: Options of the SVMs; its `feature_norm` applies to the features of the regression, too.
+      penalty: Penalty of the regression.
+      near: IoU above which a proposal is paired with the object that it overlaps most.
+      most_pairs: Largest number of pairs per class; a random subset is kept beyond it.
+      seed: Seed of that random choice.
 
     Returns:
-      {"svm": [H, C], "regressor": [D, 4 * C]}; a class without pairs leaves boxes where they are.
+      {"svm": [H, C], "regressor": [D, 4 * C]}; for a class without pairs the regression leaves boxes unchanged.
 
     Raises:
-      DataError: no regions, or features that are not finite.
+      DataError: There are no regions, or a feature is not finite.
     """
     movers = _Pairs(num_classes, most_pairs, seed)
     collecting = True
@@ -97,10 +98,10 @@ def fit_stages(
 
 
 def install(variables: Mapping[str, Any], fitted: Mapping[str, Linear]) -> dict[str, Any]:
-    """Variables of a net whose layers of these names are what was fitted.
+    """Returns the variables of a net with the fitted functions in the layers of the same names.
 
     Raises:
-      ConfigError: the net has no such layer, or one of another shape.
+      ConfigError: The net has no such layer, or one of another shape.
     """
     params = dict(variables["params"])
     for name, linear in fitted.items():
@@ -117,7 +118,7 @@ def install(variables: Mapping[str, Any], fitted: Mapping[str, Linear]) -> dict[
 def describe_images(
     describe: Describe, batches: Iterable[RegionBatch], num_classes: int, near: float = 0.6
 ) -> Iterator[tuple[Regions, Pairs]]:
-    """What the machines and the regression see of each image; padding is left out."""
+    """Yields the training data of the SVMs and the regression from each image, without padding."""
     for batch in batches:
         boxes = jnp.concatenate([jnp.asarray(batch.truth.boxes), jnp.asarray(batch.proposals.boxes)], axis=1)
         sizes = jnp.asarray(batch.sizes)
@@ -162,7 +163,7 @@ _Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # lots, features, targets
 
 
 class _Pairs:
-    """The pairs of each class, no more than there is room for; each is as likely to stay."""
+    """Keeps the pairs of each class; beyond the limit, a uniform random subset."""
 
     def __init__(self, num_classes: int, most: int, seed: int) -> None:
         self.num_classes, self.most = num_classes, most

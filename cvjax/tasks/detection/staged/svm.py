@@ -1,8 +1,8 @@
-"""Linear support vector machines (SVMs) on a net's features, and the mining of their hard negatives.
+"""Fits linear SVMs to a net's features, and mines their hard negatives.
 
-R-CNN (1311.2524) and SPPnet (1406.4729) have one for each class. Its positives are the objects of the class; its
-negatives are all regions that overlap none of them by 0.3 or more, millions, of which only the hard ones are kept:
-those that the SVM of the moment does not put well beyond its margin. All of this is on the host.
+R-CNN (1311.2524) and SPPnet (1406.4729) have an SVM for each class. Its positives are the objects of the class. Its
+negatives are the regions whose IoU with every object of the class is below 0.3. There are millions of these, and only
+the hard ones are kept: those that the current SVM does not score well below its margin. All of this runs on the host.
 """
 
 import dataclasses
@@ -16,20 +16,23 @@ from cvjax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class SVMConfig:
-    """How an SVM learns; the defaults are those of R-CNN's authors, but for the square.
+    """Configures how an SVM learns.
+
+    The defaults are those of R-CNN's authors, except that the hinge loss is squared.
 
     Attributes:
-      cost: C, the weight of an example's loss against the weights' norm.
-      positive_weight: further factor on the losses of positives.
-      intercept_scale: what the bias is a weight of; the larger, the less the norm holds it back.
-      feature_norm: mean length that features are scaled to before; None leaves them. Weights are given for the features
-        as they came.
-      hard: a negative joins the set if it scores above this.
-      easy: a negative leaves the set if it scores below this.
-      batch: negatives that join a set before its SVM is fitted again.
-      rounds: passes over the images.
-      tolerance: of the gradient, where fitting ends.
-      iterations: where it ends in any case.
+      cost: Weight C of an example's loss, relative to the norm of the weights.
+      positive_weight: Further factor on the losses of positives.
+      intercept_scale: Value of the constant feature whose weight is the bias; the larger it is, the less the norm
+        limits the bias.
+      feature_norm: Mean norm to which features are scaled first; None leaves them. The fitted weights apply to the
+        unscaled features.
+      hard: Score above which a negative joins the set.
+      easy: Score below which a negative leaves the set.
+      batch: Number of new negatives after which an SVM is fitted again.
+      rounds: Number of passes over the images.
+      tolerance: Tolerance of the gradient at which fitting ends.
+      iterations: Largest number of iterations of a fit.
     """
 
     cost: float = 1e-3
@@ -48,11 +51,11 @@ DEFAULT = SVMConfig()
 
 
 class Linear(NamedTuple):
-    """Linear functions of features, one a column: `features @ kernel + bias`.
+    """Holds linear functions of features, one per column: `features @ kernel + bias`.
 
     Attributes:
-      kernel: float32 [D, N].
-      bias: float32 [N].
+      kernel: Weights, float32 [D, N].
+      bias: Biases, float32 [N].
     """
 
     kernel: np.ndarray
@@ -60,13 +63,13 @@ class Linear(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """The regions of an image as the SVMs see them.
+    """Holds the regions of an image for the SVMs.
 
     Attributes:
-      features: float32 [R, D].
-      overlaps: float32 [R, C], the largest IoU of each region with an object of each class; objects that are ignored
-        count, so that none of their regions becomes background.
-      labels: int [R], 0 to C - 1 for regions that are an object itself, -1 for others.
+      features: Features, float32 [R, D].
+      overlaps: Largest IoU of each region with an object of each class, float32 [R, C]. Ignored objects count too, so
+        that their regions do not become negatives.
+      labels: Class 0 to C - 1 of regions that are objects themselves, -1 for others, int [R].
     """
 
     features: np.ndarray
@@ -75,21 +78,21 @@ class Regions(NamedTuple):
 
 
 def fit_svm(positives: np.ndarray, negatives: np.ndarray, config: SVMConfig = DEFAULT) -> np.ndarray:
-    """Fits the SVM of a class with a squared hinge: scikit-learn's `LinearSVC`, which is liblinear.
+    """Fits the SVM of a class with a squared hinge loss, by scikit-learn's `LinearSVC`, which is liblinear.
 
-    It minimizes |w|^2 / 2 + sum over examples of cost * max(0, 1 - sign * score)^2 for the score
-    `features @ w[:-1] + intercept_scale * w[-1]`, so that the bias is held back as a weight is, only less.
+    It minimizes |w|^2 / 2 + sum over examples of cost * max(0, 1 - sign * score)^2 for the score `features @ w[:-1] +
+    intercept_scale * w[-1]`. So the bias is penalized as a weight is, only less.
 
     Args:
-      positives: [P, D].
-      negatives: [N, D].
-      config: Of it, cost, positive_weight, intercept_scale, tolerance and iterations.
+      positives: Features of the positives, [P, D].
+      negatives: Features of the negatives, [N, D].
+      config: Options; cost, positive_weight, intercept_scale, tolerance and iterations are used.
 
     Returns:
-      float64 [D + 1]: w.
+      The weights w, float64 [D + 1].
 
     Raises:
-      DataError: No positives, no negatives, or features that are not finite.
+      DataError: There are no positives or no negatives, or a feature is not finite.
     """
     from sklearn.svm import LinearSVC  # late: it takes a second to import
 
@@ -114,13 +117,13 @@ def fit_svm(positives: np.ndarray, negatives: np.ndarray, config: SVMConfig = DE
 def mine_hard_negatives(
     scores: np.ndarray, overlaps: np.ndarray, *, below: float = 0.3, hard: float = -1.0001
 ) -> np.ndarray:
-    """Which regions of an image are negatives that each class's SVM gets wrong or nearly so.
+    """Finds the regions of an image that are hard negatives of each class's SVM.
 
     Args:
-      scores: [R, C], those of the SVMs.
-      overlaps: [R, C], see `Regions`.
-      below: regions with an IoU of this or more are no negatives.
-      hard: negatives that score above this are hard; the default is just beyond the margin.
+      scores: Scores of the SVMs, [R, C].
+      overlaps: Overlaps [R, C], see `Regions`.
+      below: IoU from which on a region is not a negative.
+      hard: Score above which a negative is hard; the default is just beyond the margin.
 
     Returns:
       bool [R, C].
@@ -129,7 +132,7 @@ def mine_hard_negatives(
 
 
 class _SVM:
-    """One class's SVM, and the negatives that it learns from."""
+    """Holds the SVM of one class, and its set of negatives."""
 
     def __init__(self, positives: np.ndarray, config: SVMConfig) -> None:
         self.positives, self.config = positives, config
@@ -142,13 +145,13 @@ class _SVM:
         return sum(map(len, self.waiting))
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Returns the scores of features; without weights all is hard."""
+        """Returns the scores of features; 0 before the first fit, so that all negatives are hard."""
         if self.weights is None:
             return np.zeros(len(features))
         return features @ self.weights[:-1].astype(np.float32) + self.config.intercept_scale * self.weights[-1]
 
     def fit(self) -> None:
-        """With what waits, after which easy negatives are let go."""
+        """Adds the waiting negatives, fits the SVM, and drops the easy negatives."""
         self.negatives = np.concatenate([self.negatives, *self.waiting])
         self.waiting = []
         if not len(self.negatives):
@@ -165,20 +168,20 @@ def fit_svms(
 ) -> Linear:
     """Fits an SVM for each class, by passes over images that never hold all features at once.
 
-    The first pass gathers the objects and the features' mean length; each further one mines. An SVM is fitted again
-    whenever `config.batch` hard negatives wait for it, and at the end of a pass.
+    The first pass collects the objects and the mean norm of the features; each further pass mines hard negatives. An
+    SVM is fitted again whenever `config.batch` hard negatives wait for it, and at the end of a pass.
 
     Args:
-      images: gives the regions of every image, the same each time that it is called.
-      num_classes: C.
-      config: see `SVMConfig`.
-      below: see `mine_hard_negatives`.
+      images: Function that gives the regions of every image, the same each time.
+      num_classes: Number of classes, C.
+      config: Options of the SVMs.
+      below: IoU from which on a region is not a negative.
 
     Returns:
-      `Linear` [D, C]. A class without objects scores -2 always, so that it is never reported.
+      `Linear` [D, C]. A class without objects always scores -2, so that it is never reported.
 
     Raises:
-      DataError: there are no regions at all, or features that are not finite.
+      DataError: There are no regions at all, or a feature is not finite.
     """
     scale, objects = _first_pass(images, num_classes, config)
     svms = {label: _SVM(found * scale, config) for label, found in objects.items() if len(found)}
@@ -207,7 +210,7 @@ def fit_svms(
 def _first_pass(
     images: Callable[[], Iterable[Regions]], num_classes: int, config: SVMConfig
 ) -> tuple[np.float32, dict[int, np.ndarray]]:
-    """The factor on features, and each class's objects as they came."""
+    """Returns the factor on features, and the unscaled features of each class's objects."""
     total, count = 0.0, 0
     objects: dict[int, list[np.ndarray]] = {label: [] for label in range(num_classes)}
     for regions in images():
