@@ -61,7 +61,7 @@ def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
         raise ConfigError(f"--model is for files; {arguments.source} says itself what it is of")
     if is_run:
         loaded = load.load_for_inference(arguments.source)
-        model = loaded.info["model"]["name"]
+        model = loaded.metadata["model"]["name"]
         state_dict = to_torch(model, loaded.variables)
     elif is_file:
         model, state_dict = arguments.model, read_state_dict(arguments.source)

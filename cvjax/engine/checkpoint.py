@@ -37,12 +37,12 @@ class Restored:
     Attributes:
       step: Number of the step.
       state: Training state at that step.
-      info: Metadata of the checkpoint.
+      metadata: Metadata of the checkpoint.
     """
 
     step: int
     state: TrainState
-    info: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 class Checkpoints:
@@ -77,13 +77,13 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(
-        self, state: TrainState, info: Mapping[str, Any], scores: Mapping[str, float] | None, *, wait: bool = False
+        self, state: TrainState, metadata: Mapping[str, Any], scores: Mapping[str, float] | None, *, wait: bool = False
     ) -> None:
         """Starts to write a checkpoint and returns. A step that is there already is left as it is.
 
         Args:
           state: Replicated global arrays that no later step overwrites; see `Strategy.replicated`.
-          info: Metadata that JSON can hold: configuration, data position, scores.
+          metadata: Metadata that JSON can hold: configuration, data position, scores.
           scores: Scores at this step, or None where none were measured.
           wait: Whether to return only when the checkpoint is complete.
 
@@ -97,7 +97,7 @@ class Checkpoints:
         items: dict[str, Any] = {
             "variables": ocp.args.StandardSave(state.variables),
             "optimizer": ocp.args.StandardSave({"opt_state": state.opt_state, "step": state.step}),
-            "info": ocp.args.JsonSave(dict(info)),
+            "info": ocp.args.JsonSave(dict(metadata)),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
@@ -149,8 +149,8 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"there is no checkpoint in {self.directory}; start without --resume")
         place = self.directory / str(step)
-        info = read_info(place)
-        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats}, info)
+        metadata = read_metadata(place)
+        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats}, metadata)
         try:
             variables = _read(place / "variables", {"params": like.params, "batch_stats": like.batch_stats})
             optimizer = _read(place / "optimizer", {"opt_state": like.opt_state, "step": like.step})
@@ -167,7 +167,7 @@ class Checkpoints:
             opt_state=optimizer["opt_state"],
             ema=ema,
         )
-        return Restored(step, state, info)
+        return Restored(step, state, metadata)
 
     def close(self) -> None:
         """Waits for the writer and closes it."""
@@ -198,14 +198,14 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
     for folder in (place, place / "checkpoints"):
         steps = complete_steps(folder)
         if steps:
-            infos = [(read_info(folder / str(s)), s) for s in steps]
-            scored = [(info.get("scores") or {}, info.get("metric", "miou"), s) for info, s in infos]
+            all_metadata = [(read_metadata(folder / str(s)), s) for s in steps]
+            scored = [(metadata.get("scores") or {}, metadata.get("metric", "miou"), s) for metadata, s in all_metadata]
             known = [(scores[metric], s) for scores, metric, s in scored if metric in scores]
             return folder / str(max(known)[1] if known else steps[-1])
     raise CheckpointError(f"{path} holds no checkpoint; give a run's --workdir or one of its checkpoints/STEP")
 
 
-def read_info(place: pathlib.Path) -> dict[str, Any]:
+def read_metadata(place: pathlib.Path) -> dict[str, Any]:
     """Reads the metadata of one checkpoint, the JSON in its folder: configuration, data position, scores.
 
     Raises:
@@ -231,7 +231,7 @@ def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: b
     Raises:
       CheckpointError: The checkpoint is of another model.
     """
-    check_same_variables(place, like, read_info(place))
+    check_same_variables(place, like, read_metadata(place))
     item = "ema" if averaged and (place / "ema").is_dir() else "variables"
     return _read(place / item, dict(like))
 
@@ -250,13 +250,13 @@ def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
     return _read(item, _stored_tree(item))
 
 
-def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Mapping[str, Any]) -> None:
+def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], metadata: Mapping[str, Any]) -> None:
     """Checks that a checkpoint holds variables of exactly these names and shapes.
 
     Args:
       place: Folder of the checkpoint.
       like: {"params", "batch_stats"} of the model, arrays or `jax.ShapeDtypeStruct`.
-      info: Metadata of the checkpoint.
+      metadata: Metadata of the checkpoint.
 
     Raises:
       CheckpointError: Some variables differ; the message lists them.
@@ -270,7 +270,7 @@ def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], info: Ma
     differences += [f"{n} is missing there" for n in wanted if n not in saved]
     differences += [f"{n} is there only" for n in saved if n not in wanted]
     shown = "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
-    name = info.get("model", {}).get("name", "another model")
+    name = metadata.get("model", {}).get("name", "another model")
     raise CheckpointError(
         f"{place} is a checkpoint of {name} with other variables ({shown}); use that model and its options, which"
         f" {place / 'info'} records, or another --workdir"

@@ -53,7 +53,7 @@ class RunConfig:
       init: Weights of a warm start, for the backbone or the whole classifier: a name that
         `cvjax.weights.load_pretrained` knows; a file with a PyTorch state dict (.safetensors, .npz, or .pth with the
         torch extra); darknet's .weights, for YOLO and its classifiers; or the folder of another run or of one of its
-        checkpoints, from which all layers that fit are taken (see `cvjax.weights.inherit`).
+        checkpoints, from which all layers that fit are taken (see `cvjax.weights.warm_start`).
       log_every: Number of steps between lines of the log.
       eval_every: Number of steps between evaluations; the end of a run evaluates in any case.
       checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case.

@@ -57,7 +57,7 @@ def fit(
     evaluate: Callable[[Any], Report],
     *,
     strategy: Strategy,
-    info: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     example_name: Callable[[int], str] = str,
 ) -> Outcome:
     """Trains a model, and evaluates and saves on the way.
@@ -74,7 +74,7 @@ def fit(
       batches: Function from the number of the first batch to this host's rows of the endless stream.
       evaluate: Function from placed variables to a report.
       strategy: Strategy that spreads the steps over devices.
-      info: Metadata for each checkpoint; its `data` must be unchanged when a run resumes.
+      metadata: Metadata for each checkpoint; its `data` must be unchanged when a run resumes.
       example_name: Function from an example's index to its id, for messages.
 
     Raises:
@@ -86,7 +86,7 @@ def fit(
     schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
     state = create_state(dict(variables), optimizer, ema=optim.ema_decay is not None)
-    state, start = _restore(checkpoints, state, info) if config.resume else (state, _require_empty(checkpoints))
+    state, start = _restore(checkpoints, state, metadata) if config.resume else (state, _require_empty(checkpoints))
     if start > steps:
         raise ConfigError(f"{checkpoints.directory} is at step {start} already; --steps {steps} must be above it")
     state = strategy.place_state(state)
@@ -121,8 +121,8 @@ def fit(
 
     def save(report: Report | None, wait: bool = False) -> None:
         scores = None if report is None else scalars(report)
-        metadata = dict(info) | {"position": step, "scores": scores, "metric": task.metric}
-        checkpoints.save(strategy.replicated(state), metadata, scores, wait=wait)
+        at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
+        checkpoints.save(strategy.replicated(state), at_step, scores, wait=wait)
 
     report, step, stopped = None, start, False
     stream = prefetch_to_device(
@@ -185,11 +185,11 @@ def _require_empty(checkpoints: Checkpoints) -> int:
     return 0
 
 
-def _restore(checkpoints: Checkpoints, state: TrainState, info: Mapping[str, Any]) -> tuple[TrainState, int]:
+def _restore(checkpoints: Checkpoints, state: TrainState, metadata: Mapping[str, Any]) -> tuple[TrainState, int]:
     if not checkpoints.steps():
         return state, 0
     restored = checkpoints.restore(state)
-    before, now = restored.info.get("data") or {}, info.get("data") or {}
+    before, now = restored.metadata.get("data") or {}, metadata.get("data") or {}
     if before != now:
         changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
         listed = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed)

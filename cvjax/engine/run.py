@@ -74,12 +74,12 @@ def train(config: RunConfig) -> Outcome:
     task = task_class.create(config, train_set, model)
     task.train_transform()  # says now what is wrong with its settings, not once the data flows
     variables = initial_variables(task, model)
-    info = describe(task, train_set)
+    metadata = run_metadata(task, train_set)
     console, workdir = Console(), pathlib.Path(config.workdir)
     main_host = jax.process_index() == 0
     if main_host:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(info, indent=2) + "\n")
+        (workdir / "config.json").write_text(json.dumps(metadata, indent=2) + "\n")
         console.print(
             f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
             f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
@@ -95,7 +95,7 @@ def train(config: RunConfig) -> Outcome:
         functools.partial(train_stream, task, train_set),
         make_evaluator(task, model, eval_set, strategy),
         strategy=strategy,
-        info=info,
+        metadata=metadata,
         example_name=lambda index: str(train_set[index]["id"]),
     )
     if main_host and outcome.report is not None and not outcome.stopped:
@@ -144,7 +144,7 @@ def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str,
     )
 
 
-def describe(task: Task, dataset: Dataset) -> dict[str, Any]:
+def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
     """Returns the metadata of a run, for config.json and each checkpoint. It is enough to evaluate and predict.
 
     Args:

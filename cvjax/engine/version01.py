@@ -55,11 +55,11 @@ _OF_BACKBONE = {
 }
 
 
-def upgrade(info: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a run's metadata with the names of version 0.1 replaced; today's metadata stays as it is."""
-    if "format" in info or "run" not in info:
-        return dict(info)
-    model, run = upgrade_model(info["model"]["name"], info["model"]["options"]), dict(info["run"])
+    if "format" in metadata or "run" not in metadata:
+        return dict(metadata)
+    model, run = upgrade_model(metadata["model"]["name"], metadata["model"]["options"]), dict(metadata["run"])
     run = _renamed(run, _RUN)
     run |= {
         "model": model,
@@ -67,14 +67,14 @@ def upgrade(info: Mapping[str, Any]) -> dict[str, Any]:
         "optim": _renamed(run["optim"], _OPTIM),
         "eval": _with_crf(_renamed(run["eval"], {})),
     }
-    upgraded = dict(info) | {"format": FORMAT, "model": model, "run": run}
-    if "task" in info:
-        upgraded["task"] = {name: value for name, value in info["task"].items() if name in _TASK}
-    if "data" in info:
-        upgraded["data"] = _with_colors(_renamed(info["data"], _DATA))
-    if "metric" in info:
-        upgraded["metric"] = _VALUES.get(info["metric"], info["metric"])
-        scores = info.get("scores")
+    upgraded = dict(metadata) | {"format": FORMAT, "model": model, "run": run}
+    if "task" in metadata:
+        upgraded["task"] = {name: value for name, value in metadata["task"].items() if name in _TASK}
+    if "data" in metadata:
+        upgraded["data"] = _with_colors(_renamed(metadata["data"], _DATA))
+    if "metric" in metadata:
+        upgraded["metric"] = _VALUES.get(metadata["metric"], metadata["metric"])
+        scores = metadata.get("scores")
         upgraded["scores"] = None if scores is None else _renamed(scores, {"map_11": "map_voc07"})
     return upgraded
 

@@ -141,17 +141,17 @@ _NUMBERS = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO
 
 _conv = platform_primitive(
     "conv2d",
-    stock=conv_xla.convolve,
+    xla=conv_xla.convolve,
     cpu=cpu.convolve,
     local_cpu=partial(cpu.convolve, library=True),
 )
 _input_gradient = platform_primitive(
     "conv2d_input_gradient",
-    stock=conv_xla.input_gradient,
+    xla=conv_xla.input_gradient,
     cpu=cpu.input_gradient,
     local_cpu=partial(cpu.input_gradient, library=True),
 )
-_kernel_gradient = platform_primitive("conv2d_kernel_gradient", stock=conv_xla.kernel_gradient, cpu=cpu.kernel_gradient)
+_kernel_gradient = platform_primitive("conv2d_kernel_gradient", xla=conv_xla.kernel_gradient, cpu=cpu.kernel_gradient)
 
 # conv(x, k), input_gradient(ct, k) and kernel_gradient(x, ct) are the three contractions of one trilinear form.
 define_bilinear(

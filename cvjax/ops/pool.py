@@ -57,7 +57,7 @@ def max_pool(
     if _is_foreign(x, window_shape):
         return linen.max_pool(x, window_shape, strides, cast(str, padding))  # Flax takes what we take
     geometry, _ = _geometry(x, window_shape, strides, padding, ceil_mode, "max_pool")
-    return _pool(_max, _stock_max, x, geometry)
+    return _pool(_max, _xla_max, x, geometry)
 
 
 def avg_pool(
@@ -87,7 +87,7 @@ def avg_pool(
     if _is_foreign(x, window_shape):
         return linen.avg_pool(x, window_shape, strides, cast(str, padding), count_include_pad)
     geometry, inner = _geometry(x, window_shape, strides, padding, ceil_mode, "avg_pool")
-    total = _pool(_sum, _stock_sum, x, geometry)
+    total = _pool(_sum, _xla_sum, x, geometry)
     counted = inner if count_include_pad else ((0, 0), (0, 0))
     rows, columns = (_counts(geometry, axis, counted[axis]) for axis in (0, 1))
     counts = np.expand_dims(rows[:, None, None] * columns[:, None], tuple(range(total.ndim - 3)))
@@ -162,13 +162,13 @@ def _counts(geometry: Geometry, axis: int, pads: Pair) -> np.ndarray:
     return stops - np.maximum(starts, -pads[0])
 
 
-def _pool(primitive: Any, stock: Any, x: jax.Array, geometry: Geometry) -> jax.Array:
+def _pool(primitive: Any, xla: Any, x: jax.Array, geometry: Geometry) -> jax.Array:
     """Applies a primitive of [B, H, W, C] to [..., H, W, C]."""
     *batch, _, _, channels = x.shape
     if 0 in (*batch, *geometry.output_size, channels):
         return jnp.zeros((*batch, *geometry.output_size, channels), x.dtype)
     if is_explicitly_sharded(x) and x.ndim == 4:
-        return stock(x, geometry)  # the rules of jax.lax say what the gradient's sharding is
+        return xla(x, geometry)  # the rules of jax.lax say what the gradient's sharding is
     y = bind(primitive, x if x.ndim == 4 else x.reshape(-1, *x.shape[-3:]), geometry=geometry)
     return y.reshape(*batch, *y.shape[1:])
 
@@ -178,34 +178,34 @@ def _stock(x: jax.Array, geometry: Geometry, start: float, combine: Any) -> jax.
     return lax.reduce_window(x, start, combine, (1, *geometry.kernel_size, 1), (1, *geometry.strides, 1), pads)
 
 
-def _stock_max(x: jax.Array, geometry: Geometry) -> jax.Array:
+def _xla_max(x: jax.Array, geometry: Geometry) -> jax.Array:
     return _stock(x, geometry, -jnp.inf, lax.max)
 
 
-def _stock_sum(x: jax.Array, geometry: Geometry) -> jax.Array:
+def _xla_sum(x: jax.Array, geometry: Geometry) -> jax.Array:
     return _stock(x, geometry, 0.0, lax.add)
 
 
-def _stock_gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
-    return jax.jvp(partial(_stock_max, geometry=geometry), (x,), (t,))[1]
+def _xla_gather(x: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+    return jax.jvp(partial(_xla_max, geometry=geometry), (x,), (t,))[1]
 
 
-def _stock_scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
-    return transpose(lambda t: _stock_gather(x, t, geometry), x.shape, ct)
+def _xla_scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    return transpose(lambda t: _xla_gather(x, t, geometry), x.shape, ct)
 
 
-def _stock_spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
+def _xla_spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
     shape = (ct.shape[0], *geometry.input_size, ct.shape[-1])
-    return transpose(partial(_stock_sum, geometry=geometry), shape, ct)
+    return transpose(partial(_xla_sum, geometry=geometry), shape, ct)
 
 
 # x -> the maxima; (x, t) -> t at the places of the maxima; (x, ct) -> the transpose of that.
-_max = platform_primitive("max_pool", stock=_stock_max, cpu=cpu.maximum)
-_gather = platform_primitive("max_pool_gather", stock=_stock_gather, cpu=cpu.gather)
-_scatter = platform_primitive("max_pool_scatter", stock=_stock_scatter, cpu=cpu.scatter)
+_max = platform_primitive("max_pool", xla=_xla_max, cpu=cpu.maximum)
+_gather = platform_primitive("max_pool_gather", xla=_xla_gather, cpu=cpu.gather)
+_scatter = platform_primitive("max_pool_scatter", xla=_xla_scatter, cpu=cpu.scatter)
 # x -> the sums; ct -> the transpose of that.
-_sum = platform_primitive("sum_pool", stock=_stock_sum, cpu=cpu.total)
-_spread = platform_primitive("sum_pool_spread", stock=_stock_spread, cpu=cpu.spread)
+_sum = platform_primitive("sum_pool", xla=_xla_sum, cpu=cpu.total)
+_spread = platform_primitive("sum_pool_spread", xla=_xla_spread, cpu=cpu.spread)
 
 
 def _transposed_to(primitive: Any) -> Any:

@@ -17,12 +17,12 @@ from jax.interpreters import ad, batching, mlir
 Function = Callable[..., jax.Array]
 
 
-def platform_primitive(name: str, *, stock: Function, cpu: Function, local_cpu: Function | None = None) -> Primitive:
-    """Makes a primitive with one result, computed by `cpu` on CPU and by `stock` everywhere else.
+def platform_primitive(name: str, *, xla: Function, cpu: Function, local_cpu: Function | None = None) -> Primitive:
+    """Makes a primitive with one result, computed by `cpu` on CPU and by `xla` everywhere else.
 
     Args:
       name: Name of the primitive in a jaxpr.
-      stock: `(*arrays, geometry) -> array` in XLA's own operations; it also gives the result's shape and dtype.
+      xla: `(*arrays, geometry) -> array` in XLA's own operations; it also gives the result's shape and dtype.
       cpu: The same function, in operations that are fast on CPU.
       local_cpu: Function in place of `cpu` for programs that are compiled for a CPU of this process, that XLA need not
         split over devices, and that JAX does not store. It may call libraries of this process, which exported programs,
@@ -36,10 +36,10 @@ def platform_primitive(name: str, *, stock: Function, cpu: Function, local_cpu: 
 
     def result(*avals: Any, geometry: Hashable) -> Any:
         # Traced, not computed by hand: so manual axes (shard_map) and explicit shardings follow XLA's own rules.
-        return jax.make_jaxpr(partial(stock, geometry=geometry))(*avals).out_avals[0]
+        return jax.make_jaxpr(partial(xla, geometry=geometry))(*avals).out_avals[0]
 
     primitive.def_abstract_eval(result)
-    mlir.register_lowering(primitive, mlir.lower_fun(stock, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
     mlir.register_lowering(primitive, _cpu_rule(cpu, local_cpu or cpu), platform="cpu")
     return primitive
 

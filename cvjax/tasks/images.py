@@ -21,7 +21,7 @@ from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from cvjax.weights import backbone_name, inherit, load_backbone, read_darknet, read_weights
+from cvjax.weights import backbone_name, load_backbone, read_darknet, read_weights, warm_start
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
 # Principal components of ImageNet's pixels, a row each, and the standard deviations along them, in units of 0..255.
@@ -98,7 +98,7 @@ class ImageTask(Task):
         """
         init = self.config.init
         if pathlib.Path(init).is_dir():
-            return inherit(variables, read_stored_variables(init))
+            return warm_start(variables, read_stored_variables(init))
         if init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
             return read_darknet(init, variables, grid=self.config.model.get("grid"), partial=True)
         return self.put_weights(variables, read_weights(init, data_dir=self.config.data_dir))

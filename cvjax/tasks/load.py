@@ -5,7 +5,7 @@ import os
 from typing import Any, TypeVar
 
 from cvjax.data.dataset import Dataset
-from cvjax.engine.checkpoint import find_checkpoint, read_info
+from cvjax.engine.checkpoint import find_checkpoint, read_metadata
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection
@@ -31,7 +31,7 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
       CheckpointError: There is no checkpoint, it is unreadable, or this version does not have its model.
     """
     place = find_checkpoint(path)
-    kind = read_info(place).get("task", {}).get("kind")
+    kind = read_metadata(place).get("task", {}).get("kind")
     if kind not in TASKS:
         raise CheckpointError(f"{place / 'info'} is of the task {kind!r}; this version has {', '.join(TASKS)}")
     return rebuild(TASKS[kind], place, **model_overrides)

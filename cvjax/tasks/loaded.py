@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from cvjax.engine.checkpoint import read_info, read_variables
+from cvjax.engine.checkpoint import read_metadata, read_variables
 from cvjax.engine.config import config_from_json, from_json
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
@@ -26,14 +26,14 @@ class Loaded:
         `cvjax.models.detection.detector` describes.
       variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
       task: Task of the run, with its configuration, class names and normalization.
-      info: Metadata that the run recorded.
+      metadata: Metadata that the run recorded.
       place: Folder of the checkpoint.
     """
 
     model: nn.Module
     variables: dict[str, Any]
     task: ImageTask
-    info: dict[str, Any]
+    metadata: dict[str, Any]
     place: pathlib.Path
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -69,13 +69,13 @@ def rebuild(task_class: type[ImageTask], place: pathlib.Path, **model_overrides:
     Raises:
       CheckpointError: The checkpoint is unreadable, or this version does not have its model.
     """
-    info = read_info(place)
+    metadata = read_metadata(place)
     try:
-        name, options = info["model"]["name"], from_json(info["model"]["options"]) | model_overrides
-        config = config_from_json(task_class.config_class, info["run"])
-        task = task_class.restore(config, from_json(info["task"]))
+        name, options = metadata["model"]["name"], from_json(metadata["model"]["options"]) | model_overrides
+        config = config_from_json(task_class.config_class, metadata["run"])
+        task = task_class.restore(config, from_json(metadata["task"]))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
     model = create_model(name, num_classes=task.num_classes, **options)
     like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
-    return Loaded(model, read_variables(place, like), task, info, place)
+    return Loaded(model, read_variables(place, like), task, metadata, place)

@@ -5,14 +5,13 @@ from cvjax.weights.convert import from_torch, to_torch
 from cvjax.weights.darknet import read_darknet, write_darknet
 from cvjax.weights.files import read_state_dict, write_state_dict
 from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
-from cvjax.weights.inherit import inherit
 from cvjax.weights.preprocess import preprocess
+from cvjax.weights.warm_start import warm_start
 
 __all__ = [
     "Pretrained",
     "backbone_name",
     "from_torch",
-    "inherit",
     "list_pretrained",
     "load_backbone",
     "load_pretrained",
@@ -21,6 +20,7 @@ __all__ = [
     "read_state_dict",
     "read_weights",
     "to_torch",
+    "warm_start",
     "write_darknet",
     "write_state_dict",
 ]

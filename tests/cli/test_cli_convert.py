@@ -65,7 +65,7 @@ def test_a_trained_run_is_exported_under_pytorchs_names(state, tmp_path, monkeyp
     run = tmp_path / "run"
     run.mkdir()
     loaded = types.SimpleNamespace(
-        variables=from_torch("resnet18", state), info={"model": {"name": "resnet18", "options": {}}}
+        variables=from_torch("resnet18", state), metadata={"model": {"name": "resnet18", "options": {}}}
     )
     monkeypatch.setattr(convert.load, "load_for_inference", {str(run): loaded}.__getitem__)
     command(run, tmp_path / "out.safetensors")

@@ -106,7 +106,7 @@ def checkpoint(tmp_path, monkeypatch):
             eval=SegmentationEval(pad_multiple=24, batch_size=8),
         )
         task = Segmentation(config, classes)
-        loaded = types.SimpleNamespace(model=model, variables=variables, task=task, info={}, place=folder)
+        loaded = types.SimpleNamespace(model=model, variables=variables, task=task, metadata={}, place=folder)
         monkeypatch.setattr(crf_search, "load_for_inference", lambda path: loaded)
         monkeypatch.setattr(evaluate, "load_for_inference", lambda path: loaded)
 

@@ -124,7 +124,7 @@ def test_a_folder_with_a_run_is_not_overwritten(whole):
 def test_resuming_on_other_data_is_refused(whole):
     workdir, _ = whole
     with pytest.raises(CheckpointError, match=r"other data \(seed was 0 and is 1\)"):
-        toy_fit(workdir, 14, resume=True, info={"model": {"name": "toy"}, "data": {"name": "noise", "seed": 1}})
+        toy_fit(workdir, 14, resume=True, metadata={"model": {"name": "toy"}, "data": {"name": "noise", "seed": 1}})
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_the_differences(whole):

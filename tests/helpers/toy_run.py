@@ -14,11 +14,11 @@ from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.step import make_eval_step
 
-INFO = {"model": {"name": "toy"}, "data": {"name": "noise", "seed": 0}}
+METADATA = {"model": {"name": "toy"}, "data": {"name": "noise", "seed": 0}}
 OPTIM = OptimizerConfig(learning_rate=0.05, ema_decay=0.99)
 
 
-def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, info=INFO, **loop):
+def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, metadata=METADATA, **loop):
     """Runs the toy as an experiment runs its model."""
     strategy = JitStrategy(jax.devices()[:1])
     model, task = ToyNet(width=width), toy_task()
@@ -42,7 +42,7 @@ def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM,
         stream,
         score,
         strategy=strategy,
-        info=info,
+        metadata=metadata,
         example_name=lambda index: f"noise-{index:04d}",
     )
 

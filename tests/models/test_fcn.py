@@ -9,7 +9,7 @@ import pytest
 import cvjax
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
-from cvjax.weights import inherit, load_backbone, to_torch
+from cvjax.weights import load_backbone, to_torch, warm_start
 
 NAMES = ["fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"]
 SMALL = {"stage_sizes": (1, 1, 1, 1, 1), "widths": (2, 3, 4, 5, 6), "hidden": 7}
@@ -136,7 +136,7 @@ def test_a_finer_net_starts_as_what_the_coarser_one_computes(finer, caplog):
     images = _images(40, 70)
     fresh = jax.jit(fine.init)(jax.random.key(1), images)
     assert not fine.apply(fresh, images).any()
-    started = inherit(fresh, learnt)
+    started = warm_start(fresh, learnt)
     logits = coarse.apply(learnt, images)
     np.testing.assert_allclose(fine.apply(started, images), logits, atol=1e-4 * float(jnp.abs(logits).max()))
     skip = "pool4" if finer == 1 else "pool3"
@@ -149,17 +149,17 @@ def test_what_is_inherited():
     fresh = jax.tree.map(np.zeros_like, shapes["fcn16s_vgg16"])
     wider = create_model(NAMES[0], **TINY | {"num_classes": 5})
     other = _random(jax.eval_shape(wider.init, jax.random.key(0), _images(32, 32)))
-    taken = inherit(fresh, other)["params"]
+    taken = warm_start(fresh, other)["params"]
     assert jax.tree.all(jax.tree.map(np.array_equal, taken.pop("backbone"), other["params"]["backbone"]))
     assert not any(leaf.any() for leaf in jax.tree.leaves(taken))
     classifier = {"params": other["params"]["backbone"] | {"head": dict(other["params"]["backbone"]["head"], head={})}}
-    again = inherit(fresh, classifier)["params"]["backbone"]
+    again = warm_start(fresh, classifier)["params"]["backbone"]
     assert jax.tree.all(jax.tree.map(np.array_equal, again, other["params"]["backbone"]))
     del other["params"]["backbone"]["conv3_1"]["bias"]
     with pytest.raises(CheckpointError, match="backbone/conv3_1/bias"):
-        inherit(fresh, other)
+        warm_start(fresh, other)
     with pytest.raises(CheckpointError, match="another net"):
-        inherit({"params": {"head": fresh["params"]["score"]}}, {"params": {"fc": fresh["params"]["score"]}})
+        warm_start({"params": {"head": fresh["params"]["score"]}}, {"params": {"fc": fresh["params"]["score"]}})
 
 
 def test_imagenet_weights_of_vgg16_fill_the_backbone():

@@ -11,7 +11,7 @@ from cvjax.models.detection.detector import Truth
 from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode
 from cvjax.nn import DATA_AXIS
 from cvjax.ops.detection.boxes import pairwise_iou
-from cvjax.weights import inherit
+from cvjax.weights import warm_start
 
 LOSSES = {"coordinates", "sizes", "objectness", "no_object", "classes"}
 # Cells of 4 pixels.
@@ -193,7 +193,7 @@ def test_a_detector_starts_from_a_classifier():
     source = jax.jit(classifier.init)(jax.random.key(7), IMAGES)
     model = _small(batch_norm=True)
     fresh = jax.jit(model.init)(jax.random.key(1), IMAGES)
-    started = inherit(fresh, source)
+    started = warm_start(fresh, source)
     maps, expected = (
         jax.jit(lambda v, m=net: m.apply(v, IMAGES, method="features")["stage2"])(weights)
         for net, weights in ((model, started), (classifier, source))
@@ -202,7 +202,7 @@ def test_a_detector_starts_from_a_classifier():
     for layer in ("necks_0", "fc1", "output"):
         jax.tree.map(np.testing.assert_array_equal, started["params"][layer], fresh["params"][layer])
     with pytest.raises(CheckpointError, match="backbones differ"):
-        inherit(jax.eval_shape(_small(width=2.0).init, jax.random.key(1), IMAGES), source)
+        warm_start(jax.eval_shape(_small(width=2.0).init, jax.random.key(1), IMAGES), source)
 
 
 def test_the_tiny_classifier_halves_its_map_between_stages():

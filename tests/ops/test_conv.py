@@ -229,8 +229,8 @@ def test_derivatives_of_all_orders_equal_stocks():
         return jax.grad(jax.checkpoint(norm), (0, 1))(x, kernel)
 
     for derivative in (forward, forward_over_reverse, reverse_over_reverse):
-        ours, stock = (jax.jit(partial(derivative, conv))() for conv in (conv2d, _stock))
-        _assert_close(ours, stock)
+        ours, xla = (jax.jit(partial(derivative, conv))() for conv in (conv2d, _stock))
+        _assert_close(ours, xla)
 
 
 def test_hessian_of_the_kernel():
@@ -355,9 +355,9 @@ def test_onednn_at_the_sizes_of_nets(groups):
     x, kernel = _arrays((4, 28, 29, 48), (3, 3, 48 // groups, 64))
     options = {"padding": ((1, 1), (1, 1)), "groups": groups}
     for strides in ((1, 1), (2, 2)):
-        ours, stock = (_faces(partial(conv, strides=strides, **options)) for conv in (conv2d, _stock))
+        ours, xla = (_faces(partial(conv, strides=strides, **options)) for conv in (conv2d, _stock))
         assert "__onednn$convolution" in ours.lower(x, kernel).as_text()
-        _assert_close(ours(x, kernel), stock(x, kernel))
+        _assert_close(ours(x, kernel), xla(x, kernel))
 
 
 def test_without_onednn(monkeypatch):

@@ -91,7 +91,7 @@ def checkpoint(tmp_path_factory) -> pathlib.Path:
 
 def test_its_checkpoint_is_loaded(checkpoint):
     loaded = load_for_inference(checkpoint)
-    assert loaded.info["model"]["name"] == "deeplabv3plus_resnet18"
+    assert loaded.metadata["model"]["name"] == "deeplabv3plus_resnet18"
     assert loaded.model.norm.momentum == 0.8
     assert loaded.model.backbone.width == 4
     assert loaded.task.config.optim.name == "sgd"

@@ -14,7 +14,14 @@ from jaxtyping import Float
 
 from cvjax.ops import conv_xla
 from cvjax.ops.cpu import depthwise, onednn
-from cvjax.ops.cpu.space_to_depth import fold, fold_geometry, fold_kernel, is_foldable, unfold, unfold_kernel
+from cvjax.ops.cpu.space_to_depth import (
+    depth_to_space,
+    has_space_to_depth,
+    kernel_from_depth,
+    kernel_to_depth,
+    space_to_depth,
+    space_to_depth_geometry,
+)
 from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, crop, mosaic, pad, phase_geometry, phases, scatter, tap, turn
 from cvjax.shapes import Array
@@ -115,9 +122,9 @@ def kernel_gradient(
     if geometry.kernel_size == (1, 1):
         return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct)[None, None]
     whole_blocks = all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
-    if is_foldable(geometry) and (min(geometry.strides) >= _FOLDED_STRIDE or whole_blocks):
-        folded = kernel_gradient(fold(x, geometry), ct, fold_geometry(geometry))
-        return unfold_kernel(folded, geometry)
+    if has_space_to_depth(geometry) and (min(geometry.strides) >= _FOLDED_STRIDE or whole_blocks):
+        folded = kernel_gradient(space_to_depth(x, geometry), ct, space_to_depth_geometry(geometry))
+        return kernel_from_depth(folded, geometry)
     if _valid_share(geometry) < _FEW_VALID:
         return _valid_taps_gradient(x, ct, geometry)
     if geometry.strides != (1, 1) and x.shape[-1] >= _MANY_CHANNELS and ct.size >= _MANY_PIXELS * ct.shape[-1]:
@@ -166,9 +173,11 @@ def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bo
             return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of each phase
         return (_by_phases if library else _grouped)(x, kernel, geometry, library)
     onward = geometry.transposed  # the strided convolution whose transpose this one is
-    if is_foldable(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
-        folded = input_gradient(x, fold_kernel(turn(kernel, 1), onward), fold_geometry(onward), library=library)
-        return unfold(folded, onward, features)
+    if has_space_to_depth(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
+        folded = input_gradient(
+            x, kernel_to_depth(turn(kernel, 1), onward), space_to_depth_geometry(onward), library=library
+        )
+        return depth_to_space(folded, onward, features)
     return _by_phases(x, kernel, geometry, library)
 
 

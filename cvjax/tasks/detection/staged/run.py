@@ -82,13 +82,13 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     strategy = make_strategy(config.parallel, config.batch_size)
     report = make_evaluator(task, model, eval_set, strategy)(strategy.place_state(variables))
 
-    info = run.describe(task, train_set)
-    (workdir / "config.json").write_text(json.dumps(info, indent=2) + "\n")
+    metadata = run.run_metadata(task, train_set)
+    (workdir / "config.json").write_text(json.dumps(metadata, indent=2) + "\n")
     state = TrainState(jnp.asarray(tuned.step, jnp.int32), variables["params"], variables["batch_stats"], {}, None)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1, metric=task.metric)
     scores = scalars(report)
-    metadata = info | {"position": tuned.step, "scores": scores, "metric": task.metric}
-    checkpoints.save(state, metadata, scores, wait=True)
+    at_step = metadata | {"position": tuned.step, "scores": scores, "metric": task.metric}
+    checkpoints.save(state, at_step, scores, wait=True)
     checkpoints.close()
     run.show_results(task, model, variables, eval_set, report, console)
     return Outcome(state, tuned.step, report, False)

@@ -12,7 +12,7 @@ _LOG = logging.getLogger("cvjax.weights")
 Leaves = dict[tuple[str, ...], Any]
 
 
-def inherit(variables: Variables, source: Variables) -> Variables:
+def warm_start(variables: Variables, source: Variables) -> Variables:
     """Takes over every layer that another net has under the same name and with the same shapes.
 
     All other layers stay as they are in `variables`, and layers that only `source` has are left out. The log
