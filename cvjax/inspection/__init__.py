@@ -1,4 +1,4 @@
-"""A look inside a model without running it: shapes, parameters, multiply-adds and receptive fields of every layer."""
+"""Inspection looks inside a model without running it: shapes, parameters, multiply-adds and receptive fields."""
 
 import flax.linen as nn
 import jax
@@ -22,18 +22,18 @@ def inspect_model(
 ) -> Inspection:
     """Lists the layers of a model's inference.
 
-    The model is traced, never run: the largest takes seconds and no memory.
+    The model is traced and never run. Even the largest takes only seconds and no memory.
 
     Args:
-      model: one of `cvjax.list_models()`, or a Flax module that takes images [B, H, W, C] (C is its field
-        `in_channels`, 3 where it has none) and perhaps `train`.
-      image_size: side of a square, or (height, width), in pixels; by default the one of `cvjax.model_info`.
-      num_classes: by default as many as the published number of parameters is given for.
-      **options: fields of the architecture, as for `cvjax.create_model`.
+      model: One of `cvjax.list_models()`, or a Flax module. A module takes images [B, H, W, C] and perhaps `train`; C
+        is its field `in_channels`, or 3 without this field.
+      image_size: Side of a square, or (height, width), in pixels. The default is the size of `cvjax.model_info`.
+      num_classes: Number of classes. The default is the number that the published count of parameters is given for.
+      **options: Fields of the architecture, as for `cvjax.create_model`.
 
     Raises:
-      ConfigError: an unknown model or option, or a size that the model does not take.
-      TypeError: a module without `image_size`, or with `num_classes` or options, which it has already.
+      ConfigError: An unknown model or option, or a size that the model does not take.
+      TypeError: A module without `image_size`, or a module with `num_classes` or options, which it has already.
     """
     if isinstance(model, str):
         info = model_info(model)

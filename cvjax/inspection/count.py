@@ -1,4 +1,4 @@
-"""What an equation of a jaxpr multiplies, and what a person calls it."""
+"""Counts the multiply-adds of a jaxpr's equations, and names the equations for a person."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from cvjax.ops.geometry import Geometry
 
 
 def multiply_adds(equation: JaxprEqn, inputs: Sequence[Known]) -> int:
-    """Multiply-adds of a convolution or of a matrix product; 0 for everything else.
+    """Returns the multiply-adds of a convolution or of a matrix product, and 0 for everything else.
 
-    As torchvision, timm and fvcore count: a convolution has one for every output and every tap of its kernel, padding
-    included; a transposed one for every input instead. Products with constants, which resize maps, have none.
+    The count is that of torchvision, timm and fvcore. A convolution has one multiply-add for every output and every tap
+    of its kernel, padding included. A transposed convolution has one for every input and every tap. Products with
+    constants are not counted: they are how maps are resized.
     """
     name = equation.primitive.name
     if name not in ("conv2d", "conv_general_dilated", "dot_general"):
@@ -29,6 +30,7 @@ def multiply_adds(equation: JaxprEqn, inputs: Sequence[Known]) -> int:
         channels, features, groups, spread = *second.shape[2:], geometry.groups, geometry.input_dilation
     else:
         p = equation.params
+        # The kernel's numbers begin with the dimensions of output and input features.
         features, channels = (second.shape[i] for i in p["dimension_numbers"][1][:2])
         groups, spread = p["feature_group_count"] * p["batch_group_count"], p["lhs_dilation"]
     taps = second.size // (channels * features)
@@ -38,7 +40,10 @@ def multiply_adds(equation: JaxprEqn, inputs: Sequence[Known]) -> int:
 
 
 def describe(equation: JaxprEqn) -> str | None:
-    """`Conv 3x3/2 dilation 2 groups 32`, `MaxPool 3x3/2`, `Dense`; None for what is neither product nor pool."""
+    """Returns a name such as `Conv 3x3/2 dilation 2 groups 32`, `MaxPool 3x3/2` or `Dense`.
+
+    The name is None for an equation that is neither a product nor a pool.
+    """
     name, p = equation.primitive.name, equation.params
     if name == "dot_general":
         return "Dense"
@@ -60,7 +65,7 @@ def describe(equation: JaxprEqn) -> str | None:
 
 
 def describe_global_pool(equation: JaxprEqn, inputs: Sequence[Known]) -> str | None:
-    """`GlobalAvgPool` or `GlobalMaxPool` for a reduction over both axes of a map; None for everything else."""
+    """Returns `GlobalAvgPool` or `GlobalMaxPool` for a reduction over both axes of a map, otherwise None."""
     kinds = {"reduce_sum": "GlobalAvgPool", "reduce_max": "GlobalMaxPool"}
     kind = kinds.get(equation.primitive.name)
     if kind is None or inputs[0] is None or isinstance(inputs[0], Constant):
@@ -87,5 +92,5 @@ def _window(
 
 
 def _by(numbers: Sequence[int], square: bool = False) -> str:
-    """`3x3`; one number alone where all are the same, unless `square`."""
+    """Returns a text such as `3x3`; equal numbers give one number alone, unless `square`."""
     return str(numbers[0]) if len(set(numbers)) == 1 and not square else "x".join(map(str, numbers))

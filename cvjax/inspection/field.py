@@ -1,4 +1,4 @@
-"""What is known about the arrays of a jaxpr: what they see of the image, or that they are constants."""
+"""Fields say what is known about the arrays of a jaxpr: the pixels that they see, or that they are constants."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,44 +15,49 @@ from cvjax.inspection.span import Span
 
 @dataclass(frozen=True)
 class Field:
-    """What the elements of an array see of the image, along either of its axes."""
+    """Holds what the elements of an array see of the image, along both axes of the image.
+
+    Attributes:
+      rows: Pixels that the elements see along the height of the image.
+      columns: Pixels that the elements see along the width of the image.
+    """
 
     rows: Span
     columns: Span
 
     @staticmethod
     def of_images(shape: Sequence[int]) -> "Field":
-        """Of the images [B, H, W, C] themselves."""
+        """Returns the field of the images [B, H, W, C] themselves."""
         return Field(*(Span.of_image(dim, shape[dim]) for dim in (1, 2)))
 
     def each(self, change: Callable[[Span], Span]) -> "Field":
-        """The same change along both axes."""
+        """Returns the field with the same change along both axes."""
         return Field(change(self.rows), change(self.columns))
 
     def collapsed(self) -> "Field":
-        """Of an array each of whose elements depends on all of this one's."""
+        """Returns the field of an array whose every element depends on all elements of this one."""
         return self.each(lambda s: s if s.dim is None else s.collapsed())
 
     @property
     def spans(self) -> tuple[Span, Span]:
-        """Rows and columns."""
+        """Returns the spans of rows and columns."""
         return self.rows, self.columns
 
 
 class Constant:
-    """An array that depends on nothing; its value is computed if a rule asks for it."""
+    """Stands for an array that depends on no input; its value is computed when a rule asks for it."""
 
     def __init__(self, compute: Callable[[], Any]) -> None:
         self._compute = compute
 
     @cached_property
     def value(self) -> np.ndarray:
-        """The array itself."""
+        """Returns the array itself."""
         return np.asarray(self._compute())
 
     @staticmethod
     def of(equation: JaxprEqn, inputs: Sequence["Constant"], result: int) -> "Constant":
-        """One result of an equation of constants."""
+        """Returns one result of an equation whose inputs are all constants."""
 
         def compute() -> Any:
             out = equation.primitive.bind(*(a.value for a in inputs), **equation.params)
@@ -62,16 +67,16 @@ class Constant:
 
 
 Known = Field | Constant | None
-"""What is known about an array; None: it depends on parameters and not on the image."""
+"""Knowledge about an array. None stands for an array that depends on parameters and not on the image."""
 
 
 def array_of(variable: Var | Literal) -> ShapedArray:
-    """Shape and type of what a variable of a jaxpr stands for."""
+    """Returns the shape and type of a variable of a jaxpr."""
     return cast(ShapedArray, variable.aval)
 
 
 def join(fields: Sequence[Field]) -> Field:
-    """Of a function, element by element, of arrays of one shape."""
+    """Returns the field of an elementwise function of several arrays of one shape."""
     if len(fields) == 1:
         return fields[0]
     return Field(span.join([f.rows for f in fields]), span.join([f.columns for f in fields]))

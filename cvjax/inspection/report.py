@@ -1,4 +1,4 @@
-"""What an inspection found, and how a person reads it."""
+"""The report of an inspection holds what was found, as records and as a text for a person."""
 
 import json
 import pathlib
@@ -10,24 +10,25 @@ from cvjax.visual.tables import quantity
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One layer.
+    """Describes one layer.
 
     Attributes:
-      name: path of the module, such as "stage1_0/conv1"; for pools and products outside of modules, what they are.
-      kind: such as "Conv 3x3/2 dilation 2 groups 32", where stride, dilation and groups of 1 are left out.
-      output_shape: without the batch.
-      params: trainable parameters; 0 where a module is called again.
-      macs: multiply-adds of convolutions and matrix products for one image; as torchvision, timm and fvcore count them,
-        normalization, activations, pools and resizing have none.
-      activations: elements that convolutions and matrix products put out for one image (2003.13678).
-      receptive_field: (height, width) in pixels of what one element of the output depends on, padding counted as if the
-        image went on. It is the field through convolutions and windows: what global pooling lets in beside them, as
-        the gates of squeeze-and-excitation and the image pooling of ASPP do, is left out, and `gated` says so.
-        Deformable convolutions count as they start, with offsets of zero. Where it differs from place to place, as
-        after resizing, it is the largest. None: the output does not depend on the image.
-      stride: (down, right) pixels of the image from one element of the map to the next; None for what is no map.
-      gated: whether a map depends on more than its receptive field, through global pooling.
-      whole_image: whether every element of the output depends on all of the image, by whatever way.
+      name: Path of the module, such as "stage1_0/conv1". Pools and products outside of modules are named by their kind.
+      kind: Kind of the layer, such as "Conv 3x3/2 dilation 2 groups 32". Stride, dilation and groups of 1 are left out.
+      output_shape: Shape of the output without the batch.
+      params: Number of trainable parameters; 0 where a module is called again.
+      macs: Multiply-adds of convolutions and matrix products for one image. As in torchvision, timm and fvcore,
+        normalization, activations, pools and resizing count nothing.
+      activations: Number of elements that convolutions and matrix products put out for one image (2003.13678).
+      receptive_field: (height, width) in pixels of the part of the image that one element of the output depends on.
+        Padding counts as if the image went on. Only convolutions and windows count: global pooling beside them (the
+        gates of squeeze-and-excitation, the image pooling of ASPP) is left out, and `gated` says that it is there.
+        Deformable convolutions count as they start, with offsets of zero. Where the field differs from place to place,
+        as after resizing, this is the largest. None means that the output does not depend on the image.
+      stride: (down, right) pixels of the image from one element of the map to the next. None means that the output is
+        no map.
+      gated: Whether a map depends, through global pooling, on more than its receptive field.
+      whole_image: Whether every element of the output depends on the whole image, gates included.
     """
 
     name: str
@@ -44,14 +45,14 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect_model` found.
+    """Holds the result of `inspect_model`.
 
     Attributes:
-      model: its name.
-      image_size: (height, width) in pixels.
-      params: all that `init` makes, those that only training uses (auxiliary heads) among them.
-      layers: in the order of inference.
-      blocks: modules made of layers, with the sums over these, in the order in which they end.
+      model: Name of the model.
+      image_size: (height, width) of the image in pixels.
+      params: Number of all parameters that `init` makes. Those used in training only (auxiliary heads) are included.
+      layers: Layers in the order of inference.
+      blocks: Modules that are made of layers, with the sums over their layers. They are in the order in which they end.
     """
 
     model: str
@@ -62,21 +63,24 @@ class Inspection:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one image's inference."""
+        """Returns the multiply-adds of one image's inference."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def activations(self) -> int:
-        """Elements that convolutions and matrix products put out for one image."""
+        """Returns the number of elements that convolutions and matrix products put out for one image."""
         return sum(layer.activations for layer in self.layers)
 
     @property
     def training_only_params(self) -> int:
-        """Parameters of layers that inference leaves out."""
+        """Returns the number of parameters in layers that inference leaves out."""
         return self.params - sum(layer.params for layer in self.layers)
 
     def at_depth(self, depth: int | None) -> tuple[LayerInfo, ...]:
-        """The layers, those deeper than `depth` modules replaced by the block that they belong to; None keeps all."""
+        """Returns the layers, with blocks in the place of layers that lie deeper than `depth` modules.
+
+        A `depth` of None keeps all layers.
+        """
         if depth is None:
             return self.layers
         blocks = {block.name: block for block in self.blocks}
@@ -90,7 +94,7 @@ class Inspection:
         return tuple(rows.values())
 
     def as_text(self, depth: int | None = None) -> str:
-        """A table of the layers (see `at_depth`) and a sentence of totals; ends with a newline."""
+        """Returns a table of the layers (see `at_depth`) and a sentence of totals, with a newline at the end."""
         header = ("layer", "kind", "output", "params", "MACs", "field", "stride")
         rows = self.at_depth(depth)
         table = [header, *(_cells(row) for row in rows)]
@@ -111,12 +115,12 @@ class Inspection:
 
     @property
     def totals(self) -> str:
-        """Such as "25.6 M parameters, 4.09 G multiply-adds, 11.1 M activations"."""
+        """Returns a sentence such as "25.6 M parameters, 4.09 G multiply-adds, 11.1 M activations"."""
         params, macs, activations = map(quantity, (self.params, self.macs, self.activations))
         return f"{params} parameters, {macs} multiply-adds, {activations} activations"
 
     def as_json(self) -> str:
-        """Totals, layers and blocks under the names of the attributes; ends with a newline."""
+        """Returns totals, layers and blocks under the names of the attributes, with a newline at the end."""
         totals = {
             "model": self.model,
             "image_size": self.image_size,
@@ -131,10 +135,14 @@ class Inspection:
     def save_png(self, path: str | pathlib.Path) -> None:
         """Draws parameters and activations along the depth, see `cvjax.visual.layers.plot_layers`.
 
-        A bar stands for a convolution or a matrix product, with the parameters of the normalization that follows it.
+        A bar stands for a convolution or a matrix product. The parameters of the normalization that follows count with
+        it.
+
+        Args:
+          path: File to write.
 
         Raises:
-          ConfigError: the place cannot be written.
+          ConfigError: The file cannot be written.
         """
         from cvjax.visual.layers import plot_layers  # matplotlib takes its time
 
@@ -159,7 +167,7 @@ class Inspection:
 
 
 def with_sums(blocks: Iterable[LayerInfo], layers: Sequence[LayerInfo]) -> tuple[LayerInfo, ...]:
-    """Blocks with the parameters, multiply-adds and activations of the layers in them."""
+    """Returns the blocks with the parameters, multiply-adds and activations of the layers in them."""
     return tuple(
         replace(
             block,

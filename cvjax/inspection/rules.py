@@ -1,4 +1,4 @@
-"""How the equations of a jaxpr pass on what their inputs see of the image."""
+"""The rules say, for each equation of a jaxpr, what its results see of the image."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,9 +13,9 @@ from cvjax.ops.geometry import Geometry
 
 
 def propagate(equation: JaxprEqn, inputs: Sequence[Known]) -> list[Known]:
-    """What an equation's results see.
+    """Returns what the results of an equation see.
 
-    An operation that is not known, and changes the shape, is taken to mix everything that it reads.
+    An unknown operation that changes the shape is taken to mix everything that it reads.
     """
     constants = [known for known in inputs if isinstance(known, Constant)]
     if len(constants) == len(inputs):
@@ -47,7 +47,7 @@ def _repeated(s: Span, size: int) -> Span:
 
 
 def _by_first(rule: Callable[[JaxprEqn, Span], Span]) -> Callable[[JaxprEqn, Sequence[Known]], Field]:
-    """A rule for operations on one array, whatever shape or kernel the others give; those' own fields are mixed."""
+    """Makes a rule for operations on one array; other inputs (shapes, kernels) count with their whole fields."""
 
     def apply(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
         others = [known.collapsed() for known in inputs[1:] if isinstance(known, Field)]
@@ -60,7 +60,7 @@ def _by_first(rule: Callable[[JaxprEqn, Span], Span]) -> Callable[[JaxprEqn, Seq
 
 
 def _convolution(equation: JaxprEqn, s: Span) -> Span:
-    """`jax.lax`'s convolution, whatever its layout."""
+    """Applies the rule of the convolution of `jax.lax`, in any layout."""
     p = equation.params
     (batch, channel, *places), kernel, (batch_out, _, *places_out) = p["dimension_numbers"]
     if s.dim == batch and p["batch_group_count"] == 1:
@@ -75,7 +75,7 @@ def _convolution(equation: JaxprEqn, s: Span) -> Span:
 
 
 def _geometry(equation: JaxprEqn, s: Span) -> Span:
-    """Convolution and pooling of `cvjax.ops`."""
+    """Applies the rule of convolution and pooling of `cvjax.ops`."""
     g: Geometry = equation.params["geometry"]
     if s.dim not in (1, 2):
         return s if s.dim == 0 or equation.primitive.name != "conv2d" else s.collapsed()
@@ -84,7 +84,7 @@ def _geometry(equation: JaxprEqn, s: Span) -> Span:
 
 
 def _window(equation: JaxprEqn, s: Span) -> Span:
-    """`jax.lax.reduce_window` and its kin."""
+    """Applies the rule of `jax.lax.reduce_window` and its variants."""
     p = equation.params
     names = ("window_dimensions", "window_strides", "window_dilation", "padding", "base_dilation")
     size, *rest = (p[name][s.dim] for name in names)
@@ -170,7 +170,10 @@ def _concatenated(inputs: Sequence[Known], sizes: Sequence[int], dim: int) -> Fi
 
 
 def _gather(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
-    """Whole slices along one dimension, as `jnp.take` with indices that are known; anything else mixes."""
+    """Applies the rule of a gather of whole slices along one dimension, as `jnp.take` with known indices does it.
+
+    Any other gather mixes everything that it reads.
+    """
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     field, indices = inputs[:2]
     if not isinstance(field, Field) or isinstance(indices, Field) or len(numbers.collapsed_slice_dims) != 1:
@@ -195,7 +198,10 @@ def _gather(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
 
 
 def _product(equation: JaxprEqn, inputs: Sequence[Known]) -> Field:
-    """Matrix products; with one of known weights, as in resizing, weights of zero see nothing."""
+    """Applies the rule of matrix products.
+
+    Where one factor is a known constant, as in resizing, its zeros see nothing.
+    """
     contracted, batch = equation.params["dimension_numbers"]
     arrays = [array_of(v) for v in equation.invars]
     free = [[i for i in range(a.ndim) if i not in c and i not in b] for a, c, b in zip(arrays, contracted, batch)]

@@ -1,28 +1,28 @@
-"""Which pixels of the image the elements of an array depend on, along one axis of the image."""
+"""Spans say which pixels of the image the elements of an array depend on, along one axis of the image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-_FAR = 1 << 40
+_FAR = 1 << 40  # beyond any pixel, and small enough that sums do not overflow
 NOTHING = (_FAR, -_FAR)
-"""First and last pixel of an empty interval: what a zero between spread pixels sees."""
+"""First and last pixel of an empty interval. A zero between spread pixels sees this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Intervals of pixels, one for each index along a dimension of the array.
+    """Holds intervals of pixels, one for each index along a dimension of the array.
 
-    Intervals are hulls, and go on beyond the image's border as if it had none: so an interval's length is the receptive
-    field, wherever it lies.
+    An interval is the hull of all pixels seen. It goes on beyond the image's border as if there were no border. So the
+    length of an interval is the receptive field, at the border too.
 
     Attributes:
-      dim: the dimension of the array that runs along this axis of the image; None where none does any more.
-      low: int64 [n], first pixel that each index sees; n = 1 without a dimension.
-      high: int64 [n], last pixel.
-      stride: pixels of the image from one index to the next; None without a dimension.
-      gate: first and last pixel of what comes in besides, through arrays that are no maps any more.
+      dim: Dimension of the array that runs along this axis of the image. None means that no dimension does any more.
+      low: First pixel that each index sees, int64 [n]; n is 1 without a dimension.
+      high: Last pixel that each index sees, int64 [n].
+      stride: Pixels of the image from one index to the next; None without a dimension.
+      gate: First and last pixel seen beside the intervals, through arrays that are no maps any more.
     """
 
     dim: int | None
@@ -33,51 +33,51 @@ class Span:
 
     @staticmethod
     def of_image(dim: int, pixels: int) -> "Span":
-        """Each pixel sees itself."""
+        """Returns the span of the image itself, in which each pixel sees itself."""
         return Span(dim, np.arange(pixels), np.arange(pixels), 1.0)
 
     @property
     def axis(self) -> int:
-        """The dimension, of a span that has one."""
+        """Returns the dimension; the span must have one."""
         assert self.dim is not None
         return self.dim
 
     @property
     def pace(self) -> float:
-        """The stride, of a span that has a dimension."""
+        """Returns the stride; the span must have a dimension."""
         assert self.stride is not None
         return self.stride
 
     @property
     def size(self) -> int:
-        """The receptive field in pixels: the longest interval."""
+        """Returns the receptive field in pixels, which is the longest interval."""
         return int(max(0, (self.high - self.low).max() + 1))
 
     @property
     def step(self) -> float:
-        """Pixels from the middle of one interval to that of the next, on average."""
+        """Returns the average distance in pixels from the middle of one interval to the middle of the next."""
         middles = (self.low + self.high) / 2
         return float(middles[-1] - middles[0]) / (len(middles) - 1)
 
     def covers(self, pixels: int) -> bool:
-        """Whether every element depends on the first and the last pixel of an axis so long, gates included."""
+        """Returns whether every element depends on the first and the last of `pixels` pixels, gates included."""
         return min(self.low.max(), self.gate[0]) <= 0 and max(self.high.min(), self.gate[1]) >= pixels - 1
 
     def collapsed(self) -> "Span":
-        """The union of all intervals, for an array without this dimension."""
+        """Returns the union of all intervals, for an array without this dimension."""
         return Span(None, self.low.min(keepdims=True), self.high.max(keepdims=True), None, self.gate)
 
     def moved(self, dim: int) -> "Span":
-        """The same along another dimension of the array."""
+        """Returns the same span along another dimension of the array."""
         return replace(self, dim=dim)
 
     def taken(self, index: np.ndarray | slice) -> "Span":
-        """Some of the indices; a step between them counts towards the stride."""
+        """Returns the span of some of the indices; a step between them multiplies the stride."""
         step = 1 if isinstance(index, np.ndarray) else index.step or 1
         return replace(self, low=self.low[index], high=self.high[index], stride=self.pace * abs(step))
 
     def padded(self, before: int, after: int) -> "Span":
-        """Continued by this many indices on either side, as if the image went on; cropped by negative numbers."""
+        """Returns the span with more indices on either side, as if the image went on; negative numbers crop."""
         first, last = max(0, -before), len(self.low) - max(0, -after)
         low, high = self.low[first:last], self.high[first:last]
         ahead = self.pace * np.arange(max(0, before), 0, -1)
@@ -87,7 +87,7 @@ class Span:
         return replace(self, low=np.floor(low).astype(np.int64), high=np.ceil(high).astype(np.int64))
 
     def spread(self, step: int) -> "Span":
-        """With step - 1 indices between neighbors that see nothing."""
+        """Returns the span with step - 1 indices between neighbors that see nothing."""
         if step == 1:
             return self
         low, high = (np.full((len(self.low) - 1) * step + 1, nothing) for nothing in NOTHING)
@@ -97,8 +97,12 @@ class Span:
     def windows(
         self, size: int, step: int = 1, dilation: int = 1, padding: tuple[int, int] = (0, 0), spread: int = 1
     ) -> "Span":
-        """Of windows over the indices, which are spread first, then padded: what a convolution or a pool sees."""
+        """Returns the span of windows over the indices: what a convolution or a pool sees.
+
+        The indices are spread first, and padded after that.
+        """
         before, after = padding
+        # Padding continues the spread pattern: whole indices are added before the spread, and what is too much cropped.
         beyond = [max(0, -(-pad // spread)) for pad in padding]
         span = self.padded(*beyond).spread(spread)
         span = span.padded(before - beyond[0] * spread, after - beyond[1] * spread)
@@ -108,14 +112,14 @@ class Span:
         return replace(span, low=low, high=high, stride=span.pace * step)
 
     def mixed(self, weights: np.ndarray) -> "Span":
-        """After multiplication by a matrix of known weights [outputs, indices]: weights of zero see nothing."""
+        """Returns the span after a product with known weights [outputs, indices]; weights of zero see nothing."""
         used = weights != 0
         low = np.where(used, self.low, NOTHING[0]).min(axis=1)
         high = np.where(used, self.high, NOTHING[1]).max(axis=1)
         return replace(self, low=low, high=high, stride=self.pace * weights.shape[1] / weights.shape[0])
 
     def reshaped(self, old: Sequence[int], new: Sequence[int]) -> "Span":
-        """For the array [*old] reshaped to [*new]."""
+        """Returns the span of the array [*old] after a reshape to [*new]."""
         if self.dim is None:
             return self
         before, dims_old, dims_new = _group(old, new, self.dim)
@@ -137,10 +141,10 @@ class Span:
 
 
 def join(spans: Sequence[Span]) -> Span:
-    """Of a sum, or of any function element by element, of arrays of one shape.
+    """Returns the span of a sum, or of any other elementwise function, of arrays of one shape.
 
-    Arrays without the dimension join arrays that have it as gates: the interval stays, and what the gate sees is kept
-    beside it.
+    Some of the arrays may have lost the dimension. They join the others as gates: the intervals stay as they are, and
+    what the gate sees is kept beside them.
     """
     mapped = [span for span in spans if span.dim is not None]
     flat = [span for span in spans if span.dim is None]
@@ -158,7 +162,13 @@ def join(spans: Sequence[Span]) -> Span:
 
 
 def concatenate(spans: Sequence[Span | None], sizes: Sequence[int], dim: int) -> Span:
-    """Of arrays joined end to end along `dim`, where they have these sizes; None for arrays that see no pixel."""
+    """Returns the span of arrays joined end to end along `dim`.
+
+    Args:
+      spans: Spans of the arrays; None for an array that sees no pixel.
+      sizes: Sizes of the arrays along `dim`.
+      dim: Dimension along which the arrays are joined.
+    """
     present = [span for span in spans if span is not None]
     dims = {span.dim for span in present} - {None}
     if dims - {dim}:
@@ -179,10 +189,10 @@ def _filled(span: Span | None, size: int, side: int) -> np.ndarray:
 
 
 def _group(old: Sequence[int], new: Sequence[int], dim: int) -> tuple[tuple[int, int], Sequence[int], Sequence[int]]:
-    """The fewest neighboring dimensions with `dim` that a reshape takes to neighboring dimensions of its result.
+    """Finds the smallest group of neighboring dimensions with `dim` that a reshape turns into a group of its result.
 
     Returns:
-      Where they begin in the old shape and in the new one, and their sizes in either.
+      Where the group begins in the old and in the new shape, its sizes in the old one, and its sizes in the new one.
     """
     i = j = 0
     while True:

@@ -1,4 +1,4 @@
-"""A model's inference as one jaxpr in which it is still known which module did what."""
+"""A trace is a model's inference as one jaxpr, which still knows the module that each equation came from."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ from cvjax.models.detection.detector import beside_images
 from cvjax.nn import DeformConv
 
 LEAVE = Primitive("leave_module")
-"""The identity, on what a module returns. It is there to be found in the jaxpr, so it has no lowering."""
+"""Identity on the results of a module. It only marks them in the jaxpr, so it has no lowering."""
 LEAVE.def_abstract_eval(lambda x, **_: x)
 batching.defvectorized(LEAVE)
 
@@ -24,13 +24,13 @@ _SCOPE = re.compile(r"call:(\d+)")
 
 @dataclass
 class Call:
-    """One call of a module.
+    """Describes one call of a module.
 
     Attributes:
-      path: of the module, from the model down; () is the model itself.
-      kind: the module's class.
-      deformable: whether it is a `cvjax.nn.DeformConv`.
-      children: numbers of the calls within this one.
+      path: Path of the module from the model down; () is the model itself.
+      kind: Name of the module's class.
+      deformable: Whether it is a `cvjax.nn.DeformConv`.
+      children: Numbers of the calls within this one.
     """
 
     path: tuple[str, ...]
@@ -41,10 +41,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """Attributes:
-    jaxpr: of (variables, images) -> outputs with `train=False`, for one image.
-    calls: in the order in which they began. A method that calls another of the same module is one call with it.
-    variables: shapes of all collections, as `init` makes them.
+    """Holds the traced inference of a model.
+
+    Attributes:
+      jaxpr: Jaxpr from (variables, images) to outputs with `train=False`, for one image.
+      calls: Calls in the order in which they began. A method that calls another method of its module is one call with
+        it.
+      variables: Shapes of all collections, as `init` makes them.
     """
 
     jaxpr: ClosedJaxpr
@@ -53,11 +56,11 @@ class Trace:
 
 
 def trace(module: nn.Module, images: jax.ShapeDtypeStruct) -> Trace:
-    """Traces `module.init` and `module.apply(..., train=False)`; nothing is computed.
+    """Traces `module.init` and `module.apply(..., train=False)` without computing anything.
 
     Args:
-      module: unbound; its `__call__` takes images and perhaps `train`, or is a detector's.
-      images: shape and type of the input.
+      module: Unbound module. Its `__call__` takes images and perhaps `train`, or it is a detector's.
+      images: Shape and type of the input.
     """
     calls: list[Call] = []
     running: list[int] = []
@@ -87,7 +90,7 @@ def trace(module: nn.Module, images: jax.ShapeDtypeStruct) -> Trace:
 
 
 def scope(equation: JaxprEqn) -> int | None:
-    """Number of the innermost call that an equation was traced in, as far as the equation itself tells."""
+    """Returns the number of the innermost call that an equation was traced in, or None if it does not say."""
     found = _SCOPE.findall(str(equation.source_info.name_stack))
     return int(found[-1]) if found else None
 
@@ -104,7 +107,7 @@ def _marked(output: Any, number: int) -> Any:
 
 
 def _main(output: Any) -> Any:
-    """The deepest of named maps, the first of several results."""
+    """Returns the deepest of named maps, or the first of several results."""
     while isinstance(output, Mapping | tuple | list) and output:
         output = list(output.values())[-1] if isinstance(output, Mapping) else output[0]
     return output

@@ -1,4 +1,4 @@
-"""From a traced model to its layers: one walk over the equations that counts and carries receptive fields along."""
+"""The walk goes over a traced model's equations once, counts them by layer, and carries receptive fields along."""
 
 import math
 import re
@@ -23,13 +23,13 @@ _LOOPS = ("scan", "while")
 
 
 def layers_and_blocks(trace: Trace, images: jax.ShapeDtypeStruct) -> tuple[list[LayerInfo], list[LayerInfo]]:
-    """The layers of a model, and the modules that are made of them, each in the order in which they end.
+    """Returns the layers of a model, and the modules that are made of layers, each in the order in which they end.
 
-    Layers are the modules that hold parameters of their own or no other modules, and compute something; and pools and
-    products outside of them. Of the blocks only name, kind, shape, field and stride are filled in.
+    A layer is a module that computes something and holds parameters of its own or no other modules. Pools and products
+    outside of such modules are layers, too. Of the blocks, only name, kind, shape, field and stride are filled in.
 
     Raises:
-      ConfigError: maps that run out of pixels.
+      ConfigError: Maps that run out of pixels.
     """
     walk = _Walk(trace, pair(images.shape[1:3]))
     variables = [None] * (len(trace.jaxpr.jaxpr.invars) - 1)
@@ -39,7 +39,7 @@ def layers_and_blocks(trace: Trace, images: jax.ShapeDtypeStruct) -> tuple[list[
 
 @dataclass
 class _Tally:
-    """What the equations of one call add up to."""
+    """Adds up the equations of one call."""
 
     equations: int = 0
     macs: int = 0
@@ -69,7 +69,7 @@ class _Walk:
         self.rounds = 1
 
     def run(self, program: ClosedJaxpr | Jaxpr, inputs: Sequence[Known], outside: int | None) -> list[Known]:
-        """Walks a (sub)program that was called in the call `outside`; returns what is known of its results."""
+        """Walks a (sub)program that was called in the call `outside`, and returns what is known of its results."""
         jaxpr, values = (program.jaxpr, program.consts) if isinstance(program, ClosedJaxpr) else (program, ())
         known: dict[Any, Known] = dict(zip(jaxpr.invars, inputs))
         known |= {var: Constant(lambda value=value: value) for var, value in zip(jaxpr.constvars, values)}
@@ -84,7 +84,7 @@ class _Walk:
         return [read(var) for var in jaxpr.outvars]
 
     def step(self, equation: JaxprEqn, inputs: list[Known], number: int | None) -> Sequence[Known]:
-        """One equation, in the call of this number."""
+        """Walks one equation, which belongs to the call of this number, and returns what is known of its results."""
         if equation.primitive is LEAVE:
             return [self.leave(equation, inputs[0])]
         name, p = equation.primitive.name, equation.params
@@ -100,14 +100,14 @@ class _Walk:
         return propagate(equation, inputs)
 
     def loop(self, equation: JaxprEqn, program: ClosedJaxpr, inputs: list[Known], number: int | None) -> None:
-        """Counts what a loop does: all rounds of a scan, one of a loop whose length only the data tell."""
+        """Counts the work of a loop: all rounds of a scan, and one round of a loop whose length depends on the data."""
         inputs = inputs[equation.params.get("cond_nconsts", 0) :]
         rounds, self.rounds = self.rounds, self.rounds * equation.params.get("length", 1)
         self.run(program, [known.collapsed() if isinstance(known, Field) else None for known in inputs], number)
         self.rounds = rounds
 
     def work(self, equation: JaxprEqn, inputs: list[Known], number: int | None) -> None:
-        """Counts what an equation does, for its layer or, outside of layers, as an entry of its own."""
+        """Counts the work of an equation, for its layer or, outside of layers, as an entry of its own."""
         output = array_of(equation.outvars[0])
         if 0 in getattr(output, "shape", ()) and any(isinstance(known, Field) for known in inputs):
             height, width = self.image_size
@@ -128,7 +128,7 @@ class _Walk:
             self.layers.append(self.info(name, kind, output.shape, known, 0, macs, activations))
 
     def leave(self, equation: JaxprEqn, known: Known) -> Known:
-        """A call ends, with this result."""
+        """Ends a call that has this result, and adds it to the layers or blocks."""
         number, shape = equation.params["call"], array_of(equation.invars[0]).shape
         call = self.calls[number]
         if not equation.params["main"]:

@@ -1,4 +1,4 @@
-"""Backbones that are handed over: how a net takes a classifier as its first part."""
+"""A backbone is handed over to a net: a classifier becomes the net's first part."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from cvjax.nn import BatchNormOptions
 
 
 def adopt(net: nn.Module, part: str = "backbone", **decided: Any) -> None:
-    """Gives a part that was handed to a net the values of fields that the net decides; for a net's `__post_init__`.
+    """Gives a part of a net the values of fields that the net decides; for a net's `__post_init__`.
 
     A backbone is handed over whole, as a module that is not bound yet. The net that takes it decides a few things for
     both: the output stride, the type of the computation, how BatchNorm behaves. All other fields stay as the backbone
@@ -18,7 +18,7 @@ def adopt(net: nn.Module, part: str = "backbone", **decided: Any) -> None:
     Args:
       net: Module that takes the part.
       part: Field of the net that holds it.
-      **decided: Values by field of the part; those that it does not have are left out.
+      **decided: Values by field of the part. Fields that the part lacks are left out.
 
     Raises:
       TypeError: The part is no module.

@@ -1,4 +1,4 @@
-"""Which architecture a run trains, and the options in which it differs from the architecture's defaults."""
+"""A model's configuration names the architecture that a run trains, and the options that differ from its defaults."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ Options = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, init=False)
 class ModelConfig:
-    """An architecture with changed options, as a value.
+    """Holds an architecture with changed options, as a value.
 
-    `ModelConfig("deeplabv3plus_resnet18", aspp_features=48, norm={"momentum": 0.95}, backbone={"width": 32})` is what
-    `create_model` is called with, but for the number of classes. JSON can hold all of it.
+    `ModelConfig("deeplabv3plus_resnet18", aspp_features=48, norm={"momentum": 0.95}, backbone={"width": 32})` has the
+    arguments of `create_model`, except for the number of classes. JSON can hold all of it.
 
     Attributes:
       name: One of `cvjax.list_models()`.
-      options: Options that differ from the defaults, by name; a mapping for the fields of `norm` or of a backbone.
+      options: Options that differ from the defaults, by name. A mapping holds fields of `norm` or of a backbone.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Makes a configuration from what JSON holds of it: a name and options."""
+        """Makes a configuration from a name and options, as JSON holds them."""
         return cls(values["name"], **values["options"])
 
     def build(self, num_classes: int) -> "nn.Module":
@@ -45,17 +45,22 @@ class ModelConfig:
         return create_model(self.name, num_classes=num_classes, **self.options)
 
     def get(self, option: str) -> Any:
-        """Returns the value of an option, the architecture's default if it is not changed, None if there is none."""
+        """Returns the value of an option.
+
+        An option that is not changed has the architecture's default. An option that does not exist gives None.
+        """
         from cvjax.models.registry import model_options
 
         return self.options.get(option, model_options(self.name).get(option))
 
     def replace(self, name: str | None = None, /, **options: Any) -> "ModelConfig":
-        """Returns the configuration with another name or more options; mappings are merged."""
+        """Returns the configuration with another name or with more options; mappings are merged."""
         return ModelConfig(name or self.name, **_merged(self.options, options))
 
     def with_name(self, name: str) -> tuple["ModelConfig", list[str]]:
-        """Returns another architecture with the options that it has too, and the names of those that it lacks.
+        """Returns the configuration of another architecture, and the names of the options that it lacks.
+
+        It keeps the options that both architectures have.
 
         Raises:
           ConfigError: An unknown name.
@@ -77,7 +82,7 @@ class ModelConfig:
 
 
 def frozen(value: Any) -> Any:
-    """Turns lists into tuples, all the way down: fields of Flax modules must be hashable."""
+    """Turns lists into tuples at every depth, because fields of Flax modules must be hashable."""
     if isinstance(value, Mapping):
         return {key: frozen(item) for key, item in value.items()}
     return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""What models ask of their images, and of their distance in the deepest map."""
+"""Models check their images and their output stride here."""
 
 import chex
 import jax
@@ -11,12 +11,13 @@ def check_images(images: jax.Array, channels: int = 3, smallest: int = 1) -> Non
     """Makes sure that a model can take these images.
 
     Args:
-      images: to be floating point [B, H, W, C].
-      channels: what C has to be.
-      smallest: the least height and width that leaves something of every map, in pixels.
+      images: Images, which have to be floating point [B, H, W, C].
+      channels: Number of channels that C has to be.
+      smallest: Least height and width in pixels that leave something of every map.
 
     Raises:
-      ConfigError: images of another rank, dtype or number of channels, or smaller ones; it names the fix.
+      ConfigError: Images of another rank, dtype or number of channels, or images that are too small. The message names
+        the fix.
     """
     if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ConfigError(
@@ -37,6 +38,6 @@ def check_images(images: jax.Array, channels: int = 3, smallest: int = 1) -> Non
 
 
 def check_output_stride(output_stride: int) -> None:
-    """Raises ConfigError for an output stride that no net here has."""
+    """Raises ConfigError for an output stride other than 8, 16 and 32."""
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")

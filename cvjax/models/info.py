@@ -1,4 +1,4 @@
-"""The records that an architecture's table of variants is made of."""
+"""An architecture's table of variants is made of these records."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What a net expects to have been done to a photograph. `cvjax.weights.preprocess` does it.
+    """Describes how photographs are prepared for a net. `cvjax.weights.preprocess` does it.
 
     Attributes:
-      size: side of the square that is cropped from the center, in pixels; None crops nothing.
-      resize: what the image's shorter side is brought to before that, in pixels; None leaves it.
-      mean, std: of red, green and blue, in units of the full range: (pixel / 255 - mean) / std.
-      interpolation: of the resizing, which averages what it shrinks as Pillow does.
-      bgr: blue comes first, as in nets from Caffe.
+      size: Side in pixels of the square that is cropped from the center; None crops nothing.
+      resize: Length in pixels that the image's shorter side is brought to before the crop; None leaves it.
+      mean, std: Mean and deviation of red, green and blue. A value becomes (pixel / 255 - mean) / std.
+      interpolation: Interpolation of the resizing. Where it shrinks, it averages as Pillow does.
+      bgr: Whether blue comes first, as in nets from Caffe.
     """
 
     size: int | None = 224
@@ -37,20 +37,22 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """What is published about a model.
+    """Holds the published facts about a model.
 
     Attributes:
-      name: as `create_model` takes it.
-      task: "classification", "segmentation" or "detection".
-      paper: arXiv number.
-      year: of the paper.
-      image_size: side of the square that `gmacs` is given for, in pixels; that of `preprocessing`, where it crops.
-      params: trainable parameters with the default options and `params_classes` classes; published where the
-        model exists elsewhere, otherwise counted.
-      gmacs: multiply-adds of one forward pass, in units of 1e9; None where no figure is published.
-      params_classes: number of classes that `params` is given for.
-      preprocessing: of photographs, where weights do not bring their own (see `cvjax.weights.load_pretrained`). By
-        default ImageNet's mean and deviation, and for classification an image 8/7 as large as the crop.
+      name: Name as `create_model` takes it.
+      task: Task, one of "classification", "segmentation" and "detection".
+      paper: Number of the paper on arXiv.
+      year: Year of the paper.
+      image_size: Side in pixels of the square that `gmacs` is given for. It is the size of `preprocessing`, where that
+        crops.
+      params: Number of trainable parameters with the default options and `params_classes` classes. It is published
+        where the model exists elsewhere, and counted otherwise.
+      gmacs: Multiply-adds of one forward pass, in units of 1e9; None where no number is published.
+      params_classes: Number of classes that `params` is given for.
+      preprocessing: Preparation of photographs, unless the weights bring their own (see
+        `cvjax.weights.load_pretrained`). The default has ImageNet's mean and deviation. For classification it has an
+        image 8/7 times as large as the crop.
     """
 
     name: str
@@ -76,7 +78,13 @@ class ModelInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One line of an architecture's table: info, class, and the fields that tell it from its siblings."""
+    """Holds one line of an architecture's table.
+
+    Attributes:
+      info: Published facts about the model.
+      module: Class of the model.
+      settings: Fields in which the model differs from the defaults of its class.
+    """
 
     info: ModelInfo
     module: type[nn.Module]

@@ -1,8 +1,8 @@
-"""The type of what blocks get in order to build their layers."""
+"""Blocks get makers of layers, which have this type."""
 
 from collections.abc import Callable
 
 import flax.linen as nn
 
 ModuleMaker = Callable[..., nn.Module]
-"""Builds a layer from what the architecture decides on; dtype, momentum and the like are bound already."""
+"""Builds a layer. The architecture has already bound dtype, momentum and the like."""

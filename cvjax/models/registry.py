@@ -1,4 +1,4 @@
-"""The table of architectures: what there is, what is published about it, and how to build it."""
+"""The registry is the table of all architectures: it lists them, tells what is published, and builds them."""
 
 import dataclasses
 import difflib
@@ -51,14 +51,14 @@ _NOT_OPTIONS = frozenset({"parent", "name", "num_classes", "dtype"})
 
 
 def list_models(task: str | None = None, pattern: str | None = None) -> list[str]:
-    """Names that `create_model` knows, sorted.
+    """Lists the names that `create_model` knows, sorted.
 
     Args:
-      task: "classification", "segmentation" or "detection"; None lists all.
-      pattern: shell-style, such as "deeplab*_resnet50".
+      task: Task, one of "classification", "segmentation" and "detection"; None lists all.
+      pattern: Shell-style pattern, such as "deeplab*_resnet50".
 
     Raises:
-      ConfigError: a task that no model has.
+      ConfigError: A task that no model has.
     """
     table = _table()
     tasks = sorted({variant.info.task for variant in table.values()})
@@ -78,14 +78,14 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Any = jnp.
       name: One of `list_models()`.
       num_classes: Channels of the logits; a detector's leave out background. 0 makes a classifier return its pooled
         features. None is the number of classes of the published weights.
-      dtype: Type of the computation; parameters and logits are float32 whatever it is.
+      dtype: Type of the computation; parameters and logits are float32 in any case.
       **options: Fields of the architecture, see `model_options(name)`. Where a field is itself a value with fields (the
         options of BatchNorm, a backbone), a mapping changes those that it names: `norm={"momentum": 0.99}`,
         `backbone={"width": 32}`. The name of a classifier stands for that net as a backbone.
 
     Returns:
-      A Flax module: `init(key, images, train=False)`, `apply(variables, images, train=False)`; images are
-      [B, H, W, C], floating point and normalized.
+      A Flax module with `init(key, images, train=False)` and `apply(variables, images, train=False)`. Images are [B, H,
+      W, C], floating point and normalized.
 
     Raises:
       ConfigError: An unknown name (with the closest known ones) or an unknown option (with the known ones).
@@ -103,11 +103,11 @@ def merge_options(defaults: Mapping[str, Any], options: Mapping[str, Any], owner
 
     Args:
       defaults: Values by name.
-      options: What to change, by name.
-      owner: What has these options, for messages.
+      options: Options to change, by name.
+      owner: Name of the owner of these options, for messages.
 
     Raises:
-      ConfigError: An option that `defaults` lacks, or one of a backbone that the net decides for it.
+      ConfigError: An option that `defaults` lacks, or an option of a backbone that the net decides for it.
     """
     unknown = sorted(set(options) - set(defaults))
     if unknown:
@@ -125,8 +125,10 @@ def merge_options(defaults: Mapping[str, Any], options: Mapping[str, Any], owner
 
 
 def option_fields(value: Any) -> dict[str, Any]:
-    """Returns the fields of an option that is a value with fields (a backbone, the options of BatchNorm), or
-    nothing."""
+    """Returns the fields of an option that is a value with fields, such as a backbone or the options of BatchNorm.
+
+    Any other option gives an empty mapping.
+    """
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return {}
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in _NOT_OPTIONS}
@@ -166,10 +168,10 @@ def model_class(name: str) -> type[nn.Module]:
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is published about a model.
+    """Returns the published facts about a model.
 
     Raises:
-      ConfigError: an unknown name.
+      ConfigError: An unknown name.
     """
     return _variant(name).info
 

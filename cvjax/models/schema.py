@@ -1,8 +1,8 @@
-"""Architectures as schemas: the fields of a Flax module, with types, defaults and sentences, as a plain dataclass.
+"""A schema makes a command line of an architecture: the fields of its Flax module, with types, defaults and sentences.
 
-A module is a dataclass already, but one that cannot be a command line as it is: some fields hold functions, and some
-hold other modules. `make_schema` makes a dataclass of those that a person can type, nested where a field is a backbone
-or the options of BatchNorm.
+A module is a dataclass already, but it cannot be a command line as it is: some fields hold functions, and some hold
+other modules. `model_fields` gives the fields that a person can type. They are nested where a field is a backbone or
+the options of BatchNorm.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ _ENTRY = re.compile(r"^ {6}([a-z_0-9]+(?:, [a-z_0-9]+)*): ((?:.+\n?)(?: {8}.+\n?
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field of a schema.
+    """Describes one field of a schema.
 
     Attributes:
       name: Name of the field.
-      kind: Type of its values; a `Schema` where it has fields of its own.
+      kind: Type of its values, or a list of fields where the value has fields of its own.
       default: Default of the architecture.
-      sentence: What its class says about it.
+      sentence: Description of the field in the docstring of its class.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Field:
 
 
 def model_fields(name: str) -> list[Field]:
-    """Returns the options of a model that a person can type, with the type of the computation first.
+    """Returns the options of a model that a person can type; the type of the computation comes first.
 
-    A backbone has those of its own fields that the net does not decide.
+    Of a backbone's fields it leaves out those that the net decides.
 
     Raises:
       ConfigError: An unknown name.

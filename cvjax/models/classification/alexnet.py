@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, 2012).
 
-`alexnet_grouped` is the net of that paper: its convolutions 2, 4 and 5 are split in two groups, which lay on two GPUs;
-responses are normalized locally after the first two layers, and pooling windows overlap. `alexnet` is the one-tower net
+`alexnet_grouped` is the net of that paper. Its convolutions 2, 4 and 5 are split in two groups, which ran on two GPUs.
+Responses are normalized locally after the first two layers, and pooling windows overlap. `alexnet` is the one-tower net
 of the author's later paper (1404.5997) as torchvision has it: fewer channels, no groups, no normalization.
 """
 
@@ -23,24 +23,25 @@ _POOLED = (1, 2, 5)  # the convolutions that pooling follows
 
 
 class AlexNet(nn.Module):
-    """Five convolutions, three poolings and three dense layers.
+    """Classifies images by five convolutions, three poolings and three dense layers.
 
     Attributes:
-      num_classes: channels of the logits; 0 returns the second dense layer's output [B, hidden].
-      in_channels: of the images.
-      channels: of the five convolutions.
-      grouped: two groups in convolutions 2, 4 and 5.
-      response_norm: `LocalResponseNorm` after the first two convolutions.
-      stem_padding: zeros around the image.
-      pool_padding: pixels around the maps that are pooled. With 1, and 5 in the stem, every window is padded by half
-        its side, so that pixel j of `conv5` is centered on pixel 16 * j of the image, as detectors want it.
-      activation: "relu"; "sigmoid" and "tanh" are what the paper's first figure compares it with.
-      hidden: channels of the dense layers.
-      dropout: of the two hidden dense layers, in training.
-      drop_inputs: drop those layers' inputs rather than their outputs, as torchvision does.
-      paper_init: normal kernels of deviation 0.01, and biases of 1 where the paper has them, so that rectifiers start
-        with positive inputs. Otherwise kernels keep the size of activations, from which training starts at once.
-      dtype: of the computation; parameters and logits are float32.
+      num_classes: Channels of the logits; 0 returns the second dense layer's output [B, hidden].
+      in_channels: Channels of the images.
+      channels: Channels of the five convolutions.
+      grouped: Whether convolutions 2, 4 and 5 have two groups.
+      response_norm: Whether `LocalResponseNorm` follows the first two convolutions.
+      stem_padding: Number of zeros on each side of the image.
+      pool_padding: Number of pixels around the maps that are pooled. With 1 here and 5 in the stem, every window is
+        padded by half its side. Pixel j of `conv5` is then centered on pixel 16 * j of the image, as detectors want it.
+      activation: Activation, "relu", "sigmoid" or "tanh". The paper's first figure compares "relu" with "tanh".
+      hidden: Channels of the dense layers.
+      dropout: Rate of dropout of the two hidden dense layers, in training.
+      drop_inputs: Drop the inputs of these layers instead of their outputs, as torchvision does.
+      paper_init: Start with normal kernels of deviation 0.01, and with biases of 1 where the paper has them, so that
+        rectifiers start with positive inputs. Otherwise kernels start such that activations keep their size, and
+        training makes progress at once.
+      dtype: Type of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -91,18 +92,18 @@ class AlexNet(nn.Module):
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 63 pixels a side, or 67 without padding
-            in the stem.
-          train: has no influence here; it is what every model takes.
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 63 pixels, or 67 without
+            padding in the stem.
+          train: Ignored here; every model takes it.
 
         Returns:
           `conv1` (stride 4), `conv2` (8), `conv3`, `conv4` and `conv5` (16), each after activation, and `pool5` (32).
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels, smallest=67 - 2 * self.stem_padding)
         x, maps = images.astype(self.dtype), {}
@@ -117,11 +118,12 @@ class AlexNet(nn.Module):
         return maps | {"pool5": x}
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
+        """Returns logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
 
-        The dense layers see 6x6 pixels, which is what the default size leaves; maps of another size are averaged to it.
+        The dense layers see 6x6 pixels, which is the map of the default image size. Maps of another size are averaged
+        to it.
 
-        Args and errors: as for `features`.
+        Arguments and errors are those of `features`.
         """
         pooled = adaptive_avg_pool(self.features(images, train)["pool5"], (6, 6))
         return self.head(pooled, train)[:, 0, 0].astype(jnp.float32)

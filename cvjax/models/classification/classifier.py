@@ -1,4 +1,4 @@
-"""What classifiers share that end in global average pooling."""
+"""Classifiers that end in global average pooling share this class."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,13 +12,13 @@ from cvjax.nn.initializers import Initializer
 
 
 class Classifier(nn.Module):
-    """A net whose last map is averaged, and classified by one dense layer; subclasses add `setup` and `features`.
+    """Averages the last map of a net and classifies it by one dense layer; subclasses add `setup` and `features`.
 
     Attributes:
-      num_classes: channels of the logits; 0 returns the pooled features [B, C].
-      in_channels: of the images.
-      dropout: on the pooled features, in training.
-      dtype: of the computation; parameters, statistics and logits are float32.
+      num_classes: Channels of the logits; 0 returns the pooled features [B, C].
+      in_channels: Channels of the images.
+      dropout: Rate of dropout on the pooled features, in training.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
       norm: Options of the BatchNorms, where there are some.
     """
 
@@ -29,27 +29,27 @@ class Classifier(nn.Module):
     norm: BatchNormOptions = BatchNormOptions()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Named maps from shallow to deep."""
+        """Returns named maps from shallow to deep."""
         raise NotImplementedError
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
+        """Returns logits [B, num_classes], or with `num_classes=0` pooled features [B, C]; float32.
 
-        In training a net with auxiliary classifiers gives their logits beside its own.
+        In training, a net with auxiliary classifiers returns their logits beside its own.
 
-        Args and errors: as for `features`.
+        Arguments and errors are those of `features`.
         """
         *_, last = self.features(images, train).values()
         return self._classify(last, train)
 
     def _make_head(self, kernel_init: Initializer | None = None) -> None:
-        """For `setup`: the layers behind the pooling. The kernel starts normal with deviation 0.01 by default."""
+        """Makes the layers behind the pooling, for `setup`. The kernel starts normal with deviation 0.01 by default."""
         if self.num_classes:
             self.drop = Dropout(self.dropout)
             self.head = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=kernel_init or gaussian(0.01))
 
     def _through(self, names: Iterable[str], x: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """What leaves each of these stages, which are lists of blocks, one behind the other."""
+        """Returns the output of each of these stages, which are lists of blocks that run one after the other."""
         maps = {}
         for name in names:
             for block in getattr(self, name):

@@ -1,9 +1,9 @@
 """The classifiers that YOLO starts from (Redmon et al., 1506.02640, section 2.2), after GoogLeNet and NIN.
 
-1x1 convolutions narrow what the 3x3 ones see, and poolings halve the map between stages. `darknet_yolov1` is the
-detector's first 20 convolutions, an average over the map and a dense layer, trained at 224 pixels before the detector
-goes on at 448; `darknet_yolov1_tiny` is the same for the fast version's first 7. A detector's `backbone` takes their
-weights, see `cvjax.weights.inherit`.
+1x1 convolutions narrow the input of the 3x3 ones, and poolings halve the map between stages. `darknet_yolov1` has the
+detector's first 20 convolutions, an average over the map and a dense layer. It is trained at 224 pixels before the
+detector goes on at 448. `darknet_yolov1_tiny` is the same for the first 7 convolutions of the fast version. A
+detector's `backbone` takes their weights, see `cvjax.weights.inherit`.
 """
 
 import math
@@ -34,24 +34,24 @@ TINY: tuple[Stage, ...] = tuple(((3, features, 1),) for features in (16, 32, 64,
 
 
 def leaky(x: jax.Array) -> jax.Array:
-    """Rectifier that lets a tenth of negative values through (equation 2)."""
+    """Rectifies, and lets a tenth of negative values through (equation 2)."""
     return nn.leaky_relu(x, 0.1)
 
 
 def total_stride(stages: tuple[Stage, ...]) -> int:
-    """Pixels of the image per pixel of the last stage's map."""
+    """Returns the pixels of the image per pixel of the last stage's map."""
     return 2 ** (len(stages) - 1) * math.prod(stride for stage in stages for *_, stride in stage)
 
 
 class ConvLeaky(nn.Module):
-    """Convolution and leaky rectifier, with BatchNorm in the bias's place if asked for.
+    """Applies a convolution and a leaky rectifier, with BatchNorm in the place of the bias if `batch_norm`.
 
     Attributes:
-      features: output channels.
-      kernel_size: side of the kernel, in pixels; half of it is padded.
-      stride: step between outputs, in pixels.
-      batch_norm: whether to normalize.
-      dtype, norm: as for `Classifier`.
+      features: Output channels.
+      kernel_size: Side of the kernel in pixels. Half of it is padded on each side.
+      stride: Step between outputs in pixels.
+      batch_norm: Whether to normalize.
+      dtype, norm: Type of the computation and options of the BatchNorm, as for `Classifier`.
     """
 
     features: int
@@ -63,7 +63,7 @@ class ConvLeaky(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), features]."""
         x = TorchConv(
             self.features,
             self.kernel_size,
@@ -79,12 +79,14 @@ class ConvLeaky(nn.Module):
 
 
 class DarknetYOLO(Classifier):
-    """Stages of convolutions with pooling between them, an average and a dense layer.
+    """Classifies images by stages of convolutions with pooling between them, an average and a dense layer.
 
-    Attributes: those of `Classifier`, and
-      stages: rows of (side of the kernel, features, stride), a stage a tuple.
-      width: multiplies the features of all convolutions.
-      batch_norm: normalize after every convolution. The paper does not; it lets such a net train from scratch.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      stages: Stages, each a tuple of rows (side of the kernel, features, stride).
+      width: Factor on the features of all convolutions.
+      batch_norm: Normalize after every convolution. The paper does not; it lets such a net train from scratch.
     """
 
     stages: tuple[Stage, ...] = FULL
@@ -104,18 +106,18 @@ class DarknetYOLO(Classifier):
         self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized, of any size.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `stage1`, `stage2`, ..., each before its pooling: strides 2, 4, 8, 16, 32, and for the tiny net 1, 2, ..., 64.
-          Sides are rounded up.
+          `stage1`, `stage2`, ..., each before its pooling. Strides are 2, 4, 8, 16, 32, and for the tiny net 1, 2, ...,
+          64. Sides are rounded up.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x, maps = images.astype(self.dtype), {}
@@ -129,7 +131,7 @@ class DarknetYOLO(Classifier):
 
 
 def scaled(features: int, width: float) -> int:
-    """Channels of a net that is `width` times as wide."""
+    """Returns the number of channels of a net that is `width` times as wide, at least 1."""
     return max(1, round(width * features))
 
 

@@ -1,4 +1,4 @@
-"""The classifier of AlexNet and VGG: three dense layers, which may slide over larger maps instead."""
+"""The head of AlexNet and VGG has three dense layers, which may slide over larger maps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,18 +15,18 @@ from cvjax.ops.conv import conv2d
 
 
 class WindowDense(nn.Module):
-    """A dense layer over windows of a map: one window that is the whole map, or every window of a larger one.
+    """Applies a dense layer to windows of a map: to the whole map as one window, or to every window of a larger map.
 
-    The second is a convolution. Both have the same parameters: `kernel` [window * window * C, features], in the order
-    of a flattened [window, window, C], and `bias` [features].
+    The second case is a convolution. Both have the same parameters: `kernel` [window * window * C, features], in the
+    order of a flattened [window, window, C], and `bias` [features].
 
     Attributes:
-      features: output channels.
-      window: side of the window, in pixels.
-      rate: distance between the pixels of a window; above 1 for maps that are as much denser.
-      dtype: of the computation.
-      kernel_init, bias_init: initializers.
-      use_bias: without it the parameter `bias` does not exist.
+      features: Output channels.
+      window: Side of the window in pixels.
+      rate: Distance between the pixels of a window. Maps that are n times as dense take a rate of n.
+      dtype: Type of the computation.
+      kernel_init, bias_init: Initializers of the kernel and of the bias.
+      use_bias: Whether the parameter `bias` exists.
     """
 
     features: int
@@ -39,7 +39,10 @@ class WindowDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H - reach + 1, W - reach + 1, features], for reach = (window - 1) * rate + 1."""
+        """Turns x [B, H, W, C] into [B, H - reach + 1, W - reach + 1, features].
+
+        The reach is (window - 1) * rate + 1.
+        """
         shape = (self.window**2 * x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32) if self.use_bias else jnp.zeros(())
@@ -52,20 +55,21 @@ class WindowDense(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """Two hidden layers, called fc6 and fc7 as in Caffe's nets, and the layer of logits.
+    """Applies two hidden layers, called fc6 and fc7 as in Caffe's nets, and the layer of logits.
 
     Attributes:
-      num_classes: channels of the logits; 0 leaves that layer out.
-      window: side of the maps that fc6 sees, in pixels.
-      rate: of fc6, see `WindowDense`.
-      hidden: channels of fc6 and fc7.
-      dropout: of fc6 and fc7, in training.
-      drop_inputs: drop what goes into these two layers rather than what comes out.
-      activation: of fc6 and fc7.
-      ranks: of fc6 and fc7. None is a full layer; t is two thin ones, `fc6_svd` to t channels without a bias, and `fc6`
-        from there (Fast R-CNN, 1504.08083, section 3.1; `cvjax.weights.compress` makes such weights of full ones).
-      kernel_init, bias_init: of fc6 and fc7; the last kernel starts normal with deviation 0.01.
-      dtype: of the computation.
+      num_classes: Channels of the logits; 0 leaves that layer out.
+      window: Side in pixels of the maps that fc6 sees.
+      rate: Distance between the pixels that fc6 sees, as in `WindowDense`.
+      hidden: Channels of fc6 and fc7.
+      dropout: Rate of dropout of fc6 and fc7, in training.
+      drop_inputs: Drop the inputs of these two layers instead of their outputs.
+      activation: Activation of fc6 and fc7.
+      ranks: Ranks of fc6 and fc7. None is a full layer. A rank t divides a layer into two thin ones: `fc6_svd` to t
+        channels without a bias, and `fc6` from there (Fast R-CNN, 1504.08083, section 3.1). `cvjax.weights.compress`
+        makes such weights of full ones.
+      kernel_init, bias_init: Initializers of fc6 and fc7. The last kernel starts normal with deviation 0.01.
+      dtype: Type of the computation.
     """
 
     num_classes: int
@@ -82,7 +86,7 @@ class DenseHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, H', W', num_classes], or without classes [B, H', W', hidden].
+        """Turns x [B, H, W, C] into [B, H', W', num_classes], or without classes into [B, H', W', hidden].
 
         H' and W' are 1 for maps of `window` pixels.
         """

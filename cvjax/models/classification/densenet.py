@@ -1,6 +1,6 @@
 """DenseNet (Huang et al., 1608.06993): every layer of a block reads the outputs of all layers before it.
 
-A layer adds `growth` channels to what it was given, by concatenation. Between blocks a transition halves channels and
+A layer appends `growth` channels to its input, by concatenation. Between blocks a transition halves channels and
 pixels. These are the DenseNet-BC of the paper: with bottlenecks (1x1 convolutions to four times the growth) and
 compression. The nets for CIFAR have three blocks and keep the pixels of the image in the first.
 """
@@ -20,14 +20,14 @@ from cvjax.nn import Dropout, TorchConv, avg_pool, he_normal, max_pool
 
 
 class DenseLayer(nn.Module):
-    """BatchNorm, ReLU, 1x1 convolution, BatchNorm, ReLU, 3x3 convolution; the result goes behind the input's channels.
+    """Applies a 1x1 and a 3x3 convolution, each after BatchNorm and ReLU, and appends the result to its input.
 
     Attributes:
-      growth: channels that it adds.
-      bottleneck: channels of the 1x1 convolution, in multiples of the growth.
-      dilation: distance of the 3x3 convolution's taps, in pixels.
-      dropout: of the added channels, in training.
-      conv, norm: makers of the layers, already told of dtype and momentum.
+      growth: Number of channels that it appends.
+      bottleneck: Channels of the 1x1 convolution, in multiples of the growth.
+      dilation: Distance of the 3x3 convolution's taps in pixels.
+      dropout: Rate of dropout of the new channels, in training.
+      conv, norm: Makers of the layers, with dtype and momentum bound already.
     """
 
     growth: int
@@ -39,7 +39,7 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C + growth]."""
+        """Turns x [B, H, W, C] into [B, H, W, C + growth]."""
         y = nn.relu(self.norm(name="norm1")(x, not train))
         y = self.conv(self.bottleneck * self.growth, 1, name="conv1")(y)
         y = nn.relu(self.norm(name="norm2")(y, not train))
@@ -49,13 +49,14 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BatchNorm, ReLU, 1x1 convolution, 2x2 average pooling.
+    """Applies BatchNorm, ReLU, a 1x1 convolution and 2x2 average pooling.
 
     Attributes:
-      features: channels of the output.
-      spread: 0 pools with stride 2. Otherwise every pixel keeps its place and becomes the mean of 2x2 pixels at this
-        distance, so that every other is what pooling would give (where the sides divide).
-      conv, norm: as for `DenseLayer`.
+      features: Channels of the output.
+      spread: Distance of the pooled pixels. 0 pools with stride 2. With another distance every pixel keeps its place
+        and becomes the mean of 2x2 pixels at this distance. Every second one of them is then the result of pooling,
+        where the sides divide.
+      conv, norm: Makers of the layers, as for `DenseLayer`.
     """
 
     features: int
@@ -65,13 +66,13 @@ class Transition(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H // 2, W // 2, features], or [B, H, W, features]."""
+        """Turns x [B, H, W, C] into [B, H // 2, W // 2, features], or with a spread into [B, H, W, features]."""
         x = self.conv(self.features, 1, name="conv")(nn.relu(self.norm(name="norm")(x, not train)))
         return _mean_in_place(x, self.spread) if self.spread else avg_pool(x, 2, 2)
 
 
 def _mean_in_place(x: jax.Array, distance: int) -> jax.Array:
-    """The mean of 2x2 pixels at a distance, at every pixel; beyond the last ones the border goes on."""
+    """Averages, at every pixel, 2x2 pixels at a distance; the map's last pixels are repeated beyond its border."""
     for axis in (1, 2):
         size = x.shape[axis]
         far = np.minimum(np.arange(size) + distance, size - 1)
@@ -80,20 +81,23 @@ def _mean_in_place(x: jax.Array, distance: int) -> jax.Array:
 
 
 class DenseNet(Classifier):
-    """Dense blocks with transitions between them.
+    """Classifies images by dense blocks with transitions between them.
 
-    Attributes: those of `Classifier`, and
-      block_sizes: layers in each block.
-      growth: channels that a layer adds.
-      stem_features: channels of the first convolution.
-      small_images: the stem is a bare 3x3 convolution, instead of one of 7x7 with stride 2, BatchNorm and pooling.
-      bottleneck: channels of a layer's 1x1 convolution, in multiples of the growth.
-      compression: part of the channels that a transition keeps.
-      checkpoint: compute layers anew for the gradient instead of keeping their maps, which grow with the square of a
-        block's depth. XLA for CPU merges the second computation with the first, so it saves memory elsewhere only.
-      layer_dropout: of every layer's new channels, in training.
-      output_stride: pixels of the input per pixel of the last block's map: 32, or 16 or 8, where late transitions keep
-        every pixel and later layers dilate. Parameters are the same.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      block_sizes: Number of layers in each block.
+      growth: Number of channels that a layer appends.
+      stem_features: Channels of the first convolution.
+      small_images: Use a bare 3x3 convolution as the stem, instead of a 7x7 one with stride 2, BatchNorm and pooling.
+      bottleneck: Channels of a layer's 1x1 convolution, in multiples of the growth.
+      compression: Fraction of the channels that a transition keeps.
+      checkpoint: Compute layers again for the gradient instead of keeping their maps, which grow with the square of a
+        block's depth. XLA for CPU merges the second computation with the first, so it saves memory on other devices
+        only.
+      layer_dropout: Rate of dropout of every layer's new channels, in training.
+      output_stride: Pixels of the input per pixel of the last block's map: 32, 16 or 8. At 16 and 8, late transitions
+        keep every pixel and later layers dilate. Parameters are the same.
     """
 
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
@@ -138,24 +142,24 @@ class DenseNet(Classifier):
         self._make_head(nn.initializers.lecun_normal())
 
     def _strided_transitions(self) -> int:
-        """How many transitions pool before the output stride is reached."""
+        """Returns how many transitions pool before the output stride is reached."""
         reached = 1 if self.small_images else 4
         return min(len(self.block_sizes) - 1, (self.output_stride // reached).bit_length() - 1)
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 29 pixels a side (13 or 5 at an output
-            stride of 16 or 8), or 4 for CIFAR's nets.
-          train: whether BatchNorm uses the batch's statistics, and layers drop (`dropout` stream).
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 29 pixels (13 or 5 at an
+            output stride of 16 or 8), or 4 for CIFAR's nets.
+          train: Whether BatchNorm uses the batch's statistics, and layers drop (`dropout` stream).
 
         Returns:
-          `stem` (stride 2; 1 for small images), and `block1` to `block4` (4 to 32; for small images `block3`, 1 to 4),
-          the last after its BatchNorm and ReLU; no stride above `output_stride`.
+          `stem` (stride 2; 1 for small images), and `block1` to `block4` (4 to 32; for small images `block1` to
+          `block3`, 1 to 4). The last one is taken after its BatchNorm and ReLU. No stride exceeds `output_stride`.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         halvings = 2 ** self._strided_transitions()
         check_images(images, self.in_channels, smallest=halvings if self.small_images else 4 * halvings - 3)

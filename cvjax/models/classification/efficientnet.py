@@ -1,9 +1,9 @@
 """EfficientNet (Tan and Le, 1905.11946): inverted bottlenecks with squeeze-and-excitation, scaled as a whole.
 
-B0 is the net that the authors' search found; B1 to B7 multiply its width and depth, and the size of its images
+B0 is the net that the authors' search found. B1 to B7 multiply its width and depth, and the size of its images
 (`compound_scale`). EfficientNetV2 (2104.00298) fuses the first two convolutions of its early blocks into a dense one,
 which is faster than a depthwise one where maps are large. The layers pad evenly, as torchvision's do, so that weights
-fit; the authors' own code pads as TensorFlow's "SAME" does.
+fit. The authors' own code pads as TensorFlow's "SAME" does.
 """
 
 import dataclasses
@@ -22,7 +22,16 @@ from cvjax.nn import BatchNormOptions
 
 
 class Stage(NamedTuple):
-    """Blocks of one kind; the first may have a stride."""
+    """Describes blocks of one kind; the first of them may have a stride.
+
+    Attributes:
+      expansion: Channels within a block, in multiples of its input's.
+      kernel_size: Side of the spatial kernel in pixels.
+      stride: Stride of the first block in pixels.
+      features: Output channels.
+      blocks: Number of blocks.
+      fused: Whether the first two convolutions of a block are fused, see `MBConv`.
+    """
 
     expansion: int
     kernel_size: int
@@ -71,7 +80,13 @@ V2_L = (
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """How much wider, deeper and larger than B0: the arguments of `create_model`, and the side of the images."""
+    """Says how much wider, deeper and larger than B0 a net is.
+
+    Attributes:
+      width_coefficient: Argument of `create_model`, the factor on channels.
+      depth_coefficient: Argument of `create_model`, the factor on the number of blocks.
+      image_size: Side of the images in pixels.
+    """
 
     width_coefficient: float
     depth_coefficient: float
@@ -79,13 +94,13 @@ class Scaling:
 
 
 def compound_scale(phi: float, *, width: bool = True, depth: bool = True, resolution: bool = True) -> Scaling:
-    """The paper's equation 3: depth 1.2 ** phi, width 1.1 ** phi, resolution 1.15 ** phi, about 2 ** phi the cost.
+    """Returns the scaling of the paper's equation 3: depth 1.2 ** phi, width 1.1 ** phi, resolution 1.15 ** phi.
 
-    B1 to B7 were rounded by hand from phi = 0.5, 1, 2, 3.5, 5, 6, 7.
+    The cost is about 2 ** phi. B1 to B7 were rounded by hand from phi = 0.5, 1, 2, 3.5, 5, 6, 7.
 
     Args:
-      phi: 0 is B0.
-      width, depth, resolution: what to scale; one alone is what the paper's figure 3 compares with.
+      phi: Exponent; 0 is B0.
+      width, depth, resolution: Whether to scale each of them. The paper's figure 3 compares with scaling one alone.
 
     Returns:
       Coefficients for `create_model("efficientnet_b0", ...)`, and the side of the images in pixels.
@@ -102,18 +117,20 @@ _NORM = BatchNormOptions(momentum=0.99, epsilon=1e-3)
 
 
 class EfficientNet(Classifier):
-    """Stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
+    """Classifies images by stages of inverted bottlenecks between a stem and a wide 1x1 convolution.
 
-    Attributes: those of `Classifier`, and
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
       stages: Stages of the net that is scaled.
       stem_features: Channels of the first convolution, before scaling.
       top_features: Channels of the last convolution, before scaling.
       width_coefficient: Factor on channels, which are then rounded to multiples of 8.
       depth_coefficient: Factor on the number of blocks of a stage, rounded up.
-      phi: Exponent of the paper's compound scaling, in place of the two coefficients; see `compound_scale`, which also
-        has the size of the images.
-      output_stride: Pixels of the input per pixel of the last stage: 32, or 16 or 8, where later stages dilate instead
-        of striding. Parameters are the same.
+      phi: Exponent of the paper's compound scaling, in place of the two coefficients. `compound_scale` also gives the
+        size of the images.
+      output_stride: Pixels of the input per pixel of the last stage: 32, 16 or 8. At 16 and 8, later stages dilate
+        instead of striding. Parameters are the same.
       drop_connect: Rate of dropping the last block for an example; earlier blocks have it in proportion.
     """
 
@@ -153,18 +170,18 @@ class EfficientNet(Classifier):
         self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; any size.
-          train: whether BatchNorm uses the batch's statistics, and blocks are dropped (`dropout` stream).
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics, and blocks are dropped (`dropout` stream).
 
         Returns:
           `stem` (stride 2), `stage1`, `stage2`, ... (2, 4, 8, 16, 16, 32, 32, none above `output_stride`), and `top`,
-          the last 1x1 convolution's; a side of n pixels becomes ceil(n / stride).
+          the output of the last 1x1 convolution. A side of n pixels becomes ceil(n / stride).
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x = images.astype(self.dtype)
@@ -176,7 +193,7 @@ class EfficientNet(Classifier):
 
 
 def round_channels(channels: int, coefficient: float) -> int:
-    """B0's channels at another width: the nearest multiple of 8, or the next if that loses more than a tenth."""
+    """Returns B0's channels at another width: the nearest multiple of 8, or the next if it loses more than a tenth."""
     wanted = channels * coefficient
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded

@@ -1,11 +1,11 @@
-"""GoogLeNet (Szegedy et al., 1409.4842): nine inception blocks, and two classifiers halfway that training listens to.
+"""GoogLeNet (Szegedy et al., 1409.4842): nine inception blocks, and two auxiliary classifiers halfway for training.
 
-An inception block looks at its input through 1x1, 3x3 and 5x5 convolutions and a pooling side by side; 1x1 convolutions
+An inception block looks at its input through 1x1, 3x3 and 5x5 convolutions and a pooling side by side. 1x1 convolutions
 before the larger kernels, and behind the pooling, keep it cheap.
 
-`googlenet_original` is the net of 2014 as the Caffe model has it whose weights people hold: local response
-normalization, no BatchNorm, poolings that round sizes up. `googlenet` is torchvision's: BatchNorm everywhere, and a 3x3
-kernel in the place of the 5x5.
+`googlenet_original` is the net of 2014 as the published Caffe model has it: local response normalization, no BatchNorm,
+poolings that round sizes up. `googlenet` is torchvision's: BatchNorm everywhere, and a 3x3 kernel in the place of the
+5x5.
 """
 
 from functools import partial
@@ -47,13 +47,13 @@ _SMALLEST = 15
 
 
 class ConvReLU(nn.Module):
-    """Convolution with bias, ReLU, as nets had it before BatchNorm.
+    """Applies a convolution with a bias and a ReLU, as nets did before BatchNorm.
 
     Attributes:
-      features: output channels.
-      kernel_size: side of the kernel, in pixels.
-      strides: step between outputs, in pixels.
-      dtype: of the computation.
+      features: Output channels.
+      kernel_size: Side of the kernel in pixels.
+      strides: Step between outputs in pixels.
+      dtype: Type of the computation.
     """
 
     features: int
@@ -63,19 +63,20 @@ class ConvReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / strides), ceil(W / strides), features]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / strides), ceil(W / strides), features]."""
+        # Caffe's published net starts with these kernels and biases.
         conv = partial(TorchConv, kernel_init=xavier_uniform(), bias_init=nn.initializers.constant(0.2))
         return nn.relu(conv(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")(x))
 
 
 class Inception(nn.Module):
-    """Four branches side by side, their channels concatenated.
+    """Concatenates the channels of four branches side by side.
 
     Attributes:
-      features: six of the branches, in the order of `_BLOCKS`.
-      unit: maker of a convolution with its activation, called with features and kernel size.
-      large: side of the largest kernel, in pixels.
-      naive: without the 1x1 convolutions before the larger kernels and behind the pooling (the paper's figure 2a).
+      features: Six numbers of features in the branches, in the order of `_BLOCKS`.
+      unit: Maker of a convolution with its activation, called with features and kernel size.
+      large: Side of the largest kernel in pixels.
+      naive: Leave out the 1x1 convolutions before the larger kernels and behind the pooling (the paper's figure 2a).
     """
 
     features: tuple[int, ...]
@@ -85,7 +86,7 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, sum of the branches' features]."""
+        """Turns x [B, H, W, C] into [B, H, W, sum of the branches' features]."""
         one, reduce3, three, reduce5, five, projected = self.features
         pooled = max_pool(x, 3, 1, padding=1)
         narrow3, narrow5 = x, x
@@ -103,14 +104,14 @@ class Inception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """A small net on an early map, whose loss brings gradients there.
+    """Classifies an early map in training, so that its loss brings gradients there.
 
     Attributes:
-      num_classes: channels of the logits.
-      widths: channels of the convolution, and of the hidden layer.
-      unit: as for `Inception`.
-      dropout: of the hidden layer, in training.
-      dtype: of the computation.
+      num_classes: Channels of the logits.
+      widths: Channels of the convolution and of the hidden layer.
+      unit: Maker of a convolution with its activation, as for `Inception`.
+      dropout: Rate of dropout of the hidden layer, in training.
+      dtype: Type of the computation; logits are float32.
     """
 
     num_classes: int
@@ -121,7 +122,10 @@ class AuxiliaryClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, num_classes], float32. Maps of 14x14, those of 224x224 images, are averaged to 4x4."""
+        """Turns x [B, H, W, C] into logits [B, num_classes], float32.
+
+        The map is averaged to 4x4 pixels first. Images of 224x224 pixels give maps of 14x14.
+        """
         x = self.unit(self.widths[0], 1, name="conv")(adaptive_avg_pool(x, (4, 4)), train)
         x = nn.relu(nn.Dense(self.widths[1], dtype=self.dtype, name="fc1")(x.reshape(x.shape[0], -1)))
         x = Dropout(self.dropout)(x, train)
@@ -129,16 +133,18 @@ class AuxiliaryClassifier(nn.Module):
 
 
 class GoogLeNet(Classifier):
-    """A stem of three convolutions, nine inception blocks, global average pooling.
+    """Classifies images by a stem of three convolutions, nine inception blocks and global average pooling.
 
-    Attributes: those of `Classifier`, and
-      width: multiplies the channels of all layers.
-      batch_norm: BatchNorm instead of biases; otherwise the stem's responses are normalized locally.
-      large_kernel: side of the largest kernel of a block, in pixels.
-      last_pool: side of the last pooling's window, in pixels.
-      naive: inception blocks without reduction, see `Inception`.
-      aux: have the two auxiliary classifiers (not with `num_classes=0`).
-      aux_dropout: in the auxiliary classifiers.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      width: Factor on the channels of all layers.
+      batch_norm: Use BatchNorm instead of biases. Otherwise the stem's responses are normalized locally.
+      large_kernel: Side of the largest kernel of a block in pixels.
+      last_pool: Side of the last pooling's window in pixels.
+      naive: Use inception blocks without reduction, see `Inception`.
+      aux: Have the two auxiliary classifiers (not with `num_classes=0`).
+      aux_dropout: Rate of dropout in the auxiliary classifiers.
     """
 
     width: float = 1.0
@@ -173,18 +179,18 @@ class GoogLeNet(Classifier):
             )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 15 pixels a side.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 15 pixels.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `conv1` (stride 2), `conv3` (4), `inception3a` and `3b` (8), `inception4a` to `4e` (16), and `inception5a` and
-          `5b` (32).
+          `conv1` (stride 2), `conv3` (4), `inception3a` and `inception3b` (8), `inception4a` to `inception4e` (16), and
+          `inception5a` and `inception5b` (32).
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels, _SMALLEST)
         pool = partial(max_pool, strides=2, padding=0, ceil_mode=True)
@@ -201,12 +207,12 @@ class GoogLeNet(Classifier):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits [B, num_classes], or with `num_classes=0` pooled features [B, 1024 * width]; float32.
+        """Returns logits [B, num_classes], or with `num_classes=0` pooled features [B, 1024 * width]; float32.
 
-        With `train=True` and auxiliary classifiers: (logits, {"aux1": logits, "aux2": logits}). Evaluation does not
-        compute them.
+        With `train=True` and auxiliary classifiers it returns (logits, {"aux1": logits, "aux2": logits}). Evaluation
+        does not compute them.
 
-        Args and errors: as for `features`.
+        Arguments and errors are those of `features`.
         """
         maps = self.features(images, train)
         logits = self._classify(maps["inception5b"], train)

@@ -1,4 +1,4 @@
-"""The block of MobileNetV2 and EfficientNet, and its fused form."""
+"""MBConv is the block of MobileNetV2 and EfficientNet; it has a fused form."""
 
 from typing import Any
 
@@ -11,22 +11,24 @@ from cvjax.nn import DropPath, SqueezeExcite, TorchConv, he_normal
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck: widen by a 1x1 convolution, filter depthwise, gate, narrow by a 1x1 convolution.
+    """Applies an inverted bottleneck, which is wide inside and narrow at its ends.
 
-    Fused, one dense convolution widens and filters, nothing gates, and without widening it is the whole block. Where
-    shapes allow, the input is added; in training whole examples are then dropped from the branch (drop-connect, as
-    EfficientNet's code calls the stochastic depth of 1603.09382).
+    A 1x1 convolution widens, a depthwise one filters, a gate scales the channels, and a 1x1 convolution narrows.
+
+    In the fused form one dense convolution widens and filters, and there is no gate. Without widening, this convolution
+    is the whole block. Where shapes allow, the input is added. In training, whole examples are then dropped from the
+    branch (drop-connect, as EfficientNet's code calls the stochastic depth of 1603.09382).
 
     Attributes:
-      features: channels of the output.
-      expansion: channels within, in multiples of the input's; 1 leaves out the widening.
-      kernel_size: side of the spatial kernel, in pixels.
-      fused: see above.
-      stride: of the spatial convolution, in pixels.
-      dilation: distance of its taps, in pixels.
-      drop_rate: probability of dropping an example from the branch.
-      norm: maker of the BatchNorms, already told of dtype and momentum.
-      dtype: of the computation.
+      features: Channels of the output.
+      expansion: Channels within the block, in multiples of the input's; 1 leaves out the widening.
+      kernel_size: Side of the spatial kernel in pixels.
+      fused: Whether the block has the fused form.
+      stride: Stride of the spatial convolution in pixels.
+      dilation: Distance of its taps in pixels.
+      drop_rate: Probability of dropping an example from the branch.
+      norm: Maker of the BatchNorms, with dtype and momentum bound already.
+      dtype: Type of the computation.
     """
 
     features: int
@@ -41,7 +43,7 @@ class MBConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), features]."""
         y = self._fused(x, train) if self.fused else self._separable(x, train)
         if y.shape != x.shape:
             return y
@@ -82,7 +84,7 @@ def spatial_conv(
     dtype: Any = jnp.float32,
     name: str | None = None,
 ) -> TorchConv:
-    """A convolution without bias, padded evenly. A depthwise kernel's fan is that of one channel."""
+    """Makes a convolution without bias, padded evenly. A depthwise kernel's fan is that of one channel."""
     return TorchConv(
         features,
         size,

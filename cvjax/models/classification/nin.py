@@ -1,8 +1,9 @@
 """Network in Network (Lin, Chen and Yan, 1312.4400): perceptrons that slide like convolutions, and no dense layer.
 
 An mlpconv layer follows a convolution by two 1x1 convolutions, a small net that sees one position at a time. The last
-of them makes one map a class, whose mean over the image is the class's logit: global average pooling, which later nets
-have taken over. `nin` is the ImageNet net that the authors published for Caffe, `nin_cifar` the one of the paper.
+of these layers makes one map for each class. The mean of a map over the image is the logit of its class: this is global
+average pooling, which later nets have taken over. `nin` is the ImageNet net that the authors published for Caffe.
+`nin_cifar` is the net of the paper.
 """
 
 from typing import Any
@@ -32,16 +33,16 @@ CIFAR = (
 
 
 class NIN(nn.Module):
-    """Mlpconv layers with overlapping pooling between them.
+    """Classifies images by mlpconv layers with overlapping pooling between them.
 
     Attributes:
-      num_classes: maps of the last layer; 0 returns the means of the maps that go into it [B, C].
-      in_channels: of the images.
-      layers: rows of ((side, stride, padding), (features of the three convolutions), pooling).
-      width: multiplies the features of all convolutions.
-      drop_all: drop maps' pixels before every mlpconv layer but the first, as in the paper; otherwise before the last.
-      dropout: the rate of that, in training.
-      dtype: of the computation; parameters and logits are float32.
+      num_classes: Number of maps of the last layer; 0 returns the means of the maps that go into it [B, C].
+      in_channels: Channels of the images.
+      layers: Rows of ((side, stride, padding), (features of the three convolutions), pooling).
+      width: Factor on the features of all convolutions.
+      drop_all: Drop pixels before every mlpconv layer but the first, as in the paper; otherwise before the last only.
+      dropout: Rate of this dropout, in training.
+      dtype: Type of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -76,19 +77,19 @@ class NIN(nn.Module):
         return layers
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 67 pixels a side for the ImageNet net,
-            3 for CIFAR's.
-          train: whether pixels are dropped (`dropout` stream).
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 67 pixels for the
+            ImageNet net, and 3 for CIFAR's.
+          train: Whether pixels are dropped (`dropout` stream).
 
         Returns:
-          `mlpconv1`, `mlpconv2`, ... before their pooling (strides 4, 8, 16, 32, or 1, 2, 4), the last with one map a
-          class.
+          `mlpconv1`, `mlpconv2`, ... before their pooling. Strides are 4, 8, 16, 32 for the ImageNet net and 1, 2, 4
+          for CIFAR's. The last has one map for each class.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels, smallest=self._smallest())
         x, maps = images.astype(self.dtype), {}
@@ -105,15 +106,15 @@ class NIN(nn.Module):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` features [B, C]; float32.
+        """Returns logits [B, num_classes], or with `num_classes=0` features [B, C]; float32.
 
-        Args and errors: as for `features`.
+        Arguments and errors are those of `features`.
         """
         last = self.features(images, train)[f"mlpconv{len(self.layers)}"]
         return last.mean(axis=(1, 2), dtype=jnp.float32)
 
     def _smallest(self) -> int:
-        """The side that leaves every pooling a whole window."""
+        """Returns the least side of images that leaves every pooling a whole window."""
         side = 1
         for (size, stride, pad), _, pooling in reversed(self.layers):
             if pooling:

@@ -14,19 +14,19 @@ SHORTCUTS = ("A", "B", "C", "none")
 
 
 class ResidualBlock(nn.Module):
-    """What residual blocks share: fields, the shortcut, and how the branch joins it.
+    """Holds the common parts of residual blocks: the fields, the shortcut, and the way in which the branch joins it.
 
     Attributes:
-      features: channels of the output, divided by `expansion`.
-      stride: of the block, in pixels.
-      dilations: of its first and its later 3x3 convolutions, in pixels.
-      conv, norm: makers of the layers, already told of dtype and momentum.
-      spatial: maker of the last 3x3 convolution; None takes `conv`. Deformable convolution comes in here.
-      gate: maker of what scales the branch before it is added (squeeze-and-excitation), or None.
-      shortcut: the paper's options where shapes differ: "A" takes every `stride`-th pixel and adds channels of zeros,
-        "B" projects by a 1x1 convolution; "C" projects everywhere; "none" leaves all shortcuts out (plain nets).
-      norm_after: the last BatchNorm comes after the addition instead of before it (1603.05027, figure 4b).
-      zero_gamma: the last BatchNorm's scale starts at 0, so the block starts as the identity (1706.02677).
+      features: Channels of the output, divided by `expansion`.
+      stride: Stride of the block in pixels.
+      dilations: Dilations of its first and of its later 3x3 convolutions, in pixels.
+      conv, norm: Makers of the layers, with dtype and momentum bound already.
+      spatial: Maker of the last 3x3 convolution, such as a deformable one; None takes `conv`.
+      gate: Maker of a layer that scales the branch before it is added (squeeze-and-excitation), or None.
+      shortcut: Option of the paper where shapes differ. "A" takes every `stride`-th pixel and adds channels of zeros.
+        "B" projects by a 1x1 convolution. "C" projects everywhere. "none" leaves all shortcuts out (plain nets).
+      norm_after: Whether the last BatchNorm comes after the addition instead of before it (1603.05027, figure 4b).
+      zero_gamma: Start the last BatchNorm's scale at 0, so that the block starts as the identity (1706.02677).
     """
 
     features: int
@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
     expansion = 1
 
     def _join(self, x: jax.Array, y: jax.Array, name: str, train: bool) -> jax.Array:
-        """The block's output from its input x and its branch y, through the last BatchNorm `name`."""
+        """Returns the block's output from its input x and its branch y, through the last BatchNorm `name`."""
         scale = zero_gamma() if self.zero_gamma else nn.initializers.ones
         norm = partial(self.norm(name=name, scale_init=scale), use_running_average=not train)
         if not self.norm_after:
@@ -67,11 +67,11 @@ class ResidualBlock(nn.Module):
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions around a shortcut (ResNet-18 and 34)."""
+    """Adds two 3x3 convolutions to a shortcut (ResNet-18 and 34)."""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), features]."""
         first, second = self.dilations
         y = self.conv(self.features, 3, self.stride, kernel_dilation=first, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, not train))
@@ -80,14 +80,18 @@ class BasicBlock(ResidualBlock):
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, 3x3, 1x1 around a shortcut, four times as wide at its ends (ResNet-50 and deeper).
+    """Adds 1x1, 3x3 and 1x1 convolutions to a shortcut (ResNet-50 and deeper).
 
-    The 3x3 convolution alone is dilated (by the first of `dilations`) and strided. It has `groups` groups of
-    `features * width_per_group / 64` channels: with the defaults, `features` channels in one group.
+    The ends of the block have four times `features` channels.
 
-    Attributes: those of `ResidualBlock`, and
-      groups: of the 3x3 convolution.
-      width_per_group: channels of a group in a stage of 64 features.
+    Only the 3x3 convolution is dilated (by the first of `dilations`) and strided. It has `groups` groups of `features *
+    width_per_group / 64` channels. With the defaults these are `features` channels in one group.
+
+    Its other attributes are those of `ResidualBlock`.
+
+    Attributes:
+      groups: Number of groups of the 3x3 convolution.
+      width_per_group: Channels of a group in a stage of 64 features.
     """
 
     groups: int = 1
@@ -96,7 +100,7 @@ class Bottleneck(ResidualBlock):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
         inner = self.features * self.width_per_group // 64 * self.groups
         options: dict[str, Any] = {"kernel_dilation": self.dilations[0], "feature_group_count": self.groups}
         y = self.conv(inner, 1, name="conv1")(x)

@@ -1,11 +1,12 @@
 """ResNet (He et al., 1512.03385), version 1.5: the stride sits in the 3x3 convolution, as in torchvision.
 
-With `output_stride` and `multi_grid` the last stages are dilated instead of strided, which is the backbone of
-DeepLab v3 (1706.05587). `deep_stem` is ResNet-C of the bag of tricks (1812.01187). `plain*` are the twins without
-shortcuts that the paper compares with. `deformable` stages are those of 1703.06211 and 1811.11168.
+With `output_stride` and `multi_grid` the last stages are dilated instead of strided. This is the backbone of DeepLab v3
+(1706.05587). `deep_stem` is ResNet-C of the bag of tricks (1812.01187). `plain*` are the nets without shortcuts that
+the paper compares with. `deformable` stages are those of 1703.06211 and 1811.11168.
 
-ResNeXt (Xie et al., 1611.05431) splits the 3x3 convolution of a bottleneck into groups; Wide ResNet (Zagoruyko and
-Komodakis, 1605.07146), as torchvision has it, doubles that convolution's channels. Both keep a stage's output as wide.
+ResNeXt (Xie et al., 1611.05431) splits the 3x3 convolution of a bottleneck into groups. Wide ResNet (Zagoruyko and
+Komodakis, 1605.07146), as torchvision has it, doubles that convolution's channels. In both, the outputs of stages have
+the channels of a ResNet.
 """
 
 from functools import partial
@@ -26,24 +27,26 @@ STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
 class ResNet(Classifier):
-    """A residual network of four stages.
+    """Classifies images by four stages of residual blocks.
 
-    Attributes: those of `Classifier`, and
-      stage_sizes: blocks in each of the four stages.
-      bottleneck: three-layer blocks instead of two-layer ones.
-      width: channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
-      groups, width_per_group: of the bottlenecks' 3x3 convolutions, see `Bottleneck`.
-      output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, where later stages dilate
-        instead of striding. Parameters are the same at every output stride.
-      multi_grid: factors on the dilation of the last stage's blocks, repeated if there are more blocks. With
-        (1, 1, 1) the first block of a dilated stage keeps the dilation of the stage before, as torchvision
-        does; otherwise each block has dilation stage x factor, as in the paper.
-      deep_stem: three 3x3 convolutions instead of the 7x7 one.
-      zero_gamma, shortcut, norm_after: of the blocks, see `ResidualBlock`.
-      squeeze_excite: gate every block, with this reduction of channels (1709.01507); 0 does not.
-      deformable: stages, of 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so
-        the net starts as the plain one.
-      modulated: these are of version 2, which also weighs what it reads.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      stage_sizes: Number of blocks in each of the four stages.
+      bottleneck: Use three-layer blocks instead of two-layer ones.
+      width: Channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
+      groups, width_per_group: Groups of the bottlenecks' 3x3 convolutions, and their width, see `Bottleneck`.
+      output_stride: Pixels of the input per pixel of stage4: 32, 16 or 8. At 16 and 8, later stages dilate instead of
+        striding. Parameters are the same at every output stride.
+      multi_grid: Factors on the dilation of the last stage's blocks, repeated if there are more blocks. With (1, 1, 1)
+        the first block of a dilated stage keeps the dilation of the stage before, as torchvision does. Otherwise each
+        block has dilation stage x factor, as in the paper.
+      deep_stem: Use three 3x3 convolutions instead of the 7x7 one.
+      zero_gamma, shortcut, norm_after: Fields of the blocks, see `ResidualBlock`.
+      squeeze_excite: Reduction of channels in a gate on every block (1709.01507); 0 has no gates.
+      deformable: Stages, from 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so the
+        net starts as the plain one.
+      modulated: Whether deformable convolutions are of version 2, which also weighs the values that it reads.
     """
 
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -113,19 +116,19 @@ class ResNet(Classifier):
             raise ConfigError(f"deformable holds stages of 1 to 4, not {self.deformable}")
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; any size.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `stem` (stride 2, `width` channels, before the pooling), `stage1` (stride 4), `stage2` (8), `stage3`
-          (16) and `stage4` (32), none above `output_stride`; a side of n pixels becomes ceil(n / stride).
-          Stages have width x (1, 2, 4, 8) channels, times 4 with bottlenecks.
+          `stem` (stride 2, `width` channels, before the pooling), `stage1` (stride 4), `stage2` (8), `stage3` (16) and
+          `stage4` (32). No stride exceeds `output_stride`, and a side of n pixels becomes ceil(n / stride). Stages have
+          width x (1, 2, 4, 8) channels, times 4 with bottlenecks.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x = images.astype(self.dtype)
@@ -139,10 +142,15 @@ class ResNet(Classifier):
 def stage_plan(
     stage_sizes: tuple[int, ...], output_stride: int, multi_grid: tuple[int, ...] = (1, 1, 1)
 ) -> list[list[tuple[int, tuple[int, int]]]]:
-    """Stride and dilations of every block: one list a stage of (stride, (first, second dilation)).
+    """Returns stride and dilations of every block: one list a stage of (stride, (first, second dilation)).
+
+    Args:
+      stage_sizes: Number of blocks in each of the four stages.
+      output_stride: Pixels of the input per pixel of the last stage: 8, 16 or 32.
+      multi_grid: Factors on the dilation of the last stage's blocks, see `ResNet`.
 
     Raises:
-      ConfigError: an output stride other than 8, 16 or 32, four stages missing, or no multi-grid factor.
+      ConfigError: An output stride other than 8, 16 or 32, a number of stages other than four, or no multi-grid factor.
     """
     check_output_stride(output_stride)
     if len(stage_sizes) != 4 or min(stage_sizes) < 1:
@@ -158,7 +166,7 @@ def stage_plan(
         elif stage > 0:
             dilation *= 2
         rows = [(1, (dilation, dilation))] * blocks
-        rows[0] = (stride, (before, dilation))
+        rows[0] = (stride, (before, dilation))  # as in torchvision, see `multi_grid`
         if stage == 3 and set(multi_grid) != {1}:
             grid = [dilation * multi_grid[i % len(multi_grid)] for i in range(blocks)]
             rows = [(stride if i == 0 else 1, (d, d)) for i, d in enumerate(grid)]
@@ -169,7 +177,7 @@ def stage_plan(
 def imagenet_variant(
     name: str, params: int, gmacs: float | None, paper: tuple[str, int] = ("1512.03385", 2015), **settings: Any
 ) -> Variant:
-    """A line of a table of ResNets for ImageNet."""
+    """Makes a line of a table of ResNets for ImageNet."""
     info = ModelInfo(
         name=name,
         task="classification",

@@ -1,7 +1,7 @@
 """ResNets for images of 32x32 pixels (He et al., 1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
 
 Depth 6n + 2 has n blocks of two 3x3 convolutions in each stage. Shortcuts are the paper's option A, which has no
-parameters, so that a net and its plain twin have the same.
+parameters. So a net and its plain counterpart have the same number of parameters.
 """
 
 from functools import partial
@@ -18,12 +18,14 @@ from cvjax.nn import TorchConv
 
 
 class CifarResNet(Classifier):
-    """A 3x3 convolution, three stages of basic blocks, global average pooling.
+    """Classifies images by a 3x3 convolution, three stages of basic blocks and global average pooling.
 
-    Attributes: those of `Classifier`, and
-      blocks: in each stage.
-      width: channels of the first stage; doubles at each.
-      shortcut, norm_after, zero_gamma: of the blocks, see `ResidualBlock`.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      blocks: Number of blocks in each stage.
+      width: Channels of the first stage; doubles at each stage.
+      shortcut, norm_after, zero_gamma: Fields of the blocks, see `ResidualBlock`.
     """
 
     blocks: int = 3
@@ -54,17 +56,17 @@ class CifarResNet(Classifier):
         self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; any size.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `stem` and `stage1` (stride 1), `stage2` (2) and `stage3` (4); a side of n pixels becomes ceil(n / stride).
+          `stem` and `stage1` (stride 1), `stage2` (2) and `stage3` (4). A side of n pixels becomes ceil(n / stride).
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x = nn.relu(self.stem_bn(self.stem_conv(images.astype(self.dtype)), use_running_average=not train))
@@ -73,7 +75,7 @@ class CifarResNet(Classifier):
 
 
 def _variants(depth: int, params: int, gmacs: float | None = None) -> list[Variant]:
-    """The net and its plain twin, whose shortcuts had cost nothing."""
+    """Makes the lines of a net and of its plain counterpart, which has the same number of parameters."""
     return [
         Variant(
             ModelInfo(

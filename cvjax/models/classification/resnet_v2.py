@@ -1,7 +1,7 @@
 """ResNet version 2 (He et al., 1603.05027): BatchNorm and ReLU come before each convolution, and shortcuts stay clean.
 
-Nothing but additions lies on the way from the first block to the last, so signals and gradients pass unchanged; one
-BatchNorm and ReLU follow at the end. The nets are those of timm's `resnetv2_*`, with BatchNorm.
+Only additions lie on the way from the first block to the last, so signals and gradients pass unchanged. One BatchNorm
+and ReLU follow at the end. The nets are those of timm's `resnetv2_*`, with BatchNorm.
 """
 
 from functools import partial
@@ -18,16 +18,16 @@ from cvjax.nn import TorchConv, max_pool
 
 
 class PreActivationBlock(nn.Module):
-    """Convolutions after BatchNorm and ReLU, added to a shortcut that nothing touches.
+    """Adds convolutions, each after BatchNorm and ReLU, to a shortcut that nothing touches.
 
     Where shapes differ the shortcut is a 1x1 convolution of the activated input.
 
     Attributes:
-      features: channels of the 3x3 convolutions; with bottlenecks the output has four times as many.
-      stride: of the block, in pixels.
-      dilations: of its first and its later 3x3 convolutions, in pixels.
-      conv, norm: makers of the layers, already told of dtype and momentum.
-      bottleneck: 1x1, 3x3, 1x1 instead of two 3x3 convolutions.
+      features: Channels of the 3x3 convolutions; with bottlenecks the output has four times this number.
+      stride: Stride of the block in pixels.
+      dilations: Dilations of its first and of its later 3x3 convolutions, in pixels.
+      conv, norm: Makers of the layers, with dtype and momentum bound already.
+      bottleneck: Use 1x1, 3x3 and 1x1 convolutions instead of two 3x3 ones.
     """
 
     features: int
@@ -39,7 +39,10 @@ class PreActivationBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), F]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), F].
+
+        F is `features`, times 4 with bottlenecks.
+        """
         first, later = self.dilations
         strided = {"strides": self.stride, "kernel_dilation": first}
         layers = [(self.features, 3, strided), (self.features, 3, {"kernel_dilation": later})]
@@ -56,13 +59,15 @@ class PreActivationBlock(nn.Module):
 
 
 class ResNetV2(Classifier):
-    """A pre-activation residual network of four stages.
+    """Classifies images by four stages of pre-activation residual blocks.
 
-    Attributes: those of `Classifier`, and
-      stage_sizes: blocks in each of the four stages.
-      bottleneck: three-layer blocks instead of two-layer ones.
-      width: channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
-      output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, see `ResNet`.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      stage_sizes: Number of blocks in each of the four stages.
+      bottleneck: Use three-layer blocks instead of two-layer ones.
+      width: Channels of the stem and of the first stage's 3x3 convolutions; doubles at each stage.
+      output_stride: Pixels of the input per pixel of stage4: 32, 16 or 8, see `ResNet`.
     """
 
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -81,19 +86,19 @@ class ResNetV2(Classifier):
         self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; any size.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `stem` (stride 2), `stage1` (4) to `stage4` (32), none above `output_stride`; the last after BatchNorm and
-          ReLU, the others as the shortcuts carry them, which may be negative. A side of n pixels becomes
-          ceil(n / stride).
+          `stem` (stride 2), and `stage1` (4) to `stage4` (32). The last one is taken after BatchNorm and ReLU. The
+          others are as the shortcuts carry them, so they may be negative. No stride exceeds `output_stride`, and a side
+          of n pixels becomes ceil(n / stride).
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x = self.stem_conv(images.astype(self.dtype))

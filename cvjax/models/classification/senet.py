@@ -1,7 +1,7 @@
 """SENet (Hu et al., 1709.01507): residual nets whose branches are gated channel by channel.
 
-Squeeze: the mean of every channel over the map. Excitation: two small layers make of these means a factor for each
-channel, between 0 and 1. `seresnet*` and `seresnext*` are the nets of `resnet.py` with gates, as timm has them; any of
+Squeeze: every channel is averaged over the map. Excitation: two small layers turn these means into a factor for each
+channel, between 0 and 1. `seresnet*` and `seresnext*` are the nets of `resnet.py` with gates, as timm has them. Any of
 those nets takes `squeeze_excite=16`. `legacy_senet154` is the net that won ILSVRC 2017.
 
 The factors can be read out: `model.apply(variables, images, mutable=["intermediates"])` returns them by block, as
@@ -25,11 +25,13 @@ _PAPER = ("1709.01507", 2017)
 
 
 class SENetBottleneck(ResidualBlock):
-    """A bottleneck of SENet-154: 1x1 to twice the features, 3x3 in groups to four times, 1x1.
+    """Applies a bottleneck of SENet-154: 1x1 to twice the features, 3x3 in groups to four times, 1x1.
 
-    Attributes: those of `ResidualBlock`, and
-      groups: of the 3x3 convolution.
-      projection_size: side of the shortcut's kernel where it projects, in pixels.
+    Its other attributes are those of `ResidualBlock`.
+
+    Attributes:
+      groups: Number of groups of the 3x3 convolution.
+      projection_size: Side in pixels of the shortcut's kernel, where it projects.
     """
 
     groups: int = 64
@@ -38,7 +40,7 @@ class SENetBottleneck(ResidualBlock):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), 4 * features]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), 4 * features]."""
         y = self.conv(2 * self.features, 1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, not train))
         grouped = {"kernel_dilation": self.dilations[0], "feature_group_count": self.groups}
@@ -52,13 +54,15 @@ class SENetBottleneck(ResidualBlock):
 
 
 class SENet(Classifier):
-    """SENet-154: a deep stem, four stages of `SENetBottleneck`, dropout before the classifier.
+    """Classifies images by SENet-154: a deep stem, four stages of `SENetBottleneck`, and dropout before the classifier.
 
-    Attributes: those of `Classifier`, and
-      stage_sizes: blocks in each of the four stages.
-      groups: of the 3x3 convolutions.
-      reduction: of the gates' hidden layers.
-      output_stride: pixels of the input per pixel of stage4: 32, or 16 or 8, see `ResNet`.
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      stage_sizes: Number of blocks in each of the four stages.
+      groups: Number of groups of the 3x3 convolutions.
+      reduction: Reduction of channels in the gates' hidden layers.
+      output_stride: Pixels of the input per pixel of stage4: 32, 16 or 8, see `ResNet`.
     """
 
     stage_sizes: tuple[int, int, int, int] = (3, 8, 36, 3)
@@ -87,24 +91,24 @@ class SENet(Classifier):
         self._make_head()
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 3 pixels a side.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 3 pixels.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `stem` (stride 2), `stage1` (4) to `stage4` (32), none above `output_stride`.
+          `stem` (stride 2), and `stage1` (4) to `stage4` (32). No stride exceeds `output_stride`.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels, smallest=3)
         x = images.astype(self.dtype)
         for conv, norm in zip(self.stem_conv, self.stem_bn):
             x = nn.relu(norm(conv(x), use_running_average=not train))
         maps = {"stem": x}
-        x = max_pool(x, 3, 2, padding=0, ceil_mode=True)
+        x = max_pool(x, 3, 2, padding=0, ceil_mode=True)  # Caffe's pooling rounds up
         return maps | self._through(STAGES, x, train)
 
 

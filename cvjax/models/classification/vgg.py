@@ -1,10 +1,10 @@
 """VGG (Simonyan and Zisserman, 1409.1556): nothing but 3x3 convolutions, in five stages of doubling width.
 
-Two 3x3 convolutions see 5x5 pixels, as one 5x5 convolution does, with 18 instead of 25 weights for each pair of
-channels and a rectifier more between them; three see 7x7 with 27 instead of 49.
+Two 3x3 convolutions see 5x5 pixels, as one 5x5 convolution does. They need 18 instead of 25 weights for each pair of
+channels and have one more rectifier between them. Three see 7x7 pixels with 27 instead of 49 weights.
 
-With `fully_convolutional` the dense layers slide over larger images (section 3.2), with the same weights: that is what
-FCN starts from. Models with `_bn` normalize after every convolution (1502.03167), as torchvision's do.
+With `fully_convolutional` the dense layers slide over larger images (section 3.2), with the same weights. FCN starts
+from this net. Models with `_bn` normalize after every convolution (1502.03167), as torchvision's do.
 """
 
 from typing import Any, Literal
@@ -21,26 +21,26 @@ from cvjax.nn import BatchNormOptions, TorchConv, adaptive_avg_pool, he_normal, 
 
 
 class VGG(nn.Module):
-    """Five stages of 3x3 convolutions, each followed by pooling, and three dense layers.
+    """Classifies images by five stages of 3x3 convolutions, each followed by pooling, and three dense layers.
 
     Attributes:
-      num_classes: channels of the logits; 0 returns the second dense layer's output.
-      in_channels: of the images.
-      stage_sizes: convolutions in each of the five stages.
-      widths: channels of each stage.
-      batch_norm: normalize after every convolution.
-      output_stride: pixels of the input per pixel of `pool5`: 32, or 16 or 8, where late poolings keep every pixel and
-        what follows reads at a distance, so that every n-th pixel is the one that the plain net computes (the "hole
+      num_classes: Channels of the logits; 0 returns the second dense layer's output.
+      in_channels: Channels of the images.
+      stage_sizes: Number of convolutions in each of the five stages.
+      widths: Channels of each stage.
+      batch_norm: Normalize after every convolution.
+      output_stride: Pixels of the input per pixel of `pool5`: 32, 16 or 8. At 16 and 8, late poolings keep every pixel
+        and later layers read at a distance. So every n-th pixel is the one that the plain net computes (the "hole
         algorithm" of DeepLab, 1412.7062). Parameters are the same.
-      pool_size: side of the poolings' windows. Those of 3, DeepLab's, are padded by a pixel, so that images may have
-        any size and pixel j of a map of stride s lies on pixel s * j of the image; where they do not stride, they look
-        at the next pixels.
-      ceil_mode: poolings keep the last row and column of an odd map, as Caffe's do; images may then have any size.
-      fully_convolutional: slide the dense layers over the map, which gives a map of logits, instead of averaging the
-        map to the 7x7 pixels that they see.
-      hidden: channels of the dense layers.
-      dropout: of the two hidden dense layers, in training.
-      dtype: of the computation; parameters, statistics and logits are float32.
+      pool_size: Side of the poolings' windows. Windows of 3, DeepLab's, are padded by a pixel: images may have any
+        size, and pixel j of a map of stride s lies on pixel s * j of the image. Where they do not stride, they look at
+        the next pixels.
+      ceil_mode: Keep the last row and column of an odd map in poolings, as Caffe does. Images may then have any size.
+      fully_convolutional: Slide the dense layers over the map, which gives a map of logits. Otherwise the map is
+        averaged to the 7x7 pixels that they see.
+      hidden: Channels of the dense layers.
+      dropout: Rate of dropout of the two hidden dense layers, in training.
+      dtype: Type of the computation; parameters, statistics and logits are float32.
       norm: Options of the BatchNorms, where there are some.
     """
 
@@ -83,20 +83,20 @@ class VGG(nn.Module):
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 32 pixels a side but in ceil_mode
-            or with a pool_size of 3.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 32 pixels; with
+            `ceil_mode` or a `pool_size` of 3 they may have any length.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
           `stage1` to `stage5` (strides 1, 2, 4, 8, 16), each before its pooling, and `pool1` to `pool5` (2 to 32), with
-          the channels of `widths`; no stride above `output_stride`. Sides are rounded down, in ceil_mode and with a
-          pool_size of 3 up.
+          the channels of `widths`. No stride exceeds `output_stride`. Sides are rounded down; with `ceil_mode` or a
+          `pool_size` of 3 they are rounded up.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels, smallest=1 if self.ceil_mode or self.pool_size == 3 else 32)
         x, maps, rate = images.astype(self.dtype), {}, 1
@@ -118,12 +118,13 @@ class VGG(nn.Module):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
+        """Returns logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
 
-        With `fully_convolutional`, maps of them [B, H', W', ...] with a position for every window of 224 pixels, at
-        distances of `output_stride`.
+        With `fully_convolutional` it returns maps of them, [B, H', W', ...]. They have a position for every window of
+        224 pixels, at distances of `output_stride`.
 
-        Args and errors: as for `features`; fully convolutional nets take images of at least 224 pixels a side.
+        Arguments and errors are those of `features`. Fully convolutional nets take images of at least 224 pixels a
+        side.
         """
         if self.fully_convolutional:
             check_images(images, self.in_channels, smallest=224)
@@ -133,7 +134,10 @@ class VGG(nn.Module):
 
 
 def _max_in_place(x: jax.Array, rate: int) -> jax.Array:
-    """The maximum of 2x2 pixels at a distance, at every pixel: what 2x2 pooling with stride 2 takes every other of."""
+    """Takes, at every pixel, the maximum of 2x2 pixels at a distance.
+
+    At distance 1, every second pixel of the result is a pixel of 2x2 pooling with stride 2.
+    """
     for axis in (1, 2):
         far = jax.lax.slice_in_dim(x, min(rate, x.shape[axis]), None, axis=axis)
         edges = [(0, 0)] * 4
@@ -143,7 +147,7 @@ def _max_in_place(x: jax.Array, rate: int) -> jax.Array:
 
 
 def _variant(depth: int, sizes: tuple[int, int, int, int, int], params: int, gmacs: float, norm: int) -> list[Variant]:
-    """The net without and with BatchNorm, which adds `norm` parameters."""
+    """Makes the lines of a net without and with BatchNorm, which adds `norm` parameters."""
     return [
         Variant(
             ModelInfo(

@@ -1,7 +1,7 @@
 """Xception as DeepLab v3+ has it (Chen et al., 1802.02611): Chollet's net (1610.02357), deeper and without pooling.
 
 Every convolution but the stem's is depthwise separable, and three of them lie under each shortcut. Where the original
-net pools, the third one strides, so that it can be dilated instead; depthwise convolutions have their own BatchNorms.
+net pools, the third one strides, so that it can be dilated instead. Depthwise convolutions have their own BatchNorms.
 Entry flow, middle flow and exit flow are one row of blocks here.
 """
 
@@ -20,7 +20,12 @@ from cvjax.nn import BatchNormOptions
 
 
 class Entry(NamedTuple):
-    """A block of the entry flow: channels, and the stride of its last convolution."""
+    """Describes a block of the entry flow.
+
+    Attributes:
+      features: Channels of the block.
+      stride: Stride of its last convolution in pixels.
+    """
 
     features: int
     stride: int
@@ -31,14 +36,16 @@ LONG = (Entry(128, 2), Entry(256, 1), Entry(256, 2), Entry(728, 1), Entry(728, 2
 
 
 class SeparableLayer(nn.Module):
-    """Depthwise 3x3, BatchNorm, pointwise, BatchNorm; with a ReLU behind each BatchNorm, or one before everything.
+    """Applies a depthwise 3x3 convolution, BatchNorm, a pointwise convolution and BatchNorm.
+
+    A ReLU follows each BatchNorm, or one ReLU comes before everything.
 
     Attributes:
-      features: output channels.
-      stride: of the depthwise convolution, in pixels.
-      dilation: distance of its taps, in pixels.
-      relu_first: where the ReLUs are, see above.
-      conv, norm: makers of the layers, already told of dtype and momentum.
+      features: Output channels.
+      stride: Stride of the depthwise convolution in pixels.
+      dilation: Distance of its taps in pixels.
+      relu_first: Whether one ReLU comes before everything.
+      conv, norm: Makers of the layers, with dtype and momentum bound already.
     """
 
     features: int
@@ -50,7 +57,7 @@ class SeparableLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), features]."""
         channels = x.shape[-1]
         depthwise = self.conv(channels, 3, self.stride, self.dilation, groups=channels, name="depthwise_conv")
         x = self.norm(name="depthwise_bn")(depthwise(nn.relu(x) if self.relu_first else x), not train)
@@ -60,14 +67,14 @@ class SeparableLayer(nn.Module):
 
 
 class XceptionBlock(nn.Module):
-    """Three separable convolutions beside a shortcut, which is projected where shapes differ.
+    """Adds three separable convolutions to a shortcut, which is projected where shapes differ.
 
     Attributes:
-      features: channels of the three.
-      stride: of the third, in pixels.
-      dilations: of the three, in pixels.
-      shortcut: whether there is one; the last block has none, and its ReLUs come behind its BatchNorms.
-      conv, norm: makers of the layers.
+      features: Channels of the three convolutions.
+      stride: Stride of the third in pixels.
+      dilations: Dilations of the three in pixels.
+      shortcut: Whether there is a shortcut. The last block has none, and its ReLUs come behind its BatchNorms.
+      conv, norm: Makers of the layers, with dtype and momentum bound already.
     """
 
     features: tuple[int, int, int]
@@ -79,9 +86,9 @@ class XceptionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """[B, H, W, C] -> ([B, ceil(H / stride), ceil(W / stride), features[2]], [B, H, W, features[1]]).
+        """Turns x [B, H, W, C] into ([B, ceil(H / stride), ceil(W / stride), features[2]], [B, H, W, features[1]]).
 
-        The second is what the third convolution reads: the last map before the stride.
+        The second result is the input of the third convolution: the last map before the stride.
         """
         y = inner = x
         for number, (features, dilation) in enumerate(zip(self.features, self.dilations), start=1):
@@ -100,15 +107,17 @@ class XceptionBlock(nn.Module):
 
 
 class Xception(Classifier):
-    """A stem, and blocks of separable convolutions.
+    """Classifies images by a stem and blocks of separable convolutions.
 
-    Attributes: those of `Classifier`, and
-      entry: blocks of the entry flow.
-      middle_blocks: of 728 channels, between entry and exit flow.
-      width_coefficient: factor on all channels, 1 in the paper.
-      output_stride: pixels of the input per pixel of the last map: 32, or 16 or 8, where later blocks dilate instead of
-        striding, so that every n-th pixel is the one that the strided net computes. Parameters are the same.
-      multi_grid: factors on the dilations of the last block's three convolutions (1706.05587).
+    Its other attributes are those of `Classifier`.
+
+    Attributes:
+      entry: Blocks of the entry flow.
+      middle_blocks: Number of blocks of 728 channels between entry and exit flow.
+      width_coefficient: Factor on all channels, 1 in the paper.
+      output_stride: Pixels of the input per pixel of the last map: 32, 16 or 8. At 16 and 8, later blocks dilate
+        instead of striding, so that every n-th pixel is the one that the strided net computes. Parameters are the same.
+      multi_grid: Factors on the dilations of the last block's three convolutions (1706.05587).
     """
 
     entry: tuple[Entry, ...] = SHORT
@@ -152,19 +161,19 @@ class Xception(Classifier):
         return max(1, round(features * self.width_coefficient))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; any size.
-          train: whether BatchNorm uses the batch's statistics.
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-          `stem` (stride 2), `stage1` (4), `stage2` (8) and `stage3` (16), what the next striding convolution reads, and
-          `stage4` (32), the last map; no stride above `output_stride`. 128, 256, 728, 1024 and 2048 channels; a side of
-          n pixels becomes ceil(n / stride).
+          `stem` (stride 2), `stage1` (4), `stage2` (8) and `stage3` (16), each the input of the next striding
+          convolution, and `stage4` (32), the last map. No stride exceeds `output_stride`. They have 128, 256, 728, 1024
+          and 2048 channels. A side of n pixels becomes ceil(n / stride).
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x = images.astype(self.dtype)

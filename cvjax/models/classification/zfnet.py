@@ -1,11 +1,11 @@
 """ZFNet (Zeiler and Fergus, 1311.2901) as SPPnet has it (He et al., 1406.4729: ZF-5), for one size or for any.
 
-AlexNet with a smaller first window and stride, so that the first maps keep more of the image. Every window but the last
-pooling's is padded by half its side, so that pixel j of `conv5` is centered on pixel 16 * j of the image, as detectors
-want it; a picture of 224 pixels leaves 14x14 there, and 6x6 behind the last pooling.
+It is AlexNet with a smaller first window and stride, so that the first maps keep more of the image. Every window but
+the last pooling's is padded by half its side. So pixel j of `conv5` is centered on pixel 16 * j of the image, as
+detectors want it. An image of 224 pixels leaves 14x14 pixels there, and 6x6 behind the last pooling.
 
-`zfnet_spp` takes the maximum over the bins of a pyramid of grids in the last pooling's place, which gives a vector of
-one length whatever the image's size: it is trained and asked at any size with the same weights.
+`zfnet_spp` takes the maximum over the bins of a pyramid of grids in the place of the last pooling. This gives a vector
+of one length for images of any size, so the same weights can be trained and evaluated at any size.
 """
 
 from functools import partial
@@ -25,17 +25,17 @@ _WINDOW = 6  # of the first dense layer, in pixels of pool5
 
 
 class ZFNet(nn.Module):
-    """Five convolutions, poolings, and three dense layers.
+    """Classifies images by five convolutions, poolings, and three dense layers.
 
     Attributes:
-      num_classes: channels of the logits; 0 returns the second dense layer's output [B, hidden].
-      in_channels: of the images.
-      channels: of the five convolutions.
-      pyramid: bins along each side of the grids that `conv5` is pooled over, in the order of the vector; () pools by
-        3x3 windows, and the dense layers see 6x6 pixels.
-      hidden: channels of the dense layers.
-      dropout: of the two hidden dense layers, in training.
-      dtype: of the computation; parameters and logits are float32.
+      num_classes: Channels of the logits; 0 returns the second dense layer's output [B, hidden].
+      in_channels: Channels of the images.
+      channels: Channels of the five convolutions.
+      pyramid: Number of bins along each side of the grids that `conv5` is pooled over, in the order of the vector. ()
+        pools by 3x3 windows, and the dense layers see 6x6 pixels.
+      hidden: Channels of the dense layers.
+      dropout: Rate of dropout of the two hidden dense layers, in training.
+      dtype: Type of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -75,18 +75,19 @@ class ZFNet(nn.Module):
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps from shallow to deep.
+        """Returns named maps from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; at least 33 pixels a side.
-          train: has no influence here; it is what every model takes.
+          images: Images [B, H, W, in_channels], floating point, normalized. Sides are at least 33 pixels.
+          train: Ignored here; every model takes it.
 
         Returns:
           `conv1` (stride 2), `conv2` (8), `conv3`, `conv4` and `conv5` (16), each after its rectifier, and `pool5`
-          (32). Sides are those of the image divided by the stride, rounded up, and of `pool5` about half of `conv5`'s.
+          (32). Sides are those of the image divided by the stride, rounded up. Sides of `pool5` are about half of
+          `conv5`'s.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels, smallest=33)
         x, maps = images.astype(self.dtype), {}
@@ -98,11 +99,11 @@ class ZFNet(nn.Module):
         return maps | {"pool5": max_pool(x, 3, 2)}
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
+        """Returns logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.
 
         Without a pyramid, maps of another size than 6x6 are averaged to it.
 
-        Args and errors: as for `features`.
+        Arguments and errors are those of `features`.
         """
         maps = self.features(images, train)
         if self.pyramid:

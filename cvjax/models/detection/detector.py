@@ -1,20 +1,24 @@
-"""What goes into a detector and comes out of it, alike for all of them.
+"""All detectors share the inputs and outputs that are defined here.
 
-A detector is a module of `num_classes` classes, background not among them, that is called in two ways:
+A detector is a module of `num_classes` classes, without background. It is called in two ways:
 
     detector(images, sizes, proposals=None, train=False)           -> Detections
     detector(images, sizes, proposals=None, truth=t, train=True)   -> {"name of a loss": float32 [B], ...}
 
-Losses are of each image, already weighed, so that their sum is what to minimize; an image without objects has finite
-ones. Random choices are drawn from the stream `sample`, with a key for each image (`cvjax.nn.row_keys`) so that devices
-change nothing; dropout from `dropout`. Boxes are (x1, y1, x2, y2) in pixels of the images as given, padding included
-in the frame but never covered: `sizes`, int [B, 2], says what height and width of each image are real; without it
-there is no padding. `proposals` are given to the systems that do not find their own; such a class says
-`needs_proposals = True`, and for the others `init` needs images alone. A class whose scores are no probabilities says
-in `display_threshold` which are worth a look, see `display_threshold`.
+Losses are per image and already weighed, so that training minimizes their sum. An image without objects has finite
+losses. Random choices are drawn from the stream `sample`, with a key for each image (`cvjax.nn.row_keys`), so that the
+number of devices changes nothing. Dropout draws from `dropout`.
 
-What decides which detections are given are fields of the module, by the names of `POSTPROCESSING` where a system has
-such a thing, so that an evaluation can change them.
+Boxes are (x1, y1, x2, y2) in pixels of the images as given. `sizes`, int [B, 2], holds the height and width of the real
+part of each image. The rest is padding, which lies within the frame, but no box covers it. Without `sizes` there is no
+padding.
+
+`proposals` are given to the systems that do not find their own. Such a class has `needs_proposals = True`. For the
+others, `init` needs images alone. A class whose scores are no probabilities has a `display_threshold`, see the function
+of this name.
+
+The settings that decide which detections are given are fields of the module. They have the names of `POSTPROCESSING`
+where a system has such a setting, so that an evaluation can change them.
 """
 
 import inspect
@@ -26,17 +30,21 @@ import jax.numpy as jnp
 import numpy as np
 
 POSTPROCESSING = ("score_threshold", "nms_threshold", "max_detections")
-"""The least score of a detection, the IoU above which a better one of its class removes it, and the most an image."""
+"""Names of the fields that decide which detections are given.
+
+They hold the least score of a detection, the IoU above which a better detection of its class removes it, and the
+largest number of detections of an image.
+"""
 
 
 class Truth(NamedTuple):
-    """The objects of a batch, padded to N an image.
+    """Holds the objects of a batch, padded to N an image.
 
     Attributes:
-      boxes: float32 [B, N, 4].
-      labels: int32 [B, N], 0 to C - 1.
-      ignore: bool [B, N], objects that are neither to be found nor background: difficult ones and crowds.
-      valid: bool [B, N], False in the padding.
+      boxes: Boxes of the objects, float32 [B, N, 4].
+      labels: Labels from 0 to C - 1, int32 [B, N].
+      ignore: Whether an object is neither to be found nor background, as difficult ones and crowds are; bool [B, N].
+      valid: Whether an object exists, bool [B, N]; False in the padding.
     """
 
     boxes: jax.Array
@@ -46,11 +54,11 @@ class Truth(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """Boxes that may hold an object, padded to P an image.
+    """Holds boxes that may contain an object, padded to P an image.
 
     Attributes:
-      boxes: float32 [B, P, 4], best first where there is an order.
-      valid: bool [B, P], False in the padding.
+      boxes: Boxes, float32 [B, P, 4], best first where there is an order.
+      valid: Whether a box exists, bool [B, P]; False in the padding.
     """
 
     boxes: jax.Array
@@ -58,13 +66,13 @@ class Proposals(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What was found, suppressed and sorted, padded to K an image.
+    """Holds the found objects, suppressed and sorted, padded to K an image.
 
     Attributes:
-      boxes: float32 [B, K, 4], clipped to the real part of the image.
-      scores: float32 [B, K], best first; 0 in the padding.
-      classes: int32 [B, K], 0 to C - 1.
-      valid: bool [B, K], False in the padding, which fills the end.
+      boxes: Boxes, float32 [B, K, 4], clipped to the real part of the image.
+      scores: Scores, float32 [B, K], best first; 0 in the padding.
+      classes: Classes from 0 to C - 1, int32 [B, K].
+      valid: Whether a detection exists, bool [B, K]; False in the padding, which fills the end.
     """
 
     boxes: jax.Array
@@ -74,14 +82,14 @@ class Detections(NamedTuple):
 
 
 def display_threshold(module: nn.Module) -> float:
-    """Returns the score from which a detection is shown if nobody says another; 0.5 unless the module has its own."""
+    """Returns the score from which a detection is shown by default: the module's own, or 0.5."""
     return getattr(module, "display_threshold", 0.5)
 
 
 def beside_images(module: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a module is called with beside images [B, H, W, C] where only their shape is known; of no detector nothing.
+    """Returns the other inputs of a detector for images of shape [B, H, W, C], and nothing for other modules.
 
-    Nothing of the images is padding, and where proposals are needed, each image is the only one of its own.
+    The images have no padding. Where proposals are needed, each image as a whole is its only proposal.
     """
     if "sizes" not in inspect.signature(type(module).__call__).parameters:
         return {}

@@ -1,11 +1,11 @@
 """Fast R-CNN (Girshick, 1504.08083): one pass over the image, and every region read from its last map.
 
-Each region is pooled to a grid of fixed size, goes through the classifier's two dense layers, and is classified and
-moved at once by two layers that are learnt together, with everything before them. A training step reads many regions of
-few images, which share their convolutions.
+Each region is pooled to a grid of fixed size and goes through the classifier's two dense layers. Two more layers then
+classify and move it at once. They are learned together with all layers before them. A training step reads many regions
+of few images, which share their convolutions.
 
-Most of the time of a test goes into the dense layers, since there are thousands of regions: `svd_ranks` divides each
-into two thinner ones, whose weights `cvjax.weights.compress` makes of those of a trained net.
+Most of the time of a test goes into the dense layers, since there are thousands of regions. `svd_ranks` divides each of
+them into two thinner ones. `cvjax.weights.compress` makes their weights from those of a trained net.
 """
 
 from functools import partial
@@ -36,7 +36,9 @@ from cvjax.ops.detection.roi import roi_pool
 
 
 class FastRCNN(nn.Module):
-    """A convolutional body, RoI pooling, dense layers, and two heads. See `cvjax.models.detection.detector`.
+    """Detects objects by a convolutional body, RoI pooling, dense layers and two heads.
+
+    `cvjax.models.detection.detector` describes its inputs and outputs.
 
     Attributes:
       num_classes: Number of classes without background, C.
@@ -96,6 +98,7 @@ class FastRCNN(nn.Module):
                 dtype=self.dtype,
             )
         dense = partial(nn.Dense, dtype=self.dtype)
+        # The deviations are the paper's (section 2.3).
         self.classifier = dense(self.num_classes + 1, kernel_init=gaussian(0.01))
         self.regressor = dense(self.num_classes * 4, kernel_init=gaussian(0.001))
 
@@ -111,17 +114,17 @@ class FastRCNN(nn.Module):
         truth: Truth | None = None,
         train: bool = False,
     ) -> Detections | dict[str, jax.Array]:
-        """Detects, or with `train=True` and `truth` gives the losses `class` and `box`.
+        """Detects objects, or with `train=True` and `truth` returns the losses `class` and `box`.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          sizes: [B, 2], height and width of what of each image is no padding.
-          proposals: where objects may be.
-          truth: the objects.
-          train: dropout (stream `dropout`), the drawing of regions (stream `sample`), the batch's statistics.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          sizes: Height and width of the real part of each image, [B, 2].
+          proposals: Boxes where objects may be.
+          truth: Objects of the images.
+          train: Use dropout (stream `dropout`), draw regions (stream `sample`), and use the batch's statistics.
 
         Raises:
-          ConfigError: no proposals, or images that it cannot take.
+          ConfigError: No proposals, or images that it cannot take.
         """
         proposals = on_image(proposals, sizes, type(self).__name__)
         maps = self.features(images, train)[cut_of(self.backbone).level]
@@ -150,15 +153,15 @@ class FastRCNN(nn.Module):
         )
 
     def classify(self, maps: jax.Array, boxes: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        """What the heads say about regions.
+        """Classifies regions by the heads.
 
         Args:
-          maps: [B, h, w, D], the backbone's.
-          boxes: [B, R, 4], in pixels of the images.
-          train: dropout.
+          maps: Maps of the backbone, [B, h, w, D].
+          boxes: Boxes [B, R, 4] in pixels of the images.
+          train: Whether to use dropout.
 
         Returns:
-          float32 logits [B, R, C + 1], background first, and deltas [B, R, C, 4].
+          Logits [B, R, C + 1], background first, and deltas [B, R, C, 4], float32.
         """
         batch, count = boxes.shape[:2]
         window = cut_of(self.backbone).window

@@ -1,18 +1,18 @@
 """Faster R-CNN (Ren et al., 1506.01497): proposals by a network on the backbone's maps, and a second stage on those.
 
-On a VGG or ZF backbone, as in the paper, both stages read one map of stride 16, and a region is max-pooled to the
-pixels that the classifier's dense layers see, which start from ImageNet's weights too. With a feature pyramid, see
+On a VGG or ZF backbone, as in the paper, both stages read one map of stride 16. A region is max-pooled to the size that
+the classifier's dense layers see. These layers start from ImageNet's weights too. With a feature pyramid, see
 `cvjax.models.detection.faster_rcnn_fpn`.
 
 Stages can be trained one by one, as in the paper's four steps (section 3.2). Each starts from the last one's weights:
 
 1. `train_detector=False`: the proposals alone, from ImageNet's weights.
-2. `train_rpn=False`, from ImageNet's weights again: the second stage alone, on the proposals of step 1, which are
-   given (`propose` makes them).
+2. `train_rpn=False`, from ImageNet's weights again: the second stage alone. It trains on the proposals of step 1, which
+   are given (`propose` makes them).
 3. `train_detector=False, freeze_backbone=True`, from step 2: new proposals on its maps, which stay as they are.
 4. `train_rpn=False, freeze_backbone=True`, from step 3: the second stage once more, on the same maps.
 
-What is frozen gets no gradient. Weight decay and momentum would still move it; `OptimizerConfig.frozen` stops these.
+Frozen layers get no gradient. Weight decay and momentum would still move them; `OptimizerConfig.frozen` stops these.
 """
 
 from typing import Any
@@ -46,7 +46,9 @@ _MIN_SIZE = 1e-2  # of a detection in pixels, torchvision's
 
 
 class FasterRCNN(nn.Module):
-    """A backbone, maybe a feature pyramid, a proposal network, and dense layers that classify the proposals.
+    """Detects objects by a backbone, a proposal network, and dense layers that classify the proposals.
+
+    A feature pyramid may lie on the backbone.
 
     Pairs are (in training, in evaluation).
 
@@ -57,8 +59,8 @@ class FasterRCNN(nn.Module):
       box_head: Two dense layers on a region; None takes the backbone's own.
       in_channels: Channels of the images.
       rpn_channels: Channels of the proposal network's 3x3 convolution, and of the pyramid.
-      anchor_sizes: Square roots of the anchors' areas, in pixels: all on one map, with a pyramid one for each of its
-        five levels (or a row of them for each).
+      anchor_sizes: Square roots of the anchors' areas, in pixels. Without a pyramid, all lie on one map. With a
+        pyramid, each of its five levels has one size (or a row of sizes).
       anchor_ratios: Ratios of height to width of the anchors.
       rpn_pre_nms_top_n: Number of best anchors of each map that suppression looks at.
       rpn_post_nms_top_n: Number of proposals of an image.
@@ -69,8 +71,8 @@ class FasterRCNN(nn.Module):
       rpn_beta: Distance from which the loss of anchors' boxes is a straight line, see `smooth_l1`.
       rois_per_image: Number of regions of an image that train the second stage.
       positive_fraction: Largest fraction of them that holds an object.
-      bg_iou_low: Least IoU of background with an object; the paper's four steps have 0.1, which makes hard negatives of
-        it, and end-to-end training 0.
+      bg_iou_low: Least IoU of background with an object. The paper's four steps have 0.1, which makes hard negatives of
+        it. End-to-end training has 0.
       box_beta: Distance from which the loss of regions' boxes is a straight line.
       bbox_reg_weights: Weights of the second stage's targets, see `cvjax.ops.detection.boxes.encode`.
       score_threshold: Probability that a detection must exceed.
@@ -78,7 +80,7 @@ class FasterRCNN(nn.Module):
       max_detections: Largest number of detections of an image.
       train_rpn: Have the losses of the proposals in training.
       train_detector: Have the losses of the second stage in training.
-      freeze_backbone: Let no gradients reach the maps that both stages share, whose BatchNorm is then as in evaluation.
+      freeze_backbone: Let no gradients reach the maps that both stages share. Their BatchNorm is then as in evaluation.
       dropout: Rate of dropout behind the backbone's dense layers, where the second stage takes them.
       dtype: Type of the layers' computation; parameters, boxes, scores and losses are float32.
       norm: Options of the BatchNorms, where the backbone has some.
@@ -134,7 +136,12 @@ class FasterRCNN(nn.Module):
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Returns the backbone's maps from shallow to deep, see its class, and with a pyramid the pyramid's.
 
-        The pyramid's are `fpn_0` to `fpn_3` (strides 4 to 32) and `fpn_pool` (64), of `rpn_channels` channels.
+        The pyramid's maps are `fpn_0` to `fpn_3` (strides 4 to 32) and `fpn_pool` (64). They have `rpn_channels`
+        channels.
+
+        Args:
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Whether BatchNorm uses the batch's statistics, unless the backbone is frozen.
 
         Raises:
           ConfigError: Images that it cannot take.
@@ -152,22 +159,22 @@ class FasterRCNN(nn.Module):
         truth: Truth | None = None,
         train: bool = False,
     ) -> Detections | dict[str, jax.Array]:
-        """Detects objects, or measures how badly; see `cvjax.models.detection.detector`.
+        """Detects objects, or with `train` returns the losses; see `cvjax.models.detection.detector`.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          sizes: [B, 2], height and width of what is not padding; None: there is no padding.
-          proposals: to be used instead of those of the net.
-          truth: the objects; for training alone.
-          train: the losses, with dropout (stream `dropout`), the batch's BatchNorm statistics, and random anchors and
-            regions (stream `sample`).
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          sizes: Height and width of the real part of each image, [B, 2]; None means that there is no padding.
+          proposals: Boxes to use instead of the net's own proposals.
+          truth: Objects of the images, for training alone.
+          train: Return the losses, with dropout (stream `dropout`), the batch's BatchNorm statistics, and random
+            anchors and regions (stream `sample`).
 
         Returns:
-          `Detections`, K = max_detections; or with `train` float32 [B] under `rpn_object` and `rpn_box` (with
-          `train_rpn`), `class` and `box` (with `train_detector`).
+          `Detections`, where K is `max_detections`. With `train` it is losses, float32 [B], under `rpn_object` and
+          `rpn_box` (with `train_rpn`), and under `class` and `box` (with `train_detector`).
 
         Raises:
-          ConfigError: images that it cannot take, or training without truth.
+          ConfigError: Images that it cannot take, or training without truth.
         """
         if train and truth is None:
             raise ConfigError("a detector that trains needs the objects: pass truth, or train=False")
@@ -218,10 +225,10 @@ class FasterRCNN(nn.Module):
         return losses | {"class": class_loss(logits, drawn), "box": box}
 
     def propose(self, images: jax.Array, sizes: jax.Array | None = None) -> Proposals:
-        """Returns the proposals of evaluation: the same arguments and errors as for a call.
+        """Returns the proposals of evaluation; arguments and errors are those of a call.
 
         Returns:
-          `Proposals`, best first, P = rpn_post_nms_top_n[1].
+          `Proposals`, best first, where P is `rpn_post_nms_top_n[1]`.
         """
         sizes = _whole(images) if sizes is None else sizes
         return propose(self._levels(images, self._maps(images, False)), sizes, self._selection(False))
@@ -256,7 +263,7 @@ class FasterRCNN(nn.Module):
         return rows
 
     def _second_stage(self, maps: list[jax.Array], boxes: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Boxes [B, R, 4] -> logits [B, R, 1 + C] and deltas [B, R, 1 + C, 4]."""
+        """Turns boxes [B, R, 4] into logits [B, R, 1 + C] and deltas [B, R, 1 + C, 4]."""
         # Image by image, so that under a mesh no device needs the maps of another.
         pooled = jax.vmap(lambda maps, boxes: self._pool([m[None] for m in maps], boxes))(maps, boxes)
         head = self.backbone.head if self.box_head is None else self.box_head
@@ -265,7 +272,7 @@ class FasterRCNN(nn.Module):
         return logits.reshape(*boxes.shape[:2], -1), deltas.reshape(*boxes.shape[:2], -1, 4)
 
     def _pool(self, maps: list[jax.Array], boxes: jax.Array) -> jax.Array:
-        """Reads boxes [R, 4] from the maps of one image [1, H, W, C] -> [R, side, side, C]."""
+        """Reads boxes [R, 4] from the maps of one image [1, H, W, C], and returns [R, side, side, C]."""
         index = jnp.zeros(boxes.shape[:1], jnp.int32)
         if self.fpn is None:
             window = cut_of(self.backbone).window

@@ -1,8 +1,8 @@
 """Faster R-CNN on the feature pyramid of a ResNet (Lin et al., 1612.03144), as torchvision has it.
 
-Every level has anchors of one size, a region is read from the level that suits its size, and two dense layers that
-start anew classify it. torchvision's ResNet is frozen in its stem and first stage, and in all its BatchNorms:
-`norm={"frozen": True}`, and `OptimizerConfig.frozen` for their scale and bias.
+Every level has anchors of one size. A region is read from the level that suits its size. Two dense layers, which do not
+start from ImageNet's weights, classify it. torchvision's ResNet is frozen in its stem and first stage, and in all its
+BatchNorms: `norm={"frozen": True}`, and `OptimizerConfig.frozen` for their scale and bias.
 """
 
 from cvjax.models.classification.dense_head import DenseHead

@@ -11,11 +11,11 @@ from cvjax.ops.geometry import pair
 from cvjax.ops.upsample import upsample
 
 LEVELS = ("fpn_0", "fpn_1", "fpn_2", "fpn_3", "fpn_pool")
-"""Names of the pyramid's maps among a detector's features: strides 4 to 32, and 64."""
+"""Names of the pyramid's maps among a detector's features. Strides are 4 to 32, and 64."""
 
 
 class FeaturePyramid(nn.Module):
-    """From coarse to fine, each map is brought to a number of channels and added to the coarser one, enlarged.
+    """Brings each map to a number of channels, and adds to it the next coarser map of the pyramid, enlarged.
 
     Attributes:
       features: Channels of the pyramid.
@@ -28,14 +28,19 @@ class FeaturePyramid(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")  # torchvision's
         self.inner = [TorchConv(self.features, 1, dtype=self.dtype, kernel_init=init) for _ in range(self.levels)]
         self.layer = [TorchConv(self.features, 3, dtype=self.dtype, kernel_init=init) for _ in range(self.levels)]
 
     def __call__(self, maps: list[jax.Array]) -> list[jax.Array]:
-        """Maps from fine to coarse, each half as large as the last, sides rounded up -> as many and one more.
+        """Turns the backbone's maps into the maps of the pyramid and one more, from fine to coarse.
 
-        They are [B, H_l, W_l, features]; the last one is every other pixel of the one before.
+        Args:
+          maps: Maps of the backbone from fine to coarse, each half as large as the last, sides rounded up.
+
+        Returns:
+          Maps [B, H_l, W_l, features] of the sizes of the backbone's maps, and one more with every second pixel of the
+          last.
         """
         pyramid: list[jax.Array] = []
         coarser = None

@@ -1,8 +1,8 @@
 """R-CNN (Girshick, Donahue, Darrell and Malik, 1311.2524): every proposal cut out, warped to one size, and classified.
 
-The window around a proposal is larger than it, so that behind the warp, which ignores its proportions, `context` pixels
-of surroundings lie on every side. What lies beyond the image is its mean, which is zero in normalized images. Each of
-some 2,000 windows goes through the whole net: hence SPPnet and Fast R-CNN.
+The window around a proposal is larger than the proposal, so that after the warp `context` pixels of surroundings lie on
+every side. The warp does not keep proportions. Pixels beyond the image have the image's mean, which is zero in
+normalized images. Each of some 2,000 windows goes through the whole net; SPPnet and Fast R-CNN avoid this cost.
 """
 
 from functools import partial
@@ -26,15 +26,17 @@ from cvjax.ops.geometry import pair
 
 
 class RCNN(StagedDetector):
-    """A classifier of warped windows.
+    """Detects objects by a classifier of warped windows.
 
-    A training step draws `rois_per_image` windows of each image; the paper's steps have 128 windows, 32 of objects.
-    There the images of a step are many, so that number may be small.
+    A training step draws `rois_per_image` windows of each image. The paper's steps have 128 windows, 32 of them of
+    objects. There, a step has many images, so this number may be small.
 
-    Attributes: those of `StagedDetector`, and
+    Its other attributes are those of `StagedDetector`.
+
+    Attributes:
       window_size: Side that windows are warped to, in pixels.
       context: Number of pixels of surroundings in a window, on every side.
-      windows_at_once: Number of windows of an image that inference computes at once; the others wait, so that memory
+      windows_at_once: Number of windows of an image that inference computes at once. The others wait, so that memory
         does not grow with their number.
     """
 
@@ -50,7 +52,7 @@ class RCNN(StagedDetector):
             raise ConfigError(f"windows_at_once is at least 1, not {self.windows_at_once}")
 
     def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:
-        """See `StagedDetector.describe`; `pooled` is the backbone's `pool5`."""
+        """Describes regions, see `StagedDetector.describe`; `pooled` is the backbone's `pool5`."""
         check_images(images, self.in_channels)
         warp = partial(warp_windows, size=self.window_size, context=self.context)
         if train or self.is_initializing():
@@ -75,17 +77,18 @@ class RCNN(StagedDetector):
 
 
 def warp_windows(images: jax.Array, sizes: jax.Array, boxes: jax.Array, *, size: int, context: int) -> jax.Array:
-    """Windows around boxes, brought to one size by bilinear interpolation, without smoothing where they shrink.
+    """Cuts out windows around boxes, and brings them to one size by bilinear interpolation without smoothing.
 
     Args:
-      images: [B, H, W, C].
-      sizes: [B, 2], height and width of what of each image is no padding.
-      boxes: [B, R, 4].
-      size: side of the result, in pixels.
-      context: pixels of it, on every side, that show what surrounds the box.
+      images: Images [B, H, W, C].
+      sizes: Height and width of the real part of each image, [B, 2].
+      boxes: Boxes [B, R, 4].
+      size: Side of the result in pixels.
+      context: Number of pixels of the result, on every side, that show the surroundings of the box.
 
     Returns:
-      [B, R, size, size, C], zero beyond the image. A box's corners come to lie at `context` and `size - context`.
+      Windows [B, R, size, size, C], zero beyond the image. A box's corners come to lie at `context` and `size -
+      context`.
     """
     inside = [jnp.arange(images.shape[axis]) < sizes[:, axis - 1 : axis] for axis in (1, 2)]
     images = jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], images, 0)

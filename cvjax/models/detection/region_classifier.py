@@ -1,4 +1,4 @@
-"""Classifiers that classify regions: where each is cut into convolutions and dense layers."""
+"""Some classifiers can classify regions; this says where each is cut into convolutions and dense layers."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from cvjax.models.classification.vgg import VGG
 from cvjax.models.classification.zfnet import ZFNet
 
 STRIDE = 16
-"""Pixels of the image per pixel of the map that regions are read from, in every classifier here."""
+"""Pixels of the image per pixel of the map that regions are read from. It is the same in every classifier here."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """Where a classifier is cut in two.
+    """Says where a classifier is cut in two.
 
     Attributes:
       level: Name among its features of the last map before the last pooling.
@@ -41,7 +41,7 @@ def cut_of(backbone: nn.Module) -> Cut:
     """Returns where a classifier is cut.
 
     Raises:
-      ConfigError: It has no dense layers to classify regions with.
+      ConfigError: A classifier without dense layers that could classify regions.
     """
     for kind, cut in _CUTS.items():
         if isinstance(backbone, kind):

@@ -1,7 +1,7 @@
-"""What the detectors share that classify regions: which of them are learnt, from what loss, and what is reported.
+"""Detectors that classify regions share these functions: they draw regions, compute losses and select detections.
 
-Regions are proposals and, in training, the objects themselves. Class 0 of a region's logits is the background, class
-c + 1 the label c; boxes are regressed for each label by itself.
+Regions are proposals and, in training, the objects themselves. Class 0 of a region's logits is the background, and
+class c + 1 is the label c. Boxes are regressed for each label by itself.
 """
 
 from functools import partial
@@ -23,13 +23,13 @@ RegressionWeights = tuple[float, float, float, float]
 
 
 class Sample(NamedTuple):
-    """The R regions of each image that its loss looks at.
+    """Holds the R regions of each image that its loss looks at.
 
     Attributes:
-      boxes: float32 [B, R, 4]; those of the padding are of no meaning.
-      classes: int32 [B, R], 0 for background, 1 + label for an object.
-      objects: float32 [B, R, 4], the box of the object that a region is taken for.
-      valid: bool [B, R], False in the padding.
+      boxes: Boxes of the regions, float32 [B, R, 4]; those of the padding have no meaning.
+      classes: Classes, int32 [B, R]: 0 for background, 1 + label for an object.
+      objects: Boxes of the objects that the regions are taken for, float32 [B, R, 4].
+      valid: Whether a region exists, bool [B, R]; False in the padding.
     """
 
     boxes: jax.Array
@@ -39,15 +39,15 @@ class Sample(NamedTuple):
 
 
 def on_image(proposals: Proposals | None, sizes: jax.Array, model: str) -> Proposals:
-    """Proposals cut off at the real part of their image; what is empty then becomes padding.
+    """Clips proposals to the real part of their image; proposals that are empty then become padding.
 
     Args:
-      proposals: see `Proposals`.
-      sizes: [B, 2], height and width of the real part of each image.
-      model: who asks, for the error.
+      proposals: Proposals of the images.
+      sizes: Height and width of the real part of each image, [B, 2].
+      model: Name of the model, for the error.
 
     Raises:
-      ConfigError: there are none.
+      ConfigError: No proposals.
     """
     if proposals is None:
         raise ConfigError(
@@ -74,16 +74,17 @@ def sample_regions(
     The objects themselves are among the regions to draw from, as in the systems' own code.
 
     Args:
-      keys: [B], one an image.
-      proposals: on their images, see `on_image`.
-      truth: ignored objects are neither learnt nor background.
-      size: R.
-      positive_fraction: most of R that are objects; less where there are fewer, and the rest is background.
-      fg_iou: a region is taken for the object that it overlaps most if their IoU reaches this, for background below.
-      bg_iou_low: least IoU of background. Fast R-CNN and SPPnet have 0.1, for the hard ones.
+      keys: Keys [B], one an image.
+      proposals: Proposals on their images, see `on_image`.
+      truth: Objects of the images. Ignored objects are neither learned nor background.
+      size: Number of regions of an image, R.
+      positive_fraction: Largest fraction of R that are objects. Where there are fewer objects, the rest is background.
+      fg_iou: Least IoU of a region with the object that it overlaps most, to be taken for this object. Below this IoU a
+        region is background.
+      bg_iou_low: Least IoU of background. Fast R-CNN and SPPnet have 0.1, for hard negatives.
 
     Returns:
-      `Sample`; an image without objects gives background alone, and with a bg_iou_low nothing.
+      `Sample`. An image without objects gives background alone, and with a `bg_iou_low` nothing.
     """
     chex.assert_shape(truth.boxes, (proposals.boxes.shape[0], None, 4))
     draw = partial(_sample_image, size=size, positive_fraction=positive_fraction, fg_iou=fg_iou, bg_iou_low=bg_iou_low)
@@ -127,7 +128,15 @@ def _sample_image(
 
 
 def class_loss(logits: jax.Array, sample: Sample) -> jax.Array:
-    """Cross entropy, the mean over the regions of each image: [B, R, C + 1] -> float32 [B]; 0 without regions."""
+    """Computes the mean cross entropy over the regions of each image.
+
+    Args:
+      logits: Logits [B, R, C + 1], background first.
+      sample: Regions.
+
+    Returns:
+      Losses, float32 [B]; 0 without regions.
+    """
     logits = logits.astype(jnp.float32)
     is_class = jnp.arange(logits.shape[-1]) == sample.classes[..., None]
     losses = jax.nn.logsumexp(logits, -1) - jnp.where(is_class, logits, 0).sum(-1)
@@ -135,18 +144,18 @@ def class_loss(logits: jax.Array, sample: Sample) -> jax.Array:
 
 
 def box_loss(deltas: jax.Array, sample: Sample, weights: RegressionWeights, beta: float = 1.0) -> jax.Array:
-    """Smooth L1 of the deltas of the class that each region is taken for, summed over the four.
+    """Computes the smooth L1 of the deltas of the class that each region is taken for, summed over the four.
 
-    Background regions have none, but count in the mean, so that an image weighs what its share of objects is.
+    Background regions have no such loss, but count in the mean. So an image weighs by its fraction of objects.
 
     Args:
-      deltas: [B, R, C, 4].
-      sample: the regions.
-      weights: of the targets, see `cvjax.ops.detection.boxes.encode`.
-      beta: see `smooth_l1`.
+      deltas: Deltas [B, R, C, 4].
+      sample: Regions.
+      weights: Weights of the targets, see `cvjax.ops.detection.boxes.encode`.
+      beta: Distance from which the loss is a straight line, see `smooth_l1`.
 
     Returns:
-      float32 [B], the mean over the regions of each image.
+      Losses, float32 [B], the mean over the regions of each image.
     """
     is_class = jnp.arange(1, deltas.shape[-2] + 1) == sample.classes[..., None]
     own = jnp.where(is_class[..., None], deltas.astype(jnp.float32), 0).sum(-2)
@@ -166,17 +175,17 @@ def select_detections(
     max_detections: int,
     min_size: float = 0.0,
 ) -> Detections:
-    """The best boxes of each image after suppression within each class.
+    """Selects the best boxes of each image after suppression within each class.
 
     Args:
-      boxes: [B, P, C, 4], where each class would have each region.
-      scores: [B, P, C].
-      valid: bool [B, P].
-      sizes: [B, 2], height and width of the real part of each image.
-      nms_threshold: see `cvjax.ops.detection.nms.nms`.
-      score_threshold: boxes need a score above this.
-      max_detections: K, of an image.
-      min_size: boxes with a shorter one are dropped, in pixels; empty ones always are.
+      boxes: Boxes [B, P, C, 4] that each class gives to each region.
+      scores: Scores [B, P, C].
+      valid: Whether a region exists, bool [B, P].
+      sizes: Height and width of the real part of each image, [B, 2].
+      nms_threshold: IoU above which the worse of two boxes is dropped, see `cvjax.ops.detection.nms.nms`.
+      score_threshold: Score that a box must exceed.
+      max_detections: Largest number of detections of an image, K.
+      min_size: Least side of a box in pixels. Empty boxes are always dropped.
     """
     boxes = clip(boxes, (sizes[:, None, None, 0], sizes[:, None, None, 1]))
     long_enough = jnp.min(boxes[..., 2:] - boxes[..., :2], axis=-1) >= min_size

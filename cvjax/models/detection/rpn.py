@@ -21,12 +21,12 @@ from cvjax.ops.detection.subsample import balanced_subsample
 
 
 class Level(NamedTuple):
-    """What the network says about the anchors of one map.
+    """Holds the outputs of the network for the anchors of one map.
 
     Attributes:
-      scores: float32 [B, N], logits of there being an object.
-      deltas: float32 [B, N, 4], see `cvjax.ops.detection.boxes.encode`, of the anchors.
-      anchors: float32 [N, 4].
+      scores: Logits that an anchor holds an object, float32 [B, N].
+      deltas: Deltas of the anchors, float32 [B, N, 4], see `cvjax.ops.detection.boxes.encode`.
+      anchors: Anchors, float32 [N, 4].
     """
 
     scores: jax.Array
@@ -35,14 +35,16 @@ class Level(NamedTuple):
 
 
 class RPNHead(nn.Module):
-    """A 3x3 convolution, and on it two 1x1 convolutions: is there an object, and where exactly.
+    """Predicts whether each anchor holds an object, and where exactly the object is.
 
-    The paper's scores are two numbers through a softmax; one through a sigmoid says as much (its footnote 1).
+    The layers are a 3x3 convolution and two 1x1 convolutions on it.
+
+    The paper's scores are two numbers through a softmax. One number through a sigmoid says the same (its footnote 1).
 
     Attributes:
-      features: channels of the 3x3 convolution.
-      anchors: of one place.
-      dtype: of the computation; what comes out is float32.
+      features: Channels of the 3x3 convolution.
+      anchors: Number of anchors of one place.
+      dtype: Type of the computation; results are float32.
     """
 
     features: int
@@ -50,13 +52,13 @@ class RPNHead(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        init = gaussian(0.01)
+        init = gaussian(0.01)  # as in the paper
         self.conv = TorchConv(self.features, 3, dtype=self.dtype, kernel_init=init)
         self.objectness = TorchConv(self.anchors, 1, dtype=self.dtype, kernel_init=init)
         self.deltas = TorchConv(4 * self.anchors, 1, dtype=self.dtype, kernel_init=init)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, H, W, C] -> scores [B, H * W * anchors] and deltas [B, H * W * anchors, 4], float32."""
+        """Turns x [B, H, W, C] into scores [B, H * W * anchors] and deltas [B, H * W * anchors, 4], float32."""
         x = nn.relu(self.conv(x))
         scores, deltas = self.objectness(x), self.deltas(x)
         batch = x.shape[0]
@@ -65,7 +67,7 @@ class RPNHead(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """How anchors become proposals.
+    """Says how anchors become proposals.
 
     Attributes:
       pre_nms_top_n: Number of best anchors of each map that suppression looks at.
@@ -81,15 +83,15 @@ class Selection:
 
 
 def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> Proposals:
-    """The best boxes that the anchors become, clipped to their images, without near duplicates; no gradients.
+    """Turns anchors into the best proposals of each image: clipped to it, without near duplicates, without gradients.
 
     Args:
-      levels: of each map.
-      sizes: [B, 2], height and width of the images without padding.
-      selection: see there.
+      levels: Outputs of the network for each map.
+      sizes: Height and width of the images without padding, [B, 2].
+      selection: Rules of the selection.
 
     Returns:
-      `Proposals`, best first, P = `selection.post_nms_top_n`.
+      `Proposals`, best first, where P is `selection.post_nms_top_n`.
     """
 
     def of_image(scores: list[jax.Array], deltas: list[jax.Array], size: jax.Array) -> Proposals:
@@ -127,25 +129,25 @@ def rpn_losses(
     fg_iou: float = 0.7,
     bg_iou: float = 0.3,
 ) -> dict[str, jax.Array]:
-    """The losses of anchors drawn at random, at most half of them positive.
+    """Computes the losses of anchors that are drawn at random, at most half of them positive.
 
-    An anchor is positive for an object from an IoU of `fg_iou` on, or if none overlaps that object more; and negative
-    below `bg_iou` with all. Both losses are divided by the number drawn. (The paper divides the second by the number of
-    places, about 2400, and weighs it 10 times: as good as the same.)
+    An anchor is positive for an object if their IoU is at least `fg_iou`, or if no anchor overlaps that object more. It
+    is negative if its IoU with all objects is below `bg_iou`. Both losses are divided by the number of anchors drawn.
+    (The paper divides the second by the number of places, about 2400, and weighs it 10 times, which is about the same.)
 
     Args:
-      levels: of each map.
-      sizes: [B, 2], height and width of the images without padding.
-      truth: the objects.
-      keys: one an image.
-      samples: anchors that are drawn in each image.
-      beta: of `smooth_l1`.
-      border: anchors that reach farther beyond their image, in pixels, do not train; None: all do.
+      levels: Outputs of the network for each map.
+      sizes: Height and width of the images without padding, [B, 2].
+      truth: Objects of the images.
+      keys: Keys, one an image.
+      samples: Number of anchors that are drawn in each image.
+      beta: Distance from which the loss of boxes is a straight line, see `smooth_l1`.
+      border: Distance in pixels by which anchors that train may reach beyond their image; None trains all.
       fg_iou: IoU with an object from which an anchor is positive.
       bg_iou: IoU with all objects below which an anchor is negative.
 
     Returns:
-      `rpn_object` (is there one) and `rpn_box` (where), float32 [B].
+      Losses, float32 [B]: `rpn_object` (whether there is an object) and `rpn_box` (where it is).
     """
     anchors = jnp.concatenate([jnp.asarray(level.anchors) for level in levels])
 

@@ -1,9 +1,10 @@
 """SPPnet (He, Zhang, Ren and Sun, 1406.4729): one pass of the convolutions, and a pyramid of bins over each window.
 
-The image is brought to several scales, and each window is read from the one where it comes nearest to the 224x224
-pixels that the net was trained with. A window on the image becomes one on the last map by the paper's rule (appendix):
-its first row and column there are floor(x / 16) + 1, its last ceil(x / 16) - 1, the pixels whose receptive fields are
-centered within the window. The maximum over the bins of grids of 1, 2, 3 and 6 a side makes a vector of 50 bins of it.
+The image is brought to several scales. Each window is read from the scale where its area comes nearest to the 224x224
+pixels that the net was trained with. A window of the image becomes a window of the last map by the paper's rule
+(appendix): its first row and column there are floor(x / 16) + 1, and its last ones ceil(x / 16) - 1. These are the
+pixels whose receptive fields are centered within the window. The maximum over the bins of grids of 1, 2, 3 and 6 a side
+turns it into a vector of 50 bins.
 
 Fine-tuning stops at that vector, as in the paper: convolutions stay as they are.
 """
@@ -30,10 +31,12 @@ PAPER_SCALES = (480, 576, 688, 864, 1200)
 
 
 class SPPNet(StagedDetector):
-    """A classifier of windows of maps.
+    """Detects objects by a classifier of windows of maps.
 
-    Attributes: those of `StagedDetector`, and
-      scales: Lengths that the shorter side of the images as given, with their padding, is brought to, in pixels.
+    Its other attributes are those of `StagedDetector`.
+
+    Attributes:
+      scales: Lengths in pixels that the shorter side of the images, with their padding, is brought to.
       canonical_size: Side of the square that a window's area should come near to, in pixels.
       train_convolutions: Let gradients into the convolutions; the paper does not.
     """
@@ -54,7 +57,7 @@ class SPPNet(StagedDetector):
             raise ConfigError(f"scales are lengths of the shorter side in pixels, one or more, not {self.scales}")
 
     def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:
-        """See `StagedDetector.describe`; `pooled` is the pyramid's vector."""
+        """Describes regions, see `StagedDetector.describe`; `pooled` is the pyramid's vector."""
         check_images(images, self.in_channels)
         frame = images.shape[1:3]
         name = cut_of(self.backbone).level
@@ -78,33 +81,35 @@ class SPPNet(StagedDetector):
 
 
 def nearest_scale(boxes: jax.Array, factors: jax.Array, canonical_size: float = 224.0) -> jax.Array:
-    """The scale at which the area of each box is nearest to that of a square.
+    """Returns the scale at which the area of each box is nearest to that of a square.
 
     Args:
-      boxes: [..., 4].
-      factors: [S, 4], what the coordinates are multiplied by at each scale.
-      canonical_size: side of the square, in pixels.
+      boxes: Boxes [..., 4].
+      factors: Factors [S, 4] on the coordinates at each scale.
+      canonical_size: Side of the square in pixels.
 
     Returns:
-      int32 [...], the first of equals.
+      Numbers of scales, int32 [...]; the first one where several are equally near.
     """
     areas = area(boxes[..., None, :] * factors)
     return jnp.argmin(jnp.abs(areas - canonical_size**2), axis=-1).astype(jnp.int32)
 
 
 def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Array:
-    """Windows of an image as windows of a map whose pixel j is centered on pixel stride * j of the image.
+    """Turns windows of an image into windows of a map whose pixel j is centered on pixel stride * j of the image.
 
-    Along each axis the first pixel is floor(first / stride) + 1 and the last ceil(last / stride) - 1, of the first and
-    last pixel of the box. A box that no pixel of the map is centered in gets the one nearest to its middle.
+    Along each axis the first pixel is floor(first / stride) + 1 and the last is ceil(last / stride) - 1, where `first`
+    and `last` are the box's first and last pixel. A box in which no pixel of the map is centered gets the pixel nearest
+    to its middle.
 
     Args:
-      boxes: [..., 4], half-open, in pixels of the image at its scale.
-      stride: see above.
-      limits: int [..., 2], height and width of the map.
+      boxes: Boxes [..., 4], half-open, in pixels of the image at its scale.
+      stride: Pixels of the image per pixel of the map.
+      limits: Height and width of the map, int [..., 2].
 
     Returns:
-      int32 [..., 4]: (left, top, right, bottom), the columns and rows of the corners, which belong to the window.
+      Windows, int32 [..., 4]: (left, top, right, bottom), the columns and rows of the corners, which belong to the
+      window.
     """
     first, last = boxes[..., :2], boxes[..., 2:] - 1
     near, far = jnp.floor(first / stride) + 1, jnp.ceil(last / stride) - 1
@@ -116,19 +121,20 @@ def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Arr
 
 
 def pyramid_pool(maps: jax.Array, windows: jax.Array, index: jax.Array, *, levels: tuple[int, ...]) -> jax.Array:
-    """Spatial pyramid pooling of windows of maps; that of a whole map is `cvjax.nn.SpatialPyramidPool`.
+    """Pools windows of maps over a spatial pyramid; `cvjax.nn.SpatialPyramidPool` pools whole maps.
 
-    Bin i of n along a side of m pixels holds those from floor(i * m / n) to ceil((i + 1) * m / n). So a bin is the
-    union of bins of any grid that its own divides: the coarse grids of the paper's pyramid are read from the finest.
+    Bin i of n along a side of m pixels holds the pixels from floor(i * m / n) to ceil((i + 1) * m / n). So a bin of a
+    coarse grid is a union of bins of any grid that divides it. The coarse grids of the paper's pyramid are read from
+    the finest.
 
     Args:
-      maps: [S, H, W, D].
-      windows: int32 [R, 4], see `project_windows`.
-      index: int [R], the map that each window is on.
-      levels: bins along each side, one number a grid.
+      maps: Maps [S, H, W, D].
+      windows: Windows, int32 [R, 4], see `project_windows`.
+      index: Number of the map that each window is on, int [R].
+      levels: Number of bins along each side, one for each grid.
 
     Returns:
-      [R, sum of squared levels * D], grid by grid, bins in rows from the top, then channels.
+      Vectors [R, sum of squared levels * D]: grid by grid, bins in rows from the top, then channels.
     """
     finest = max(levels)
     grids = {n: _grid(maps, windows, index, n) for n in {n for n in levels if finest % n} | {finest}}

@@ -1,4 +1,4 @@
-"""What R-CNN and SPPnet share: a net that describes regions, and classifiers that are learnt after it, stage by stage.
+"""R-CNN and SPPnet share this detector: a net that describes regions, and classifiers that are learned after it.
 
 1. The net is fine-tuned to tell C classes and background apart (`train=True`); its last layer is then thrown away.
 2. A linear support vector machine for each class learns from the second dense layer
@@ -6,8 +6,8 @@
 3. A ridge regression for each class learns to move boxes, from the last pooled map
    (`cvjax.tasks.detection.staged.ridge`).
 
-What stages 2 and 3 found lies among the parameters, in `svm` and `regressor` (`cvjax.tasks.detection.staged.stages`
-puts it there); until then these are zero, and `scorer="softmax"` scores with the layer of stage 1.
+The results of stages 2 and 3 lie among the parameters, in `svm` and `regressor` (`cvjax.tasks.detection.staged.stages`
+puts them there). Until then these are zero, and `scorer="softmax"` scores with the layer of stage 1.
 """
 
 from functools import partial
@@ -28,11 +28,11 @@ from cvjax.ops.detection.boxes import decode
 
 
 class Description(NamedTuple):
-    """What the net says about regions.
+    """Holds the net's description of regions.
 
     Attributes:
-      pooled: float32 [B, R, D], the last pooled map, flattened: what boxes are regressed from.
-      hidden: float32 [B, R, hidden], the second dense layer's: what the support vector machines see.
+      pooled: Last pooled map, flattened, float32 [B, R, D]. Boxes are regressed from it.
+      hidden: Output of the second dense layer, float32 [B, R, hidden]. The support vector machines see it.
     """
 
     pooled: jax.Array
@@ -40,20 +40,23 @@ class Description(NamedTuple):
 
 
 class StagedDetector(nn.Module):
-    """A classifier of regions; a subclass says in `describe` how it sees them. See `cvjax.models.detection.detector`.
+    """Detects objects by a classifier of regions; a subclass says in `describe` how it sees them.
+
+    `cvjax.models.detection.detector` describes its inputs and outputs.
 
     Attributes:
       num_classes: Number of classes without background, C.
       backbone: Classifier with dense layers: an AlexNet, a VGG or a ZFNet.
       in_channels: Channels of the images.
-      scorer: Scores of the detections: `svm`, with boxes that the regressor has moved, or `softmax`, the fine-tuned
-        net's own, with the regions as they are.
+      scorer: Scores of the detections. `svm` takes the support vector machines, and boxes that the regressor has moved.
+        `softmax` takes the fine-tuned net's own scores, and the regions as they are.
       rois_per_image: Number of regions drawn from each image in training.
       positive_fraction: Largest fraction of them that are objects.
       fg_iou: IoU with an object from which a region is taken for it.
       bg_iou_low: Least IoU of background with an object.
       nms_threshold: IoU above which the worse of two boxes of a class is dropped.
-      score_threshold: Score that a detection must exceed; None is -1, the SVMs' margin, and 0.05 of a softmax.
+      score_threshold: Score that a detection must exceed. None is -1, the margin of the support vector machines, or
+        0.05 for a softmax.
       max_detections: Largest number of detections of an image, K.
       dropout: Rate of dropout behind the two dense layers.
       dtype: Type of the computation; parameters, losses and detections are float32.
@@ -84,7 +87,10 @@ class StagedDetector(nn.Module):
 
     @property
     def display_threshold(self) -> float:
-        """Score from which a detection is worth showing: SVMs give a signed distance, the net itself a probability."""
+        """Returns the score from which a detection is worth showing.
+
+        It is 0 for the signed distances of SVMs, and 0.5 for the probabilities of the net.
+        """
         return 0.0 if self.scorer == "svm" else 0.5
 
     def setup(self) -> None:
@@ -101,13 +107,13 @@ class StagedDetector(nn.Module):
         return self.backbone.features(images, train)
 
     def describe(self, images: jax.Array, sizes: jax.Array, boxes: jax.Array, train: bool = False) -> Description:
-        """What the net says about regions of images.
+        """Describes regions of images.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          sizes: [B, 2], height and width of what of each image is no padding.
-          boxes: [B, R, 4].
-          train: dropout, and the batch's statistics.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          sizes: Height and width of the real part of each image, [B, 2].
+          boxes: Boxes [B, R, 4].
+          train: Use dropout, and the batch's statistics.
         """
         raise NotImplementedError
 
@@ -119,16 +125,16 @@ class StagedDetector(nn.Module):
         truth: Truth | None = None,
         train: bool = False,
     ) -> Detections | dict[str, jax.Array]:
-        """Detects, or with `train=True` and `truth` gives the loss `class` of the first stage.
+        """Detects objects, or with `train=True` and `truth` returns the loss `class` of the first stage.
 
         Args:
-          images, sizes: as for `describe`.
-          proposals: where objects may be.
-          truth: the objects.
-          train: dropout (stream `dropout`), the drawing of regions (stream `sample`), the batch's statistics.
+          images, sizes: Images and the sizes of their real parts, as for `describe`.
+          proposals: Boxes where objects may be.
+          truth: Objects of the images.
+          train: Use dropout (stream `dropout`), draw regions (stream `sample`), and use the batch's statistics.
 
         Raises:
-          ConfigError: no proposals, or images that it cannot take.
+          ConfigError: No proposals, or images that it cannot take.
         """
         proposals = on_image(proposals, sizes, type(self).__name__)
         if train and truth is not None:
@@ -160,7 +166,7 @@ class StagedDetector(nn.Module):
         )
 
     def score(self, described: Description, boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Scores float32 [B, R, C] of regions, and the boxes [B, R, C, 4] that each class would have."""
+        """Returns scores of regions, float32 [B, R, C], and the boxes [B, R, C, 4] that each class gives to them."""
         shape = (*boxes.shape[:2], self.num_classes, 4)
         here = jnp.broadcast_to(boxes[:, :, None], shape)
         scores = None

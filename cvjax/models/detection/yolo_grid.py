@@ -1,8 +1,9 @@
-"""YOLO's grid (Redmon et al., 1506.02640, section 2): how boxes are written in it, what each cell learns, its loss.
+"""YOLO's grid (Redmon et al., 1506.02640, section 2): the form of boxes, the targets of each cell, and the loss.
 
-The cell that an object's center lies in answers for it. A cell writes a box as (x, y, r, s): where the center lies in
-the cell, 0 to 1, and the square roots of width and height as fractions of the grid's reference size, so that a small
-deviation counts more in a small box. All functions are for one image; `jax.vmap` makes them for a batch.
+The cell in which the center of an object lies is responsible for it. A cell writes a box as (x, y, r, s). Here (x, y)
+is the place of the center in the cell, 0 to 1. The numbers r and s are the square roots of width and height as
+fractions of the grid's reference size, so that a small deviation counts more in a small box. All functions are for one
+image; `jax.vmap` makes them for a batch.
 """
 
 import dataclasses
@@ -19,12 +20,12 @@ from cvjax.ops.detection import boxes as box_ops
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Square cells over an image, from its upper left corner.
+    """Describes square cells over an image, from its upper left corner.
 
     Attributes:
-      rows, columns: numbers of cells.
-      cell: side of a cell, in pixels.
-      height, width: of a box whose roots are 1, in pixels; the image's, in the paper.
+      rows, columns: Numbers of cells.
+      cell: Side of a cell in pixels.
+      height, width: Size in pixels of a box whose roots are 1; in the paper it is the image's size.
     """
 
     rows: int
@@ -35,12 +36,12 @@ class Grid:
 
 
 class Predictions(NamedTuple):
-    """What the net says of R rows and C columns of cells, with B boxes each.
+    """Holds the net's predictions for R rows and C columns of cells, with B boxes each.
 
     Attributes:
-      boxes: [R, C, B, 4], see above.
-      confidence: [R, C, B], of an object times its overlap with the box.
-      classes: [R, C, K], probabilities of classes if there is an object.
+      boxes: Boxes as cells write them, [R, C, B, 4].
+      confidence: Confidence [R, C, B]: the probability of an object times its overlap with the box.
+      classes: Probabilities of the K classes if there is an object, [R, C, K].
     """
 
     boxes: jax.Array
@@ -49,13 +50,13 @@ class Predictions(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What each cell is to learn.
+    """Holds the targets of each cell.
 
     Attributes:
-      boxes: float32 [R, C, 4], see above; zeros without an object.
-      labels: int32 [R, C]; 0 without an object.
-      occupied: bool [R, C], whether the center of an object lies here.
-      ignored: bool [R, C], cells without, in which the center of an ignored one lies: they learn nothing.
+      boxes: Boxes as cells write them, float32 [R, C, 4]; zeros without an object.
+      labels: Labels, int32 [R, C]; 0 without an object.
+      occupied: Whether the center of an object lies in the cell, bool [R, C].
+      ignored: Whether a cell without an object has the center of an ignored one, bool [R, C]. Such cells learn nothing.
     """
 
     boxes: jax.Array
@@ -65,15 +66,15 @@ class Targets(NamedTuple):
 
 
 def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
-    """Objects of one image as what the cells learn.
+    """Turns the objects of one image into the targets of the cells.
 
-    A cell learns one object, the first in the order given; darknet shuffles them, and so does the model. Objects
-    without area and those with the center outside of the image do not exist.
+    A cell learns one object, the first in the order given. Darknet shuffles the objects, and so does the model. Objects
+    without area, and objects with the center outside of the image, are left out.
 
     Args:
-      truth: without the batch axis: boxes [N, 4] and the others [N].
-      size: [2], height and width of the image's real part, in pixels; no more than the grid covers.
-      grid: the cells.
+      truth: Objects without the batch axis: boxes [N, 4] and the others [N].
+      size: Height and width in pixels of the image's real part, [2]; no more than the grid covers.
+      grid: Cells.
     """
     chex.assert_shape(truth.boxes, (None, 4))
     # One more row stands for "none", so that every cell has a row to read.
@@ -88,7 +89,7 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
     place = (row * grid.columns + column).astype(jnp.int32)
 
     def first(wanted: jax.Array) -> jax.Array:
-        """[R * C], the first of the wanted objects in each cell, or `none`."""
+        """Returns the first of the wanted objects in each cell, [R * C], or `none`."""
         rank = jnp.where(exists & wanted, jnp.arange(none), none).astype(jnp.int32)
         return jnp.full(grid.rows * grid.columns, none, jnp.int32).at[place].min(rank, mode="drop")
 
@@ -107,28 +108,29 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
 
 
 def decode(coded: jax.Array, grid: Grid) -> jax.Array:
-    """Boxes as cells write them, [R, C, B, 4], as (x1, y1, x2, y2) in pixels, [R, C, B, 4]."""
+    """Turns boxes as cells write them, [R, C, B, 4], into (x1, y1, x2, y2) in pixels, [R, C, B, 4]."""
     return box_ops.convert(_centered(coded, grid), "cxcywh", "xyxy")
 
 
 def losses(
     predictions: Predictions, targets: Targets, grid: Grid, coord_weight: float = 5.0, no_object_weight: float = 0.5
 ) -> dict[str, jax.Array]:
-    """The sums of squares that YOLO minimizes (equation 3), of one image.
+    """Computes the sums of squares that YOLO minimizes (equation 3), for one image.
 
-    In a cell with an object one of its boxes is responsible: the one that overlaps the object most or, if none does,
-    the one that deviates least from it (darknet's rule; the paper is silent). It learns place, size and, as confidence,
-    its IoU with the object as it is now; the cell learns the class. All other boxes learn a confidence of 0. Darknet's
-    gradients are half of these, as it leaves out the 2 of the squares.
+    In a cell with an object, one of its boxes is responsible for it. This is the box that overlaps the object most. If
+    none overlaps it, it is the box that deviates least from it (darknet's rule; the paper says nothing). The
+    responsible box learns place and size. As confidence it learns the IoU that it has with the object now. The cell
+    learns the class. All other boxes learn a confidence of 0. Darknet's gradients are half of these, as it leaves out
+    the 2 of the squares.
 
     Args:
-      predictions: of the net, float32.
-      targets: of `encode`.
-      grid: the cells.
-      coord_weight, no_object_weight: the paper's two lambdas.
+      predictions: Predictions of the net, float32.
+      targets: Targets from `encode`.
+      grid: Cells.
+      coord_weight, no_object_weight: The paper's two lambdas.
 
     Returns:
-      `coordinates`, `sizes`, `objectness`, `no_object` and `classes`, float32 [], weighed.
+      Weighed losses `coordinates`, `sizes`, `objectness`, `no_object` and `classes`, float32 [].
     """
     occupied = targets.occupied[..., None]
     wanted = targets.boxes[:, :, None]
@@ -150,7 +152,7 @@ def losses(
 
 
 def _centered(coded: jax.Array, grid: Grid) -> jax.Array:
-    """(center x, center y, width, height) in pixels, [R, C, B, 4]."""
+    """Turns boxes as cells write them into (center x, center y, width, height) in pixels, [R, C, B, 4]."""
     columns = jnp.arange(grid.columns)[:, None]
     rows = jnp.arange(grid.rows)[:, None, None]
     x, y, r, s = jnp.moveaxis(coded, -1, 0)
@@ -164,7 +166,7 @@ def _centered(coded: jax.Array, grid: Grid) -> jax.Array:
 
 
 def _compare(coded: jax.Array, wanted: jax.Array, grid: Grid) -> tuple[jax.Array, jax.Array]:
-    """IoU of boxes [R, C, B, 4] with those of their cells [R, C, 1, 4], and their squared distance; both [R, C, B]."""
+    """Compares boxes [R, C, B, 4] with those of their cells [R, C, 1, 4]: IoU and squared distance, both [R, C, B]."""
     ours, theirs = _centered(coded, grid), _centered(wanted, grid)
     unit = jnp.asarray([grid.width, grid.height, grid.width, grid.height], jnp.float32)
     overlap = box_ops.iou(*(box_ops.convert(boxes, "cxcywh", "xyxy") for boxes in (ours, theirs)))

@@ -1,11 +1,12 @@
 """YOLO (Redmon, Divvala, Girshick and Farhadi, 1506.02640): one pass from the image to boxes, without proposals.
 
-A grid of cells lies over the image. Convolutions and two dense layers, which see the whole image, say of each cell two
-boxes, how sure it is of each, and which class an object in it would have. `yolov1` has 24 convolutions; `yolov1_tiny`,
-the paper's Fast YOLO, has 9 and a narrow linear layer before the dense ones, as its published configuration does.
+A grid of cells lies over the image. Convolutions and two dense layers, which see the whole image, predict two boxes for
+each cell, a confidence for each box, and the class that an object in the cell would have. `yolov1` has 24 convolutions.
+`yolov1_tiny`, the paper's Fast YOLO, has 9, and a narrow linear layer before the dense ones, as its published
+configuration does.
 
-The first 20 (7) convolutions are `backbone` and start from a classifier, `darknet_yolov1` (`darknet_yolov1_tiny`), see
-`cvjax.weights.inherit`. Training takes the streams `sample` and `dropout`.
+The first 20 (7) convolutions are `backbone`. They start from a classifier, `darknet_yolov1` (`darknet_yolov1_tiny`),
+see `cvjax.weights.inherit`. Training takes the streams `sample` and `dropout`.
 """
 
 from functools import partial
@@ -30,25 +31,25 @@ from cvjax.ops.geometry import pair
 
 
 class YOLOv1(nn.Module):
-    """Convolutions, dense layers that fill a grid, the paper's loss, and suppression by class.
+    """Detects objects by convolutions and dense layers that fill a grid, and by suppression in each class.
 
     A cell is a pixel of the last map: 64 pixels of the image with the default stages. The dense layers fix the number
-    of cells when parameters are made, so images come in the sizes that give `grid`, 385 to 448 pixels a side for 7x7;
-    a net for others is another net. With `fully_convolutional` images may have any size, and each cell sees no more
-    than the convolutions show it.
+    of cells when parameters are made. So images must have sizes that give `grid`: 385 to 448 pixels a side for 7x7.
+    Other sizes need another net. With `fully_convolutional` images may have any size, and each cell sees only the
+    receptive field of the convolutions.
 
     Attributes:
-      num_classes: Number of classes of objects, background not among them.
+      num_classes: Number of classes of objects, without background.
       backbone: Convolutions that a classifier was trained for, see `DarknetYOLO`.
       in_channels: Channels of the images.
       neck: Rows of (side of the kernel, features, stride): the convolutions behind the backbone.
       width: Factor on the features of all convolutions.
-      grid: Rows and columns of cells. Together with the stride it says what fraction of what a box's sides are:
-        rows * 64 and columns * 64 pixels, also where a fully convolutional net sees more cells.
+      grid: Rows and columns of cells. The sides of boxes are predicted as fractions of rows * 64 and columns * 64
+        pixels (for a stride of 64), also where a fully convolutional net sees more cells.
       boxes_per_cell: Number of boxes of a cell, B.
       squeeze: Features of a linear layer before the dense ones; 0 has none.
       hidden: Features of the first dense layer (of a 3x3 convolution, if fully convolutional).
-      fully_convolutional: Use convolutions in the dense layers' place, for images of any size.
+      fully_convolutional: Use convolutions in the place of the dense layers, for images of any size.
       batch_norm: Normalize after every convolution. The paper does not; it lets such a net train from scratch.
       dropout: Rate of dropout behind the first dense layer.
       coord_weight: Weight of the losses of coordinates and sizes.
@@ -115,14 +116,16 @@ class YOLOv1(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Side of a cell, in pixels."""
+        """Returns the side of a cell in pixels."""
         return stride_of((*self.backbone.stages, self.neck)) // 2  # no pooling lies before the neck
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The backbone's maps, see `DarknetYOLO.features`, and `neck`, the last convolution's, with a pixel a cell.
+        """Returns the backbone's maps, see `DarknetYOLO.features`, and `neck`, the map of the last convolution.
+
+        Each pixel of `neck` is a cell.
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or none.
+          ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
         maps = self.backbone.features(images, train)
         *_, x = maps.values()
@@ -131,12 +134,13 @@ class YOLOv1(nn.Module):
         return maps | {"neck": x}
 
     def predict(self, images: jax.Array, train: bool = False) -> Predictions:
-        """What the last layer says: boxes [B, R, C, b, 4], confidence [B, R, C, b], classes [B, R, C, K]; float32.
+        """Predicts boxes [B, R, C, b, 4], confidence [B, R, C, b] and classes [B, R, C, K], float32.
 
-        Its outputs are linear. Those of a dense one come in darknet's order: all classes, all confidences, all boxes.
+        These are the linear outputs of the last layer. A dense layer has them in darknet's order: all classes, all
+        confidences, all boxes.
 
         Raises:
-          ConfigError: images that the net cannot take; it names the nearest sizes that it can.
+          ConfigError: Images that the net cannot take. The message names the nearest sizes that it can take.
         """
         check_images(images, self.in_channels)
         cells = self._cells(pair(images.shape[1:3]))
@@ -163,23 +167,23 @@ class YOLOv1(nn.Module):
         truth: Truth | None = None,
         train: bool = False,
     ) -> Detections | dict[str, jax.Array]:
-        """Finds objects, or with `truth` says how far it is from finding them.
+        """Detects objects, or with `truth` returns the losses.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          sizes: int [B, 2], height and width of what is not padding; None: all of it.
-          proposals: for other systems; None here.
-          truth: the objects.
-          train: dropout, the batch's statistics where there is BatchNorm, and of several objects in a cell one at
-            random rather than the first.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          sizes: Height and width of the real part of each image, int [B, 2]; None means that there is no padding.
+          proposals: Proposals for other systems; None here.
+          truth: Objects of the images.
+          train: Use dropout, and the batch's statistics where there is BatchNorm. Of several objects in a cell, take
+            one at random instead of the first.
 
         Returns:
-          `Detections`, with a class's probability times the confidence as its score, where what is below 0 counts as 0.
-          With `truth`: {"coordinates", "sizes", "objectness", "no_object", "classes"}, float32 [B], weighed, see
+          `Detections`. The score is a class's probability times the confidence; values below 0 count as 0. With `truth`
+          it is {"coordinates", "sizes", "objectness", "no_object", "classes"}, float32 [B], weighed, see
           `yolo_grid.losses`.
 
         Raises:
-          ConfigError: images that the net cannot take (see `predict`), proposals, or training without truth.
+          ConfigError: Images that the net cannot take (see `predict`), proposals, or training without truth.
         """
         if proposals is not None:
             raise ConfigError("YOLO finds objects without proposals; leave them out")
@@ -198,7 +202,7 @@ class YOLOv1(nn.Module):
         return jax.vmap(partial(losses, grid=grid, **weights))(predictions, targets)
 
     def _cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of cells over an image."""
+        """Returns the rows and columns of cells over an image."""
         stride, sides = self.stride, tuple(self.grid)
         cells = pair(-(-side // stride) for side in size)
         if not self.fully_convolutional and cells != sides:
@@ -212,14 +216,14 @@ class YOLOv1(nn.Module):
         return cells
 
     def _shuffled(self, truth: Truth) -> Truth:
-        """Each image's objects in a random order, which depends on the image's row in the global batch."""
+        """Shuffles each image's objects; the order depends on the image's row in the global batch."""
         count, objects = truth.valid.shape
         keys = row_keys(self, "sample", count)
         order = jax.vmap(lambda key: jax.random.permutation(key, objects))(keys)
         return jax.tree.map(lambda array: jax.vmap(lambda a, o: a[o])(array, order), truth)
 
     def _detect(self, predictions: Predictions, size: jax.Array, grid: Grid) -> Detections:
-        """Of one image: suppression class by class, then the best of all classes."""
+        """Detects the objects of one image: suppression class by class, then the best of all classes."""
         boxes = box_ops.clip(decode(predictions.boxes, grid), (size[0], size[1])).reshape(-1, 4)
         scores = nn.relu(predictions.confidence)[..., None] * nn.relu(predictions.classes)[..., None, :]
         scores = jnp.where(box_ops.area(boxes) > 0, scores.reshape(-1, self.num_classes).T, -jnp.inf)

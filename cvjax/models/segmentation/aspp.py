@@ -14,13 +14,17 @@ PAPER_RATES = (6, 12, 18)
 
 
 def aspp_rates(output_stride: int, at_16: tuple[int, ...] = PAPER_RATES) -> tuple[int, ...]:
-    """Dilations of the atrous branches, in pixels of the map, for those at output stride 16.
+    """Returns the dilations of the atrous branches, in pixels of the map, from those at output stride 16.
 
-    The field of view in the image stays the same when the rates follow the map's resolution, so they double at 8 and
-    halve at 32 (1706.05587, section 3.3).
+    The rates follow the map's resolution, so that the field of view in the image stays the same. They double at output
+    stride 8 and halve at 32 (1706.05587, section 3.3).
+
+    Args:
+      output_stride: Pixels of the image per pixel of the map: 8, 16 or 32.
+      at_16: Dilations at output stride 16.
 
     Raises:
-      ConfigError: an output stride other than 8, 16 or 32, or a rate below 1.
+      ConfigError: An output stride other than 8, 16 or 32, or a rate below 1.
     """
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")
@@ -30,7 +34,7 @@ def aspp_rates(output_stride: int, at_16: tuple[int, ...] = PAPER_RATES) -> tupl
 
 
 class ASPP(nn.Module):
-    """A 1x1 branch, three atrous 3x3 branches and image pooling, side by side, then projected to `features`.
+    """Applies a 1x1 branch, three atrous 3x3 branches and image pooling side by side, and projects them to `features`.
 
     Attributes:
       features: Channels of every branch and of the output.
@@ -50,10 +54,10 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, features].
+        """Turns x [B, H, W, C] into [B, H, W, features].
 
         Raises:
-          ConfigError: a training batch of one image: BatchNorm would make its pooled branch a constant.
+          ConfigError: A training batch of one image, in which BatchNorm would make the pooled branch a constant.
         """
         common = {"dtype": self.dtype, "norm": self.norm}
         branches = [ConvBNReLU(self.features, 1, name="conv1x1", **common)(x, train)]

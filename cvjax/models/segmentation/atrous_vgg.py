@@ -1,9 +1,9 @@
 """VGG as DeepLab v1 and v2 have it: late poolings without stride, and dense layers that became atrous convolutions.
 
-The poolings' windows are 3x3, and those behind the output stride keep every pixel, so that the layers after them are
-dilated instead. VGG's first dense layer, 7x7, becomes a convolution with fewer taps that lie farther apart: a field of
-view as large or larger for a sixth of the parameters. Its weights may come from the dense layers by leaving most of
-them out (`cvjax.weights.subsample`).
+The poolings' windows are 3x3. The poolings behind the output stride keep every pixel, and the layers after them are
+dilated instead. VGG's first dense layer, 7x7, becomes a convolution with fewer taps that lie farther apart. Its field
+of view is as large or larger, for a sixth of the parameters. Its weights may come from the dense layers by leaving most
+of them out (`cvjax.weights.subsample`).
 """
 
 from typing import Any, Literal
@@ -21,7 +21,9 @@ _RATES_AT = 8  # the output stride that rates are given for
 
 
 class AtrousBranch(nn.Module):
-    """VGG's two hidden dense layers as convolutions: `fc6`, with holes, and `fc7`, 1x1, each with ReLU and dropout.
+    """Applies VGG's two hidden dense layers as convolutions: `fc6`, with holes, and `fc7`, 1x1.
+
+    ReLU and dropout follow each of them.
 
     Attributes:
       hidden: Channels of both.
@@ -39,7 +41,7 @@ class AtrousBranch(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, hidden]."""
+        """Turns x [B, H, W, C] into [B, H, W, hidden]."""
         reach = (self.kernel_size - 1) * self.rate
         pads = (reach // 2, reach - reach // 2)
         fc6 = TorchConv(
@@ -51,11 +53,13 @@ class AtrousBranch(nn.Module):
 
 
 class AtrousVGG(VGG):
-    """VGG's convolutions, and `AtrousBranch`es beside one another on the last map.
+    """Computes VGG's convolutions, and the branches of `AtrousBranch` side by side on the last map.
 
     The branches belong to the backbone because ImageNet's weights have layers for them.
 
-    Attributes: those of `VGG`, of which `num_classes` and the dense head go unused, and
+    Its other attributes are those of `VGG`. It does not use `num_classes` and the dense head.
+
+    Attributes:
       kernel_size: Side of fc6's kernel, in taps.
       rates: Rates of fc6 in each branch, in pixels of the map.
       average: Average 3x3 pixels before the branches.
@@ -78,7 +82,7 @@ class AtrousVGG(VGG):
         ]
 
     def branches(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
-        """Returns each branch's map, [B, H / output_stride, W / output_stride, hidden], sides rounded up."""
+        """Returns the map of each branch, [B, H / output_stride, W / output_stride, hidden], with sides rounded up."""
         x = self.features(images, train)["pool5"]
         if self.average:
             x = avg_pool(x, 3, 1, 1)
@@ -102,10 +106,16 @@ def adopt_atrous(net: nn.Module) -> None:
 
 
 def rates_at(output_stride: int, rates: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns rates that are given at output stride 8 for another one, where they see as much of the image.
+    """Returns the rates for an output stride, from those given at output stride 8.
+
+    The new rates see the same part of the image.
+
+    Args:
+      output_stride: Pixels of the image per pixel of the map: 8, 16 or 32.
+      rates: Rates at output stride 8.
 
     Raises:
-      ConfigError: an output stride other than 8, 16 or 32, no rate, or one below 1.
+      ConfigError: An output stride other than 8, 16 or 32, no rate, or a rate below 1.
     """
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride is 8, 16 or 32, not {output_stride}")

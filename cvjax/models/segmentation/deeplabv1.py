@@ -7,8 +7,8 @@ layers. Its other nets are options:
     DeepLab-7x7                    kernel_size=7, aspp_rates=(4,), hidden=4096
     DeepLab-4x4                    kernel_size=4, aspp_rates=(8,), hidden=4096
 
-The CRF is no part of the net: `--eval.crf v1`, or `cvjax.cli.crf`. `output_stride` 16 or 32 strides where the paper
-dilates, which is the net to compare with.
+The CRF is no part of the net; `--eval.crf v1` or `cvjax.cli.crf` applies it. An `output_stride` of 16 or 32 strides
+where the paper dilates, for a comparison.
 """
 
 import operator
@@ -27,10 +27,10 @@ from cvjax.ops.resize import enlarge_from_corner
 
 
 class DeepLabV1(nn.Module):
-    """Scores of an atrous VGG, bilinearly enlarged.
+    """Segments images by the scores of an atrous VGG, bilinearly enlarged.
 
-    Pixel (s * i, s * j) of the logits at output stride s is score (i, j) itself, so a loss on every eighth pixel
-    (`loss_stride=8`) is the paper's, which trains against labels shrunk by 8.
+    Pixel (s * i, s * j) of the logits at output stride s is score (i, j) itself. So a loss on every eighth pixel
+    (`loss_stride=8`) is the paper's loss, which compares with labels shrunk by 8.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -75,11 +75,11 @@ class DeepLabV1(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
+          images: Images [B, H, W, in_channels], floating point, normalized.
           train: Use dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
-          float32 logits [B, H, W, num_classes].
+          Logits [B, H, W, num_classes], float32.
 
         Raises:
           ConfigError: Images of another rank, type or number of channels, or without pixels.

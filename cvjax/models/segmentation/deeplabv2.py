@@ -1,12 +1,12 @@
 """DeepLab v2 (Chen et al., 1606.00915): atrous spatial pyramid pooling by summed branches, and fusion of scales.
 
-On VGG-16 each branch is a pair of dense layers with a rate of its own and a classifier; on ResNet-101 it is a
+On VGG-16 each branch is a pair of dense layers with a rate of its own and a classifier. On ResNet-101 it is a
 classifier of 3x3 taps. `deeplabv2_vgg16` has ASPP-L, the rates 6, 12, 18 and 24; `aspp_rates=(2, 4, 8, 12)` makes it
 ASPP-S.
 
-The ResNet sees the image at three scales, with shared weights, and each pixel takes the largest score of a class among
-them. In training every scale has a loss of its own beside that of the fused scores; the authors weigh all alike, which
-is `aux_weight=1`.
+The ResNet sees the image at three scales, with shared weights. Each pixel takes the largest score of a class among
+them. In training every scale has a loss of its own beside the loss of the fused scores. The authors weigh all alike:
+`aux_weight=1`.
 """
 
 import operator
@@ -34,7 +34,7 @@ Logits = jax.Array | tuple[jax.Array, dict[str, jax.Array]]
 
 
 class DeepLabV2VGG(nn.Module):
-    """Branches of an atrous VGG, each with a classifier, whose scores are added.
+    """Segments images by branches of an atrous VGG, each with a classifier, whose scores are added.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -82,12 +82,12 @@ class DeepLabV2VGG(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
+          images: Images [B, H, W, in_channels], floating point, normalized.
           train: Use dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
-          float32 logits [B, H, W, num_classes]; with `train` and several scales: (logits, {"scale0.5": logits, ...}),
-          the second those of each scale before the fusion.
+          Logits [B, H, W, num_classes], float32. With `train` and several scales it is (logits, {"scale0.5": logits,
+          ...}); the second holds the logits of each scale before the fusion.
 
         Raises:
           ConfigError: Images of another rank, type or number of channels, or without pixels; no scale, or not above 0.
@@ -102,7 +102,7 @@ class DeepLabV2VGG(nn.Module):
 
 
 class DeepLabV2ResNet(nn.Module):
-    """Atrous classifiers of a dilated ResNet's last map, summed.
+    """Segments images by the summed scores of atrous classifiers on the last map of a dilated ResNet.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -160,14 +160,14 @@ def fuse_scales(
     """Scores images at several scales and takes the maximum of each class; corners stay on corners both ways.
 
     Args:
-      score: Images [B, h, w, C] -> scores [B, h', w', num_classes] at the output stride.
-      images: [B, H, W, C].
+      score: Function of images [B, h, w, C] that returns scores [B, h', w', num_classes] at the output stride.
+      images: Images [B, H, W, C].
       scales: Factors on height and width.
       output_stride: Pixels of the images that `score` sees per pixel of its scores.
       train: Whether to return the logits of each scale too.
 
     Returns:
-      float32 logits [B, H, W, num_classes]; with `train` and several scales: (logits, {"scale0.5": logits, ...}).
+      Logits [B, H, W, num_classes], float32. With `train` and several scales it is (logits, {"scale0.5": logits, ...}).
 
     Raises:
       ConfigError: No scale, or not above 0, or one twice.

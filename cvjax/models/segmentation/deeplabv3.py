@@ -1,8 +1,8 @@
 """DeepLab v3 (Chen et al., 1706.05587): dilated ResNet, ASPP with image pooling, and a small head; or a deeper ResNet.
 
 The defaults of `deeplabv3_*` are torchvision's: output stride 8, no multi-grid. The paper trains at output stride 16
-with `multi_grid=(1, 2, 4)` and evaluates at 8. `deeplabv3_cascade_*` are the paper's other design: the last stage again
-and again, each at twice the rate of the one before, instead of ASPP.
+with `multi_grid=(1, 2, 4)` and evaluates at 8. `deeplabv3_cascade_*` are the paper's other design. It has copies of the
+last stage instead of ASPP, each at twice the rate of the one before.
 """
 
 from functools import partial
@@ -25,21 +25,21 @@ from cvjax.ops.resize import resize
 
 
 class DeepLabV3(nn.Module):
-    """A dilated backbone, ASPP on its last map, one 3x3 convolution and a classifier.
+    """Segments images by a dilated backbone, ASPP on its last map, one 3x3 convolution and a classifier.
 
-    What may come from ImageNet lies under `backbone` in `params` and `batch_stats`; the rest is head. With
-    `train=True` the image-pooling branch of ASPP needs at least two images in the (global) batch.
+    The layers that may come from ImageNet lie under `backbone` in `params` and `batch_stats`. The rest is the head.
+    With `train=True` the image-pooling branch of ASPP needs at least two images in the (global) batch.
 
     Attributes:
       num_classes: Channels of the logits.
       backbone: Net whose `features(images, train)` has maps `stage3` and `stage4`, such as a ResNet.
-      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32. Rates of ASPP follow it, and
-        parameters do not depend on it, so a model may train at 16 and be evaluated at 8.
+      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32. Rates of ASPP follow it. Parameters
+        do not depend on it, so a model may train at 16 and be evaluated at 8.
       multi_grid: Factors on the dilations of the backbone's last blocks.
       aux: Have an auxiliary FCN head on stage3, whose logits come with `train=True`.
       aspp_features: Channels of ASPP and of the layers after it.
-      aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels;
-        on a map that a rate does not fit, its branch is a 1x1 convolution.
+      aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels.
+        On a map that a rate does not fit, its branch is a 1x1 convolution.
       dropout: Rate of dropout after ASPP.
       aux_dropout: Rate of dropout in the auxiliary head.
       dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
@@ -79,11 +79,11 @@ class DeepLabV3(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, C], floating point, normalized.
+          images: Images [B, H, W, C], floating point, normalized.
           train: Use the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
 
         Returns:
-          float32 logits [B, H, W, num_classes]; with `train` and `aux`: (logits, {"aux": logits}).
+          Logits [B, H, W, num_classes], float32. With `train` and `aux` it is (logits, {"aux": logits}).
 
         Raises:
           ConfigError: Images of another rank, type or without pixels; a training batch of one image.
@@ -95,9 +95,9 @@ class DeepLabV3(nn.Module):
 
 
 class DeepLabV3Cascade(nn.Module):
-    """A dilated ResNet with copies of its last stage behind it, at twice, four times and eight times its rate.
+    """Segments images by a dilated ResNet and copies of its last stage, at twice, four times and eight times its rate.
 
-    The copies, `block5` to `block7`, start fresh also where the backbone comes from ImageNet. By default there is no
+    The copies, `block5` to `block7`, start fresh even where the backbone comes from ImageNet. By default there is no
     auxiliary head, as in the paper.
 
     Attributes:

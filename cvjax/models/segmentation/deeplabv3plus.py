@@ -1,7 +1,7 @@
 """DeepLab v3+ (Chen et al., 1802.02611): DeepLab v3's encoder with a decoder that sharpens borders.
 
-The decoder brings ASPP's output to stride 4, joins it with the first stage's map (reduced to 48 channels, so
-that it does not outweigh the rest) and refines both with two 3x3 convolutions. On Xception every 3x3 convolution
+The decoder brings ASPP's output to stride 4 and joins it with the first stage's map. That map is reduced to 48
+channels, so that it does not outweigh the rest. Two 3x3 convolutions refine both. On Xception every 3x3 convolution
 behind the stem is separable: in the backbone, in ASPP and in the decoder.
 """
 
@@ -25,26 +25,26 @@ _FINE = 4  # the stride of the decoder's map
 
 
 class DeepLabV3Plus(nn.Module):
-    """A dilated backbone, ASPP on its last map, and a decoder that joins ASPP's output with a fine map.
+    """Segments images by a dilated backbone, ASPP on its last map, and a decoder that joins ASPP with a fine map.
 
-    What may come from ImageNet lies under `backbone` in `params` and `batch_stats`; the rest is head. With
-    `train=True` the image-pooling branch of ASPP needs at least two images in the (global) batch.
+    The layers that may come from ImageNet lie under `backbone` in `params` and `batch_stats`. The rest is the head.
+    With `train=True` the image-pooling branch of ASPP needs at least two images in the (global) batch.
 
     Attributes:
       num_classes: Channels of the logits.
       backbone: Net whose `features(images, train)` has maps `stage1` (of stride 4), `stage3` and `stage4`: a ResNet, or
         an Xception, whose first stage's map is the last before a stride.
-      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32. Rates of ASPP follow it, and
-        parameters do not depend on it, so a model may train at 16 and be evaluated at 8.
+      output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32. Rates of ASPP follow it. Parameters
+        do not depend on it, so a model may train at 16 and be evaluated at 8.
       multi_grid: Factors on the dilations of the backbone's last blocks.
       aux: Have an auxiliary FCN head on stage3, whose logits come with `train=True`.
       aspp_features: Channels of ASPP and of the decoder.
-      aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels;
-        on a map that a rate does not fit, its branch is a 1x1 convolution.
+      aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels.
+        On a map that a rate does not fit, its branch is a 1x1 convolution.
       separable_aspp: Use atrous separable convolutions in ASPP, as the paper does with Xception.
       low_level_features: Channels that the first stage's map is reduced to.
       separable_decoder: Use depthwise separable 3x3 convolutions in the decoder, otherwise plain ones.
-      upsampling: Upsampling of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`;
+      upsampling: Upsampling of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`.
         None, the paper's, stretches both bilinearly. Kernels of a transposed convolution follow the output stride.
       dropout: Rate of dropout after ASPP.
       aux_dropout: Rate of dropout in the auxiliary head.
@@ -95,11 +95,11 @@ class DeepLabV3Plus(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, C], floating point, normalized.
+          images: Images [B, H, W, C], floating point, normalized.
           train: Use the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
 
         Returns:
-          float32 logits [B, H, W, num_classes]; with `train` and `aux`: (logits, {"aux": logits}).
+          Logits [B, H, W, num_classes], float32. With `train` and `aux` it is (logits, {"aux": logits}).
 
         Raises:
           ConfigError: Images of another rank, type or without pixels; a training batch of one image.
@@ -115,7 +115,7 @@ class DeepLabV3Plus(nn.Module):
         return with_auxiliary(self, logits, maps["stage3"], train)
 
     def _enlarge(self, x: jax.Array, size: tuple[int, int], name: str) -> jax.Array:
-        """Brings a map to a size, bilinearly or by the layer of that name, taking the middle of the layer's result."""
+        """Brings a map to a size, bilinearly or by the middle of the result of the layer of that name."""
         if self.upsampling is None:
             return resize(x, size)
         layer = getattr(self, name)

@@ -2,8 +2,9 @@
 
 VGG-16 slides over the image, a 1x1 convolution scores each position, and the scores are upsampled to pixels. The finer
 nets score the maps after the fourth and the third pooling, too, and add those scores on the way up. Score layers start
-at zero and upsampling starts as interpolation, so a finer net starts as about what the coarser one computes: train 32s,
-start 16s from it and 8s from that (`cvjax.weights.inherit`, or `--init` with the run's folder), or train all at once.
+at zero and upsampling starts as interpolation. So a finer net starts with about the results of the coarser one. Train
+32s, start 16s from it and 8s from that (`cvjax.weights.inherit`, or `--init` with the run's folder), or train all at
+once.
 """
 
 from typing import Any, Literal, get_args
@@ -25,24 +26,27 @@ _WINDOW = 7  # of fc6, in pixels of pool5
 
 
 class FCN(nn.Module):
-    """A convolutional VGG, scores at one or several depths, and their sum at the image's size.
+    """Segments images by a convolutional VGG, and by the sum of scores at one or several depths.
 
-    Where a map's pixels lie is kept as its edge: the pixel of the image that its first pixel's area starts at. Crops
-    follow from the edges; with the paper's alignment they are 19 pixels, 5 and 27, and 5, 9 and 31, as in its nets.
+    The net tracks where each map lies on the image. The edge of a map is the first pixel of the image in the area of
+    the map's first pixel. The crops follow from the edges. With the alignment `paper` they are 19 pixels for FCN-32s, 5
+    and 27 for FCN-16s, and 5, 9 and 31 for FCN-8s, as in the authors' nets.
 
     Attributes:
       num_classes: Channels of the logits.
       backbone: VGG, whose dense layers slide over its last map.
       in_channels: Channels of the images.
-      skips: Poolings whose maps are scored too, from deep to shallow: none for 32s, ("pool4",), ("pool4", "pool3").
-      alignment: Alignment of maps and image: `paper` pads the image by 100 pixels (99 and the first convolution's one)
-        and slides fc6 without padding, which costs most on small images; `same` pads each layer by half its window.
-      upsampling: Upsampling of all steps: `transposed` convolution, which starts as bilinear and is learned,
-        `transposed_fixed`, or a convolution after `nearest` or `bilinear` enlarging.
-      last_upsampling: Upsampling of the last step, to the image; None is as `upsampling`. The paper fixes it and learns
-        the rest.
-      skip_scales: Factors on the maps of `skips`, which take the place of training in stages; the authors' net that
-        learns at once has (0.01, 0.0001).
+      skips: Poolings whose maps are scored too, from deep to shallow. 32s has (), 16s has ("pool4",), and 8s has
+        ("pool4", "pool3").
+      alignment: Way in which maps are aligned with the image. `paper` surrounds the image with 100 pixels of zeros (99,
+        and one of the first convolution), and fc6 slides without padding. The added border makes it slow on small
+        images. `same` adds no border; each layer pads by half its window, so that maps cover the image.
+      upsampling: Upsampling of all steps. `transposed` is a transposed convolution that starts as bilinear and is
+        learned. `transposed_fixed` stays bilinear. `nearest` and `bilinear` enlarge, and a convolution follows.
+      last_upsampling: Upsampling of the last step, to the image; None takes `upsampling`. The paper fixes the last step
+        and learns the others.
+      skip_scales: Factors on the maps of `skips`, which take the place of training in stages. The authors' net that
+        learns all at once has (0.01, 0.0001).
       dropout: Rate of dropout behind the two hidden dense layers.
       dtype: Type of the backbone's and the score layers' computation; parameters, upsampling and logits are float32.
       norm: Options of the BatchNorms, where the backbone has some.
@@ -74,7 +78,7 @@ class FCN(nn.Module):
         layers: dict[str, nn.Module] = {"score": self._score()}
         for skip in self.skips:
             layers |= {f"score_{skip}": self._score(), f"up_{skip}": Upsample(self.num_classes, 2, self.upsampling)}
-        # Named by its stride, as a coarser net's last step is none of a finer one's.
+        # The stride is in the name, because a finer net cannot start its last step from a coarser net's.
         last = self.last_upsampling or self.upsampling
         layers[f"up_image{self._stride}"] = Upsample(self.num_classes, self._stride, last)
         for name, layer in layers.items():
@@ -82,22 +86,24 @@ class FCN(nn.Module):
 
     @property
     def _stride(self) -> int:
-        """Pixels of the image for one of the finest scores."""
+        """Returns the pixels of the image per pixel of the finest scores."""
         return _POOL5_STRIDE >> len(self.skips)
 
     @property
     def _margin(self) -> int:
-        """Zeros around the image, beside those of the first convolution."""
+        """Returns the width of the zeros around the image, without those of the first convolution."""
         return 99 if self.alignment == "paper" else 0
 
     def _score(self) -> TorchConv:
         return TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=nn.initializers.zeros)
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The backbone's maps of the padded images, see `VGG.features`, and `fc7`, the second dense layer's.
+        """Returns the backbone's maps of the padded images, see `VGG.features`, and `fc7`.
+
+        The map `fc7` is the output of the second dense layer.
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or without pixels.
+          ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
         check_images(images, self.in_channels)
         maps = self.backbone.features(_pad(images, self._margin), train)
@@ -108,19 +114,19 @@ class FCN(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          train: dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Use dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
-          float32 logits [B, H, W, num_classes].
+          Logits [B, H, W, num_classes], float32.
 
         Raises:
-          ConfigError: images that it cannot take, see `features`.
+          ConfigError: Images that it cannot take, see `features`.
         """
         maps = self.features(images, train)
         paper = self.alignment == "paper"
         scores = self.score(maps["fc7"]).astype(jnp.float32)
-        # fc6's window starts where pool5 does, and is as good as its middle.
+        # Without padding, fc6's first window starts where pool5 does, and its score belongs to the window's middle.
         edge = -self._margin + (_WINDOW // 2 * _POOL5_STRIDE if paper else 0)
         stride = _POOL5_STRIDE
         for skip, scale in zip(self.skips, self.skip_scales):

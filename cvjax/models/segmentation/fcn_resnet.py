@@ -16,9 +16,9 @@ from cvjax.ops.resize import resize
 
 
 class FCNResNet(nn.Module):
-    """A ResNet with dilated late stages, and a head of two convolutions on its last map.
+    """Segments images by a ResNet with dilated late stages, and a head of two convolutions on its last map.
 
-    What may come from ImageNet lies under `backbone`; the rest is head.
+    The layers that may come from ImageNet lie under `backbone`. The rest is the head.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -26,7 +26,7 @@ class FCNResNet(nn.Module):
       in_channels: Channels of the images.
       output_stride: Pixels of the input per pixel of the deepest map: 8, 16 or 32.
       aux: Have a second head on stage3, whose logits come with `train=True`.
-      upsampling: Upsampling of the logits, see `cvjax.nn.Upsampling`; None, torchvision's, stretches them bilinearly to
+      upsampling: Upsampling of the logits, see `cvjax.nn.Upsampling`. None, torchvision's, stretches them bilinearly to
         the image.
       dropout: Rate of dropout in the head.
       aux_dropout: Rate of dropout in the auxiliary head.
@@ -57,21 +57,21 @@ class FCNResNet(nn.Module):
             self.up_image = Upsample(self.num_classes, self.output_stride, self.upsampling)
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The backbone's maps, see `ResNet.features`."""
+        """Returns the backbone's maps, see `ResNet.features`."""
         return self.backbone.features(images, train)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          train: the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Use the batch's BatchNorm statistics, dropout (stream `dropout`) and the auxiliary head.
 
         Returns:
-          float32 logits [B, H, W, num_classes]; with `train` and `aux`: (logits, {"aux": logits}).
+          Logits [B, H, W, num_classes], float32. With `train` and `aux` it is (logits, {"aux": logits}).
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or without pixels.
+          ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
         maps, size = self.features(images, train), pair(images.shape[1:3])
         scores = self.head(maps["stage4"], train).astype(jnp.float32)
@@ -79,7 +79,10 @@ class FCNResNet(nn.Module):
         return with_auxiliary(self, logits, maps["stage3"], train)
 
     def _enlarge(self, scores: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """From the middle: strided layers round sides up, and their pixels stay on those of the image's first ones."""
+        """Enlarges scores by the layer `up_image`, and takes the middle of its result.
+
+        Strided layers round sides up, so the result may be larger than the image.
+        """
         beyond = (self.output_stride * side - wanted for side, wanted in zip(scores.shape[1:3], size))
         return self.up_image(scores, size, pair(pixels // 2 for pixels in beyond))
 

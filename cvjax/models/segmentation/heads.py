@@ -1,4 +1,4 @@
-"""Heads that several segmentation nets share."""
+"""Several segmentation nets share the auxiliary head."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from cvjax.ops.resize import resize
 
 
 class FCNHead(nn.Module):
-    """torchvision's auxiliary head: a 3x3 convolution to a quarter of the channels, dropout, a classifier.
+    """Applies torchvision's auxiliary head: a 3x3 convolution to a quarter of the channels, dropout and a classifier.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -28,7 +28,7 @@ class FCNHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, num_classes]."""
+        """Turns x [B, H, W, C] into [B, H, W, num_classes]."""
         x = ConvBNReLU(x.shape[-1] // 4, 3, dtype=self.dtype, norm=self.norm, name="conv")(x, train)
         x = Dropout(self.dropout, name="dropout")(x, train)
         return TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01), name="classifier")(x)
@@ -41,12 +41,12 @@ def with_auxiliary(
 
     Args:
       net: Net with a field `aux` and, if that is set, a submodule `aux_head`.
-      logits: float32 [B, H, W, num_classes].
+      logits: Logits of the net, float32 [B, H, W, num_classes].
       stage3: Map that the auxiliary head sees.
       train: Whether the net trains; evaluation never computes the head.
 
     Returns:
-      The logits; with `train` and `aux`: (logits, {"aux": logits}).
+      The logits. With `train` and `aux` it is (logits, {"aux": logits}).
     """
     # While initializing the head runs whatever `train` is, so that its parameters exist.
     if not net.aux or not (train or net.is_initializing()):

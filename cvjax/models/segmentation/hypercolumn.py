@@ -1,12 +1,13 @@
-"""Hypercolumns (Hariharan, Arbelaez, Girshick and Malik, 1411.5752): what all depths of a net say about a pixel.
+"""Hypercolumns (Hariharan, Arbelaez, Girshick and Malik, 1411.5752): maps of all depths of a net describe a pixel.
 
-A pixel's hypercolumn is the stack of the activations above it, at several depths of VGG-16, each map interpolated to
-the image's size. A linear classifier is never applied to the stack itself: interpolation is linear, too, so each map is
-scored where it is, and the scores are interpolated and added, as the paper does. That is the same to rounding, and the
-stack of 4,736 channels a pixel is never there; `hypercolumns` makes it for who wants it.
+A pixel's hypercolumn is the stack of the activations above it, at several depths of VGG-16. Each map is interpolated to
+the image's size. No linear classifier is applied to the stack itself. Interpolation is linear, too, so each map is
+scored in its own size, and the scores are interpolated and added, as the paper does. The result is the same up to
+rounding, and the stack of 4,736 channels a pixel is never in memory. The method `hypercolumns` makes the stack.
 
-The net classifies all pixels of an image, or the pixels of boxes into object and background (`method="masks"`), where a
-K x K grid of classifiers divides the box, as what an object looks like depends on where in its box one looks.
+The net classifies all pixels of an image. Or it divides the pixels of boxes into object and background
+(`method="masks"`). There, a K x K grid of classifiers divides the box, because an object looks different in different
+parts of its box.
 """
 
 import operator
@@ -30,22 +31,22 @@ from cvjax.ops.resize import bilinear_matrix
 from cvjax.ops.upsample import upsample
 
 STRIDES = {f"stage{i}": 2 ** (i - 1) for i in range(1, 6)} | {f"pool{i}": 2**i for i in range(1, 6)} | {"fc7": 32}
-"""Maps that may be levels, and the pixels of the image for one of each."""
+"""Maps that may be levels, with the pixels of the image per pixel of each."""
 
 
 class Hypercolumn(nn.Module):
-    """A convolutional VGG, and linear classifiers of the stack of its maps.
+    """Classifies pixels by a convolutional VGG and linear classifiers of the stack of its maps.
 
-    All layers pad by half their window, and poolings round up, so that pixel j of a map of stride s lies over the
-    pixels [s * j, s * (j + 1)) of the image.
+    All layers pad by half their window, and poolings round up. So pixel j of a map of stride s lies over the pixels [s
+    * j, s * (j + 1)) of the image.
 
     Attributes:
       num_classes: Channels of the logits.
       backbone: VGG, whose dense layers slide over its last map.
       in_channels: Channels of the images.
-      levels: Maps that a hypercolumn is made of, of `STRIDES`; by default those that the paper names as an example.
+      levels: Maps that a hypercolumn is made of, from `STRIDES`. The default is the paper's example.
       kernel_size: Side of the part of a map that each classifier sees, in its pixels; 1 is the hypercolumn alone.
-      upsampling: Upsampling of the scores, see `cvjax.nn.Upsampling`; None, the paper's, interpolates without
+      upsampling: Upsampling of the scores, see `cvjax.nn.Upsampling`. None, the paper's, interpolates without
         parameters.
       grid: Number of classifiers along each side of a box, K.
       mask_size: Number of pixels along each side of a mask, S; 50 in the paper.
@@ -85,7 +86,7 @@ class Hypercolumn(nn.Module):
                 setattr(self, f"up_{level}", Upsample(self.num_classes, STRIDES[level], self.upsampling))
 
     def _classifier(self, features: int, level: str) -> TorchConv:
-        """Of the part of a hypercolumn that comes from one map; one of the parts has the bias."""
+        """Makes the classifier of one map of a hypercolumn; only the classifier of the last level has a bias."""
         return TorchConv(
             features,
             self.kernel_size,
@@ -95,10 +96,10 @@ class Hypercolumn(nn.Module):
         )
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The backbone's maps, see `VGG.features`, and `fc7`, the second dense layer's.
+        """Returns the backbone's maps, see `VGG.features`, and `fc7`, the output of the second dense layer.
 
         Raises:
-          ConfigError: images of another rank, type or number of channels, or without pixels.
+          ConfigError: Images of another rank, type or number of channels, or without pixels.
         """
         check_images(images, self.in_channels)
         maps = self.backbone.features(images, train)
@@ -108,14 +109,14 @@ class Hypercolumn(nn.Module):
         """Classifies the pixels of images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          train: dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Use dropout (stream `dropout`), and the batch's statistics where there is BatchNorm.
 
         Returns:
-          float32 logits [B, H, W, num_classes].
+          Logits [B, H, W, num_classes], float32.
 
         Raises:
-          ConfigError: images that it cannot take, see `features`.
+          ConfigError: Images that it cannot take, see `features`.
         """
         maps, size, parts = self.features(images, train), pair(images.shape[1:3]), []
         for level in self.levels:
@@ -130,7 +131,7 @@ class Hypercolumn(nn.Module):
         return reduce(operator.add, parts)
 
     def hypercolumns(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """The stack itself, float32 [B, H, W, C], the maps in the order of `levels`; it is large."""
+        """Returns the stack itself, float32 [B, H, W, C], with the maps in the order of `levels`; it is large."""
         maps = self.features(images, train)
         size = pair(images.shape[1:3])
         return jnp.concatenate(
@@ -140,20 +141,22 @@ class Hypercolumn(nn.Module):
     def masks(self, images: jax.Array, boxes: jax.Array, train: bool = False) -> jax.Array:
         """Tells the object of each box from its background.
 
-        A box is divided into grid x grid cells, each with a classifier of its own, the same in all boxes. A pixel's
-        probability is interpolated between those that the classifiers of the nearest cells give it. (The paper has a
-        set of such classifiers for each class; here, one set serves all.)
+        A box is divided into grid x grid cells. Each cell has a classifier of its own, the same in all boxes. A pixel's
+        probability is interpolated between the results of the classifiers of the nearest cells. (The paper has a set of
+        such classifiers for each class; here, one set serves all.)
 
         Args:
-          images: as for the call.
-          boxes: [B, N, 4], see `cvjax.ops.detection.boxes`, in pixels; those that only fill up may be anything finite.
-          train: as for the call.
+          images: Images, as for the call.
+          boxes: Boxes [B, N, 4] in pixels, see `cvjax.ops.detection.boxes`. Boxes of the padding may have any finite
+            numbers.
+          train: Use dropout and the batch's statistics, as for the call.
 
         Returns:
-          float32 logits [B, N, S, S], where S is `mask_size`: row i and column j of S x S pixels that divide the box.
+          Logits [B, N, S, S], float32, where S is `mask_size`. Row i and column j are a pixel of the S x S pixels that
+          divide the box.
 
         Raises:
-          ConfigError: images that it cannot take, see `features`.
+          ConfigError: Images that it cannot take, see `features`.
         """
         chex.assert_shape(boxes, (images.shape[0], None, 4))
         batch, count = boxes.shape[:2]
@@ -176,13 +179,13 @@ class Hypercolumn(nn.Module):
 
 
 def interpolate_classifiers(scores: jax.Array) -> jax.Array:
-    """The logits of interpolated probabilities: p(pixel) = sum over k of a_k(pixel) * sigmoid(score_k(pixel)).
+    """Returns the logits of interpolated probabilities: p(pixel) = sum over k of a_k(pixel) * sigmoid(score_k(pixel)).
 
     Args:
-      scores: [..., S, S, K * K], what each classifier of a K x K grid, row by row, says about each pixel of a box.
+      scores: Scores [..., S, S, K * K] of each classifier of a K x K grid, row by row, for each pixel of a box.
 
     Returns:
-      float32 [..., S, S]; a_k are the weights of bilinear interpolation between the middles of the cells.
+      Logits, float32 [..., S, S]. The a_k are the weights of bilinear interpolation between the middles of the cells.
     """
     height, width, classifiers = scores.shape[-3:]
     grid = round(classifiers**0.5)

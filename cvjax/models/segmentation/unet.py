@@ -1,7 +1,7 @@
 """U-Net (1505.04597) as it is mostly used: padded convolutions, BatchNorm, logits of the image's size.
 
-Images of any size: they are continued by mirroring, at the bottom and on the right, until every level halves evenly,
-and the logits are cropped. So no map is ever odd, and skips need no cropping.
+Images may have any size. They are continued by mirroring, at the bottom and on the right, until every level halves
+evenly, and the logits are cropped. So no map is ever odd, and skips need no cropping.
 """
 
 from functools import partial
@@ -29,7 +29,9 @@ from cvjax.ops.geometry import pair
 
 
 class UNet(nn.Module):
-    """Levels of two 3x3 convolutions down to a bottom, and up again, joining the map of the same scale.
+    """Segments images by levels of two 3x3 convolutions, down to a bottom and up again.
+
+    On the way up, each level joins the map of the same scale.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -63,17 +65,17 @@ class UNet(nn.Module):
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps of the contracting path, from shallow to deep.
+        """Returns named maps of the contracting path, from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized; any size.
-          train: the batch's BatchNorm statistics, and dropout (stream `dropout`).
+          images: Images [B, H, W, in_channels] of any size, floating point, normalized.
+          train: Use the batch's BatchNorm statistics, and dropout (stream `dropout`).
 
         Returns:
           `level1`, `level2`, ... with strides 1, 2, ..., of the image continued to a multiple of the last stride.
 
         Raises:
-          ConfigError: images that it cannot take.
+          ConfigError: Images that it cannot take.
         """
         check_images(images, self.in_channels)
         x, maps = pad_to_multiple(images.astype(self.dtype), 2**self.depth), {}
@@ -84,7 +86,7 @@ class UNet(nn.Module):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """float32 logits [B, H, W, num_classes]; arguments and errors as of `features`."""
+        """Returns logits [B, H, W, num_classes], float32; arguments and errors are those of `features`."""
         *skips, x = self.features(images, train).values()
         for skip, up, layers in zip(reversed(skips), reversed(self.up), reversed(self.join)):
             x = _through(layers, jnp.concatenate([skip, up(x)], axis=-1), train)
@@ -92,7 +94,10 @@ class UNet(nn.Module):
 
 
 def doubling(features: int, upsampling: Upsampling, dtype: Any) -> Upsample:
-    """A decoder's layer to twice the height and width; as a transposed convolution the paper's, 2x2 and with a bias."""
+    """Makes a decoder's layer to twice the height and width.
+
+    A transposed convolution is the paper's, 2x2 with a bias.
+    """
     if upsampling != "transposed":
         return Upsample(features, 2, upsampling, use_bias=True, dtype=dtype)
     # Each output sees one tap of the kernel, so a quarter of what `fan_in` counts: this keeps the variance.
@@ -104,9 +109,9 @@ def pad_to_multiple(x: jax.Array, multiple: int, smallest: int = 1) -> jax.Array
     """Continues images by mirroring, at the bottom and on the right, to sides that `multiple` divides.
 
     Args:
-      x: [B, H, W, C].
-      multiple: of which sides will be.
-      smallest: least side, in pixels.
+      x: Images [B, H, W, C].
+      multiple: Number that will divide the sides.
+      smallest: Least side in pixels.
     """
     sides = (-(-max(side, smallest) // multiple) * multiple for side in x.shape[1:3])
     return mirror_pad(x, pair((0, side - have) for side, have in zip(sides, x.shape[1:3])))

@@ -1,6 +1,6 @@
-"""U-Net (1505.04597) with a classifier of the zoo as its contracting path, so that ImageNet's weights can start it.
+"""U-Net (1505.04597) with a classifier as its contracting path, so that ImageNet's weights can start it.
 
-The encoder is any model whose `features` names maps; the deepest map of each scale is a skip. Images are continued by
+The encoder is any model whose `features` names maps. The deepest map of each scale is a skip. Images are continued by
 mirroring to a multiple of the encoder's stride, and the logits are cropped, so any size works.
 """
 
@@ -23,20 +23,20 @@ from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 _STRIDE = 32
-"""What images are padded to a multiple of: the largest stride of any encoder."""
+"""Number that divides the sides of padded images: the largest stride of any encoder."""
 _SMALLEST = 64
-"""Least side that images are padded to: below it, encoders without padding run out of pixels."""
+"""Least side that images are padded to. Below it, encoders without padding run out of pixels."""
 
 
 class EncoderUNet(nn.Module):
-    """An encoder, and a decoder that doubles its deepest map until that has the image's size.
+    """Segments images by an encoder, and a decoder that doubles its deepest map until it has the image's size.
 
     Attributes:
       num_classes: Channels of the logits.
       backbone: Encoder: any classifier whose `features(images, train)` names maps from shallow to deep.
       in_channels: Channels of the images.
-      decoder_widths: Channels of the decoder at strides 16, 8, 4, 2 and 1; those of an encoder that begins lower are
-        left out at the front.
+      decoder_widths: Channels of the decoder at strides 16, 8, 4, 2 and 1. An encoder of a smaller stride leaves out
+        the first ones.
       upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`.
       dtype: Type of the computation; parameters, statistics and logits are float32.
       norm: Options of the BatchNorms.
@@ -61,7 +61,7 @@ class EncoderUNet(nn.Module):
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """The encoder's maps of the continued image; arguments and errors as of `__call__`."""
+        """Returns the encoder's maps of the continued image; arguments and errors are those of `__call__`."""
         check_images(images, self.in_channels)
         return self.backbone.features(pad_to_multiple(images, _STRIDE, _SMALLEST), train)
 
@@ -69,15 +69,15 @@ class EncoderUNet(nn.Module):
         """Segments images of any size.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized.
-          train: the batch's BatchNorm statistics, and the encoder's dropout (stream `dropout`).
+          images: Images [B, H, W, in_channels], floating point, normalized.
+          train: Use the batch's BatchNorm statistics, and the encoder's dropout (stream `dropout`).
 
         Returns:
-          float32 logits [B, H, W, num_classes].
+          Logits [B, H, W, num_classes], float32.
 
         Raises:
-          ConfigError: Images that it cannot take, or too few decoder widths for its stride. AlexNet
-            and NIN as encoders need images of 192 pixels.
+          ConfigError: Images that it cannot take, or too few decoder widths for its stride. AlexNet and NIN as encoders
+            need images of 192 pixels.
         """
         maps = self.features(images, train)
         padded = pair(-(-max(side, _SMALLEST) // _STRIDE) * _STRIDE for side in images.shape[1:3])
@@ -99,7 +99,7 @@ class EncoderUNet(nn.Module):
         return logits[:, : images.shape[1], : images.shape[2]]
 
     def _scale(self, x: jax.Array, padded: tuple[int, int]) -> int:
-        """How often a map is halved."""
+        """Returns how many times a map is halved."""
         exact = math.log2(max(padded) / max(x.shape[1:3]))
         # AlexNet and NIN begin without padding. Their maps lack a few pixels, which are too many of a small image: its
         # parameters would be others than those of a large one.

@@ -1,7 +1,7 @@
 """U-Net as published (Ronneberger, Fischer and Brox, 1505.04597): no convolution is padded.
 
-Every logit sees real pixels alone, so the output is smaller than the input: 388 pixels a side of 572. The surroundings
-that an image lacks are its mirror image, and tiles of one image fit together without a seam, see
+Every logit sees only real pixels, so the output is smaller than the input: 388 pixels a side of 572. The surroundings
+that an image lacks are its mirror image. Tiles of one image fit together without a seam, see
 `cvjax.tasks.segmentation.tiles`. In training the loader gives crops with their surroundings
 (`cvjax.tasks.segmentation.warp`).
 """
@@ -20,16 +20,16 @@ from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
 from cvjax.ops.geometry import pair
 
 _LOST = 4
-"""Pixels of height and width that the two 3x3 convolutions of a level take."""
+"""Pixels of height and width that the two 3x3 convolutions of a level take away."""
 
 
 class UNetOriginal(nn.Module):
-    """Levels of two unpadded 3x3 convolutions down to a bottom, and up again by 2x2 up-convolutions.
+    """Segments images by levels of two unpadded 3x3 convolutions, down to a bottom and up again by 2x2 up-convolutions.
 
-    On the way up, each level joins the map of the same scale, cropped to what is left. Kernels start normal with
-    variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and keep the variance. The first
-    convolution sees three equal channels where images are gray; `in_channels=1` is the 31,030,658 parameters of the
-    paper's net.
+    On the way up, each level joins the map of the same scale, cropped to the same size. Kernels start normal with
+    variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and start such that they keep the
+    variance. The first convolution sees three equal channels where images are gray. With `in_channels=1` the net has
+    the 31,030,658 parameters of the paper's.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -37,7 +37,7 @@ class UNetOriginal(nn.Module):
       width: Channels of the first level; doubled from level to level.
       depth: Number of times that maps are halved.
       upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see
-        no padding, so with the others tiles agree but for a few pixels at their borders.
+        no padding. With the others, tiles agree except for a few pixels at their borders.
       dropout: Rate of dropout at the end of the contracting path: on the last map that is halved, and at the bottom.
       dtype: Type of the computation; parameters and logits are float32.
     """
@@ -74,20 +74,26 @@ class UNetOriginal(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels that the logits lack on every side of the input: 92 of the published net."""
+        """Returns the number of pixels that the logits lack on every side of the input: 92 for the published net."""
         return _LOST * (3 * 2**self.depth - 2) // 2
 
     @property
     def step(self) -> int:
-        """Sizes that fit lie so many pixels apart; tiles whose corners do, too, agree with the whole image."""
+        """Returns the distance in pixels between sizes that fit.
+
+        Tiles whose corners lie at multiples of it agree with the whole image.
+        """
         return 2**self.depth
 
     @nn.nowrap
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the logits of an image.
+        """Returns the height and width of the logits of an image.
+
+        Args:
+          size: Height and width of the image.
 
         Raises:
-          ConfigError: an image whose maps do not halve evenly, or vanish; it names the nearest sizes that fit.
+          ConfigError: An image whose maps do not halve evenly, or vanish. The message names the nearest sizes that fit.
         """
         if any(side != self._fitting(side) for side in size):
             below = [self._fitting(side, up=False) for side in size]
@@ -101,7 +107,7 @@ class UNetOriginal(nn.Module):
 
     @nn.nowrap
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the smallest image whose logits are at least so high and wide."""
+        """Returns the height and width of the smallest image whose logits are at least of this size."""
         return pair(self._fitting(side + 2 * self.margin) for side in size)
 
     @nn.nowrap
@@ -115,17 +121,17 @@ class UNetOriginal(nn.Module):
         return first + max(0, beyond // self.step) * self.step
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Maps of the contracting path, from shallow to deep.
+        """Returns named maps of the contracting path, from shallow to deep.
 
         Args:
-          images: [B, H, W, in_channels], floating point, normalized, of a size that fits.
-          train: dropout (stream `dropout`).
+          images: Images [B, H, W, in_channels] of a size that fits, floating point, normalized.
+          train: Use dropout (stream `dropout`).
 
         Returns:
-          `level1`, `level2`, ... with strides 1, 2, ..., each 4 pixels smaller than what it was computed from.
+          `level1`, `level2`, ... with strides 1, 2, ..., each 4 pixels smaller than the input of its convolutions.
 
         Raises:
-          ConfigError: images that it cannot take, see `output_size`.
+          ConfigError: Images that it cannot take, see `output_size`.
         """
         check_images(images, self.in_channels)
         self.output_size(pair(images.shape[1:3]))
@@ -138,7 +144,7 @@ class UNetOriginal(nn.Module):
         return maps
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """float32 logits [B, *output_size, num_classes]; arguments and errors as of `features`."""
+        """Returns logits [B, *output_size, num_classes], float32; arguments and errors are those of `features`."""
         *skips, x = self.features(images, train).values()
         for level in range(self.depth, 0, -1):
             x = getattr(self, f"up{level}")(x)
@@ -147,7 +153,7 @@ class UNetOriginal(nn.Module):
 
 
 def _crop(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """The middle of a map."""
+    """Crops a map to its middle."""
     top, left = ((have - want) // 2 for have, want in zip(x.shape[1:3], size))
     return x[:, top : top + size[0], left : left + size[1]]
 
