@@ -3,7 +3,7 @@
 1x1 convolutions narrow the input of the 3x3 ones, and poolings halve the map between stages. `darknet_yolov1` has the
 detector's first 20 convolutions, an average over the map and a dense layer. It is trained at 224 pixels before the
 detector goes on at 448. `darknet_yolov1_tiny` is the same for the first 7 convolutions of the fast version. A
-detector's `backbone` takes their weights, see `cvjax.weights.inherit`.
+detector's `backbone` takes their weights, see `cvjax.weights.warm_start`.
 """
 
 import math

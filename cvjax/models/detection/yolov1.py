@@ -6,7 +6,7 @@ each cell, a confidence for each box, and the class that an object in the cell w
 configuration does.
 
 The first 20 (7) convolutions are `backbone`. They start from a classifier, `darknet_yolov1` (`darknet_yolov1_tiny`),
-see `cvjax.weights.inherit`. Training takes the streams `sample` and `dropout`.
+see `cvjax.weights.warm_start`. Training takes the streams `sample` and `dropout`.
 """
 
 from functools import partial

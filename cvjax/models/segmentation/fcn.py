@@ -3,7 +3,7 @@
 VGG-16 slides over the image, a 1x1 convolution scores each position, and the scores are upsampled to pixels. The finer
 nets score the maps after the fourth and the third pooling, too, and add those scores on the way up. Score layers start
 at zero and upsampling starts as interpolation. So a finer net starts with about the results of the coarser one. Train
-32s, start 16s from it and 8s from that (`cvjax.weights.inherit`, or `--init` with the run's folder), or train all at
+32s, start 16s from it and 8s from that (`cvjax.weights.warm_start`, or `--init` with the run's folder), or train all at
 once.
 """
 
