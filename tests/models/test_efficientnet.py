@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cvjax.models import create_model
+from cvjax.models.blocks.mbconv import MBConv
 from cvjax.models.classification.efficientnet import EfficientNet, compound_scale, round_channels
-from cvjax.models.classification.mbconv import MBConv
 from cvjax.nn import BatchNorm
 
 TINY = EfficientNet(num_classes=5, width_coefficient=0.25, depth_coefficient=0.5)

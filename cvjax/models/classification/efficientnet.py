@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from cvjax.models.blocks.mbconv import MBConv, spatial_conv
 from cvjax.models.classification.classifier import Classifier
-from cvjax.models.classification.mbconv import MBConv, spatial_conv
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.nn import BatchNormOptions

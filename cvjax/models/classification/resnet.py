@@ -16,8 +16,8 @@ import flax.linen as nn
 import jax
 
 from cvjax.errors import ConfigError
+from cvjax.models.blocks.residual import SHORTCUTS, BasicBlock, Bottleneck
 from cvjax.models.classification.classifier import Classifier
-from cvjax.models.classification.residual import SHORTCUTS, BasicBlock, Bottleneck
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker

@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 
 from cvjax.errors import ConfigError
+from cvjax.models.blocks.residual import SHORTCUTS, BasicBlock
 from cvjax.models.classification.classifier import Classifier
-from cvjax.models.classification.residual import SHORTCUTS, BasicBlock
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import TorchConv

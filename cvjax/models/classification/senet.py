@@ -14,8 +14,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from cvjax.models.blocks.residual import ResidualBlock
 from cvjax.models.classification.classifier import Classifier
-from cvjax.models.classification.residual import ResidualBlock
 from cvjax.models.classification.resnet import SHAPES, STAGES, imagenet_variant, stage_plan
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant

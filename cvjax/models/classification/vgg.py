@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import BatchNormOptions, TorchConv, adaptive_avg_pool, he_normal, max_pool

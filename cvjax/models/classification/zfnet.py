@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
-from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.nn import Conv, LocalResponseNorm, SpatialPyramidPool, adaptive_avg_pool, he_normal, max_pool

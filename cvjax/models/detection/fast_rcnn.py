@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.models.backbones import adopt
+from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.classification.alexnet import AlexNet
-from cvjax.models.classification.dense_head import DenseHead
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.region_classifier import STRIDE, cut_of

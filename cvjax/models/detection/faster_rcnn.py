@@ -25,7 +25,7 @@ from jax import lax
 
 from cvjax.errors import ConfigError
 from cvjax.models.backbones import adopt
-from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.classification.resnet import STAGES
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.classification.zfnet import ZFNet

@@ -5,7 +5,7 @@ start from ImageNet's weights, classify it. torchvision's ResNet is frozen in it
 BatchNorms: `norm={"frozen": True}`, and `OptimizerConfig.frozen` for their scale and bias.
 """
 
-from cvjax.models.classification.dense_head import DenseHead
+from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.detection.faster_rcnn import FasterRCNN
 from cvjax.models.detection.fpn import FeaturePyramid

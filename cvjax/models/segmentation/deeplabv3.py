@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
 from cvjax.models.backbones import adopt
-from cvjax.models.classification.residual import BasicBlock, Bottleneck
+from cvjax.models.blocks.residual import BasicBlock, Bottleneck
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
