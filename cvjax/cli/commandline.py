@@ -52,6 +52,7 @@ def parse(
     prog, summary = f"python -m {module} [PRESET]", (docstring or experiment).splitlines()[0]
     text = f"{summary}\n\nPresets, one of which may come first: {', '.join(presets)}."
 
+    # tyro's overridable_config_cli makes presets subcommands, but the flags of a model follow from --model.name.
     def read(base: Config, name: str) -> Config:
         if not base.workdir:
             base = dataclasses.replace(base, workdir=f"runs/{experiment}/{name}")
