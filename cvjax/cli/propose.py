@@ -9,6 +9,7 @@ before every training. Runs that need proposals make them themselves.
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tyro
@@ -84,10 +85,11 @@ def recall_line(dataset: Dataset, found: ProposalSet) -> str:
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for index in range(len(dataset)):
-            record = dataset[index]
+            record: dict[str, Any] = {**dataset[index]}
             yield found[index], record["boxes"][~(record["difficult"] | record["crowd"])]
 
-    ((half, most),) = proposal_recall(pairs(), counts=(max(map(len, found), default=0),), thresholds=(0.5, 0.7))
+    longest = max((len(found[index]) for index in range(len(found))), default=0)
+    ((half, most),) = proposal_recall(pairs(), counts=(longest,), thresholds=(0.5, 0.7))
     return f"recall of objects: {half:.3f} at an IoU of 0.5, {most:.3f} at 0.7"
 
 
