@@ -7,7 +7,7 @@
 
 | preset | paper | steps x batch | published mIoU on val (with CRF) |
 | --- | --- | --- | --- |
-| quick | a narrow v3+, from scratch on the scenes | 1,210 x 16 | 0.60 to 0.62 in docs/results.md |
+| quick | a narrow v3+, from scratch on the scenes | 1,210 x 16 | 0.60 to 0.63 in docs/results.md |
 | voc | v3's recipe (1706.05587) for v3+ (1802.02611) | 30,000 x 16 | 78.9, ResNet-101, output stride 16 |
 | voc_pod | the same in bfloat16, the cluster found by JAX | 30,000 x 16 |  |
 | v1 | LargeFOV (1412.7062), loss on every 8th pixel | 6,000 x 20 | 62.3 (67.6) |

@@ -82,19 +82,19 @@ def fit_stages(
     Raises:
       DataError: There are no regions, or a feature is not finite.
     """
-    movers = _Pairs(num_classes, most_pairs, seed)
+    regressors = _Pairs(num_classes, most_pairs, seed)
     collecting = True
 
     def images() -> Iterator[Regions]:
         nonlocal collecting
         for regions, pairs in describe_images(describe, batches(), num_classes, near):
             if collecting:
-                movers.add(pairs)
+                regressors.add(pairs)
             yield regions
         collecting = False
 
-    machines = fit_svms(images, num_classes, svm)
-    return {"svm": machines, "regressor": movers.fit(penalty, svm.feature_norm)}
+    svms = fit_svms(images, num_classes, svm)
+    return {"svm": svms, "regressor": regressors.fit(penalty, svm.feature_norm)}
 
 
 def install(variables: Mapping[str, Any], fitted: Mapping[str, Linear]) -> dict[str, Any]:
