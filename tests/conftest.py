@@ -22,7 +22,7 @@ import pytest
 
 # The annotations of shapes in these packages are checked at every call; see `shape_checks`. Processes that tests start
 # import the packages as they are.
-jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn"], "shape_checks.after_the_call")
+jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn", "cvjax.tasks"], "shape_checks.after_the_call")
 
 # Here nothing is promoted that the code does not promote itself, neither dtypes nor ranks.
 _CLASSIFIERS = ("alexnet", "densenet", "efficientnet", "googlenet", "nin", "residual", "resnet", "vgg", "xception")

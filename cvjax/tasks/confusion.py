@@ -6,6 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Int32, Integer
+
+from cvjax.shapes import Array
 
 # One-hot entries (bytes, as they are int8) alive at a time; beyond about 1 MiB a CPU's caches no longer hold
 # them.
@@ -15,14 +18,14 @@ _MIN_CHUNK = 4096
 
 
 def confusion_matrix(
-    labels: jax.Array,
-    predictions: jax.Array,
+    labels: Integer[Array, "batch height width"],
+    predictions: Integer[Array, "batch height width"],
     num_classes: int,
     *,
     ignore: int = 255,
-    valid: jax.Array | None = None,
+    valid: Bool[Array, " batch"] | None = None,
     per_image: bool = False,
-) -> jax.Array:
+) -> Int32[jax.Array, "*images classes classes"]:
     """Counts pixels by true class and predicted class.
 
     The matrix is a product of one-hot int8 matrices per image, summed in int32 over chunks of pixels. It is exact. It

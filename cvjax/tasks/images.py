@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Float
 from rich.console import RenderableType
 
 from cvjax.data.config import DataConfig
@@ -21,6 +22,7 @@ from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from cvjax.shapes import Array
 from cvjax.weights import backbone_name, load_backbone, read_darknet, read_weights, warm_start
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
@@ -217,7 +219,9 @@ def varies_colors(colors: DataConfig) -> bool:
     return any(widths) or max(colors.exposure, colors.hsv_saturation) > 1
 
 
-def recolor(colors: DataConfig, image: jax.Array, key: jax.Array) -> jax.Array:
+def recolor(
+    colors: DataConfig, image: Float[Array, "height width 3"], key: jax.Array
+) -> Float[jax.Array, "height width 3"]:
     """Changes the colors of one image at random.
 
     Args:
@@ -247,7 +251,9 @@ def recolor(colors: DataConfig, image: jax.Array, key: jax.Array) -> jax.Array:
     return image
 
 
-def scale_hsv(images: jax.Array, exposure: jax.Array | float, saturation: jax.Array | float) -> jax.Array:
+def scale_hsv(
+    images: Float[Array, "*pixels 3"], exposure: jax.Array | float, saturation: jax.Array | float
+) -> Float[jax.Array, "*pixels 3"]:
     """Scales the value and the saturation of images in HSV, clipped to their bounds; the hue does not change.
 
     Args:

@@ -7,9 +7,14 @@ however these are spread over devices.
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Integer, Real, Shaped
+
+from cvjax.shapes import Array
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(
+    logits: Real[Array, "*pixels classes"], labels: Integer[Array, "*pixels"]
+) -> Float[jax.Array, "*pixels"]:
     """Computes the cross entropy per pixel, float32 [...], of logits [..., C] and integer labels [...].
 
     The label's logit is read with a mask instead of a gather: its gradient is then a product, not a scatter. For a
@@ -20,14 +25,22 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.log(total) - jnp.where(_is_label(logits, labels), shifted, 0.0).sum(axis=-1)
 
 
-def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+def soft_cross_entropy(
+    logits: Real[Array, "*rows classes"], targets: Real[Array, "*rows classes"]
+) -> Float[jax.Array, "*rows"]:
     """Computes the cross entropy, float32 [...], of logits [..., C] with distributions [..., C] that sum to 1."""
     chex.assert_equal_shape((logits, targets))
     logits = logits.astype(jnp.float32)
     return jax.nn.logsumexp(logits, axis=-1) - (logits * targets).sum(axis=-1)
 
 
-def focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0, alpha: float | None = None) -> jax.Array:
+def focal_loss(
+    logits: Real[Array, "*pixels classes"],
+    labels: Integer[Array, "*pixels"],
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Float[jax.Array, "*pixels"]:
     """Computes the focal loss per pixel (Lin et al., 1708.02002): cross entropy times (1 - p)^gamma.
 
     p is the probability of the label.
@@ -53,13 +66,13 @@ def focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: float = 2.0, alph
 
 
 def ohem_pixels(
-    losses: jax.Array,
-    counted: jax.Array,
+    losses: Real[Array, "batch height width"],
+    counted: Shaped[Array, "batch height width"],
     *,
     fraction: float = 0.25,
     threshold: float | None = None,
     minimum: int = 0,
-) -> jax.Array:
+) -> Bool[jax.Array, "batch height width"]:
     """Chooses the hardest pixels of each image, those with the largest loss (online hard example mining, 1604.03540).
 
     Args:
@@ -85,7 +98,11 @@ def ohem_pixels(
     return counted & (hard if threshold is None else hard | (keys > threshold))
 
 
-def soft_jaccard(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:
+def soft_jaccard(
+    logits: Real[Array, "batch height width classes"],
+    labels: Integer[Array, "batch height width"],
+    counted: Shaped[Array, "batch height width"],
+) -> Float[jax.Array, " batch"]:
     """Computes one minus the soft intersection over union of each image, the mean over the classes in it.
 
     For a class with probabilities p and ground truth g in {0, 1} it is 1 - (sum pg + 1) / (sum p + sum g - sum pg + 1)
@@ -103,7 +120,11 @@ def soft_jaccard(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> ja
     return _mean_of_present(1.0 - (both + 1.0) / (ours + theirs - both + 1.0), theirs)
 
 
-def soft_dice(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:
+def soft_dice(
+    logits: Real[Array, "batch height width classes"],
+    labels: Integer[Array, "batch height width"],
+    counted: Shaped[Array, "batch height width"],
+) -> Float[jax.Array, " batch"]:
     """Computes one minus the soft Dice coefficient of each image, the mean over the classes in it.
 
     For a class with probabilities p and ground truth g in {0, 1} it is 1 - (2 sum pg + 1) / (sum p + sum g + 1), after
@@ -114,7 +135,11 @@ def soft_dice(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.A
     return _mean_of_present(1.0 - (2.0 * both + 1.0) / (ours + theirs + 1.0), theirs)
 
 
-def lovasz_softmax(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> jax.Array:
+def lovasz_softmax(
+    logits: Real[Array, "batch height width classes"],
+    labels: Integer[Array, "batch height width"],
+    counted: Shaped[Array, "batch height width"],
+) -> Float[jax.Array, " batch"]:
     """Computes the Lovász-Softmax loss of each image (Berman et al., 1705.08790), the mean over the classes in it.
 
     It extends the Jaccard loss, one minus the intersection over union, to errors between 0 and 1. The errors of a class

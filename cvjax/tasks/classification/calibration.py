@@ -7,12 +7,17 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
+
+from cvjax.shapes import Array
 
 BINS = 15
 """Equal bins of confidence, as in the paper."""
 
 
-def calibration_sums(confidence: jax.Array, correct: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:
+def calibration_sums(
+    confidence: Float[Array, " batch"], correct: Bool[Array, " batch"], valid: Bool[Array, " batch"]
+) -> dict[str, jax.Array]:
     """Computes the counts and sums of each bin of confidence, which add up over batches and devices.
 
     Args:

@@ -6,12 +6,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32, Integer, Real
 
+from cvjax.shapes import Array
 from cvjax.tasks.classification.calibration import calibration_report
 from cvjax.tasks.confusion import checked_confusion, mean_of_present, ratio
 
 
-def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
+def ranks(scores: Real[Array, "batch classes"], labels: Integer[Array, " batch"]) -> Int32[jax.Array, " batch"]:
     """Computes the rank of the true class: int32 [B], for scores [B, C] and labels [B].
 
     The rank is the number of classes that come before the true one. Of equal scores the lower class comes first, as for

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+from jaxtyping import Float, Integer
 
 from cvjax.errors import ConfigError
+from cvjax.shapes import Array
 
 _QUANTILES = 4096
 
@@ -34,7 +36,9 @@ class Mix(NamedTuple):
     right: jax.Array
 
 
-def draw_mix(index: jax.Array, key: jax.Array, mixup: float, cutmix: float, size: tuple[int, int]) -> Mix:
+def draw_mix(
+    index: Integer[Array, " batch"], key: jax.Array, mixup: float, cutmix: float, size: tuple[int, int]
+) -> Mix:
     """Draws how each pair of rows mixes.
 
     Where both mixup and CutMix are on, each pair takes one of them with equal probability.
@@ -72,7 +76,9 @@ def draw_mix(index: jax.Array, key: jax.Array, mixup: float, cutmix: float, size
     return jax.vmap(draw)(index[::2])
 
 
-def mix_images(images: jax.Array, mix: Mix) -> jax.Array:
+def mix_images(
+    images: Float[Array, "batch height width channels"], mix: Mix
+) -> Float[jax.Array, "batch height width channels"]:
     """Returns images [B, H, W, C], each mixed with its partner."""
     chex.assert_rank(images, 4)
     height, width = images.shape[1:3]
@@ -84,7 +90,7 @@ def mix_images(images: jax.Array, mix: Mix) -> jax.Array:
     return _blend(images, kept[:, None, :, :, None])
 
 
-def mix_targets(targets: jax.Array, mix: Mix) -> jax.Array:
+def mix_targets(targets: Float[Array, "batch classes"], mix: Mix) -> Float[jax.Array, "batch classes"]:
     """Returns distributions over classes [B, C], mixed as their images are."""
     chex.assert_rank(targets, 2)
     return _blend(targets, mix.share[:, None, None])

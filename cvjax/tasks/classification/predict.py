@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Float, Float32
 
 from cvjax.runtime.compiler import compiler_options
+from cvjax.shapes import Array
 
 if TYPE_CHECKING:
     from cvjax.tasks.classification.task import Classification
@@ -28,8 +30,11 @@ def probabilities(
 
 
 def classify(
-    logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array, *, ten_crops: tuple[int, int] | None = None
-) -> jax.Array:
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: Float[Array, "batch height width channels"],
+    *,
+    ten_crops: tuple[int, int] | None = None,
+) -> Float32[jax.Array, "batch classes"]:
     """Computes class probabilities of images, or their mean over ten crops of each image (AlexNet, section 4.1).
 
     Args:

@@ -4,11 +4,18 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Float32, Integer, Real
+
+from cvjax.shapes import Array
 
 
 def mask_targets(
-    objects: jax.Array, numbers: jax.Array, boxes: jax.Array, size: int, ignore: int = 255
-) -> tuple[jax.Array, jax.Array]:
+    objects: Integer[Array, "batch height width"],
+    numbers: Integer[Array, "batch boxes"],
+    boxes: Real[Array, "batch boxes 4"],
+    size: int,
+    ignore: int = 255,
+) -> tuple[Float32[jax.Array, "batch boxes side side"], Float32[jax.Array, "batch boxes side side"]]:
     """Samples the pixels of the objects inside their boxes, on a grid of S x S points in each box.
 
     Args:
@@ -41,7 +48,11 @@ def mask_targets(
     return targets.astype(jnp.float32), weights.astype(jnp.float32)
 
 
-def mask_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+def mask_loss(
+    logits: Real[Array, "*masks side side"],
+    targets: Real[Array, "*masks side side"],
+    weights: Real[Array, "*masks side side"],
+) -> Float[jax.Array, "*masks"]:
     """Computes the binary cross entropy of each mask, the mean over its pixels that count.
 
     Args:

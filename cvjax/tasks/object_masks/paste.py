@@ -3,9 +3,14 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Real
+
+from cvjax.shapes import Array
 
 
-def paste_masks(masks: jax.Array, boxes: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def paste_masks(
+    masks: Real[Array, "batch boxes side side"], boxes: Real[Array, "batch boxes 4"], size: tuple[int, int]
+) -> tuple[Float[jax.Array, "batch boxes height width"], Bool[jax.Array, "batch boxes height width"]]:
     """Resamples masks from the frame of their boxes to the image, with bilinear interpolation between pixel centers.
 
     Args:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Int32, Integer
 
+from cvjax.shapes import Array
 from cvjax.tasks.confusion import confusion_matrix
 
 DILATION_RATIO = 0.02
@@ -19,7 +21,13 @@ _OUTSIDE = -1  # a label of its own
 _LOW, _HIGH = -2, 1 << 16  # below and above all labels
 
 
-def border_distance(labels: jax.Array, known: jax.Array, limit: int | jax.Array, *, outside: bool) -> jax.Array:
+def border_distance(
+    labels: Integer[Array, "batch height width"],
+    known: Bool[Array, "batch height width"],
+    limit: int | jax.Array,
+    *,
+    outside: bool,
+) -> Int32[jax.Array, "batch height width"]:
     """Computes the distance of each pixel from the nearest pixel of another label.
 
     Args:
@@ -60,15 +68,15 @@ def _square(x: jax.Array, of: Callable[[jax.Array, jax.Array], jax.Array], fill:
 
 
 def boundary_confusion(
-    labels: jax.Array,
-    predictions: jax.Array,
+    labels: Integer[Array, "batch height width"],
+    predictions: Integer[Array, "batch height width"],
     num_classes: int,
     *,
-    within: jax.Array,
+    within: Bool[Array, "batch height width"],
     ignore: int = 255,
-    valid: jax.Array | None = None,
+    valid: Bool[Array, " batch"] | None = None,
     ratio: float = DILATION_RATIO,
-) -> jax.Array:
+) -> Int32[jax.Array, "classes classes"]:
     """Computes the sums of boundary IoU (Cheng et al., 2103.16562).
 
     The boundary of a class is its pixels within a distance of another label or of the image's edge. The distance is
@@ -99,15 +107,15 @@ def boundary_confusion(
 
 
 def trimap_confusions(
-    labels: jax.Array,
-    predictions: jax.Array,
+    labels: Integer[Array, "batch height width"],
+    predictions: Integer[Array, "batch height width"],
     num_classes: int,
     distances: Sequence[int],
     *,
-    within: jax.Array,
+    within: Bool[Array, "batch height width"],
     ignore: int = 255,
-    valid: jax.Array | None = None,
-) -> jax.Array:
+    valid: Bool[Array, " batch"] | None = None,
+) -> Int32[jax.Array, "distances classes classes"]:
     """Computes confusion matrices of the pixels near the ground truth's borders (Krähenbühl and Koltun, 1210.5644).
 
     The ignored label makes borders too, since VOC draws the outlines of its objects with it. The image's edge is no

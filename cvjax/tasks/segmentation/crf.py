@@ -5,9 +5,11 @@ import dataclasses
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Float32, Integer, Real
 
 from cvjax.errors import ConfigError
 from cvjax.ops.dense_crf import DEEPLAB_V1, DEEPLAB_V2, CRFKernels, dense_crf
+from cvjax.shapes import Array
 
 _TINY = 1e-8  # a probability of 0 has no logarithm; below this the CRF's messages could not make up for it
 
@@ -63,7 +65,7 @@ def format_crf(crf: CRFConfig) -> str:
     )
 
 
-def inside(size: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+def inside(size: Integer[Array, "batch 2"] | None, shape: tuple[int, ...]) -> Bool[jax.Array, "batch height width"]:
     """Returns which pixels of padded maps are not padding.
 
     Args:
@@ -81,8 +83,11 @@ def inside(size: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
 
 
 def apply_crf(
-    probabilities: jax.Array, images: jax.Array, crf: CRFConfig, within: jax.Array | None = None
-) -> jax.Array:
+    probabilities: Float[Array, "batch height width classes"],
+    images: Real[Array, "batch height width 3"],
+    crf: CRFConfig,
+    within: Bool[Array, "batch height width"] | None = None,
+) -> Float[jax.Array, "batch height width classes"]:
     """Computes the marginals of a dense CRF with a net's probabilities as unary energies.
 
     The images of a batch are processed one after another. Where several devices share a batch under jit, XLA gathers
@@ -102,6 +107,6 @@ def apply_crf(
     return dense_crf(negative_log(probabilities), images, crf, iterations=crf.iterations, valid=within)
 
 
-def negative_log(probabilities: jax.Array) -> jax.Array:
+def negative_log(probabilities: Float[Array, "*pixels"]) -> Float32[jax.Array, "*pixels"]:
     """Computes unary energies of probabilities, float32 and finite."""
     return -jnp.log(jnp.maximum(probabilities.astype(jnp.float32), _TINY))

@@ -13,10 +13,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float32
 
 from cvjax.errors import ConfigError
 from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
+from cvjax.shapes import Array
 from cvjax.tasks.segmentation.tiles import Unpadded, overlap_tile_logits
 
 LogitsFn = Callable[[jax.Array], jax.Array]
@@ -48,8 +50,8 @@ def window_starts(size: int, window: int, overlap: float = 1 / 3) -> tuple[int, 
 
 
 def sliding_logits(
-    logits_fn: LogitsFn, images: jax.Array, window: tuple[int, int], overlap: float = 1 / 3
-) -> jax.Array:
+    logits_fn: LogitsFn, images: Float[Array, "batch height width 3"], window: tuple[int, int], overlap: float = 1 / 3
+) -> Float32[jax.Array, "batch height width classes"]:
     """Computes logits [B, H, W, C] from overlapping windows; where windows overlap, their logits are averaged.
 
     The windows run one after another in a `lax.scan`, so the program holds one copy of the model and the memory of one
@@ -87,14 +89,14 @@ def sliding_logits(
 
 def segment(
     logits_fn: LogitsFn,
-    images: jax.Array,
+    images: Float[Array, "batch height width 3"],
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     window: tuple[int, int] | None = None,
     overlap: float = 1 / 3,
     unpadded: Unpadded | None = None,
-) -> jax.Array:
+) -> Float32[jax.Array, "batch height width classes"]:
     """Computes class probabilities of images, averaged over scales and mirror images.
 
     For every scale it resizes the images, computes the logits (by sliding windows if configured), resizes these back,

@@ -5,8 +5,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Integer, Real
 
 from cvjax.errors import ConfigError
+from cvjax.shapes import Array
 from cvjax.tasks.losses import (
     cross_entropy,
     focal_loss,
@@ -72,7 +74,12 @@ class LossConfig:
             raise ConfigError(f"weights of the losses are {weights}; give numbers from 0 on, at least one above 0")
 
 
-def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossConfig) -> jax.Array:
+def pixel_loss(
+    logits: Real[Array, "batch height width classes"],
+    labels: Integer[Array, "batch height width"],
+    weights: Float[Array, "batch height width"],
+    options: LossConfig,
+) -> Float[jax.Array, ""]:
     """Computes the summed loss of single pixels, with which auxiliary heads are trained too.
 
     With `ohem` it is the mean over an image's hardest pixels, times the weight of the image's labeled pixels.
@@ -104,7 +111,12 @@ def pixel_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options
     return options.pixel_weight * (mean * weights.sum((1, 2))).sum()
 
 
-def region_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array, options: LossConfig) -> jax.Array:
+def region_loss(
+    logits: Real[Array, "batch height width classes"],
+    labels: Integer[Array, "batch height width"],
+    weights: Float[Array, "batch height width"],
+    options: LossConfig,
+) -> Float[jax.Array, ""]:
     """Computes the summed losses of whole images, each times the weight of the image's labeled pixels.
 
     Arguments and result are those of `pixel_loss`.

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Integer
 
+from cvjax.shapes import Array
 from cvjax.tasks.confusion import checked_confusion, mean_of_present, ratio
 
 
-def image_iou_sums(confusions: jax.Array) -> dict[str, jax.Array]:
+def image_iou_sums(confusions: Integer[Array, "batch classes classes"]) -> dict[str, jax.Array]:
     """Computes the sums of `image_miou` from the confusion matrices [B, C, C] of single images.
 
     The mean IoU of an image is over the classes in its ground truth or prediction. An image without a counted pixel is
