@@ -89,6 +89,8 @@ def rand_errors(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
       (Rand, 1971) is the share of pairs of different pixels that are together in only one of the two. Both are nan
       without a true cell. For a single pixel there are no such pairs, and the second error is 0.
     """
+    # scikit-image's adapted_rand_error leaves out the pair of a pixel with itself, so its numbers are not the
+    # challenge's, and it has no Rand index.
     true_cells, _ = _components(truth)
     cells, count = _components(guess)
     mine, yours = true_cells[truth].astype(np.int64), cells[truth].astype(np.int64)
