@@ -6,6 +6,7 @@ import compiling
 import pytest
 
 
+@pytest.mark.slow
 def test_stages_are_timed_and_reported(tmp_path, monkeypatch):
     command = ["compiling.py", "--models", "resnet20_cifar", "--batch", "2", "--size", "32", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", command)

@@ -90,7 +90,8 @@ def test_one_training_image_is_refused_unless_frozen(name):
     train(_tiny(name, norm={"frozen": True}))
 
 
-@pytest.mark.parametrize("name", ONE_AT_ONCE)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_pmap_equals_jit(name):
     """Loss, statistics and gradients of one step, on one device and on two."""
     images = jax.random.normal(jax.random.key(0), (4, 33, 41, 3))

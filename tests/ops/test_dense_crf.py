@@ -164,6 +164,7 @@ def test_gradients_of_unaries_weights_and_compatibility():
     check_grads(loss, arguments, order=1, modes=["rev"], rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_crf_layer_starts_as_the_plain_crf_and_learns():
     image, unaries, labels = _scene(classes=4, size=(12, 12), seed=1)
     layer = DenseCRF(_SMALL, iterations=4, color_scale=(1.0, 1.0, 1.0))

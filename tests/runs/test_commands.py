@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_run import command, draw_folder, train
+from tiny_run import TINY, command, draw_folder, train
 
 from cvjax.engine.checkpoint import complete_steps
 from cvjax.models import create_model
@@ -96,7 +96,10 @@ def test_a_run_starts_from_weights_of_the_backbone_and_is_exported(folder, tmp_p
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     weights = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
     write_state_dict(tmp_path / "weights.npz", to_torch("resnet18", weights))
-    net = "--model.name deeplabv3_resnet18".split()
+    tiny = list(TINY)  # DeepLab v3 has PyTorch's names, and v3+ has none
+    decoder = tiny.index("--model.low-level-features")
+    del tiny[decoder : decoder + 2]
+    tiny[tiny.index("deeplabv3plus_resnet18")] = "deeplabv3_resnet18"
     options = (
         "--model.backbone.stage-sizes",
         *sizes,
@@ -105,7 +108,8 @@ def test_a_run_starts_from_weights_of_the_backbone_and_is_exported(folder, tmp_p
         "--optim.learning-rate",
         "1e-9",
     )
-    process = train(folder, tmp_path / "run", *net, *options)
+    place = ("--input.manual-dir", folder, "--workdir", tmp_path / "run")
+    process = command("experiments.deeplab_voc", "quick", *tiny, *place, *options)
     assert process.returncode == 0, process.err
     process = command("cvjax.cli.convert", tmp_path / "run", tmp_path / "out.safetensors")
     assert process.returncode == 0, process.err

@@ -108,7 +108,7 @@ def test_its_checkpoint_is_scored_as_then(checkpoint, tmp_path):
         assert report[name] == then[name]
     for name in ("miou", "pixel_accuracy"):
         assert report[name] == pytest.approx(then[name], rel=1e-4)
-    image = next(iter((pathlib.Path(__file__).parents[2] / "docs").rglob("*.png")))
+    image = next(iter((pathlib.Path(__file__).parents[2] / "docs").rglob("*.jpg")))
     written = predict.predict_files(predict.Arguments(str(checkpoint), (str(image),), out=str(tmp_path)))
     assert all(path.stat().st_size for path in written)
 
@@ -120,4 +120,4 @@ def test_its_run_goes_on(checkpoint, tmp_path):
     process = command("experiments.deeplab_voc", *flags)
     assert process.returncode == 0, process.err
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "loss" in line] == [3, 4]  # its first two steps' log is not kept here
