@@ -77,9 +77,7 @@ def load_pretrained(
       CheckpointError: Weights that cannot be fetched or read; the message says what to do by hand.
     """
     fetched = hub.fetch_pretrained(name, data_dir=data_dir)
-    variables, preprocessing = hub.load_pretrained(
-        name, num_classes=num_classes, in_channels=in_channels, key=key, data_dir=data_dir
-    )
+    variables, preprocessing = hub.load_fetched(fetched, num_classes=num_classes, in_channels=in_channels, key=key)
     changed = {"num_classes": num_classes, "in_channels": in_channels}
     given = {option: value for option, value in changed.items() if value is not None}
     return PretrainedModel(create_model(fetched.model, **given, **options), variables, preprocessing)

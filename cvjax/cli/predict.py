@@ -12,19 +12,15 @@ import tyro
 from rich.console import Console
 
 from cvjax.data.photos import read_photo
-from cvjax.datasets.proposals.boxes import propose
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import display_threshold
 from cvjax.ops.geometry import pair
 from cvjax.tasks import load
-from cvjax.tasks.classification.predict import make_classifier
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.pictures import at_least
-from cvjax.tasks.detection.predict import make_box_finder
-from cvjax.tasks.detection.task import Detection, proposal_config
+from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.segmentation.config import CRFFlag
-from cvjax.tasks.segmentation.predict import make_map_predictor
 from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.canvas import save_mask, save_png
@@ -101,7 +97,7 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
         window=arguments.window,
         crf=arguments.crf,
     )
-    predict = make_map_predictor(task.reconfigured(eval=scoring), loaded.model, loaded.variables)
+    predict = task.reconfigured(eval=scoring).predictor(loaded.model, loaded.variables)
     for source, (overlay, mask, _) in zip(sources, targets):
         image = read_photo(source)
         labels = predict(image)
@@ -140,13 +136,11 @@ def _detect(
     least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
         raise ConfigError(f"--score is {score}; give a number")
-    find = make_box_finder(task, loaded.model, loaded.variables)
-    data = task.config.input
+    find = task.predictor(loaded.model, loaded.variables)
     written = []
     for source, (overlay, _, boxes) in zip(sources, targets):
         image = read_photo(source)
-        proposals = propose(image, proposal_config(data)) if data.proposals else None
-        found = at_least(find(image, proposals), least)
+        found = at_least(find(image), least)
         save_png(overlay, draw_boxes(image, found, task.class_names))
         boxes.write_text(json.dumps(boxes_json(found, pair(image.shape[:2]), task.class_names), indent=2) + "\n")
         counts = np.bincount(found.labels, minlength=task.num_classes)
@@ -166,7 +160,7 @@ def _print_classes(
     """Prints one line an image: its likeliest classes with their probabilities."""
     if crops is not None:
         task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=crops))
-    classify = make_classifier(task, loaded.model, loaded.variables)
+    classify = task.predictor(loaded.model, loaded.variables)
     for source in sources:
         probabilities = classify(read_photo(source))
         order = np.argsort(-probabilities, kind="stable")[:_SHOWN]

@@ -75,6 +75,18 @@ def load_pretrained(
         where to put it), a reader is not installed, or `from_torch` raises it.
     """
     fetched = fetch_pretrained(reference, data_dir=data_dir, progress=progress)
+    return load_fetched(fetched, num_classes=num_classes, in_channels=in_channels, aux=aux, key=key)
+
+
+def load_fetched(
+    fetched: Fetched,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    aux: bool | None = None,
+    key: jax.Array | None = None,
+) -> Pretrained:
+    """Reads a fetched file as Flax variables; arguments, result and errors are those of `load_pretrained`."""
     variables = from_torch(
         fetched.model,
         read_state_dict(fetched.path),

@@ -122,7 +122,7 @@ class Segmentation(ImageTask):
         Without `normalize_loss` it is the number of images.
         """
         if not self.config.normalize_loss:
-            return batch["valid"].sum(dtype=jnp.float32)
+            return super().weight(batch)
         return self._weights(batch).sum()
 
     def _thin(self, maps: jax.Array) -> jax.Array:
