@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -139,16 +139,27 @@ def _model_type(fields: Sequence[Field], model: ModelConfig) -> tuple[type, Any]
 
 
 def _schema(title: str, fields: Sequence[Field], changed: Mapping[str, Any]) -> tuple[type, Any]:
-    rows, values = [], {}
+    shown = []
     for field in fields:
         kind, value = field.kind, changed.get(field.name, field.default)
         if isinstance(kind, list):
             kind, value = _schema(field.name.title(), kind, changed.get(field.name, {}))
-        help_ = tyro.conf.arg(help=field.sentence)
-        rows.append((field.name, Annotated[kind, help_], dataclasses.field(default=value)))
-        values[field.name] = value
+        shown.append(Field(field.name, kind, value, field.sentence))
+    return _as_dataclass(title, shown)
+
+
+def _as_dataclass(title: str, fields: Sequence[Field]) -> tuple[type, Any]:
+    """Makes a dataclass of fields with their help, and the value of it that holds their defaults."""
+    rows = [
+        (
+            field.name,
+            Annotated[field.kind, tyro.conf.arg(help=field.sentence)],
+            dataclasses.field(default=field.default),
+        )
+        for field in fields
+    ]
     made = dataclasses.make_dataclass(title, rows, frozen=True)
-    return made, made(**values)
+    return made, made(**{field.name: field.default for field in fields})
 
 
 def _with_help(kind: type, value: Any, special: Mapping[str, tuple[type, Any]]) -> tuple[type, Any]:
@@ -156,20 +167,15 @@ def _with_help(kind: type, value: Any, special: Mapping[str, tuple[type, Any]]) 
 
     tyro finds the sentences of a class that stand in a section of its own, but not those of its bases.
     """
-    import typing
-
-    hints, sentences, rows, values = typing.get_type_hints(kind, include_extras=True), attribute_sentences(kind), [], {}
+    hints, sentences, shown = get_type_hints(kind, include_extras=True), attribute_sentences(kind), []
     for field in dataclasses.fields(kind):
         made, default = hints[field.name], getattr(value, field.name)
         if field.name in special:
             made, default = special[field.name]
         elif dataclasses.is_dataclass(made) and isinstance(made, type):
             made, default = _with_help(made, default, {})
-        help_ = tyro.conf.arg(help=sentences.get(field.name, ""))
-        rows.append((field.name, Annotated[made, help_], dataclasses.field(default=default)))
-        values[field.name] = default
-    shown = dataclasses.make_dataclass(kind.__name__, rows, frozen=True)
-    return shown, shown(**values)
+        shown.append(Field(field.name, made, default, sentences.get(field.name, "")))
+    return _as_dataclass(kind.__name__, shown)
 
 
 def _restored(parsed: Any, config: Any, fields: Sequence[Field] | None = None) -> Any:
