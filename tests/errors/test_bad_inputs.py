@@ -52,6 +52,7 @@ def test_one_sentence_names_the_file_and_the_way_out(row, written, tmp_path, mon
         assert written[row.what] in _table(), "docs/errors.md has another sentence; see the head of this file"
 
 
+@pytest.mark.skipif(bool(os.environ.get("CVJAX_WRITE_ERRORS")), reason="the table is being written")
 def test_the_table_holds_these_rows_alone():
     assert len(_table()) == len(ROWS)
     assert len({row.what for row in ROWS}) == len(ROWS)
