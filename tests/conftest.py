@@ -13,6 +13,8 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).resolve().parent.parent / ".cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Programs that call oneDNN cannot be stored. tests/ops/test_conv.py turns it on.
+os.environ.setdefault("CVJAX_ONEDNN", "0")
 # Tests compile much and compute little: LLVM's first level takes 0.4 of the time of its last.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()

@@ -18,7 +18,7 @@ from cvjax.engine.config import Mode
 from cvjax.engine.step import EvalStep, TrainStep
 from cvjax.errors import ConfigError
 from cvjax.nn import DATA_AXIS
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 
 LOCAL_AXIS = "devices"
 """Name of pmap's axis where each device normalizes by itself: layers look for `DATA_AXIS` and do not find it."""
@@ -74,26 +74,26 @@ class JitStrategy:
         mesh = jax.sharding.Mesh(np.asarray(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
         self._rows = NamedSharding(mesh, P(DATA_AXIS))
         self._everywhere = NamedSharding(mesh, P())
-        self._options = compiler_options(devices[0].platform)
+        self._platform = devices[0].platform
 
     def compile_train(self, step: TrainStep) -> Callable[[Any, Any, jax.Array], tuple[Any, Any]]:
         """Compiles the step, see `Strategy`."""
         everywhere = self._everywhere
-        return jax.jit(
+        return compiled(
             step,
+            self._platform,
             in_shardings=(everywhere, self._rows, everywhere),
             out_shardings=(everywhere, everywhere),
             donate_argnums=0,
-            compiler_options=self._options,
         )
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
         """Compiles the evaluation step, see `Strategy`."""
-        return jax.jit(
+        return compiled(
             step,
+            self._platform,
             in_shardings=(self._everywhere, self._rows),
             out_shardings=self._everywhere,
-            compiler_options=self._options,
         )
 
     def place_state(self, tree: Any) -> Any:

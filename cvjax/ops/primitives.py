@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from cvjax.runtime.compiler import is_stored
+
 Function = Callable[..., jax.Array]
 
 
@@ -25,8 +27,8 @@ def platform_primitive(name: str, *, xla: Function, cpu: Function, local_cpu: Fu
       xla: `(*arrays, geometry) -> array` in XLA's own operations; it also gives the result's shape and dtype.
       cpu: The same function, in operations that are fast on CPU.
       local_cpu: Function in place of `cpu` for programs that are compiled for a CPU of this process, that XLA need not
-        split over devices, and that JAX does not store. It may call libraries of this process, which exported programs,
-        XLA's partitioner and its writer of programs do not know.
+        split over devices, and that JAX does not store (`cvjax.runtime.compiler.unstored`). It may call libraries of
+        this process, which exported programs, XLA's partitioner and its writer of programs do not know.
 
     Returns:
       The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
@@ -54,8 +56,11 @@ def _cpu_rule(cpu: Function, local_cpu: Function) -> Callable[..., Any]:
 
 
 def _is_local(module: Any) -> bool:
-    """Tells whether a program runs in this process only, on one device or with all that crosses devices written out."""
-    if module.lowering_parameters.for_export or _is_stored():
+    """Tells whether a program runs in this process only, on one device or with all that crosses devices written out.
+
+    A program that is to be stored does not: XLA's attempt to write one that calls a library reads memory at random.
+    """
+    if module.lowering_parameters.for_export or is_stored():
         return False
     axes = module.axis_context
     if hasattr(axes, "num_devices"):  # jit
@@ -63,15 +68,6 @@ def _is_local(module: Any) -> bool:
     if hasattr(axes, "mesh"):  # shard_map, and with it pmap
         return set(axes.manual_axes) == set(axes.mesh.axis_names)
     return False
-
-
-def _is_stored() -> bool:
-    """Tells whether programs go into JAX's persistent cache.
-
-    XLA's attempt to write a program that calls a library is unsafe.
-    """
-    config: Any = jax.config  # which has its fields from the time when JAX is imported
-    return config.jax_enable_compilation_cache and bool(config.jax_compilation_cache_dir)
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, geometry: Hashable) -> jax.Array:

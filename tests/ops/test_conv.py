@@ -1,5 +1,6 @@
 """Convolution equals XLA's own in values and derivatives, and holds the lowering of the platform it is exported for."""
 
+import os
 from contextlib import contextmanager
 from functools import partial
 from unittest import mock
@@ -18,6 +19,7 @@ from cvjax.ops import primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 from cvjax.ops.cpu import conv as conv_cpu
 from cvjax.ops.cpu import onednn as onednn_module
+from cvjax.runtime.compiler import compiled
 
 
 @contextmanager
@@ -38,10 +40,16 @@ def _compilation_cache(**options):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_is_stored():
-    """Programs that go into the cache may not call oneDNN."""
-    with _compilation_cache(jax_enable_compilation_cache=False):
+def _libraries_may_be_called():
+    """As for a user: other tests' programs are stored, and programs that go into the cache may not call oneDNN."""
+    onednn_module.is_available.cache_clear()
+    with (
+        mock.patch.dict("os.environ"),
+        _compilation_cache(jax_enable_compilation_cache=False),
+    ):
+        os.environ.pop("CVJAX_ONEDNN", None)
         yield
+    onednn_module.is_available.cache_clear()
 
 
 def _stock(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), input_dilation=(1, 1), groups=1):
@@ -314,7 +322,7 @@ def test_exported_programs_hold_the_lowering_of_their_platform(case):
 @pytest.fixture
 def onednn():
     if not onednn_module.is_available():
-        pytest.skip("this jaxlib's oneDNN is not known to us")
+        pytest.skip("this jaxlib has no oneDNN, or another")
 
 
 @pytest.mark.usefixtures("onednn")
@@ -335,18 +343,53 @@ def test_onednn_is_called_only_by_programs_of_this_process():
     assert "__onednn" not in convolve.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
 
 
-@pytest.mark.filterwarnings("error")
-def test_jax_can_store_the_programs(tmp_path):
-    x, kernel = _arrays((4, 16, 16, 32), (3, 3, 4, 32))
-    here = _faces(partial(conv2d, groups=8))(x, kernel)
+@pytest.fixture
+def stored(tmp_path):
+    """A function that counts the stored programs of a name, while every program is stored that may be."""
     with _compilation_cache(
         jax_enable_compilation_cache=True,
         jax_compilation_cache_dir=str(tmp_path),
         jax_persistent_cache_min_compile_time_secs=0,
         jax_persistent_cache_min_entry_size_bytes=-1,
     ):
-        _assert_close(_faces(partial(conv2d, groups=8))(x, kernel), here)
-    assert [path for path in tmp_path.iterdir() if path.name.startswith("jit_run-")]
+        yield lambda name: len([path for path in tmp_path.iterdir() if path.name.startswith(f"jit_{name}-")])
+
+
+@pytest.mark.filterwarnings("error")
+def test_jax_can_store_the_programs(stored):
+    x, kernel = _arrays((4, 16, 16, 32), (3, 3, 4, 32))
+    with _compilation_cache(jax_enable_compilation_cache=False):
+        here = _faces(partial(conv2d, groups=8))(x, kernel)
+    _assert_close(_faces(partial(conv2d, groups=8))(x, kernel), here)
+    assert stored("run")
+
+
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.filterwarnings("error")
+def test_programs_with_onednn_are_passed_over_while_others_are_stored(stored):
+    """The cache is on, and what `compiled` made calls oneDNN none the less, forward and backward."""
+    x, kernel = _arrays((4, 28, 29, 48), (3, 3, 48, 64))
+
+    def loss(x, kernel):
+        return jnp.sin(conv2d(x, kernel, padding=((1, 1), (1, 1)))).sum()
+
+    def with_library(x, kernel):
+        return jax.value_and_grad(loss, (0, 1))(x, kernel)
+
+    def without(x, kernel):
+        return jax.value_and_grad(loss, (0, 1))(x, kernel)
+
+    calls = []
+    with mock.patch.object(onednn_module, "convolve", side_effect=onednn_module.convolve) as call:
+        ours = compiled(with_library)(x, kernel)
+        calls.append(call.call_count)
+        plain = jax.jit(without)(x, kernel)
+        calls.append(call.call_count)
+    assert calls == [2, 2]
+    assert stored("with_library") == 0
+    assert stored("without") == 1
+    for got, right in zip(jax.tree.leaves(ours), jax.tree.leaves(plain)):
+        _assert_close(got, right)
 
 
 @pytest.mark.usefixtures("onednn")
@@ -360,14 +403,33 @@ def test_onednn_at_the_sizes_of_nets(groups):
         _assert_close(ours(x, kernel), xla(x, kernel))
 
 
-def test_without_onednn(monkeypatch):
-    monkeypatch.setattr(onednn_module, "_RELEASES", ())
-    onednn_module.is_available.cache_clear()
-    try:
-        assert not onednn_module.is_available()
-        _assert_equals_stock((2, 6, 7, 8), (3, 3, 2, 12), groups=4, strides=(2, 1))
-    finally:
+def _is_available(change):
+    with change:
         onednn_module.is_available.cache_clear()
+        try:
+            if not onednn_module.is_available():
+                _assert_equals_stock((2, 6, 7, 8), (3, 3, 2, 12), groups=4, strides=(2, 1))
+            return onednn_module.is_available()
+        finally:
+            onednn_module.is_available.cache_clear()
+
+
+@pytest.mark.usefixtures("onednn")
+def test_onednn_is_known_by_its_values():
+    ours = onednn_module.convolve
+
+    def one_is_wrong(wrong):
+        def convolve(x, kernel, geometry, *, swapped=False):
+            case = "grouped" if geometry.groups > 1 else "gradient" if swapped else "forward"
+            return ours(x, kernel, geometry, swapped=swapped) * (1.01 if case == wrong else 1.0)
+
+        return mock.patch.object(onednn_module, "convolve", convolve)
+
+    assert _is_available(one_is_wrong(None))
+    for case in ("forward", "gradient", "grouped"):
+        assert not _is_available(one_is_wrong(case))
+    assert not _is_available(mock.patch.object(onednn_module, "_TARGET", "__onednn$of_another_year"))
+    assert not _is_available(mock.patch.dict("os.environ", {"CVJAX_ONEDNN": "0"}))
 
 
 def test_one_program_for_two_platforms_and_for_any_batch():

@@ -1,27 +1,29 @@
 """Convolves with oneDNN, the library that jaxlib carries for x86 and that XLA's CPU compiler does not call by itself.
 
 PyTorch convolves with the same library. It is called by the name under which XLA's runtime knows it, which is not a
-documented interface. So it is called only under the releases of jaxlib that it was tried with, and only in programs
-that run in this process (`cvjax.ops.primitives`). The runtime offers the forward convolution alone. The gradient for
-the input is a forward convolution too; the gradient for the kernel is not.
+documented interface. So it is tried once in each process, on small convolutions whose values are known, and called only
+in programs that run in this process (`cvjax.ops.primitives`). The runtime offers the forward convolution alone. The
+gradient for the input is a forward convolution too; the gradient for the kernel is not.
 """
 
 import functools
 import json
 import platform
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
+import numpy as np
 from jaxtyping import Float
 
 from cvjax.ops.geometry import Geometry
+from cvjax.runtime.compiler import may_call_libraries, unstored
 from cvjax.shapes import Array
 
 _TARGET = "__onednn$convolution"
-# The releases under which the call below was tried. The meaning of its fields has changed before.
-_RELEASES = ("0.10.0", "0.10.1", "0.10.2")
+# Largest difference from the right value, of sums of some ten products of numbers near 1.
+_TOLERANCE = 1e-4
 # Dense kernels are rearranged at every call, which pays from this many output pixels on (7x7x512, batch 8: 392 pixels,
 # 0.85 times as fast as XLA; 14x14x256, batch 8: 1568 pixels, 1.1 times).
 _FEW_PIXELS = 600
@@ -94,13 +96,52 @@ def convolve(
 
 @functools.cache
 def is_available() -> bool:
-    """Tells whether this jaxlib has oneDNN and accepts the call that `convolve` makes."""
-    if jaxlib.version.__version__ not in _RELEASES or sys.platform != "linux" or platform.machine() != "x86_64":
+    """Tells whether this jaxlib has oneDNN, and computes what `convolve` asks of it.
+
+    It is asked for a dense convolution, for the gradient of its input and for a grouped convolution. The meaning of the
+    call's fields may change with a release of jaxlib; then the values do. It is not available with CVJAX_ONEDNN=0 in
+    the environment.
+    """
+    if not may_call_libraries() or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
-    one = jnp.zeros((1, 1, 1, 1))
+    rng = np.random.default_rng(0)
+    x, dense, grouped, ct = (
+        rng.normal(size=shape).astype(np.float32) for shape in ((1, 7, 6, 4), (3, 2, 4, 6), (3, 2, 2, 6), (1, 5, 5, 6))
+    )
+    plain = Geometry((7, 6), (3, 2))
+    strided = Geometry((7, 6), (3, 2), strides=(2, 1), padding=((1, 0), (0, 1)), kernel_dilation=(1, 2))
+
+    def calls(x: jax.Array, dense: jax.Array, grouped: jax.Array, ct: jax.Array) -> tuple[jax.Array, ...]:
+        back = convolve(ct, dense[::-1, ::-1], plain.transposed, swapped=True)
+        return convolve(x, dense, strided), back, convolve(x, grouped, replace(strided, groups=2))
+
+    right = (
+        _by_hand(x, dense, strided),
+        _by_hand(ct, dense[::-1, ::-1].swapaxes(2, 3), plain.transposed),
+        _by_hand(x, grouped, replace(strided, groups=2)),
+    )
     try:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            jax.jit(lambda x: convolve(x, x, Geometry((1, 1), (1, 1)))).lower(one).compile()
-    except jax.errors.JaxRuntimeError:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]), unstored():
+            got = jax.jit(calls).lower(x, dense, grouped, ct).compile()(x, dense, grouped, ct)
+    except (jax.errors.JaxRuntimeError, ValueError, TypeError):  # the last two: `ffi_call` has changed
         return False
-    return True
+    return all(np.abs(a - b).max() < _TOLERANCE for a, b in zip(got, right))
+
+
+def _by_hand(x: np.ndarray, kernel: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Convolves with loops over groups and taps."""
+    padded = np.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    rows, columns = geometry.output_size
+    inside, outside = kernel.shape[2], kernel.shape[3] // geometry.groups
+    y = np.zeros((len(x), rows, columns, kernel.shape[3]))
+    for group in range(geometry.groups):
+        features = slice(group * outside, (group + 1) * outside)
+        for i, j in np.ndindex(*geometry.kernel_size):
+            seen = padded[
+                :,
+                i * geometry.kernel_dilation[0] :: geometry.strides[0],
+                j * geometry.kernel_dilation[1] :: geometry.strides[1],
+                group * inside : (group + 1) * inside,
+            ]
+            y[..., features] += seen[:, :rows, :columns] @ kernel[i, j, :, features]
+    return y

@@ -1,6 +1,5 @@
 """Computes class probabilities of images, as an evaluation is configured."""
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float, Float32
 
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.shapes import Array
 
 if TYPE_CHECKING:
@@ -79,11 +78,11 @@ def make_classifier(
     """
     variables, transform = jax.device_put(variables), task.eval_crop()
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
-    def compiled(variables: dict[str, Any], images: jax.Array) -> jax.Array:
+    @compiled
+    def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
         return task.predict(model, variables, task.normalize(images))
 
     def classify_image(image: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(variables, transform(image, np.asarray(0, np.int32))[0][None]))[0]
+        return np.asarray(probabilities(variables, transform(image, np.asarray(0, np.int32))[0][None]))[0]
 
     return classify_image

@@ -10,7 +10,6 @@ trained yet, or not on these proposals.
 """
 
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
@@ -24,7 +23,7 @@ from cvjax.engine.checkpoint import find_checkpoint
 from cvjax.engine.evaluate import whole_split
 from cvjax.engine.loop import Outcome
 from cvjax.errors import ConfigError
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.loaded import rebuild
@@ -111,7 +110,7 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
     before, after = loaded.model.rpn_pre_nms_top_n[0], loaded.model.rpn_post_nms_top_n[0]
     model = loaded.model.clone(rpn_pre_nms_top_n=(before, before), rpn_post_nms_top_n=(after, after))
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    @compiled
     def propose(variables: Any, images: jax.Array, sizes: jax.Array) -> Any:
         return model.apply(variables, loaded.task.normalize(images), sizes, method="propose")
 

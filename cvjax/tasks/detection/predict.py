@@ -1,7 +1,6 @@
 """Calls detectors on prepared batches, and on single images of any size."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,7 @@ from cvjax.data.annotations import make_objects
 from cvjax.data.box_rows import restore_boxes
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import POSTPROCESSING, Detections, Proposals, Truth
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.tasks.detection.config import DetectionEval
 from cvjax.visual.boxes import Boxes
 
@@ -91,7 +90,7 @@ def make_box_finder(task: "Detection", model: nn.Module, variables: dict[str, An
     variables, transform = jax.device_put(variables), task.eval_transform()
     multiple = task.config.eval.pad_multiple or 32
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    @compiled
     def detections(variables: dict[str, Any], inputs: Inputs) -> Detections:
         return task.predict(model, variables, inputs._replace(images=task.normalize(inputs.images)))
 

@@ -1,6 +1,5 @@
 """Draws the results of a run that learned masks inside boxes: a table, and the masks in their boxes."""
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from cvjax.data.dataset import Dataset
 from cvjax.data.objects import MaskedObjects
 from cvjax.engine.task import Report
 from cvjax.ops.geometry import pair
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.tasks.examples import ROWS, decoded_examples
 from cvjax.tasks.object_masks.paste import paste_masks
 from cvjax.tasks.object_masks.transforms import pad_objects
@@ -46,7 +45,7 @@ def draw_examples(
     config = task.config
     variables, most, multiple = jax.device_put(variables), config.eval.boxes, config.eval.pad_multiple
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    @compiled
     def masks(variables: dict[str, Any], images: jax.Array, boxes: jax.Array) -> jax.Array:
         predicted = task.predict(model, variables, (task.normalize(images), boxes))
         return paste_masks(predicted, boxes, pair(images.shape[1:3]))[0] > 0.5

@@ -18,7 +18,7 @@ from flax import linen as nn
 
 from cvjax.errors import ConfigError
 from cvjax.ops.dense_crf import CRFKernels, dense_crf
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log
 from cvjax.tasks.segmentation.metrics import segmentation_report
@@ -65,7 +65,7 @@ def keep_probabilities(
         multiple = 1
     variables = jax.device_put(variables)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    @compiled
     def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
         return task.predict(model, variables, task.normalize(images)).astype(jnp.float16)
 

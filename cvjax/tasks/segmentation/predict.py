@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.tasks.segmentation.config import SegmentationEval
 from cvjax.tasks.segmentation.crf import apply_crf, inside
 from cvjax.tasks.segmentation.inference import predict_image, segment
@@ -70,7 +70,7 @@ def make_map_predictor(
         multiple = 1
     variables, config = jax.device_put(variables), task.config.eval
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+    @compiled
     def classes(variables: dict[str, Any], images: jax.Array, size: jax.Array) -> jax.Array:
         predicted = probabilities(model, variables, task.normalize(images), config)
         if config.crf is not None:

@@ -25,7 +25,7 @@ from cvjax.engine.parallel import make_strategy
 from cvjax.engine.state import TrainState
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Proposals
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import compiled
 from cvjax.tasks.detection.config import StagedDetectionConfig
 from cvjax.tasks.detection.staged.stages import RegionBatch, fit_stages, install
 from cvjax.tasks.detection.task import Detection, truth_of
@@ -113,7 +113,7 @@ def _make_describe(loaded: Loaded) -> Any:
     """Returns a function (images in 0..255, sizes, boxes) -> features of the boxes, compiled once per shape."""
     variables = jax.device_put(loaded.variables)
 
-    @jax.jit(compiler_options=compiler_options(jax.devices()[0].platform))
+    @compiled
     def features(variables: Any, images: jax.Array, sizes: jax.Array, boxes: jax.Array) -> Any:
         images = loaded.task.normalize(images)
         return loaded.model.apply(variables, images, sizes, boxes, method="describe")
