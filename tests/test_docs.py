@@ -107,6 +107,11 @@ def test_the_python_about_models_runs(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_python_about_nnx_runs(tmp_path):
+    _run("".join(_blocks(ROOT / "docs" / "nnx.md", "python")) + "assert float(loss) > 0\n", tmp_path)
+
+
+@pytest.mark.slow
 def test_the_guides_python_runs(tmp_path):
     """Two steps from the first to the last line: trained, loaded, scored, predicted."""
     cv2.imwrite(str(tmp_path / "a.jpg"), np.full((70, 90, 3), 128, np.uint8))

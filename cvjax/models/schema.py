@@ -95,3 +95,12 @@ def attribute_sentences(owner: type) -> dict[str, str]:
             for names, sentence in _ENTRY.findall(section + "\n"):
                 found |= dict.fromkeys(names.split(", "), " ".join(sentence.split()))
     return found
+
+
+def default_module(module: nn.Module) -> Any:
+    """Declares a module as the default of a module's field.
+
+    It is declared as a factory, so that the class has no attribute of that name: `flax.nnx.bridge.ToNNX` would take it
+    for a method, since modules can be called.
+    """
+    return dataclasses.field(default_factory=lambda: module)

@@ -426,6 +426,9 @@ def test_onednn_is_known_by_its_values():
         return mock.patch.object(onednn_module, "convolve", convolve)
 
     assert _is_available(one_is_wrong(None))
+    onednn_module.is_available.cache_clear()
+    x, kernel = _arrays((4, 28, 29, 48), (3, 3, 48, 64))
+    assert "__onednn$convolution" in jax.jit(conv2d).lower(x, kernel).as_text()  # tried while a program is traced
     for case in ("forward", "gradient", "grouped"):
         assert not _is_available(one_is_wrong(case))
     assert not _is_available(mock.patch.object(onednn_module, "_TARGET", "__onednn$of_another_year"))

@@ -30,6 +30,7 @@ from cvjax.models.detection.regions import (
     select_detections,
 )
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, gaussian, row_keys
 from cvjax.ops.detection.boxes import decode
 from cvjax.ops.detection.roi import roi_pool
@@ -61,7 +62,7 @@ class FastRCNN(nn.Module):
     needs_proposals = True
 
     num_classes: int
-    backbone: nn.Module = VGG(0, ceil_mode=True)
+    backbone: nn.Module = default_module(VGG(0, ceil_mode=True))
     in_channels: int = 3
     rois_per_image: int = 64
     positive_fraction: float = 0.25

@@ -36,6 +36,7 @@ from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.regions import RegressionWeights, box_loss, class_loss, sample_regions, select_detections
 from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, row_keys
 from cvjax.ops.detection.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors, pyramid_anchors
 from cvjax.ops.detection.boxes import decode
@@ -87,7 +88,7 @@ class FasterRCNN(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module = VGG(0, ceil_mode=True)
+    backbone: nn.Module = default_module(VGG(0, ceil_mode=True))
     fpn: FeaturePyramid | None = None
     box_head: DenseHead | None = None
     in_channels: int = 3

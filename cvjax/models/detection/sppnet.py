@@ -21,6 +21,7 @@ from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.staged import Description, StagedDetector
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.ops.detection.boxes import area
 from cvjax.ops.detection.roi import roi_pool
 from cvjax.ops.geometry import pair
@@ -41,7 +42,7 @@ class SPPNet(StagedDetector):
       train_convolutions: Let gradients into the convolutions; the paper does not.
     """
 
-    backbone: nn.Module = _ZFNET_SPP
+    backbone: nn.Module = default_module(_ZFNET_SPP)
     bg_iou_low: float = 0.1
     scales: tuple[int, ...] = PAPER_SCALES
     canonical_size: float = 224.0

@@ -23,6 +23,7 @@ from cvjax.models.classification.alexnet import AlexNet
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.region_classifier import cut_of
 from cvjax.models.detection.regions import class_loss, on_image, sample_regions, select_detections
+from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, gaussian, row_keys
 from cvjax.ops.detection.boxes import decode
 
@@ -66,7 +67,7 @@ class StagedDetector(nn.Module):
     needs_proposals = True
 
     num_classes: int
-    backbone: nn.Module = AlexNet(0)
+    backbone: nn.Module = default_module(AlexNet(0))
     in_channels: int = 3
     scorer: Literal["svm", "softmax"] = "svm"
     rois_per_image: int = 64

@@ -24,6 +24,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.yolo_grid import Grid, Predictions, decode, encode, losses
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, Conv, Dropout, gaussian, he_normal, row_keys
 from cvjax.ops.detection import boxes as box_ops
 from cvjax.ops.detection.nms import nms
@@ -64,7 +65,7 @@ class YOLOv1(nn.Module):
     display_threshold = 0.2  # A product of two regressed numbers is below either; this is darknet's choice.
 
     num_classes: int
-    backbone: DarknetYOLO = DarknetYOLO(0)
+    backbone: DarknetYOLO = default_module(DarknetYOLO(0))
     in_channels: int = 3
     neck: Stage = ((3, 1024, 1), (3, 1024, 2), (3, 1024, 1), (3, 1024, 1))
     width: float = 1.0

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous
 from cvjax.nn import BatchNormOptions, TorchConv, gaussian
 from cvjax.ops.geometry import pair
@@ -47,7 +48,7 @@ class DeepLabV1(nn.Module):
     """
 
     num_classes: int
-    backbone: AtrousVGG = AtrousVGG()
+    backbone: AtrousVGG = default_module(AtrousVGG())
     output_stride: int = 8
     in_channels: int = 3
     aspp_rates: tuple[int, ...] = (12,)

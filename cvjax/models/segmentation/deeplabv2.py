@@ -23,6 +23,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous, rates_at
 from cvjax.nn import BatchNormOptions, TorchConv, gaussian
 from cvjax.ops.geometry import pair
@@ -53,7 +54,7 @@ class DeepLabV2VGG(nn.Module):
     """
 
     num_classes: int
-    backbone: AtrousVGG = AtrousVGG()
+    backbone: AtrousVGG = default_module(AtrousVGG())
     output_stride: int = 8
     scales: tuple[float, ...] = (1.0,)
     in_channels: int = 3
@@ -117,7 +118,7 @@ class DeepLabV2ResNet(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module = ResNet(0, **SHAPES[101])
+    backbone: nn.Module = default_module(ResNet(0, **SHAPES[101]))
     output_stride: int = 8
     multi_grid: tuple[int, ...] = (1, 1, 1)
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)

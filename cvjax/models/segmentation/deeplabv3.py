@@ -17,6 +17,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.blocks.residual import BasicBlock, Bottleneck
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
 from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, gaussian
@@ -47,7 +48,7 @@ class DeepLabV3(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module = ResNet(0, **SHAPES[50])
+    backbone: nn.Module = default_module(ResNet(0, **SHAPES[50]))
     output_stride: int = 8
     multi_grid: tuple[int, ...] = (1, 1, 1)
     aux: bool = True
@@ -113,7 +114,7 @@ class DeepLabV3Cascade(nn.Module):
     """
 
     num_classes: int
-    backbone: ResNet = ResNet(0, **SHAPES[50])
+    backbone: ResNet = default_module(ResNet(0, **SHAPES[50]))
     output_stride: int = 16
     multi_grid: tuple[int, ...] = (1, 2, 1)
     copies: int = 3

@@ -15,6 +15,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.classification.xception import Xception
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.models.segmentation.aspp import ASPP, PAPER_RATES, aspp_rates
 from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, ConvBNReLU, SeparableConv, TorchConv, Upsample, Upsampling, gaussian
@@ -53,7 +54,7 @@ class DeepLabV3Plus(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module = ResNet(0, **SHAPES[50])
+    backbone: nn.Module = default_module(ResNet(0, **SHAPES[50]))
     output_stride: int = 16
     multi_grid: tuple[int, ...] = (1, 1, 1)
     aux: bool = False

@@ -18,6 +18,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, TorchConv, Upsample, Upsampling
 
 Alignment = Literal["paper", "same"]
@@ -53,7 +54,7 @@ class FCN(nn.Module):
     """
 
     num_classes: int
-    backbone: VGG = VGG(0, ceil_mode=True, fully_convolutional=True)
+    backbone: VGG = default_module(VGG(0, ceil_mode=True, fully_convolutional=True))
     in_channels: int = 3
     skips: tuple[str, ...] = ("pool4", "pool3")
     alignment: Alignment = "paper"

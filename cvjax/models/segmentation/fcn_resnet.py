@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from cvjax.models.backbones import adopt
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, Upsample, Upsampling
 from cvjax.ops.geometry import pair
@@ -35,7 +36,7 @@ class FCNResNet(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module = ResNet(0, **SHAPES[50])
+    backbone: nn.Module = default_module(ResNet(0, **SHAPES[50]))
     in_channels: int = 3
     output_stride: int = 8
     aux: bool = True

@@ -24,6 +24,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.classification.vgg import VGG
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, TorchConv, Upsample, Upsampling, gaussian
 from cvjax.ops.detection.roi import roi_align
 from cvjax.ops.geometry import pair
@@ -56,7 +57,7 @@ class Hypercolumn(nn.Module):
     """
 
     num_classes: int
-    backbone: VGG = VGG(0, ceil_mode=True, fully_convolutional=True)
+    backbone: VGG = default_module(VGG(0, ceil_mode=True, fully_convolutional=True))
     in_channels: int = 3
     levels: tuple[str, ...] = ("pool2", "stage4", "fc7")
     kernel_size: int = 1

@@ -17,6 +17,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.classification import densenet, efficientnet, resnet, vgg
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.schema import default_module
 from cvjax.models.segmentation.unet import doubling, pad_to_multiple
 from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, Upsampling, gaussian
 from cvjax.ops.geometry import pair
@@ -43,7 +44,7 @@ class EncoderUNet(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module = resnet.ResNet(0, **resnet.SHAPES[50])
+    backbone: nn.Module = default_module(resnet.ResNet(0, **resnet.SHAPES[50]))
     in_channels: int = 3
     decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16)
     upsampling: Upsampling = "transposed"
