@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import tarfile
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -66,7 +67,8 @@ class TarFiles:
     def __init__(self, path: pathlib.Path, prefix: str = "VOCdevkit/VOC2012/") -> None:
         self.place = str(path)
         try:
-            self._tar = tarfile.open(path, "r:")  # noqa: SIM115  Lives as long as this object.
+            self._tar = tarfile.open(path, "r:")  # noqa: SIM115  Lives as long as this object, see the next line.
+            weakref.finalize(self, self._tar.close)
             members = [member for member in self._tar if member.isfile() and member.name.startswith(prefix)]
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"{path}: cannot be read as a tar ({error}); fetch the archive again.") from error
