@@ -39,6 +39,10 @@ IGNORE = 255
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """The suffixes, in lower case, of the image files that a data set's folder is searched for."""
 
+_SUFFIXES = (
+    *((JPEG_MAGIC, ".jpg"), (PNG_MAGIC, ".png"), (b"II*\0", ".tif"), (b"MM\0*", ".tif")),
+    *((b"BM", ".bmp"), (b"GIF8", ".gif"), (b"RIFF", ".webp")),
+)
 _PNG_HEADER = 33  # Bytes of the signature and of the chunk that follows it.
 
 
@@ -214,7 +218,5 @@ def _read_header(data: bytes, name: str) -> Header:
 
 
 def _suffix(data: bytes) -> str:
-    """Returns the file suffix of the bytes' format, for messages; "" for any but JPEG and PNG."""
-    if data.startswith(JPEG_MAGIC):
-        return ".jpg"
-    return ".png" if data.startswith(PNG_MAGIC) else ""
+    """Returns the file suffix of the bytes' format, for messages; "" where it is unknown."""
+    return next((suffix for magic, suffix in _SUFFIXES if data.startswith(magic)), "")

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from cvjax.data.decode import decode_image, image_size
-from cvjax.data.pixels.header import read_header
+from cvjax.data.pixels.header import Header, read_header
 from cvjax.errors import DataError
 
 
@@ -25,12 +25,25 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
       DataError: The file does not exist, cannot be read, or its header is damaged.
     """
+    header = _header(path)
+    return header.upright_size if header.height and header.width else image_size(_read(path), str(path))
+
+
+def photo_orientation(path: str | os.PathLike[str]) -> int:
+    """Returns how a viewer turns the stored pixels of a file, see `cvjax.data.pixels.turning`.
+
+    Raises:
+      DataError: The file does not exist or cannot be read.
+    """
+    return _header(path).orientation
+
+
+def _header(path: str | os.PathLike[str]) -> Header:
     try:
         with open(path, "rb") as file:
-            header = read_header(file)
+            return read_header(file)
     except OSError as error:
         raise _lost(path, error) from error
-    return header.upright_size if header.height and header.width else image_size(_read(path), str(path))
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

@@ -31,10 +31,10 @@ def needs_pillow(data: bytes) -> bool:
 
 
 def check(data: bytes, name: str) -> None:
-    """Checks that a TIFF's tags are whole, and that it has no further pages but small copies of the first.
+    """Checks that a TIFF's tags are whole, and that its first page is its only picture, beside small copies.
 
     Raises:
-      DataError: It is cut short, or has further pages.
+      DataError: It is cut short, its first page is such a copy, or it has further pages.
     """
     file = io.BytesIO(data)
     page = read_tags(file)
@@ -42,6 +42,11 @@ def check(data: bytes, name: str) -> None:
         raise DataError(
             f"{name}: the image is cut short or damaged (its tags are not whole); fetch or export the file again, or"
             " remove it from the data set."
+        )
+    if page.first(_SUBFILE, 0) & _REDUCED or data[8:10] == b"CR":  # Canon's mark
+        raise DataError(
+            f"{name}: this TIFF begins with a small copy of its picture, as a camera's raw files do; develop it to JPEG,"
+            " or save it as a plain TIFF."
         )
     pages, seen = 1, 0
     while page.following and seen < _MOST_PAGES:
