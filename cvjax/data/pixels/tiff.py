@@ -45,7 +45,7 @@ def check(data: bytes, name: str) -> None:
         )
     if page.first(_SUBFILE, 0) & _REDUCED or data[8:10] == b"CR":  # Canon's mark
         raise DataError(
-            f"{name}: this TIFF begins with a small copy of its picture, as a camera's raw files do; develop it to JPEG,"
+            f"{name}: this TIFF begins with a small copy of its picture, as camera raw does; develop it to JPEG,"
             " or save it as a plain TIFF."
         )
     pages, seen = 1, 0
