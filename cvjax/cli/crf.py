@@ -11,7 +11,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.data.photos import read_photo
+from cvjax.data.photos import photo_orientation, read_photo
+from cvjax.data.pixels.turning import turn
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.segmentation.config import CRFFlag
@@ -58,7 +59,8 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     """
     targets = _targets(arguments)
     image = read_photo(arguments.image)
-    probabilities = read_probabilities(arguments.probs, image.shape[:2], logits=arguments.logits)
+    orientation = photo_orientation(arguments.image)
+    probabilities = read_probabilities(arguments.probs, image.shape[:2], orientation, logits=arguments.logits)
     classes = probabilities.shape[-1]
     if arguments.names and len(arguments.names) != classes:
         raise ConfigError(f"--names has {len(arguments.names)} names and {arguments.probs} {classes} classes")
@@ -94,12 +96,15 @@ def _targets(arguments: Arguments) -> dict[str, pathlib.Path]:
     return targets
 
 
-def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: bool = False) -> np.ndarray:
+def read_probabilities(
+    path: pathlib.Path, size: tuple[int, int], orientation: int = 1, *, logits: bool = False
+) -> np.ndarray:
     """Reads the probabilities of an image's pixels from a file of numpy's.
 
     Args:
       path: File, .npy, or .npz with one array; numbers [H, W, C], or [C, H, W].
-      size: Height and width of the image; where both orders fit, [H, W, C] is meant.
+      size: Height and width of the upright image; where both orders fit, [H, W, C] is meant.
+      orientation: Turn that EXIF states for the image. Numbers that fit only its stored pixels are turned with it.
       logits: Whether the file holds logits.
 
     Returns:
@@ -121,6 +126,11 @@ def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: boo
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); save an array with numpy.save") from error
     shape = list(loaded.shape)
+    fits = tuple(size) in (loaded.shape[:2], loaded.shape[1:])
+    if loaded.ndim == 3 and orientation > 4 and not fits and size[::-1] in (loaded.shape[:2], loaded.shape[1:]):
+        axis = 2 if loaded.shape[:2] == size[::-1] else 0
+        channels = np.moveaxis(loaded, axis, 0).astype(np.float32, order="C")
+        loaded = np.stack([turn(channel, orientation) for channel in channels], axis=-1)
     if loaded.ndim != 3 or tuple(size) not in (loaded.shape[:2], loaded.shape[1:]):
         raise DataError(f"{path}: is {shape} for an image of {list(size)}; save [H, W, C] or [C, H, W] of its size")
     values = loaded.astype(np.float32)

@@ -22,6 +22,7 @@ import numpy as np
 
 from cvjax.data.annotations import OnBadBoxes, StoredObjects
 from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
+from cvjax.data.photos import photo_size
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
 
@@ -236,8 +237,8 @@ class FolderDataset:
         return encode_mask(labels.astype(np.uint8))
 
     def header_size(self, index: int) -> tuple[int, int]:
-        """Reads (height, width) of an image from the first bytes of its mask's file."""
-        return image_size(read_file(self._pairs[index][2], 64), self._pairs[index][0])
+        """Reads (height, width) of the upright image from its file's header."""
+        return photo_size(self._pairs[index][1])
 
     def __repr__(self) -> str:
         return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"
@@ -288,7 +289,7 @@ def _header_size(source: Dataset, index: int) -> tuple[int, int] | None:
         if header_size is not None:
             return header_size(index)
         record = source[index]
-        return image_size(record.get("mask", record["image"]), record["id"])  # A PNG's size stands at a fixed place.
+        return image_size(record["image"], record["id"])
     except DataError:
         return None
 

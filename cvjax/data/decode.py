@@ -4,8 +4,8 @@ The functions are pure functions of bytes, safe in any process or thread. Any fa
 message is one sentence that names the file and the fix, so that a loader can stop with it or count the record as
 skipped.
 
-EXIF orientation is ignored for images and masks alike. Annotators saw the stored pixels, and an image that alone is
-turned would no longer fit its mask.
+Images and masks are upright, as a viewer shows them, see `cvjax.data.pixels.turning`. A mask that fits only the stored
+pixels of its image was drawn on these, and is turned with the image.
 """
 
 import io
@@ -16,56 +16,75 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cvjax.data.pixels import tiff
+from cvjax.data.pixels.backends import (
+    JPEG_MAGIC,
+    MAX_PIXELS,
+    PNG_MAGIC,
+    opencv_rgb,
+    pillow,
+    pillow_rgb,
+    suits_opencv,
+    unreadable,
+)
+from cvjax.data.pixels.header import Header, read_header
+from cvjax.data.pixels.numbers import stored_numbers
+from cvjax.data.pixels.tags import ORIENTATION
+from cvjax.data.pixels.turning import turn
 from cvjax.errors import DataError
 
 IGNORE = 255
 """The label of pixels that count neither in the loss nor in a metric."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """The suffixes, in lower case, of the image files that a data set's folder is searched for."""
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_JPEG_MAGIC = b"\xff\xd8\xff"
-# A complete PNG ends with this chunk: its length 0, its name and its checksum.
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_JPEG_END = b"\xff\xd9"
-_PNG_GRAY, _PNG_PALETTE = 0, 3
-# libpng spreads 1, 2 and 4-bit gray over 0..255; dividing by this gives the stored numbers back.
-_GRAY_STEP = {1: 255, 2: 85, 4: 17, 8: 1}
+_SUFFIXES = (
+    *((JPEG_MAGIC, ".jpg"), (PNG_MAGIC, ".png"), (b"II*\0", ".tif"), (b"MM\0*", ".tif")),
+    *((b"BM", ".bmp"), (b"GIF8", ".gif"), (b"RIFF", ".webp")),
+)
+_PNG_HEADER = 33  # Bytes of the signature and of the chunk that follows it.
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes a photograph to uint8 [H, W, 3] in RGB order.
+    """Decodes a photograph to uint8 [H, W, 3] in RGB order, upright.
 
-    Gray becomes three equal channels. Palettes are looked up. CMYK is converted. 16-bit samples keep their high byte.
-    An alpha channel is dropped: the colors under it stay as stored, composited on nothing.
+    Gray becomes three equal channels. Palettes are looked up. CMYK is converted. 16-bit samples keep their high byte;
+    other samples come to 8 bits as `cvjax.data.pixels.levels.to_8_bits` says. An alpha channel is dropped: the colors
+    under it stay as stored, composited on nothing. Of an animation the first frame is taken.
 
     Args:
-      data: Encoded image in any format that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, ...).
+      data: Encoded image in any format that OpenCV or Pillow reads (JPEG, PNG, WebP, BMP, TIFF, GIF, ...).
       name: Name of the file, for messages.
 
     Raises:
-      DataError: The bytes are empty, cut short, or not an image.
+      DataError: The bytes are empty, cut short, or not an image; the image is too large, or its samples have no known
+        scale; or it is a TIFF of several pages.
     """
-    image = None
+    header = _read_header(data, name)
+    if header.kind == "tiff":
+        tiff.check(data, name)
+        deep = tiff.decode_deep(data, name)
+        if deep is not None:
+            return turn(deep, header.orientation)
     # Some OpenCV releases return a truncated picture with its missing part gray, so OpenCV is asked only when
     # the file's own end marker is in place; Pillow is slower and strict, and settles every doubtful case.
-    if _ends_properly(data):
-        image = _opencv(data, cv2.IMREAD_COLOR)
-        if image is not None:
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    picture = _pillow(data, name)
-    if picture.mode.startswith("I") and _looks_like_png(data):
-        image = _opencv(data, cv2.IMREAD_COLOR)  # Pillow clips 16-bit gray to 255 instead of scaling it.
-        if image is not None:
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return np.array(picture.convert("RGB"), dtype=np.uint8)
+    image = opencv_rgb(data, name, header) if suits_opencv(data, header) else None
+    if image is None:
+        picture = pillow(data, name, header)
+        if header.bits == 16:
+            image = opencv_rgb(data, name, header)  # Pillow clips 16-bit gray to 255 instead of scaling it.
+        if image is None:
+            image = pillow_rgb(picture, name)
+        if not header.kind:
+            return turn(image, picture.getexif().get(ORIENTATION, 1))
+    return turn(image, header.orientation)
 
 
 def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] = ()) -> np.ndarray:
     """Decodes a label map to uint8 [H, W]: a class in [0, num_classes), or 255 where ignored.
 
-    Palette PNGs give their indices, not their colors. Gray PNGs of 1 to 16 bits give the stored numbers.
+    The numbers are those of `decode_label_numbers`.
 
     Args:
       data: Encoded PNG.
@@ -74,8 +93,8 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
       void: Labels that mean "ignored" in this data set and become 255.
 
     Raises:
-      DataError: The bytes are not a single-channel PNG or are damaged, or a label is neither a class, nor in `void`,
-        nor 255.
+      DataError: The bytes are not a PNG of numbers or are damaged, or a label is neither a class, nor in `void`, nor
+        255.
     """
     if not 1 <= num_classes <= IGNORE:
         raise ValueError(f"num_classes must lie in [1, {IGNORE}], not {num_classes}.")
@@ -97,32 +116,19 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
 
 
 def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
-    """Decodes the numbers that a single-channel PNG stores, without interpreting them, to uint8 or uint16 [H, W].
+    """Decodes the numbers that a PNG stores, without interpreting them, to uint8 or uint16 [H, W], upright.
+
+    Palette PNGs give their indices, not their colors. Gray PNGs of 1 to 16 bits give the stored numbers. Of RGB with
+    three equal channels one is taken. An alpha channel is passed over where it is opaque everywhere.
 
     Raises:
-      DataError: The bytes are not a single-channel PNG, or are damaged.
+      DataError: The bytes are not such a PNG, or are damaged.
     """
-    if not _looks_like_png(data):
-        what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
+    if not data.startswith(PNG_MAGIC) or len(data) < _PNG_HEADER:
+        what = "a JPEG, whose compression changes labels" if data.startswith(JPEG_MAGIC) else "not a PNG"
         raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit gray or palette PNG.")
-    depth, color = data[24], data[25]
-    if color == _PNG_PALETTE:
-        # OpenCV would turn the palette into colors.
-        return np.asarray(_pillow(data, name))
-    if color != _PNG_GRAY:
-        raise DataError(
-            f"{name}: this mask is a color or alpha PNG, whose pixels are colors and no class numbers; "
-            "save label maps as 8-bit gray or palette PNG."
-        )
-    labels = None
-    if _ends_properly(data):
-        labels = _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if labels is None:
-        labels = np.asarray(_pillow(data, name))
-        if labels.dtype == np.bool_:  # Pillow keeps 1-bit gray as it is.
-            return labels.astype(np.uint8)
-    step = _GRAY_STEP.get(depth, 1)
-    return labels if step == 1 else labels.astype(np.uint8) // np.uint8(step)
+    header = _read_header(data, name)
+    return turn(stored_numbers(data, name, header), header.orientation)
 
 
 def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
@@ -137,13 +143,27 @@ def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int,
     name = str(record["id"])
     mask_name = f"{name}{_suffix(record['mask'])}"
     image = decode_image(record["image"], f"{name}{_suffix(record['image'])}")
-    mask = decode_mask(record["mask"], mask_name, num_classes, void)
+    mask = fit_mask(decode_mask(record["mask"], mask_name, num_classes, void), record["image"], image.shape[:2])
     if image.shape[:2] != mask.shape:
         raise DataError(
             f"{mask_name}: the mask is {mask.shape[0]}x{mask.shape[1]} (height x width) and its image is "
             f"{image.shape[0]}x{image.shape[1]}; make both the same size, or remove the pair."
         )
     return {"image": image, "mask": mask}
+
+
+def fit_mask(mask: np.ndarray, image: bytes, size: tuple[int, int]) -> np.ndarray:
+    """Turns a mask, [H, W], that fits only the stored pixels of its image; any other mask is returned as it is.
+
+    Args:
+      mask: Mask as decoded.
+      image: Encoded image.
+      size: Height and width of the image in pixels, upright.
+    """
+    if mask.shape == size or mask.shape != size[::-1]:
+        return mask
+    header = read_header(io.BytesIO(image))
+    return turn(mask, header.orientation) if header.orientation > 4 else mask
 
 
 def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:
@@ -174,70 +194,29 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Reads (height, width) from an encoded image's header, without decoding the pixels.
+    """Reads (height, width) of the upright picture from an encoded image's header, without decoding the pixels.
 
     Raises:
       DataError: The header is damaged.
     """
-    if _looks_like_png(data):
-        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    header = read_header(io.BytesIO(data))
+    if header.height and header.width:
+        return header.upright_size
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            return picture.height, picture.width
+            orientation = header.orientation if header.kind else picture.getexif().get(ORIENTATION, 1)
+            return header._replace(height=picture.height, width=picture.width, orientation=orientation).upright_size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(data, name, error) from error
+        raise unreadable(data, name, error) from error
 
 
-def _opencv(data: bytes, flags: int) -> np.ndarray | None:
-    """Decodes with OpenCV, ignoring EXIF orientation; returns None where it fails."""
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        return None
-
-
-def _pillow(data: bytes, name: str) -> Image.Image:
-    """Decodes with Pillow, which is strict about damage.
-
-    Raises:
-      DataError: The image is damaged. Half a picture is never returned.
-    """
-    try:
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(data, name, error) from error
-    return picture
-
-
-def _unreadable(data: bytes, name: str, error: Exception) -> DataError:
-    fix = "fetch or export the file again, or remove it from the data set"
-    if not data:
-        return DataError(f"{name}: the file is empty; {fix}.")
-    if isinstance(error, Image.UnidentifiedImageError):
-        return DataError(f"{name}: not an image in a known format; {fix}.")
-    if isinstance(error, Image.DecompressionBombError):
-        return DataError(f"{name}: its header claims more pixels than any photograph has; {fix}.")
-    reason = str(error).rstrip(".") or type(error).__name__
-    return DataError(f"{name}: the image is cut short or damaged ({reason}); {fix}.")
-
-
-def _looks_like_png(data: bytes) -> bool:
-    # The signature and the header chunk take 33 bytes, which callers index into.
-    return data.startswith(_PNG_MAGIC) and len(data) > 32
-
-
-def _ends_properly(data: bytes) -> bool:
-    """Returns whether a JPEG or PNG ends with its end marker; True for formats that have none."""
-    if data.startswith(_JPEG_MAGIC):
-        return data.endswith(_JPEG_END)
-    if data.startswith(_PNG_MAGIC):
-        return data.endswith(_PNG_END)
-    return True
+def _read_header(data: bytes, name: str) -> Header:
+    header = read_header(io.BytesIO(data))
+    if header.height * header.width > MAX_PIXELS:
+        raise unreadable(data, name, Image.DecompressionBombError())
+    return header
 
 
 def _suffix(data: bytes) -> str:
-    """Returns the file suffix of the bytes' format, for messages; "" for any but JPEG and PNG."""
-    if data.startswith(_JPEG_MAGIC):
-        return ".jpg"
-    return ".png" if data.startswith(_PNG_MAGIC) else ""
+    """Returns the file suffix of the bytes' format, for messages; "" where it is unknown."""
+    return next((suffix for magic, suffix in _SUFFIXES if data.startswith(magic)), "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.data.decode import IGNORE, decode_example, decode_mask
+from cvjax.data.decode import IGNORE, decode_example, decode_mask, fit_mask
 from cvjax.errors import DataError
 
 
@@ -52,6 +52,7 @@ def decode_objects(record: Mapping[str, Any], num_classes: int) -> dict[str, Any
     if "classes" in record:
         pair = decode_example(record, IGNORE)
         classes = decode_mask(record["classes"], f"{name}.png", num_classes)
+        classes = fit_mask(classes, record["image"], pair["image"].shape[:2])
         if classes.shape != pair["mask"].shape:
             raise DataError(f"{name}.png: objects and classes are of different sizes; fetch the data set again.")
         return {"image": pair["image"], "objects": objects_of(pair["mask"], classes)}

@@ -4,21 +4,26 @@
     folder/train.zip              folder/val.zip            or a zip for each, with CLASS/0001.jpg inside
 
 Labels number the classes of `train` in the order of their names; every split is read with these.
+`cvjax.datasets.class_folders.tree` says which images are those of a class.
 """
 
+import collections
+import logging
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cvjax.data.dataset import Dataset, Record, held_out, read_file
-from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.datasets.class_folders.tree import list_images
 from cvjax.errors import DataError
 
 NAME = "image_folder_classification"
+_LOG = logging.getLogger(__name__)
 _SHOWN = 3  # How many of the offending classes a message lists.
 
 
@@ -42,6 +47,8 @@ class LabeledFolder:
         self._place, self._zipped = os.fspath(place), place.is_file()
         self._paths = [path for path, _ in entries]
         self._labels = np.array([label for _, label in entries], np.int32)
+        stems = collections.Counter(os.path.splitext(path)[0] for path in self._paths)
+        self._shared = {stem for stem, count in stems.items() if count > 1}
         self._archive: zipfile.ZipFile | None = None
 
     def __len__(self) -> int:
@@ -52,14 +59,15 @@ class LabeledFolder:
             raise IndexError(index)
         path = self._paths[index]
         image = self._unzip(path) if self._zipped else read_file(os.path.join(self._place, path))
-        return {"image": image, "label": int(self._labels[index]), "id": os.path.splitext(path)[0]}
+        stem = os.path.splitext(path)[0]
+        return {"image": image, "label": int(self._labels[index]), "id": path if stem in self._shared else stem}
 
     def _unzip(self, path: str) -> bytes:
         try:
             if self._archive is None:
                 self._archive = zipfile.ZipFile(self._place)
             return self._archive.read(path)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{self._place}: {path} cannot be read ({error}); make the zip again.") from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,7 +81,8 @@ def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
     """Opens a split of the folder `manual_dir`; "val" is the split held out, under any name that the folder gives it.
 
     Raises:
-      DataError: No folder was given, it lacks the split, the split has no images, or it has classes that `train` lacks.
+      DataError: No folder was given, it lacks the split, the split has no images or holds some that cannot be
+        used, or it has classes that `train` lacks.
     """
     if manual_dir is None:
         raise DataError(
@@ -87,17 +96,18 @@ def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
             f"{manual_dir}: there is no split {split!r} (found: {', '.join(sorted(places)) or 'none'}); put images"
             f" into {split}/CLASS, or into a zip {split}.zip of such folders."
         )
-    paths = _images(places[split])
-    if not paths:
-        raise DataError(f"{places[split]}: there are no images; put some into a subfolder for each class.")
-    class_names = _classes(paths if split == "train" or "train" not in places else _images(places["train"]))
-    unknown = sorted(set(_classes(paths)) - set(class_names))
+    here = list_images(places[split])
+    class_names = here.classes if split == "train" or "train" not in places else list_images(places["train"]).classes
+    here = here.placed_among(class_names)
+    here.check(fills_all=split == "train")
+    unknown = sorted({name for _, name in here.entries} - set(class_names))
     if unknown:
         shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
         raise DataError(f"{places[split]}: {shown} are no classes of the split train; rename or remove these folders.")
+    if here.other:
+        _LOG.warning("%s: passed over %s", places[split], here.other)
     number = {name: label for label, name in enumerate(class_names)}
-    entries = [(path, number[path.split("/")[-2]]) for path in paths]
-    return LabeledFolder(places[split], split, entries, class_names)
+    return LabeledFolder(places[split], split, [(path, number[name]) for path, name in here.entries], class_names)
 
 
 def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -105,24 +115,5 @@ def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     if not folder.is_dir():
         return {}
     entries = sorted(folder.iterdir())
-    zips = {entry.stem: entry for entry in entries if entry.suffix == ".zip"}
+    zips = {entry.stem: entry for entry in entries if entry.suffix.lower() == ".zip" and entry.is_file()}
     return zips | {entry.name: entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
-
-
-def _images(place: pathlib.Path) -> list[str]:
-    """Lists the paths below a split's folder or zip, each in the folder of its class, by class and then by name."""
-    if place.is_file():
-        try:
-            with zipfile.ZipFile(place) as archive:
-                paths = archive.namelist()
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{place}: cannot be read as a zip ({error}); make it again.") from error
-    else:
-        folders = [entry for entry in os.scandir(place) if entry.is_dir()]
-        paths = [f"{folder.name}/{entry.name}" for folder in folders for entry in os.scandir(folder)]
-    kept = [path for path in paths if "/" in path and path.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in path]
-    return sorted((path for path in kept if not path.split("/")[-1].startswith(".")), key=lambda p: p.split("/")[-2:])
-
-
-def _classes(paths: Sequence[str]) -> list[str]:
-    return sorted({path.split("/")[-2] for path in paths})

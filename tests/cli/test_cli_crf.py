@@ -73,6 +73,22 @@ def test_probabilities_come_in_several_forms(photo, tmp_path, form):
     np.testing.assert_allclose(read, probabilities, atol=1e-3)
 
 
+@pytest.mark.parametrize("form", ["upright", "as stored", "as stored, channels first", "as stored, float16"])
+def test_a_photograph_that_exif_turns(photo, tmp_path, form):
+    """The probabilities are those of the upright image, or of the stored pixels, which their size tells."""
+    image, probabilities, _ = photo
+    exif = Image.Exif()
+    exif[0x0112] = 6  # A viewer turns the stored pixels by 90 degrees clockwise.
+    Image.fromarray(np.rot90(image)).save(tmp_path / "photo.png", exif=exif)
+    if form != "upright":
+        probabilities = np.rot90(probabilities)
+    if "first" in form:
+        probabilities = probabilities.transpose(2, 0, 1)
+    np.save(tmp_path / "probs.npy", probabilities.astype(np.float16 if "16" in form else np.float32))
+    marginals = crf.crf_file(_arguments(tmp_path, crf=None), Console(quiet=True))
+    np.testing.assert_allclose(marginals, photo[1], atol=1e-3)
+
+
 def test_what_is_wrong_with_an_array_is_said(tmp_path):
     def told(array, message, **options):
         np.save(tmp_path / "a.npy", array)

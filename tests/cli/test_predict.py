@@ -94,6 +94,19 @@ def test_any_kind_of_image(calls, tmp_path, mode):
         assert not mask.any()  # no color in it
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_photograph_is_upright_before_the_model_sees_it(calls, tmp_path, kind):
+    image, labels = stripes(64, 96)
+    exif = Image.Exif()
+    exif[0x0112] = 8  # A viewer turns the stored pixels by 90 degrees counterclockwise.
+    path = tmp_path / f"phone.{kind}"
+    Image.fromarray(np.ascontiguousarray(np.rot90(image, -1))).save(path, exif=exif, quality=98)
+    command("run", path, "--out", tmp_path / "out")
+    found = np.asarray(Image.open(tmp_path / "out" / "phone_mask.png"))
+    assert found.shape == labels.shape
+    assert (found == labels).mean() > 0.95
+
+
 def test_options_reach_the_model(calls, tmp_path, monkeypatch):
     seen = {}
     original = prediction.segment

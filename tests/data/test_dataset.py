@@ -58,7 +58,7 @@ def test_folder_source_names_a_file_that_went(pairs):
 
 def test_max_size_is_scanned_once_and_passes_over_damage(pairs):
     source = FolderDataset("mine", "train", pairs, class_names=["a"])
-    pairs[1][2].write_bytes(b"damaged")
+    pairs[1][1].write_bytes(b"damaged")
     assert max_size(source) == (36, 40)
     for _, image, mask in pairs:
         image.unlink()

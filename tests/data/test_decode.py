@@ -60,14 +60,6 @@ def test_16_bit_keeps_the_high_byte(channels, tail):
     np.testing.assert_array_equal(decode_image(data, "a.png"), expected)
 
 
-def test_exif_orientation_is_ignored():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # Turn by a quarter.
-    data = encoded(photo(6, 30, 40), "JPEG", exif=exif)
-    assert decode_image(data, "a.jpg").shape == (30, 40, 3)
-    assert image_size(data, "a.jpg") == (30, 40)
-
-
 def test_bytes_after_the_end_do_no_harm():
     data = encoded(photo(7), "JPEG")
     assert_close(decode_image(data + b"\0\0", "a.jpg"), decode_image(data, "a.jpg").astype(int), 1)
@@ -93,7 +85,7 @@ def test_no_image_is_an_error():
     with pytest.raises(DataError, match=r"^a\.jpg: the file is empty; fetch"):
         decode_image(b"", "a.jpg")
     with pytest.raises(DataError, match=r"^a\.jpg: not an image in a known format; fetch"):
-        decode_image(b"<html>404</html>", "a.jpg")
+        decode_image(b"nothing of an image", "a.jpg")
 
 
 @pytest.mark.parametrize("encode", [palette_png, lambda mask: encoded(mask, "PNG"), encode_mask])
@@ -158,7 +150,7 @@ def test_masks_that_are_no_label_maps_are_errors():
         decode_mask(encoded(labels(0), "JPEG"), "m.jpg", 21)
     with pytest.raises(DataError, match=r"^m\.bmp: this mask is not a PNG; "):
         decode_mask(encoded(labels(0), "BMP"), "m.bmp", 21)
-    with pytest.raises(DataError, match=r"^m\.png: this mask is a color or alpha PNG"):
+    with pytest.raises(DataError, match=r"^m\.png: this mask is a color PNG"):
         decode_mask(encoded(photo(0), "PNG"), "m.png", 21)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import sys
 import tarfile
 import zipfile
@@ -63,6 +64,141 @@ def test_a_zip_with_one_folder_around_the_classes(folder):
     write_zip(folder / "val.zip", class_tree("pictures/", 1))
     source = open_dataset("image_folder_classification", "val", target="label", manual_dir=folder)
     assert [source[i]["label"] for i in range(3)] == [0, 1, 2]
+
+
+@pytest.fixture(params=["folder", "zip"])
+def opened(request, tmp_path):
+    """Writes a split's files, given as a set of paths, into a folder or a zip, and opens it."""
+
+    def open_split(paths, split="train"):
+        # Each file's color is its own, so that it can be told from the others.
+        tree = {path: encoded(photo(sum(path.encode()), 6, 5), "PNG") for path in paths}
+        if request.param == "zip":
+            write_zip(tmp_path / f"{split}.zip", tree)
+        else:
+            for path in tree:
+                place = tmp_path / split / path
+                (place if path.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+                if not path.endswith("/"):
+                    place.write_bytes(tree[path])
+        return open_dataset("image_folder_classification", split, target="label", manual_dir=tmp_path)
+
+    return open_split
+
+
+def examples(source) -> list[tuple[str, str]]:
+    """Class and id of each record; the pixels are those of the file that the id names."""
+    found = []
+    for record in (source[index] for index in range(len(source))):
+        path = next(path for path in source._paths if path in (record["id"], f"{record['id']}{path[-4:]}"))
+        picture = decode_labeled(record, len(source.class_names))
+        np.testing.assert_array_equal(picture["image"], photo(sum(path.encode()), 6, 5))
+        found.append((source.class_names[picture["label"]], record["id"]))
+    return found
+
+
+def test_images_below_a_class_count_for_it(opened):
+    source = opened({"cat/a.png", "cat/young/b.png", "cat/young/wild/c.PNG", "dog/d.jpg"})
+    assert source.class_names == ("cat", "dog")
+    assert examples(source) == [
+        ("cat", "cat/a"),
+        ("cat", "cat/young/b"),
+        ("cat", "cat/young/wild/c"),
+        ("dog", "dog/d"),
+    ]
+
+
+def test_folders_around_the_classes_are_passed_over(opened):
+    train = opened({"data/train/cat/a.png", "data/train/dog/old/b.png", "data/README.md"})
+    assert (train.class_names, len(train)) == (("cat", "dog"), 2)
+    assert [train[index]["id"] for index in range(2)] == ["data/train/cat/a", "data/train/dog/old/b"]
+
+
+def test_a_class_alone_in_val_is_no_folder_around_it(opened):
+    opened({"cat/a.png", "dog/b.png"})
+    val = opened({"cat/2019/c.png", "cat/2020/d.png"}, "val")
+    assert val.class_names == ("cat", "dog")
+    assert examples(val) == [("cat", "cat/2019/c"), ("cat", "cat/2020/d")]
+
+
+def test_images_that_share_a_stem_have_ids_of_their_own(opened):
+    source = opened({"cat/a.png", "cat/a.jpg", "cat/b.png", "dog/a.png"})
+    assert examples(source) == [("cat", "cat/a.jpg"), ("cat", "cat/a.png"), ("cat", "cat/b"), ("dog", "dog/a")]
+
+
+def test_what_systems_leave_is_passed_over_and_the_rest_counted(opened, caplog):
+    junk = {"cat/.DS_Store", "cat/._a.png", "cat/Thumbs.db", ".hidden/x.png", "__MACOSX/cat/a.png", "desktop.ini"}
+    source = opened({"cat/a.png", "dog/b.png"} | junk)
+    assert (len(source), source.class_names, caplog.messages) == (2, ("cat", "dog"), [])
+    source = opened({"cat/a.png", "dog/b.png", "dog/c.csv", "notes.txt", "dog/LICENSE", "cat/d.txt"} | junk, "val")
+    assert len(source) == 2
+    message = r"val(\.zip)?: passed over 4 files that cannot be images \(2 \.txt, 1 (\.csv|no suffix), 1 .*\)"
+    assert len(caplog.messages) == 1
+    assert re.search(message, caplog.messages[0])
+
+
+def test_a_class_keeps_its_number_where_val_lacks_images_of_it(opened):
+    opened({"ant/a.png", "cat/a.png", "dog/b.png"})
+    val = opened({"ant/", "dog/c.png"}, "val")
+    assert (val.class_names, examples(val)) == (("ant", "cat", "dog"), [("dog", "dog/c")])
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        ({"ant/", "cat/a.png"}, r"a class without an image that is read \(ant\); add images, or remove the folder\."),
+        (
+            {"ant/x.txt", "bee/", "cat/a.png"},
+            r"2 classes without an image that is read \(ant, bee\); add images, or remove the folders\.",
+        ),
+        (
+            {"cat/a.png", "dog/b.HEIC", "dog/c.heic", "dog/d.svg"},
+            r"3 files in formats that are not read \(2 \.heic, 1 \.svg, such as dog/b\.HEIC\); convert these to JPEG",
+        ),
+        ({"cat/a.heic"}, r"1 file in formats that are not read \(1 \.heic, such as cat/a\.heic\); convert"),
+        (
+            {"cat/a.png", "dog/b.png", "c.png", "d.jpg"},
+            r"2 files beside the folders of the classes \(c\.png, d\.jpg\); move each into",
+        ),
+        (
+            {"a.png", "b.png"},
+            r"there are no images in subfolders \(found: 2 \.png\); put images in one of the formats jpg,",
+        ),
+        ({"cat/a.txt", "dog/b.csv", "dog/c.csv"}, r"there are no images in subfolders \(found: 2 \.csv, 1 \.txt\)"),
+        ({"cat/"}, r"there are no images in subfolders; put"),
+    ],
+)
+def test_nothing_is_left_out_in_silence(opened, paths, words):
+    with pytest.raises(DataError, match=rf"train(\.zip)?: {words}"):
+        opened(paths)
+
+
+def test_a_class_of_val_whose_files_are_not_read_is_an_error(opened):
+    opened({"cat/a.png", "dog/b.png"})
+    with pytest.raises(DataError, match=r"val(\.zip)?: a class without an image that is read \(cat\)"):
+        opened({"cat/a.txt", "dog/b.png"}, "val")
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    write_tree(tmp_path / "elsewhere", {"a.png": encoded(photo(0), "PNG")})
+    write_tree(tmp_path / "train", {"dog/b.png": encoded(photo(1), "PNG")})
+    (tmp_path / "train" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "train" / "dog" / "loop").symlink_to(tmp_path / "train")
+    source = open_dataset("image_folder_classification", "train", target="label", manual_dir=tmp_path)
+    assert source.class_names == ("cat", "dog")
+    assert sorted(source[index]["id"] for index in range(len(source))) == ["cat/a", "dog/b"]
+
+
+def test_a_zip_with_a_password_is_named(tmp_path, monkeypatch):
+    write_zip(tmp_path / "train.zip", class_tree("", 1))
+
+    def locked(*_):
+        raise RuntimeError("File 'ant/00.png' is encrypted, password required for extraction")
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", locked)
+    source = open_dataset("image_folder_classification", "train", target="label", manual_dir=tmp_path)
+    with pytest.raises(DataError, match=r"train\.zip: ant/00\.png cannot be read \(File .* is encrypted, .*\); make"):
+        source[0]
 
 
 def test_mistakes_in_a_folder_are_named(folder, tmp_path):

@@ -1,0 +1,138 @@
+"""Reads what the header of an image file says: its format, size, and the turn that a viewer gives it.
+
+Cameras store pixels as the sensor lies and note in a tag of EXIF how the picture is to be turned. JPEG has it in its
+segment APP1, PNG in the chunk eXIf, WebP in the chunk EXIF, TIFF among its own tags. A damaged tag counts as none, as
+for viewers.
+"""
+
+import io
+from typing import BinaryIO, NamedTuple
+
+from cvjax.data.pixels.tags import ORIENTATION, read_tags
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_EXIF = b"Exif\0\0"
+# JPEG's markers: start of scan, APP1 (EXIF), the starts of frame, and markers without a length.
+_SCAN, _APP1 = 0xDA, 0xE1
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE = frozenset((0x01, *range(0xD0, 0xD8)))
+
+
+class Header(NamedTuple):
+    """Holds what the header of an image file says.
+
+    Attributes:
+      kind: "jpeg", "png", "webp", "tiff", "bmp", or "" for any other format.
+      height, width: Size in pixels as stored, before the turn; 0 where the format or the damage hides it.
+      orientation: How a viewer turns the stored pixels, 1 (not at all) to 8, see `cvjax.data.pixels.turning`.
+      bits: Bits of a PNG's sample; 0 for other formats.
+    """
+
+    kind: str
+    height: int = 0
+    width: int = 0
+    orientation: int = 1
+    bits: int = 0
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width as a viewer shows the picture."""
+        size = self.height, self.width
+        return size if self.orientation < 5 else (self.width, self.height)
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Reads the header of an image file from its start; a damaged one ends where the damage is."""
+    start = file.read(12)
+    if start.startswith(b"\xff\xd8\xff"):
+        return _read_jpeg(file)
+    if start.startswith(_PNG):
+        return _read_png(file)
+    if start.startswith(b"RIFF") and start[8:] == b"WEBP":
+        return _read_webp(file)
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _read_tiff(file)
+    return _read_bmp(file) if start.startswith(b"BM") else Header("")
+
+
+def _read_jpeg(file: BinaryIO) -> Header:
+    height, width, orientation = 0, 0, None
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        marker, length = head[1], int.from_bytes(head[2:]) - 2
+        if marker == 0xFF:  # a byte that fills
+            file.seek(-3, io.SEEK_CUR)
+        elif marker in _BARE:
+            file.seek(-2, io.SEEK_CUR)
+        elif marker == _SCAN or length < 0:
+            break
+        elif marker == _APP1:
+            body = file.read(length)
+            if orientation is None and body.startswith(_EXIF):
+                orientation = _orientation(body)
+        elif marker in _FRAMES:
+            body = file.read(length)
+            height, width = int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
+        else:
+            file.seek(length, io.SEEK_CUR)
+    return Header("jpeg", height, width, orientation or 1)
+
+
+def _read_png(file: BinaryIO) -> Header:
+    file.seek(16)
+    start, orientation = file.read(17), 1  # sides, depth, and what else is in IHDR, with its checksum
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"eXIf":
+            orientation = _orientation(file.read(length))
+            break
+        file.seek(length + 4, io.SEEK_CUR)
+    bits = start[8] if len(start) > 8 else 0
+    return Header("png", int.from_bytes(start[4:8]), int.from_bytes(start[:4]), orientation, bits)
+
+
+def _read_webp(file: BinaryIO) -> Header:
+    orientation, height, width = 1, 0, 0
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"VP8X":
+            body = file.read(length)
+            height, width = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (7, 4))
+            if not body or not body[0] & 0x08:  # The flag that a chunk EXIF follows.
+                break
+            length = 0
+        elif head[:4] == b"VP8 " and not height:
+            body = file.read(10)
+            height, width = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (8, 6))
+            break
+        elif head[:4] == b"VP8L" and not height:
+            sides = int.from_bytes(file.read(5)[1:], "little")
+            height, width = (sides >> 14 & 0x3FFF) + 1, (sides & 0x3FFF) + 1
+            break
+        elif head[:4] == b"EXIF":
+            orientation = _orientation(file.read(length))
+            break
+        file.seek(length + length % 2, io.SEEK_CUR)
+    return Header("webp", height, width, orientation)
+
+
+def _read_bmp(file: BinaryIO) -> Header:
+    file.seek(14)
+    start = file.read(12)
+    step = 2 if start[:1] == b"\x0c" else 4  # The oldest header has short numbers.
+    width, height = (int.from_bytes(start[at : at + step], "little", signed=True) for at in (4, 4 + step))
+    return Header("bmp", abs(height), abs(width))  # A negative height says that rows run downward.
+
+
+def _read_tiff(file: BinaryIO) -> Header:
+    tags = read_tags(file)
+    return Header("tiff", tags.first(257, 0), tags.first(256, 0), _valid(tags.first(ORIENTATION, 1)))
+
+
+def _orientation(exif: bytes) -> int:
+    """Returns the orientation that a block of EXIF states, 1 where it states none or is damaged."""
+    return _valid(read_tags(io.BytesIO(exif.removeprefix(_EXIF))).first(ORIENTATION, 1))
+
+
+def _valid(orientation: int) -> int:
+    return orientation if 1 <= orientation <= 8 else 1

@@ -1,0 +1,1 @@
+"""Finds the images of data sets that have a folder for each class."""
