@@ -31,6 +31,7 @@ PREPARED_VERSION = "1.0.0"
 # The names that sets of TFDS's catalog give to the id of an example, where they keep one.
 _ID_FEATURES = ("id", "file_name", "image/filename")
 _HELD_OUT = ("val", "validation", "valid", "test")
+_NUMBERS = 65_536  # that a mask can hold
 
 
 Target = Literal["mask", "label", "objects", "boxes"]
@@ -159,6 +160,10 @@ class TfdsDataset:
             ) from error
         return record
 
+    def files(self) -> list[str]:
+        """Returns the paths of the prepared files."""
+        return [entry.path for entry in os.scandir(self._directory) if entry.is_file()]
+
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
             if key in feature:
@@ -209,7 +214,7 @@ class FolderDataset:
         self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
         self._table: np.ndarray | None = None
         if labels is not None:
-            self._table = np.full(256, -1, np.int16)
+            self._table = np.full(_NUMBERS, -1, np.int16)
             self._table[list(labels)] = list(labels.values())
 
     def __len__(self) -> int:
@@ -221,23 +226,33 @@ class FolderDataset:
         key, image, mask = self._pairs[index]
         data = read_file(mask)
         if self._table is not None:
-            data = self._relabel(data, os.path.basename(mask), self._table)
+            data = self._relabel(data, mask, self._table)
         return {"image": read_file(image), "mask": data, "id": key}
 
     def _relabel(self, data: bytes, file: str, table: np.ndarray) -> bytes:
         numbers = decode_label_numbers(data, file)
-        labels = table[np.minimum(numbers, 255)]
-        unknown = (labels < 0) | (numbers > 255)
+        labels = table[numbers]
+        unknown = labels < 0
         if unknown.any():
             raise DataError(
                 f"{file}: {int(numbers[unknown][0])} is no label of {self.name}, whose masks hold"
-                f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or name the label as void."
+                f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or in a folder of your own name the"
+                " label with --input.void."
             )
         return encode_mask(labels.astype(np.uint8))
 
     def header_size(self, index: int) -> tuple[int, int]:
-        """Reads (height, width) of an image from the first bytes of its mask's file."""
-        return image_size(read_file(self._pairs[index][2], 64), self._pairs[index][0])
+        """Reads (height, width) of an image from its mask's header, which a PNG has in its first bytes."""
+        key, _, mask = self._pairs[index]
+        return image_size(read_file(mask, 64 if mask.lower().endswith(".png") else -1), key)
+
+    def key(self, index: int) -> str:
+        """Returns the id of an example, without reading its files."""
+        return self._pairs[index][0]
+
+    def files(self) -> list[str]:
+        """Returns the paths of all images and masks."""
+        return [path for _, *paths in self._pairs for path in paths]
 
     def __repr__(self) -> str:
         return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"

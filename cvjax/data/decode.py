@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cvjax.data.mask_files import stored_numbers
 from cvjax.errors import DataError
 
 IGNORE = 255
@@ -26,6 +27,10 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_SUFFIXES = (
+    *((_JPEG_MAGIC, ".jpg"), (_PNG_MAGIC, ".png"), (b"II*\0", ".tif"), (b"MM\0*", ".tif")),
+    *((b"BM", ".bmp"), (b"GIF8", ".gif"), (b"RIFF", ".webp")),
+)
 # A complete PNG ends with this chunk: its length 0, its name and its checksum.
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
@@ -65,17 +70,17 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] = ()) -> np.ndarray:
     """Decodes a label map to uint8 [H, W]: a class in [0, num_classes), or 255 where ignored.
 
-    Palette PNGs give their indices, not their colors. Gray PNGs of 1 to 16 bits give the stored numbers.
+    Palettes give their indices, not their colors. Gray pictures of 1 to 16 bits give the stored numbers.
 
     Args:
-      data: Encoded PNG.
+      data: Encoded PNG, or another lossless picture, see `cvjax.data.mask_files`.
       name: Name of the file, for messages.
       num_classes: Number of classes, background included; at most 255.
       void: Labels that mean "ignored" in this data set and become 255.
 
     Raises:
-      DataError: The bytes are not a single-channel PNG or are damaged, or a label is neither a class, nor in `void`,
-        nor 255.
+      DataError: The bytes are no lossless picture of numbers or are damaged, or a label is neither a class, nor in
+        `void`, nor 255.
     """
     if not 1 <= num_classes <= IGNORE:
         raise ValueError(f"num_classes must lie in [1, {IGNORE}], not {num_classes}.")
@@ -91,29 +96,27 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
         label = int(labels[bad][0])
         raise DataError(
             f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask or "
-            f"the number of classes, or list {label} as a void label if it means 'ignored'."
+            f"the number of classes, or list {label} as a void label (--input.void) if it means 'ignored'."
         )
     return labels.astype(np.uint8, copy=False)
 
 
 def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
-    """Decodes the numbers that a single-channel PNG stores, without interpreting them, to uint8 or uint16 [H, W].
+    """Decodes the numbers that a mask stores, without interpreting them, to uint8 or uint16 [H, W].
 
     Raises:
-      DataError: The bytes are not a single-channel PNG, or are damaged.
+      DataError: The bytes are no lossless picture of numbers, or are damaged.
     """
     if not _looks_like_png(data):
-        what = "a JPEG, whose compression changes labels" if data.startswith(_JPEG_MAGIC) else "not a PNG"
-        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit gray or palette PNG.")
+        return stored_numbers(_pillow(data, name), data, name)
     depth, color = data[24], data[25]
     if color == _PNG_PALETTE:
         # OpenCV would turn the palette into colors.
         return np.asarray(_pillow(data, name))
     if color != _PNG_GRAY:
-        raise DataError(
-            f"{name}: this mask is a color or alpha PNG, whose pixels are colors and no class numbers; "
-            "save label maps as 8-bit gray or palette PNG."
-        )
+        if depth == 8:
+            return stored_numbers(_pillow(data, name), data, name)
+        raise DataError(f"{name}: this mask is a color PNG of {depth} bits a channel; save label maps as gray PNG.")
     labels = None
     if _ends_properly(data):
         labels = _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
@@ -237,7 +240,5 @@ def _ends_properly(data: bytes) -> bool:
 
 
 def _suffix(data: bytes) -> str:
-    """Returns the file suffix of the bytes' format, for messages; "" for any but JPEG and PNG."""
-    if data.startswith(_JPEG_MAGIC):
-        return ".jpg"
-    return ".png" if data.startswith(_PNG_MAGIC) else ""
+    """Returns the file suffix of the bytes' format, for messages; "" where it is unknown."""
+    return next((suffix for magic, suffix in _SUFFIXES if data.startswith(magic)), "")

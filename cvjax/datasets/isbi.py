@@ -13,7 +13,7 @@ import numpy as np
 
 from cvjax.data.dataset import FolderDataset
 from cvjax.data.decode import IMAGE_SUFFIXES
-from cvjax.datasets.image_folder import by_stem, complain
+from cvjax.datasets.listing import by_stem, complain
 from cvjax.errors import DataError
 
 NAME = "isbi_membrane"
