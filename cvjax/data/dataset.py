@@ -211,19 +211,20 @@ class FolderDataset:
     ) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = tuple(class_names), tuple(void)
-        self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
+        self.pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
+        self.labels = None if labels is None else sorted(labels.items())
         self._table: np.ndarray | None = None
         if labels is not None:
             self._table = np.full(_NUMBERS, -1, np.int16)
             self._table[list(labels)] = list(labels.values())
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self._pairs):
+        if not 0 <= index < len(self.pairs):
             raise IndexError(index)
-        key, image, mask = self._pairs[index]
+        key, image, mask = self.pairs[index]
         data = read_file(mask)
         if self._table is not None:
             data = self._relabel(data, mask, self._table)
@@ -243,16 +244,12 @@ class FolderDataset:
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of an image from its mask's header, which a PNG has in its first bytes."""
-        key, _, mask = self._pairs[index]
+        key, _, mask = self.pairs[index]
         return image_size(read_file(mask, 64 if mask.lower().endswith(".png") else -1), key)
-
-    def key(self, index: int) -> str:
-        """Returns the id of an example, without reading its files."""
-        return self._pairs[index][0]
 
     def files(self) -> list[str]:
         """Returns the paths of all images and masks."""
-        return [path for _, *paths in self._pairs for path in paths]
+        return [path for _, *paths in self.pairs for path in paths]
 
     def __repr__(self) -> str:
         return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"

@@ -9,7 +9,7 @@ turned would no longer fit its mask.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -95,8 +95,9 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
     if bad.any():
         label = int(labels[bad][0])
         raise DataError(
-            f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask or "
-            f"the number of classes, or list {label} as a void label (--input.void) if it means 'ignored'."
+            f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask, list {label} "
+            "as void (--input.void) if it means 'ignored', or say which value each class has in your masks "
+            "(--input.mask-values)."
         )
     return labels.astype(np.uint8, copy=False)
 
@@ -141,12 +142,21 @@ def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int,
     mask_name = f"{name}{_suffix(record['mask'])}"
     image = decode_image(record["image"], f"{name}{_suffix(record['image'])}")
     mask = decode_mask(record["mask"], mask_name, num_classes, void)
-    if image.shape[:2] != mask.shape:
-        raise DataError(
-            f"{mask_name}: the mask is {mask.shape[0]}x{mask.shape[1]} (height x width) and its image is "
-            f"{image.shape[0]}x{image.shape[1]}; make both the same size, or remove the pair."
-        )
+    check_sizes(mask_name, mask.shape, image.shape)
     return {"image": image, "mask": mask}
+
+
+def check_sizes(name: str, mask: Sequence[int], image: Sequence[int]) -> None:
+    """Compares the height and width of a mask and of its image; the mask's name is for the message.
+
+    Raises:
+      DataError: They differ.
+    """
+    if tuple(mask[:2]) != tuple(image[:2]):
+        raise DataError(
+            f"{name}: the mask is {mask[0]}x{mask[1]} (height x width) and its image is "
+            f"{image[0]}x{image[1]}; make both the same size, or remove the pair."
+        )
 
 
 def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:

@@ -164,7 +164,7 @@ def _content(folder: pathlib.Path, void: tuple[int, ...], values: tuple[int, ...
     sources = _sources(folder, void, values)
     lists = [split.listing for split in find_splits(folder).values() if split.listing is not None]
     files = [file for source in sources.values() for file in source.files()]
-    splits = {split: [source.key(index) for index in range(len(source))] for split, source in sources.items()}
+    splits = {split: [key for key, *_ in source.pairs] for split, source in sources.items()}
     return digest_of_files(
         folder, [folder / CLASSES_FILE, *lists, *files], times=True, void=void, values=values, splits=splits
     )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from cvjax.data.dataset import Files
 from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.data.mask_files import MASK_SUFFIXES
-from cvjax.datasets.listing import CLASSES_FILE, SHOWN, by_stem, complain, listed, read_lines, repeated
+from cvjax.datasets.listing import CLASSES_FILE, by_stem, complain, listed, read_lines, repeated
 from cvjax.errors import DataError
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
@@ -89,7 +89,7 @@ def read_pairs(folder: pathlib.Path, name: str, split: Split) -> list[Files]:
     mask_of = _match(images, masks, split.masks)
     if split.listing is None:
         lacking, used = sorted(images.keys() - mask_of.keys()), set(mask_of.values())
-        complain(place, "images without a mask", lacking, f"{_beside(split.masks, lacking)}add the masks")
+        _complain(place, "images without a mask", lacking, split.masks, "add the masks")
         extra = sorted(stem for stem, path in masks.items() if path not in used)
         complain(place, "masks without an image", extra, "add the images")
         stems = sorted(images)
@@ -98,7 +98,7 @@ def read_pairs(folder: pathlib.Path, name: str, split: Split) -> list[Files]:
         stems = [_stem_of(line, images) for line in lines]
         absent = [line for line, stem in zip(lines, stems) if stem not in mask_of]
         what = f"names in {split.listing.name} without an image or a mask"
-        complain(place, what, absent, f"{_beside(split.masks, absent)}add the files")
+        _complain(place, what, absent, split.masks, "add the files")
         if twice := repeated(stems):
             raise DataError(f"{split.listing}: {listed(twice)} is there more than once; keep one line of each.")
     if not stems:
@@ -177,18 +177,18 @@ def _stem_of(line: str, images: Mapping[str, str]) -> str:
     return stem if suffix.lower() in _PICTURES and name not in images else name
 
 
-def _beside(folder: pathlib.Path, stems: Sequence[str]) -> str:
-    """Says which files of the wanted stems a folder of masks has in formats that hold no labels."""
-    wanted = {os.path.splitext(os.path.basename(stem))[0] for stem in stems} | set(stems)
-    names = (unicodedata.normalize("NFC", entry.name) for entry in os.scandir(folder))
+def _complain(place: pathlib.Path, what: str, lacking: Sequence[str], masks: pathlib.Path, fix: str) -> None:
+    """Raises a DataError that lists names without a mask, if there are any, and the formats that their masks have."""
+    wanted = {os.path.splitext(os.path.basename(name))[0] for name in lacking} | set(lacking)
+    names = (unicodedata.normalize("NFC", entry.name) for entry in os.scandir(masks))
     parts = (os.path.splitext(name) for name in names if not name.startswith("."))
-    ends = [
-        suffix.lower()
-        for stem, suffix in parts
-        if suffix.lower() not in MASK_SUFFIXES and {stem, _without_end(stem, _MASK_ENDS)} & wanted
-    ]
-    if not ends:
-        return ""
-    kinds = sorted(set(ends))
-    why = "JPEG changes labels when it compresses" if {".jpg", ".jpeg"} & set(kinds) else "masks are pictures"
-    return f"{folder.name} has {', '.join(kinds[:SHOWN])} ({why}), so save label maps as PNG, "
+    kinds = {suffix.lower() for stem, suffix in parts if {stem, _without_end(stem, _MASK_ENDS)} & wanted}
+    kinds = sorted(kind for kind in kinds if kind and kind not in MASK_SUFFIXES)
+    if kinds:
+        is_lossy = {".jpg", ".jpeg"} & set(kinds)
+        why = "JPEG changes labels when it compresses" if is_lossy else "masks are read from pictures"
+        raise DataError(
+            f"{place}: {what}: {len(lacking)} ({listed(lacking)}); {masks.name} has them as {listed(kinds)}, and {why}:"
+            " save the label maps as PNG."
+        )
+    complain(place, what, lacking, fix)
