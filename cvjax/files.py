@@ -1,11 +1,16 @@
 """Says where downloaded and prepared files lie, and writes each of them whole or not at all."""
 
 import contextlib
+import errno
 import http.client
 import os
 import pathlib
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def default_data_dir() -> pathlib.Path:
@@ -31,6 +36,33 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     finally:
         with contextlib.suppress(OSError):  # after success it is gone already
             partial.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, work: str) -> Iterator[None]:
+    """Lets one process at a time into the body of the `with`; others wait until it leaves.
+
+    The system frees the lock of a process that ends in whatever way, so a killed one blocks nobody. The file stays, and
+    is empty. Where the system or the disk knows no such locks, nobody waits: who writes must also put whole files in
+    their place, as `replacing` does.
+
+    Args:
+      path: File that stands for the lock; it is made, and so is its folder.
+      work: What the others wait for, such as "preparing camvid"; a process that must wait says so on stderr.
+
+    Raises:
+      OSError: The file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    print(f"waiting for another process that is {work}", file=sys.stderr, flush=True)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file frees the lock
 
 
 def download(

@@ -32,6 +32,7 @@ PREPARED_VERSION = "1.0.0"
 # The names that sets of TFDS's catalog give to the id of an example, where they keep one.
 _ID_FEATURES = ("id", "file_name", "image/filename")
 _HELD_OUT = ("val", "validation", "valid", "test")
+_NUMBERS = 65_536  # that a mask can hold
 
 
 Target = Literal["mask", "label", "objects", "boxes"]
@@ -160,6 +161,10 @@ class TfdsDataset:
             ) from error
         return record
 
+    def files(self) -> list[str]:
+        """Returns the paths of the prepared files."""
+        return [entry.path for entry in os.scandir(self._directory) if entry.is_file()]
+
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
             if key in feature:
@@ -207,38 +212,44 @@ class FolderDataset:
     ) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = tuple(class_names), tuple(void)
-        self._pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
+        self.pairs = [(key, os.fspath(image), os.fspath(mask)) for key, image, mask in pairs]
+        self.labels = None if labels is None else sorted(labels.items())
         self._table: np.ndarray | None = None
         if labels is not None:
-            self._table = np.full(256, -1, np.int16)
+            self._table = np.full(_NUMBERS, -1, np.int16)
             self._table[list(labels)] = list(labels.values())
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self._pairs):
+        if not 0 <= index < len(self.pairs):
             raise IndexError(index)
-        key, image, mask = self._pairs[index]
+        key, image, mask = self.pairs[index]
         data = read_file(mask)
         if self._table is not None:
-            data = self._relabel(data, os.path.basename(mask), self._table)
+            data = self._relabel(data, mask, self._table)
         return {"image": read_file(image), "mask": data, "id": key}
 
     def _relabel(self, data: bytes, file: str, table: np.ndarray) -> bytes:
         numbers = decode_label_numbers(data, file)
-        labels = table[np.minimum(numbers, 255)]
-        unknown = (labels < 0) | (numbers > 255)
+        labels = table[numbers]
+        unknown = labels < 0
         if unknown.any():
             raise DataError(
                 f"{file}: {int(numbers[unknown][0])} is no label of {self.name}, whose masks hold"
-                f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or name the label as void."
+                f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or in a folder of your own name the"
+                " label with --input.void."
             )
         return encode_mask(labels.astype(np.uint8))
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of the upright image from its file's header."""
-        return photo_size(self._pairs[index][1])
+        return photo_size(self.pairs[index][1])
+
+    def files(self) -> list[str]:
+        """Returns the paths of all images and masks."""
+        return [path for _, *paths in self.pairs for path in paths]
 
     def __repr__(self) -> str:
         return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"

@@ -9,7 +9,7 @@ pixels of its image was drawn on these, and is turned with the image.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -28,6 +28,7 @@ from cvjax.data.pixels.backends import (
     unreadable,
 )
 from cvjax.data.pixels.header import Header, read_header
+from cvjax.data.pixels.lossless import lossless_numbers
 from cvjax.data.pixels.numbers import stored_numbers
 from cvjax.data.pixels.tags import ORIENTATION
 from cvjax.data.pixels.turning import turn
@@ -87,14 +88,14 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
     The numbers are those of `decode_label_numbers`.
 
     Args:
-      data: Encoded PNG.
+      data: Encoded PNG, or another lossless picture, see `decode_label_numbers`.
       name: Name of the file, for messages.
       num_classes: Number of classes, background included; at most 255.
       void: Labels that mean "ignored" in this data set and become 255.
 
     Raises:
-      DataError: The bytes are not a PNG of numbers or are damaged, or a label is neither a class, nor in `void`, nor
-        255.
+      DataError: The bytes are no lossless picture of numbers or are damaged, or a label is neither a class, nor in
+        `void`, nor 255.
     """
     if not 1 <= num_classes <= IGNORE:
         raise ValueError(f"num_classes must lie in [1, {IGNORE}], not {num_classes}.")
@@ -109,26 +110,27 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
     if bad.any():
         label = int(labels[bad][0])
         raise DataError(
-            f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask or "
-            f"the number of classes, or list {label} as a void label if it means 'ignored'."
+            f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask, list {label} "
+            "as void (--input.void) if it means 'ignored', or say which value each class has in your masks "
+            "(--input.mask-values)."
         )
     return labels.astype(np.uint8, copy=False)
 
 
 def decode_label_numbers(data: bytes, name: str) -> np.ndarray:
-    """Decodes the numbers that a PNG stores, without interpreting them, to uint8 or uint16 [H, W], upright.
+    """Decodes the numbers that a mask stores, without interpreting them, to uint8 or uint16 [H, W], upright.
 
     Palette PNGs give their indices, not their colors. Gray PNGs of 1 to 16 bits give the stored numbers. Of RGB with
-    three equal channels one is taken. An alpha channel is passed over where it is opaque everywhere.
+    three equal channels one is taken. An alpha channel is passed over where it is opaque everywhere. For other lossless
+    formats see `cvjax.data.pixels.lossless`.
 
     Raises:
-      DataError: The bytes are not such a PNG, or are damaged.
+      DataError: The bytes are no lossless picture of numbers, or are damaged.
     """
-    if not data.startswith(PNG_MAGIC) or len(data) < _PNG_HEADER:
-        what = "a JPEG, whose compression changes labels" if data.startswith(JPEG_MAGIC) else "not a PNG"
-        raise DataError(f"{name}: this mask is {what}; save label maps as 8-bit gray or palette PNG.")
     header = _read_header(data, name)
-    return turn(stored_numbers(data, name, header), header.orientation)
+    if data.startswith(PNG_MAGIC) and len(data) >= _PNG_HEADER:
+        return turn(stored_numbers(data, name, header), header.orientation)
+    return turn(lossless_numbers(pillow(data, name, header), data, name), header.orientation)
 
 
 def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
@@ -144,11 +146,7 @@ def decode_example(record: Mapping[str, Any], num_classes: int, void: tuple[int,
     mask_name = f"{name}{_suffix(record['mask'])}"
     image = decode_image(record["image"], f"{name}{_suffix(record['image'])}")
     mask = fit_mask(decode_mask(record["mask"], mask_name, num_classes, void), record["image"], image.shape[:2])
-    if image.shape[:2] != mask.shape:
-        raise DataError(
-            f"{mask_name}: the mask is {mask.shape[0]}x{mask.shape[1]} (height x width) and its image is "
-            f"{image.shape[0]}x{image.shape[1]}; make both the same size, or remove the pair."
-        )
+    check_sizes(mask_name, mask.shape, image.shape)
     return {"image": image, "mask": mask}
 
 
@@ -164,6 +162,19 @@ def fit_mask(mask: np.ndarray, image: bytes, size: tuple[int, int]) -> np.ndarra
         return mask
     header = read_header(io.BytesIO(image))
     return turn(mask, header.orientation) if header.orientation > 4 else mask
+
+
+def check_sizes(name: str, mask: Sequence[int], image: Sequence[int]) -> None:
+    """Compares the height and width of a mask and of its image; the mask's name is for the message.
+
+    Raises:
+      DataError: They differ.
+    """
+    if tuple(mask[:2]) != tuple(image[:2]):
+        raise DataError(
+            f"{name}: the mask is {mask[0]}x{mask[1]} (height x width) and its image is "
+            f"{image[0]}x{image[1]}; make both the same size, or remove the pair."
+        )
 
 
 def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.ndarray]:

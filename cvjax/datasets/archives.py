@@ -2,6 +2,8 @@
 
 import hashlib
 import pathlib
+import tarfile
+import zipfile
 from typing import NamedTuple
 
 from cvjax.errors import DataError
@@ -65,3 +67,20 @@ def fetch(archive: Archive, folder: pathlib.Path, *, progress: bool = True, inst
 
 def _damaged(path: pathlib.Path, why: str, archive: Archive) -> DataError:
     return DataError(f"{path}: {why}; remove the file and fetch it again from {archive.url}.")
+
+
+def unpack(archive: pathlib.Path, into: pathlib.Path) -> None:
+    """Unpacks a zip or tar into a folder.
+
+    Raises:
+      DataError: The archive is damaged, or the folder cannot be written to.
+    """
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(into)
+        else:
+            with tarfile.open(archive) as opened:
+                opened.extractall(into, filter="data")
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error}); fetch the archive again.") from error

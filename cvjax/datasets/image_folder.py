@@ -1,30 +1,29 @@
 """Reads a user's own folder of images and masks as a segmentation data set.
 
-Two layouts are read, both with `classes.txt` (one class name per line, background included, first is label 0):
+The layouts are those of `cvjax.datasets.masks.layouts`, all with `classes.txt` (one class name per line, background
+included, first is label 0). Masks are lossless pictures of numbers. Labels given as `void` are ignored, and so is 255.
 
-    folder/train/images/0001.jpg   folder/train/masks/0001.png   folder/val/...      a folder for each split
-    folder/images/0001.jpg         folder/masks/0001.png         folder/train.txt    a list of stems for each
-
-An image and its mask share a stem. Masks are gray or palette PNGs. Labels given as `void` are ignored.
+A prepared set belongs to the content of the folder: its files with their sizes and times, and the options. A folder of
+other content with the same name is prepared beside it.
 """
 
-import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, prepared_dir
-from cvjax.data.decode import IGNORE, IMAGE_SUFFIXES
-from cvjax.datasets.prepared import find_config
-from cvjax.errors import DataError
+from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, held_out, prepared_dir
+from cvjax.data.decode import IGNORE
+from cvjax.data.identity import digest_of_files
+from cvjax.datasets.listing import CLASSES_FILE, read_class_names, repeated
+from cvjax.datasets.masks.layouts import find_splits, read_pairs
+from cvjax.datasets.prepared import find_config, find_content
+from cvjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from cvjax.datasets.writers import PairsBuilder
 
 NAME = "image_folder_segmentation"
-CLASSES_FILE = "classes.txt"
-_SHOWN = 3  # How many of the offending files a message lists.
+_LARGEST = 65_535  # that a mask can hold
 
 
 def image_folder_source(
@@ -32,51 +31,40 @@ def image_folder_source(
 ) -> FolderDataset:
     """Reads a split of a folder where it lies, in the order of its list or else of the names.
 
-    With `values` the masks hold these levels in the place of the classes 0, 1, ..., such as 0 and 255.
+    With `values` the masks hold these levels in the place of the classes 0, 1, ..., such as 0 and 255. The records then
+    have masks of our labels, in which `void` is 255 already.
+
+    Args:
+      folder: Folder of images and masks.
+      split: Name of the split; "val" is the split held out, under any name that the folder gives it.
+      void: Levels in the masks that are ignored.
+      values: Levels of the classes, in their order; none if the masks hold class numbers.
 
     Raises:
       DataError: `classes.txt` or the split is absent, or images and masks do not match one to one.
+      ConfigError: The levels are not one for each class, or contradict each other.
     """
     folder = pathlib.Path(folder)
-    place = folder / split
-    listed: list[str] | None = None
-    if not _has_pairs(place):
-        place, listing = folder, folder / f"{split}.txt"
-        if not (_has_pairs(folder) and listing.is_file()):
-            known = ", ".join(image_folder_splits(folder)) or "none"
-            raise DataError(
-                f"{folder}: there is no split {split!r} (found: {known}); put images and masks into "
-                f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
-            )
-        listed = [line.strip() for line in read_lines(listing)]
-    images = by_stem(place / "images", IMAGE_SUFFIXES)
-    masks = by_stem(place / "masks", (".png",))
-    if listed is None:
-        complain(place, "images without a mask", sorted(images.keys() - masks.keys()), "add the masks")
-        complain(place, "masks without an image", sorted(masks.keys() - images.keys()), "add the images")
-        listed = sorted(images)
-    else:
-        absent = [stem for stem in listed if stem not in images or stem not in masks]
-        complain(place, f"names in {split}.txt without an image or a mask", absent, "add the files")
-    if not listed:
-        raise DataError(f"{place}: split {split!r} has no images; add some to images and masks.")
-    pairs = [(stem, images[stem], masks[stem]) for stem in listed]
-    names, labels = _class_names(folder), None
-    if values:
-        if len(values) != len(names):
-            raise DataError(f"{folder}: there are {len(values)} values for {len(names)} classes; give one for each.")
-        labels = dict.fromkeys(void, IGNORE) | {value: label for label, value in enumerate(values)}
-    return FolderDataset(NAME, split, pairs, class_names=names, void=void, labels=labels)
+    splits = find_splits(folder)
+    split = held_out(split, splits)
+    if split not in splits:
+        known = ", ".join(splits) or "none"
+        raise DataError(
+            f"{folder}: there is no split {split!r} (found: {known}); put images and masks into "
+            f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
+        )
+    pairs = read_pairs(folder, split, splits[split])
+    names = read_class_names(folder / CLASSES_FILE)
+    _check_levels(folder, len(names), void, values)
+    if not values:
+        return FolderDataset(NAME, split, pairs, class_names=names, void=void)
+    labels = {IGNORE: IGNORE} | dict.fromkeys(void, IGNORE) | {value: label for label, value in enumerate(values)}
+    return FolderDataset(NAME, split, pairs, class_names=names, labels=labels)
 
 
 def image_folder_splits(folder: pathlib.Path) -> list[str]:
     """Lists the splits that a folder has, by its subfolders or its lists."""
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        return []
-    if _has_pairs(folder):
-        return sorted(path.stem for path in folder.glob("*.txt") if path.name != CLASSES_FILE)
-    return sorted(path.name for path in folder.iterdir() if _has_pairs(path))
+    return list(find_splits(pathlib.Path(folder)))
 
 
 def open_image_folder(
@@ -88,23 +76,32 @@ def open_image_folder(
     values: tuple[int, ...] = (),
     config: str | None = None,
 ) -> Dataset:
-    """Opens a split of the folder `manual_dir` as it is, else as it was prepared in `data_dir`.
+    """Opens a split of the folder `manual_dir`, else of the set that was prepared in `data_dir`.
+
+    The folder is read as it is, or from the set that was prepared from just these files with just these options.
 
     Args:
-      split: Name of the split.
+      split: Name of the split; "val" is the split held out, under any name that the folder gives it.
       data_dir: TFDS's root folder.
       manual_dir: Folder of images and masks.
       void: Labels to ignore when a folder is read; in a prepared set they are fixed already.
       values: Levels that stand for the classes in a folder's masks, see `image_folder_source`; in a prepared set they
         are fixed already.
-      config: Name of the prepared set, where there are several; it is the name of the folder that the set came from.
+      config: Name of the prepared set, where there are several and no folder is given.
 
     Raises:
       DataError: Nothing is there, several prepared sets are, or the split is absent.
     """
-    if manual_dir is not None:
-        return image_folder_source(manual_dir, split, void=void, values=values)
-    return TfdsDataset(prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config)), split, name=NAME)
+    if manual_dir is None:
+        place = prepared_dir(data_dir, NAME, find_config(data_dir, NAME, config))
+    else:
+        source = image_folder_source(manual_dir, split, void=void, values=values)
+        found = find_content(data_dir, NAME, lambda: _content(manual_dir, void, values))
+        if found is None:
+            return source
+        place = found
+    present = {path.name.removeprefix(f"{NAME}-").split(".")[0] for path in place.glob(f"{NAME}-*")}
+    return TfdsDataset(place, held_out(split, present), name=NAME)
 
 
 def prepare_image_folder(
@@ -118,6 +115,8 @@ def prepare_image_folder(
     progress: bool = True,
 ) -> "PairsBuilder":
     """Writes all of a folder's splits as ArrayRecord below `data_dir`, under the folder's name.
+
+    Where that name is taken by other content, a part of the digest is added to it.
 
     Args:
       data_dir: TFDS's root folder.
@@ -134,8 +133,8 @@ def prepare_image_folder(
     from cvjax.datasets.writers import ImageFolderSegmentation, prepare_pairs
 
     folder = pathlib.Path(folder)
-    splits = image_folder_splits(folder)
-    if not splits:
+    sources = _sources(folder, void, values)
+    if not sources:
         raise DataError(
             f"{folder}: there are no images to prepare; make SPLIT/images and SPLIT/masks there, or images, "
             "masks and a list SPLIT.txt."
@@ -144,59 +143,44 @@ def prepare_image_folder(
         ImageFolderSegmentation,
         re.sub(r"[^\w.-]", "_", folder.resolve().name),
         pathlib.Path(data_dir),
-        {split: image_folder_source(folder, split, void=void, values=values) for split in splits},
+        sources,
         description=f"Images and masks from the folder {folder.name}.",
         skip_damaged=skip_damaged,
         overwrite=overwrite,
         progress=progress,
+        content=_content(folder, void, values),
+        beside=True,
     )
 
 
-def _has_pairs(folder: pathlib.Path) -> bool:
-    return (folder / "images").is_dir() and (folder / "masks").is_dir()
+def _sources(folder: pathlib.Path, void: tuple[int, ...], values: tuple[int, ...]) -> dict[str, FolderDataset]:
+    splits = image_folder_splits(folder)
+    return {split: image_folder_source(folder, split, void=void, values=values) for split in splits}
 
 
-def _class_names(folder: pathlib.Path) -> list[str]:
-    names = read_lines(folder / CLASSES_FILE)
-    if not names:
-        raise DataError(f"{folder / CLASSES_FILE}: there are no names; write one class name a line.")
-    return names
+def _content(folder: pathlib.Path, void: tuple[int, ...], values: tuple[int, ...]) -> str:
+    """Returns the digest of all files and options that decide what a set prepared from a folder holds."""
+    folder = pathlib.Path(folder).resolve()
+    sources = _sources(folder, void, values)
+    lists = [split.listing for split in find_splits(folder).values() if split.listing is not None]
+    files = [file for source in sources.values() for file in source.files()]
+    splits = {split: [key for key, *_ in source.pairs] for split, source in sources.items()}
+    return digest_of_files(
+        folder, [folder / CLASSES_FILE, *lists, *files], times=True, void=void, values=values, splits=splits
+    )
 
 
-def read_lines(path: pathlib.Path) -> list[str]:
-    """Reads the lines of a list that are not empty, stripped.
-
-    Raises:
-      DataError: The list cannot be read.
-    """
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read ({reason}); write one name a line into it, as UTF-8.") from error
-
-
-def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str]:
-    """Maps stems to the paths of a folder's files with one of the suffixes.
-
-    Raises:
-      DataError: Two files share a stem.
-    """
-    found: dict[str, str] = {}
-    for entry in os.scandir(folder):
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix.lower() not in suffixes or stem.startswith("."):
-            continue
-        if stem in found:
-            other = os.path.basename(found[stem])
-            raise DataError(f"{folder}: {other} and {entry.name} share a stem; keep one of them.")
-        found[stem] = entry.path
-    return found
-
-
-def complain(place: pathlib.Path, what: str, stems: Iterable[str], fix: str) -> None:
-    """Raises a DataError that lists the stems, if there are any."""
-    stems = list(stems)
-    if stems:
-        shown = ", ".join(stems[:_SHOWN]) + (", ..." if len(stems) > _SHOWN else "")
-        raise DataError(f"{place}: {what}: {len(stems)} ({shown}); {fix} or remove these.")
+def _check_levels(folder: pathlib.Path, classes: int, void: tuple[int, ...], values: tuple[int, ...]) -> None:
+    if outside := [level for level in (*void, *values) if not 0 <= level <= _LARGEST]:
+        raise ConfigError(f"a mask holds levels from 0 to {_LARGEST}, and {outside[0]} is none; mend the option.")
+    if not values:
+        return
+    if len(values) != classes:
+        raise ConfigError(
+            f"{folder}: there are {len(values)} values for {classes} classes; give --input.mask-values one for each"
+            f" name in {CLASSES_FILE}."
+        )
+    if twice := repeated([*map(str, values)]):
+        raise ConfigError(f"the mask value {twice[0]} stands for two classes; give every class a value of its own.")
+    if both := sorted(set(values) & set(void)):
+        raise ConfigError(f"the mask value {both[0]} stands for a class, and void lists it too; leave out one.")

@@ -13,7 +13,8 @@ import numpy as np
 
 from cvjax.data.dataset import FolderDataset
 from cvjax.data.decode import IMAGE_SUFFIXES
-from cvjax.datasets.image_folder import by_stem, complain
+from cvjax.data.pixels.lossless import MASK_SUFFIXES
+from cvjax.datasets.listing import by_stem, complain
 from cvjax.errors import DataError
 
 NAME = "isbi_membrane"
@@ -41,7 +42,7 @@ def open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | Non
             f"{folder}: there are no folders images and labels with the challenge's sections; put them there, or name "
             "another folder with --input.manual-dir."
         )
-    images, masks = by_stem(folder / "images", IMAGE_SUFFIXES), by_stem(labels, (".png",))
+    images, masks = by_stem(folder / "images", IMAGE_SUFFIXES), by_stem(labels, MASK_SUFFIXES)
     complain(folder, "images without a label", sorted(images.keys() - masks.keys()), "add the labels")
     complain(folder, "labels without an image", sorted(masks.keys() - images.keys()), "add the images")
     stems = sorted(images, key=_by_number)

@@ -20,15 +20,16 @@ decoded with TensorFlow. So all of these sets are written here as pairs of image
 import contextlib
 import dataclasses
 import pathlib
-import tarfile
 import tempfile
 import types
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, held_out, prepared_dir, read_file
 from cvjax.data.decode import IGNORE
+from cvjax.data.identity import digest_of_files
+from cvjax.datasets.archives import unpack
+from cvjax.datasets.prepared import is_made_from, is_prepared, made_from_other_files, preparing, read_content
 from cvjax.datasets.published_names import ADE20K_CLASSES, CAMVID_CLASSES, CITYSCAPES_CLASSES
 from cvjax.errors import DataError
 
@@ -145,6 +146,8 @@ _SUBFOLDERS = ("", "ADEChallengeData2016", "CamVid", "camvid", "cityscapes", "ad
 def open_published(name: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
     """Opens a split of a set as prepared in `data_dir`, else from its official folder where it lies.
 
+    Where both are there, the prepared set is read only if it was made from the folder's files as they are.
+
     Args:
       name: Name of the set, one of `PUBLISHED`.
       split: Name of the split; "val" is the split held out, also where that is called "test".
@@ -152,16 +155,24 @@ def open_published(name: str, split: str, data_dir: pathlib.Path, manual_dir: pa
       manual_dir: Folder that the set was unpacked into; `data_dir` and its `downloads` are looked at too.
 
     Raises:
-      DataError: There is no such split, the set is not there or only as archives, or one of its files is absent.
+      DataError: There is no such split, the set is not there or only as archives, one of its files is absent, or the
+        archives in `manual_dir` are not those that the set was prepared from.
     """
     known = PUBLISHED[name]
     split = held_out(split, known.splits)
     if split not in known.splits:
         raise DataError(f"{name} has no split {split!r}; choose one of {', '.join(known.splits)}.")
     prepared = prepared_dir(data_dir, name, CONFIG)
-    if (prepared / "dataset_info.json").is_file():
-        return TfdsDataset(prepared, split, name=name, class_names=known.class_names)
     roots = _roots(data_dir, manual_dir)
+    if is_prepared(prepared):
+        given = [] if manual_dir is None else [pathlib.Path(manual_dir)]
+        content, stored = _content(known, given), read_content(prepared)
+        if not given or (stored is not None and stored.digest == content):
+            return TfdsDataset(prepared, split, name=name, class_names=known.class_names)
+        folder = _find_folder(known, given)
+        if folder is None:
+            raise made_from_other_files(prepared) if content else _nowhere(name, known, given, data_dir)
+        return _read_folder(name, known, folder, split)
     folder = _find_folder(known, roots)
     if folder is None:
         raise _nowhere(name, known, roots, data_dir)
@@ -188,30 +199,58 @@ def prepare_published(
       progress: Whether to show a bar on the terminal.
 
     Raises:
-      DataError: Neither folder nor archives are there, or one of them is incomplete or damaged.
+      DataError: Neither folder nor archives are there, one of them is incomplete or damaged, or the set is prepared
+        from other files.
     """
     from cvjax.datasets.writers import PairsBuilder, prepare_pairs
 
+    data_dir = pathlib.Path(data_dir)
     prepared = prepared_dir(data_dir, name, CONFIG)
-    if (prepared / "dataset_info.json").is_file() and not overwrite:
-        import tensorflow_datasets as tfds
-
-        return cast("PairsBuilder", tfds.builder_from_directory(prepared))
     known, roots = PUBLISHED[name], _roots(data_dir, manual_dir)
-    with _folder(name, known, roots, data_dir) as folder:
+    content = _content(known, roots)
+
+    def is_there() -> bool:
+        if is_prepared(prepared) and not overwrite and not is_made_from(prepared, content):
+            raise made_from_other_files(prepared)
+        return is_prepared(prepared) and not overwrite
+
+    with contextlib.ExitStack() as stack:
+        if not is_there():
+            stack.enter_context(preparing(data_dir, name))  # unpacking is a part of it
+        if is_there():
+            import tensorflow_datasets as tfds
+
+            return cast("PairsBuilder", tfds.builder_from_directory(prepared))
+        folder = stack.enter_context(_folder(name, known, roots, data_dir))
         # The set's author says which splits there are; CamVid's are those that its folder has.
         splits = [split for split in known.splits if known.archives or known.pairs(folder, split)]
         body = {"name": name, "__module__": PairsBuilder.__module__}
         return prepare_pairs(
             types.new_class(name, (PairsBuilder,), {"skip_registration": True}, lambda space: space.update(body)),
             CONFIG,
-            pathlib.Path(data_dir),
+            data_dir,
             {split: _read_folder(name, known, folder, split) for split in splits},
             description=f"{name}, from its official files ({known.home}).",
             skip_damaged=skip_damaged,
             overwrite=overwrite,
             progress=progress,
+            content=content,
         )
+
+
+def _content(known: PublishedSet, roots: Sequence[pathlib.Path]) -> str | None:
+    """Returns the digest of the files that the set is made from: a folder's, else the archives; None without either."""
+    folder = _find_folder(known, roots)
+    if folder is not None:
+        try:
+            pairs = [pair for split in known.splits for pair in known.pairs(folder, split)]
+            return digest_of_files(folder, [file for _, *files in pairs for file in files], times=True)
+        except (OSError, DataError):  # a file is absent, which reading the folder reports
+            return None
+    for root in roots:
+        if known.archives and all((root / file).is_file() for file in known.archives):
+            return digest_of_files(root, known.archives, times=False)
+    return None
 
 
 def _read_folder(name: str, known: PublishedSet, folder: pathlib.Path, split: str) -> FolderDataset:
@@ -254,7 +293,7 @@ def _folder(
         raise DataError(f"{data_dir}: cannot be written to ({error.strerror}); choose another data_dir.") from error
     with temporary as place:
         for file in known.archives:
-            _unpack(places[0] / file, pathlib.Path(place))
+            unpack(places[0] / file, pathlib.Path(place))
         folder = _find_folder(known, [pathlib.Path(place)])
         if folder is None:
             raise DataError(
@@ -262,18 +301,6 @@ def _folder(
                 f" fetch them again from {known.home}."
             )
         yield folder
-
-
-def _unpack(archive: pathlib.Path, into: pathlib.Path) -> None:
-    try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as opened:
-                opened.extractall(into)
-        else:
-            with tarfile.open(archive) as opened:
-                opened.extractall(into, filter="data")
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}); fetch the archive again.") from error
 
 
 def _nowhere(name: str, known: PublishedSet, roots: Sequence[pathlib.Path], data_dir: pathlib.Path) -> DataError:

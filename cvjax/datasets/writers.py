@@ -9,8 +9,10 @@ Importing this module imports tensorflow_datasets; the modules of the data sets 
 
 import contextlib
 import io
+import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +22,17 @@ import tensorflow_datasets as tfds
 from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.dataset import PREPARED_VERSION, Dataset, prepared_dir
 from cvjax.data.decode import decode_example, encode_mask
+from cvjax.datasets.prepared import (
+    Content,
+    choose_config,
+    is_made_from,
+    is_prepared,
+    made_from_other_files,
+    preparing,
+    read_content,
+    remove_stale,
+    write_content,
+)
 from cvjax.errors import DataError
 
 
@@ -160,8 +173,13 @@ def prepare_pairs(
     skip_damaged: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    content: str | None = None,
+    beside: bool = False,
 ) -> PairsBuilder:
     """Writes a data set's splits below `data_dir` and returns its builder.
+
+    One process writes, and others that want the same set wait for it. The set is put in its place when it is whole, so
+    that an error or a kill leaves what was there before.
 
     Args:
       builder_class: Class of the builder, which decides the data set's name.
@@ -173,33 +191,81 @@ def prepare_pairs(
       skip_damaged: Whether to leave out pairs that do not decode; the builder's `skipped` holds their messages.
       overwrite: Whether to replace an earlier preparation; otherwise a prepared set is left as it is.
       progress: Whether to show a bar on the terminal.
+      content: Digest of the files and options that the set is made from, see `cvjax.data.identity`; without it a
+        prepared set is taken whatever it was made from.
+      beside: Whether a set of other content is left where it is and a new one made beside it, with a part of the digest
+        in its name.
 
     Raises:
-      DataError: A pair is damaged (without `skip_damaged`), a split has no intact pair, or `data_dir` cannot be written
-        to.
+      DataError: A pair is damaged (without `skip_damaged`), a split has no intact pair, `data_dir` cannot be written
+        to, or a set of other content is there and may neither be replaced nor stay.
     """
+    name = builder_class.name
     for split, source in sources.items():
         if not len(source):
-            raise DataError(f"{builder_class.name}: split {split!r} is empty; fill its list or folder.")
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{data_dir}: cannot be made ({error.strerror}); choose another data_dir.") from error
-    if overwrite:
-        shutil.rmtree(prepared_dir(data_dir, builder_class.name, config), ignore_errors=True)
-    total = sum(map(len, sources.values()))
-    with _bar(f"Preparing {builder_class.name}", total if progress else 0) as advance:
-        builder = builder_class(
+            raise DataError(f"{name}: split {split!r} is empty; fill its list or folder.")
+
+    def make(root: pathlib.Path, chosen: str, advance: Callable[[], None] = lambda: None) -> PairsBuilder:
+        return builder_class(
             sources=sources,
             description=description,
             citation=citation,
             skip_damaged=skip_damaged,
             advance=advance,
-            data_dir=data_dir,
-            config=tfds.core.BuilderConfig(name=config, description=description),
+            data_dir=root,
+            config=tfds.core.BuilderConfig(name=chosen, description=description),
         )
-        builder.download_and_prepare()
+
+    def write(chosen: str) -> None:
+        total = sum(map(len, sources.values()))
+        private = data_dir / f".{name}-{config}-{uuid.uuid4().hex}"
+        try:
+            with _bar(f"Preparing {name}", total if progress else 0) as advance:
+                made = make(private, chosen, advance)
+                made.download_and_prepare()
+            dropped = getattr(made, "dropped_boxes", 0)
+            write_content(pathlib.Path(made.data_dir), Content(content or "", tuple(made.skipped), dropped))
+            _put(pathlib.Path(made.data_dir), prepared_dir(data_dir, name, chosen), private / "before")
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+
+    def look() -> tuple[str, bool]:
+        chosen = choose_config(data_dir, name, config, content, beside=beside)
+        return chosen, is_prepared(prepared_dir(data_dir, name, chosen)) and not overwrite
+
+    chosen, is_there = look()
+    if not is_there:
+        with preparing(data_dir, f"{name}-{config}"):
+            remove_stale(data_dir, f".{name}-{config}-*")
+            chosen, is_there = look()  # another process may have been first
+            if not is_there:
+                write(chosen)
+    place = prepared_dir(data_dir, name, chosen)
+    if not is_made_from(place, content):
+        raise made_from_other_files(place)
+    found = read_content(place)
+    if found and found.skipped and not skip_damaged:
+        raise DataError(found.skipped[0])
+    with _bar("", 0):
+        builder = make(data_dir, chosen)
+    if found:
+        builder.skipped = list(found.skipped)
+        if found.dropped_boxes:
+            builder.dropped_boxes = found.dropped_boxes  # type: ignore[attr-defined]
     return builder
+
+
+def _put(made: pathlib.Path, place: pathlib.Path, aside: pathlib.Path) -> None:
+    """Puts a whole version folder in its place; one that is there goes aside, and comes back if that fails."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if is_before := place.exists():
+        os.rename(place, aside)
+    try:
+        os.rename(made, place)
+    except OSError:
+        if is_before:
+            os.rename(aside, place)
+        raise
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from cvjax.data.annotations import OnBadBoxes, check_objects
 from cvjax.data.dataset import Dataset, TfdsDataset, held_out, prepared_dir, read_file
 from cvjax.data.decode import IMAGE_SUFFIXES
-from cvjax.datasets.image_folder import CLASSES_FILE, by_stem, complain, read_lines
+from cvjax.datasets.listing import CLASSES_FILE, by_stem, complain, read_lines
 from cvjax.datasets.prepared import find_config
 from cvjax.datasets.voc.xml import Annotated, XmlDataset, number_classes, parse_xml
 from cvjax.errors import DataError

@@ -42,7 +42,9 @@ def test_layers_survive_the_pipe(layer):
 
 @pytest.mark.parametrize("layer", layers.LAYERS, ids=layers.name_of)
 def test_flax_has_every_case_with_the_shape_meant(layer):
-    x, kernel = (None if a is None else jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in layer_sides.arrays(layer, 1))
+    x, kernel = (
+        None if a is None else jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in layer_sides.arrays(layer, 1)
+    )
     output = jax.eval_shape(layer_sides.jax_function(layer, flax.linen, jnp.float32), x, kernel)
     if layer.kind == "resize":
         expected = layer.window

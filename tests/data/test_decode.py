@@ -145,13 +145,81 @@ def test_255_classes_leave_nothing_outside():
         decode_mask(encode_mask(mask), "m.png", 256)
 
 
-def test_masks_that_are_no_label_maps_are_errors():
-    with pytest.raises(DataError, match=r"^m\.jpg: this mask is a JPEG, .*palette PNG\.$"):
-        decode_mask(encoded(labels(0), "JPEG"), "m.jpg", 21)
-    with pytest.raises(DataError, match=r"^m\.bmp: this mask is not a PNG; "):
-        decode_mask(encoded(labels(0), "BMP"), "m.bmp", 21)
-    with pytest.raises(DataError, match=r"^m\.png: this mask is a color PNG"):
-        decode_mask(encoded(photo(0), "PNG"), "m.png", 21)
+def palette(kind: str) -> bytes:
+    picture = Image.open(io.BytesIO(palette_png(labels(0))))
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def gray_as_colors(kind: str, **options) -> bytes:
+    return encoded(np.repeat(labels(0)[..., None], 3, axis=-1), kind, **options)
+
+
+LOSSLESS = {
+    "bmp": encoded(labels(0), "BMP"),
+    "gif": encoded(labels(0), "GIF"),
+    "tif": encoded(labels(0), "TIFF", compression="tiff_lzw"),
+    "16-bit tif": encoded(labels(0).astype(np.uint16), "TIFF"),
+    "32-bit tif": encoded(labels(0).astype(np.int32), "TIFF"),
+    "palette tif": palette("TIFF"),
+    "palette bmp": palette("BMP"),
+    "lossless webp": gray_as_colors("WEBP", lossless=True),
+    "gray png in colors": gray_as_colors("PNG"),
+    "gray tif in colors": gray_as_colors("TIFF"),
+    "opaque gray png": encoded(labels(0), "PNG", "RGBA"),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_masks_in_other_lossless_formats(kind):
+    mask = decode_mask(LOSSLESS[kind], "m", 21)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, labels(0))
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PNG"])
+@pytest.mark.parametrize("bits", [1, 8])
+def test_two_levels_are_what_is_stored(kind, bits):
+    mask = np.random.default_rng(0).integers(0, 2, (6, 16)).astype(np.uint8)
+    picture = Image.fromarray(mask.astype(bool)) if bits == 1 else Image.fromarray(mask)
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    np.testing.assert_array_equal(decode_mask(buffer.getvalue(), "m", 2), mask)
+
+
+def pages() -> bytes:
+    buffer = io.BytesIO()
+    first = Image.fromarray(labels(0))
+    first.save(buffer, "TIFF", save_all=True, append_images=[first, first])
+    return buffer.getvalue()
+
+
+UNUSABLE = {
+    "a JPEG, whose compression changes labels; save label maps": encoded(labels(0), "JPEG"),
+    "a lossy WebP, whose compression": gray_as_colors("WEBP", lossless=False),
+    "a TIFF with JPEG's compression, whose": encoded(labels(0), "TIFF", compression="jpeg"),
+    "a color PNG, whose pixels are colors": encoded(photo(0), "PNG"),
+    "a color or alpha BMP, whose": encoded(photo(0), "BMP"),
+    "a color or alpha GIF, whose": palette("GIF"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_masks_that_are_no_label_maps_are_errors(what):
+    with pytest.raises(DataError, match=f"^m: this mask is {what}"):
+        decode_mask(UNUSABLE[what], "m", 21)
+
+
+def test_masks_of_several_pages_or_of_fractions_are_errors():
+    with pytest.raises(DataError, match=r"^m: this mask has 3 pages, and an image has one"):
+        decode_mask(pages(), "m", 21)
+    with pytest.raises(DataError, match=r"^m: this mask holds fractions, and labels are whole"):
+        decode_mask(encoded(labels(0).astype(np.float32), "TIFF"), "m", 21)
+    with pytest.raises(DataError, match=r"^m: this mask holds the number -3, and labels are"):
+        decode_mask(encoded(np.full((2, 2), -3, np.int32), "TIFF"), "m", 21)
+    with pytest.raises(DataError, match=r"^m: this mask holds the number 70000"):
+        decode_mask(encoded(np.full((2, 2), 70_000, np.int32), "TIFF"), "m", 21)
 
 
 @pytest.mark.parametrize("encode", [palette_png, encode_mask])

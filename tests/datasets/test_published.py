@@ -15,7 +15,7 @@ from tiny_sets import encoded, photo, write_tar, write_tree
 from cvjax.cli import prepare
 from cvjax.data.dataset import TfdsDataset, image_sizes
 from cvjax.data.decode import decode_example
-from cvjax.datasets.published import PUBLISHED
+from cvjax.datasets.published import PUBLISHED, prepare_published
 from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.errors import DataError
 
@@ -207,7 +207,7 @@ def test_what_is_wrong_with_a_folder_is_named(unpacked, tmp_path):
     place = manual / "gtFine" / "val" / "lindau" / "lindau_000000_000003_gtFine_labelIds.png"
     place.write_bytes(mask_png(np.full((12, 16), 77)))
     source = open_dataset("cityscapes", "val", manual_dir=manual)
-    with pytest.raises(DataError, match=r"^lindau_000000_000003_gtFine_labelIds.png: 77 is no label of cityscapes"):
+    with pytest.raises(DataError, match=r"/lindau_000000_000003_gtFine_labelIds.png: 77 is no label of cityscapes"):
         source[0]
     place.unlink()
     with pytest.raises(DataError, match=rf"{place.name}: is absent although cityscapes has it"):
@@ -234,3 +234,20 @@ def test_real_camvid(shared_dir, tmp_path):
     for source in (train, val):
         for index in range(0, len(source), 25):
             assert decode_example(source[index], 11)["mask"].shape == (360, 480)
+
+
+def test_a_prepared_set_belongs_to_its_files(unpacked, tmp_path):
+    manual, data = unpacked("camvid"), tmp_path / "data"
+    prepare_published("camvid", data, manual, progress=False)
+    assert isinstance(open_dataset("camvid", "train", data_dir=data, manual_dir=manual), TfdsDataset)
+    masks = sorted((manual / TREES["camvid"][0] / "trainannot").glob("*.png"))
+    masks[0].write_bytes(mask_png(np.full((12, 16), 3)))
+    changed = open_dataset("camvid", "train", data_dir=data, manual_dir=manual)
+    assert (mask_of(changed) == 3).all()
+    np.testing.assert_array_equal(mask_of(open_dataset("camvid", "train", data_dir=data)), EXPECTED["camvid"])
+    with pytest.raises(DataError, match="was prepared from other files"):
+        prepare_published("camvid", data, manual, progress=False)
+    with pytest.raises(DataError, match="camvid is not in"):
+        open_dataset("camvid", "train", data_dir=data, manual_dir=tmp_path / "elsewhere")
+    prepare_published("camvid", data, manual, progress=False, overwrite=True)
+    assert (mask_of(open_dataset("camvid", "train", data_dir=data)) == 3).all()

@@ -246,7 +246,7 @@ def test_split_without_an_intact_pair(devkit, tmp_path):
 
 def test_data_dir_that_cannot_be_made(devkit, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/data: cannot be made \(Not a directory\); choose another"):
+    with pytest.raises(DataError, match=r"file/data: cannot be made or written to \(Not a directory\); choose another"):
         prepare_voc(tmp_path / "file" / "data", manual_dir=devkit, progress=False)
 
 
@@ -263,13 +263,19 @@ def test_sbd_mask_that_is_damaged_or_absent(archives, tmp_path, content, message
         prepare_voc(tmp_path / "data", manual_dir=manual, release=small, progress=False)
 
 
-def test_preparing_twice_keeps_the_first_unless_told(devkit, tmp_path):
+def test_a_prepared_set_belongs_to_its_files(devkit, tmp_path):
     data = tmp_path / "data"
     prepare_voc(data, manual_dir=devkit, progress=False)
+    prepare_voc(data, manual_dir=devkit, progress=False)
+    assert isinstance(open_voc("train", data, devkit), TfdsDataset)
     lists = devkit / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
     (lists / "train.txt").write_text("2007_000002\n")
-    prepare_voc(data, manual_dir=devkit, progress=False)
+    with pytest.raises(DataError, match=r"2012/1\.0\.0: was prepared from other files .* with --overwrite, or name"):
+        prepare_voc(data, manual_dir=devkit, progress=False)
     assert keys(open_voc("train", data)) == [0, 1, 2]
+    assert keys(open_voc("train", data, devkit)) == [2]
+    with pytest.raises(DataError, match="is not in"):
+        open_voc("train", data, tmp_path / "elsewhere")
     prepare_voc(data, manual_dir=devkit, progress=False, overwrite=True)
     assert keys(open_voc("train", data)) == [2]
 

@@ -9,7 +9,6 @@ import os
 import pathlib
 import shutil
 import signal
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -27,13 +26,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from cvjax.datasets.prepared import remove_stale
 from cvjax.datasets.scenes import render
 from cvjax.datasets.scenes.builder import Encode, Scenes, serial
 from cvjax.errors import DataError
+from cvjax.files import locked
 from cvjax.runtime.host_memory import keep_host_memory
 
 _CHUNK = 8  # examples that a worker takes at once
-_STALE_SECONDS = 3600  # a preparation takes a minute: older files are left from a killed one
 
 
 def prepare_scenes(
@@ -46,8 +46,8 @@ def prepare_scenes(
     """Returns the builder of `scenes`, and prepares the dataset below `data_dir` if it is not there yet.
 
     The dataset is written to a folder of this process's own and then renamed into place. So an interrupted preparation
-    leaves nothing that could be taken for a dataset. Several processes may prepare at once, on one machine or on a
-    shared disk. The first to end wins, and the others use its files.
+    leaves nothing that could be taken for a dataset. If several processes ask at once, one draws and the others wait
+    and use its files. On a disk without locks all draw, the first to end wins, and the others use its files.
 
     Args:
       data_dir: Folder of prepared datasets; created if missing. The dataset lies in `scenes/<version>` below it.
@@ -68,7 +68,9 @@ def prepare_scenes(
         place = pathlib.Path(builder.data_dir)
         if not _is_ready(builder):
             try:
-                _write(root, place, os.cpu_count() or 1 if workers is None else workers, wanted, progress)
+                with locked(root / ".scenes.lock", "drawing the scenes"):
+                    if not _is_ready(Scenes(data_dir=root, sizes=wanted)):
+                        _write(root, place, os.cpu_count() or 1 if workers is None else workers, wanted, progress)
             except PermissionError as error:
                 raise DataError(f"cannot write the set `scenes` to {root}: name a folder that is yours") from error
             builder = Scenes(data_dir=root, sizes=wanted)
@@ -86,7 +88,7 @@ def _is_ready(builder: Scenes) -> bool:
 def _write(root: pathlib.Path, place: pathlib.Path, workers: int, sizes: dict[str, int], progress: bool) -> None:
     """Prepares in a private folder, then renames it into `place`. A process that comes second throws its own away."""
     root.mkdir(parents=True, exist_ok=True)
-    _sweep(root)
+    remove_stale(root, ".scenes-*")
     private = root / f".scenes-{uuid.uuid4().hex}"
     try:
         with _bar(sum(sizes.values()), progress) as tick, _drawers(workers) as encode:
@@ -136,15 +138,6 @@ def _set_up_worker() -> None:
     keep_host_memory()  # drawing allocates and frees canvases: a seventh of its time went into page faults
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _sweep(root: pathlib.Path) -> None:
-    """Removes the files that killed preparations have left."""
-    for old in root.glob(".scenes-*"):
-        with contextlib.suppress(FileNotFoundError):
-            newest = max((p.stat().st_mtime for p in old.rglob("*")), default=old.stat().st_mtime)
-            if time.time() - newest > _STALE_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
 
 
 class _Rate(ProgressColumn):

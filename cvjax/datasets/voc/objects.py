@@ -16,7 +16,7 @@ class VocObjects(FolderDataset):
 
     def __getitem__(self, index: int) -> Record:
         record = super().__getitem__(index)
-        objects = pathlib.Path(self._pairs[index][2])
+        objects = pathlib.Path(self.pairs[index][2])
         record["classes"] = read_file(str(objects.parent.parent / MASKS / objects.name))
         return record
 

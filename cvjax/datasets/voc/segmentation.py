@@ -13,13 +13,16 @@ Inverse Detectors", ICCV 2011. 21 classes with background, 255 is void.
 On disk `trainval` and `trainaug` are not stored as copies. The prepared set holds train, val and aug (9,118 images).
 """
 
+import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
 
 from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, default_data_dir, prepared_dir
+from cvjax.data.identity import digest_of_files
 from cvjax.datasets.archives import Archive, check_archive, fetch
+from cvjax.datasets.prepared import is_made_from, is_prepared, made_from_other_files, read_content
 from cvjax.datasets.voc.files import (
     AUG_MASKS,
     IMAGES,
@@ -116,12 +119,22 @@ def find_voc(data_dir: pathlib.Path | None = None, manual_dir: pathlib.Path | No
 def open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
     """Opens a split where `find_voc` finds it, reading an unpacked devkit as it is.
 
+    Where `manual_dir` is given, a prepared set is read only if it was made from the files in it as they are.
+
     Raises:
       DataError: There is no such split, or VOC is not found, or is there only as an archive.
     """
     if split not in _SPLIT_PARTS:
         raise DataError(f"{NAME} has no split {split!r}; choose one of {', '.join(_SPLIT_PARTS)}.")
     place = find_voc(data_dir, manual_dir)
+    if place is not None and place.kind == "prepared" and manual_dir is not None:
+        given, stored = _find_raw(manual_dir, None), read_content(place.path)
+        if given is None:
+            raise _nowhere(manual_dir, None)
+        if stored is None or stored.digest != _content(given):
+            if given.kind == "archive":
+                raise made_from_other_files(place.path)
+            place = given
     if place is None:
         raise _nowhere(data_dir, manual_dir)
     if place.kind == "archive":
@@ -180,17 +193,20 @@ def prepare_voc(
       The TFDS builder; `builder.info.splits` has the counts.
 
     Raises:
-      DataError: Nothing is found, an archive is damaged or incomplete, or a pair is damaged.
+      DataError: Nothing is found, an archive is damaged or incomplete, a pair is damaged, or VOC is prepared from other
+        files.
     """
     from cvjax.datasets.writers import VocSegmentation, prepare_pairs
 
     data_dir = pathlib.Path(data_dir)
-    place = find_voc(data_dir, manual_dir)
-    if place is not None and place.kind == "prepared" and not overwrite:
+    place = _find_raw(data_dir, manual_dir, release)
+    prepared = prepared_dir(data_dir, NAME, CONFIG)
+    if is_prepared(prepared) and not overwrite:
         import tensorflow_datasets as tfds
 
-        return cast("PairsBuilder", tfds.builder_from_directory(place.path))
-    place = _find_raw(data_dir, manual_dir, release)
+        if place is not None and not is_made_from(prepared, _content(place)):
+            raise made_from_other_files(prepared)
+        return cast("PairsBuilder", tfds.builder_from_directory(prepared))
     official = place is None or place.kind == "archive"
     if place is None:
         if not download:
@@ -223,7 +239,17 @@ def prepare_voc(
         skip_damaged=skip_damaged,
         overwrite=overwrite,
         progress=progress,
+        content=_content(place),
     )
+
+
+def _content(place: VocPlace) -> str:
+    """Returns the digest of the files of a devkit, or of its archive; SBD is not part of it."""
+    if place.kind == "archive":
+        return digest_of_files(place.path.parent, [place.path], times=False)
+    folders = [place.path / name for name in (IMAGES, MASKS, AUG_MASKS, LISTS)]
+    files = [entry.path for folder in folders if folder.is_dir() for entry in os.scandir(folder) if entry.is_file()]
+    return digest_of_files(place.path, files, times=True)
 
 
 def check_counts(items: Mapping[str, list[Item]], counts: Mapping[str, int], place: str) -> None:

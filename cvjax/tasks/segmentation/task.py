@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import chex
@@ -13,10 +14,13 @@ import numpy as np
 from flax import linen as nn
 from rich.console import RenderableType
 
-from cvjax.data.dataset import Dataset, Target, image_sizes
+from cvjax.data.dataset import Dataset, Target, default_data_dir, image_sizes
 from cvjax.data.decode import decode_example
 from cvjax.data.order import Bucket, batches_by_size
 from cvjax.data.reader import Decode
+from cvjax.datasets.image_folder import NAME as IMAGE_FOLDER
+from cvjax.datasets.masks.checks import absent_classes
+from cvjax.datasets.masks.counts import MaskCounts, count_masks
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
@@ -30,6 +34,7 @@ from cvjax.tasks.segmentation.crf import apply_crf, inside
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
 from cvjax.tasks.segmentation.metrics import border_report, image_iou_sums, image_miou, segmentation_report
+from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
 
@@ -57,24 +62,27 @@ class Segmentation(ImageTask):
 
     @classmethod
     def open_options(cls, config: SegmentationConfig) -> dict[str, Any]:
-        """Returns the pixel values of the classes in a folder's masks.
+        """Returns the pixel values of the classes in a folder's masks, and those that are ignored.
 
         Raises:
           ConfigError: Values are configured, and the dataset is not a folder.
         """
-        values = config.input.mask_values
-        if values and config.data != "image_folder_segmentation":
+        values, is_folder = config.input.mask_values, config.data == IMAGE_FOLDER
+        if values and not is_folder:
             raise ConfigError(
                 f"input.mask_values are of image_folder_segmentation, and the data set is {config.data}; leave them out"
             )
-        return {"values": values} if values else {}
+        return {"values": values, "void": config.input.void} if is_folder else {}
 
     @classmethod
     def create(cls, config: SegmentationConfig, dataset: Dataset, model: nn.Module) -> Self:
         """Makes the task with the classes of a dataset, and with class weights of the loss if configured.
 
+        All masks of a user's own folder are read, so that what is wrong with them is said before the first step.
+
         Raises:
           ConfigError: The net cannot take the crop, or `input.cells` is not a class.
+          DataError: A mask of a user's folder is damaged, or they have fewer than two classes.
         """
         classes, data = len(dataset.class_names), config.input
         margin = getattr(model, "margin", 0)
@@ -82,11 +90,34 @@ class Segmentation(ImageTask):
             model.output_size(data.crop)  # says which sizes fit
         if not 0 <= data.cells < classes and (data.border_weight or config.eval.em_thresholds):
             raise ConfigError(f"input.cells is {data.cells}, and the classes are 0 to {classes - 1}; give one of them")
-        class_weights = None
-        if config.class_balance:
-            frequencies = class_frequencies(dataset, classes, data.void)
-            class_weights = balancing_weights(frequencies, config.class_balance)
+        class_weights, is_folder = None, config.data == IMAGE_FOLDER
+        if is_folder or config.class_balance:
+            counts = cls._count(config, dataset)
+            if is_folder:
+                cls._check_folder(config, dataset, counts)
+            if config.class_balance:
+                frequencies = class_frequencies(counts, f"{dataset.name}/{dataset.split}")
+                class_weights = balancing_weights(frequencies, config.class_balance)
         return cls(config, tuple(dataset.class_names), class_weights=class_weights, margin=margin)
+
+    @classmethod
+    def _count(cls, config: SegmentationConfig, dataset: Dataset) -> MaskCounts:
+        data_dir = pathlib.Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
+        skip = config.input.on_bad_record == "skip"
+        return count_masks(dataset, len(dataset.class_names), _void(config.input), data_dir=data_dir, skip=skip)
+
+    @classmethod
+    def _check_folder(cls, config: SegmentationConfig, dataset: Dataset, counts: MaskCounts) -> None:
+        """Warns of classes that no mask of a user's folder has, and reads the masks of the split that is scored."""
+        data = config.input
+        way = "give --input.mask-values" if data.manual_dir else "prepare it again with --values"
+        where = f"{data.manual_dir or dataset.name}, split {dataset.split}"
+        way = "" if data.mask_values else way
+        warning = absent_classes(counts, dataset.class_names, where, void=data.void, way=way)
+        if warning is not None and jax.process_index() == 0:
+            print(f"warning: {warning}", file=sys.stderr)
+        if data.eval_split != data.train_split:
+            cls._count(config, cls.open(config, data.eval_split))
 
     @property
     def metric(self) -> str:
@@ -95,7 +126,7 @@ class Segmentation(ImageTask):
 
     def decoder(self) -> Decode:
         """Returns the function from a record to its image and mask."""
-        return functools.partial(decode_example, num_classes=self.num_classes, void=self.config.input.void)
+        return functools.partial(decode_example, num_classes=self.num_classes, void=_void(self.config.input))
 
     def train_transform(self) -> TrainTransform | WarpTransform:
         """Returns the configured scale, crop, flips and deformation."""
@@ -228,10 +259,17 @@ class Segmentation(ImageTask):
         """Returns the scores as one line."""
         return pictures.headline(report)
 
-    def draw_report(self, folder: Path, report: Report) -> list[str]:
+    def draw_report(self, folder: pathlib.Path, report: Report) -> list[str]:
         """Writes report.md; returns its name."""
         return pictures.draw_report(folder, report)
 
-    def draw_examples(self, folder: Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[str]:
+    def draw_examples(
+        self, folder: pathlib.Path, model: nn.Module, variables: dict[str, Any], dataset: Dataset
+    ) -> list[str]:
         """Writes predictions.png: images, ground truth and predictions; returns its name."""
         return pictures.draw_examples(self, folder, model, variables, dataset)
+
+
+def _void(data: SegmentationData) -> tuple[int, ...]:
+    """Returns the labels that decoding ignores; masks with values of their own come without any."""
+    return () if data.mask_values else data.void
