@@ -60,6 +60,7 @@ class Record(TypedDict):
     crowd: NotRequired[np.ndarray]
     dropped_boxes: NotRequired[int]
     proposals: NotRequired[np.ndarray | None]
+    areas: NotRequired[np.ndarray | None]
     id: str
 
 

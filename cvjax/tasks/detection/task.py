@@ -45,8 +45,8 @@ class Detection(ImageTask):
     """Predicts boxes and classes of objects, trained with the detector's own losses.
 
     A batch has, beside `image` and `size`: `boxes`, `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`, and
-    in evaluation `scale` and `original_size`, see docs/architecture.md. For detectors that need proposals it has
-    `proposals`, float32 [B, P, 4], and `proposal_valid`, bool [B, P].
+    in evaluation `areas`, `scale` and `original_size`, see docs/architecture.md. For detectors that need proposals it
+    has `proposals`, float32 [B, P, 4], and `proposal_valid`, bool [B, P].
 
     Attributes: those of `ImageTask`; no class is the background.
     """
@@ -161,7 +161,7 @@ class Detection(ImageTask):
     def gather(self, predictions: Detections, batch: Batch) -> dict[str, jax.Array]:
         """Returns the detections and the ground truth of every image, in the frame of the batch's images."""
         chex.assert_shape(predictions.boxes, (*batch["valid"].shape, None, 4))
-        truth = ("boxes", "labels", "difficult", "crowd")
+        truth = ("boxes", "labels", "difficult", "crowd", "areas")
         return {
             **{name: getattr(predictions, name) for name in _DETECTED},
             "box_valid": predictions.valid,
