@@ -10,6 +10,9 @@ A dataset has `len(dataset)` and `dataset[i]`. An item is a record as encoded on
 A dataset also has the attributes `name`, `split`, `class_names` and `void`. `decode_example` turns the labels in `void`
 into 255. `cvjax.datasets.registry` opens datasets by name.
 
+A dataset that reads its images from files has a method `files`. It returns their paths in the order of the records, or
+the paths of the files that hold all records.
+
 Datasets pickle. Only names travel, and each process opens its own files at its first read.
 """
 
@@ -160,6 +163,10 @@ class TfdsDataset:
             ) from error
         return record
 
+    def files(self) -> list[str]:
+        """Returns the paths of the files of the prepared set, of all splits."""
+        return sorted(entry.path for entry in os.scandir(self._directory) if entry.is_file())
+
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
             if key in feature:
@@ -235,6 +242,10 @@ class FolderDataset:
                 f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or name the label as void."
             )
         return encode_mask(labels.astype(np.uint8))
+
+    def files(self) -> list[str]:
+        """Returns the paths of the images' files in the order of the records."""
+        return [image for _, image, _ in self._pairs]
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of an image from the first bytes of its mask's file."""

@@ -135,7 +135,7 @@ def with_thing(**entries) -> dict:
             {**CONTENT, "annotations": [with_thing()["annotations"][-1], with_thing(image_id=20)["annotations"][-1]]},
             "annotation 5 is there twice, that of a.jpg and that of b.jpg; give each its own id.$",
         ),
-        ("{", "line 1 is no JSON"),
+        ("{", "breaks off or is no JSON at line 1, column 2"),
         ("[]", "is not in COCO's format"),
         ({"images": []}, "is not in COCO's format, which has a list of categories"),
         (CONTENT | {"images": []}, r"annotation 1 of 3 is of the image 30, which is not listed"),

@@ -89,7 +89,8 @@ def _load(path: str | os.PathLike[str]) -> list[list[dict[str, Any]]]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore the file.") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {error.lineno} is no JSON ({error.msg}); fetch or export it again.") from error
+        place = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{path}: breaks off or is no JSON at {place}; fetch or export it again.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in {error.encoding}; fetch or export it again.") from error
     lists = [content.get(key) if isinstance(content, dict) else None for key in _LISTS]

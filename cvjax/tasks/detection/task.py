@@ -19,7 +19,7 @@ from cvjax.data.dataset import Dataset, Target
 from cvjax.data.order import Bucket
 from cvjax.data.reader import Decode
 from cvjax.datasets.proposals.boxes import ProposalConfig, propose
-from cvjax.datasets.proposals.files import ProposalSet, attach, prepare_proposals
+from cvjax.datasets.proposals.files import ProposalSet, ProposedDataset, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
 from cvjax.models.detection.detector import Detections, Proposals, Truth, beside_images
 from cvjax.tasks.detection import pictures
@@ -70,7 +70,7 @@ class Detection(ImageTask):
             return dataset
         if data.proposals_from:
             return attach(dataset, ProposalSet(Path(data.proposals_from) / dataset.name / dataset.split))
-        return attach(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
+        return ProposedDataset(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
 
     @classmethod
     def open_options(cls, config: DetectionConfig) -> dict[str, Any]:
