@@ -95,7 +95,7 @@ def fit_objects(
       DataError: The annotation states another size than the file has, or a box is bad.
     """
     upright = check_stated_size(image, stated, *names)
-    size = image.upright if upright else (image.height, image.width)
+    size = image.upright_size if upright else (image.height, image.width)
     objects = check_objects(objects, size, names[0], class_names, on_bad_boxes, least_side)
     return objects if upright else objects._replace(boxes=turned_upright(objects.boxes, image))
 

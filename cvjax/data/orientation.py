@@ -38,7 +38,7 @@ class Header(NamedTuple):
     orientation: int = 1
 
     @property
-    def upright(self) -> tuple[int, int]:
+    def upright_size(self) -> tuple[int, int]:
         """Returns height and width of the upright image, as `PIL.ImageOps.exif_transpose` makes it."""
         return (self.width, self.height) if self.orientation in _SWAPPED else (self.height, self.width)
 
@@ -57,12 +57,14 @@ def read_header(image: bytes | str | os.PathLike[str], name: str) -> Header:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
             if picture.format == "PNG":
                 # Pillow decodes the pixels to find EXIF that stands behind them.
-                return Header(picture.height, picture.width, _orientation(lambda: _png_exif(image)))
+                orientation = _orientation(lambda: _png_exif(image))
+                return Header(height=picture.height, width=picture.width, orientation=orientation)
             orientation = _orientation(picture.getexif)
             if picture.format == "TIFF":  # Pillow's own size is the upright one in some releases.
                 exif = picture.getexif()
-                return Header(int(exif[_TIFF_HEIGHT]), int(exif[_TIFF_WIDTH]), orientation)
-            return Header(picture.height, picture.width, orientation)
+                height, width = int(exif[_TIFF_HEIGHT]), int(exif[_TIFF_WIDTH])
+                return Header(height=height, width=width, orientation=orientation)
+            return Header(height=picture.height, width=picture.width, orientation=orientation)
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: not an image in a known format; export it again or take it away.") from error
     except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError) as error:
@@ -81,7 +83,7 @@ def boxes_are_upright(header: Header, stated: tuple[int, int] | None) -> bool | 
       True if the size is that of the upright image or not stated; False if it fits the stored pixels alone; None if it
       fits neither.
     """
-    if stated in (None, (0, 0), header.upright):
+    if stated in (None, (0, 0), header.upright_size):
         return True
     return False if stated == (header.height, header.width) else None
 
@@ -91,7 +93,7 @@ def turned_upright(boxes: np.ndarray, header: Header) -> np.ndarray:
     x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
     if header.orientation in _SWAPPED:
         x1, y1, x2, y2 = y1, x1, y2, x2
-    height, width = header.upright
+    height, width = header.upright_size
     if header.orientation in _LEFT_RIGHT:
         x1, x2 = width - x2, width - x1
     if header.orientation in _UPSIDE_DOWN:
@@ -112,7 +114,7 @@ def check_stated_size(header: Header, stated: tuple[int, int] | None, annotation
     upright = boxes_are_upright(header, stated)
     if upright is None:
         assert stated is not None
-        height, width = header.upright
+        height, width = header.upright_size
         raise DataError(
             f"{annotation}: its image is stated as {stated[0]}x{stated[1]} (height x width) and the file {image} has"
             f" {height}x{width}; put the image back that was annotated, or scale the boxes to this one, or state 0x0 if"

@@ -38,12 +38,12 @@ def read_headers(
     with contextlib.suppress(OSError, ValueError, EOFError):  # A damaged file is written anew.
         rows = np.load(kept)
         if rows.shape == (len(paths), 3):
-            return [Header(*row) if row[2] else None for row in rows.tolist()]
+            return [Header(height=h, width=w, orientation=turn) if turn else None for h, w, turn in rows.tolist()]
     headers = _read_all(paths)
-    rows = np.array([header or (0, 0, 0) for header in headers], np.int32)
+    sides = [(found.height, found.width, found.orientation) if found else (0, 0, 0) for found in headers]
     # Where they cannot be written, the next start reads the files again.
     with contextlib.suppress(OSError), replacing(kept) as partial, open(partial, "wb") as file:
-        np.save(file, rows)
+        np.save(file, np.array(sides, np.int32))
     return headers
 
 

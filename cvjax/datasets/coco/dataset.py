@@ -76,7 +76,7 @@ class CocoDataset:
     def header_size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of an upright image, from its header."""
         header = self._headers[index]
-        return (header or read_header(self._paths[index], self._paths[index])).upright
+        return (header or read_header(self._paths[index], self._paths[index])).upright_size
 
     def files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records."""

@@ -14,7 +14,6 @@ a set that can be found is whole.
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import multiprocessing
 import os
@@ -32,12 +31,8 @@ from cvjax.data.dataset import Dataset, Record
 from cvjax.data.decode import decode_image
 from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
 from cvjax.datasets.proposals.earlier import are_proposals_of
-from cvjax.datasets.proposals.identity import digest_of_source
+from cvjax.datasets.proposals.identity import digest_of_source, folder_of_key, proposal_folder
 from cvjax.errors import DataError
-from cvjax.files import default_data_dir
-
-_VERSION = 1
-"""Raised whenever the same parameters would give other boxes."""
 
 
 class ProposalSet:
@@ -104,25 +99,9 @@ class ProposedDataset:
         return {**self.source[index], "proposals": self.proposals[index]}
 
 
-def proposal_folder(
-    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
-) -> pathlib.Path:
-    """Returns the folder for the proposals of these images with these parameters; it need not exist."""
-    return _folder(source, config, data_dir, digest_of_source(source, here=True))
-
-
-def _folder(
-    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None, *images: str
-) -> pathlib.Path:
-    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-    stands_for = json.dumps([_VERSION, dataclasses.asdict(config), *images], sort_keys=True)
-    key = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
-    return root / "proposals" / source.name / source.split / f"{config.mode}-{key}"
-
-
 def _earlier(source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None) -> ProposalSet | None:
     """Finds a set whose key stands for the parameters alone, if its boxes are of these images."""
-    folder = _folder(source, config, data_dir)
+    folder = folder_of_key(source, config, data_dir)
     try:
         found, made = ProposalSet(folder), os.path.getmtime(folder / "boxes.npy")
     except (DataError, OSError):
@@ -175,19 +154,33 @@ def prepare_proposals(
       DataError: An image cannot be read, or the workers cannot start.
     """
     folder = proposal_folder(source, config, data_dir)
-    if folder.is_dir() and not overwrite:
-        return ProposalSet(folder)
+    if overwrite or not folder.is_dir():
+        _make(folder, source, config, data_dir, workers, overwrite, progress)
+    return ProposalSet(folder)
+
+
+def _make(
+    folder: pathlib.Path,
+    source: Dataset,
+    config: ProposalConfig,
+    data_dir: str | os.PathLike[str] | None,
+    workers: int | None,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """Writes the set of `prepare_proposals` to its folder."""
     origin = dataclasses.asdict(config) | {"images": digest_of_source(source, here=False)}
     earlier = None if overwrite else _earlier(source, config, data_dir)
     if earlier is not None:
-        return write_proposals(folder, earlier.ids, [earlier[index] for index in range(len(earlier))], origin)
+        write_proposals(folder, earlier.ids, [earlier[index] for index in range(len(earlier))], origin)
+        return
     check_installed(config)
     count = os.cpu_count() or 1 if workers is None else workers
     ids, boxes = [], []
     for key, found in _bar(_all(source, config, count), len(source), progress):
         ids.append(key)
         boxes.append(found)
-    return write_proposals(folder, ids, boxes, origin, overwrite=overwrite)
+    write_proposals(folder, ids, boxes, origin, overwrite=overwrite)
 
 
 def write_proposals(

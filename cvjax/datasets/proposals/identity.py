@@ -1,5 +1,6 @@
-"""Tells which images a set of proposals belongs to."""
+"""Tells which images a set of proposals belongs to, and where it lies."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -7,7 +8,12 @@ import pathlib
 
 from cvjax.data.dataset import Dataset
 from cvjax.data.identity import digest_of_files
+from cvjax.datasets.proposals.boxes import ProposalConfig
 from cvjax.errors import DataError
+from cvjax.files import default_data_dir
+
+_VERSION = 1
+"""Raised whenever the same parameters would give other boxes."""
 
 
 def files_of(source: Dataset) -> list[str] | None:
@@ -44,3 +50,20 @@ def digest_of_source(source: Dataset, *, here: bool) -> str:
         return digest_of_files(pathlib.Path(root), files, times=here, **options)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); restore the file.") from error
+
+
+def proposal_folder(
+    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
+) -> pathlib.Path:
+    """Returns the folder for the proposals of these images with these parameters; it need not exist."""
+    return folder_of_key(source, config, data_dir, digest_of_source(source, here=True))
+
+
+def folder_of_key(
+    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None, *images: str
+) -> pathlib.Path:
+    """Returns the folder whose key stands for the parameters, and for the images if their digest is given."""
+    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    stands_for = json.dumps([_VERSION, dataclasses.asdict(config), *images], sort_keys=True)
+    key = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
+    return root / "proposals" / source.name / source.split / f"{config.mode}-{key}"

@@ -104,8 +104,8 @@ class XmlDataset:
         """Reads (height, width) of an upright image from its header."""
         path = self._entries[index].image
         if self._folder is None:
-            return read_header(self._read(path), path).upright
-        return read_header(os.path.join(self._folder, path), path).upright
+            return read_header(self._read(path), path).upright_size
+        return read_header(os.path.join(self._folder, path), path).upright_size
 
     def files(self) -> list[str] | None:
         """Returns the paths of the images' files in the order of the records; None where there are none on disk."""
