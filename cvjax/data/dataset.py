@@ -10,8 +10,8 @@ A dataset has `len(dataset)` and `dataset[i]`. An item is a record as encoded on
 A dataset also has the attributes `name`, `split`, `class_names` and `void`. `decode_example` turns the labels in `void`
 into 255. `cvjax.datasets.registry` opens datasets by name.
 
-A dataset that reads its images from files has a method `files`. It returns their paths in the order of the records, or
-the paths of the files that hold all records.
+A dataset that reads its images from files has a method `image_files`. It returns their paths in the order of the
+records, or the paths of the files that hold all records.
 
 Datasets pickle. Only names travel, and each process opens its own files at its first read.
 """
@@ -163,7 +163,7 @@ class TfdsDataset:
             ) from error
         return record
 
-    def files(self) -> list[str]:
+    def image_files(self) -> list[str]:
         """Returns the paths of the files of the prepared set, of all splits."""
         return sorted(entry.path for entry in os.scandir(self._directory) if entry.is_file())
 
@@ -243,7 +243,7 @@ class FolderDataset:
             )
         return encode_mask(labels.astype(np.uint8))
 
-    def files(self) -> list[str]:
+    def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records."""
         return [image for _, image, _ in self._pairs]
 

@@ -33,11 +33,11 @@ class JoinedDataset:
         source, local = self._find(index)
         return image_sizes(source)[local]
 
-    def files(self) -> list[str] | None:
+    def image_files(self) -> list[str] | None:
         """Returns the paths of the files of all parts; None where a part names none."""
         files: list[str] = []
         for source in self._sources:
-            some = getattr(source, "files", lambda: None)()
+            some = getattr(source, "image_files", lambda: None)()
             if some is None:
                 return None
             files += some

@@ -54,7 +54,7 @@ class LabeledFolder:
         image = self._unzip(path) if self._zipped else read_file(os.path.join(self._place, path))
         return {"image": image, "label": int(self._labels[index]), "id": os.path.splitext(path)[0]}
 
-    def files(self) -> list[str]:
+    def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records, or that of the zip."""
         return [self._place] if self._zipped else [os.path.join(self._place, path) for path in self._paths]
 

@@ -195,7 +195,7 @@ def test_files_in_folders_and_files_that_are_absent(folder):
         names = {"a.jpg": "deep/a.jpg"}
         renamed = [image | {"file_name": below + names.get(image["file_name"], image["file_name"])} for image in IMAGES]
         write(folder, CONTENT | {"images": renamed})
-        assert [path[len(str(images)) :] for path in opened(folder).files()] == [
+        assert [path[len(str(images)) :] for path in opened(folder).image_files()] == [
             f"/val2017/{name}" for name in ("deep/a.jpg", "b.jpg", "c.jpg")
         ]
     many = [{"id": 100 + n, "file_name": f"no{n}.jpg"} for n in range(5)]
@@ -228,22 +228,25 @@ def test_outlines_do_not_matter_and_areas_are_kept(folder):
 
 
 def test_headers_of_large_sets_are_kept_until_a_file_changes(folder, monkeypatch):
-    paths, data_dir = opened(folder).files(), folder / "data"
-    first = read_headers(paths, data_dir, keep_from=3)
-    assert [found.upright_size for found in first] == [(24, 50), (36, 20), (30, 40)]
-    assert first == read_headers(paths)
+    paths, data_dir = opened(folder).image_files(), folder / "data"
+
+    def sizes(paths):
+        found = read_headers(paths, data_dir, keep_from=3)
+        return [header and (header.height, header.width, header.orientation) for header in found]
+
+    first = sizes(paths)
+    assert first == [(24, 50, 1), (36, 20, 1), (30, 40, 1)]
     (kept,) = (data_dir / "headers").iterdir()
-    monkeypatch.setattr(image_headers, "read_header", lambda *_: pytest.fail("a header is read again"))
-    assert read_headers(paths, data_dir, keep_from=3) == first
-    monkeypatch.undo()
-    assert read_headers(paths[::-1], data_dir, keep_from=3) == first[::-1]
-    (folder / "images/val2017/a.jpg").write_bytes(b"torn")
-    assert read_headers(paths, data_dir, keep_from=3) == [None, *first[1:]]
-    assert read_headers(paths, data_dir, keep_from=3) == [None, *first[1:]]
-    (folder / "images/val2017/a.jpg").write_bytes(encoded(photo(0, 9, 8), "PNG"))
+    with monkeypatch.context() as patch:
+        patch.setattr(image_headers, "read_header", lambda *_: pytest.fail("a header is read again"))
+        assert sizes(paths) == first
+    assert sizes(paths[::-1]) == first[::-1]
+    changed = folder / "images/val2017/a.jpg"
+    for data, wanted in ((b"torn", None), (encoded(photo(0, 9, 8), "PNG"), (9, 8, 1))):
+        changed.write_bytes(data)
+        assert [sizes(paths), sizes(paths)] == 2 * [[wanted, *first[1:]]]
     for damaged in (b"", b"\x93NUMPY"):
         for file in (data_dir / "headers").iterdir():
             file.write_bytes(damaged)
-        found = read_headers(paths, data_dir, keep_from=3)
-        assert (found[0].upright_size, found[1:]) == ((9, 8), first[1:])
+        assert sizes(paths) == [(9, 8, 1), *first[1:]]
     assert kept.exists()

@@ -78,7 +78,7 @@ class CocoDataset:
         header = self._headers[index]
         return (header or read_header(self._paths[index], self._paths[index])).upright_size
 
-    def files(self) -> list[str]:
+    def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records."""
         return list(self._paths)
 

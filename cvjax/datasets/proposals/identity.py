@@ -18,7 +18,7 @@ _VERSION = 1
 
 def files_of(source: Dataset) -> list[str] | None:
     """Returns the absolute paths of the files that a dataset reads its images from; None where it names none."""
-    files = getattr(source, "files", lambda: None)()
+    files = getattr(source, "image_files", lambda: None)()
     return None if files is None else [os.path.abspath(path) for path in files]
 
 
@@ -26,8 +26,8 @@ def digest_of_source(source: Dataset, *, here: bool) -> str:
     """Returns a digest of a dataset's images and their order, see `digest_of_files`.
 
     Args:
-      source: Dataset whose method `files` names its files. For one without files it is the content of all records that
-        counts, and these are read.
+      source: Dataset whose method `image_files` names its files. Of one without files all records are read, and their
+        content counts.
       here: Whether the folder and the times of the last changes count too: two folders are then never the same, and a
         changed file is noticed even if it keeps its size. Without them a copy has the digest of its original.
 

@@ -107,7 +107,7 @@ class XmlDataset:
             return read_header(self._read(path), path).upright_size
         return read_header(os.path.join(self._folder, path), path).upright_size
 
-    def files(self) -> list[str] | None:
+    def image_files(self) -> list[str] | None:
         """Returns the paths of the images' files in the order of the records; None where there are none on disk."""
         return None if self._folder is None else [os.path.join(self._folder, entry.image) for entry in self._entries]
 
