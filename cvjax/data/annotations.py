@@ -1,6 +1,6 @@
 """Defines the objects in boxes that every dataset gives, and checks their boxes.
 
-A box is (x1, y1, x2, y2) in pixels of the image as it is stored. It is half-open and float32, see
+A box is (x1, y1, x2, y2) in pixels of the upright image, see `cvjax.data.orientation`. It is half-open and float32, see
 `cvjax.ops.detection.boxes`. The part of a box that lies beyond the image is cut off. A box that is empty, inverted or
 wholly outside is bad. It raises an error that names the file. With "drop" it is left out and counted instead.
 """
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from cvjax.data.decode import decode_image, image_size
+from cvjax.data.orientation import Header, check_stated_size, turned_upright
 from cvjax.errors import ConfigError, DataError
 
 OnBadBoxes = Literal["error", "drop"]
@@ -27,6 +28,8 @@ class Objects(NamedTuple):
       crowd: Marks of single boxes around many objects (COCO), bool [N].
       dropped_boxes: Number of bad boxes that were left out.
       proposals: Boxes that may hold an object, best first, float32 [P, 4]; None if nobody has proposed any.
+      areas: Areas that decide the size of an object in scores, in square pixels of the image, float32 [N]. COCO states
+        those of outlines. None stands for the areas of the boxes.
     """
 
     boxes: np.ndarray
@@ -35,24 +38,66 @@ class Objects(NamedTuple):
     crowd: np.ndarray
     dropped_boxes: int = 0
     proposals: np.ndarray | None = None
+    areas: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Objects":
         """Returns the objects that a mask or an array of indices chooses, in its order."""
         boxes, labels, difficult, crowd = (array[rows] for array in self.arrays())
-        return Objects(boxes, labels, difficult, crowd, self.dropped_boxes, self.proposals)
+        areas = None if self.areas is None else self.areas[rows]
+        return Objects(boxes, labels, difficult, crowd, self.dropped_boxes, self.proposals, areas)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Returns boxes, labels, difficult and crowd."""
         return self.boxes, self.labels, self.difficult, self.crowd
 
+    def sized(self) -> np.ndarray:
+        """Returns the areas that decide the sizes of the objects, float32 [N]: those stated, or those of the boxes."""
+        return np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1) if self.areas is None else self.areas
 
-def make_objects(boxes: Any, labels: Any, difficult: Any = None, crowd: Any = None, dropped_boxes: int = 0) -> Objects:
-    """Makes objects from anything that NumPy takes; `difficult` and `crowd` are False where they are not given."""
+
+def make_objects(
+    boxes: Any, labels: Any, difficult: Any = None, crowd: Any = None, dropped_boxes: int = 0, areas: Any = None
+) -> Objects:
+    """Makes objects from anything that NumPy takes; `difficult` and `crowd` are False where they are not given.
+
+    An area that is not a number is replaced by that of its box.
+    """
     labels = np.asarray(labels, np.int32).reshape(-1)
     difficult, crowd = (
         np.zeros(labels.shape, bool) if flag is None else np.asarray(flag, bool) for flag in (difficult, crowd)
     )
-    return Objects(np.asarray(boxes, np.float32).reshape(-1, 4), labels, difficult, crowd, dropped_boxes)
+    objects = Objects(np.asarray(boxes, np.float32).reshape(-1, 4), labels, difficult, crowd, dropped_boxes)
+    if areas is None:
+        return objects
+    areas = np.asarray(areas, np.float32).reshape(labels.shape)
+    return objects._replace(areas=np.where(np.isnan(areas), objects.sized(), areas))
+
+
+def fit_objects(
+    objects: Objects,
+    image: Header,
+    stated: tuple[int, int] | None,
+    names: tuple[str, str],
+    class_names: Sequence[str],
+    on_bad_boxes: OnBadBoxes = "error",
+    least_side: float = 0.0,
+) -> Objects:
+    """Checks the objects of an annotation against the header of its image, and turns them upright with the image.
+
+    Args:
+      objects: Objects as they were read.
+      image: Header of the image's file.
+      stated: Height and width that the annotation states for the image, see `boxes_are_upright`.
+      names: Names of the annotation and of the image's file, for messages.
+      class_names, on_bad_boxes, least_side: Arguments of `check_objects`.
+
+    Raises:
+      DataError: The annotation states another size than the file has, or a box is bad.
+    """
+    upright = check_stated_size(image, stated, *names)
+    size = image.upright_size if upright else (image.height, image.width)
+    objects = check_objects(objects, size, names[0], class_names, on_bad_boxes, least_side)
+    return objects if upright else objects._replace(boxes=turned_upright(objects.boxes, image))
 
 
 def check_objects(
@@ -168,8 +213,8 @@ class StoredObjects:
         fractions = np.zeros((0, 4)) if fractions is None else fractions.reshape(-1, 4)[:, [1, 0, 3, 2]]
         boxes = np.round(fractions * (width, height, width, height), 3)
         boxes[:, :2] -= self.inclusive
-        difficult, crowd = (numbers(key, "int64_list") for key in ("is_difficult", "is_crowd"))
-        objects = make_objects(boxes, labels - self.first_label, difficult, crowd)
+        difficult, crowd, areas = (numbers(key, "int64_list") for key in ("is_difficult", "is_crowd", "area"))
+        objects = make_objects(boxes, labels - self.first_label, difficult, crowd, areas=areas)
         return check_objects(
             objects, (height, width), name, self.class_names, self.on_bad_boxes, least_side=float(self.inclusive)
         )

@@ -75,7 +75,8 @@ def moved(
     inside = ((center >= 0) & (center < (shown[1], shown[0]))).all(axis=1)
     left = np.prod(np.maximum(clipped[:, 2:] - clipped[:, :2], 0), axis=1)
     enough = (left > 0) & (left >= keep * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * (1 - _ROUNDING))
-    return objects._replace(boxes=clipped, proposals=proposals).take(inside & enough)
+    # Areas are those in the whole image, which a window does not show.
+    return objects._replace(boxes=clipped, proposals=proposals, areas=None).take(inside & enough)
 
 
 def mirrored(boxes: np.ndarray, width: int) -> np.ndarray:

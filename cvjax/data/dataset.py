@@ -10,6 +10,9 @@ A dataset has `len(dataset)` and `dataset[i]`. An item is a record as encoded on
 A dataset also has the attributes `name`, `split`, `class_names` and `void`. `decode_example` turns the labels in `void`
 into 255. `cvjax.datasets.registry` opens datasets by name.
 
+A dataset that reads its images from files has a method `image_files`. It returns their paths in the order of the
+records, or the paths of the files that hold all records.
+
 Datasets pickle. Only names travel, and each process opens its own files at its first read.
 """
 
@@ -62,6 +65,7 @@ class Record(TypedDict):
     crowd: NotRequired[np.ndarray]
     dropped_boxes: NotRequired[int]
     proposals: NotRequired[np.ndarray | None]
+    areas: NotRequired[np.ndarray | None]
     id: str
 
 
@@ -165,6 +169,10 @@ class TfdsDataset:
         """Returns the paths of the prepared files."""
         return [entry.path for entry in os.scandir(self._directory) if entry.is_file()]
 
+    def image_files(self) -> list[str]:
+        """Returns the paths of the files of the prepared set, of all splits."""
+        return sorted(entry.path for entry in os.scandir(self._directory) if entry.is_file())
+
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
             if key in feature:
@@ -242,6 +250,10 @@ class FolderDataset:
                 " label with --input.void."
             )
         return encode_mask(labels.astype(np.uint8))
+
+    def image_files(self) -> list[str]:
+        """Returns the paths of the images' files in the order of the records."""
+        return [image for _, image, _ in self.pairs]
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of the upright image from its file's header."""

@@ -33,6 +33,16 @@ class JoinedDataset:
         source, local = self._find(index)
         return image_sizes(source)[local]
 
+    def image_files(self) -> list[str] | None:
+        """Returns the paths of the files of all parts; None where a part names none."""
+        files: list[str] = []
+        for source in self._sources:
+            some = getattr(source, "image_files", lambda: None)()
+            if some is None:
+                return None
+            files += some
+        return files
+
     def _find(self, index: int) -> tuple[Dataset, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)

@@ -62,6 +62,10 @@ class LabeledFolder:
         stem = os.path.splitext(path)[0]
         return {"image": image, "label": int(self._labels[index]), "id": path if stem in self._shared else stem}
 
+    def image_files(self) -> list[str]:
+        """Returns the paths of the images' files in the order of the records, or that of the zip."""
+        return [self._place] if self._zipped else [os.path.join(self._place, path) for path in self._paths]
+
     def _unzip(self, path: str) -> bytes:
         try:
             if self._archive is None:

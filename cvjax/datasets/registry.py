@@ -148,7 +148,7 @@ def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
 
 
 def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
-    from cvjax.datasets.coco import open_coco
+    from cvjax.datasets.coco.dataset import open_coco
 
     return open_coco(split, data_dir, manual_dir, **options)
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tiny_sets import encoded, photo
 
-from cvjax.data.annotations import check_objects, decode_boxes_example, make_objects
+from cvjax.data.annotations import Objects, check_objects, decode_boxes_example, make_objects
 from cvjax.data.dataset import image_sizes
 from cvjax.datasets.registry import open_dataset
 from cvjax.datasets.scenes.objects import CLASS_NAMES
@@ -77,7 +77,7 @@ def test_scenes_have_the_boxes_that_were_drawn(tmp_path):
     assert source.class_names == tuple(CLASS_NAMES[1:])
     for index in range(4):
         record, things = source[index], render("train", index).things
-        assert {*record} == {"image", "id", "boxes", "labels", "difficult", "crowd", "dropped_boxes", "proposals"}
+        assert {*record} == {"image", "id", *Objects._fields}
         drawn = np.array([thing.box for thing in things])[:, [1, 0, 3, 2]]
         np.testing.assert_array_equal(record["boxes"], drawn)  # whole pixels, exactly
         assert record["labels"].tolist() == [thing.label - 1 for thing in things]
@@ -141,12 +141,12 @@ def test_tfds_voc_and_coco_are_read(tmp_path):
     assert (record["id"], record["labels"].tolist(), record["difficult"].tolist()) == ("000005", [7, 0], [True, False])
     assert source[1]["boxes"].shape == (0, 4)
 
-    things = [{"bbox": fractions(7.25, 11.5, 8.01, 40), "label": 1, "is_crowd": True}]
+    things = [{"bbox": fractions(7.25, 11.5, 8.01, 40), "label": 1, "is_crowd": True, "area": 17}]
     names = tfds.features.ClassLabel(names=["man", "dog"])
-    prepare_foreign(
-        tmp_path, "coco", "2017", {"validation": [example(1, things)]}, {"label": names, "is_crowd": np.bool_}
-    )
+    kinds = {"label": names, "is_crowd": np.bool_, "area": np.int64}
+    prepare_foreign(tmp_path, "coco", "2017", {"validation": [example(1, things)]}, kinds)
     source = open_dataset("coco", "val", target="boxes", data_dir=tmp_path)
     assert (source.name, source.split, source.class_names) == ("coco", "val", ("man", "dog"))
     np.testing.assert_array_equal(source[0]["boxes"], np.array([(7.25, 11.5, 8.01, 40)], np.float32))
     assert (source[0]["crowd"].tolist(), source[0]["difficult"].tolist()) == ([True], [False])
+    assert source[0]["areas"].tolist() == [17]  # that of the outline

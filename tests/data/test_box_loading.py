@@ -110,7 +110,7 @@ def test_evaluation_sees_every_example_once(hosts, planned):
     assert len({batch["image"].shape for batch in batches}) > planned
     seen = []
     for batch in batches:
-        assert batch.keys() == ENTRIES | {"size", "scale", "original_size"}
+        assert batch.keys() == ENTRIES | {"areas", "size", "scale", "original_size"}
         for row, index in enumerate(batch["index"]):
             count = batch["box_valid"][row].sum()
             if not batch["valid"][row]:
@@ -125,6 +125,7 @@ def test_evaluation_sees_every_example_once(hosts, planned):
             )
             assert batch["labels"][row, :count].tolist() == record["labels"].tolist()
             assert batch["crowd"][row, :count].tolist() == record["crowd"].tolist()
+            assert batch["areas"][row, :count].tolist() == [(10 + index) * (12 - n) for n in range(count)]
     assert sorted(seen) == list(range(LENGTH))
 
 

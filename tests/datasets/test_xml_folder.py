@@ -93,7 +93,7 @@ def test_mistakes_are_named(devkit, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<annotation><object>", r"a\.xml: cannot be read as XML \("),
+        (b"<annotation><object>", r"a\.xml: line 1 cannot be read as XML \("),
         (box_xml([("", 1, 1, 5, 5)]), r"a\.xml: object 1 needs a name and a bndbox with the numbers xmin"),
         (box_xml([("cat", 1, 1, 5, "wide")]), "object 1 needs a name"),
         (box_xml([("cat", 1, 1, 5, "nan")]), "object 1 needs a name"),

@@ -123,8 +123,9 @@ Box = tuple[str, int, int, int, int]
 def box_xml(boxes: Sequence[Box], difficult: Sequence[int] = (), size: tuple[int, int] = (30, 40)) -> bytes:
     """An annotation as VOC writes them; `difficult` numbers the objects that are."""
     root = ElementTree.Element("annotation")
+    stated = ElementTree.SubElement(root, "size")
     for tag, side in zip(("height", "width"), size):
-        ElementTree.SubElement(root, tag).text = str(side)
+        ElementTree.SubElement(stated, tag).text = str(side)
     for number, (name, *corners) in enumerate(boxes):
         thing = ElementTree.SubElement(root, "object")
         ElementTree.SubElement(thing, "name").text = name

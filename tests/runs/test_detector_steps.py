@@ -130,6 +130,7 @@ def _scores(strategy):
     for number in range(2):
         batch = _batch(number)
         more = {"scale": np.full((ROWS, 2), 0.5, np.float32), "original_size": 2 * batch["size"]}
+        more["areas"] = 4 * np.prod(batch["boxes"][..., 2:] - batch["boxes"][..., :2], axis=-1)
         batches.append({**batch, **more, "valid": np.arange(ROWS) < ROWS - 3 * number})
     return evaluate(step, strategy.place_state(variables), iter(batches), TASK, strategy)
 

@@ -1,12 +1,12 @@
 """Computes the proposals of a whole split once and keeps them on disk.
 
-A set lies in `DATA_DIR/proposals/DATASET/SPLIT/MODE-KEY`, where the key stands for all parameters. It holds these
-files:
+A set lies in `DATA_DIR/proposals/DATASET/SPLIT/MODE-KEY`, where the key stands for all parameters and for the images:
+other files, or the same in another folder, have a set of their own. It holds these files:
 
 - `boxes.npy`, float32 [total, 4], the boxes of all images.
 - `ends.npy`, int64 [images], the index at which each image's boxes end.
 - `ids.json`, the images' ids.
-- `config.json`, the parameters or another origin of the boxes.
+- `config.json`, the parameters or another origin of the boxes, and `images`, a digest of the images.
 
 Boxes are mapped, not read, so that all processes that load share them. A set is renamed into place when it is whole, so
 a set that can be found is whole.
@@ -14,7 +14,6 @@ a set that can be found is whole.
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import multiprocessing
 import os
@@ -31,11 +30,9 @@ import numpy as np
 from cvjax.data.dataset import Dataset, Record
 from cvjax.data.decode import decode_image
 from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
+from cvjax.datasets.proposals.earlier import are_proposals_of
+from cvjax.datasets.proposals.identity import digest_of_source, folder_of_key, proposal_folder
 from cvjax.errors import DataError
-from cvjax.files import default_data_dir
-
-_VERSION = 1
-"""Raised whenever the same parameters would give other boxes."""
 
 
 class ProposalSet:
@@ -45,6 +42,10 @@ class ProposalSet:
 
     Args:
       folder: Folder of the set.
+
+    Attributes:
+      ids: Ids of the images.
+      images: Digest of the images, see `digest_of_source`; None for a set that has none.
 
     Raises:
       DataError: The folder holds no set.
@@ -56,6 +57,7 @@ class ProposalSet:
         try:
             self._ends = np.load(folder / "ends.npy")
             self.ids: tuple[str, ...] = tuple(json.loads((folder / "ids.json").read_text()))
+            self.images: str | None = json.loads((folder / "config.json").read_text()).get("images")
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder}: proposals cannot be read ({error}); remove the folder and propose again"
@@ -97,14 +99,15 @@ class ProposedDataset:
         return {**self.source[index], "proposals": self.proposals[index]}
 
 
-def proposal_folder(
-    source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
-) -> pathlib.Path:
-    """Returns the folder for the proposals of a dataset with these parameters; it need not exist."""
-    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-    stands_for = json.dumps([_VERSION, dataclasses.asdict(config)], sort_keys=True)
-    key = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
-    return root / "proposals" / source.name / source.split / f"{config.mode}-{key}"
+def _earlier(source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None) -> ProposalSet | None:
+    """Finds a set whose key stands for the parameters alone, if its boxes are of these images."""
+    folder = folder_of_key(source, config, data_dir)
+    try:
+        found, made = ProposalSet(folder), os.path.getmtime(folder / "boxes.npy")
+    except (DataError, OSError):
+        return None
+    boxes = [found[index] for index in range(len(found))]
+    return found if are_proposals_of(source, config, found.ids, boxes, made) else None
 
 
 def open_proposals(
@@ -113,21 +116,15 @@ def open_proposals(
     """Opens the proposals that were prepared for a dataset.
 
     Raises:
-      DataError: There are none with these parameters, or they are of a set of another length.
+      DataError: There are none for these images with these parameters.
     """
     folder = proposal_folder(source, config, data_dir)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there are no such proposals; python -m cvjax.cli.propose {source.name} --split {source.split}"
-            f" --mode {config.mode} --limit {config.limit} makes them"
+            f"{folder}: there are no such proposals of these images; python -m cvjax.cli.propose {source.name} --split"
+            f" {source.split} --mode {config.mode} --limit {config.limit} makes them"
         )
-    found = ProposalSet(folder)
-    if len(found) != len(source):
-        raise DataError(
-            f"{folder} has proposals of {len(found)} images and {source.name}/{source.split} has {len(source)};"
-            " propose again with --overwrite"
-        )
-    return found
+    return ProposalSet(folder)
 
 
 def prepare_proposals(
@@ -157,16 +154,33 @@ def prepare_proposals(
       DataError: An image cannot be read, or the workers cannot start.
     """
     folder = proposal_folder(source, config, data_dir)
-    if folder.is_dir() and not overwrite:
-        return open_proposals(source, config, data_dir)
+    if overwrite or not folder.is_dir():
+        _make(folder, source, config, data_dir, workers, overwrite, progress)
+    return ProposalSet(folder)
+
+
+def _make(
+    folder: pathlib.Path,
+    source: Dataset,
+    config: ProposalConfig,
+    data_dir: str | os.PathLike[str] | None,
+    workers: int | None,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """Writes the set of `prepare_proposals` to its folder."""
+    origin = dataclasses.asdict(config) | {"images": digest_of_source(source, here=False)}
+    earlier = None if overwrite else _earlier(source, config, data_dir)
+    if earlier is not None:
+        write_proposals(folder, earlier.ids, [earlier[index] for index in range(len(earlier))], origin)
+        return
     check_installed(config)
     count = os.cpu_count() or 1 if workers is None else workers
     ids, boxes = [], []
     for key, found in _bar(_all(source, config, count), len(source), progress):
         ids.append(key)
         boxes.append(found)
-    write_proposals(folder, ids, boxes, dataclasses.asdict(config), overwrite=overwrite)
-    return open_proposals(source, config, data_dir)
+    write_proposals(folder, ids, boxes, origin, overwrite=overwrite)
 
 
 def write_proposals(
@@ -211,12 +225,17 @@ def attach(source: Dataset, proposals: ProposalSet) -> ProposedDataset:
     """Returns the dataset with a set's boxes in its records.
 
     Raises:
-      DataError: The set has another number of images.
+      DataError: The set has another number of images, or is of other images.
     """
+    what = f"{source.name}/{source.split}"
     if len(proposals) != len(source):
         raise DataError(
-            f"{proposals.folder} has proposals of {len(proposals)} images and {source.name}/{source.split} has"
-            f" {len(source)}; make them anew"
+            f"{proposals.folder} has proposals of {len(proposals)} images and {what} has {len(source)}; make them anew"
+        )
+    if proposals.images is not None and proposals.images != digest_of_source(source, here=False):
+        raise DataError(
+            f"{proposals.folder}: these are proposals of other images than those of {what}; make them anew, or name the"
+            " folder of the right ones with --input.proposals-from."
         )
     return ProposedDataset(source, proposals)
 

@@ -31,9 +31,13 @@ class Item(NamedTuple):
 
 
 class Files(Protocol):
-    """Describes a tree of files by their path below `VOC2012/`; `place` is for messages."""
+    """Describes a tree of files by their path below `VOC2012/`.
+
+    `place` is for messages. `folder` is where the tree lies unpacked, or None.
+    """
 
     place: str
+    folder: str | None
 
     def stems(self, folder: str) -> frozenset[str]:
         """Returns the names of the files directly in a folder, without suffix; empty if there is no such folder."""
@@ -47,6 +51,7 @@ class FolderFiles:
 
     def __init__(self, root: pathlib.Path) -> None:
         self._root, self.place = root, str(root)
+        self.folder: str | None = self.place
 
     def stems(self, folder: str) -> frozenset[str]:
         place = self._root / folder
@@ -66,6 +71,7 @@ class TarFiles:
 
     def __init__(self, path: pathlib.Path, prefix: str = "VOCdevkit/VOC2012/") -> None:
         self.place = str(path)
+        self.folder: str | None = None
         try:
             self._tar = tarfile.open(path, "r:")  # noqa: SIM115  Lives as long as this object, see the next line.
             weakref.finalize(self, self._tar.close)

@@ -1,16 +1,21 @@
 """Reads boxes in VOC's XML: one file per image, corners counted from 1, the last row and column included."""
 
 import math
-import xml.etree.ElementTree
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
+from xml.etree import ElementTree
 
-from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, check_on_bad_boxes, make_objects
+from cvjax.data.annotations import Objects, OnBadBoxes, check_on_bad_boxes, fit_objects, make_objects
 from cvjax.data.dataset import Record, read_file
-from cvjax.data.decode import image_size
+from cvjax.data.orientation import read_header
+from cvjax.datasets.voc.xml_text import parse_root
 from cvjax.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ROOT = "annotation"
+_FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
+"""The words that stand for yes and no in `difficult`, in lower case."""
 
 
 class Annotated(NamedTuple):
@@ -32,6 +37,18 @@ class XmlObject(NamedTuple):
     difficult: bool
 
 
+class XmlAnnotation(NamedTuple):
+    """Holds what a file says about its image.
+
+    Attributes:
+      size: Height and width of the image; None where the file states none, or 0x0.
+      objects: Objects in the order of the file.
+    """
+
+    size: tuple[int, int] | None
+    objects: list[XmlObject]
+
+
 class XmlDataset:
     """Reads images with XML annotations where they lie.
 
@@ -40,6 +57,7 @@ class XmlDataset:
       entries: Examples in order.
       on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
       read: Function from a path of the entries to the file's bytes.
+      folder: Folder that the entries' paths are relative to; "" if they are not, and None if they are not on disk.
 
     Raises:
       DataError: A record's files cannot be read, or its annotation is bad; raised when the record is read.
@@ -56,10 +74,11 @@ class XmlDataset:
         class_names: Sequence[str],
         on_bad_boxes: OnBadBoxes = "error",
         read: Callable[[str], bytes] = read_file,
+        folder: str | None = "",
     ) -> None:
         check_on_bad_boxes(on_bad_boxes)
         self.name, self.split, self.class_names = name, split, tuple(class_names)
-        self._entries, self._read = list(entries), read
+        self._entries, self._read, self._folder = list(entries), read, folder
         self._on_bad_boxes: OnBadBoxes = on_bad_boxes
 
     def __len__(self) -> int:
@@ -69,11 +88,12 @@ class XmlDataset:
         if not 0 <= index < len(self._entries):
             raise IndexError(index)
         key, path, annotation = self._entries[index]
-        image = self._read(path)
-        objects = check_objects(
-            number_classes(parse_xml(self._read(annotation), annotation), self.class_names, annotation),
-            image_size(image, path),
-            annotation,
+        image, stated = self._read(path), parse_xml(self._read(annotation), annotation)
+        objects = fit_objects(
+            number_classes(stated.objects, self.class_names, annotation),
+            read_header(image, path),
+            stated.size,
+            (annotation, os.path.basename(path)),
             self.class_names,
             self._on_bad_boxes,
             least_side=1.0,
@@ -81,30 +101,37 @@ class XmlDataset:
         return cast(Record, {"image": image, "id": key, **objects._asdict()})
 
     def header_size(self, index: int) -> tuple[int, int]:
-        """Reads (height, width) of an image from its header."""
+        """Reads (height, width) of an upright image from its header."""
         path = self._entries[index].image
-        return image_size(self._read(path), path)
+        if self._folder is None:
+            return read_header(self._read(path), path).upright_size
+        return read_header(os.path.join(self._folder, path), path).upright_size
+
+    def image_files(self) -> list[str] | None:
+        """Returns the paths of the images' files in the order of the records; None where there are none on disk."""
+        return None if self._folder is None else [os.path.join(self._folder, entry.image) for entry in self._entries]
 
     def __repr__(self) -> str:
         return f"XmlDataset({self.name!r}, {self.split!r}, {len(self)} records)"
 
 
-def parse_xml(data: bytes, name: str) -> list[XmlObject]:
-    """Parses the objects of an annotation, without their `part`s.
+def parse_xml(data: bytes, name: str) -> XmlAnnotation:
+    """Parses the objects of an annotation, without their `part`s, and the size of its image.
 
     Args:
       data: Content of the file.
       name: Path of the file, for messages.
 
     Raises:
-      DataError: The content is not XML, or an object lacks its name or a corner.
+      DataError: The content is not XML or no annotation of this kind, its size is no number, or an object lacks its
+        name or a corner.
     """
-    try:
-        root = xml.etree.ElementTree.fromstring(data)
-    except xml.etree.ElementTree.ParseError as error:
-        raise DataError(f"{name}: cannot be read as XML ({error}); export the annotation again.") from error
+    root = parse_root(data, name)
+    elements = root.findall("object")
+    if root.tag != _ROOT and not elements:
+        raise DataError(f"{name}: it begins with <{root.tag}> and not with <{_ROOT}>; export it as PASCAL VOC.")
     objects = []
-    for number, element in enumerate(root.findall("object"), 1):
+    for number, element in enumerate(elements, 1):
         label, box = (element.findtext("name") or "").strip(), element.find("bndbox")
         try:
             corners = [float(box.findtext(corner, "")) for corner in _CORNERS] if box is not None else []
@@ -114,9 +141,27 @@ def parse_xml(data: bytes, name: str) -> list[XmlObject]:
             raise DataError(
                 f"{name}: object {number} needs a name and a bndbox with the numbers {', '.join(_CORNERS)}; mend it."
             )
-        difficult = (element.findtext("difficult") or "0").strip() == "1"
-        objects.append(XmlObject(label, (corners[0] - 1, corners[1] - 1, corners[2], corners[3]), difficult))
-    return objects
+        difficult = (element.findtext("difficult") or "").strip()
+        if difficult.lower() not in _FLAGS:
+            raise DataError(f"{name}: object {number} is {difficult!r} as difficult; write 0 or 1.")
+        corners = (corners[0] - 1, corners[1] - 1, corners[2], corners[3])
+        objects.append(XmlObject(label, corners, _FLAGS[difficult.lower()]))
+    return XmlAnnotation(_size(root, name), objects)
+
+
+def _size(root: ElementTree.Element, name: str) -> tuple[int, int] | None:
+    """Reads height and width of the image; None where neither is stated, or both are 0."""
+    texts = [(root.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
+    try:
+        height, width = (float(text or 0) for text in texts)
+        if not (height.is_integer() and width.is_integer() and min(height, width) >= 0):
+            raise ValueError
+    except ValueError as error:
+        raise DataError(
+            f"{name}: the size of its image is {texts[0]!r} by {texts[1]!r}; write the height and width in whole"
+            " pixels, or 0 for both."
+        ) from error
+    return (int(height), int(width)) if height or width else None
 
 
 def number_classes(found: Sequence[XmlObject], class_names: Sequence[str], name: str) -> Objects:

@@ -18,6 +18,7 @@ import numpy as np
 
 from cvjax.data.box_rows import restore_boxes
 from cvjax.datasets.proposals.files import write_proposals
+from cvjax.datasets.proposals.identity import digest_of_source
 from cvjax.engine import run
 from cvjax.engine.checkpoint import find_checkpoint
 from cvjax.engine.evaluate import whole_split
@@ -128,5 +129,6 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
             for row in np.flatnonzero(batch["valid"]):
                 boxes[batch["index"][row]] = original[row][found.valid[row]].astype(np.float32)
         ids = [str(index) for index in range(len(source))]
-        write_proposals(place, ids, boxes, {"checkpoint": str(loaded.place)})
+        origin = {"checkpoint": str(loaded.place), "images": digest_of_source(source, here=False)}
+        write_proposals(place, ids, boxes, origin)
     return after

@@ -19,7 +19,7 @@ from cvjax.data.dataset import Dataset, Target
 from cvjax.data.order import Bucket
 from cvjax.data.reader import Decode
 from cvjax.datasets.proposals.boxes import ProposalConfig, propose
-from cvjax.datasets.proposals.files import ProposalSet, attach, prepare_proposals
+from cvjax.datasets.proposals.files import ProposalSet, ProposedDataset, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
 from cvjax.models.detection.detector import Detections, Proposals, Truth, beside_images
 from cvjax.tasks.detection import pictures
@@ -45,8 +45,8 @@ class Detection(ImageTask):
     """Predicts boxes and classes of objects, trained with the detector's own losses.
 
     A batch has, beside `image` and `size`: `boxes`, `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`, and
-    in evaluation `scale` and `original_size`, see docs/architecture.md. For detectors that need proposals it has
-    `proposals`, float32 [B, P, 4], and `proposal_valid`, bool [B, P].
+    in evaluation `areas`, `scale` and `original_size`, see docs/architecture.md. For detectors that need proposals it
+    has `proposals`, float32 [B, P, 4], and `proposal_valid`, bool [B, P].
 
     Attributes: those of `ImageTask`; no class is the background.
     """
@@ -70,7 +70,7 @@ class Detection(ImageTask):
             return dataset
         if data.proposals_from:
             return attach(dataset, ProposalSet(Path(data.proposals_from) / dataset.name / dataset.split))
-        return attach(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
+        return ProposedDataset(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
 
     @classmethod
     def open_options(cls, config: DetectionConfig) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Detection(ImageTask):
     def gather(self, predictions: Detections, batch: Batch) -> dict[str, jax.Array]:
         """Returns the detections and the ground truth of every image, in the frame of the batch's images."""
         chex.assert_shape(predictions.boxes, (*batch["valid"].shape, None, 4))
-        truth = ("boxes", "labels", "difficult", "crowd")
+        truth = ("boxes", "labels", "difficult", "crowd", "areas")
         return {
             **{name: getattr(predictions, name) for name in _DETECTED},
             "box_valid": predictions.valid,

@@ -246,9 +246,10 @@ class BoxEvalTransform(ResizeAndPad):
 
         Returns:
           The image, uint8 [*size, 3]; the boxes in its pixels, float32 [max_boxes, 4]; the height and width without
-          padding; and further arrays: `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`, `scale` (float32
-          [2], the result's height and width divided by the original's) and `original_size` (int32 [2], height and
-          width). See `cvjax.data.box_rows.restore_boxes`.
+          padding; and further arrays: `labels`, `difficult`, `crowd`, `box_valid`, `dropped_boxes`, `areas` (float32
+          [max_boxes], in square pixels of the original, see `Objects`), `scale` (float32 [2], the result's height and
+          width divided by the original's) and `original_size` (int32 [2], height and width). See
+          `cvjax.data.box_rows.restore_boxes`.
 
         Raises:
           DataError: The image does not fit, or has more boxes than `max_boxes`.
@@ -270,17 +271,20 @@ class BoxEvalTransform(ResizeAndPad):
             image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
         scale = _factors(shape, shown)
         factors = scale[[1, 0, 1, 0]]
+        areas = np.zeros(self.max_boxes, np.float32)
+        areas[:count] = objects.sized()
         proposals = objects.proposals if objects.proposals is None else objects.proposals * factors
         objects = objects._replace(boxes=objects.boxes * factors, proposals=proposals)
         boxes, more = padded(objects, self.max_boxes, self.max_proposals)
-        more |= {"scale": scale.astype(np.float32), "original_size": np.array(shape, np.int32)}
+        more |= {"areas": areas, "scale": scale.astype(np.float32), "original_size": np.array(shape, np.int32)}
         return self.place(image), boxes, shown, more
 
     def blank(self) -> tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]:
         """Returns the image, boxes and further arrays of a row that holds no example."""
         nothing = make_objects([], [])._replace(proposals=np.zeros((0, 4), np.float32))
         boxes, more = padded(nothing, self.max_boxes, self.max_proposals)
-        more |= {"scale": np.ones(2, np.float32), "original_size": np.zeros(2, np.int32)}
+        areas = np.zeros(self.max_boxes, np.float32)
+        more |= {"areas": areas, "scale": np.ones(2, np.float32), "original_size": np.zeros(2, np.int32)}
         return blank_image(self.size, self.fill), boxes, more
 
 

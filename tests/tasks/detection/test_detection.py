@@ -23,6 +23,7 @@ def _batch() -> dict[str, np.ndarray]:
         "difficult": np.asarray([[False, True, False], [False] * 3, [False] * 3]),
         "crowd": np.asarray([[False] * 3, [True, False, False], [True] * 3]),
         "box_valid": valid,
+        "areas": np.asarray([[600, 960, 0], [200, 0, 0], [0] * 3], np.float32),
         "dropped_boxes": np.asarray([1, 2, 4], np.int32),
         "size": np.asarray([(20, 30), (40, 60), (0, 0)], np.int32),
         "scale": np.asarray([(0.5, 0.5), (2, 2), (1, 1)], np.float32),
