@@ -1,11 +1,14 @@
-"""Says where downloaded and prepared files lie, and writes each of them whole or not at all."""
+"""Says where downloaded and prepared files lie, and writes files whole or not at all, those of JSON among them."""
 
 import contextlib
 import http.client
+import json
+import math
 import os
 import pathlib
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 
 def default_data_dir() -> pathlib.Path:
@@ -31,6 +34,36 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     finally:
         with contextlib.suppress(OSError):  # after success it is gone already
             partial.unlink()
+
+
+def json_values(value: Any) -> Any:
+    """Returns a value as JSON holds it: tuples as lists, and None for nan and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    return value
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Returns the JSON of a value, see `json_values`, without a newline at the end.
+
+    Raises:
+      TypeError: A value that JSON does not have.
+    """
+    return json.dumps(json_values(value), indent=indent, allow_nan=False)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a value as JSON, see `json_values`; readers see the old file or the whole new one.
+
+    Raises:
+      OSError: The file cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
 
 
 def download(

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from cvjax.engine.guards.terminal import tolerant_output
 from cvjax.errors import UserError
 from cvjax.runtime.host_memory import keep_host_memory
 
@@ -13,18 +14,19 @@ def run_command(main: Callable[[], None]) -> None:
 
     A `UserError` prints "error: " and its sentence on stderr and ends the process with status 2. Options that cannot be
     parsed end it with the same status. Ctrl-C ends it with status 130, as shells expect. Anything else keeps its
-    traceback.
+    traceback. A terminal that fails changes nothing, see `cvjax.engine.guards.terminal`.
     """
     threading.excepthook = _thread_failed
     keep_host_memory()  # before JAX starts its threads, each of which would get a heap of its own
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    with tolerant_output():
+        try:
+            main()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
