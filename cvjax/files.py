@@ -86,7 +86,7 @@ def download(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     # pooch fetches as well, but compares whole digests. Publishers of weights tell the first eight digits alone, and
     # some archives have an MD5 and a length; so the caller checks.
     with replacing(target) as partial:

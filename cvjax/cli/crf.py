@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cvjax.data.photos import read_photo
 from cvjax.engine.command import run_command
+from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.crf import CRFS, apply_crf
@@ -79,7 +80,7 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     line = (
         f"{arguments.image}: {(before != after).mean():.1%} of the pixels changed their class -> {targets['overlay']}"
     )
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
     return marginals
 
 
@@ -140,7 +141,7 @@ def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: boo
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), Console())
+    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), make_console())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +32,7 @@ from cvjax.data.decode import decode_image
 from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir
+from cvjax.runtime.children import deaf_children, end_with_parent
 
 _VERSION = 1
 """Raised whenever the same parameters would give other boxes."""
@@ -230,7 +230,9 @@ def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tupl
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, _set_up_worker, (source, config)) as pool:
         try:
-            yield from pool.map(_of_image, range(len(source)), chunksize=4)
+            with deaf_children():  # The pool starts its processes with the first work.
+                found = pool.map(_of_image, range(len(source)), chunksize=4)
+            yield from found
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
                 "the processes that propose boxes could not start, or were ended; put your script's code under"
@@ -250,12 +252,9 @@ def _set_up(source: Dataset, config: ProposalConfig) -> None:
 
 
 def _set_up_worker(source: Dataset, config: ProposalConfig) -> None:
-    """Sets up a worker process.
-
-    Workers fill the cores, so OpenCV starts no threads of its own. Ctrl-C is left to the parent.
-    """
+    """Sets up a worker process. Workers fill the cores, so OpenCV starts no threads of its own."""
+    end_with_parent()
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_up(source, config)
 
 
