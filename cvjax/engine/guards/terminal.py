@@ -34,9 +34,9 @@ class Tolerant:
                 self._stream.write(text)
             except UnicodeEncodeError:
                 encoding = self._stream.encoding or "ascii"
-                text = text.translate(_LIKE).encode(encoding, "backslashreplace").decode(encoding)
+                shown = text.translate(_LIKE).encode(encoding, "backslashreplace").decode(encoding)
                 with self._until_gone():
-                    self._stream.write(text)
+                    self._stream.write(shown)
             except (OSError, ValueError) as error:  # ValueError: it is closed
                 self._give_up(error)
         return len(text)
