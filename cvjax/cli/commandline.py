@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 from cvjax.datasets.registry import is_available
-from cvjax.engine.config import RunConfig, config_from_json
+from cvjax.engine.config import RunConfig, config_from_json, mistyped
 from cvjax.engine.version01 import upgrade
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import default_data_dir
@@ -97,14 +97,18 @@ def read_config(kind: type[Config], path: str) -> Config:
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON, nor any text; {wanted}") from error
     try:
-        values = upgrade(found)["run"]
+        values = dict(upgrade(found)["run"])
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(kind)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} holds no run; {wanted}") from error
     try:
-        return config_from_json(kind, values)
-    except UserError:
-        raise
+        config = config_from_json(kind, values)
+        wrong = mistyped(config)
+        if wrong is not None:
+            raise ConfigError(f"{wrong}; mend it there, or {wanted}")
+        return config
+    except UserError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{', '.join(unknown)}, which such a run does not have" if unknown else f"other values ({error})"
         raise ConfigError(f"{path} holds {what}; {wanted}") from error
@@ -120,6 +124,8 @@ def _taken(arguments: list[str], flag: str) -> str | None:
             value = arguments[place + 1]
             del arguments[place : place + 2]
             return value
+        if word == flag:
+            raise ConfigError(f"{flag} needs a value behind it")
     return None
 
 

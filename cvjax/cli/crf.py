@@ -120,7 +120,9 @@ def read_probabilities(path: pathlib.Path, size: tuple[int, int], *, logits: boo
     except DataError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); save an array with numpy.save") from error
+        # numpy takes anything else for a pickle, and says how to load that unsafely.
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it holds no array"
+        raise DataError(f"{path}: cannot be read as .npy or .npz ({why}); save an array with numpy.save") from error
     shape = list(loaded.shape)
     if loaded.ndim != 3 or tuple(size) not in (loaded.shape[:2], loaded.shape[1:]):
         raise DataError(f"{path}: is {shape} for an image of {list(size)}; save [H, W, C] or [C, H, W] of its size")

@@ -26,9 +26,10 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
 from cvjax.engine.parallel import make_strategy
+from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
 from cvjax.engine.version01 import FORMAT
-from cvjax.errors import ConfigError
+from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
 from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
@@ -86,11 +87,15 @@ def check_run(config: RunConfig) -> None:
         raise ConfigError(
             f"--workdir {config.workdir} is an address, and a run writes into a folder; mount it, and give the folder"
         )
+    if config.init == "":
+        raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
     check_limits(config)
 
 
 def _train(config: RunConfig) -> Outcome:
     strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
+    rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
+    check_cuts(rows, config.optim.accumulate)
     task_class = resolve(config.task)
     train_set = task_class.open(config, config.input.train_split)
     eval_set = task_class.open(config, config.input.eval_split)
@@ -148,8 +153,29 @@ def initial_variables(task: Task, model: nn.Module) -> Variables:
     """Returns the first variables of a run: drawn from its seed, with a warm start from the weights of `init`."""
     options = compiler_options(jax.devices()[0].platform, once=True)
     initialize_model = jax.jit(functools.partial(task.init, model), compiler_options=options)
-    variables = initialize_model(jax.random.key(task.config.seed))
+    try:
+        variables = initialize_model(jax.random.key(task.config.seed))
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise impossible_model(task.config.model, error) from error
     return variables if task.config.init is None else task.warm_start(variables)
+
+
+def impossible_model(model: Any, error: Exception) -> ConfigError:
+    """Returns the error for a model that cannot be made with its options."""
+    options = " ".join(_as_flags(model.options, "--model.")) or "no options of its own"
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return ConfigError(f"{model.name} cannot be made with {options} ({why}); change one of these")
+
+
+def _as_flags(options: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _as_flags(value, f"{prefix}{name}.")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            yield " ".join([prefix + name.replace("_", "-"), *map(str, values)])
 
 
 def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -207,9 +233,7 @@ def write_report(path: pathlib.Path, report: Report) -> None:
     try:
         write_json(path, report)
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}); free some space, or choose another folder"
-        ) from error
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); make room, or give another place") from error
 
 
 def show_results(

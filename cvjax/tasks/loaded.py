@@ -82,6 +82,9 @@ def rebuild(task_class: type[ImageTask], place: pathlib.Path, **model_overrides:
             f"{place / 'info'} does not describe a run of this version ({what}); evaluate it with the version that"
             " wrote it"
         ) from error
-    model = create_model(name, num_classes=task.num_classes, **options)
+    try:
+        model = create_model(name, num_classes=task.num_classes, **options)
+    except UserError as error:
+        raise CheckpointError(f"{place} cannot be rebuilt: {error}") from error
     like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
     return Loaded(model, read_variables(place, like), task, metadata, place)

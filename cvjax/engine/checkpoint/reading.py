@@ -49,6 +49,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
         found = [step for step in complete_steps(folder) if _is_checkpoint(folder / str(step))]
         if found:
             return _best(folder, found)
+    if not place.exists():
+        raise CheckpointError(f"there is no folder {path}; give a run's --workdir or one of its checkpoints/STEP")
     raise CheckpointError(f"{path} holds no checkpoint; give a run's --workdir or one of its checkpoints/STEP")
 
 
@@ -62,9 +64,12 @@ def read_metadata(place: pathlib.Path) -> dict[str, Any]:
     _require(place, "info", "metadata")
     try:
         with plain_path(place) as plain, ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            return upgrade(reader.restore(plain / "info"))
+            metadata = reader.restore(plain / "info")
+        if isinstance(metadata, dict) and "model" in metadata:
+            return upgrade(metadata)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(place, f"info/metadata holds no description of a run ({reason(error)})") from error
+        raise damaged(place, "info/metadata cannot be read") from error
+    raise damaged(place, "info/metadata does not describe a run")
 
 
 def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: bool = True) -> dict[str, Tree]:

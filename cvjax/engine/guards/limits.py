@@ -3,7 +3,7 @@
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cvjax.errors import ConfigError
@@ -43,11 +43,14 @@ _LIMITS: dict[str, _Limit] = {
     "epochs": _POSITIVE,
     "batch_size": _COUNT,
     "seed": _Limit(0, 2**32 - 1),
-    "aux_weight": _FACTOR,
     "log_every": _NUMBER_OF,
     "eval_every": _NUMBER_OF,
     "checkpoint_every": _NUMBER_OF,
     "keep": _COUNT,
+    "*_weight": _FACTOR,
+    "loss_stride": _COUNT,
+    "focal_gamma": _FACTOR,
+    "ohem_threshold": _FACTOR,
     "mixup": _FACTOR,
     "cutmix": _FACTOR,
     "class_balance": _FACTOR,
@@ -55,6 +58,10 @@ _LIMITS: dict[str, _Limit] = {
     "near": _PART,
     "images": _COUNT,
     "most_pairs": _COUNT,
+    "svm.*": _FACTOR,
+    "model.*dropout": _PART,
+    "model.*momentum": _SHARE,
+    "model.*epsilon": _POSITIVE,
     "optim.learning_rate": _FACTOR,
     "optim.momentum": _PART,
     "optim.weight_decay": _FACTOR,
@@ -98,6 +105,9 @@ _LIMITS: dict[str, _Limit] = {
 }
 
 
+_NEVER_EMPTY = {"eval.scales"}
+
+
 def check_limits(config: Any) -> None:
     """Checks every number of a configuration that has a limit.
 
@@ -108,6 +118,8 @@ def check_limits(config: Any) -> None:
         limit = next((limit for pattern, limit in _LIMITS.items() if fnmatch.fnmatchcase(name, pattern)), None)
         if limit is None:
             continue
+        if name in _NEVER_EMPTY and not value:
+            raise ConfigError(f"--{name.replace('_', '-')} is empty; give one number or more")
         for number in _numbers(value):
             if not limit.allows(number):
                 flag = "--" + name.replace("_", "-")
@@ -119,8 +131,18 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from _fields(value, f"{prefix}{field.name}.")
+        elif isinstance(value, Mapping):  # the options of a model, whose flags have no word for that
+            yield from _options(value, prefix)
         else:
             yield prefix + field.name, value
+
+
+def _options(options: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _options(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _numbers(value: Any) -> Iterator[float]:
