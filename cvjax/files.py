@@ -1,13 +1,16 @@
-"""Says where downloaded and prepared files lie, and writes each of them whole or not at all."""
+"""Says where downloaded and prepared files lie, and writes files whole or not at all, those of JSON among them."""
 
 import contextlib
 import errno
 import http.client
+import json
+import math
 import os
 import pathlib
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 if sys.platform != "win32":
     import fcntl
@@ -65,6 +68,36 @@ def locked(path: pathlib.Path, work: str) -> Iterator[None]:
         yield  # closing the file frees the lock
 
 
+def json_values(value: Any) -> Any:
+    """Returns a value as JSON holds it: tuples as lists, and None for nan and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    return value
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Returns the JSON of a value, see `json_values`, without a newline at the end.
+
+    Raises:
+      TypeError: A value that JSON does not have.
+    """
+    return json.dumps(json_values(value), indent=indent, allow_nan=False)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a value as JSON, see `json_values`; readers see the old file or the whole new one.
+
+    Raises:
+      OSError: The file cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
+
+
 def download(
     url: str, target: pathlib.Path, *, check: Callable[[pathlib.Path], None], progress: bool = True
 ) -> pathlib.Path:
@@ -85,7 +118,7 @@ def download(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     # pooch fetches as well, but compares whole digests. Publishers of weights tell the first eight digits alone, and
     # some archives have an MD5 and a length; so the caller checks.
     with replacing(target) as partial:

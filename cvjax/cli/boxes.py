@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 import rich.box
 import tyro
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from cvjax.datasets.box_statistics import BoxCounts, count_boxes
 from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.engine.command import run_command
+from cvjax.engine.guards.terminal import make_console
 
 if TYPE_CHECKING:
     Name = str
@@ -55,7 +57,7 @@ def boxes_table(counts: BoxCounts) -> Table:
     for row in (*counts.classes, counts.total):
         numbers = (row.images, row.boxes, row.difficult, row.crowd)
         measures = (*(f"{side:.0f}" for side in row.sides), f"{100 * row.share:.0f}", f"{row.aspect:.2f}")
-        table.add_row(row.name, *map(str, numbers), *(measures if row.boxes else 5 * ["-"]))
+        table.add_row(Text(row.name), *map(str, numbers), *(measures if row.boxes else 5 * ["-"]))
     return table
 
 
@@ -70,15 +72,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         manual_dir=options.manual_dir,
         on_bad_boxes=options.on_bad_boxes,
     )
-    with Progress(console=Console(stderr=True), disable=not options.progress, transient=True) as bar:
-        task = bar.add_task(f"{source.name}/{source.split}", total=len(source))
+    with Progress(console=make_console(stderr=True), disable=not options.progress, transient=True) as bar:
+        task = bar.add_task(escape(f"{source.name}/{source.split}"), total=len(source))
         counts = count_boxes(source, lambda: bar.advance(task))
-    console = Console()
+    console = make_console()
     console.print(boxes_table(counts))
     console.print(
         f"{counts.images} images, {counts.empty} of them without a box, at most {counts.largest} boxes in one;"
         f" {counts.dropped_boxes} bad boxes dropped",
-        highlight=False,
         soft_wrap=True,
     )
 

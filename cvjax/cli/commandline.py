@@ -13,9 +13,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 from cvjax.datasets.registry import is_available
-from cvjax.engine.config import RunConfig, config_from_json
+from cvjax.engine.config import RunConfig, config_from_json, mistyped
 from cvjax.engine.version01 import upgrade
-from cvjax.errors import ConfigError
+from cvjax.errors import ConfigError, UserError
 from cvjax.files import default_data_dir
 from cvjax.models.config import ModelConfig
 from cvjax.models.schema import Field, attribute_sentences, model_fields
@@ -87,16 +87,31 @@ def read_config(kind: type[Config], path: str) -> Config:
     Raises:
       ConfigError: There is no such file, or it holds no configuration of such a run.
     """
+    wanted = "give the config.json of a run of this experiment"
     try:
-        return config_from_json(kind, upgrade(json.loads(pathlib.Path(path).read_text()))["run"])
+        found = json.loads(pathlib.Path(path).read_bytes())
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error.strerror}); give the config.json of a run's folder"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} holds no configuration of such a run ({error!r}); give the config.json of a run of this experiment"
-        ) from error
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); {wanted}") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is no JSON from line {error.lineno}, column {error.colno} on; {wanted}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON, nor any text; {wanted}") from error
+    try:
+        values = dict(upgrade(found)["run"])
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(kind)})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} holds no run; {wanted}") from error
+    try:
+        config = config_from_json(kind, values)
+        wrong = mistyped(config)
+        if wrong is not None:
+            raise ConfigError(f"{wrong}; mend it there, or {wanted}")
+        return config
+    except UserError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{', '.join(unknown)}, which such a run does not have" if unknown else f"other values ({error})"
+        raise ConfigError(f"{path} holds {what}; {wanted}") from error
 
 
 def _taken(arguments: list[str], flag: str) -> str | None:
@@ -109,6 +124,8 @@ def _taken(arguments: list[str], flag: str) -> str | None:
             value = arguments[place + 1]
             del arguments[place : place + 2]
             return value
+        if word == flag:
+            raise ConfigError(f"{flag} needs a value behind it")
     return None
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
 
 from cvjax.engine.command import run_command
+from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
 from cvjax.tasks import load
 from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
@@ -90,10 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, state_dict = convert(arguments)
     numbers = sum(value.size for key, value in state_dict.items() if not key.endswith("num_batches_tracked"))
     what = "a state dict that no model was named for" if model is None else model
-    Console().print(
+    make_console().print(
         f"{arguments.target}: {what}, {len(state_dict)} entries, {numbers / 1e6:.2f} M numbers",
-        markup=False,
-        highlight=False,
         soft_wrap=True,
     )
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from cvjax.data.photos import photo_orientation, read_photo
 from cvjax.data.pixels.turning import turn
 from cvjax.engine.command import run_command
+from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.crf import CRFS, apply_crf
@@ -81,7 +82,7 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     line = (
         f"{arguments.image}: {(before != after).mean():.1%} of the pixels changed their class -> {targets['overlay']}"
     )
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
     return marginals
 
 
@@ -124,7 +125,9 @@ def read_probabilities(
     except DataError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); save an array with numpy.save") from error
+        # numpy takes anything else for a pickle, and says how to load that unsafely.
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it holds no array"
+        raise DataError(f"{path}: cannot be read as .npy or .npz ({why}); save an array with numpy.save") from error
     shape = list(loaded.shape)
     fits = tuple(size) in (loaded.shape[:2], loaded.shape[1:])
     if loaded.ndim == 3 and orientation > 4 and not fits and size[::-1] in (loaded.shape[:2], loaded.shape[1:]):
@@ -150,7 +153,7 @@ def read_probabilities(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), Console())
+    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), make_console())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ It prints the mean IoU of the best trials, and the command that evaluates with t
 """
 
 import dataclasses
-import json
 import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,8 @@ from rich.table import Table
 
 from cvjax.data.dataset import Dataset, max_size
 from cvjax.engine.command import run_command
+from cvjax.engine.guards.terminal import make_console
+from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.scale_crop import resize_pair
@@ -141,6 +142,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
         f"{len(trials)} CRFs on {len(kept)} images of {source.name} {source.split}: mIoU {percent(plain)} without,"
         f" {percent(trials[0].miou)} with the best one. To use it:\n{_command(arguments, found['best'])}",
         markup=False,
+        emoji=False,
         highlight=False,
         soft_wrap=True,
     )
@@ -186,9 +188,9 @@ def _table(trials: Sequence[Tried], plain: float) -> Table:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf_search")
-    found = search_checkpoint(arguments, Console())
+    found = search_checkpoint(arguments, make_console())
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+        write_report(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`python -m cvjax.cli.evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,9 @@ from rich.console import Console
 from cvjax.engine.command import run_command
 from cvjax.engine.config import Mode
 from cvjax.engine.evaluate import make_evaluator, plain
+from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.parallel import make_strategy
+from cvjax.engine.run import write_report
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.segmentation.config import CRFFlag
 
@@ -109,6 +110,8 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     console.print(
         f"{loaded.place}: {task.headline(report)} on {report['examples']} images of {dataset.name} {dataset.split}"
         + (f", {report['skipped']} bad records passed over" if report["skipped"] else ""),
+        markup=False,
+        emoji=False,
         highlight=False,
         soft_wrap=True,
     )
@@ -122,9 +125,9 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
 def main() -> None:
     """Runs the command line."""
     arguments = tyro.cli(Arguments, prog="python -m cvjax.cli.evaluate", description=Arguments.__doc__)
-    report = evaluate_checkpoint(arguments, Console())
+    report = evaluate_checkpoint(arguments, make_console())
     if arguments.json is not None:
-        pathlib.Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n")
+        write_report(pathlib.Path(arguments.json), report)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from cvjax.engine.command import run_command
-from cvjax.errors import ConfigError
+from cvjax.errors import ConfigError, UserError
 from cvjax.inspection import Inspection, inspect_model
 
 
@@ -51,7 +51,17 @@ def inspect(arguments: Arguments) -> Inspection:
         raise ConfigError(f"--depth is at least 1, not {arguments.depth}")
     size = arguments.size[0] if len(arguments.size) == 1 else arguments.size or None
     options = dict(_option(text) for text in arguments.options)
-    found = inspect_model(arguments.model, image_size=size, num_classes=arguments.num_classes, **options)
+    if arguments.num_classes is not None and arguments.num_classes < 0:
+        raise ConfigError(f"--num-classes is {arguments.num_classes}; give a number of classes, or 0 for no head")
+    try:
+        found = inspect_model(arguments.model, image_size=size, num_classes=arguments.num_classes, **options)
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if not options:
+            raise
+        given, why = " ".join(arguments.options), str(error).splitlines()[0]
+        raise ConfigError(f"{arguments.model} cannot be made with --options {given} ({why}); change them") from error
     if arguments.json is not None:
         path = pathlib.Path(arguments.json)
         try:

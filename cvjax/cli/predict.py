@@ -1,7 +1,6 @@
 """`python -m cvjax.cli.predict CHECKPOINT IMAGE...` predicts photographs of any size with a trained model."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from rich.console import Console
 
 from cvjax.data.photos import read_photo
 from cvjax.engine.command import run_command
+from cvjax.engine.guards.terminal import make_console
+from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import display_threshold
 from cvjax.ops.geometry import pair
@@ -106,7 +107,7 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
         if console is not None:
             height, width = labels.shape
             line = f"{source} ({width}x{height}): {_shares(labels, task.class_names)} -> {overlay}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
     return [path for overlay, mask, _ in targets for path in (overlay, mask)]
 
 
@@ -142,10 +143,12 @@ def _detect(
         image = read_photo(source)
         found = at_least(find(image), least)
         save_png(overlay, draw_boxes(image, found, task.class_names))
-        boxes.write_text(json.dumps(boxes_json(found, pair(image.shape[:2]), task.class_names), indent=2) + "\n")
+        write_report(boxes, boxes_json(found, pair(image.shape[:2]), task.class_names))
         counts = np.bincount(found.labels, minlength=task.num_classes)
         named = ", ".join(f"{task.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts))
-        console.print(f"{source}: {named or 'nothing'} -> {overlay}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{source}: {named or 'nothing'} -> {overlay}", markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
         written += [overlay, boxes]
     return written
 
@@ -165,7 +168,7 @@ def _print_classes(
         probabilities = classify(read_photo(source))
         order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
         classes = ", ".join(f"{task.class_names[label]} {probabilities[label]:.1%}" for label in order)
-        console.print(f"{source}: {classes}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{source}: {classes}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, ...]]:
@@ -205,7 +208,7 @@ def _shares(labels: np.ndarray, class_names: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.predict")
-    predict_files(arguments, Console())
+    predict_files(arguments, make_console())
 
 
 if __name__ == "__main__":

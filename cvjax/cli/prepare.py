@@ -76,6 +76,8 @@ def prepare(options: Prepare) -> Any:
     Raises:
       UserError: A file is missing or damaged; the message says how to mend it.
     """
+    if options.workers is not None and options.workers < 0:
+        raise ConfigError(f"--workers is {options.workers}; give 0 or more, where 0 draws in this process")
     data_dir = options.data_dir.expanduser()
     shared: _Shared = {
         "skip_damaged": options.skip_damaged,

@@ -64,6 +64,14 @@ def propose_all(options: Propose) -> ProposalSet:
     Raises:
       UserError: A file is missing or damaged; the message says how to mend it.
     """
+    for flag, value, least in (
+        ("limit", options.limit, 1),
+        ("min-side", options.min_side, 1),
+        ("longest", options.longest, 1),
+        ("workers", options.workers or 0, 0),
+    ):
+        if value < least:
+            raise ConfigError(f"--{flag} is {value}; give {least} or more")
     config = ProposalConfig(options.mode, options.limit, options.min_side, options.longest)
     return prepare_proposals(
         _open(options),

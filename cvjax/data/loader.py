@@ -24,6 +24,7 @@ from cvjax.data.order import ONE_HOST, Bucket, HostShard, example_rng, shuffled_
 from cvjax.data.prefetch import prefetch_to_device
 from cvjax.data.reader import Augment, Batch, Decode, PerBatch, Reader, ResizeAndPad
 from cvjax.errors import ConfigError, DataError, UserError
+from cvjax.runtime.children import deaf_children, end_with_parent
 
 __all__ = [
     "Augment",
@@ -120,10 +121,17 @@ class BatchIterator(Iterator[Batch]):
 
     An error that a record causes is raised here with its own type and message, also from a worker process. It ends the
     iteration.
+
+    Args:
+      dataset: Batches.
+      processes: Whether worker processes make them.
     """
 
-    def __init__(self, dataset: grain.IterDataset):
-        self._held = [iter(dataset)]
+    def __init__(self, dataset: grain.IterDataset, *, processes: bool = False):
+        self._starting = deaf_children if processes else contextlib.nullcontext
+        with self._starting():
+            self._held = [iter(dataset)]
+        self._started = False
         # Also runs when this object is collected or the interpreter exits, whichever comes first.
         self._finalizer = weakref.finalize(self, _close, self._held)
 
@@ -131,10 +139,19 @@ class BatchIterator(Iterator[Batch]):
         if not self._held:
             raise StopIteration
         try:
-            return next(self._held[0])
+            if self._started:
+                return next(self._held[0])
+            with self._starting():  # Grain starts all workers with the first batch.
+                first = next(self._held[0])
+            self._started = True
+            return first
         except UserError as error:
             self.close()
             raise type(error)(*error.args) from None  # Grain hangs a note about its own traceback on it.
+        except OSError as error:
+            self.close()
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            raise DataError(f"an example cannot be read ({what}); check the files of the data set") from error
         except BaseException:
             self.close()
             raise
@@ -280,11 +297,17 @@ def _iterate(batches: grain.MapDataset, workers: int, threads: int | None) -> Ba
     dataset = WithOptionsIterDataset(dataset, DatasetOptions(min_shm_size=_MIN_SHARED_BYTES))
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(options, worker_init_fn=_prepare_process)
-    return BatchIterator(dataset)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_prepare_worker)
+    return BatchIterator(dataset, processes=workers > 0)
 
 
-def _prepare_process(*worker: int) -> None:
+def _prepare_worker(number: int, count: int) -> None:
+    """Prepares a worker process, one of `count`."""
+    end_with_parent()
+    _prepare_process()
+
+
+def _prepare_process() -> None:
     """Sets the options that OpenCV and absl keep once per process; it is harmless to repeat."""
     # Examples already run in parallel, beside XLA's threads: OpenCV's own would only fight them.
     cv2.setNumThreads(0)

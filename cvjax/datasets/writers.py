@@ -276,7 +276,7 @@ def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from tensorflow_datasets.core.utils import tqdm_utils
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars, verbosity = tqdm_utils._active, logging.get_verbosity()
     tfds.display_progress_bar(False)
     logging.set_verbosity(logging.ERROR)

@@ -8,7 +8,8 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cvjax.data.config import DataConfig
 from cvjax.engine.distributed import ClusterConfig
@@ -110,6 +111,38 @@ def from_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: from_json(v) for k, v in value.items()}
     return value
+
+
+def mistyped(config: Any, prefix: str = "") -> str | None:
+    """Says which field of a configuration holds a value of another type than its own, or returns None.
+
+    Values that come from a file are not checked by anything else.
+    """
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value, hint, name = getattr(config, field.name), hints[field.name], prefix + field.name
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found = mistyped(value, f"{name}.")
+            if found is not None:
+                return found
+        if not _fits(value, hint):
+            return f"{name} is {value!r}"
+    return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, inside = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in inside
+    if kind is tuple:
+        each = inside[:1] * len(value) if inside[1:] == (...,) else inside
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if kind in (Union, UnionType):
+        return any(_fits(value, item) for item in inside)
+    if isinstance(hint, type) and kind is None:
+        wanted = (int, float) if hint is float else hint
+        return isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))
+    return True  # a type that this does not know
 
 
 def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:

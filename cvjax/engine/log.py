@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import time
 from collections.abc import Mapping
@@ -11,7 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from tensorboardX import SummaryWriter
 
+from cvjax.engine.guards.terminal import make_console
+from cvjax.files import json_text
+
 METRICS_FILE = "metrics.jsonl"
+_LAST = 1 << 20
+"""Number of bytes at the end of that file that hold its last line."""
 
 
 class RunLog:
@@ -19,7 +25,7 @@ class RunLog:
 
     `metrics.jsonl` gets a line for each step, such as {"step": 10, "loss": 1.2, "learning_rate": 0.01}. It also gets a
     line for each evaluation, with keys under `val/`. A resumed run appends: the last line of a step is the one that
-    counts.
+    counts. A last line that a killed run left unfinished is cut off.
 
     Args:
       workdir: Folder of the run.
@@ -32,7 +38,7 @@ class RunLog:
     def __init__(
         self, workdir: pathlib.Path, *, steps: int, start: int, console: Console | None = None, enabled: bool = True
     ) -> None:
-        self.console = Console() if console is None else console
+        self.console = make_console() if console is None else console
         self._enabled = enabled
         self._steps = steps
         self._began = self._last_time = time.monotonic()
@@ -42,14 +48,18 @@ class RunLog:
         self._bar: Progress | None = None
         if not enabled:
             return
+        cut = _end_lines(workdir / METRICS_FILE)
         self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(workdir / "tensorboard"))
+        # Absolute, because a folder that is called `s3:` is no address.
+        self._events = SummaryWriter(str((workdir / "tensorboard").absolute()))
+        if cut:
+            self.say(f"the last line of {workdir / METRICS_FILE} was unfinished, and {cut} bytes of it are cut off")
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("training"),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", markup=False),
                 TimeElapsedColumn(),
                 console=self.console,
             )
@@ -59,29 +69,39 @@ class RunLog:
     def say(self, line: str) -> None:
         """Prints one line, above the bar where there is one."""
         if self._enabled:
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
-    def steps_done(self, lines: list[dict[str, Any]], batch_size: int) -> None:
+    def compiled(self, step: int) -> None:
+        """Starts the clock for speed and ETA, after the first step, which compiles."""
+        self._began = self._last_time = time.monotonic()
+        self._start = self._last_step = step
+
+    def steps_done(self, lines: list[dict[str, Any]], batch_size: int, *, show: bool = True) -> None:
         """Records the metrics of some steps, and shows the loss, the learning rate and the speed since the last call.
 
         Args:
           lines: Metrics of each step, with its number as `step`.
           batch_size: Number of examples a step.
+          show: Whether to show them; the file has every step in any case.
         """
         if not self._enabled or not lines:
             return
         now, step = time.monotonic(), lines[-1]["step"]
-        speed = (step - self._last_step) * batch_size / max(now - self._last_time, 1e-9)
-        self._last_time, self._last_step = now, step
-        lines[-1] = lines[-1] | {"images_per_second": round(speed, 2)}
-        self._write(lines)
-        assert self._events is not None  # an enabled log has both until it is closed
         mean = {key: sum(line[key] for line in lines) / len(lines) for key in lines[0] if key != "step"}
-        for key, value in (mean | {"images_per_second": speed}).items():
+        figures = f"loss {mean['loss']:.4f}  lr {lines[-1]['learning_rate']:.2e}"
+        if step > self._last_step:  # not after the first step alone
+            speed = (step - self._last_step) * batch_size / max(now - self._last_time, 1e-9)
+            remaining = (now - self._began) / (step - self._start) * (self._steps - step)
+            figures += f"  {speed:.1f} images/s  ETA {_clock(remaining)}"
+            lines[-1] = lines[-1] | {"images_per_second": round(speed, 2)}
+            mean["images_per_second"] = speed
+        self._last_time, self._last_step = now, step
+        self._write(lines)
+        if not show:
+            return
+        assert self._events is not None  # an enabled log has both until it is closed
+        for key, value in mean.items():
             self._events.add_scalar(f"train/{key}", value, step)
-        remaining = (now - self._began) / max(step - self._start, 1) * (self._steps - step)
-        rate = lines[-1]["learning_rate"]
-        figures = f"loss {mean['loss']:.4f}  lr {rate:.2e}  {speed:.1f} images/s  ETA {_clock(remaining)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
         else:
@@ -93,7 +113,7 @@ class RunLog:
             return
         self._write([{"step": step} | {f"val/{key}": value for key, value in scores.items()}])
         assert self._events is not None
-        known = {key: value for key, value in scores.items() if not math.isnan(value)}  # nan: no object has this size
+        known = {key: value for key, value in scores.items() if math.isfinite(value)}  # nan: no object has this size
         for key, value in known.items():
             self._events.add_scalar(f"val/{key}", value, step)
         self.say(f"step {step}: " + "  ".join(f"{key} {value:.4f}" for key, value in known.items()))
@@ -101,7 +121,7 @@ class RunLog:
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         assert self._file is not None
-        self._file.writelines(json.dumps(line) + "\n" for line in lines)
+        self._file.writelines(json_text(line) + "\n" for line in lines)
         self._file.flush()
 
     def close(self) -> None:
@@ -114,6 +134,29 @@ class RunLog:
             file.close()
         if events is not None:
             events.close()
+
+
+def _end_lines(path: pathlib.Path) -> int:
+    """Cuts off a last line that is no JSON, as a killed run leaves it; returns the number of bytes that are gone."""
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        file.seek(-min(file.seek(0, os.SEEK_END), _LAST), os.SEEK_END)
+        last = (file.read().splitlines(keepends=True) or [b"{}\n"])[-1]
+        if _is_json(last):
+            if not last.endswith(b"\n"):
+                file.write(b"\n")
+            return 0
+        file.seek(-len(last), os.SEEK_END)
+        file.truncate()
+    return len(last)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _clock(seconds: float) -> str:

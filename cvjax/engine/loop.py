@@ -4,21 +4,18 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.experimental import multihost_utils
 
 from cvjax.data.loader import prefetch_to_device
 from cvjax.engine.checkpoint import Checkpoints
 from cvjax.engine.config import RunConfig
 from cvjax.engine.evaluate import scalars
+from cvjax.engine.guards.stop import StopSignal
 from cvjax.engine.log import RunLog
 from cvjax.engine.optim import make_optimizer, make_schedule
 from cvjax.engine.parallel import Strategy
@@ -29,6 +26,7 @@ from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
 
 RUN_AHEAD = 2  # steps that may be under way: enough to keep a device busy, few enough to hold little memory
 ITEMS_SHOWN = 8  # example ids named in an error
+UNSEEN = 1000  # steps between looks at the losses of a run that shows no lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +38,14 @@ class Outcome:
       step: Number of steps taken.
       report: Report of the last evaluation, None if there was none.
       stopped: Whether a signal ended the run before its last step.
+      signal: Number of that signal, None without one.
     """
 
     state: TrainState
     step: int
     report: Report | None
     stopped: bool
+    signal: int | None = None
 
 
 def fit(
@@ -59,6 +59,7 @@ def fit(
     strategy: Strategy,
     metadata: Mapping[str, Any],
     example_name: Callable[[int], str] = str,
+    begin: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Trains a model, and evaluates and saves on the way.
 
@@ -76,6 +77,7 @@ def fit(
       strategy: Strategy that spreads the steps over devices.
       metadata: Metadata for each checkpoint; its `data` must be unchanged when a run resumes.
       example_name: Function from an example's index to its id, for messages.
+      begin: Function that is called once nothing speaks against the run, before it writes anything into `workdir`.
 
     Raises:
       DivergedError: A loss or gradient is not finite.
@@ -89,6 +91,12 @@ def fit(
     state, start = _restore(checkpoints, state, metadata) if config.resume else (state, _require_empty(checkpoints))
     if start > steps:
         raise ConfigError(f"{checkpoints.directory} is at step {start} already; --steps {steps} must be above it")
+    try:
+        begin()
+        checkpoints.set_aside()
+        log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0)
+    except OSError as error:
+        raise checkpoints.unwritable(error) from error
     state = strategy.place_state(state)
     train_step = strategy.compile_train(
         make_train_step(
@@ -102,7 +110,8 @@ def fit(
         )
     )
     key = jax.random.key(config.seed)
-    log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0)
+    for trouble in checkpoints.passed_over:
+        log.say(f"passed over and kept as STEP.damaged: {trouble}")
     if start:
         log.say(f"resuming {workdir} at step {start} of {steps}")
     pending: list[tuple[int, Any, np.ndarray]] = []
@@ -110,30 +119,33 @@ def fit(
 
     def flush() -> None:
         """Fetches the metrics of the steps since the last time, and stops the run if one is not finite."""
-        lines = []
+        lines: list[dict[str, Any]] = []
         for number, metrics, indices in pending:
             values = {name: float(value) for name, value in strategy.fetch(metrics).items()}
             if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
                 raise _diverged(number, values, indices, example_name, checkpoints)
             lines.append({"step": number} | values)
         pending.clear()
-        log.steps_done(lines, config.batch_size)
+        log.steps_done(lines, config.batch_size, show=config.log_every > 0)
 
     def save(report: Report | None, wait: bool = False) -> None:
         scores = None if report is None else scalars(report)
         at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
         checkpoints.save(strategy.replicated(state), at_step, scores, wait=wait)
 
-    report, step, stopped = None, start, False
+    report, step, stopped, stop = None, start, False, StopSignal()
     stream = prefetch_to_device(
         batches(start), lambda b: (strategy.place_batch(b), b["index"], int(b["skipped"].sum()))
     )
     try:
-        with StopSignal() as stop:
+        with stop:
             for step in range(start + 1, steps + 1):
                 batch, indices, passed_over = next(stream)
                 state, metrics = train_step(state, batch, key)
                 pending.append((step, metrics, indices))
+                if step == start + 1:
+                    jax.block_until_ready(metrics)  # it took the compilation, which says nothing of the speed
+                    log.compiled(step)
                 if len(pending) > RUN_AHEAD:
                     jax.block_until_ready(pending[-1 - RUN_AHEAD][1])
                 if passed_over:
@@ -141,15 +153,16 @@ def fit(
                     log.say(f"step {step}: {passed_over} bad records passed over, {skipped} so far")
                 last = step == steps
                 stopped = stop.requested(step) and not last
-                if last or stopped or step % config.log_every == 0:
+                if last or stopped or _due(step, config.log_every or UNSEEN):
                     flush()
                     checkpoints.check()
-                evaluated = (last or step % config.eval_every == 0) and not stopped
+                evaluated = (last or _due(step, config.eval_every)) and not stopped
                 if evaluated:
                     flush()
                     report = evaluate(state)
                     log.evaluated(step, scalars(report))
-                if evaluated or stopped or step % config.checkpoint_every == 0:
+                saving = evaluated and config.checkpoint_every > 0
+                if last or stopped or saving or _due(step, config.checkpoint_every):
                     flush()
                     save(report if evaluated else None, wait=last or stopped)
                 if stopped:
@@ -166,7 +179,12 @@ def fit(
         for closer in (log.close, checkpoints.close):
             with contextlib.suppress(OSError, UserError):  # what went wrong was raised above
                 closer()
-    return Outcome(state, step, report, stopped)
+    return Outcome(state, step, report, stopped, stop.number if stopped else None)
+
+
+def _due(step: int, every: int) -> bool:
+    """Returns whether a step is one of every so many; 0 means none."""
+    return every > 0 and step % every == 0
 
 
 def _known(steps: int | None) -> int:
@@ -215,34 +233,3 @@ def _diverged(
         f"loss {values['loss']} and gradient norm {values['grad_norm']} at step {step}, on the examples"
         f" {', '.join(names)}{more}; {good}; lower --optim.learning-rate or set --optim.clip-norm, then --resume"
     )
-
-
-class StopSignal:
-    """Turns SIGTERM and Ctrl-C into a request that the loop grants at the end of a step.
-
-    In a run of several processes all hosts must stop at the same step. There this class asks JAX, which listens for
-    SIGTERM itself and makes the processes agree on a step.
-    """
-
-    def __enter__(self) -> "StopSignal":
-        self._asked = False
-        self._before: dict[int, Any] = {}
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:  # a second request does not wait for the step
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def requested(self, step: int) -> bool:
-        """Returns whether the run should save and stop now."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._asked
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

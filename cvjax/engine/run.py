@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import sys
@@ -20,12 +19,18 @@ from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import initialize
 from cvjax.engine.evaluate import make_evaluator, plain
+from cvjax.engine.guards.limits import check_limits
+from cvjax.engine.guards.lock import one_run
+from cvjax.engine.guards.stop import status
+from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
 from cvjax.engine.parallel import make_strategy
+from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
 from cvjax.engine.version01 import FORMAT
-from cvjax.errors import ConfigError
+from cvjax.errors import ConfigError, UserError
+from cvjax.files import write_json
 from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
 
@@ -49,7 +54,9 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         if spec is None:
             raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
         config = parse(presets, docstring, spec.name, default=default)
-        resolve(config.runner)(config)
+        outcome = resolve(config.runner)(config)
+        if outcome.signal is not None:
+            sys.exit(status(outcome.signal))
 
     run_command(start)
 
@@ -62,10 +69,33 @@ def train(config: RunConfig) -> Outcome:
     Raises:
       UserError: Any of the mistakes that a person can make; the message names it and the way out.
     """
+    check_run(config)
+    initialize(config.cluster)
+    with one_run(pathlib.Path(config.workdir)):
+        return _train(config)
+
+
+def check_run(config: RunConfig) -> None:
+    """Checks what a configuration alone tells, before anything is read or written.
+
+    Raises:
+      ConfigError: There is no work folder, or one that is an address, or a number lies outside of its limits.
+    """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
-    initialize(config.cluster)
+    if "://" in config.workdir:
+        raise ConfigError(
+            f"--workdir {config.workdir} is an address, and a run writes into a folder; mount it, and give the folder"
+        )
+    if config.init == "":
+        raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
+    check_limits(config)
+
+
+def _train(config: RunConfig) -> Outcome:
     strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
+    rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
+    check_cuts(rows, config.optim.accumulate)
     task_class = resolve(config.task)
     train_set = task_class.open(config, config.input.train_split)
     eval_set = task_class.open(config, config.input.eval_split)
@@ -75,18 +105,19 @@ def train(config: RunConfig) -> Outcome:
     task.train_transform()  # says now what is wrong with its settings, not once the data flows
     variables = initial_variables(task, model)
     metadata = run_metadata(task, train_set)
-    console, workdir = Console(), pathlib.Path(config.workdir)
+    console, workdir = make_console(), pathlib.Path(config.workdir)
     main_host = jax.process_index() == 0
-    if main_host:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(metadata, indent=2) + "\n")
-        console.print(
-            f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
-            f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
-            f" {jax.devices()[0].platform} device(s), into {workdir}",
-            highlight=False,
-            soft_wrap=True,
-        )
+
+    def begin() -> None:
+        if main_host:
+            write_json(workdir / "config.json", metadata)
+            console.print(
+                f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
+                f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
+                f" {jax.devices()[0].platform} device(s), into {workdir}",
+                soft_wrap=True,
+            )
+
     outcome = fit(
         config,
         task,
@@ -97,10 +128,10 @@ def train(config: RunConfig) -> Outcome:
         strategy=strategy,
         metadata=metadata,
         example_name=lambda index: str(train_set[index]["id"]),
+        begin=begin,
     )
     if main_host and outcome.report is not None and not outcome.stopped:
         final = strategy.fetch(outcome.state).inference_variables
-        plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
         show_results(task, model, final, eval_set, outcome.report, console)
     return outcome
 
@@ -122,8 +153,29 @@ def initial_variables(task: Task, model: nn.Module) -> Variables:
     """Returns the first variables of a run: drawn from its seed, with a warm start from the weights of `init`."""
     options = compiler_options(jax.devices()[0].platform, once=True)
     initialize_model = jax.jit(functools.partial(task.init, model), compiler_options=options)
-    variables = initialize_model(jax.random.key(task.config.seed))
+    try:
+        variables = initialize_model(jax.random.key(task.config.seed))
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise impossible_model(task.config.model, error) from error
     return variables if task.config.init is None else task.warm_start(variables)
+
+
+def impossible_model(model: Any, error: Exception) -> ConfigError:
+    """Returns the error for a model that cannot be made with its options."""
+    options = " ".join(_as_flags(model.options, "--model.")) or "no options of its own"
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return ConfigError(f"{model.name} cannot be made with {options} ({why}); change one of these")
+
+
+def _as_flags(options: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _as_flags(value, f"{prefix}{name}.")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            yield " ".join([prefix + name.replace("_", "-"), *map(str, values)])
 
 
 def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -172,10 +224,24 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
     )
 
 
+def write_report(path: pathlib.Path, report: Report) -> None:
+    """Writes a report as JSON.
+
+    Raises:
+      ConfigError: The file cannot be written.
+    """
+    try:
+        write_json(path, report)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); make room, or give another place") from error
+
+
 def show_results(
     task: Task, model: nn.Module, variables: Variables, dataset: Dataset, report: Report, console: Console
 ) -> None:
-    """Prints a report, and writes it and the pictures of a model into the run's folder.
+    """Writes a report and the pictures of a model into the run's folder, and prints the report.
+
+    The report comes first. A picture that cannot be drawn costs itself, and a line that says so.
 
     Args:
       task: Task of the run.
@@ -186,8 +252,25 @@ def show_results(
       console: Console that takes the table.
     """
     workdir = pathlib.Path(task.config.workdir)
+    write_report(workdir / "report.json", plain(report))
     console.print(task.table(report))
-    (workdir / "report.json").write_text(json.dumps(plain(report), indent=2) + "\n")
-    files = task.draw_examples(workdir, model, variables, dataset) + task.draw_report(workdir, report)
-    files += [name for name in ("curves.png",) if (workdir / name).exists()]
-    console.print(f"written: {workdir}/{', '.join(files)}", highlight=False, soft_wrap=True)
+
+    def curves() -> list[str]:
+        if not (workdir / METRICS_FILE).exists():
+            return []
+        plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
+        return ["curves.png"]
+
+    drawings = {
+        "the examples": lambda: task.draw_examples(workdir, model, variables, dataset),
+        "the report": lambda: task.draw_report(workdir, report),
+        "the curves": curves,
+    }
+    files = ["report.json"]
+    for what, draw in drawings.items():
+        try:
+            files += draw()
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            console.print(f"warning: {what} could not be drawn ({why}); the run is complete without", soft_wrap=True)
+    console.print(f"written: {workdir}/{', '.join(files)}", soft_wrap=True)

@@ -117,15 +117,24 @@ def make_train_step(
     return train_step
 
 
+def check_cuts(rows: int, pieces: int) -> None:
+    """Checks that the rows of a batch can be cut into micro-batches of one size.
+
+    Raises:
+      ConfigError: They cannot.
+    """
+    if rows % pieces:
+        raise ConfigError(
+            f"optim.accumulate is {pieces}, which does not divide the {rows} rows of the batch; change either"
+        )
+
+
 def _cut(x: jax.Array, pieces: int) -> jax.Array:
     """Cuts [B, ...] into [pieces, B / pieces, ...]. Each piece takes rows from all over the batch.
 
     The rows of a piece are `pieces` apart. So a batch whose rows are spread over devices is cut without moving a row.
     """
-    if x.shape[0] % pieces:
-        raise ConfigError(
-            f"optim.accumulate is {pieces}, which does not divide the {x.shape[0]} rows of the batch; change either"
-        )
+    check_cuts(x.shape[0], pieces)
     return jnp.moveaxis(x.reshape(x.shape[0] // pieces, pieces, *x.shape[1:]), 1, 0)
 
 

@@ -1,10 +1,10 @@
 """The report of an inspection holds what was found, as records and as a text for a person."""
 
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from cvjax.files import json_text
 from cvjax.visual.tables import quantity
 
 
@@ -130,7 +130,7 @@ class Inspection:
             "activations": self.activations,
         }
         parts = {name: [asdict(info) for info in getattr(self, name)] for name in ("layers", "blocks")}
-        return json.dumps(totals | parts, indent=2) + "\n"
+        return json_text(totals | parts, indent=2) + "\n"
 
     def save_png(self, path: str | pathlib.Path) -> None:
         """Draws parameters and activations along the depth, see `cvjax.visual.layers.plot_layers`.

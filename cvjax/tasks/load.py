@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from cvjax.data.dataset import Dataset
 from cvjax.engine.checkpoint import find_checkpoint, read_metadata
+from cvjax.engine.guards.limits import check_limits
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection
@@ -49,13 +50,15 @@ def with_settings(
       eval_fields: Names of fields of the evaluation's configuration.
 
     Raises:
-      ConfigError: This task does not have one of the settings.
+      ConfigError: This task does not have one of the settings, or a number lies outside of its limits.
     """
     config = task.config
     given = {name: value for name in ("data", "data_dir") if (value := getattr(settings, name)) is not None}
-    return task.reconfigured(
+    changed = task.reconfigured(
         input=_changed(config.input, settings, data_fields), eval=_changed(config.eval, settings, eval_fields), **given
     )
+    check_limits(changed.config)
+    return changed
 
 
 def _changed(config: Any, settings: Any, names: tuple[str, ...]) -> Any:

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from cvjax.engine.checkpoint import read_metadata, read_variables
 from cvjax.engine.config import config_from_json, from_json
-from cvjax.errors import CheckpointError
+from cvjax.errors import CheckpointError, UserError
 from cvjax.models import create_model
 from cvjax.tasks.images import ImageTask
 
@@ -74,8 +74,17 @@ def rebuild(task_class: type[ImageTask], place: pathlib.Path, **model_overrides:
         name, options = metadata["model"]["name"], from_json(metadata["model"]["options"]) | model_overrides
         config = config_from_json(task_class.config_class, metadata["run"])
         task = task_class.restore(config, from_json(metadata["task"]))
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{place / 'info'} does not describe a run of this version ({error!r})") from error
-    model = create_model(name, num_classes=task.num_classes, **options)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{place / 'info'} does not describe a run of this version ({what}); evaluate it with the version that"
+            " wrote it"
+        ) from error
+    try:
+        model = create_model(name, num_classes=task.num_classes, **options)
+    except UserError as error:
+        raise CheckpointError(f"{place} cannot be rebuilt: {error}") from error
     like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
     return Loaded(model, read_variables(place, like), task, metadata, place)

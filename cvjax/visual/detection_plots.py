@@ -53,7 +53,7 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
     ax.set_xlabel("recall", fontsize=9, color="#50555c")
     ax.set_ylabel("best precision from there on", fontsize=9, color="#50555c")
     if shown:
-        ax.legend(
+        legend = ax.legend(
             *_last_first(ax.get_legend_handles_labels(), len(shown) > 1),
             title="average precision %",
             title_fontsize=8,
@@ -63,6 +63,8 @@ def plot_precision_recall(precision: np.ndarray, ap: Mapping[str, float], path: 
             loc="center left" if named else "upper right",
             bbox_to_anchor=(1.01, 0.5) if named else None,
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a dollar in the name of a class is a dollar
     plots.save_figure(figure, path)
 
 

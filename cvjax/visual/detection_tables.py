@@ -77,7 +77,9 @@ def detection_tables(report: dict[str, Any], title: str = "") -> list["rich.tabl
     made = []
     for head, rows, below in _present(report):
         table = rich.table.Table(
-            title=title if title and not made else None, box=rich.box.SIMPLE_HEAD, title_justify="left"
+            title=rich.text.Text(title) if title and not made else None,
+            box=rich.box.SIMPLE_HEAD,
+            title_justify="left",
         )
         for number, name in enumerate(head):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)

@@ -77,8 +77,8 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], path: str 
     ax.set_xlabel("predicted", fontsize=9, color="#50555c")
     ax.set_ylabel("true", fontsize=9, color="#50555c")
     if count <= _NAMED:
-        ax.set_xticks(range(count), class_names, rotation=90, fontsize=8)
-        ax.set_yticks(range(count), class_names, fontsize=8)
+        ax.set_xticks(range(count), class_names, rotation=90, fontsize=8, parse_math=False)
+        ax.set_yticks(range(count), class_names, fontsize=8, parse_math=False)
     if count <= _NUMBERED:
         for row, column in zip(*np.nonzero(share >= 0.5)):
             color = "white" if share[row, column] > 55 else "#222222"

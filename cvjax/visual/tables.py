@@ -64,7 +64,9 @@ def report_table(report: dict[str, Any], title: str = "") -> "rich.table.Table":
     if len(scores) > _MOST:
         title = f"{title} the {_MOST} hardest of {len(scores)} classes".strip()
         scores = sorted(scores, key=lambda item: math.inf if math.isnan(item[1]) else item[1])[:_MOST]
-    table = rich.table.Table(title=title or None, box=rich.box.SIMPLE_HEAD, title_justify="left")
+    table = rich.table.Table(
+        title=rich.text.Text(title) if title else None, box=rich.box.SIMPLE_HEAD, title_justify="left"
+    )
     table.add_column("class", no_wrap=True)
     table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, style="green")

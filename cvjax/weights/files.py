@@ -42,7 +42,9 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     except CheckpointError:
         raise
     except Exception as error:  # each reader has its own kinds, from zipfile's to pickle's
-        raise CheckpointError(f"{path}: not a readable {path.suffix} file ({error})") from error
+        # numpy takes anything else for a pickle, and says how to load that unsafely.
+        why = "it holds no arrays" if "allow_pickle" in str(error) else error
+        raise CheckpointError(f"{path}: not a readable {path.suffix} file ({why}); fetch or export it again") from error
     if all(map(_WRAPPERS.match, state_dict)):
         state_dict = {_WRAPPERS.sub("", key, count=1): value for key, value in state_dict.items()}
     return state_dict
@@ -81,6 +83,10 @@ def check_readable(path: pathlib.Path) -> None:
 
 def _check_suffix(path: pathlib.Path) -> None:
     if path.suffix not in _SUFFIXES:
+        if not path.suffix and not path.exists():
+            raise CheckpointError(
+                f"there are no weights {path}: neither a file or a run's folder, nor a published name"
+            )
         raise CheckpointError(f"{path}: weights come as {', '.join(_SUFFIXES)}, not as {path.suffix or 'this'}")
 
 

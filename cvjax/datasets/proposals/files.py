@@ -19,7 +19,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +32,8 @@ from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, prop
 from cvjax.datasets.proposals.earlier import are_proposals_of
 from cvjax.datasets.proposals.identity import digest_of_source, folder_of_key, proposal_folder
 from cvjax.errors import DataError
+from cvjax.files import locked
+from cvjax.runtime.children import deaf_children, end_with_parent
 
 
 class ProposalSet:
@@ -155,7 +156,9 @@ def prepare_proposals(
     """
     folder = proposal_folder(source, config, data_dir)
     if overwrite or not folder.is_dir():
-        _make(folder, source, config, data_dir, workers, overwrite, progress)
+        with locked(folder.with_name(f".{folder.name}.lock"), f"proposing boxes for {source.name}"):
+            if overwrite or not folder.is_dir():  # as another process may have made them in between
+                _make(folder, source, config, data_dir, workers, overwrite, progress)
     return ProposalSet(folder)
 
 
@@ -249,7 +252,9 @@ def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tupl
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, _set_up_worker, (source, config)) as pool:
         try:
-            yield from pool.map(_of_image, range(len(source)), chunksize=4)
+            with deaf_children():  # The pool starts its processes with the first work.
+                found = pool.map(_of_image, range(len(source)), chunksize=4)
+            yield from found
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
                 "the processes that propose boxes could not start, or were ended; put your script's code under"
@@ -269,12 +274,9 @@ def _set_up(source: Dataset, config: ProposalConfig) -> None:
 
 
 def _set_up_worker(source: Dataset, config: ProposalConfig) -> None:
-    """Sets up a worker process.
-
-    Workers fill the cores, so OpenCV starts no threads of its own. Ctrl-C is left to the parent.
-    """
+    """Sets up a worker process. Workers fill the cores, so OpenCV starts no threads of its own."""
+    end_with_parent()
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_up(source, config)
 
 

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -31,6 +30,7 @@ from cvjax.datasets.scenes import render
 from cvjax.datasets.scenes.builder import Encode, Scenes, serial
 from cvjax.errors import DataError
 from cvjax.files import locked
+from cvjax.runtime.children import deaf_children, end_with_parent
 from cvjax.runtime.host_memory import keep_host_memory
 
 _CHUNK = 8  # examples that a worker takes at once
@@ -122,8 +122,13 @@ def _drawers(workers: int) -> Iterator[Encode]:
     # start new ones for ever.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, _set_up_worker) as pool:
+
+        def encode(split: str, size: int) -> Iterator:
+            with deaf_children():  # The pool starts its processes with the first work.
+                return pool.map(partial(render.encode, split), range(size), chunksize=_CHUNK)
+
         try:
-            yield lambda split, size: pool.map(partial(render.encode, split), range(size), chunksize=_CHUNK)
+            yield encode
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
                 "the processes that draw the scenes could not start; put your script's code under"
@@ -134,10 +139,10 @@ def _drawers(workers: int) -> Iterator[Encode]:
 
 
 def _set_up_worker() -> None:
-    """Sets up a worker. Workers fill the cores, so OpenCV starts no threads; Ctrl-C is for the parent to handle."""
+    """Sets up a worker. Workers fill the cores, so OpenCV starts no threads."""
+    end_with_parent()
     keep_host_memory()  # drawing allocates and frees canvases: a seventh of its time went into page faults
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Rate(ProgressColumn):

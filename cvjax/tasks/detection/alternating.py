@@ -22,6 +22,7 @@ from cvjax.datasets.proposals.identity import digest_of_source
 from cvjax.engine import run
 from cvjax.engine.checkpoint import find_checkpoint
 from cvjax.engine.evaluate import whole_split
+from cvjax.engine.guards.lock import one_run
 from cvjax.engine.loop import Outcome
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiled
@@ -36,7 +37,11 @@ _CONVOLUTIONS = "backbone/[!h]*"  # all of the backbone but dense layers, which 
 
 def train(config: DetectionConfig) -> Outcome:
     """Trains a detector, end to end or by the four steps, as configured; see `cvjax.engine.run.train`."""
-    return train_four_steps(config) if config.four_steps else run.train(config)
+    if not config.four_steps:
+        return run.train(config)
+    run.check_run(config)
+    with one_run(pathlib.Path(config.workdir)):
+        return train_four_steps(config)
 
 
 def train_four_steps(config: DetectionConfig) -> Outcome:

@@ -145,7 +145,7 @@ def search(
     """
     fields = {field.name for field in dataclasses.fields(CRFConfig)} - {"iterations"}
     for name, values in grid.items():
-        if name not in fields or not values or min(values) <= 0:
+        if name not in fields or not values or not all(0 < value < math.inf for value in values):
             raise ConfigError(
                 f"the grid of {name} is {tuple(values)}; give numbers above 0 for {', '.join(sorted(fields))}"
             )

@@ -6,7 +6,6 @@ checkpoint of WORKDIR, with its report and pictures. `--resume` continues in the
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +19,13 @@ from cvjax.data.dataset import Dataset, Record
 from cvjax.engine import run
 from cvjax.engine.checkpoint import Checkpoints, find_checkpoint
 from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
+from cvjax.engine.guards.lock import one_run
+from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.loop import Outcome
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.state import TrainState
 from cvjax.errors import ConfigError
+from cvjax.files import write_json
 from cvjax.models.detection.detector import Proposals
 from cvjax.runtime.compiler import compiled
 from cvjax.tasks.detection.config import StagedDetectionConfig
@@ -48,12 +50,12 @@ def train(config: StagedDetectionConfig) -> Outcome:
             "support vector machines are fitted by one process; fine-tune with --model.scorer softmax on many, then"
             " run this on one with its weights, by --init"
         )
+    run.check_run(config)
     workdir = pathlib.Path(config.workdir)
     softmax = config.model.replace(scorer="softmax")
-    outcome = run.train(dataclasses.replace(config, model=softmax, workdir=str(workdir / NET)))
-    if outcome.stopped:
-        return outcome
-    return _finish(config, outcome, Console())
+    with one_run(workdir):
+        outcome = run.train(dataclasses.replace(config, model=softmax, workdir=str(workdir / NET)))
+        return outcome if outcome.stopped else _finish(config, outcome, make_console())
 
 
 def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> Outcome:
@@ -66,7 +68,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     task, model = dataclasses.replace(loaded.task, config=config), loaded.model
     count = min(len(train_set), config.images or len(train_set))
     chosen = _Subset(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int))
-    console.print(f"support vector machines and regressions, on {count} images", highlight=False)
+    console.print(f"support vector machines and regressions, on {count} images")
     batches = whole_split(task, chosen)
     fitted = fit_stages(
         _make_describe(loaded),
@@ -83,7 +85,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     report = make_evaluator(task, model, eval_set, strategy)(strategy.place_state(variables))
 
     metadata = run.run_metadata(task, train_set)
-    (workdir / "config.json").write_text(json.dumps(metadata, indent=2) + "\n")
+    write_json(workdir / "config.json", metadata)
     state = TrainState(jnp.asarray(tuned.step, jnp.int32), variables["params"], variables["batch_stats"], {}, None)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1, metric=task.metric)
     scores = scalars(report)

@@ -1,0 +1,1 @@
+"""This folder keeps a run from harm: wrong values, damaged files, a second run in its folder, a terminal that fails."""
