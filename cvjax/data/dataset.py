@@ -8,7 +8,7 @@ A dataset has `len(dataset)` and `dataset[i]`. An item is a record as encoded on
 - A dataset of objects has a mask and more, see `cvjax.data.objects`.
 
 A dataset also has the attributes `name`, `split`, `class_names` and `void`. `decode_example` turns the labels in `void`
-into 255. `cvjax.datasets.registry` opens datasets by name.
+into 255. `fingerprint()` tells whether two datasets hold the same. `cvjax.datasets.registry` opens datasets by name.
 
 Datasets pickle. Only names travel, and each process opens its own files at its first read.
 """
@@ -22,6 +22,7 @@ import numpy as np
 
 from cvjax.data.annotations import OnBadBoxes, StoredObjects
 from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
+from cvjax.data.fingerprint import digest_of_arrays, fingerprint_of
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
 
@@ -75,6 +76,10 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Record: ...
 
+    def fingerprint(self) -> str:
+        """Returns a digest of the ids and files that the records come from, see `cvjax.data.fingerprint`."""
+        ...
+
 
 class TfdsDataset:
     """Reads a split of a prepared TFDS data set in ArrayRecord files, without TensorFlow.
@@ -118,6 +123,7 @@ class TfdsDataset:
         splits: Mapping[str, Any] = builder.info.splits or {}
         try:
             self._length = int(splits[split].num_examples)
+            self._parts = [(row.filename, row.skip, row.take) for row in splits[split].file_instructions]
         except (KeyError, ValueError) as error:
             present = ", ".join(sorted(splits)) or "none"
             raise DataError(
@@ -158,6 +164,13 @@ class TfdsDataset:
                 "prepare the data set again."
             ) from error
         return record
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the split's files, with the part that is taken of each, and how they are read."""
+        parts = [(os.path.basename(file), skip, take) for file, skip, take in self._parts]
+        read = [self._target, self._first_label, self._objects.inclusive, self._objects.on_bad_boxes]
+        paths = [os.path.join(self._directory, os.path.basename(file)) for file, _, _ in self._parts]
+        return fingerprint_of(paths, parts=parts, read=read)
 
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
@@ -234,6 +247,15 @@ class FolderDataset:
                 f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or name the label as void."
             )
         return encode_mask(labels.astype(np.uint8))
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the files, the order of the ids, and our labels for the numbers in the masks."""
+        table = None if self._table is None else digest_of_arrays(self._table)
+        return fingerprint_of(self._paths(), ids=[key for key, _, _ in self._pairs], labels=table)
+
+    def _paths(self) -> list[str]:
+        """Returns the paths of all files that records come from."""
+        return [path for _, *paths in self._pairs for path in paths]
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of an image from the first bytes of its mask's file."""

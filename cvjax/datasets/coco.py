@@ -18,6 +18,7 @@ import numpy as np
 
 from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, check_on_bad_boxes, make_objects
 from cvjax.data.dataset import Dataset, Record, TfdsDataset, read_file
+from cvjax.data.fingerprint import digest_of_arrays, fingerprint_of
 from cvjax.datasets.prepared import newest_version
 from cvjax.errors import DataError
 
@@ -71,6 +72,12 @@ class CocoDataset:
         objects = check_objects(self._objects.take(mine), size, name, self.class_names, self._on_bad_boxes)
         image = read_file(os.path.join(self._folder, self._files[index]))
         return cast(Record, {"image": image, "id": str(self._ids[index]), **objects._asdict()})
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images' files and of all annotations."""
+        arrays = digest_of_arrays(*self._objects.arrays(), self._ends, self._shapes)
+        files = [os.path.join(self._folder, file) for file in self._files]
+        return fingerprint_of(files, ids=self._ids, objects=arrays, on_bad_boxes=self._on_bad_boxes)
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of an image as the annotations state it."""

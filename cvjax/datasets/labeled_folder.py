@@ -16,6 +16,7 @@ import numpy as np
 
 from cvjax.data.dataset import Dataset, Record, held_out, read_file
 from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.data.fingerprint import digest_of_arrays, fingerprint_of
 from cvjax.errors import DataError
 
 NAME = "image_folder_classification"
@@ -53,6 +54,11 @@ class LabeledFolder:
         path = self._paths[index]
         image = self._unzip(path) if self._zipped else read_file(os.path.join(self._place, path))
         return {"image": image, "label": int(self._labels[index]), "id": os.path.splitext(path)[0]}
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images' files or of the zip, with their order and their labels."""
+        files = [self._place] if self._zipped else [os.path.join(self._place, path) for path in self._paths]
+        return fingerprint_of(files, ids=self._paths, labels=digest_of_arrays(self._labels))
 
     def _unzip(self, path: str) -> bytes:
         try:

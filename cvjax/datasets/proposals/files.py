@@ -30,6 +30,7 @@ import numpy as np
 
 from cvjax.data.dataset import Dataset, Record
 from cvjax.data.decode import decode_image
+from cvjax.data.fingerprint import fingerprint_of
 from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir
@@ -95,6 +96,11 @@ class ProposedDataset:
 
     def __getitem__(self, index: int) -> Record:
         return {**self.source[index], "proposals": self.proposals[index]}
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the dataset's fingerprint and of the proposals' files."""
+        files = [self.proposals.folder / name for name in ("boxes.npy", "ends.npy", "ids.json")]
+        return fingerprint_of(files, of=self.source.fingerprint())
 
 
 def proposal_folder(

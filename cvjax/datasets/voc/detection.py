@@ -211,7 +211,15 @@ def _read_part(files: Files, part: str, year: str, on_bad_boxes: OnBadBoxes) -> 
                 "take it off the list."
             )
     entries = [Annotated(key, f"{IMAGES}/{key}.jpg", f"{ANNOTATIONS}/{key}.xml") for key in keys]
-    return XmlDataset(NAME, part + year, entries, class_names=CLASS_NAMES, on_bad_boxes=on_bad_boxes, read=files.read)
+    return XmlDataset(
+        NAME,
+        part + year,
+        entries,
+        class_names=CLASS_NAMES,
+        on_bad_boxes=on_bad_boxes,
+        read=files.read,
+        digest=files.fingerprint,
+    )
 
 
 def _roots(data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> list[pathlib.Path]:

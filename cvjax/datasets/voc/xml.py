@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, check_on_bad_boxes, make_objects
 from cvjax.data.dataset import Record, read_file
 from cvjax.data.decode import image_size
+from cvjax.data.fingerprint import fingerprint_of
 from cvjax.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -40,6 +41,7 @@ class XmlDataset:
       entries: Examples in order.
       on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
       read: Function from a path of the entries to the file's bytes.
+      digest: Function from paths of the entries and options to their digest, as `fingerprint_of`.
 
     Raises:
       DataError: A record's files cannot be read, or its annotation is bad; raised when the record is read.
@@ -56,10 +58,11 @@ class XmlDataset:
         class_names: Sequence[str],
         on_bad_boxes: OnBadBoxes = "error",
         read: Callable[[str], bytes] = read_file,
+        digest: Callable[..., str] = fingerprint_of,
     ) -> None:
         check_on_bad_boxes(on_bad_boxes)
         self.name, self.split, self.class_names = name, split, tuple(class_names)
-        self._entries, self._read = list(entries), read
+        self._entries, self._read, self._digest = list(entries), read, digest
         self._on_bad_boxes: OnBadBoxes = on_bad_boxes
 
     def __len__(self) -> int:
@@ -79,6 +82,11 @@ class XmlDataset:
             least_side=1.0,
         )
         return cast(Record, {"image": image, "id": key, **objects._asdict()})
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images and their annotations, in their order."""
+        paths = [path for _, *pair in self._entries for path in pair]
+        return self._digest(paths, ids=[entry.key for entry in self._entries], on_bad_boxes=self._on_bad_boxes)
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of an image from its header."""
