@@ -109,8 +109,8 @@ class RelabeledDataset:
 
     def _outside(self, label: int, file: str) -> DataError:
         return DataError(
-            f"{file}: label {label} is none of the {len(self.present)} classes of {self.name} ({listed(self.present)})"
-            " and is not ignored; correct it, or add the class's name."
+            f"{file}: label {label} is no class of {self.name}, which has {listed(self.present)}, and is not ignored;"
+            " correct it, or add the class's name."
         )
 
     def header_size(self, index: int) -> tuple[int, int] | None:
