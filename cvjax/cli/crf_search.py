@@ -41,7 +41,7 @@ class Arguments:
 
     Attributes:
       checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
-      data: Name of another dataset with the same classes.
+      data: Name of another dataset. Its classes are matched by name; some of the checkpoint's may be absent.
       data_dir: Folder of prepared datasets, if another than the run's.
       manual_dir: Folder of your own files, if another than the run's.
       split: Name of the split, the run's own evaluation split by default; parameters that are chosen on it score too
@@ -104,7 +104,8 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
         raise ConfigError(f"{arguments.checkpoint} is of a {loaded.task.name}; a CRF refines segmentations")
     task = with_settings(loaded.task, arguments, data_fields=("manual_dir",), eval_fields=_PREDICTING)
     task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crf=None))
-    source, data, scoring = open_scored(task, arguments.split), task.config.input, task.config.eval
+    task, source = open_scored(task, arguments.split)
+    data, scoring = task.config.input, task.config.eval
     multiple = scoring.pad_multiple or max(data.resize or max_size(source))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(arguments.images, len(source))).round().astype(int))
     pairs = _pairs(source, chosen, task)

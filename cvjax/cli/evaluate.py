@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from cvjax.data.identity import listed
 from cvjax.engine.command import run_command
 from cvjax.engine.config import Mode
 from cvjax.engine.evaluate import make_evaluator, plain
@@ -30,7 +31,7 @@ class Arguments:
 
     Attributes:
       checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
-      data: Name of another dataset with the same classes.
+      data: Name of another dataset. Its classes are matched by name; some of the checkpoint's may be absent.
       data_dir: Folder of prepared datasets, if another than the run's.
       manual_dir: Folder of your own files, if another than the run's.
       split: Name of the split; the run's own evaluation split by default.
@@ -103,7 +104,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load_for_inference(arguments.checkpoint, **overrides)
     task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
-    dataset = open_scored(task, arguments.split)
+    task, dataset = open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size)
     report = make_evaluator(task, loaded.model, dataset, strategy)(strategy.place_state(loaded.variables))
     console.print(task.table(report))
@@ -115,11 +116,15 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
         highlight=False,
         soft_wrap=True,
     )
+    if task.absent:
+        line = f"absent from {dataset.name}, and in no mean: {listed(task.absent)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if arguments.pictures is not None:
         folder = pathlib.Path(arguments.pictures)
         folder.mkdir(parents=True, exist_ok=True)
         task.draw_report(folder, report)
-    return plain(report) | {"checkpoint": str(loaded.place), "data": dataset.name, "split": dataset.split}
+    place = {"checkpoint": str(loaded.place), "data": dataset.name, "split": dataset.split}
+    return plain(report) | place | ({"absent": list(task.absent)} if task.absent else {})
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ A dataset has `len(dataset)` and `dataset[i]`. An item is a record as encoded on
 - A dataset of objects has a mask and more, see `cvjax.data.objects`.
 
 A dataset also has the attributes `name`, `split`, `class_names` and `void`. `decode_example` turns the labels in `void`
-into 255. `cvjax.datasets.registry` opens datasets by name.
+into 255. `fingerprint()` tells whether two datasets hold the same. `cvjax.datasets.registry` opens datasets by name.
 
 A dataset that reads its images from files has a method `image_files`. It returns their paths in the order of the
 records, or the paths of the files that hold all records.
@@ -25,6 +25,7 @@ import numpy as np
 
 from cvjax.data.annotations import OnBadBoxes, StoredObjects
 from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
+from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.data.photos import photo_size
 from cvjax.errors import DataError
 from cvjax.files import default_data_dir as default_data_dir
@@ -81,6 +82,10 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Record: ...
 
+    def fingerprint(self) -> str:
+        """Returns a digest of the ids and files that the records come from, see `cvjax.data.identity`."""
+        ...
+
 
 class TfdsDataset:
     """Reads a split of a prepared TFDS data set in ArrayRecord files, without TensorFlow.
@@ -124,6 +129,7 @@ class TfdsDataset:
         splits: Mapping[str, Any] = builder.info.splits or {}
         try:
             self._length = int(splits[split].num_examples)
+            self._parts = [(row.filename, row.skip, row.take) for row in splits[split].file_instructions]
         except (KeyError, ValueError) as error:
             present = ", ".join(sorted(splits)) or "none"
             raise DataError(
@@ -172,6 +178,13 @@ class TfdsDataset:
     def image_files(self) -> list[str]:
         """Returns the paths of the files of the prepared set, of all splits."""
         return sorted(entry.path for entry in os.scandir(self._directory) if entry.is_file())
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the split's files, with the part that is taken of each, and how they are read."""
+        parts = [(os.path.basename(file), skip, take) for file, skip, take in self._parts]
+        read = [self._target, self._first_label, self._objects.inclusive, self._objects.on_bad_boxes]
+        paths = [os.path.join(self._directory, os.path.basename(file)) for file, _, _ in self._parts]
+        return fingerprint_of(paths, parts=parts, read=read)
 
     def _id(self, feature: Any, index: int) -> str:
         for key in _ID_FEATURES:
@@ -250,6 +263,11 @@ class FolderDataset:
                 " label with --input.void."
             )
         return encode_mask(labels.astype(np.uint8))
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the files, the order of the ids, and our labels for the numbers in the masks."""
+        table = None if self._table is None else digest_of_arrays(self._table)
+        return fingerprint_of(self.files(), ids=[key for key, *_ in self.pairs], labels=table)
 
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records."""

@@ -4,7 +4,9 @@ import bisect
 import itertools
 from collections.abc import Sequence
 
+from cvjax.data.classes import match_classes
 from cvjax.data.dataset import Dataset, Record, image_sizes
+from cvjax.data.identity import fingerprint_of
 
 
 class JoinedDataset:
@@ -12,13 +14,14 @@ class JoinedDataset:
 
     Args:
       name, split: Attributes that every dataset has.
-      sources: Datasets to join, at least one; all have the same classes.
+      sources: Datasets to join, at least one. The classes are those of the first; the others are matched by name, see
+        `cvjax.data.classes`.
     """
 
     def __init__(self, name: str, split: str, sources: Sequence[Dataset]) -> None:
         self.name, self.split = name, split
         self.class_names, self.void = sources[0].class_names, sources[0].void
-        self._sources = tuple(sources)
+        self._sources = tuple(match_classes(source, self.class_names, whose=sources[0].split) for source in sources)
         self._ends = list(itertools.accumulate(map(len, sources)))
 
     def __len__(self) -> int:
@@ -27,6 +30,10 @@ class JoinedDataset:
     def __getitem__(self, index: int) -> Record:
         source, local = self._find(index)
         return source[local]
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the fingerprints of the datasets."""
+        return fingerprint_of([], of=[source.fingerprint() for source in self._sources])
 
     def header_size(self, index: int) -> tuple[int, int] | None:
         """Reads (height, width) of an image from its header; returns None where that is unreadable."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cvjax.data.dataset import Dataset, Record, held_out, read_file
+from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.datasets.class_folders.tree import list_images
 from cvjax.errors import DataError
 
@@ -65,6 +66,10 @@ class LabeledFolder:
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records, or that of the zip."""
         return [self._place] if self._zipped else [os.path.join(self._place, path) for path in self._paths]
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images' files or of the zip, with their order and their labels."""
+        return fingerprint_of(self.image_files(), ids=self._paths, labels=digest_of_arrays(self._labels))
 
     def _unzip(self, path: str) -> bytes:
         try:

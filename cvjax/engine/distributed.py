@@ -1,11 +1,27 @@
 """This module joins the processes of a pod into one run."""
 
+import collections
+import contextlib
 import dataclasses
+import hashlib
+import importlib.metadata
+import json
 import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from cvjax.errors import ConfigError
+from cvjax.data.identity import digest_of_files
+from cvjax.errors import ConfigError, UserError
+
+_ROOM = 1 << 16  # Bytes that each host hands to the others at a time; the arrays of all hosts have one size.
+_LONGEST = 100  # Characters of a value that a host hands over as it is.
+_SHOWN = 4  # How many differences a message lists.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,3 +67,101 @@ def initialize(config: ClusterConfig) -> None:
             f"no cluster could be joined ({str(error).splitlines()[0]}); start the command on every host, or give"
             " --cluster.coordinator HOST:PORT --cluster.num-processes N --cluster.process-id I"
         ) from error
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Ends all hosts if one of them fails inside of the block, so that none waits for it.
+
+    Raises:
+      UserError: Another host failed. The sentence names the host and says what it said.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        failure = error
+    if jax.process_count() == 1:
+        return
+    said = "" if failure is None else str(failure) or type(failure).__name__
+    sentences = _gather(said[: _ROOM // 16])  # a character takes up to 12 bytes
+    if failure is not None and not isinstance(failure, UserError):
+        raise failure
+    failed = [number for number, sentence in enumerate(sentences) if sentence]
+    if failed:
+        raise UserError(f"host {failed[0]} cannot start: {sentences[failed[0]]}") from failure
+
+
+def check_same_on_hosts(facts: Mapping[str, Any]) -> None:
+    """Compares what must be the same on all hosts before a run starts; one that differs ends all of them.
+
+    Args:
+      facts: Values by name, as JSON knows them, maybe nested.
+
+    Raises:
+      ConfigError: The hosts differ; the sentence, the same on all of them, names one that does and how.
+    """
+    if jax.process_count() == 1:
+        return
+    flat = _flat(facts)
+    if len(json.dumps(flat)) > _ROOM // 2:
+        flat = {"everything": hashlib.sha256(json.dumps(flat).encode()).hexdigest()}
+    rows = _gather([platform.node(), flat])
+    sentence = difference_of_hosts([name for name, _ in rows], [row for _, row in rows])
+    if sentence:
+        raise ConfigError(sentence)
+
+
+def code_facts() -> dict[str, str]:
+    """Returns the version of this code and a digest of its files, for `check_same_on_hosts`."""
+    folder = pathlib.Path(__file__).resolve().parents[1]
+    try:
+        version = importlib.metadata.version("cvjax")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return {"cvjax": version, "source files": digest_of_files(folder, folder.rglob("*.py"), times=False)}
+
+
+def difference_of_hosts(names: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:
+    """Says how a host differs from the most, in one sentence; an empty text if none does.
+
+    Args:
+      names: Name of each host's machine.
+      facts: Values by name of each host.
+    """
+    kinds = collections.Counter(json.dumps(row, sort_keys=True) for row in map(dict, facts))
+    if len(kinds) == 1:
+        return ""
+    texts = [json.dumps(dict(row), sort_keys=True) for row in facts]
+    common = texts.index(kinds.most_common(1)[0][0])  # of equally many the kind of the first host
+    odd = next(number for number, text in enumerate(texts) if text != texts[common])
+    here, there = facts[odd], facts[common]
+    keys = [key for key in {**there, **here} if here.get(key) != there.get(key)]
+    shown = ", ".join(f"{key} {here.get(key, 'none')} and not {there.get(key, 'none')}" for key in keys[:_SHOWN])
+    more = f" and {len(keys) - _SHOWN} more differences" if len(keys) > _SHOWN else ""
+    return (
+        f"the hosts of a run start alike, and host {odd} ({names[odd]}) differs from host {common} ({names[common]}):"
+        f" it has {shown}{more}; give all hosts the same data, code and command"
+    )
+
+
+def _flat(facts: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Returns nested values as texts by name; long ones are cut off and end with their digest."""
+    flat: dict[str, str] = {}
+    for name, value in facts.items():
+        place = f"{above}.{name}" if above else name
+        if isinstance(value, Mapping):
+            flat |= _flat(value, place)
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        digest = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]
+        flat[place] = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({digest})"
+    return flat
+
+
+def _gather(value: Any) -> list[Any]:
+    """Returns the values of all hosts in order, as JSON holds them; together they fill at most `_ROOM` bytes."""
+    row = np.frombuffer(json.dumps(value).encode().ljust(_ROOM), np.uint8)
+    return [json.loads(bytes(part)) for part in np.asarray(multihost_utils.process_allgather(row))]

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from cvjax.data.identity import data_differences
 from cvjax.data.loader import prefetch_to_device
-from cvjax.engine.checkpoint import Checkpoints
-from cvjax.engine.config import RunConfig
+from cvjax.engine.checkpoint import Checkpoints, read_metadata
+from cvjax.engine.config import RunConfig, config_from_json
 from cvjax.engine.evaluate import scalars
 from cvjax.engine.guards.stop import StopSignal
 from cvjax.engine.log import RunLog
-from cvjax.engine.optim import make_optimizer, make_schedule
+from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule, schedule_change
 from cvjax.engine.parallel import Strategy
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
@@ -88,7 +89,11 @@ def fit(
     schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
     state = create_state(dict(variables), optimizer, ema=optim.ema_decay is not None)
-    state, start = _restore(checkpoints, state, metadata) if config.resume else (state, _require_empty(checkpoints))
+    change = ""
+    if config.resume:
+        state, start, change = _restore(checkpoints, state, metadata, config)
+    else:
+        start = _require_empty(checkpoints)
     if start > steps:
         raise ConfigError(f"{checkpoints.directory} is at step {start} already; --steps {steps} must be above it")
     try:
@@ -113,7 +118,7 @@ def fit(
     for trouble in checkpoints.passed_over:
         log.say(f"passed over and kept as STEP.damaged: {trouble}")
     if start:
-        log.say(f"resuming {workdir} at step {start} of {steps}")
+        log.say(f"resuming {workdir} at step {start:,} of {steps:,}{change}")
     pending: list[tuple[int, Any, np.ndarray]] = []
     skipped = 0
 
@@ -203,19 +208,37 @@ def _require_empty(checkpoints: Checkpoints) -> int:
     return 0
 
 
-def _restore(checkpoints: Checkpoints, state: TrainState, metadata: Mapping[str, Any]) -> tuple[TrainState, int]:
+def _restore(
+    checkpoints: Checkpoints, state: TrainState, metadata: Mapping[str, Any], config: RunConfig
+) -> tuple[TrainState, int, str]:
+    """Returns the latest state and its step, and what becomes of the schedule there, in words."""
     if not checkpoints.steps():
-        return state, 0
+        return state, 0, ""
+    # Before the state, because other classes also mean other variables.
+    _check_same_data(checkpoints, metadata)
     restored = checkpoints.restore(state)
-    before, now = restored.metadata.get("data") or {}, metadata.get("data") or {}
-    if before != now:
-        changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        listed = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed)
+    run = restored.metadata.get("run") or {}
+    if not run.get("steps"):
+        return restored.state, restored.step, ""
+    before = config_from_json(OptimizerConfig, run["optim"]), int(run["steps"])
+    change = schedule_change(restored.step, before, (config.optim, _known(config.steps)))
+    return restored.state, restored.step, change
+
+
+def _check_same_data(checkpoints: Checkpoints, metadata: Mapping[str, Any]) -> None:
+    before: Mapping[str, Any] = {}
+    for step in reversed(checkpoints.steps()):  # of a damaged one the one before it tells
+        with contextlib.suppress(CheckpointError):
+            before = read_metadata(checkpoints.directory / str(step))
+            break
+    then, now = before.get("data") or {}, metadata.get("data") or {}
+    old, new = (record.get("task", {}).get("class_names", ()) for record in (before, metadata))
+    differences = data_differences(then, now, (old, new))
+    if differences:
         raise CheckpointError(
-            f"{checkpoints.directory} was trained on other data ({listed}); resume with the old values, or give another"
-            " --workdir"
+            f"{checkpoints.directory} was trained on other data ({', '.join(differences)}); resume with the data and"
+            " settings of then, or give another --workdir"
         )
-    return restored.state, restored.step
 
 
 def _diverged(

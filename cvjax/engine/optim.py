@@ -100,6 +100,30 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, main], [warmup])
 
 
+_OF_SCHEDULE = (
+    *("learning_rate", "schedule", "warmup", "power", "milestones", "decay_every", "decay_factor"),
+    "end_fraction",
+)
+
+
+def schedule_change(step: int, before: tuple[OptimizerConfig, int], now: tuple[OptimizerConfig, int]) -> str:
+    """Says what becomes of the learning rate where a run goes on with another length or schedule.
+
+    Args:
+      step: Number of steps taken.
+      before, now: Configuration and length in steps, of the run so far and from here on.
+
+    Returns:
+      Words such as " (was 1,000): learning rate at this step 0.0075, was 0.005"; an empty text if all is as before.
+    """
+    old, new = ([getattr(config, name) for name in _OF_SCHEDULE] for config, _ in (before, now))
+    if (old, before[1]) == (new, now[1]):
+        return ""
+    rates = [jnp.asarray(make_schedule(config, steps)(step)).item() for config, steps in (now, before)]
+    length = f" (was {before[1]:,})" if before[1] != now[1] else ""
+    return "{}: learning rate at this step {:.4g}, was {:.4g}".format(length, *rates)
+
+
 def decays(params: Any) -> Any:
     """Returns a tree of bools: which parameters weight decay applies to.
 

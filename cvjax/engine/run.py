@@ -14,10 +14,12 @@ from flax import linen as nn
 from rich.console import Console
 
 from cvjax.data.dataset import Dataset
+from cvjax.data.identity import fingerprint_of, identity_of
 from cvjax.data.loader import HostShard, train_batches
+from cvjax.engine.checkpoint import complete_steps
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
-from cvjax.engine.distributed import initialize
+from cvjax.engine.distributed import check_same_on_hosts, code_facts, ending_together, initialize
 from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.guards.limits import check_limits
 from cvjax.engine.guards.lock import one_run
@@ -93,18 +95,23 @@ def check_run(config: RunConfig) -> None:
 
 
 def _train(config: RunConfig) -> Outcome:
-    strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
-    rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
-    check_cuts(rows, config.optim.accumulate)
     task_class = resolve(config.task)
-    train_set = task_class.open(config, config.input.train_split)
-    eval_set = task_class.open(config, config.input.eval_split)
-    config = with_steps(config, len(train_set))
-    model = config.model.build(num_classes=len(train_set.class_names))
-    task = task_class.create(config, train_set, model)
-    task.train_transform()  # says now what is wrong with its settings, not once the data flows
-    variables = initial_variables(task, model)
-    metadata = run_metadata(task, train_set)
+    with ending_together():
+        strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
+        rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
+        check_cuts(rows, config.optim.accumulate)
+        train_set = task_class.open(config, config.input.train_split)
+        eval_set = task_class.open(config, config.input.eval_split)
+        facts = host_facts(config, train_set, eval_set) if jax.process_count() > 1 else {}
+    check_same_on_hosts(facts)
+    with ending_together():
+        config = with_steps(config, len(train_set))
+        model = config.model.build(num_classes=len(train_set.class_names))
+        task = task_class.create(config, train_set, model)
+        scoring, eval_set = task.matched(eval_set)
+        task.train_transform()  # says now what is wrong with its settings, not once the data flows
+        variables = initial_variables(task, model)
+        metadata = run_metadata(task, train_set)
     console, workdir = make_console(), pathlib.Path(config.workdir)
     main_host = jax.process_index() == 0
 
@@ -124,7 +131,7 @@ def _train(config: RunConfig) -> Outcome:
         model,
         variables,
         functools.partial(train_stream, task, train_set),
-        make_evaluator(task, model, eval_set, strategy),
+        make_evaluator(scoring, model, eval_set, strategy),
         strategy=strategy,
         metadata=metadata,
         example_name=lambda index: str(train_set[index]["id"]),
@@ -215,6 +222,7 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
             "data": {
                 "name": dataset.name,
                 "examples": len(dataset),
+                "identity": identity_of(dataset),
                 "seed": config.seed,
                 "batch_size": config.batch_size,
                 **data,
@@ -234,6 +242,27 @@ def write_report(path: pathlib.Path, report: Report) -> None:
         write_json(path, report)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); make room, or give another place") from error
+
+
+def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict[str, Any]:
+    """Returns what must be the same on all hosts of a run: code, configuration, both splits, and the checkpoints.
+
+    Where the data lie may differ, and so may the number of worker processes.
+    """
+    settings = as_json(config)
+    for own in ("workdir", "data_dir", "cluster"):
+        del settings[own]
+    if config.init is not None and pathlib.Path(config.init).exists():
+        start = pathlib.Path(config.init)
+        files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
+        settings["init"] = fingerprint_of(files)
+    for own in ("manual_dir", "proposals_from", "workers"):
+        settings["input"].pop(own, None)
+    facts = {**code_facts(), "configuration": settings}
+    for name, dataset in (("training", train_set), ("evaluation", eval_set)):
+        facts[f"{name} split"] = {"data": dataset.name, "examples": len(dataset), **identity_of(dataset)}
+    steps = complete_steps(pathlib.Path(config.workdir) / "checkpoints")
+    return facts | {"latest checkpoint": steps[-1] if steps else "none"}
 
 
 def show_results(

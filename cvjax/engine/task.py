@@ -72,6 +72,14 @@ class Task(Protocol):
         """Returns the metadata that a checkpoint must keep of the task beside its configuration, in a form for JSON."""
         ...
 
+    def matched(self, dataset: Dataset) -> tuple[Self, Dataset]:
+        """Returns the task that scores a dataset, and the dataset with its classes matched to the task's by name.
+
+        Raises:
+          DataError: The dataset has a class that the task lacks.
+        """
+        ...
+
     def warm_start(self, variables: Variables) -> Variables:
         """Returns fresh variables with a warm start from the weights that `config.init` names."""
         ...

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -14,17 +15,20 @@ from flax import linen as nn
 from jaxtyping import Float
 from rich.console import RenderableType
 
+from cvjax.data.classes import absent_classes, match_classes
 from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Dataset
 from cvjax.datasets.registry import open_dataset
-from cvjax.engine.checkpoint import read_stored_variables
+from cvjax.engine.checkpoint import find_checkpoint, read_metadata, read_stored_variables
 from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.shapes import Array
 from cvjax.weights import backbone_name, load_backbone, read_darknet, read_weights, warm_start
+from cvjax.weights.class_rows import class_axes, rows_by_name
 
+_LOG = logging.getLogger("cvjax.weights")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
 # Principal components of ImageNet's pixels, a row each, and the standard deviations along them, in units of 0..255.
 _PCA_DIRECTIONS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
@@ -45,12 +49,14 @@ class ImageTask(Task):
       class_names: Names of the classes, in the order of their labels.
       mean: Mean of each channel, in units of 0..255, which `normalize` subtracts.
       std: Standard deviation of each channel, in units of 0..255, which `normalize` divides by.
+      absent: Names of the classes that the scored dataset does not have; they count in no mean over classes.
     """
 
     config: Any
     class_names: tuple[str, ...]
     mean: tuple[float, float, float] = _in_bytes(IMAGENET_MEAN)
     std: tuple[float, float, float] = _in_bytes(IMAGENET_STD)
+    absent: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
@@ -83,8 +89,23 @@ class ImageTask(Task):
         return cls(config=config, **{name: value for name, value in record.items() if name in names})
 
     def record(self) -> dict[str, Any]:
-        """Returns the fields that a checkpoint stores beside the configuration: all others."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
+        """Returns the fields that a checkpoint stores beside the configuration: all others that the run decides."""
+        names = [field.name for field in dataclasses.fields(self) if field.name not in ("config", "absent")]
+        return {name: getattr(self, name) for name in names}
+
+    def matched(self, dataset: Dataset) -> tuple[Self, Dataset]:
+        """Matches the classes of a dataset to the model's by name, see `cvjax.data.classes.match_classes`.
+
+        Returns:
+          The task that scores the dataset, which knows what classes are absent, and the dataset with the model's
+          labels.
+
+        Raises:
+          DataError: The dataset has a class that the model lacks.
+        """
+        void = getattr(self.config.input, "void", ())
+        found = match_classes(dataset, self.class_names, void=void)
+        return dataclasses.replace(self, absent=absent_classes(found, self.class_names)), found
 
     def reconfigured(self, **changes: Any) -> Self:
         """Returns the task with some fields of its configuration replaced, such as `eval`."""
@@ -93,17 +114,34 @@ class ImageTask(Task):
     def warm_start(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Returns fresh variables with the weights of `config.init` filled in.
 
-        `config.init` names another run's checkpoint, a PyTorch state dict, or a darknet file.
+        `config.init` names another run's checkpoint, a PyTorch state dict, or a darknet file. Of another run the rows
+        of the head are taken by the names of the classes, see `cvjax.weights.class_rows`.
 
         Raises:
           CheckpointError: The weights are missing or do not fit.
         """
         init = self.config.init
         if pathlib.Path(init).is_dir():
-            return warm_start(variables, read_stored_variables(init))
+            return warm_start(variables, self._stored_by_name(variables))
         if init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
             return read_darknet(init, variables, grid=self.config.model.get("grid"), partial=True)
         return self.put_weights(variables, read_weights(init, data_dir=self.config.data_dir))
+
+    def _stored_by_name(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Returns the variables of the run that `config.init` names, with the head's rows in the order of our names."""
+        place = find_checkpoint(self.config.init)
+        stored, record = read_stored_variables(place), read_metadata(place).get("task", {})
+        names = tuple(record.get("class_names") or self.class_names)
+        if names == self.class_names:
+            return stored
+        # The classes' rows are those that grow with their number.
+        larger = self.config.model.build(num_classes=self.num_classes + 1)
+        shapes = jax.eval_shape(lambda key: self.init(larger, key), jax.random.key(0))
+        axes = class_axes(variables, shapes, self.num_classes)
+        stored, said = rows_by_name(stored, axes, names, self.class_names)
+        if said:
+            _LOG.warning("%s: %s", self.config.init, said)
+        return stored
 
     def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
         """Returns the variables with the weights of a PyTorch state dict in the backbone."""

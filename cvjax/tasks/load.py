@@ -69,16 +69,13 @@ def _changed(config: Any, settings: Any, names: tuple[str, ...]) -> Any:
     return dataclasses.replace(config, **values)
 
 
-def open_scored(task: ImageTask, split: str | None) -> Dataset:
+def open_scored(task: Kind, split: str | None) -> tuple[Kind, Dataset]:
     """Opens the split that a checkpoint is scored on; by default the run's own evaluation split.
 
+    Returns:
+      The task that scores it, and the dataset, with its classes matched to the checkpoint's by name.
+
     Raises:
-      ConfigError: The dataset has another number of classes than the checkpoint.
+      DataError: The dataset has a class that the checkpoint lacks.
     """
-    dataset = task.open(task.config, split or task.config.input.eval_split)
-    if len(dataset.class_names) != task.num_classes:
-        raise ConfigError(
-            f"{dataset.name} has {len(dataset.class_names)} classes and the checkpoint {task.num_classes}; give"
-            " the data that it was trained for"
-        )
-    return dataset
+    return task.matched(task.open(task.config, split or task.config.input.eval_split))

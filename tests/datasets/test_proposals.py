@@ -76,7 +76,7 @@ def test_a_set_is_made_once_whole_and_the_same_by_any_workers(tmp_path):
     stamp = (made.folder / "boxes.npy").stat().st_mtime_ns
     prepare_proposals(source, GRID, tmp_path, workers=0, progress=False)
     assert (made.folder / "boxes.npy").stat().st_mtime_ns == stamp
-    assert [p.name for p in made.folder.parent.iterdir()] == [made.folder.name]
+    assert [p.name for p in made.folder.parent.iterdir() if not p.name.endswith(".lock")] == [made.folder.name]
     other = ProposalConfig(mode="grid", limit=51)
     assert proposal_folder(source, other, tmp_path) != made.folder
     with pytest.raises(DataError, match=r"cvjax.cli.propose mine --split train --mode grid --limit 51"):
@@ -180,7 +180,7 @@ def test_a_bad_image_leaves_nothing_behind(tmp_path):
 
     with pytest.raises(DataError, match="torn"):
         prepare_proposals(Broken((60, 80), (60, 80)), GRID, tmp_path, workers=0, progress=False)
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and not p.name.endswith(".lock")]
 
 
 @pytest.mark.slow

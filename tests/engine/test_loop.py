@@ -1,9 +1,12 @@
 """The loop around the step: resuming, stopping, refusing, recording."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +19,9 @@ from toy import largest_difference
 from toy_run import OPTIM, toy_fit
 
 from cvjax.engine.checkpoint import complete_steps
-from cvjax.engine.optim import OptimizerConfig
+from cvjax.engine.config import as_json
+from cvjax.engine.optim import OptimizerConfig, schedule_change
+from cvjax.engine.version01 import FORMAT
 from cvjax.errors import CheckpointError, ConfigError, DivergedError
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "helpers" / "toy_run.py"
@@ -125,6 +130,77 @@ def test_resuming_on_other_data_is_refused(whole):
     workdir, _ = whole
     with pytest.raises(CheckpointError, match=r"other data \(seed was 0 and is 1\)"):
         toy_fit(workdir, 14, resume=True, metadata={"model": {"name": "toy"}, "data": {"name": "noise", "seed": 1}})
+
+
+IDENTITY = {"class_names": ["a", "b"], "void": [], "content": "0123"}
+
+
+def _metadata(steps, optim=OPTIM, **data):
+    record = {"name": "noise", "seed": 0, "manual_dir": "one", "identity": IDENTITY} | data
+    return {
+        "format": FORMAT,
+        "model": {"name": "toy"},
+        "data": record,
+        "run": {"steps": steps, "optim": as_json(optim)},
+    }
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run of 6 steps that knows its data by their content."""
+    workdir = tmp_path_factory.mktemp("recorded")
+    toy_fit(workdir, 6, metadata=_metadata(6))
+    return workdir
+
+
+def test_data_that_moved_are_the_same_and_others_are_refused(recorded, tmp_path):
+    workdir = shutil.copytree(recorded, tmp_path / "run")
+    for changed, said in (
+        ({"identity": IDENTITY | {"content": "4567"}}, "as many examples of the same classes, but the files' names"),
+        ({"identity": IDENTITY | {"class_names": ["b", "a"]}}, "the classes were a, b and are b, a"),
+        ({"identity": IDENTITY | {"class_names": ["a", "b", "c"]}}, "the classes were a, b and are a, b, c"),
+        ({"seed": 3}, "seed was 0 and is 3"),
+    ):
+        with pytest.raises(CheckpointError, match=rf"other data \({re.escape(said)}"):
+            toy_fit(workdir, 8, resume=True, metadata=_metadata(8, **changed))
+    assert toy_fit(workdir, 8, resume=True, metadata=_metadata(8, manual_dir="elsewhere")).step == 8
+
+
+def test_other_classes_are_named_before_other_variables(recorded):
+    metadata = _metadata(8, identity=IDENTITY | {"class_names": ["a"]})
+    with pytest.raises(CheckpointError, match="the classes were a, b and are a"):
+        toy_fit(recorded, 8, width=4, resume=True, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("steps", "optim", "said"),
+    [
+        # 0.05 (1 - 6 / 12) ** 0.9 and 0.05 (1 - 6 / 6) ** 0.9
+        (12, OPTIM, f"at step 6 of 12 (was 6): learning rate at this step {0.05 * 0.5**0.9:.4g}, was 0"),
+        (
+            12,
+            dataclasses.replace(OPTIM, learning_rate=0.02, schedule="constant"),
+            "at step 6 of 12 (was 6): learning rate at this step 0.02, was 0",
+        ),
+        (
+            7,
+            dataclasses.replace(OPTIM, learning_rate=0.1, power=1.0),
+            f"at step 6 of 7 (was 6): learning rate at this step {0.1 / 7:.4g}, was 0",
+        ),
+    ],
+)
+def test_another_length_or_rate_is_said(recorded, tmp_path, capsys, steps, optim, said):
+    workdir = shutil.copytree(recorded, tmp_path / "run")
+    toy_fit(workdir, steps, resume=True, optim=optim, metadata=_metadata(steps, optim))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resuming")]
+    assert line.endswith(said)
+
+
+def test_the_same_schedule_is_not_talked_about():
+    assert schedule_change(500, (OPTIM, 1000), (OPTIM, 1000)) == ""
+    before, now = ((OptimizerConfig(learning_rate=0.01, power=1.0), steps) for steps in (1000, 2000))
+    change = schedule_change(500, before, now)
+    assert change == " (was 1,000): learning rate at this step 0.0075, was 0.005"
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_the_differences(whole):

@@ -152,6 +152,57 @@ def test_two_processes_of_two_devices_are_one_run(folder, trained, tmp_path):
     assert json.loads((tmp_path / "two" / "report.json").read_text())["examples"] == 13
 
 
+def _two_hosts(folders, workdir, *flags, timeout=300):
+    """Two processes of one run, each with its own data; returns them ended, with their output."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        port = 29_500 + np.random.default_rng().integers(2000)
+        processes = [
+            train(
+                folder,
+                workdir,
+                *("--cluster.coordinator", f"127.0.0.1:{port}"),
+                *("--cluster.num-processes", 2, "--cluster.process-id", number, *flags),
+                wait=False,
+            )
+            for number, folder in enumerate(folders)
+        ]
+        for process in processes:
+            process.out, process.err = process.communicate(timeout=timeout)
+    return processes
+
+
+def test_hosts_with_other_data_end_with_one_sentence(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    for kind in ("images/012.jpg", "masks/012.png"):
+        (other / "val" / kind).unlink()
+    first, second = map(one_line, _two_hosts((folder, other), tmp_path / "run"))
+    assert first == second
+    assert "host 1 (" in first
+    assert "it has evaluation split.examples 12 and not 13, evaluation split.content " in first
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_host_without_its_data_ends_all(folder, tmp_path):
+    first, second = map(one_line, _two_hosts((folder, tmp_path / "nothing"), tmp_path / "run"))
+    assert first == second
+    assert first.startswith(f"error: host 1 cannot start: {tmp_path / 'nothing'}: there is no split 'train'")
+
+
+def test_a_moved_folder_resumes_and_changed_files_do_not(folder, trained, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    mask = moved / "train" / "masks" / "003.png"
+    before = mask.read_bytes()
+    assert cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
+    told = one_line(train(moved, workdir, "--resume", "--steps", 12))
+    assert "was trained on other data (as many examples of the same classes, but the files' names, order or" in told
+    mask.write_bytes(before)
+    process = train(moved, workdir, "--resume", "--steps", 12)
+    assert process.returncode == 0, process.err
+    assert "at step 10 of 12 (was 10): learning rate at this step" in process.out
+
+
 def test_a_killed_experiment_resumes_as_the_run_never_killed(folder, tmp_path):
     """The experiment's own net, optimizer and loader; `tests/engine/test_loop.py` kills a small one more often."""
     options = "--steps 30 --eval-every 30 --checkpoint-every 2 --log-every 1 --optim.name muon".split()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvjax.data.annotations import Objects, make_objects
+from cvjax.data.identity import digest_of_arrays
 from cvjax.errors import DataError
 
 _LISTS = ("images", "categories", "annotations")
@@ -38,6 +39,10 @@ class CocoAnnotations(NamedTuple):
     def of_image(self, index: int) -> Objects:
         """Returns the objects of an image, by its position."""
         return self.objects.take(np.arange(self.ends[index - 1] if index else 0, self.ends[index]))
+
+    def digest(self) -> str:
+        """Returns a digest of all objects, of the images that they are in, and of the stated sizes."""
+        return digest_of_arrays(*self.objects.arrays(), self.objects.sized(), self.ends, self.sizes)
 
 
 def read_annotations(path: str | os.PathLike[str]) -> CocoAnnotations:

@@ -16,6 +16,7 @@ from typing import cast
 
 from cvjax.data.annotations import Objects, OnBadBoxes, check_on_bad_boxes, fit_objects
 from cvjax.data.dataset import Dataset, Record, TfdsDataset, read_file
+from cvjax.data.identity import fingerprint_of
 from cvjax.data.orientation import Header, read_header
 from cvjax.datasets.coco.annotations import CocoAnnotations, read_annotations
 from cvjax.datasets.image_headers import read_headers
@@ -81,6 +82,11 @@ class CocoDataset:
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records."""
         return list(self._paths)
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images' files and of all annotations."""
+        said = self._annotations
+        return fingerprint_of(self._paths, ids=said.ids, objects=said.digest(), on_bad_boxes=self._on_bad_boxes)
 
     def _objects(self, index: int, header: Header) -> Objects:
         said = self._annotations

@@ -28,6 +28,7 @@ import numpy as np
 
 from cvjax.data.dataset import Dataset, Record
 from cvjax.data.decode import decode_image
+from cvjax.data.identity import fingerprint_of
 from cvjax.datasets.proposals.boxes import ProposalConfig, check_installed, propose
 from cvjax.datasets.proposals.earlier import are_proposals_of
 from cvjax.datasets.proposals.identity import digest_of_source, folder_of_key, proposal_folder
@@ -98,6 +99,11 @@ class ProposedDataset:
 
     def __getitem__(self, index: int) -> Record:
         return {**self.source[index], "proposals": self.proposals[index]}
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the dataset's fingerprint and of the proposals' files."""
+        files = [self.proposals.folder / name for name in ("boxes.npy", "ends.npy", "ids.json")]
+        return fingerprint_of(files, of=self.source.fingerprint())
 
 
 def _earlier(source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None) -> ProposalSet | None:

@@ -219,6 +219,7 @@ def _read_part(files: Files, part: str, year: str, on_bad_boxes: OnBadBoxes) -> 
         on_bad_boxes=on_bad_boxes,
         read=files.read,
         folder=files.folder,
+        digest=files.fingerprint,
     )
 
 

@@ -10,12 +10,13 @@ import pathlib
 import tarfile
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from cvjax.data.dataset import Record
 from cvjax.data.decode import encode_mask
+from cvjax.data.identity import fingerprint_of
 from cvjax.errors import DataError
 
 IMAGES, MASKS, AUG_MASKS = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
@@ -45,6 +46,10 @@ class Files(Protocol):
 
     def read(self, path: str) -> bytes: ...
 
+    def fingerprint(self, paths: Sequence[str], **options: Any) -> str:
+        """Returns the digest of some of the files, see `cvjax.data.identity.fingerprint_of`."""
+        ...
+
 
 class FolderFiles:
     """Reads the `VOC2012` folder of an unpacked devkit."""
@@ -64,6 +69,9 @@ class FolderFiles:
             return (self._root / path).read_bytes()
         except OSError as error:
             raise _absent(self.place, path) from error
+
+    def fingerprint(self, paths: Sequence[str], **options: Any) -> str:
+        return fingerprint_of([self._root / path for path in paths], **options)
 
 
 class TarFiles:
@@ -93,6 +101,9 @@ class TarFiles:
             return file.read()  # type: ignore[union-attr]
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"{self.place}: {path} cannot be read ({error}); fetch the archive again.") from error
+
+    def fingerprint(self, paths: Sequence[str], **options: Any) -> str:
+        return fingerprint_of([self.place], members=list(paths), **options)
 
 
 class Sbd:
@@ -171,6 +182,11 @@ class VocDataset:
         else:
             labels = self._files.read(mask)
         return {"image": self._files.read(image), "mask": labels, "id": key}
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images and masks; SBD's own masks count by their ids alone."""
+        paths = [path for _, *pair in self._items for path in pair if path is not None]
+        return self._files.fingerprint(paths, ids=[item.key for item in self._items])
 
 
 def voc_items(

@@ -16,9 +16,16 @@ class VocObjects(FolderDataset):
 
     def __getitem__(self, index: int) -> Record:
         record = super().__getitem__(index)
-        objects = pathlib.Path(self.pairs[index][2])
-        record["classes"] = read_file(str(objects.parent.parent / MASKS / objects.name))
+        record["classes"] = read_file(self._classes(index))
         return record
+
+    def _classes(self, index: int) -> str:
+        objects = pathlib.Path(self.pairs[index][2])
+        return str(objects.parent.parent / MASKS / objects.name)
+
+    def files(self) -> list[str]:
+        """Returns the paths of all images, of the masks of objects, and of the masks of classes."""
+        return super().files() + [self._classes(index) for index in range(len(self))]
 
 
 def find_voc_objects(data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> pathlib.Path | None:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from cvjax.data.annotations import Objects, OnBadBoxes, check_on_bad_boxes, fit_objects, make_objects
 from cvjax.data.dataset import Record, read_file
+from cvjax.data.identity import fingerprint_of
 from cvjax.data.orientation import read_header
 from cvjax.datasets.voc.xml_text import parse_root
 from cvjax.errors import DataError
@@ -58,6 +59,7 @@ class XmlDataset:
       on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
       read: Function from a path of the entries to the file's bytes.
       folder: Folder that the entries' paths are relative to; "" if they are not, and None if they are not on disk.
+      digest: Function from paths of the entries and options to their digest, as `fingerprint_of`.
 
     Raises:
       DataError: A record's files cannot be read, or its annotation is bad; raised when the record is read.
@@ -75,10 +77,11 @@ class XmlDataset:
         on_bad_boxes: OnBadBoxes = "error",
         read: Callable[[str], bytes] = read_file,
         folder: str | None = "",
+        digest: Callable[..., str] = fingerprint_of,
     ) -> None:
         check_on_bad_boxes(on_bad_boxes)
         self.name, self.split, self.class_names = name, split, tuple(class_names)
-        self._entries, self._read, self._folder = list(entries), read, folder
+        self._entries, self._read, self._folder, self._digest = list(entries), read, folder, digest
         self._on_bad_boxes: OnBadBoxes = on_bad_boxes
 
     def __len__(self) -> int:
@@ -99,6 +102,11 @@ class XmlDataset:
             least_side=1.0,
         )
         return cast(Record, {"image": image, "id": key, **objects._asdict()})
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the images and their annotations, in their order."""
+        paths = [path for _, *pair in self._entries for path in pair]
+        return self._digest(paths, ids=[entry.key for entry in self._entries], on_bad_boxes=self._on_bad_boxes)
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Reads (height, width) of an upright image from its header."""

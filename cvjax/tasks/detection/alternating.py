@@ -123,7 +123,7 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
     variables, data = jax.device_put(loaded.variables), config.input
     task = loaded.task.reconfigured(input=data, eval=config.eval)
     for split in (data.train_split, data.eval_split):
-        source = Detection.open(config, split)
+        _, source = task.matched(Detection.open(config, split))
         place = folder / source.name / source.split
         if place.is_dir():
             continue

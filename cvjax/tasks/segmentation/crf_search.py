@@ -104,7 +104,7 @@ def make_scorer(kept: Sequence[Kept], task: Segmentation) -> Callable[[CRFConfig
         for item in kept:
             parts = (item.probabilities, item.image, item.mask, item.size)
             total += np.asarray(confusion(weights, crf.smooth_sigma, crf.iterations, parts))
-        return segmentation_report(total, task.class_names)
+        return segmentation_report(total, task.class_names, task.absent)
 
     return score
 

@@ -213,7 +213,7 @@ class Segmentation(ImageTask):
             "confusion": confusions.sum(0),
             "examples": valid.sum(dtype=jnp.int32),
             "skipped": batch["skipped"].sum(dtype=jnp.int32),
-            **image_iou_sums(confusions),
+            **image_iou_sums(confusions, self._absent_labels),
         }
         if scoring.boundary:
             sums["boundary"] = boundary_confusion(mask, labels, self.num_classes, within=within, **counting)
@@ -241,11 +241,15 @@ class Segmentation(ImageTask):
     def compute(self, totals: Mapping[str, np.ndarray]) -> Report:
         """Returns the scores of a whole split from its sums, see `segmentation_report` and `border_report`."""
         scoring = self.config.eval
-        report = segmentation_report(np.asarray(totals["confusion"], np.int64), self.class_names)
-        report |= {"image_miou": image_miou(totals)} | border_report(totals, scoring.trimap)
+        report = segmentation_report(np.asarray(totals["confusion"], np.int64), self.class_names, self.absent)
+        report |= {"image_miou": image_miou(totals)} | border_report(totals, scoring.trimap, self._absent_labels)
         if scoring.em_thresholds:
             report |= membrane_report(totals, scoring.em_thresholds)
         return report | {"examples": int(totals["examples"]), "skipped": int(totals["skipped"])}
+
+    @property
+    def _absent_labels(self) -> tuple[int, ...]:
+        return tuple(self.class_names.index(name) for name in self.absent)
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the function from a photograph to labels, uint8 [H, W]."""

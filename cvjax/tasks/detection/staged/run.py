@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from cvjax.data.dataset import Dataset, Record
+from cvjax.data.identity import fingerprint_of
 from cvjax.engine import run
 from cvjax.engine.checkpoint import Checkpoints, find_checkpoint
 from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
@@ -66,6 +67,8 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     eval_set = Detection.open(config, config.input.eval_split)
     config = run.with_steps(config, len(train_set))
     task, model = dataclasses.replace(loaded.task, config=config), loaded.model
+    _, train_set = task.matched(train_set)
+    scoring, eval_set = task.matched(eval_set)
     count = min(len(train_set), config.images or len(train_set))
     chosen = _Subset(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int))
     console.print(f"support vector machines and regressions, on {count} images")
@@ -82,7 +85,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     )
     variables = install(loaded.variables, fitted)
     strategy = make_strategy(config.parallel, config.batch_size)
-    report = make_evaluator(task, model, eval_set, strategy)(strategy.place_state(variables))
+    report = make_evaluator(scoring, model, eval_set, strategy)(strategy.place_state(variables))
 
     metadata = run.run_metadata(task, train_set)
     write_json(workdir / "config.json", metadata)
@@ -109,6 +112,10 @@ class _Subset:
 
     def __getitem__(self, index: int) -> Record:
         return self.source[int(self.rows[index])]
+
+    def fingerprint(self) -> str:
+        """Returns the digest of the dataset's fingerprint and of the chosen rows."""
+        return fingerprint_of([], of=self.source.fingerprint(), rows=self.rows.tolist())
 
 
 def _make_describe(loaded: Loaded) -> Any:
