@@ -78,6 +78,16 @@ def test_a_png_with_its_tag_after_the_pixels(orientation):
     np.testing.assert_array_equal(decode_image(moved, "a.png"), TURNED[orientation](photo(0)))
 
 
+@pytest.mark.parametrize("before", [0, 1, 4080, 4090, 4096, 60_000])
+def test_a_jpeg_with_its_tag_behind_other_segments(before):
+    """Profiles of color may stand first, and bytes may fill before a marker."""
+    data = tagged(photo(0), "JPEG", 6)
+    other = b"\xff\xe2" + (before + 2).to_bytes(2) + b"\xff" * before
+    moved = data[:2] + other + b"\xff\xff" + other + data[2:]
+    np.testing.assert_array_equal(decode_image(moved, "a.jpg"), decode_image(data, "a.jpg"))
+    assert image_size(moved, "a.jpg") == (40, 30)
+
+
 @pytest.mark.parametrize("orientation", [6, 8])
 @pytest.mark.parametrize("kind", ["u2", "f4"])
 def test_deep_tiff_is_upright(orientation, kind):

@@ -16,6 +16,8 @@ _EXIF = b"Exif\0\0"
 _SCAN, _APP1 = 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset((0x01, *range(0xD0, 0xD8)))
+_HEAD = 10  # Bytes of a segment that are looked at.
+_CHUNK = 4096
 
 
 class Header(NamedTuple):
@@ -43,39 +45,42 @@ class Header(NamedTuple):
 
 def read_header(file: BinaryIO) -> Header:
     """Reads the header of an image file from its start; a damaged one ends where the damage is."""
-    start = file.read(12)
+    start = file.read(_CHUNK)
     if start.startswith(b"\xff\xd8\xff"):
-        return _read_jpeg(file)
+        return _read_jpeg(file, start)
     if start.startswith(_PNG):
         return _read_png(file)
-    if start.startswith(b"RIFF") and start[8:] == b"WEBP":
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        file.seek(12)
         return _read_webp(file)
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _read_tiff(file)
     return _read_bmp(file) if start.startswith(b"BM") else Header("")
 
 
-def _read_jpeg(file: BinaryIO) -> Header:
-    height, width, orientation = 0, 0, None
-    file.seek(2)
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
-        marker, length = head[1], int.from_bytes(head[2:]) - 2
-        if marker == 0xFF:  # a byte that fills
-            file.seek(-3, io.SEEK_CUR)
-        elif marker in _BARE:
-            file.seek(-2, io.SEEK_CUR)
-        elif marker == _SCAN or length < 0:
+def _read_jpeg(file: BinaryIO, data: bytes) -> Header:
+    """Reads a JPEG's header; `data` are its first bytes, which is all that most files need."""
+    orientation, begin, at = None, 0, 2
+    while True:
+        if at + _HEAD > len(data):
+            begin, at = begin + at, 0
+            file.seek(begin)
+            data = file.read(_CHUNK)
+        if len(data) < at + _HEAD or data[at] != 0xFF:
             break
-        elif marker == _APP1:
-            body = file.read(length)
-            if orientation is None and body.startswith(_EXIF):
-                orientation = _orientation(body)
-        elif marker in _FRAMES:
-            body = file.read(length)
-            height, width = int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
-        else:
-            file.seek(length, io.SEEK_CUR)
-    return Header("jpeg", height, width, orientation or 1)
+        marker, length = data[at + 1], (data[at + 2] << 8) + data[at + 3]
+        if marker in _FRAMES:
+            # EXIF stands before the frame by its standard, so that what follows need not be read.
+            height, width = (data[at + 5] << 8) + data[at + 6], (data[at + 7] << 8) + data[at + 8]
+            return Header("jpeg", height, width, orientation or 1)
+        if marker == _APP1 and orientation is None and data.startswith(_EXIF, at + 4):
+            file.seek(begin + at + 4)
+            orientation = _orientation(file.read(max(length - 2, 0)))
+        if marker == _SCAN or (length < 2 and marker != 0xFF and marker not in _BARE):
+            break
+        # A byte may fill before a marker, and some markers have no length.
+        at += 1 if marker == 0xFF else 2 if marker in _BARE else 2 + length
+    return Header("jpeg", orientation=orientation or 1)
 
 
 def _read_png(file: BinaryIO) -> Header:
