@@ -1,6 +1,6 @@
 """Tells whether files, and data sets, are the same: by what they hold instead of by where they lie.
 
-What was made from files belongs to their digest. A run records the identity of its data: length, classes, ids and files.
+What was made from files belongs to their digest. A run records the identity of its data: length, classes, ids, files.
 It goes on with the same data alone, wherever these lie then. The hosts of one run compare it before they start.
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_sets import detection_tree, encoded, photo, voc_tree, write_tree
 
-from cvjax.data import fingerprint as module
+from cvjax.data import identity as module
 from cvjax.data.classes import match_classes
 from cvjax.data.identity import data_differences, fingerprint_of, identity_of
 from cvjax.data.joined import JoinedDataset
