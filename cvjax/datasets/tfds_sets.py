@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from cvjax.data.dataset import Dataset, TfdsDataset, held_out
-from cvjax.datasets.prepared import newest_version
+from cvjax.datasets.prepared import newest_version, preparing
 from cvjax.errors import DataError
 
 
@@ -102,8 +102,17 @@ def prepare_tfds_set(
     if missing:
         where = manual_dir or "a folder that --manual-dir names"
         raise DataError(f"{name}: {' and '.join(missing)} must lie in {where}; fetch them from image-net.org.")
-    if prepared is not None:
-        shutil.rmtree(prepared)
+    with preparing(data_dir, name):
+        prepared = find_prepared(data_dir, name)
+        if prepared is not None and not overwrite:  # another process was first
+            return tfds.builder_from_directory(prepared)
+        with _aside(prepared, data_dir / f".{name}-before"):
+            return _write(name, known, data_dir, manual_dir)
+
+
+def _write(name: str, known: CatalogSet, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Any:
+    import tensorflow_datasets as tfds
+
     options = {"config": known.config} if known.config else {}
     try:
         cls = tfds.builder_cls(name)
@@ -117,6 +126,23 @@ def prepare_tfds_set(
             f" network, and copy its folder {name} to {data_dir}."
         ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _aside(place: pathlib.Path | None, aside: pathlib.Path) -> Iterator[None]:
+    """Puts a folder aside, if there is one; after an error it comes back, else it is removed."""
+    if place is None:
+        yield
+        return
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed after it had written the set
+    place.replace(aside)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        aside.replace(place)
+        raise
+    shutil.rmtree(aside)
 
 
 def encoding(builder: type) -> type:

@@ -278,6 +278,10 @@ def test_imagenet_is_prepared_from_its_archives_and_read(tmp_path):
     held_out = open_dataset("imagenet2012", "val", target="label", data_dir=tmp_path / "data")
     assert {held_out[i]["id"] for i in range(2)} == set(validation)
     assert "tensorflow" not in sys.modules
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"")
+    with pytest.raises(tarfile.TarError):  # what was there stays
+        tfds_sets.prepare_tfds_set("imagenet2012", tmp_path / "data", tmp_path, overwrite=True)
+    assert len(open_dataset("imagenet2012", "train", target="label", data_dir=tmp_path / "data")) == 2
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
