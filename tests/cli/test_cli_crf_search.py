@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from cvjax.cli import crf_search, evaluate
-from cvjax.errors import ConfigError
+from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFS, parse_crf
 from cvjax.tasks.segmentation.crf_search import most_trials, search
@@ -139,7 +139,7 @@ def test_the_command_finds_a_crf_and_evaluate_agrees(checkpoint, tmp_path, capsy
 
 def test_mistakes_are_told(checkpoint):
     checkpoint(classes=("one", "other"))
-    with pytest.raises(ConfigError, match="3 classes and the checkpoint 2"):
+    with pytest.raises(DataError, match="red, green, blue are no classes of the model, which knows one, other"):
         crf_search.main(["run"])
     with pytest.raises(ConfigError, match="--images is 0; give 1 or more"):
         crf_search.main(["run", "--images", "0"])
