@@ -29,6 +29,7 @@ jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn", "cvjax.tasks"], "shape_c
 # Here nothing is promoted that the code does not promote itself, neither dtypes nor ranks.
 _CLASSIFIERS = ("alexnet", "densenet", "efficientnet", "googlenet", "nin", "residual", "resnet", "vgg", "xception")
 _STRICT = ("ops/", "nn/", *(f"models/test_{name}.py" for name in _CLASSIFIERS))
+_ZOO = ("inspection", "models", "weights")
 _TESTS = pathlib.Path(__file__).resolve().parent
 
 
@@ -41,6 +42,13 @@ def _explicit_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that look at one architecture after another."""
+    for item in items:
+        if item.path.relative_to(_TESTS).parts[0] in _ZOO:
+            item.add_marker(pytest.mark.zoo)
 
 
 @pytest.fixture(scope="session")
