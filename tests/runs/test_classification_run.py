@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_one_sentence(trained, folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     with zipfile.ZipFile(other / "train.zip", "a") as archive:
         archive.writestr("gray/0.jpg", b"")
-    with pytest.raises(ConfigError, match="has 4 classes and the checkpoint 3; give the data"):
+    with pytest.raises(DataError, match="gray is no class of the model, which knows blue, green, red; give data"):
         evaluate_checkpoint(Arguments(str(trained), manual_dir=str(other)), console)
     with pytest.raises(ConfigError, match=r"ten crops of 32x32 pixels are cut from a larger square; give its side"):
         evaluate_checkpoint(Arguments(str(trained), crops="ten", resize=20), console)
