@@ -55,9 +55,10 @@ class RunConfig:
         `cvjax.weights.load_pretrained` knows; a file with a PyTorch state dict (.safetensors, .npz, or .pth with the
         torch extra); darknet's .weights, for YOLO and its classifiers; or the folder of another run or of one of its
         checkpoints, from which all layers that fit are taken (see `cvjax.weights.warm_start`).
-      log_every: Number of steps between lines of the log.
-      eval_every: Number of steps between evaluations; the end of a run evaluates in any case.
-      checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case.
+      log_every: Number of steps between lines of the log; 0 shows none.
+      eval_every: Number of steps between evaluations; the end of a run evaluates in any case, and 0 leaves it at that.
+      checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case, and 0 leaves it at
+        that.
       keep: Number of latest checkpoints that stay, beside the best.
       input: How examples are read and varied.
       optim: How parameters are updated.

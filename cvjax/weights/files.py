@@ -36,7 +36,7 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     readers = dict(zip(_SUFFIXES, (_read_safetensors, _read_npz, _read_torch, _read_torch)))
     _check_suffix(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        raise CheckpointError(f"{path}: there is no such file; check the path")
     try:
         state_dict = readers[path.suffix](path)
     except CheckpointError:

@@ -148,7 +148,7 @@ def test_inference_reads_the_best_that_is_whole_and_says_so(tmp_path, caplog):
     shutil.rmtree(folder / "3" / "ema")  # the whole item: the variables as trained are no silent substitute
     assert find_checkpoint(tmp_path) == folder / "1"
     (folder / "1" / "info" / "metadata").write_text("{")
-    with pytest.raises(CheckpointError, match="no other is whole"):
+    with pytest.raises(CheckpointError, match="no whole one here"):
         find_checkpoint(tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_list_is_no_checkpoint(tmp_path):
     folder = save(tmp_path, state)
     for text in ("", "[]", "{}", '{"files": {}, "digest": "0"}', "\x00"):
         (folder / "1" / "files.json").write_text(text)
-        with pytest.raises(CheckpointError, match=r"files\.json .*no other is whole"):
+        with pytest.raises(CheckpointError, match=r"files\.json .*no whole one here"):
             restore(folder, state)
 
 

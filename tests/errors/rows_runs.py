@@ -36,7 +36,7 @@ def _run(folder: pathlib.Path, *, name: str = "deeplabv3plus_resnet18", steps: t
 
 def _damaged_run(folder: pathlib.Path) -> None:
     _run(folder)
-    (folder / "run" / "checkpoints" / "5" / "variables" / "manifest.ocdbt").write_bytes(b"")
+    (folder / "run" / "checkpoints" / "5" / "variables" / "manifest.ocdbt").unlink()
 
 
 def _run_without_metadata(folder: pathlib.Path) -> None:
@@ -89,7 +89,7 @@ ROWS = [
         "the only checkpoint damaged, and the run to be resumed",
         f"{_TRAIN} --resume",
         _damaged_run,
-        ("DATA/run/checkpoints/5", "variables/manifest.ocdbt has 0 bytes instead of", "--workdir"),
+        ("DATA/run/checkpoints/5", "variables/manifest.ocdbt is missing", "--workdir"),
     ),
     BadInput(
         "the only checkpoint damaged, and the run to be evaluated",

@@ -126,9 +126,18 @@ def test_a_run_is_repeated_from_its_config(tmp_path):
 def test_what_is_no_config_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.json cannot be read \(No such file or directory\); give the config"):
         configure(rcnn_voc, ["--config", tmp_path / "none.json"])
-    for text in ("{", "{}", '{"format": 2, "run": {"model": {"name": "a", "options": {}}, "wheels": 4}}'):
+    wheels = '{"format": 2, "run": {"model": {"name": "a", "options": {}}, "wheels": 4}}'
+    steps = '{"format": 2, "run": {"steps": true}}'
+    bad = {
+        '{"run": 1,}': "is no JSON from line 1, column 11 on",
+        "{}": "holds no run",
+        "[1]": "holds no run",
+        wheels: "holds wheels, which such a run does not have",
+        steps: ": steps is True",
+    }
+    for text, told in bad.items():
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(ConfigError, match=r"bad\.json holds no configuration of such a run"):
+        with pytest.raises(ConfigError, match=rf"bad\.json ?{told}.*give the config\.json of a run"):
             configure(rcnn_voc, ["--config", tmp_path / "bad.json"])
 
 

@@ -62,7 +62,9 @@ def check_files(place: pathlib.Path, items: Iterable[str]) -> None:
 
 def damaged(place: pathlib.Path, what: str) -> DamagedError:
     """Returns the error for a checkpoint: which of its files is wrong, and how."""
-    return DamagedError(f"the checkpoint {place} is damaged: {what}; take another step's folder beside it")
+    return DamagedError(
+        f"the checkpoint {place} is damaged: {what}; put the file back from a copy, or take another step"
+    )
 
 
 def listed_items(place: pathlib.Path) -> set[str]:

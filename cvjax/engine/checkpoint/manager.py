@@ -161,7 +161,7 @@ class Checkpoints:
                 self.passed_over.append(str(error))
         if self.passed_over:
             raise CheckpointError(
-                f"{self.passed_over[0]}, where no other is whole either, or start anew in another --workdir"
+                f"{self.passed_over[0]}, of which there is no whole one here, or start anew in another --workdir"
             )
         raise CheckpointError(f"there is no checkpoint in {self.directory}; start without --resume")
 

@@ -180,7 +180,7 @@ def _best(folder: pathlib.Path, steps: list[int]) -> pathlib.Path:
         for error in wrong:
             _LOG.warning("warning: %s; %s is read instead", error, place)
         return place
-    raise CheckpointError(f"{wrong[0]}, where no other is whole either, or give another run")
+    raise CheckpointError(f"{wrong[0]}, of which there is no whole one here")
 
 
 def _is_checkpoint(place: pathlib.Path) -> bool:
