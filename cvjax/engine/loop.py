@@ -233,7 +233,7 @@ def _check_same_data(checkpoints: Checkpoints, metadata: Mapping[str, Any]) -> N
             break
     then, now = before.get("data") or {}, metadata.get("data") or {}
     old, new = (record.get("task", {}).get("class_names", ()) for record in (before, metadata))
-    differences = data_differences(then, now, (old, new))
+    differences = data_differences(then, now, (old, new)) if then else []
     if differences:
         raise CheckpointError(
             f"{checkpoints.directory} was trained on other data ({', '.join(differences)}); resume with the data and"

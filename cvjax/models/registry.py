@@ -152,10 +152,17 @@ def model_options(name: str) -> dict[str, Any]:
     """
     variant = _variant(name)
     return {
-        field.name: variant.settings.get(field.name, None if field.default is dataclasses.MISSING else field.default)
+        field.name: variant.settings.get(field.name, _default(field))
         for field in dataclasses.fields(variant.module)
         if field.name not in _NOT_OPTIONS
     }
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Returns the default of a field; None where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def model_class(name: str) -> type[nn.Module]:

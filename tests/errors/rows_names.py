@@ -31,10 +31,12 @@ _EVALUATE = "cvjax.cli.evaluate DATA/run --manual-dir DATA/new"
 _IMAGE = np.zeros((32, 32, 3), np.uint8)
 
 
-def _masks(folder: pathlib.Path, *names: str, number: int = 0) -> None:
-    """Images and masks with these classes; all pixels of the masks are of one number."""
+def _masks(folder: pathlib.Path, *names: str, number: int = 1) -> None:
+    """Images and masks with these classes; the pixels of the masks are of the first one or of this number."""
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, 16:] = number
     for split in ("train", "val"):
-        for kind, array in (("images", _IMAGE), ("masks", np.full((32, 32), number, np.uint8))):
+        for kind, array in (("images", _IMAGE), ("masks", mask)):
             (folder / split / kind).mkdir(parents=True)
             cv2.imwrite(str(folder / split / kind / "a.png"), array)
     (folder / "classes.txt").write_text("\n".join(names) + "\n")
@@ -141,7 +143,7 @@ ROWS = [
         "a class name twice in the data to evaluate on",
         _EVALUATE,
         _and_new(_masks, "ground water", "water water"),
-        ("water", "own name"),
+        ("classes.txt", "water", "a name of its own"),
     ),
     BadInput(
         "masks with a number that is a class of the net, and none of the data's own",
@@ -177,7 +179,7 @@ ROWS = [
         "a category's name twice in COCO's annotations",
         _TRAIN_COCO,
         functools.partial(_coco, names=("cat", "cat"), held_out=("cat", "cat")),
-        ("cat", "own name"),
+        ("instances_train.json", "the same name cat"),
     ),
     BadInput(
         "the classes exchanged in classes.txt, to resume a run",

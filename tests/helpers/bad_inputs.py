@@ -43,6 +43,7 @@ def refusal(row: BadInput, folder: pathlib.Path) -> str:
     row.make(folder)
     module, *argv = [word.replace("DATA", os.fspath(folder)) for word in shlex.split(row.command)]
     out, err, status = io.StringIO(), io.StringIO(), None
+    imported = sys.modules.pop(module, None)  # or runpy warns that it runs a second time
     with (
         mock.patch.object(sys, "argv", [module, *argv]),
         mock.patch("threading.excepthook"),
@@ -50,9 +51,12 @@ def refusal(row: BadInput, folder: pathlib.Path) -> str:
         redirect_stderr(err),
     ):
         try:
-            runpy.run_module(module, run_name="__main__")
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             status = ended.code
+        finally:
+            if imported is not None:
+                sys.modules[module] = imported
     said = [line for line in err.getvalue().splitlines() if not line.startswith("warning: ")]
     assert status == 2, f"{row.what}: status {status} after\n{out.getvalue()}{err.getvalue()}"
     assert len(said) == 1, f"{row.what}: not one line but\n{err.getvalue()}"
