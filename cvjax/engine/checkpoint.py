@@ -150,7 +150,7 @@ class Checkpoints:
             raise CheckpointError(f"there is no checkpoint in {self.directory}; start without --resume")
         place = self.directory / str(step)
         metadata = read_metadata(place)
-        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats}, metadata)
+        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats})
         try:
             variables = _read(place / "variables", {"params": like.params, "batch_stats": like.batch_stats})
             optimizer = _read(place / "optimizer", {"opt_state": like.opt_state, "step": like.step})
@@ -231,7 +231,7 @@ def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: b
     Raises:
       CheckpointError: The checkpoint is of another model.
     """
-    check_same_variables(place, like, read_metadata(place))
+    check_same_variables(place, like)
     item = "ema" if averaged and (place / "ema").is_dir() else "variables"
     return _read(place / item, dict(like))
 
@@ -250,13 +250,12 @@ def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
     return _read(item, _stored_tree(item))
 
 
-def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], metadata: Mapping[str, Any]) -> None:
+def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree]) -> None:
     """Checks that a checkpoint holds variables of exactly these names and shapes.
 
     Args:
       place: Folder of the checkpoint.
       like: {"params", "batch_stats"} of the model, arrays or `jax.ShapeDtypeStruct`.
-      metadata: Metadata of the checkpoint.
 
     Raises:
       CheckpointError: Some variables differ; the message lists them.
@@ -270,7 +269,7 @@ def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], metadata
     differences += [f"{n} is missing there" for n in wanted if n not in saved]
     differences += [f"{n} is there only" for n in saved if n not in wanted]
     shown = "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
-    name = metadata.get("model", {}).get("name", "another model")
+    name = read_metadata(place).get("model", {}).get("name", "another model")
     raise CheckpointError(
         f"{place} is a checkpoint of {name} with other variables ({shown}); use that model and its options, which"
         f" {place / 'info'} records, or another --workdir"
