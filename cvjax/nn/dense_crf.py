@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32
 
-from cvjax.ops.dense_crf import DEEPLAB_V2, CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import DEEPLAB_V2, CRFKernels, dense_crf
 from cvjax.shapes import Array
 
 

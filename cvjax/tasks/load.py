@@ -5,9 +5,9 @@ import os
 from typing import Any, TypeVar
 
 from cvjax.data.dataset import Dataset
-from cvjax.engine.checkpoint import find_checkpoint, read_metadata
+from cvjax.engine.checkpoint import find_checkpoint
 from cvjax.engine.guards.limits import check_limits
-from cvjax.errors import CheckpointError, ConfigError
+from cvjax.errors import ConfigError
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.images import ImageTask
@@ -15,8 +15,8 @@ from cvjax.tasks.loaded import Loaded, rebuild
 from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.segmentation.task import Segmentation
 
-TASKS: dict[str, type[ImageTask]] = {task.name: task for task in (Classification, Detection, ObjectMasks, Segmentation)}
-"""The tasks by name."""
+TASKS: tuple[type[ImageTask], ...] = (Classification, Detection, ObjectMasks, Segmentation)
+"""The tasks that this version has."""
 Kind = TypeVar("Kind", bound=ImageTask)
 
 
@@ -31,11 +31,7 @@ def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> 
     Raises:
       CheckpointError: There is no checkpoint, it is unreadable, or this version does not have its model.
     """
-    place = find_checkpoint(path)
-    kind = read_metadata(place).get("task", {}).get("kind")
-    if kind not in TASKS:
-        raise CheckpointError(f"{place / 'info'} is of the task {kind!r}; this version has {', '.join(TASKS)}")
-    return rebuild(TASKS[kind], place, **model_overrides)
+    return rebuild(TASKS, find_checkpoint(path), **model_overrides)
 
 
 def with_settings(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -58,22 +58,25 @@ class Loaded:
         return self.task.predictor(self.model, self.variables)
 
 
-def rebuild(task_class: type[ImageTask], place: pathlib.Path, **model_overrides: Any) -> Loaded:
-    """Rebuilds the model of a checkpoint of a given task.
+def rebuild(task_classes: Iterable[type[ImageTask]], place: pathlib.Path, **model_overrides: Any) -> Loaded:
+    """Rebuilds the model of a checkpoint of one of the given tasks.
 
     Args:
-      task_class: Class of the task.
+      task_classes: Classes of the tasks that it may be of.
       place: Folder of the checkpoint itself.
       **model_overrides: Options that keep the parameters as they are, such as `output_stride=8` or `dtype`.
 
     Raises:
-      CheckpointError: The checkpoint is unreadable, or this version does not have its model.
+      CheckpointError: The checkpoint is unreadable, is of another task, or this version does not have its model.
     """
-    metadata = read_metadata(place)
+    metadata, tasks = read_metadata(place), {task.name: task for task in task_classes}
+    kind = metadata.get("task", {}).get("kind")
+    if kind not in tasks:
+        raise CheckpointError(f"{place / 'info'} is of the task {kind!r}; give a checkpoint of {', '.join(tasks)}")
     try:
         name, options = metadata["model"]["name"], from_json(metadata["model"]["options"]) | model_overrides
-        config = config_from_json(task_class.config_class, metadata["run"])
-        task = task_class.restore(config, from_json(metadata["task"]))
+        config = config_from_json(tasks[kind].config_class, metadata["run"])
+        task = tasks[kind].restore(config, from_json(metadata["task"]))
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

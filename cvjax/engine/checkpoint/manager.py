@@ -169,7 +169,7 @@ class Checkpoints:
         place = self.directory / str(step)
         metadata = read_metadata(place)
         check_files(place, listed_items(place))
-        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats}, metadata)
+        check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats})
         try:
             variables = read_item(place, "variables", {"params": like.params, "batch_stats": like.batch_stats})
             optimizer = read_item(place, "optimizer", {"opt_state": like.opt_state, "step": like.step})

@@ -83,7 +83,7 @@ def read_variables(place: pathlib.Path, like: Mapping[str, Tree], *, averaged: b
     Raises:
       CheckpointError: The checkpoint is of another model, or unreadable.
     """
-    check_same_variables(place, like, read_metadata(place))
+    check_same_variables(place, like)
     return read_item(place, "ema" if averaged and (place / "ema").is_dir() else "variables", dict(like))
 
 
@@ -101,13 +101,12 @@ def read_stored_variables(path: str | os.PathLike[str]) -> dict[str, Tree]:
     return read_item(place, item, _stored_tree(place, item))
 
 
-def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], metadata: Mapping[str, Any]) -> None:
+def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree]) -> None:
     """Checks that a checkpoint holds variables of exactly these names and shapes.
 
     Args:
       place: Folder of the checkpoint.
       like: {"params", "batch_stats"} of the model, arrays or `jax.ShapeDtypeStruct`.
-      metadata: Metadata of the checkpoint.
 
     Raises:
       CheckpointError: Some variables differ; the message lists them.
@@ -121,7 +120,7 @@ def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree], metadata
     differences += [f"{n} is missing there" for n in wanted if n not in saved]
     differences += [f"{n} is there only" for n in saved if n not in wanted]
     shown = "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
-    name = metadata.get("model", {}).get("name", "another model")
+    name = read_metadata(place).get("model", {}).get("name", "another model")
     raise CheckpointError(
         f"{place} is a checkpoint of {name} with other variables ({shown}); use that model and its options, which"
         f" {place / 'info'} records, or another --workdir"

@@ -111,7 +111,7 @@ def _half(config: DetectionConfig) -> int:
 
 def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib.Path) -> int:
     """Writes an RPN's proposals for both splits, unless they exist; returns the largest number per image."""
-    loaded = rebuild(Detection, find_checkpoint(net))
+    loaded = rebuild([Detection], find_checkpoint(net))
     # As many as training has, from as many anchors; evaluation's are fewer.
     before, after = loaded.model.rpn_pre_nms_top_n[0], loaded.model.rpn_post_nms_top_n[0]
     model = loaded.model.clone(rpn_pre_nms_top_n=(before, before), rpn_post_nms_top_n=(after, after))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Float32, Integer, Real
 
 from cvjax.errors import ConfigError
-from cvjax.ops.dense_crf import DEEPLAB_V1, DEEPLAB_V2, CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import DEEPLAB_V1, DEEPLAB_V2, CRFKernels, dense_crf
 from cvjax.shapes import Array
 
 _TINY = 1e-8  # a probability of 0 has no logarithm; below this the CRF's messages could not make up for it

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.errors import ConfigError
-from cvjax.ops.dense_crf import CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import CRFKernels, dense_crf
 from cvjax.runtime.compiler import compiled
 from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log

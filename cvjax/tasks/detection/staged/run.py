@@ -62,7 +62,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
 def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> Outcome:
     """Fits the SVMs and regressions, scores the detector, saves its checkpoint and shows the results."""
     workdir = pathlib.Path(config.workdir)
-    loaded = rebuild(Detection, find_checkpoint(workdir / NET), scorer="svm")
+    loaded = rebuild([Detection], find_checkpoint(workdir / NET), scorer="svm")
     train_set = Detection.open(config, config.input.train_split)
     eval_set = Detection.open(config, config.input.eval_split)
     config = run.with_steps(config, len(train_set))

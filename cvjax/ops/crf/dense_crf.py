@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Float32, Real
 
-from cvjax.ops.permutohedral import build_lattice, permutohedral_filter
+from cvjax.ops.crf.permutohedral import build_lattice, permutohedral_filter
 from cvjax.shapes import Array
 
 _FAR = 5.0  # standard deviations at which a kernel is taken for zero, 4e-6

@@ -12,9 +12,9 @@ import pytest
 from jax.test_util import check_grads
 
 from cvjax.nn import DenseCRF
-from cvjax.ops.dense_crf import DEEPLAB_V1, CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import DEEPLAB_V1, CRFKernels, dense_crf
 
-_GOLDEN = np.load(pathlib.Path(__file__).parent.parent / "golden" / "dense_crf.npz")
+_GOLDEN = np.load(pathlib.Path(__file__).parents[2] / "golden" / "dense_crf.npz")
 _inference = jax.jit(dense_crf, static_argnames=("kernels", "iterations", "log", "exact"))
 _SMALL = CRFKernels(3.0, 1.5, 5.0, 8.0, 20.0)
 
@@ -211,7 +211,7 @@ def test_compiles_for_a_tpu_that_is_not_there():
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from cvjax.ops.dense_crf import dense_crf
+from cvjax.ops.crf.dense_crf import dense_crf
 
 devices = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu").devices
 sharding = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))

@@ -7,7 +7,7 @@ import pytest
 from jax import export
 from jax.test_util import check_grads
 
-from cvjax.ops.permutohedral import build_lattice, permutohedral_filter
+from cvjax.ops.crf.permutohedral import build_lattice, permutohedral_filter
 
 
 def _points(count, dimensions, spread, seed=0):
