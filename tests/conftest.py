@@ -27,8 +27,7 @@ import pytest
 jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn", "cvjax.tasks"], "shape_checks.after_the_call")
 
 # Here nothing is promoted that the code does not promote itself, neither dtypes nor ranks.
-_CLASSIFIERS = ("alexnet", "densenet", "efficientnet", "googlenet", "nin", "residual", "resnet", "vgg", "xception")
-_STRICT = ("ops/", "nn/", *(f"models/test_{name}.py" for name in _CLASSIFIERS))
+_STRICT = ("ops/", "nn/", "models/classification/")
 _ZOO = ("inspection", "models", "weights")
 _TESTS = pathlib.Path(__file__).resolve().parent
 
