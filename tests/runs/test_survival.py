@@ -60,6 +60,14 @@ def group(pid):
     return found
 
 
+def all_gone(pid, seconds=20):
+    """Whether all processes of a group end in time; Python's tracker of resources is the last of them."""
+    until = time.monotonic() + seconds
+    while group(pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not group(pid)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_to_the_whole_group_saves_and_ends_with_its_status(folder, tmp_path, number, status):
     with started(folder, tmp_path / "run", *LONG, "--input.workers", 2) as process:
@@ -71,7 +79,7 @@ def test_a_signal_to_the_whole_group_saves_and_ends_with_its_status(folder, tmp_
         assert "continue with --resume" in out
         (saved,) = complete_steps(tmp_path / "run" / "checkpoints")
         assert f"stopped by a signal at step {saved}" in out
-        assert not group(process.pid)
+        assert all_gone(process.pid)
     assert not (tmp_path / "run" / "run.lock").exists()
 
 
@@ -82,10 +90,7 @@ def test_a_killed_run_leaves_no_worker_and_no_lock(folder, tmp_path):
         assert len(group(process.pid)) >= 3
         process.kill()
         process.wait()
-        until = time.monotonic() + 20
-        while group(process.pid) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not group(process.pid)
+        assert all_gone(process.pid)
     with started(folder, tmp_path / "run", "--resume") as process:
         assert process.wait(timeout=300) == 0, process.communicate()
 
@@ -127,6 +132,8 @@ def test_a_terminal_that_fails_costs_only_its_own_lines(folder, tmp_path):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert not err
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no full device here")
     with open("/dev/full", "w") as full, started(own, tmp_path / "full", stdout=full) as process:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
