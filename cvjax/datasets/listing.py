@@ -68,14 +68,14 @@ def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Mapping[str, str
       DataError: Two files share a stem.
     """
     found: dict[str, str] = {}
-    for entry in os.scandir(folder):
-        stem, suffix = os.path.splitext(unicodedata.normalize("NFC", entry.name))
+    for name in os.listdir(folder):
+        stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
         if suffix.lower() not in suffixes or stem.startswith("."):
             continue
         if stem in found:
             other = os.path.basename(found[stem])
-            raise DataError(f"{folder}: {other} and {entry.name} share a stem; keep one of them.")
-        found[stem] = entry.path
+            raise DataError(f"{folder}: {other} and {name} share a stem; keep one of them.")
+        found[stem] = os.path.join(folder, name)
     return found
 
 

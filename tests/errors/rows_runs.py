@@ -62,7 +62,7 @@ def _config(folder: pathlib.Path, **changed: object) -> None:
 
 
 def _broken_config(folder: pathlib.Path) -> None:
-    (folder / "config.json").write_text('{"format": 2,\n "run": {"steps": 5,}}\n')
+    (folder / "config.json").write_text('{"format": 2,\n "run": {"steps" 5}}\n')
 
 
 def _weights_of_noise(folder: pathlib.Path) -> None:
@@ -141,7 +141,7 @@ ROWS = [
         ("DATA/weights.npz", "no arrays"),
     ),
     BadInput(
-        "a configuration with a comma too many",
+        "a configuration with a colon missing",
         "experiments.deeplab_voc --config DATA/config.json",
         _broken_config,
         ("DATA/config.json", "line 2"),

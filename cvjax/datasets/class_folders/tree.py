@@ -145,15 +145,16 @@ def _in_folder(place: pathlib.Path) -> tuple[list[str], set[str]]:
         if where in seen:
             continue
         seen.add(where)
-        for entry in os.scandir(where):
-            path = f"{below}/{entry.name}" if below else entry.name
-            if _is_junk(path):
-                continue
-            if entry.is_dir():
-                folders.add(path)
-                waiting.append(path)
-            else:
-                files.append(path)
+        with os.scandir(where) as entries:
+            for entry in entries:
+                path = f"{below}/{entry.name}" if below else entry.name
+                if _is_junk(path):
+                    continue
+                if entry.is_dir():
+                    folders.add(path)
+                    waiting.append(path)
+                else:
+                    files.append(path)
     return sorted(files), folders
 
 

@@ -136,7 +136,7 @@ def _one_of(folder: pathlib.Path, names: Sequence[str], what: str) -> pathlib.Pa
 
 def _holds_pictures(folder: pathlib.Path) -> bool:
     places = [folder, *(folder / name for name in _folders(folder))]
-    files = (entry.name for place in places for entry in os.scandir(place))
+    files = (name for place in places for name in os.listdir(place))
     return any(not name.startswith(".") and name.lower().endswith((*MASK_SUFFIXES, ".jpg", ".jpeg")) for name in files)
 
 
@@ -180,7 +180,7 @@ def _stem_of(line: str, images: Mapping[str, str]) -> str:
 def _complain(place: pathlib.Path, what: str, lacking: Sequence[str], masks: pathlib.Path, fix: str) -> None:
     """Raises a DataError that lists names without a mask, if there are any, and the formats that their masks have."""
     wanted = {os.path.splitext(os.path.basename(name))[0] for name in lacking} | set(lacking)
-    names = (unicodedata.normalize("NFC", entry.name) for entry in os.scandir(masks))
+    names = (unicodedata.normalize("NFC", name) for name in os.listdir(masks))
     parts = (os.path.splitext(name) for name in names if not name.startswith("."))
     kinds = {suffix.lower() for stem, suffix in parts if {stem, _without_end(stem, _MASK_ENDS)} & wanted}
     kinds = sorted(kind for kind in kinds if kind and kind not in MASK_SUFFIXES)
