@@ -25,7 +25,7 @@ def image_iou_sums(
     if absent:
         union = union.at[:, list(absent)].set(0.0)
     present = (union > 0).sum(1)
-    mean = (hits / jnp.maximum(union, 1.0)).sum(1) / jnp.maximum(present, 1)
+    mean = (hits / jnp.maximum(union, 1.0)).sum(1) / jnp.maximum(present, 1).astype(jnp.float32)
     return {"image_iou": mean.sum(), "scored_images": (present > 0).sum(dtype=jnp.int32)}
 
 
