@@ -5,7 +5,6 @@ The environment is set here, before anything imports JAX, because XLA reads it o
 
 import os
 import pathlib
-from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -17,28 +16,17 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
 
+# Nothing is promoted that the code does not promote itself, neither dtypes nor ranks, also in processes that tests
+# start. Where a library promotes on its own, its call is under `jax.numpy_dtype_promotion("standard")`, and says why.
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
 import jaxtyping
 import pytest
 
 # The annotations of shapes in these packages are checked at every call; see `shape_checks`. Processes that tests start
 # import the packages as they are.
 jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn", "cvjax.tasks"], "shape_checks.after_the_call")
-
-# Here nothing is promoted that the code does not promote itself, neither dtypes nor ranks.
-_CLASSIFIERS = ("alexnet", "densenet", "efficientnet", "googlenet", "nin", "residual", "resnet", "vgg", "xception")
-_STRICT = ("ops/", "nn/", *(f"models/test_{name}.py" for name in _CLASSIFIERS))
-_TESTS = pathlib.Path(__file__).resolve().parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _explicit_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
-    if not request.path.relative_to(_TESTS).as_posix().startswith(_STRICT):
-        yield
-        return
-    import jax
-
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_prediction_takes_arrays_and_files(checkpoint, tmp_path):
     seen = loaded.preprocess(image)
     both = np.stack([seen, seen[:, ::-1]])  # this run's evaluation averages with the mirrored image
     likely = jax.nn.softmax(loaded.model.apply(loaded.variables, both, train=False))
-    assert (labels == np.argmax(likely[0] + likely[1, :, ::-1], -1)).mean() > 0.999
+    assert (labels == np.argmax(np.asarray(likely[0] + likely[1, :, ::-1]), -1)).mean() > 0.999
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     np.testing.assert_array_equal(cvjax.predict(loaded, tmp_path / "a.png"), labels)
 

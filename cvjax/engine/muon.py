@@ -27,8 +27,19 @@ def muon(momentum: float) -> optax.GradientTransformation:
       momentum: Decay of the average of gradients.
     """
     matrices = optax.chain(optax.trace(momentum, nesterov=True), optax.stateless(_orthogonal_updates))
-    others = optax.chain(optax.scale_by_adam(nesterov=True), optax.scale(_ADAM_RATE))
+    others = optax.chain(scale_by_adam(nesterov=True), optax.scale(_ADAM_RATE))
     return optax.partition({"matrix": matrices, "other": others}, functools.partial(jax.tree.map, _label))
+
+
+def scale_by_adam(momentum: float = 0.9, *, nesterov: bool = False) -> optax.GradientTransformation:
+    """Returns Adam's direction, with the decay of its first moment."""
+    adam = optax.scale_by_adam(b1=momentum, nesterov=nesterov)
+
+    def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises its decays, floats, to the integer count of steps
+            return adam.update(updates, state, params)
+
+    return optax.GradientTransformation(adam.init, update)
 
 
 def orthogonalize(matrix: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cvjax.engine.muon import muon
+from cvjax.engine.muon import muon, scale_by_adam
 from cvjax.errors import ConfigError
 
 
@@ -74,7 +74,12 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if config.schedule == "poly":
         main = optax.polynomial_schedule(peak, peak * config.end_fraction, config.power, rest)
     elif config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, rest, config.end_fraction)
+        of_float = optax.cosine_decay_schedule(peak, rest, config.end_fraction)
+
+        def cosine(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+            return of_float(jnp.asarray(step, jnp.float32))  # Optax compares the step with a float
+
+        main = cosine
     elif config.schedule == "step":
         if not all(0.0 < m < 1.0 for m in config.milestones):
             raise ConfigError(f"optim.milestones {config.milestones} must be fractions of the run, between 0 and 1")
@@ -88,7 +93,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
         def exponential(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
             # `join_schedules` counts from the end of the warm-up, the intervals count from the start of the run.
-            return peak * config.decay_factor ** jnp.floor((step + warmup) / every)
+            return peak * config.decay_factor ** jnp.floor(jnp.asarray(step + warmup, jnp.float32) / every)
 
         main = exponential
     else:
@@ -190,7 +195,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     decay = optax.add_decayed_weights(config.weight_decay, mask=decays)
     if config.name == "adamw":
-        parts += [optax.scale_by_adam(b1=config.momentum), decay]
+        parts += [scale_by_adam(config.momentum), decay]
     elif config.name == "muon":
         parts += [muon(config.momentum), decay]
     elif config.name == "rmsprop":

@@ -105,7 +105,8 @@ def make_train_step(
         if ema_decay is not None:
             new = {"params": params, "batch_stats": batch_stats}
             # The decay grows into its value, else a short run would average its random start.
-            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            taken = state.step.astype(jnp.float32)
+            decay = jnp.minimum(ema_decay, (1.0 + taken) / (10.0 + taken))
             ema = jax.tree.map(lambda old, now: old + (1.0 - decay) * (now - old), ema, new)
         metrics = {
             "loss": loss,

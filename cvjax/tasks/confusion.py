@@ -58,7 +58,7 @@ def confusion_matrix(
         valid = jnp.ones((batch,), bool)
     chex.assert_shape(valid, (batch,))
     labels, predictions = labels.reshape(batch, pixels), predictions.reshape(batch, pixels)
-    classes = jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+    classes = jnp.arange(num_classes, dtype=jnp.int32)[None, :, None]
     chunk = max(1, min(pixels, max(_MIN_CHUNK, _CHUNK_BYTES // max(1, batch * num_classes))))
 
     def count(start: jax.Array | int, length: int) -> jax.Array:

@@ -170,7 +170,9 @@ class ImageTask(Task):
     def normalize(self, images: jax.Array) -> jax.Array:
         """Normalizes uint8 or float images [..., 3] in 0..255 to float32 of about zero mean and unit variance."""
         images = images.astype(jnp.float32)
-        return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        mean, std = jnp.asarray(self.mean, jnp.float32), jnp.asarray(self.std, jnp.float32)
+        axes = range(images.ndim - 1)
+        return (images - jnp.expand_dims(mean, axes)) / jnp.expand_dims(std, axes)
 
     def weight(self, batch: Batch) -> jax.Array:
         """Returns the divisor of the summed loss, float32 scalar: by default the number of valid images."""
@@ -241,7 +243,8 @@ def recolor(
     image = (image - luma) * saturation + luma
     if colors.pca_noise:
         amounts = colors.pca_noise * jax.random.normal(jax.random.fold_in(key, 1), (3,))
-        image = image + (amounts * jnp.asarray(_PCA_DEVIATIONS)) @ jnp.asarray(_PCA_DIRECTIONS)
+        noise = (amounts * jnp.asarray(_PCA_DEVIATIONS)) @ jnp.asarray(_PCA_DIRECTIONS)
+        image = image + noise[None, None]
     image = jnp.clip(image, 0.0, 255.0)
     if max(colors.exposure, colors.hsv_saturation) > 1:
         drawn = jax.random.uniform(jax.random.fold_in(key, 2), (2,), minval=-1.0, maxval=1.0)

@@ -86,11 +86,11 @@ def ohem_pixels(
       bool [B, H, W]. Pixels with the same loss as the last one kept are kept too.
     """
     chex.assert_equal_shape((losses, counted))
-    counted = counted > 0
+    counted = counted.astype(jnp.float32) > 0
     keys = jnp.where(counted, jax.lax.stop_gradient(losses.astype(jnp.float32)), -jnp.inf)
     flat = keys.reshape(len(keys), -1)
     number = counted.sum((1, 2))
-    share = jnp.ceil(fraction * number).astype(jnp.int32) if threshold is None else 0
+    share = jnp.ceil(fraction * number.astype(jnp.float32)).astype(jnp.int32) if threshold is None else 0
     kept = jnp.clip(jnp.maximum(share, minimum), 0, number)
     last = jnp.take_along_axis(jnp.sort(flat, axis=1), flat.shape[1] - jnp.maximum(kept, 1)[:, None], axis=1)[:, 0]
     cut = jnp.where(kept > 0, last, jnp.inf)[:, None, None]
@@ -150,10 +150,10 @@ def lovasz_softmax(
     chex.assert_rank(logits, 4)
     chex.assert_equal_shape((labels, counted))
     batch, classes = logits.shape[0], logits.shape[-1]
-    counted = (counted > 0).reshape(batch, -1)
+    counted = (counted.astype(jnp.float32) > 0).reshape(batch, -1)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32)).reshape(batch, -1, classes)
     truth = _is_label(logits, labels).reshape(batch, -1, classes) & counted[..., None]
-    errors = jnp.where(counted[..., None], jnp.abs(truth - probabilities), 0.0)
+    errors = jnp.where(counted[..., None], jnp.abs(truth.astype(jnp.float32) - probabilities), 0.0)
     # One class after another: a sort of all at once would hold several copies of the largest array there is.
     weights = jax.lax.map(
         lambda x: jax.vmap(_lovasz_weights)(x[0], x[1], counted),
@@ -200,15 +200,16 @@ def _exponentials(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     logits = logits.astype(jnp.float32)
     shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     exponentials = jnp.exp(shifted)
-    ones = jnp.ones(logits.shape[-1])
+    ones = jnp.ones(logits.shape[-1], jnp.float32)
     return shifted, exponentials, jnp.matmul(exponentials, ones, precision=jax.lax.Precision.HIGHEST)
 
 
 def _mean_of_present(losses: jax.Array, area: jax.Array) -> jax.Array:
     """Returns the mean [B] of losses [B, C] over the classes that have an area; 0 where there are none."""
     present = area > 0
-    return jnp.where(present, losses, 0.0).sum(-1) / jnp.maximum(present.sum(-1), 1)
+    return jnp.where(present, losses, 0.0).sum(-1) / jnp.maximum(present.sum(-1), 1).astype(jnp.float32)
 
 
 def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.arange(logits.shape[-1], dtype=jnp.int32) == labels[..., None].astype(jnp.int32)
+    labels = labels[..., None].astype(jnp.int32)
+    return jnp.expand_dims(jnp.arange(logits.shape[-1], dtype=jnp.int32), range(labels.ndim - 1)) == labels

@@ -27,7 +27,7 @@ class Brightest(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         weight = self.param("weight", nn.initializers.ones, (1, 1))
         middle = images.mean(-1, keepdims=True)
-        return jnp.concatenate([jnp.full_like(middle, 0.05), images - middle], axis=-1) * 20 * weight
+        return jnp.concatenate([jnp.full_like(middle, 0.05), images - middle], axis=-1) * 20 * weight[None, None]
 
 
 @pytest.fixture

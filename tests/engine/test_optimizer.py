@@ -111,7 +111,7 @@ def test_muon_moves_kernels_orthogonally_and_the_rest_by_adam():
     optimizer = make_optimizer(config, 9)
     keys = jax.random.split(jax.random.key(0), 3)
     grads = {
-        "kernel": jax.random.normal(keys[0], (3, 3, 4, 12)) * jnp.logspace(0, -2, 12),
+        "kernel": jax.random.normal(keys[0], (3, 3, 4, 12)) * jnp.logspace(0, -2, 12)[None, None, None],
         "depthwise": jax.random.normal(keys[1], (3, 3, 1, 12)),
         "scale": jax.random.normal(keys[2], (12,)),
     }

@@ -68,8 +68,8 @@ class Denoising(ImageTask):
     def prepare(self, batch, key):
         images = self.images(batch, key)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0) if key is None else key, batch["index"])
-        draw = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:]) * self.config.noise / jnp.asarray(self.std))
-        noise = draw(keys)
+        draw = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:]) * self.config.noise)
+        noise = draw(keys) / jnp.asarray([[[self.std]]])
         return images + noise, {**batch, "noise": noise}
 
     def loss(self, outputs, targets):
@@ -80,7 +80,7 @@ class Denoising(ImageTask):
         return inputs - model.apply(variables, inputs)
 
     def update(self, predictions, batch):
-        errors = ((predictions - self.normalize(batch["image"])) * jnp.asarray(self.std) / 255) ** 2
+        errors = ((predictions - self.normalize(batch["image"])) * jnp.asarray([[[self.std]]]) / 255) ** 2
         errors = jnp.where(batch["valid"], errors.mean((1, 2, 3)), 0)
         return {"error": errors.sum(), "examples": batch["valid"].sum(dtype=jnp.int32)}
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from made import segmentation
@@ -79,5 +78,9 @@ def toy_training(
 
 def largest_difference(a: Any, b: Any) -> float:
     """Largest difference between two trees, relative to the largest value of each leaf."""
-    gaps = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max() / (jnp.abs(y).max() + 1e-6)), a, b)
-    return max(jax.tree.leaves(gaps))
+
+    def gap(x: Any, y: Any) -> float:
+        x, y = (np.asarray(value, np.float64) for value in (x, y))
+        return float(np.abs(x - y).max() / (np.abs(y).max() + 1e-6))
+
+    return max(jax.tree.leaves(jax.tree.map(gap, a, b)))

@@ -66,13 +66,13 @@ class ToyDetector(nn.Module):
             ignored=truth.valid & truth.ignore,
         )
         chosen = balanced_subsample(key, matches.positive, matches.negative, size=24, positive_fraction=0.5)
-        positive, negative = chosen.masks(len(anchors))
+        positive, negative = (mask.astype(jnp.float32) for mask in chosen.masks(len(anchors)))
         wanted = jax.nn.one_hot(truth.labels[matches.index], self.num_classes) * positive[:, None]
         errors = jnp.logaddexp(0, logits) - wanted * logits
         moves = jnp.abs(deltas - B.encode(truth.boxes[matches.index], anchors))
-        count = jnp.maximum(chosen.valid.sum(), 1)
+        count = jnp.maximum(chosen.valid.sum(), 1).astype(jnp.float32)
         return {
-            "classes": (errors.sum(-1) * (positive | negative)).sum() / count,
+            "classes": (errors.sum(-1) * (positive + negative)).sum() / count,
             "boxes": (moves.sum(-1) * positive).sum() / count,
         }
 

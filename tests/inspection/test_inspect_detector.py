@@ -23,7 +23,7 @@ class Finder(nn.Module):
     ) -> Detections:
         x = TorchConv(6, (3, 3), (4, 4), padding=((1, 1), (1, 1)), name="stem")(images)
         x = TorchConv(5, (1, 1), name="head")(x).reshape(len(images), -1, 5)
-        boxes = x[..., 1:] * sizes[:, None, :1]
+        boxes = x[..., 1:] * sizes[:, None, :1].astype(jnp.float32)
         if self.needs_proposals:
             boxes += proposals.boxes
 

@@ -83,14 +83,15 @@ def test_largefov_is_the_authors_stack_of_layers(stride, rate):
 
     def conv(x, layer, dilation):
         reach = dilation * (layer["kernel"].shape[0] // 2)
-        return jax.lax.conv_general_dilated(
+        y = jax.lax.conv_general_dilated(
             x,
             layer["kernel"],
             (1, 1),
             [(reach, reach)] * 2,
             rhs_dilation=(dilation, dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        ) + layer.get("bias", 0.0)
+        )
+        return y + layer["bias"][None, None, None] if "bias" in layer else y
 
     def pool(x, step):
         pads = ((0, 0), (1, 1), (1, 1), (0, 0))

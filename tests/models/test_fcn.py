@@ -51,6 +51,10 @@ def test_published_parameters():
     assert cvjax.model_info("fcn_resnet101").params == 54_314_346
 
 
+def _score(x, layer):
+    return x @ layer["kernel"][0, 0] + layer["bias"][None, None, None]
+
+
 def _upscore(x, kernel, stride):
     """Caffe's deconvolution: all that the copies of the kernel reach."""
     return jax.lax.conv_transpose(x, kernel, (stride, stride), "VALID")
@@ -65,7 +69,7 @@ def test_8s_is_the_papers_sum_with_its_crops():
     params = variables["params"]
 
     def score(name, map_name):
-        return maps[map_name] @ params[name]["kernel"][0, 0] + params[name]["bias"]
+        return _score(maps[map_name], params[name])
 
     def cropped(x, first, like):
         return x[:, first : first + like.shape[1], first : first + like.shape[2]]
@@ -84,10 +88,10 @@ def test_coarser_nets_have_the_papers_crops(name, last, crops):
     model, variables = _init(name, 33, 34)
     maps = model.apply(variables, _images(33, 34), method="features")
     params = variables["params"]
-    x = maps["fc7"] @ params["score"]["kernel"][0, 0] + params["score"]["bias"]
+    x = _score(maps["fc7"], params["score"])
     if last == 16:
         x = _upscore(x, params["up_pool4"]["conv"]["kernel"], 2)
-        skip = maps["pool4"] @ params["score_pool4"]["kernel"][0, 0] + params["score_pool4"]["bias"]
+        skip = _score(maps["pool4"], params["score_pool4"])
         x += skip[:, crops[0] : crops[0] + x.shape[1], crops[0] : crops[0] + x.shape[2]]
     x = _upscore(x, params[f"up_image{last}"]["conv"]["kernel"], last)[:, crops[-1] :, crops[-1] :][:, :33, :34]
     logits = model.apply(variables, _images(33, 34))
@@ -116,8 +120,7 @@ def test_same_padding_adds_skips_on_the_maps_own_grids():
         ("_pool4", "pool4", 0.5, 16),
         ("_pool3", "pool3", 0.25, 8),
     ):
-        layer = variables["params"][f"score{name}"]
-        scores = scale * maps[map_name] @ layer["kernel"][0, 0] + layer["bias"]
+        scores = _score(scale * maps[map_name], variables["params"][f"score{name}"])
         expected = expected + scores.repeat(stride, 1).repeat(stride, 2)
     logits = model.apply(variables, images)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * float(jnp.abs(expected).max()))

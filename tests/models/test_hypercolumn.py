@@ -35,7 +35,7 @@ def test_summed_scores_are_the_scores_of_the_stack():
     assert stack.shape == (2, 37, 45, 4 + 4 + 5 + 6 + 7)
     kernel, bias = _joined(variables, "score", levels)
     logits = jax.jit(model.apply)(variables, images)
-    expected = stack @ kernel + bias
+    expected = stack @ kernel + bias[None, None, None]
     np.testing.assert_allclose(logits, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
@@ -68,10 +68,10 @@ def test_masks_are_the_interpolated_classifiers_of_each_pixels_hypercolumn():
         axis=-1,
     )
     kernel, bias = _joined(variables, "mask", levels)
-    p = jax.nn.sigmoid(stack @ kernel + bias).reshape(4, 6, 6, 2, 2)
+    p = jax.nn.sigmoid(stack @ kernel + bias[None, None, None]).reshape(4, 6, 6, 2, 2)
     # Middles of 6 pixels among the middles of 2 cells, which lie at 1.5 and 4.5 pixels.
     share = np.clip((np.arange(6) + 0.5 - 1.5) / 3, 0, 1)
-    weights = np.stack([1 - share, share], -1)
+    weights = np.stack([1 - share, share], -1).astype(np.float32)
     expected = jnp.einsum("nijkl,ik,jl->nij", p, weights, weights)
     logits = jax.jit(lambda v, x, b: model.apply(v, x, b, method="masks"))(variables, images, boxes)
     assert logits.shape == (2, 2, 6, 6)
@@ -156,11 +156,12 @@ def _overlap_of_discs(levels):
             return mask_loss(logits, targets, weights).mean(), logits
 
         (_, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, state = optimizer.update(gradients, state)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the integer count of steps
+            updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(params, updates), state, logits
 
     state = optimizer.init(params)
     for _ in range(100):
         params, state, logits = step(params, state)
-    found = logits > 0
+    found = (logits > 0).astype(jnp.float32)
     return float((found * targets).sum() / jnp.maximum(found, targets).sum())

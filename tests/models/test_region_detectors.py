@@ -116,7 +116,7 @@ def test_what_is_no_proposal_changes_nothing(name):
     detect = jax.jit(model.apply)
     first = detect(variables, images, sizes, proposals)
     assert first.valid.any()
-    other = jnp.where(proposals.valid[..., None], proposals.boxes, jnp.asarray([3.0, 4, 60, 44]))
+    other = jnp.where(proposals.valid[..., None], proposals.boxes, jnp.asarray([[[3.0, 4, 60, 44]]]))
     for a, b in zip(first, detect(variables, images, sizes, Proposals(other, proposals.valid))):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 

@@ -101,7 +101,7 @@ def test_a_perfect_cell_has_no_loss_and_the_worse_box_is_background():
 def test_decoding_undoes_encoding():
     keys = jax.random.split(jax.random.key(0), 2)
     places = jnp.stack(jnp.meshgrid(jnp.arange(4), jnp.arange(3)), axis=-1).reshape(-1, 2)
-    centers = (places + jax.random.uniform(keys[0], (12, 2))) * 16
+    centers = (places.astype(jnp.float32) + jax.random.uniform(keys[0], (12, 2))) * 16
     sides = jax.random.uniform(keys[1], (12, 2), minval=0.01, maxval=60)
     boxes = jnp.concatenate([centers - sides / 2, centers + sides / 2], axis=-1)
     targets = ENCODE(_truth(boxes, jnp.arange(12)), SIZE, grid=GRID)

@@ -75,7 +75,7 @@ def test_detections_are_the_truth_where_the_net_says_so(small):
     targets = encode(truth, size, grid)
     # Each cell's other box is almost the same with less confidence, so it is suppressed; empty cells say less than 0.
     boxes = jnp.stack([targets.boxes * 0.99, targets.boxes], axis=2)
-    confidence = jnp.where(targets.occupied[..., None], jnp.array([0.4, 0.9]), -1.0)
+    confidence = jnp.where(targets.occupied[..., None], jnp.array([[[0.4, 0.9]]]), -1.0)
     classes = jnp.where(targets.occupied[..., None], jax.nn.one_hot(targets.labels, 3), -1.0)
     said = Predictions(boxes, confidence, classes)
     found = jax.jit(lambda v, p: model.apply(v, p, size, grid, method=lambda m, *args: m._detect(*args)))(

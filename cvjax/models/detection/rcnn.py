@@ -90,10 +90,10 @@ def warp_windows(images: jax.Array, sizes: jax.Array, boxes: jax.Array, *, size:
       Windows [B, R, size, size, C], zero beyond the image. A box's corners come to lie at `context` and `size -
       context`.
     """
-    inside = [jnp.arange(images.shape[axis]) < sizes[:, axis - 1 : axis] for axis in (1, 2)]
+    inside = [jnp.arange(images.shape[axis])[None] < sizes[:, axis - 1 : axis] for axis in (1, 2)]
     images = jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], images, 0)
     centered = convert(boxes, "xyxy", "cxcywh")
-    grown = centered * jnp.asarray([1, 1, *[size / (size - 2 * context)] * 2], centered.dtype)
+    grown = centered * jnp.asarray([[[1, 1, *[size / (size - 2 * context)] * 2]]], centered.dtype)
     windows = convert(grown, "cxcywh", "xyxy")
     index = jnp.zeros(boxes.shape[1], jnp.int32)
     crop = partial(roi_align, batch_index=index, output_size=(size, size), sampling_ratio=1, aligned=True)

@@ -138,7 +138,7 @@ def class_loss(logits: jax.Array, sample: Sample) -> jax.Array:
       Losses, float32 [B]; 0 without regions.
     """
     logits = logits.astype(jnp.float32)
-    is_class = jnp.arange(logits.shape[-1]) == sample.classes[..., None]
+    is_class = jnp.arange(logits.shape[-1])[None, None] == sample.classes[..., None]
     losses = jax.nn.logsumexp(logits, -1) - jnp.where(is_class, logits, 0).sum(-1)
     return jax.vmap(mean_over)(losses, sample.valid, sample.valid)
 
@@ -157,7 +157,7 @@ def box_loss(deltas: jax.Array, sample: Sample, weights: RegressionWeights, beta
     Returns:
       Losses, float32 [B], the mean over the regions of each image.
     """
-    is_class = jnp.arange(1, deltas.shape[-2] + 1) == sample.classes[..., None]
+    is_class = jnp.arange(1, deltas.shape[-2] + 1)[None, None] == sample.classes[..., None]
     own = jnp.where(is_class[..., None], deltas.astype(jnp.float32), 0).sum(-2)
     target = encode(sample.objects, sample.boxes, weights)
     losses = smooth_l1(own - target, beta).sum(-1)

@@ -166,7 +166,7 @@ def rpn_losses(
         )
         drawn = balanced_subsample(key, matches.positive, matches.negative, size=samples, positive_fraction=0.5)
         score, delta, anchor = scores[drawn.indices], deltas[drawn.indices], anchors[drawn.indices]
-        objects = jax.nn.softplus(score) - score * drawn.positive
+        objects = jax.nn.softplus(score) - score * drawn.positive.astype(score.dtype)
         if not truth.boxes.shape[0]:
             return mean_over(objects, drawn.valid, drawn.valid), jnp.zeros(())
         wanted = box_ops.encode(truth.boxes[matches.index[drawn.indices]], anchor)

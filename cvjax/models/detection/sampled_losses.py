@@ -31,4 +31,4 @@ def mean_over(values: jax.Array, counted: jax.Array, drawn: jax.Array) -> jax.Ar
     Returns:
       A scalar; 0 if nothing was drawn.
     """
-    return jnp.sum(jnp.where(counted, values, 0)) / jnp.maximum(drawn.sum(), 1)
+    return jnp.sum(jnp.where(counted, values, 0)) / jnp.maximum(drawn.sum(), 1).astype(values.dtype)

@@ -91,7 +91,7 @@ def nearest_scale(boxes: jax.Array, factors: jax.Array, canonical_size: float = 
     Returns:
       Numbers of scales, int32 [...]; the first one where several are equally near.
     """
-    areas = area(boxes[..., None, :] * factors)
+    areas = area(boxes[..., None, :] * jnp.expand_dims(factors, range(boxes.ndim - 1)))
     return jnp.argmin(jnp.abs(areas - canonical_size**2), axis=-1).astype(jnp.int32)
 
 
@@ -116,7 +116,7 @@ def project_windows(boxes: jax.Array, stride: int, limits: jax.Array) -> jax.Arr
     middle = jnp.round((first + last) / (2 * stride))
     empty = far < near
     corners = jnp.concatenate([jnp.where(empty, middle, near), jnp.where(empty, middle, far)], axis=-1)
-    most = limits[..., ::-1] - 1
+    most = (limits[..., ::-1] - 1).astype(corners.dtype)
     return jnp.clip(corners, 0, jnp.concatenate([most, most], axis=-1)).astype(jnp.int32)
 
 

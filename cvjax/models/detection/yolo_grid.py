@@ -82,8 +82,9 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
     labels = jnp.pad(truth.labels.astype(jnp.int32), (0, 1))
     none = truth.boxes.shape[0]
     x, y, width, height = jnp.moveaxis(box_ops.convert(boxes[:none], "xyxy", "cxcywh"), -1, 0)
+    bottom, right = size[0].astype(jnp.float32), size[1].astype(jnp.float32)
     filled = (width > 0) & (height > 0) & jnp.isfinite(width + height)
-    exists = truth.valid & filled & (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+    exists = truth.valid & filled & (x >= 0) & (x < right) & (y >= 0) & (y < bottom)
     # Conversion of what is not finite or far away is undefined, so it is taken out before.
     column, row = (jnp.where(exists, center, 0) // grid.cell for center in (x, y))
     place = (row * grid.columns + column).astype(jnp.int32)
@@ -98,8 +99,8 @@ def encode(truth: Truth, size: jax.Array, grid: Grid) -> Targets:
     occupied, ignored = chosen < none, first(truth.ignore).reshape(shape) < none
     x, y, width, height = jnp.moveaxis(box_ops.convert(boxes[chosen], "xyxy", "cxcywh"), -1, 0)
     coded = (
-        x / grid.cell - jnp.arange(grid.columns),
-        y / grid.cell - jnp.arange(grid.rows)[:, None],
+        x / grid.cell - jnp.arange(grid.columns).astype(jnp.float32)[None],
+        y / grid.cell - jnp.arange(grid.rows).astype(jnp.float32)[:, None],
         jnp.sqrt(width / grid.width),
         jnp.sqrt(height / grid.height),
     )
@@ -136,7 +137,7 @@ def losses(
     wanted = targets.boxes[:, :, None]
     overlap, deviation = _compare(lax.stop_gradient(predictions.boxes), wanted, grid)
     fitness = jnp.where(jnp.any(overlap > 0, axis=-1, keepdims=True), overlap, -deviation)
-    responsible = occupied & (jnp.argmax(fitness, axis=-1)[..., None] == jnp.arange(fitness.shape[-1]))
+    responsible = occupied & (jnp.argmax(fitness, axis=-1)[..., None] == jnp.arange(fitness.shape[-1])[None, None])
     background = ~responsible & ~targets.ignored[..., None]
 
     deviations = jnp.square(predictions.boxes - wanted)
@@ -153,8 +154,8 @@ def losses(
 
 def _centered(coded: jax.Array, grid: Grid) -> jax.Array:
     """Turns boxes as cells write them into (center x, center y, width, height) in pixels, [R, C, B, 4]."""
-    columns = jnp.arange(grid.columns)[:, None]
-    rows = jnp.arange(grid.rows)[:, None, None]
+    columns = jnp.arange(grid.columns).astype(jnp.float32)[None, :, None]
+    rows = jnp.arange(grid.rows).astype(jnp.float32)[:, None, None]
     x, y, r, s = jnp.moveaxis(coded, -1, 0)
     centered = (
         (x + columns) * grid.cell,
@@ -170,4 +171,4 @@ def _compare(coded: jax.Array, wanted: jax.Array, grid: Grid) -> tuple[jax.Array
     ours, theirs = _centered(coded, grid), _centered(wanted, grid)
     unit = jnp.asarray([grid.width, grid.height, grid.width, grid.height], jnp.float32)
     overlap = box_ops.iou(*(box_ops.convert(boxes, "cxcywh", "xyxy") for boxes in (ours, theirs)))
-    return overlap, jnp.sum(jnp.square((ours - theirs) / unit), axis=-1)
+    return overlap, jnp.sum(jnp.square((ours - theirs) / unit[None, None, None]), axis=-1)

@@ -191,7 +191,7 @@ def interpolate_classifiers(scores: jax.Array) -> jax.Array:
     grid = round(classifiers**0.5)
     rows, columns = (bilinear_matrix(grid, length) for length in (height, width))
     weights = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(height, width, classifiers)
-    scores = scores.astype(jnp.float32)
+    weights, scores = jnp.expand_dims(weights, range(scores.ndim - 3)), scores.astype(jnp.float32)
     object_, background = (
         jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=-1, b=weights) for signed in (scores, -scores)
     )

@@ -31,11 +31,11 @@ def calibration_sums(
     """
     chex.assert_equal_shape((confidence, correct, valid))
     number = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
-    inside = (number[:, None] == jnp.arange(BINS)) & valid[:, None]
+    inside = (number[:, None] == jnp.arange(BINS)[None]) & valid[:, None]
     return {
         "bin_count": inside.sum(0, dtype=jnp.int32),
         "bin_correct": (inside & correct[:, None]).sum(0, dtype=jnp.int32),
-        "bin_confidence": (inside * confidence[:, None]).sum(0),
+        "bin_confidence": (inside.astype(confidence.dtype) * confidence[:, None]).sum(0),
     }
 
 

@@ -21,7 +21,7 @@ def ranks(scores: Real[Array, "batch classes"], labels: Integer[Array, " batch"]
     """
     chex.assert_rank(scores, 2)
     mine = jnp.take_along_axis(scores, jnp.maximum(labels, 0)[:, None], axis=-1)
-    earlier = jnp.arange(scores.shape[-1]) < labels[:, None]
+    earlier = jnp.arange(scores.shape[-1])[None] < labels[:, None]
     return ((scores > mine) | ((scores == mine) & earlier)).sum(-1, dtype=jnp.int32)
 
 

@@ -82,7 +82,7 @@ def mix_images(
     """Returns images [B, H, W, C], each mixed with its partner."""
     chex.assert_rank(images, 4)
     height, width = images.shape[1:3]
-    rows, columns = (jnp.arange(side) + 0.5 for side in (height, width))
+    rows, columns = (jnp.arange(side).astype(jnp.float32)[None] + 0.5 for side in (height, width))
     row_inside = (rows > (mix.top * height)[:, None]) & (rows < (mix.bottom * height)[:, None])
     column_inside = (columns > (mix.left * width)[:, None]) & (columns < (mix.right * width)[:, None])
     kept = jnp.where(row_inside[:, :, None] & column_inside[:, None, :], 0.0, 1.0)
@@ -105,7 +105,7 @@ def _beta(alpha: float, uniform: jax.Array) -> jax.Array:
     table = jnp.asarray(scipy.special.betaincinv(alpha, alpha, np.linspace(0, 1, _QUANTILES + 1)), jnp.float32)
     place = uniform * _QUANTILES
     below = jnp.minimum(place.astype(jnp.int32), _QUANTILES - 1)
-    return table[below] + (place - below) * (table[below + 1] - table[below])
+    return table[below] + (place - below.astype(jnp.float32)) * (table[below + 1] - table[below])
 
 
 def _blend(values: jax.Array, kept: jax.Array) -> jax.Array:

@@ -126,8 +126,8 @@ class Classification(ImageTask):
         total = (soft_cross_entropy(logits, target) * valid).sum()
         for branch in auxiliary.values():
             total += self.config.aux_weight * (soft_cross_entropy(branch, target) * valid).sum()
-        correct = (jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)) * valid
-        return total, {"accuracy": correct.sum()}
+        correct = jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)
+        return total, {"accuracy": (correct.astype(jnp.float32) * valid).sum()}
 
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Returns the sums of one batch that `compute` scores.

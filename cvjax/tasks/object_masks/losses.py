@@ -31,7 +31,7 @@ def mask_targets(
     """
     chex.assert_rank(objects, 3)
     chex.assert_shape(boxes, (*numbers.shape, 4))
-    steps = (jnp.arange(size) + 0.5) / size
+    steps = (jnp.arange(size).astype(jnp.float32)[None, None] + 0.5) / size
     columns, rows = (
         jnp.floor(low[..., None] + (high - low)[..., None] * steps).astype(jnp.int32)
         for low, high in ((boxes[..., 0], boxes[..., 2]), (boxes[..., 1], boxes[..., 3]))
@@ -44,7 +44,7 @@ def mask_targets(
     rows, columns = jnp.maximum(rows, 0)[..., :, None], jnp.maximum(columns, 0)[..., None, :]
     found = jnp.asarray(objects).at[image, rows, columns].get(mode="clip")
     weights = (found != ignore) & inside_rows[..., :, None] & inside_columns[..., None, :]
-    targets = (found == numbers[..., None, None]) & weights
+    targets = (found.astype(jnp.int32) == numbers[..., None, None].astype(jnp.int32)) & weights
     return targets.astype(jnp.float32), weights.astype(jnp.float32)
 
 

@@ -27,10 +27,11 @@ def paste_masks(
 
     def along(low: jax.Array, high: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
         """Returns interpolation weights [B, N, length, S] of one axis, and which pixels are inside, [B, N, length]."""
-        middle = jnp.arange(length) + 0.5
+        middle = jnp.arange(length).astype(jnp.float32)[None, None] + 0.5
         low, high = low[..., None], high[..., None]
         place = (middle - low) / jnp.maximum(high - low, 1e-6) * side - 0.5
-        weights = jnp.maximum(1 - jnp.abs(jnp.clip(place, 0, side - 1)[..., None] - jnp.arange(side)), 0.0)
+        pixels = jnp.arange(side).astype(jnp.float32)[None, None, None]
+        weights = jnp.maximum(1 - jnp.abs(jnp.clip(place, 0, side - 1)[..., None] - pixels), 0.0)
         return weights, (middle > low) & (middle < high)
 
     rows, in_rows = along(boxes[..., 1], boxes[..., 3], size[0])

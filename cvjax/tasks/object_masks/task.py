@@ -121,8 +121,9 @@ class ObjectMasks(ImageTask):
         truth, weights = mask_targets(
             targets["objects"], targets["numbers"], targets["boxes"], outputs.shape[-1], self.ignore
         )
-        present = _present(targets)
-        right = (((outputs > 0) == (truth > 0)) * weights).sum((2, 3)) / jnp.maximum(weights.sum((2, 3)), 1.0)
+        present = _present(targets).astype(jnp.float32)
+        right = ((outputs > 0) == (truth > 0)).astype(jnp.float32)
+        right = (right * weights).sum((2, 3)) / jnp.maximum(weights.sum((2, 3)), 1.0)
         return (mask_loss(outputs, truth, weights) * present).sum(), {"accuracy": (right * present).sum()}
 
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
@@ -138,13 +139,13 @@ class ObjectMasks(ImageTask):
         objects, boxes = batch["objects"], batch["boxes"]
         pasted, within = paste_masks(predictions, boxes, pair(objects.shape[1:]))
         counted = within & (objects != self.ignore)[:, None]
-        truth = (objects[:, None] == batch["numbers"][..., None, None]) & counted
+        truth = (objects[:, None].astype(jnp.int32) == batch["numbers"][..., None, None]) & counted
         guess = (pasted > 0.5) & counted
         union = (truth | guess).sum((2, 3))
         overlap = (truth & guess).sum((2, 3)) / jnp.maximum(union, 1)
         # An object that nothing is known of (its pixels all ignored) has no overlap.
         present = _present(batch) & truth.any((2, 3))
-        classes = jax.nn.one_hot(batch["labels"], self.num_classes) * present[..., None]
+        classes = jax.nn.one_hot(batch["labels"], self.num_classes) * present[..., None].astype(jnp.float32)
         return {
             "overlap": (classes * overlap[..., None]).sum((0, 1)),
             "objects": classes.sum((0, 1)).astype(jnp.int32),

@@ -92,7 +92,8 @@ def boundary_confusion(
       Confusion matrix, int32 [C + 1, C + 1]; its last class stands for pixels outside the boundaries.
     """
     height, width = within.any(2).sum(1), within.any(1).sum(1)
-    widths = jnp.maximum(jnp.round(ratio * jnp.hypot(height * 1.0, width * 1.0)).astype(jnp.int32), 1)[:, None, None]
+    diagonal = jnp.hypot(height.astype(jnp.float32), width.astype(jnp.float32))
+    widths = jnp.maximum(jnp.round(ratio * diagonal).astype(jnp.int32), 1)[:, None, None]
     limit = widths.max()
 
     def banded(maps: jax.Array, known: jax.Array) -> jax.Array:

@@ -78,7 +78,7 @@ def inside(size: Integer[Array, "batch 2"] | None, shape: tuple[int, ...]) -> Bo
     if size is None:
         return jnp.ones(shape, bool)
     chex.assert_shape(size, (shape[0], 2))
-    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
+    rows, columns = jnp.arange(shape[1])[None, :, None], jnp.arange(shape[2])[None, None]
     return (rows < size[:, 0, None, None]) & (columns < size[:, 1, None, None])
 
 

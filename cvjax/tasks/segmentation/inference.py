@@ -84,7 +84,7 @@ def sliding_logits(
     classes = jax.eval_shape(logits_fn, patch).shape[-1]
     corners = jnp.asarray([(top, left) for top in tops for left in lefts], jnp.int32)
     total, _ = jax.lax.scan(add_window, jnp.zeros((batch, height, width, classes), jnp.float32), corners)
-    return total / counts
+    return total / counts[None]
 
 
 def segment(

@@ -99,13 +99,14 @@ def pixel_loss(
         losses = cross_entropy(logits, labels)
     if options.pixel_loss != "ohem":
         return options.pixel_weight * (losses * weights).sum()
-    chosen = weights * ohem_pixels(
+    hard = ohem_pixels(
         losses,
         weights,
         fraction=options.ohem_fraction,
         threshold=options.ohem_threshold,
         minimum=options.ohem_minimum,
     )
+    chosen = weights * hard.astype(jnp.float32)
     kept = chosen.sum((1, 2))
     mean = (losses * chosen).sum((1, 2)) / jnp.where(kept > 0, kept, 1.0)
     return options.pixel_weight * (mean * weights.sum((1, 2))).sum()

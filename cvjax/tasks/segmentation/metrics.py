@@ -21,7 +21,7 @@ def image_iou_sums(confusions: Integer[Array, "batch classes classes"]) -> dict[
     hits = jnp.diagonal(confusions, axis1=1, axis2=2)
     union = confusions.sum(1) + confusions.sum(2) - hits
     present = (union > 0).sum(1)
-    mean = (hits / jnp.maximum(union, 1.0)).sum(1) / jnp.maximum(present, 1)
+    mean = (hits / jnp.maximum(union, 1.0)).sum(1) / jnp.maximum(present, 1).astype(jnp.float32)
     return {"image_iou": mean.sum(), "scored_images": (present > 0).sum(dtype=jnp.int32)}
 
 

@@ -159,7 +159,7 @@ class Segmentation(ImageTask):
         total = pixel_loss(logits, mask, weights, self.config) + region_loss(logits, mask, weights, self.config)
         for branch in auxiliary.values():
             total += self.config.aux_weight * pixel_loss(self._thin(branch), mask, weights, self.config)
-        correct = (jnp.argmax(logits, axis=-1) == mask) * weights
+        correct = (jnp.argmax(logits, axis=-1) == mask.astype(jnp.int32)).astype(jnp.float32) * weights
         if not self.config.normalize_loss:  # an image's fraction, since images are what it is divided by
             correct = correct.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1.0)
         return total, {"accuracy": correct.sum()}
