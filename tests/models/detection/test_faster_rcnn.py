@@ -172,7 +172,7 @@ def test_given_proposals_take_the_place_of_its_own():
     assert own.valid.any(axis=1).all()
     for ours, theirs in zip(own, given):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert (own.boxes[1].max(axis=0) <= jnp.array([50, 40, 50, 40])).all()
+    assert (own.boxes[1].max(axis=0) <= jnp.array([50.0, 40, 50, 40])).all()
 
 
 def test_published_size_has_losses_and_torchvisions_parameters():
