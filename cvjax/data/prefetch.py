@@ -36,6 +36,8 @@ def prefetch_to_device(
 
 
 def _prefetch(batches: Iterator[Host], place: Callable[[Host], Device], size: int) -> Generator[Any, None, None]:
+    # `grain.experimental.device_put` runs ahead as well, but places with `jax.device_put` alone. That makes no global
+    # array of the rows of several hosts, and not the layout that pmap takes.
     slots = threading.Semaphore(size)  # Taken before a batch is drawn, so that no more than `size` wait.
     ready: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
     stopping = threading.Event()
