@@ -73,7 +73,8 @@ class Channels(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, ())
-        return 4 * scale * nn.avg_pool(images, (5, 5), padding="SAME")
+        with jax.numpy_dtype_promotion("standard"):  # Flax's average divides floats by integers
+            return 4 * scale * nn.avg_pool(images, (5, 5), padding="SAME")
 
 
 def _folder(folder: pathlib.Path) -> pathlib.Path:
