@@ -29,12 +29,12 @@ def drawn_run(config: RunConfig, workdir: pathlib.Path, *, balanced: str | None 
     variables = drawn(lambda key: task.init(model, key))
     if balanced is not None:
         images = np.stack([decode_image(dataset[n]["image"], str(n)) for n in range(len(dataset))])
-        logits = jax.jit(model.apply)(variables, task.normalize(images))
+        logits = np.asarray(jax.jit(model.apply)(variables, task.normalize(images)))
         mean, deviation = logits.mean((0, 1, 2)), logits.std((0, 1, 2))
         layer = variables["params"][balanced]
         variables["params"][balanced] = {
-            "kernel": np.asarray(layer["kernel"] / deviation),
-            "bias": np.asarray((layer["bias"] - mean) / deviation),
+            "kernel": np.asarray(layer["kernel"]) / deviation,
+            "bias": (np.asarray(layer["bias"]) - mean) / deviation,
         }
     state = TrainState(np.asarray(1, np.int32), variables["params"], variables["batch_stats"], {}, None)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1, metric=task.metric)

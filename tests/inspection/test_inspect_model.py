@@ -30,7 +30,7 @@ def by_architecture(task: str | None = None) -> list[list[str]]:
 
 
 def every_classifier() -> list:
-    """All of them; the smallest three of each architecture among the quick tests."""
+    """All of them; the smallest of each architecture among the quick tests."""
     return [
         pytest.param(name, marks=[pytest.mark.slow] if i >= 1 else [])
         for names in by_architecture("classification")

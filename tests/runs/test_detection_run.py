@@ -167,7 +167,7 @@ def test_a_resumed_run_is_the_run_never_stopped(trained, folder, tmp_path):
 
 def test_boxes_that_are_none_stop_a_run_or_are_counted(toy, tmp_path):
     folder = draw_boxes_folder(tmp_path / "data", train=8, val=8)
-    bad = _XML[0].format(64, 64, _XML[1].format("disc", 0, 30, 30, 20, 40))
+    bad = _XML[0].format(0, 0, _XML[1].format("disc", 0, 30, 30, 20, 40))
     (folder / "val" / "02.xml").write_text(bad)
     config = _config(folder, tmp_path / "run", steps=1, parallel="jit")
     with pytest.raises(DataError, match=r"02\.xml: box 1 of 1, disc at .* is empty or inverted"):

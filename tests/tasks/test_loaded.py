@@ -5,8 +5,10 @@ import pytest
 
 from cvjax.errors import CheckpointError
 from cvjax.tasks.detection.task import Detection
-from cvjax.tasks.load import load_for_inference
+from cvjax.tasks.load import TASKS
 from cvjax.tasks.loaded import rebuild
+
+_MODEL = {"format": 2, "model": {"name": "unet", "options": {}}}
 
 
 @pytest.fixture
@@ -24,11 +26,11 @@ def place(tmp_path):
 
 def test_another_task_is_refused_by_name(place):
     with pytest.raises(CheckpointError, match=r"info is of the task 'segmentation'; give a checkpoint of detection$"):
-        rebuild([Detection], place({"format": 2, "task": {"kind": "segmentation"}}))
+        rebuild([Detection], place({**_MODEL, "task": {"kind": "segmentation"}}))
 
 
-@pytest.mark.parametrize("metadata", [{"format": 2}, {"format": 2, "task": {"kind": "depth"}}])
+@pytest.mark.parametrize("metadata", [_MODEL, {**_MODEL, "task": {"kind": "depth"}}])
 def test_tasks_that_this_version_lacks_are_refused(place, metadata):
     kinds = "classification, detection, masks, segmentation"
     with pytest.raises(CheckpointError, match=f"is of the task .*; give a checkpoint of {kinds}$"):
-        load_for_inference(place(metadata))
+        rebuild(TASKS, place(metadata))
