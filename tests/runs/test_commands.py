@@ -262,12 +262,15 @@ def test_damaged_records_stop_the_run_or_are_counted(tmp_path):
     label[0, 0] = 77
     cv2.imwrite(str(mask), label)
     told = one_line(train(folder, tmp_path / "stops"))
-    assert "003" in told
+    assert "005.png: label 77" in told  # all masks are looked at before the first step
     process = train(folder, tmp_path / "skips", "--input.on-bad-record", "skip")
     assert process.returncode == 0, process.err
     assert "bad records passed over" in process.out
     report = json.loads((tmp_path / "skips" / "report.json").read_text())
     assert (report["examples"], report["skipped"]) == (7, 1)
+    label[0, 0] = 0
+    cv2.imwrite(str(mask), label)
+    assert "003" in one_line(train(folder, tmp_path / "again"))
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_survives(folder, trained, tmp_path):

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from hearing import hearing
 from tiny_run import ROOT, TINY
 
 from cvjax.engine.checkpoint import complete_steps
@@ -24,7 +25,7 @@ def started(folder, workdir, *options, stdout=subprocess.PIPE, **environment):
     """The tiny experiment in a process group of its own, which goes in the end."""
     words = ("--input.manual-dir", folder, "--workdir", workdir, *options)
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.deeplab_voc", "quick", *TINY, *map(str, words)],
+        hearing([sys.executable, "-m", "experiments.deeplab_voc", "quick", *TINY, *map(str, words)]),
         cwd=ROOT,
         env=dict(os.environ, JAX_NUM_CPU_DEVICES="1", COLUMNS="300") | environment,
         stdout=stdout,

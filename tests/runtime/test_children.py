@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from hearing import hearing
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,7 @@ def loading(tmp_path):
 
     def start(*words):
         process = subprocess.Popen(
-            [sys.executable, "main.py", *words],
+            hearing([sys.executable, "main.py", *words]),
             cwd=tmp_path,
             env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])),
             stdout=subprocess.PIPE,
