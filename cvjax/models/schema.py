@@ -7,6 +7,7 @@ the options of BatchNorm.
 
 import dataclasses
 import functools
+import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,8 @@ import flax.linen as nn
 from cvjax.models.registry import model_class, model_options, option_fields
 
 _LEAVES = (bool, int, float, str, type(None))
-_SECTION = re.compile(r"^ *Attributes:[^\n]*\n((?: *[^\n]+\n|\n(?=      ))*)", re.MULTILINE)
-_ENTRY = re.compile(r"^ {6}([a-z_0-9]+(?:, [a-z_0-9]+)*): ((?:.+\n?)(?: {8}.+\n?)*)", re.MULTILINE)
+_SECTION = re.compile(r"^Attributes:[^\n]*\n((?: +[^\n]+\n|\n(?=  ))*)", re.MULTILINE)
+_ENTRY = re.compile(r"^ {2}([a-z_0-9]+(?:, [a-z_0-9]+)*): ((?:.+\n?)(?: {4}.+\n?)*)", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,8 @@ def attribute_sentences(owner: type) -> dict[str, str]:
     """Returns what the docstrings of a class and of its bases say about each attribute, by name."""
     found: dict[str, str] = {}
     for base in reversed(owner.__mro__):
-        for section in _SECTION.findall(base.__dict__.get("__doc__") or ""):
+        # Without the indent of the source, which Python 3.13 takes away itself.
+        for section in _SECTION.findall(inspect.cleandoc(base.__dict__.get("__doc__") or "") + "\n"):
             for names, sentence in _ENTRY.findall(section + "\n"):
                 found |= dict.fromkeys(names.split(", "), " ".join(sentence.split()))
     return found

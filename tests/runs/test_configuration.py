@@ -129,7 +129,7 @@ def test_what_is_no_config_is_named(tmp_path):
     wheels = '{"format": 2, "run": {"model": {"name": "a", "options": {}}, "wheels": 4}}'
     steps = '{"format": 2, "run": {"steps": true}}'
     bad = {
-        '{"run": 1,}': "is no JSON from line 1, column 11 on",
+        '{"run" 1}': "is no JSON from line 1, column 8 on",
         "{}": "holds no run",
         "[1]": "holds no run",
         wheels: "holds wheels, which such a run does not have",
