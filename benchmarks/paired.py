@@ -121,7 +121,11 @@ class Contestant:
         variables = {**os.environ, **_PASSIVE, **_HEAP, **(environment or {})}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
-        self.hello = self._read()
+        try:
+            self.hello = self._read()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
