@@ -85,6 +85,8 @@ class Reader:
         self, rows: int, image: np.ndarray, target: np.ndarray, more: Mapping[str, np.ndarray] | None = None
     ) -> Batch:
         """Returns a batch, not filled in, for examples of the same shapes as the given one."""
+        # Grain's `batch` joins examples that are made one by one. Here one worker makes a whole batch, so that a batch
+        # can have a transform of its own and is handed over once.
         arrays = {"image": image, self.target: target, **(more or {})}
         return {
             **{name: np.empty((rows, *array.shape), array.dtype) for name, array in arrays.items()},
