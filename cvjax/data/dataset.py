@@ -173,7 +173,7 @@ class TfdsDataset:
 
     def files(self) -> list[str]:
         """Returns the paths of the prepared files."""
-        return [entry.path for entry in os.scandir(self._directory) if entry.is_file()]
+        return self.image_files()
 
     def image_files(self) -> list[str]:
         """Returns the paths of the files of the prepared set, of all splits."""

@@ -27,7 +27,7 @@ from cvjax.data.pixels.backends import (
     suits_opencv,
     unreadable,
 )
-from cvjax.data.pixels.header import Header, read_header
+from cvjax.data.pixels.header import Header, read_header, read_whole_header
 from cvjax.data.pixels.lossless import lossless_numbers
 from cvjax.data.pixels.numbers import stored_numbers
 from cvjax.data.pixels.tags import ORIENTATION
@@ -210,13 +210,8 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
     Raises:
       DataError: The header is damaged.
     """
-    header = read_header(io.BytesIO(data))
-    if header.height and header.width:
-        return header.upright_size
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            orientation = header.orientation if header.kind else picture.getexif().get(ORIENTATION, 1)
-            return header._replace(height=picture.height, width=picture.width, orientation=orientation).upright_size
+        return read_whole_header(io.BytesIO(data)).upright_size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise unreadable(data, name, error) from error
 

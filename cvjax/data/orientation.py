@@ -12,9 +12,7 @@ import os
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cvjax.data.pixels import header as pixels
-from cvjax.data.pixels.header import Header
-from cvjax.data.pixels.tags import ORIENTATION
+from cvjax.data.pixels.header import Header, read_whole_header
 from cvjax.errors import DataError
 
 _SWAPPED = (5, 6, 7, 8)
@@ -34,12 +32,7 @@ def read_header(image: bytes | str | os.PathLike[str], name: str) -> Header:
     """
     try:
         with io.BytesIO(image) if isinstance(image, bytes) else open(image, "rb") as file:
-            header = pixels.read_header(file)
-        if header.height and header.width:
-            return header
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
-            orientation = header.orientation if header.kind else int(picture.getexif().get(ORIENTATION, 1))
-            return header._replace(height=picture.height, width=picture.width, orientation=orientation)
+            return read_whole_header(file)
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: not an image in a known format; export it again or take it away.") from error
     except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError) as error:

@@ -21,11 +21,11 @@ import numpy as np
 from cvjax.data.dataset import Dataset, Record, held_out, read_file
 from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.datasets.class_folders.tree import list_images
+from cvjax.datasets.listing import listed
 from cvjax.errors import DataError
 
 NAME = "image_folder_classification"
 _LOG = logging.getLogger(__name__)
-_SHOWN = 3  # How many of the offending classes a message lists.
 
 
 class LabeledFolder:
@@ -111,8 +111,9 @@ def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
     here.check(fills_all=split == "train")
     unknown = sorted({name for _, name in here.entries} - set(class_names))
     if unknown:
-        shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
-        raise DataError(f"{places[split]}: {shown} are no classes of the split train; rename or remove these folders.")
+        raise DataError(
+            f"{places[split]}: {listed(unknown)} are no classes of the split train; rename or remove these folders."
+        )
     if here.other:
         _LOG.warning("%s: passed over %s", places[split], here.other)
     number = {name: label for label, name in enumerate(class_names)}

@@ -8,6 +8,8 @@ for viewers.
 import io
 from typing import BinaryIO, NamedTuple
 
+from PIL import Image
+
 from cvjax.data.pixels.tags import ORIENTATION, read_tags
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -56,6 +58,22 @@ def read_header(file: BinaryIO) -> Header:
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _read_tiff(file)
     return _read_bmp(file) if start.startswith(b"BM") else Header("")
+
+
+def read_whole_header(file: BinaryIO) -> Header:
+    """Reads the header of an image file from its start, with Pillow's help where `read_header` finds no size.
+
+    Raises:
+      OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError: As Pillow raises them; the file is no image
+        that it knows, or is damaged.
+    """
+    header = read_header(file)
+    if header.height and header.width:
+        return header
+    file.seek(0)
+    with Image.open(file) as picture:
+        orientation = header.orientation if header.kind else int(picture.getexif().get(ORIENTATION, 1))
+        return header._replace(height=picture.height, width=picture.width, orientation=orientation)
 
 
 def _read_jpeg(file: BinaryIO, data: bytes) -> Header:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from cvjax.data.decode import IMAGE_SUFFIXES
+from cvjax.datasets.listing import listed
 from cvjax.errors import DataError
 
 _UNREAD = (
@@ -23,7 +24,6 @@ _UNREAD = (
 """Suffixes of files that hold images and are not read."""
 _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 _JUNK_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
-_SHOWN = 3  # How many files, classes or suffixes a message lists.
 
 
 class ClassTree(NamedTuple):
@@ -93,8 +93,8 @@ class ClassTree(NamedTuple):
             )
         if loose:
             raise DataError(
-                f"{self.place}: {_files(len(loose))} beside the folders of the classes ({_some(loose)}); move each into"
-                " the folder of its class, or elsewhere."
+                f"{self.place}: {_files(len(loose))} beside the folders of the classes ({listed(loose)}); move each"
+                " into the folder of its class, or elsewhere."
             )
         filled = {name for _, name in entries}
         holding = {parts[0] for path in self.files if len(parts := self.parts(path)) > 1}
@@ -102,7 +102,7 @@ class ClassTree(NamedTuple):
         if empty:
             what = "a class" if len(empty) == 1 else f"{len(empty)} classes"
             raise DataError(
-                f"{self.place}: {what} without an image that is read ({_some(empty)}); add images, or remove the"
+                f"{self.place}: {what} without an image that is read ({listed(empty)}); add images, or remove the"
                 f" folder{'' if len(empty) == 1 else 's'}."
             )
 
@@ -175,10 +175,6 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
 def _suffixes(paths: Iterable[str]) -> str:
     counts = collections.Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in paths)
-    return _some([f"{count} {suffix}" for suffix, count in counts.most_common()])
+    return listed([f"{count} {suffix}" for suffix, count in counts.most_common()])

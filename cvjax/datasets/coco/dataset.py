@@ -20,12 +20,12 @@ from cvjax.data.identity import fingerprint_of
 from cvjax.data.orientation import Header, read_header
 from cvjax.datasets.coco.annotations import CocoAnnotations, read_annotations
 from cvjax.datasets.image_headers import read_headers
+from cvjax.datasets.listing import listed
 from cvjax.datasets.prepared import newest_version
 from cvjax.errors import DataError
 
 NAME = "coco"
 _YEARS = ("", "2017", "2014")
-_SHOWN = 3  # How many of the missing files a message lists.
 
 
 class CocoDataset:
@@ -143,8 +143,7 @@ def _find_images(root: pathlib.Path, split: str, files: Sequence[str], annotatio
     place, absent = min(missing.items(), key=lambda item: len(item[1]))
     if not below and len(absent) == len(files):
         raise DataError(f"{root}: the annotations of {split} have no images; put them into {root / split}.")
-    shown = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
     raise DataError(
-        f"{annotations}: {len(absent)} of its {len(files)} images are not in {place} ({shown}); add them, or take them"
-        " off the list."
+        f"{annotations}: {len(absent)} of its {len(files)} images are not in {place} ({listed(absent)}); add them, or"
+        " take them off the list."
     )
