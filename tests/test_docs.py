@@ -13,36 +13,12 @@ import numpy as np
 import pytest
 import tyro
 from commands import configure
+from documented import PAGES, ROOT, blocks, commands
 
 from cvjax.engine.config import as_json
 from experiments import deeplab_voc
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-_INLINE = re.compile(r"`((?:python -m )?(?:cvjax\.cli\.\w+|[a-z]+_(?:voc|imagenet|isbi|masks)|camvid) [^`]+)`")
-
-
-def _blocks(page: pathlib.Path, language: str) -> list[str]:
-    return [text for kind, text in _BLOCK.findall(page.read_text()) if kind == language]
-
-
-def _commands() -> list[tuple[str, str]]:
-    """(page, command) of each call of ours, without what precedes `-m` and without its remark."""
-    found = []
-    for page in PAGES:
-        text = page.read_text()
-        lines = [line for block in _blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
-        lines += ["python -m " + re.sub(r"^python -m ", "", call) for call in _INLINE.findall(_BLOCK.sub("", text))]
-        for line in lines:
-            for part in re.split(r"&&", re.sub(r"\s+#.*", "", line)):
-                call = re.search(r"python -m (.+)", part.strip().strip('"'))
-                if call and not call[1].startswith(("venv", "pytest")):
-                    found.append((page.name, call[1].strip().rstrip('"')))
-    return found
-
-
-COMMANDS = _commands()
+COMMANDS = sorted({(found.page, found.text) for found in commands()})
 
 
 def test_there_are_commands():
@@ -63,8 +39,9 @@ def test_commands_parse(page, command, tmp_path):
             argv[argv.index("--config") + 1] = str(path)
         configure(importlib.import_module(module), argv)
         return
-    commands = importlib.import_module(module)
-    kind = next(getattr(commands, name) for name in ("Arguments", "Prepare", "Propose") if hasattr(commands, name))
+    command_line = importlib.import_module(module)
+    names = ("Arguments", "Prepare", "Propose")
+    kind = next(getattr(command_line, name) for name in names if hasattr(command_line, name))
     tyro.cli(kind, args=argv)
 
 
@@ -96,24 +73,24 @@ def _run(code: str, folder: pathlib.Path) -> str:
 
 @pytest.mark.slow
 def test_the_readmes_python_runs(tmp_path):
-    (code,) = _blocks(ROOT / "README.md", "python")
+    (code,) = blocks(ROOT / "README.md", "python")
     assert len(code.splitlines()) <= 10
     assert "1512.03385" in _run(code + "assert logits.shape == (2, 65, 65, 21)\n", tmp_path)
 
 
 def test_the_python_about_models_runs(tmp_path):
-    (code,) = _blocks(ROOT / "docs" / "models.md", "python")
+    (code,) = blocks(ROOT / "docs" / "models.md", "python")
     _run(code, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_python_about_nnx_runs(tmp_path):
-    _run("".join(_blocks(ROOT / "docs" / "nnx.md", "python")) + "assert float(loss) > 0\n", tmp_path)
+    _run("".join(blocks(ROOT / "docs" / "nnx.md", "python")) + "assert float(loss) > 0\n", tmp_path)
 
 
 @pytest.mark.slow
 def test_the_guides_python_runs(tmp_path):
     """Two steps from the first to the last line: trained, loaded, scored, predicted."""
     cv2.imwrite(str(tmp_path / "a.jpg"), np.full((70, 90, 3), 128, np.uint8))
-    (code,) = _blocks(ROOT / "docs" / "guide.md", "python")
+    (code,) = blocks(ROOT / "docs" / "guide.md", "python")
     _run(code + "assert labels.shape == (70, 90) and 0 <= report['miou'] <= 1 and outcome.step == 2\n", tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -127,9 +128,9 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     return plain(report) | place | ({"absent": list(task.absent)} if task.absent else {})
 
 
-def main() -> None:
-    """Runs the command line."""
-    arguments = tyro.cli(Arguments, prog="python -m cvjax.cli.evaluate", description=Arguments.__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line. `argv` is the process's own by default."""
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.evaluate")
     report = evaluate_checkpoint(arguments, make_console())
     if arguments.json is not None:
         write_report(pathlib.Path(arguments.json), report)

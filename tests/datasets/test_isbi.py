@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from tiny_sets import draw_membranes
 
 from cvjax.data.dataset import image_sizes
 from cvjax.data.decode import decode_example
@@ -11,25 +12,13 @@ from cvjax.datasets.registry import open_dataset
 from cvjax.errors import DataError
 
 
-def draw(folder, count: int = 12, labels: str = "labels"):
-    """Gray pictures 0.png, 1.png, ... whose labels have a membrane in the column of their number."""
-    for name in ("images", labels):
-        (folder / name).mkdir(parents=True)
-    for number in range(count):
-        label = np.full((8, 16), 255, np.uint8)
-        label[:, number % 16] = 0
-        cv2.imwrite(str(folder / "images" / f"{number}.png"), np.full((8, 16), 10 * number, np.uint8))
-        cv2.imwrite(str(folder / labels / f"{number}.png"), label)
-    return folder
-
-
 def ids(source) -> list[str]:
     return [source[i]["id"] for i in range(len(source))]
 
 
 @pytest.mark.parametrize("labels", ["labels", "masks"])
 def test_levels_are_classes(tmp_path, labels):
-    source = open_isbi("all", tmp_path, draw(tmp_path / "em", labels=labels))
+    source = open_isbi("all", tmp_path, draw_membranes(tmp_path / "em", labels=labels))
     assert source.class_names == CLASS_NAMES == ("membrane", "cell")
     for index in range(len(source)):
         example = decode_example(source[index], 2)
@@ -38,7 +27,7 @@ def test_levels_are_classes(tmp_path, labels):
 
 
 def test_folds_are_rows_of_neighbors_that_are_everything_together(tmp_path):
-    draw(tmp_path / "isbi_membrane")
+    draw_membranes(tmp_path / "isbi_membrane")
     everything = [str(number) for number in range(12)]
     assert ids(open_dataset("isbi_membrane", "all", data_dir=tmp_path)) == everything
     held_out = []
@@ -55,7 +44,7 @@ def test_folds_are_rows_of_neighbors_that_are_everything_together(tmp_path):
 def test_what_the_user_can_mend(tmp_path):
     with pytest.raises(DataError, match=r"isbi_membrane: there are no folders images and labels .*--input\.manual-dir"):
         open_dataset("isbi_membrane", "train", data_dir=tmp_path)
-    folder = draw(tmp_path / "em")
+    folder = draw_membranes(tmp_path / "em")
     for split in ("test", "val0", "train6", "val12"):
         with pytest.raises(DataError, match=f"no split '{split}'; choose train, val, all"):
             open_isbi(split, tmp_path, folder)
@@ -63,12 +52,12 @@ def test_what_the_user_can_mend(tmp_path):
     with pytest.raises(DataError, match="images without a label"):
         open_isbi("train", tmp_path, folder)
     with pytest.raises(DataError, match="3 images are too few for 5 folds"):
-        open_isbi("val", tmp_path, draw(tmp_path / "few", count=3))
+        open_isbi("val", tmp_path, draw_membranes(tmp_path / "few", count=3))
     assert len(open_isbi("all", tmp_path, tmp_path / "few")) == 3
 
 
 def test_a_level_that_is_neither_is_named(tmp_path):
-    folder = draw(tmp_path / "em", count=5)
+    folder = draw_membranes(tmp_path / "em", count=5)
     cv2.imwrite(str(folder / "labels" / "2.png"), np.full((8, 16), 128, np.uint8))
     source = open_isbi("all", tmp_path, folder)
     with pytest.raises(DataError, match=r"2\.png: 128 is no label of isbi_membrane, whose masks hold 0, 255"):

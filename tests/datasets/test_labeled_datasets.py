@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from tiny_sets import encoded, photo, write_tree
+from tiny_sets import class_tree, encoded, photo, write_tree
 
 from cvjax.data.dataset import TfdsDataset
 from cvjax.data.decode import decode_labeled
@@ -19,15 +19,6 @@ from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.datasets.scenes.objects import CLASS_NAMES
 from cvjax.datasets.scenes.prepare import prepare_scenes
 from cvjax.errors import ConfigError, DataError
-
-
-def class_tree(split: str, count: int, classes=("bird", "cat", "ant")) -> dict[str, bytes]:
-    """`count` images of every class, PNG and so exact; their colors follow from class and number."""
-    return {
-        f"{split}{name}/{number:02d}.png": encoded(photo(10 * label + number, 12, 10), "PNG")
-        for label, name in enumerate(classes)
-        for number in range(count)
-    }
 
 
 def write_zip(path, tree: dict[str, bytes]) -> None:

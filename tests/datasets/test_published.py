@@ -7,10 +7,9 @@ import sys
 import tarfile
 import zipfile
 
-import cv2
 import numpy as np
 import pytest
-from tiny_sets import encoded, photo, write_tar, write_tree
+from tiny_sets import CAMVID_NUMBERS, camvid_tree, encoded, mask_png, numbers, photo, write_tar, write_tree
 
 from cvjax.cli import prepare
 from cvjax.data.dataset import TfdsDataset, image_sizes
@@ -26,18 +25,9 @@ TRAIN_IDS = {
 }
 
 
-def mask_png(numbers: np.ndarray) -> bytes:
-    return cv2.imencode(".png", numbers.astype(np.uint8))[1].tobytes()
-
-
-def numbers(seed: int, choices, shape=(12, 16)) -> np.ndarray:
-    return np.random.default_rng(seed).choice(np.asarray(choices), shape)
-
-
 CITYSCAPES_NUMBERS = numbers(0, [*range(34), 255])
 ADE_NUMBERS = numbers(1, range(151), (20, 18))
 PET_NUMBERS = numbers(2, [1, 2, 3])
-CAMVID_NUMBERS = numbers(3, range(12))
 
 
 def cityscapes_tree() -> dict[str, bytes]:
@@ -70,16 +60,6 @@ def pets_tree() -> dict[str, bytes]:
             files[f"images/{key}.jpg"] = encoded(photo(len(key), 12, 16), "JPEG")
             files[f"annotations/trimaps/{key}.png"] = mask_png(PET_NUMBERS)
             files[f"annotations/trimaps/._{key}.png"] = b"of another system"
-    return files
-
-
-def camvid_tree(segnet: bool) -> dict[str, bytes]:
-    images, masks = ("{}", "{}annot") if segnet else ("{}/images", "{}/masks")
-    files = {"train.txt": b"/SegNet/CamVid/train/a.png /SegNet/CamVid/trainannot/a.png\n"}
-    for split, count in (("train", 2), ("val", 1)):
-        for number in range(count):
-            files[f"{images.format(split)}/0001TP_{number}.png"] = encoded(photo(number, 12, 16), "PNG")
-            files[f"{masks.format(split)}/0001TP_{number}.png"] = mask_png(CAMVID_NUMBERS)
     return files
 
 

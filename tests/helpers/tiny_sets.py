@@ -161,3 +161,48 @@ def corners_of(number: int) -> np.ndarray:
     corners = np.array([box[1:] for box in boxes_of(number)], np.float32).reshape(-1, 4)
     corners[:, :2] -= 1
     return corners
+
+
+def mask_png(numbers: np.ndarray) -> bytes:
+    """A label map as a gray PNG."""
+    return cv2.imencode(".png", numbers.astype(np.uint8))[1].tobytes()
+
+
+def numbers(seed: int, choices: Sequence[int], shape: tuple[int, int] = (12, 16)) -> np.ndarray:
+    """A map of labels, each one drawn from the choices."""
+    return np.random.default_rng(seed).choice(np.asarray(choices), shape)
+
+
+CAMVID_NUMBERS = numbers(3, range(12))
+
+
+def camvid_tree(segnet: bool) -> dict[str, bytes]:
+    """The files of CamVid, as SegNet's authors publish them or in folders of images and masks."""
+    images, masks = ("{}", "{}annot") if segnet else ("{}/images", "{}/masks")
+    files = {"train.txt": b"/SegNet/CamVid/train/a.png /SegNet/CamVid/trainannot/a.png\n"}
+    for split, count in (("train", 2), ("val", 1)):
+        for number in range(count):
+            files[f"{images.format(split)}/0001TP_{number}.png"] = encoded(photo(number, 12, 16), "PNG")
+            files[f"{masks.format(split)}/0001TP_{number}.png"] = mask_png(CAMVID_NUMBERS)
+    return files
+
+
+def class_tree(split: str, count: int, classes: Sequence[str] = ("bird", "cat", "ant")) -> dict[str, bytes]:
+    """`count` images of every class, PNG and so exact; their colors follow from class and number."""
+    return {
+        f"{split}{name}/{number:02d}.png": encoded(photo(10 * label + number, 12, 10), "PNG")
+        for label, name in enumerate(classes)
+        for number in range(count)
+    }
+
+
+def draw_membranes(folder: pathlib.Path, count: int = 12, labels: str = "labels") -> pathlib.Path:
+    """Gray pictures 0.png, 1.png, ... whose labels have a membrane in the column of their number."""
+    for name in ("images", labels):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        label = np.full((8, 16), 255, np.uint8)
+        label[:, number % 16] = 0
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), np.full((8, 16), 10 * number, np.uint8))
+        cv2.imwrite(str(folder / labels / f"{number}.png"), label)
+    return folder

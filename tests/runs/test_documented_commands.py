@@ -1,0 +1,125 @@
+"""Commands of README and docs: each runs as it stands, but for fewer, smaller steps, or says there what it needs."""
+
+import importlib
+import pathlib
+import re
+import shlex
+
+import cv2
+import numpy as np
+import pytest
+from commands import configure, run
+from documented import PAGES, commands
+from tiny_run import draw_folder
+from tiny_sets import camvid_tree, class_tree, detection_tree, draw_membranes, photo, voc_tree, write_tree
+
+from cvjax.datasets.scenes import render
+
+pytestmark = pytest.mark.slow
+
+# Pages that record what was run, with the time that it took.
+RECORDS = {
+    "results.md": "Every command here was run as it stands, for the time that stands beside it",
+    "lab.md": "Every command here was run as it stands",
+}
+# What a command needs that a test cannot have, and the words with which its page says so.
+NEEDS = {
+    r"prepare (voc_segmentation|cityscapes|imagenet2012) ": r"as archives|their archives|ImageNet's archives",
+    r"^deeplab_voc voc$": r"VOC 2012 \(and SBD\), as archives",
+    r"^resnet_imagenet imagenet$": r"ImageNet's archives",
+    r"prepare cifar10$|^resnet_imagenet cifar10$": r"a connection to the internet",
+    r"convert resnet50\.pth ": r"needs PyTorch",
+    r"voc_pod|--cluster\.coordinator HOST0": r"[Ee](very|ach) host",
+}
+SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()
+SMALL = {
+    "deeplab_voc": "--input.crop 33 33 --model.aspp-features 8 --model.backbone.width 8 --eval.no-flip",
+    "resnet_imagenet": "--input.crop 32 32 --eval.resize 32 --model.width 8",
+    "camvid": "--input.crop 32 32 --model.width 4 --eval.no-flip",
+    "unet_isbi": "--model.width 4 --optim.warmup 0",
+    "yolo_voc": "--input.crop 64 64 --model.grid 4 4 --model.hidden 16",
+    "faster_rcnn_voc": "--input.crop 64 64 --model.backbone.width 8 --model.rpn-pre-nms-top-n 64 64 --model.rpn-post-nms-top-n 16 16",
+    "fast_rcnn_voc": "--input.crop 64 64 --input.proposals 20",
+    "rcnn_voc": "--input.crop 64 64 --input.proposals 20",
+}
+
+
+def _unique() -> list[tuple[str, str]]:
+    """Commands and what stands around them, once each, whatever a page calls the user's folder."""
+    seen = {}
+    for found in commands():
+        if found.page not in RECORDS:
+            text = re.sub(r"\b(VOCDEVKIT|CAMVID)\b", "FOLDER", found.text).removeprefix("experiments.")
+            seen.setdefault(text, found.around)
+    return list(seen.items())
+
+
+COMMANDS = _unique()
+
+
+def _needs(text: str) -> str | None:
+    return next((words for pattern, words in NEEDS.items() if re.search(pattern, text)), None)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder in which all commands are typed, with a few scenes, photographs and everybody's own folders."""
+    place = tmp_path_factory.mktemp("documented")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("CVJAX_DATA_DIR", str(place / "data"))
+        patch.setattr(render, "SIZES", {"train": 8, "val": 2, "test": 2})
+        for name in ("a.jpg", "photo.jpg"):
+            cv2.imwrite(name, photo(3, 50, 70))
+        np.save("a.npy", np.random.default_rng(0).dirichlet(np.ones(3), (50, 70)).astype(np.float32))
+        draw_folder(place / "image_folder_segmentation", train=4, val=2)
+        write_tree(place / "image_folder_classification", class_tree("train/", 2) | class_tree("val/", 1))
+        write_tree(place / "xml_folder_detection", detection_tree({"train": range(4), "val": range(4, 7)}))
+        write_tree(place / "voc_segmentation" / "VOC2012", voc_tree(4, 2))
+        for year, lists in (("VOC2007", ("trainval", "test")), ("VOC2012", ("trainval",))):
+            write_tree(place / "voc_detection" / year, detection_tree({name: range(4) for name in lists}))
+        write_tree(place / "camvid" / "CamVid", camvid_tree(segnet=True))
+        draw_membranes(place / "unet_isbi")
+        yield place
+
+
+def _data(words: list[str]) -> str:
+    """The name of the data of a command; each has a folder of that name."""
+    if "--data" in words:
+        return words[words.index("--data") + 1]
+    return words[1] if words[0].startswith("cvjax.cli") else words[0]
+
+
+def _execute(text: str) -> None:
+    words = shlex.split(text)
+    words = [_data(words) if word == "FOLDER" else word for word in words]
+    module, *argv = words
+    if module.startswith("cvjax.cli."):
+        importlib.import_module(module).main(argv)
+        return
+    more = [*SHORT, *SMALL[module].split()]
+    if "--resume" in argv:
+        more += ["--steps", "2"]
+    elif pathlib.Path("runs", module, "quick").exists():  # where no run may start again
+        more += ["--workdir", f"runs/{len(list(pathlib.Path('runs').iterdir()))}"]
+    outcome = run(configure(importlib.import_module(f"experiments.{module}"), [*argv, *more]))
+    assert outcome.step == (2 if "--resume" in argv else 1)
+    assert outcome.report
+
+
+@pytest.mark.parametrize(("text", "around"), COMMANDS, ids=[text for text, _ in COMMANDS])
+def test_it_runs_or_says_what_it_needs(place, text, around):
+    words = _needs(text)
+    if words is not None:
+        assert re.search(words, around), f"the page does not say that {text} needs {words}"
+        return
+    earlier = re.search(r"runs/(\w+)/(quick)", text) or ("--resume" in text and re.search(r"(\w+) (quick)", text))
+    if earlier and not (place / "runs" / earlier[1] / earlier[2] / "checkpoints").exists():
+        _execute(f"{earlier[1]} {earlier[2]}")
+    _execute(text)
+
+
+@pytest.mark.parametrize("page", RECORDS)
+def test_a_page_of_records_says_so(page):
+    text = next(path for path in PAGES if path.name == page).read_text()
+    assert RECORDS[page] in text.replace("\n", " ")
