@@ -16,11 +16,14 @@ from cvjax.models.detection.detector import beside_images
 from cvjax.weights.adapt import adapt_state_dict
 from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
+from cvjax.weights.names_caffe import CAFFE
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
+# Layouts beside those of `names`, by patterns of models' names; all that match count.
+RELEASES = (CAFFE,)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")
@@ -96,7 +99,8 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
     Args:
       name: Name of the model.
       variables: Variables {"params": ..., "batch_stats": ...}; other collections are left out.
-      layout: "torchvision" or "timm", where a model has both; None takes the first that there is.
+      layout: Name of the layout where a model has several, such as "torchvision", "timm" or "caffe"; None takes the
+        first that there is.
 
     Returns:
       Arrays under the keys of the PyTorch model, so that `load_state_dict(strict=True)` takes them. BatchNorm's
@@ -116,11 +120,13 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
             nameless.append("/".join(path[1:]))
             continue
         state_dict[key] = np.ascontiguousarray(architecture.to_torch(key, np.asarray(leaf)))
-        if key.endswith(".running_mean"):
+        if architecture.counts and key.endswith(".running_mean"):
             state_dict[f"{key.removesuffix('running_mean')}{_COUNTER}"] = np.zeros((), np.int64)
     if nameless:
-        raise CheckpointError(f"nothing in PyTorch's {name} is called {', '.join(sorted(nameless))}")
-    return state_dict
+        raise CheckpointError(
+            f"nothing in the {architecture.layout} weights of {name} is called {', '.join(sorted(nameless))}"
+        )
+    return state_dict if architecture.fold is None else architecture.fold.unfold(state_dict)
 
 
 def architectures(name: str) -> tuple[Architecture, ...]:
@@ -129,18 +135,31 @@ def architectures(name: str) -> tuple[Architecture, ...]:
     Raises:
       ConfigError: No conversion is known for the model.
     """
+    found: list[Architecture] = []
     for pattern, architecture in ARCHITECTURES.items():
-        if fnmatch.fnmatchcase(name, pattern):
-            return architecture, *architecture.others
-    known = ", ".join(ARCHITECTURES)
-    raise ConfigError(f"there is no conversion from PyTorch for {name!r}; there is one for {known}")
+        if not found and fnmatch.fnmatchcase(name, pattern):
+            found += (architecture, *architecture.others)
+    for table in RELEASES:
+        for pattern, releases in table.items():
+            found += releases if fnmatch.fnmatchcase(name, pattern) else ()
+    if not found:
+        known = ", ".join(dict.fromkeys((*ARCHITECTURES, *(name for table in RELEASES for name in table))))
+        raise ConfigError(f"there is no conversion of weights for {name!r}; there is one for {known}")
+    return tuple(found)
 
 
 def recognize(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
-    """Returns the layout that a state dict is in, and its entries under today's keys."""
-    known = architectures(name)
-    best = max(known, key=lambda a: (a.classes_key in state_dict) + (a.input_key in state_dict))
-    return best, {best.current_key(key): np.asarray(value) for key, value in state_dict.items()}
+    """Returns the layout that a state dict is in, and its entries under today's keys, with what is folded."""
+    spelled = [
+        (a, {a.current_key(key): np.asarray(value) for key, value in state_dict.items()}) for a in architectures(name)
+    ]
+    best, current = max(spelled, key=lambda pair: pair[0].likeness(pair[1]))
+    if best.fold is None:
+        return best, current
+    folded, notes = best.fold.fold(current)
+    for note in notes:
+        _LOG.warning("%s: %s", name, note)
+    return best, folded
 
 
 def _initializer(
@@ -169,6 +188,7 @@ def _initializer(
         raise ConfigError(f"{name} has no auxiliary classifiers; leave out aux")
     if "in_channels" in model_options(name):
         options["in_channels"] = in_channels
+    options |= architecture.options
     model = create_model(name, num_classes=num_classes, **options)
     size = model_info(name).image_size
     shape = (2, size, size, in_channels)

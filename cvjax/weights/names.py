@@ -255,11 +255,13 @@ def torch_key(path: tuple[str, ...], table: Table) -> str | None:
 
     Args:
       path: Path of the leaf within its collection, such as ("stage1_0", "conv1", "kernel").
-      table: Rows of (pattern, replacement).
+      table: Rows of (pattern, replacement). A replacement "a|b" has the statistics in a, and scale and bias in b.
     """
     module, leaf = "/".join(path[:-1]), path[-1]
     for pattern, replacement in table:
         match = re.fullmatch(pattern, module)
         if match and leaf in _LEAVES:
-            return f"{match.expand(replacement)}.{_LEAVES[leaf]}"
+            statistics, _, affine = match.expand(replacement).partition("|")
+            module = affine if affine and leaf in ("scale", "bias") else statistics
+            return f"{module}.{_LEAVES[leaf]}"
     return None

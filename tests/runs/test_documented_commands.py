@@ -38,7 +38,8 @@ SMALL = {
     "camvid": "--input.crop 32 32 --model.width 4 --eval.no-flip",
     "unet_isbi": "--model.width 4 --optim.warmup 0",
     "yolo_voc": "--input.crop 64 64 --model.grid 4 4 --model.hidden 16",
-    "faster_rcnn_voc": "--input.crop 64 64 --model.backbone.width 8 --model.rpn-pre-nms-top-n 64 64 --model.rpn-post-nms-top-n 16 16",
+    "faster_rcnn_voc": "--input.crop 64 64 --model.backbone.width 8 --model.rpn-pre-nms-top-n 64 64"
+    " --model.rpn-post-nms-top-n 16 16",
     "fast_rcnn_voc": "--input.crop 64 64 --input.proposals 20",
     "rcnn_voc": "--input.crop 64 64 --input.proposals 20",
 }

@@ -84,18 +84,21 @@ class Bottleneck(ResidualBlock):
 
     The ends of the block have four times `features` channels.
 
-    Only the 3x3 convolution is dilated (by the first of `dilations`) and strided. It has `groups` groups of `features *
-    width_per_group / 64` channels. With the defaults these are `features` channels in one group.
+    Only the 3x3 convolution is dilated (by the first of `dilations`) and strided, unless `stride_in_1x1`. It has
+    `groups` groups of `features * width_per_group / 64` channels. With the defaults these are `features` channels in
+    one group.
 
     Its other attributes are those of `ResidualBlock`.
 
     Attributes:
       groups: Number of groups of the 3x3 convolution.
       width_per_group: Channels of a group in a stage of 64 features.
+      stride_in_1x1: Whether the first 1x1 convolution strides instead of the 3x3 one.
     """
 
     groups: int = 1
     width_per_group: int = 64
+    stride_in_1x1: bool = False
     expansion = 4
 
     @nn.compact
@@ -103,9 +106,10 @@ class Bottleneck(ResidualBlock):
         """Turns x [B, H, W, C] into [B, ceil(H / stride), ceil(W / stride), features * expansion]."""
         inner = self.features * self.width_per_group // 64 * self.groups
         options: dict[str, Any] = {"kernel_dilation": self.dilations[0], "feature_group_count": self.groups}
-        y = self.conv(inner, 1, name="conv1")(x)
+        first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
+        y = self.conv(inner, 1, first, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, not train))
-        y = (self.spatial or self.conv)(inner, 3, self.stride, name="conv2", **options)(y)
+        y = (self.spatial or self.conv)(inner, 3, second, name="conv2", **options)(y)
         y = nn.relu(self.norm(name="bn2")(y, not train))
         y = self.conv(self.features * self.expansion, 1, name="conv3")(y)
         return self._join(x, y, "bn3", train)

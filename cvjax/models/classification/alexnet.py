@@ -31,6 +31,10 @@ class AlexNet(nn.Module):
       channels: Channels of the five convolutions.
       grouped: Whether convolutions 2, 4 and 5 have two groups.
       response_norm: Whether `LocalResponseNorm` follows the first two convolutions.
+      lrn: Its size, alpha, beta and k. The default is the paper's. Caffe divides alpha by the size and has k = 1: the
+        weights of BVLC's AlexNet and CaffeNet, of R-CNN and of Fast R-CNN expect (5, 2e-5, 0.75, 1.0).
+      pool_first: Whether pooling comes before `LocalResponseNorm`, as in CaffeNet, R-CNN and Fast R-CNN; the paper
+        pools what is normalized.
       stem_padding: Number of zeros on each side of the image.
       pool_padding: Number of pixels around the maps that are pooled. With 1 here and 5 in the stem, every window is
         padded by half its side. Pixel j of `conv5` is then centered on pixel 16 * j of the image, as detectors want it.
@@ -49,6 +53,8 @@ class AlexNet(nn.Module):
     channels: tuple[int, int, int, int, int] = (64, 192, 384, 256, 256)
     grouped: bool = False
     response_norm: bool = False
+    lrn: tuple[int, float, float, float] = (5, 1e-4, 0.75, 2.0)
+    pool_first: bool = False
     stem_padding: int = 2
     pool_padding: int = 0
     activation: str = "relu"
@@ -78,7 +84,7 @@ class AlexNet(nn.Module):
                 range(1, 6), self.channels, (11, 5, 3, 3, 3), (4, 1, 1, 1, 1), (self.stem_padding, 2, 1, 1, 1)
             )
         ]
-        self.normalize = LocalResponseNorm()
+        self.normalize = LocalResponseNorm(*self.lrn)
         self.head = DenseHead(
             self.num_classes,
             window=6,
@@ -111,10 +117,13 @@ class AlexNet(nn.Module):
         for number, conv in enumerate(self.conv, start=1):
             x = activation(conv(x))
             maps[f"conv{number}"] = x
-            if self.response_norm and number in (1, 2):
+            normalized = self.response_norm and number in (1, 2)
+            if normalized and not self.pool_first:
                 x = self.normalize(x)
             if number in _POOLED:
                 x = max_pool(x, 3, 2, self.pool_padding)
+            if normalized and self.pool_first:
+                x = self.normalize(x)
         return maps | {"pool5": x}
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:

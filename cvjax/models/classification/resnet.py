@@ -24,6 +24,11 @@ from cvjax.models.maker import ModuleMaker
 from cvjax.nn import DeformConv, SqueezeExcite, TorchConv, max_pool
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
+_STEM_POOLS: dict[str, dict[str, Any]] = {
+    "padded": {"padding": 1},
+    "ceil": {"padding": 0, "ceil_mode": True},
+    "ceil_padded": {"padding": 1, "ceil_mode": True},
+}
 
 
 class ResNet(Classifier):
@@ -41,7 +46,14 @@ class ResNet(Classifier):
       multi_grid: Factors on the dilation of the last stage's blocks, repeated if there are more blocks. With (1, 1, 1)
         the first block of a dilated stage keeps the dilation of the stage before, as torchvision does. Otherwise each
         block has dilation stage x factor, as in the paper.
+      dilate_first: Whether the first block of a dilated stage has the stage's full dilation, as in DeepLab v2's release
+        and segmentation_models_pytorch, instead of the dilation of the stage before.
       deep_stem: Use three 3x3 convolutions instead of the 7x7 one.
+      stem_pool: Borders of the stem's pooling: "padded" by one pixel on each side, as in torchvision; "ceil" without
+        padding, where the last window may reach beyond the map, as in the authors' release, in SENet's and in timm's
+        legacy_* nets; "ceil_padded" with both, as in DeepLab v2's release.
+      stride_in_1x1: Whether a bottleneck strides in its first 1x1 convolution, as in the authors' release, in SENet's
+        and in DeepLab v2's, instead of in the 3x3 one.
       zero_gamma, shortcut, norm_after: Fields of the blocks, see `ResidualBlock`.
       squeeze_excite: Reduction of channels in a gate on every block (1709.01507); 0 has no gates.
       deformable: Stages, from 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so the
@@ -56,7 +68,10 @@ class ResNet(Classifier):
     width_per_group: int = 64
     output_stride: int = 32
     multi_grid: tuple[int, ...] = (1, 1, 1)
+    dilate_first: bool = False
     deep_stem: bool = False
+    stem_pool: str = "padded"
+    stride_in_1x1: bool = False
     zero_gamma: bool = False
     shortcut: str = "B"
     norm_after: bool = False
@@ -80,7 +95,12 @@ class ResNet(Classifier):
     def _stages(self, conv: ModuleMaker, norm: ModuleMaker) -> list[list[nn.Module]]:
         self._check_fields()
         gate = partial(SqueezeExcite, self.squeeze_excite, least=8, dtype=self.dtype)  # 8 as in timm
-        block = partial(Bottleneck, groups=self.groups, width_per_group=self.width_per_group)
+        block = partial(
+            Bottleneck,
+            groups=self.groups,
+            width_per_group=self.width_per_group,
+            stride_in_1x1=self.stride_in_1x1,
+        )
         block = partial(
             block if self.bottleneck else BasicBlock,
             conv=conv,
@@ -91,7 +111,7 @@ class ResNet(Classifier):
             zero_gamma=self.zero_gamma,
         )
         deformed = partial(DeformConv, modulated=self.modulated, use_bias=False, dtype=self.dtype)
-        plans = stage_plan(self.stage_sizes, self.output_stride, self.multi_grid)
+        plans = stage_plan(self.stage_sizes, self.output_stride, self.multi_grid, self.dilate_first)
         return [
             [
                 block(self.width * 2**stage, *row, spatial=deformed if stage + 1 in self.deformable else None)
@@ -108,6 +128,10 @@ class ResNet(Classifier):
                 f"a width of {self.width} leaves nothing in groups of {self.width_per_group}; "
                 f"width times width_per_group must be at least 64"
             )
+        if self.stem_pool not in _STEM_POOLS:
+            raise ConfigError(f"stem_pool is one of {', '.join(_STEM_POOLS)}, not {self.stem_pool!r}")
+        if self.stride_in_1x1 and not self.bottleneck:
+            raise ConfigError("stride_in_1x1 needs bottlenecks; set bottleneck=True or leave it out")
         if self.shortcut not in SHORTCUTS:
             raise ConfigError(f"shortcut is one of {', '.join(SHORTCUTS)}, not {self.shortcut!r}")
         if self.zero_gamma and (self.norm_after or self.shortcut == "none"):
@@ -135,12 +159,15 @@ class ResNet(Classifier):
         for conv, norm in zip(self.stem_conv, self.stem_bn):
             x = nn.relu(norm(conv(x), use_running_average=not train))
         maps = {"stem": x}
-        x = max_pool(x, 3, 2, padding=1)
+        x = max_pool(x, 3, 2, **_STEM_POOLS[self.stem_pool])
         return maps | self._through(STAGES, x, train)
 
 
 def stage_plan(
-    stage_sizes: tuple[int, ...], output_stride: int, multi_grid: tuple[int, ...] = (1, 1, 1)
+    stage_sizes: tuple[int, ...],
+    output_stride: int,
+    multi_grid: tuple[int, ...] = (1, 1, 1),
+    dilate_first: bool = False,
 ) -> list[list[tuple[int, tuple[int, int]]]]:
     """Returns stride and dilations of every block: one list a stage of (stride, (first, second dilation)).
 
@@ -148,6 +175,7 @@ def stage_plan(
       stage_sizes: Number of blocks in each of the four stages.
       output_stride: Pixels of the input per pixel of the last stage: 8, 16 or 32.
       multi_grid: Factors on the dilation of the last stage's blocks, see `ResNet`.
+      dilate_first: Whether the first block of a stage has the stage's dilation, see `ResNet`.
 
     Raises:
       ConfigError: An output stride other than 8, 16 or 32, a number of stages other than four, or no multi-grid factor.
@@ -166,7 +194,7 @@ def stage_plan(
         elif stage > 0:
             dilation *= 2
         rows = [(1, (dilation, dilation))] * blocks
-        rows[0] = (stride, (before, dilation))  # as in torchvision, see `multi_grid`
+        rows[0] = (stride, (dilation if dilate_first else before, dilation))  # as in torchvision, see `multi_grid`
         if stage == 3 and set(multi_grid) != {1}:
             grid = [dilation * multi_grid[i % len(multi_grid)] for i in range(blocks)]
             rows = [(stride if i == 0 else 1, (d, d)) for i, d in enumerate(grid)]
