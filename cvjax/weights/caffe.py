@@ -123,11 +123,11 @@ def read_binaryproto(path: str | pathlib.Path) -> np.ndarray:
       CheckpointError: The file is missing, damaged or of another kind.
     """
     path = pathlib.Path(path)
+    # A net can pass for a blob with a few damaged fields, and a blob for a net without layers.
+    net = read_message(path, "Net")
+    if net.layers or net.layer:
+        raise CheckpointError(f"{path} holds a net and no mean image; give a .binaryproto (read_caffemodel reads nets)")
     blob = read_message(path, "Blob")
-    if not (_legacy(blob) or blob.HasField("shape")):
-        raise CheckpointError(
-            f"{path} holds no mean image; give a .binaryproto (read_caffemodel reads a net's weights)"
-        )
     mean = _array(path, blob, "the mean image")
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
@@ -205,7 +205,7 @@ def _numbers(path: pathlib.Path, blob: Any, where: str) -> np.ndarray:
         raise CheckpointError(
             f"{path}: {where} has its numbers in {len(forms)} forms at once, so the file is damaged; fetch it again"
         )
-    with np.errstate(over="ignore"):  # a double may be infinite as a single
+    with np.errstate(over="ignore", invalid="ignore"):  # a double may be infinite as a single
         return forms[0].astype(np.float32, copy=False) if forms else np.zeros(0, np.float32)
 
 

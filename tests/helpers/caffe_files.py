@@ -68,7 +68,8 @@ def blob(array: np.ndarray, form: Form = PLAIN) -> bytes:
 
 def caffemodel(layers: Layers, version: int = 2, form: Form = PLAIN, name: str = "net") -> bytes:
     """Encodes a net whose layers are given as name, V2's kind, and arrays."""
-    content = field(1, name)
+    content = field(1, name) + field(3, "data")
+    content += b"".join(field(4, size) for size in (1, 3, 6, 5)) if version < 2 else field(8, field(1, b"\1\3\6\5"))
     for layer, kind, arrays in layers:
         blobs = [blob(array, form) for array in arrays]
         if version == 0:

@@ -123,6 +123,7 @@ def fuzz(path, contents, count: int, seed: int = 0) -> tuple[int, int]:
     return 2 * count - len(errors), len(errors)
 
 
+@pytest.mark.filterwarnings("error")
 def test_mutated_files_are_read_or_refused(tmp_path):
     forms = [PLAIN, Form(packed=False), Form(double=True), Form(axes="four"), Form(False, True, "loose", True)]
     contents = [caffemodel(drawn(0, version), version, form) for version in (0, 1, 2) for form in forms]
@@ -131,6 +132,7 @@ def test_mutated_files_are_read_or_refused(tmp_path):
     assert min(read, refused) > 200
 
 
+@pytest.mark.filterwarnings("error")
 def test_mutated_reference_files_are_read_or_refused(tmp_path, shared_dir):
     files = (shared_dir / "reference" / "caffe" / "tiny").iterdir()
     contents = [path.read_bytes() for path in sorted(files) if path.suffix in (".caffemodel", ".binaryproto")]
@@ -152,6 +154,9 @@ def test_broken_reference_files(shared_dir):
     for name, sentence in sentences.items():
         with pytest.raises(CheckpointError, match=sentence):
             read_layers(folder / f"{name}.caffemodel")
+    for name in ("tiny_v0", "tiny_v1", "tiny_v2"):
+        with pytest.raises(CheckpointError, match="holds a net and no mean image"):
+            read_binaryproto(folder / f"{name}.caffemodel")
     for name in ("tiny_v1", "tiny_v2"):
         with pytest.raises(CheckpointError, match="is a prototxt"):
             read_layers(folder / f"{name}.prototxt")
