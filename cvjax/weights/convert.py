@@ -82,7 +82,7 @@ def from_torch(
     if not (adapt or asked):
         return fill(name, variables, architecture, state_dict, advice=_ADVICE)
     leaves = {torch: (path, leaf) for path, torch, leaf in _leaves(variables, architecture) if torch is not None}
-    shapes = {torch: leaf.shape for torch, (_, leaf) in leaves.items()}
+    shapes = leaf_shapes(variables, architecture)
     adapted = adapt_state_dict(architecture, state_dict, shapes)
     filled = fill(name, variables, architecture, adapted.state_dict, lacking=adapted.lacking)
     lacking = dict(leaves[torch] for torch in adapted.lacking)
@@ -260,6 +260,11 @@ def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[
     held = {key: variables[key] for key in COLLECTIONS if key in variables}
     for path, leaf in traverse_util.flatten_dict(held).items():
         yield path, torch_key(path[1:], architecture.table), leaf
+
+
+def leaf_shapes(variables: Variables, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the leaves of params and batch_stats, by the publisher's keys."""
+    return {key: leaf.shape for _, key, leaf in _leaves(variables, architecture) if key is not None}
 
 
 def fill(

@@ -1,5 +1,6 @@
 """Reads state dicts from files and writes them to files."""
 
+import functools
 import importlib.util
 import pathlib
 import re
@@ -52,13 +53,16 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     return state_dict
 
 
-def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
+def write_state_dict(
+    path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray], note: Mapping[str, str] | None = None
+) -> None:
     """Writes a PyTorch state dict bit for bit; an existing file is replaced once the new one is whole.
 
     Args:
       path: Path whose suffix decides the kind: `.safetensors` or `.npz`, or `.pth` or `.pt`, for which PyTorch must be
         installed. `torch.load` reads the last two, `safetensors.torch.load_file` the first.
       state_dict: Arrays under PyTorch's keys, as `to_torch` returns them.
+      note: What a `.safetensors` file says beside the arrays; other kinds have no place for it.
 
     Raises:
       CheckpointError: The suffix is another one, PyTorch is missing, or the place cannot be written to.
@@ -68,7 +72,8 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
     # safetensors writes an array's memory as it lies.
     arrays = {key: np.require(value, requirements="C") for key, value in state_dict.items()}
     writers: dict[str, Callable[[pathlib.Path, Mapping[str, np.ndarray]], None]]
-    writers = dict(zip(_SUFFIXES, (_write_safetensors, _write_npz, _write_torch, _write_torch)))
+    noted = functools.partial(_write_safetensors, note=note)
+    writers = dict(zip(_SUFFIXES, (noted, _write_npz, _write_torch, _write_torch)))
     try:
         with replacing(path) as partial:
             writers[path.suffix](partial, arrays)
@@ -115,11 +120,13 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_safetensors(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], note: Mapping[str, str] | None = None
+) -> None:
     import safetensors.numpy
 
     # Readers of other frameworks look for this note.
-    safetensors.numpy.save_file(dict(arrays), path, metadata={"format": "pt"})
+    safetensors.numpy.save_file(dict(arrays), path, metadata={"format": "pt", **(note or {})})
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
