@@ -22,12 +22,13 @@ from cvjax.weights.hub import fetch_pretrained, is_pretrained
 class Arguments:
     """Writes weights under PyTorch's names, whatever they come from.
 
-    A .safetensors file needs no PyTorch to be read again, here or elsewhere. `torch.load` takes .pth files.
+    Nothing here needs PyTorch. `torch.load` takes .pth files, most other programs .safetensors.
 
     Attributes:
-      source: Trained run's work folder or checkpoint, a PyTorch file (.safetensors, .npz, .pth, .pt), or the name of
-        published weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
-      target: File to write: .safetensors, .npz, or with PyTorch installed .pth or .pt.
+      source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .pth, .pt, .th, .tar, .bin, .ckpt; one
+        of several state dicts in it as FILE::KEY), or the name of published weights, such as resnet50 or
+        hf-hub:timm/resnet50.a1_in1k.
+      target: File to write: .safetensors, .npz, .pth or .pt.
       model: Name of the model of a file's weights; they are checked against it, and the next two options need it.
       num_classes: Number of classes of a new head, drawn with `seed`; 0 leaves the head out.
       in_channels: Number of channels of the images; the first convolution is adapted to it.
