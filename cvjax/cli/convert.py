@@ -25,8 +25,8 @@ class Arguments:
     Nothing here needs PyTorch. `torch.load` takes .pth files, most other programs .safetensors.
 
     Attributes:
-      source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .pth, .pt, .th, .tar, .bin, .ckpt; one
-        of several state dicts in it as FILE::KEY), or the name of published weights, such as resnet50 or
+      source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .pth, .pt, .th, .tar, .bin or .ckpt;
+        one of several state dicts in it as FILE::KEY), or the name of published weights, such as resnet50 or
         hf-hub:timm/resnet50.a1_in1k.
       target: File to write: .safetensors, .npz, .pth or .pt.
       model: Name of the model of a file's weights; they are checked against it, and the next two options need it.

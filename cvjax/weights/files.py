@@ -54,8 +54,8 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
     """Writes a PyTorch state dict bit for bit; an existing file is replaced once the new one is whole.
 
     Args:
-      path: Path whose suffix decides the kind: `.safetensors`, `.npz`, `.pth` or `.pt`. `torch.load` reads the last two,
-        `safetensors.torch.load_file` the first.
+      path: Path whose suffix decides the kind: `.safetensors`, `.npz`, `.pth` or `.pt`. `torch.load` reads the last
+        two, `safetensors.torch.load_file` the first.
       state_dict: Arrays under PyTorch's keys, as `to_torch` returns them.
 
     Raises:

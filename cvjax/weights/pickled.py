@@ -10,43 +10,15 @@ instructions, lengths are compared with what is left of the file, and nothing he
 """
 
 import codecs
-import dataclasses
 import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from cvjax.weights.pickle_records import Global, Opaque, PickleError, plain_key
+
 # A state dict takes about forty a tensor. At some hundred bytes each they stay below a gigabyte.
 _MOST_INSTRUCTIONS = 10_000_000
 _LONGEST_LINE = 1 << 20
-_HASHED = (str, bytes, bool, float, type(None))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Global:
-    """Stands for the class or function that a pickle names, such as "collections.OrderedDict"."""
-
-    name: str
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class Opaque:
-    """Stands for an object that was not built.
-
-    Attributes:
-      name: Name of the class or function that would have been called.
-      arguments: Arguments of the call.
-      state: What the object would have been set to, usually a dict of its attributes.
-      entries: What it would have been given as keys and values, if its class is a kind of dict.
-    """
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-    entries: dict[Any, Any] = dataclasses.field(default_factory=dict)
-
-
-class PickleError(ValueError):
-    """Reports a pickle that is damaged, or that asks for more than its size warrants."""
 
 
 # Gets the name and the arguments of a call and returns its result, or `Opaque`.
@@ -207,15 +179,6 @@ class _Machine:
         self.push(self.load(name))
 
 
-def plain_key(value: Any) -> Any:
-    """Returns a key of a dict as it is if it is short and plain, and otherwise a record of it, equal to nothing else."""
-    # Python hashes a tuple item by item each time, which takes forever where tuples hold one another, and ints of a
-    # file's choice may all have one hash.
-    if isinstance(value, _HASHED) or (isinstance(value, int) and value.bit_length() <= 64):
-        return value
-    return Opaque("key", (value,))
-
-
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
@@ -233,7 +196,7 @@ def _quoted(line: bytes) -> str | bytes:
 
 
 def _integer(line: bytes) -> int | bool:
-    return {b"00": False, b"01": True}.get(line) if line in (b"00", b"01") else int(line)  # pyright: ignore[reportReturnType]
+    return line == b"01" if line in (b"00", b"01") else int(line)  # how protocol 0 writes False and True
 
 
 def _tuple_of(machine: _Machine, count: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.weights.pickled import Opaque
+from cvjax.weights.pickle_records import Opaque
 from cvjax.weights.stored_array import StoredArray
 
 _NUMPY = ("numpy.core.multiarray.", "numpy._core.multiarray.", "numpy.")

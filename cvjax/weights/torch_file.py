@@ -4,8 +4,8 @@ Since 1.6 such a file is a zip archive: `data.pkl` has the object, in which tens
 storages, and `data/KEY` has each storage as it lies in memory. Before, it was a row of pickles (a magic number, a
 version, a description of the machine, the object, the keys of the storages), followed by the storages in that order.
 
-Of the functions that the object names, those that rebuild tensors are known here by name. Whatever else lies in the file
-(the optimizer, options, objects of someone's classes) stays a record, see `cvjax.weights.pickled`.
+Of the functions that the object names, those that rebuild tensors are known here by name. Whatever else lies in the
+file (the optimizer, options, objects of someone's classes) stays a record, see `cvjax.weights.pickled`.
 """
 
 import io
@@ -16,7 +16,8 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from cvjax.weights.pickled import Global, Opaque, PickleError, plain_key, read_pickle
+from cvjax.weights.pickle_records import Global, Opaque, PickleError, plain_key
+from cvjax.weights.pickled import read_pickle
 from cvjax.weights.stored_array import StoredArray
 from cvjax.weights.torch_storage import Storage, StorageFile, dtype_of_storage, itemsize, unreadable
 
@@ -63,7 +64,8 @@ def read_zip(path: pathlib.Path) -> Any:
         for name, entry in entries.items():
             if name.startswith(root):
                 source.places[name.removeprefix(root)] = _place(file, entry)
-    source.order = {b"big": ">"}.get(_entry(source, "byteorder"), "<")
+    if _entry(source, "byteorder") == b"big":
+        source.order = ">"
 
     def load(name: Any) -> Any:
         if not isinstance(name, tuple) or len(name) < 5 or name[0] != "storage":
@@ -133,9 +135,9 @@ def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int, int | None
         raise ValueError(
             "it is compressed inside, as PyTorch never writes it; unpack it and pack it without compression"
         )
-    file.seek(entry.header_offset)
+    file.seek(max(0, entry.header_offset))
     head = file.read(30)
-    if len(head) < 30 or not head.startswith(b"PK\x03\x04"):
+    if entry.header_offset < 0 or len(head) < 30 or not head.startswith(b"PK\x03\x04"):
         raise ValueError(f"its entry {entry.filename!r:.80} is not where its directory says")
     names, extra = struct.unpack("<26xHH", head)
     # PyTorch can be told to compute no checksums, and then writes 0.
@@ -171,7 +173,7 @@ class _Caller:
             function, _, arguments = arguments[:3]
             name = function.name if isinstance(function, Global) else "?"
             if not isinstance(arguments, tuple):
-                return Opaque(name)
+                raise PickleError("a tensor of a subclass is damaged")
         if name in _REBUILDERS:
             return _REBUILDERS[name](arguments)
         if name in _WRAPPERS and arguments:
@@ -184,6 +186,10 @@ class _Caller:
             return list(self._copied(arguments[0] if arguments else []))
         if name == "_codecs.encode" and len(arguments) == 2 and isinstance(arguments[0], str):
             return self._copied(arguments[0]).encode("latin-1")  # how Python 3 pickles bytes for Python 2
+        if name.startswith("torch.") and "._rebuild" in name:
+            return unreadable(
+                (0, 0), f"it is rebuilt by {name!r:.80}, which is not known here; save an ordinary tensor"
+            )
         return Opaque(name, arguments)
 
     def _copied(self, items: Any) -> Any:

@@ -1,7 +1,7 @@
 """Tensors of PyTorch's files as views of the storages that the files hold.
 
-A tensor is a place, a shape and strides in a storage, and a storage is a stretch of a file. Both come from a pickle that
-anyone may have written, so each is compared with the file before anything is allocated.
+A tensor is a place, a shape and strides in a storage, and a storage is a stretch of a file. Both come from a pickle
+that anyone may have written, so each is compared with the file before anything is allocated.
 """
 
 import dataclasses
@@ -9,12 +9,12 @@ import math
 import pathlib
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from cvjax.weights.pickled import PickleError
+from cvjax.weights.pickle_records import PickleError
 from cvjax.weights.stored_array import StoredArray
 
 # PyTorch's dtypes: how numpy reads them, or their size in bytes where it does not.
@@ -93,7 +93,7 @@ class StorageFile:
 
     path: pathlib.Path
     size: int
-    order: str = "<"
+    order: Literal["<", ">"] = "<"
     places: dict[str, tuple[int, int, int | None]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class StorageFile:
         with open(self.path, "rb") as file:
             file.seek(offset)
             for start in range(0, len(raw), _BLOCK):
-                block = memoryview(raw)[start : start + _BLOCK]
+                block = raw.data[start : start + _BLOCK]
                 if file.readinto(block) != len(block):
                     raise ValueError(f"its storage {key!r:.80} is cut short")
                 if crc is not None:
@@ -201,7 +201,7 @@ class Storage:
         return StoredArray(shape, read)
 
 
-def _decoded(raw: np.ndarray, dtype: str, order: str = "<") -> np.ndarray:
+def _decoded(raw: np.ndarray, dtype: str, order: Literal["<", ">"] = "<") -> np.ndarray:
     if dtype not in _READ:
         raise ValueError(f"its dtype {dtype!r:.80} has no counterpart here")
     array = raw.view(np.dtype(_READ[dtype]).newbyteorder(order))

@@ -1,4 +1,4 @@
-"""Writes state dicts as `torch.save` does since PyTorch 1.6, without PyTorch; `torch.load(weights_only=True)` reads them."""
+"""Writes state dicts as `torch.save` does since PyTorch 1.6, for `torch.load(weights_only=True)`, without PyTorch."""
 
 import math
 import pathlib

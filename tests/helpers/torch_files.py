@@ -1,4 +1,4 @@
-"""Files that PyTorch wrote (tests/golden/torch_files.tar.xz), damaged copies of them, and pickles that want to do harm."""
+"""Files that PyTorch wrote (tests/golden/torch_files.tar.xz), damaged copies of them, and pickles that mean harm."""
 
 import functools
 import io
