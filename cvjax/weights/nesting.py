@@ -52,7 +52,9 @@ def find_state_dict(content: Any, path: str | pathlib.Path, key: str | None = No
     if key is not None:
         chosen = _at(chosen, key)
         if chosen is None:
-            raise CheckpointError(f"{path}: there is nothing under {key}; {_inventory(content)}")
+            raise CheckpointError(
+                f"{path}: there is nothing under {key}; {_inventory(content)}, and {path}::NAME takes one"
+            )
     found = list(_search(chosen))
     candidates = [one for one in found if _looks_like_a_net(one.arrays)] or found
     if not candidates:
@@ -65,7 +67,7 @@ def find_state_dict(content: Any, path: str | pathlib.Path, key: str | None = No
         example = next(one.place for one in candidates if one.place)
         raise CheckpointError(
             f"{path}: it holds several state dicts, {_listed(candidates, prefix)}; choose one as "
-            f"{pathlib.Path(path).name}::{prefix}{example}"
+            f"{path}::{prefix}{example}"
         )
     return unwrapped((own or candidates)[0].arrays)
 
