@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvjax.errors import CheckpointError
+from cvjax.weights.pickle_records import Opaque
 from cvjax.weights.revive import revive
 from cvjax.weights.stored_array import StoredArray
 
@@ -90,13 +91,17 @@ def _search(content: Any) -> Iterator[_Found]:
     """Yields all dicts with arrays, each once, from the outermost to the innermost."""
     waiting: list[tuple[str, Any]] = [("", revive(content))]
     seen: set[int] = set()
+    revived: dict[int, Any] = {}  # an object may be in many places
     for place, node in waiting:
         if id(node) in seen:
             continue
         seen.add(id(node))
         arrays: dict[str, Array] = {}
         for name, value in _items(node):
-            value = revive(value)
+            if isinstance(value, Opaque):
+                if id(value) not in revived:
+                    revived[id(value)] = revive(value)
+                value = revived[id(value)]
             if isinstance(value, Array):
                 if isinstance(name, str):
                     arrays[name] = value

@@ -9,7 +9,7 @@ The time and the memory that a pickle may take grow with its size alone: there i
 instructions, lengths are compared with what is left of the file, and nothing here recurses.
 """
 
-import codecs
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -19,6 +19,9 @@ from cvjax.weights.pickle_records import Global, Opaque, PickleError, plain_key
 # A state dict takes about forty a tensor. At some hundred bytes each they stay below a gigabyte.
 _MOST_INSTRUCTIONS = 10_000_000
 _LONGEST_LINE = 1 << 20
+# As Python 2 writes a string in protocol 0.
+_ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)")
+_ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 # Gets the name and the arguments of a call and returns its result, or `Opaque`.
@@ -192,7 +195,12 @@ def _quoted(line: bytes) -> str | bytes:
     line = line.strip()
     if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
         raise PickleError("its pickle is damaged: a string without quotes")
-    return _python2_text(codecs.escape_decode(line[1:-1])[0])  # pyright: ignore[reportAttributeAccessIssue]
+    return _python2_text(_ESCAPE.sub(_unescaped, line[1:-1]))
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    return bytes.fromhex(code[1:].decode()) if len(code) == 3 else _ESCAPED.get(code, code)
 
 
 def _integer(line: bytes) -> int | bool:

@@ -61,21 +61,24 @@ def read_zip(path: pathlib.Path) -> Any:
     root = min(pickles, key=len).removesuffix("data.pkl")
     source = StorageFile(path, size)
     with open(path, "rb") as file:
-        for name, entry in entries.items():
-            if name.startswith(root):
-                source.places[name.removeprefix(root)] = _place(file, entry)
-    if _entry(source, "byteorder") == b"big":
-        source.order = ">"
 
-    def load(name: Any) -> Any:
-        if not isinstance(name, tuple) or len(name) < 5 or name[0] != "storage":
-            raise PickleError("it refers to data of an unknown kind")
-        return _storage(source, f"data/{name[2]}", name[1], name[4])
+        def find(key: str) -> None:
+            if key not in source.places and root + key in entries:
+                source.places[key] = _place(file, entries[root + key])
 
-    if source.places["data.pkl"][1] > _LARGEST_PICKLE:
-        raise ValueError("its data.pkl has more than a gigabyte")
-    data = _entry(source, "data.pkl")
-    return read_pickle(io.BytesIO(data), len(data), _Caller(len(data)), load)
+        def load(name: Any) -> Any:
+            storage = _storage(source, name, "data/")
+            find(storage.key)
+            return storage
+
+        for key in ("byteorder", "data.pkl"):
+            find(key)
+        if _entry(source, "byteorder") == b"big":
+            source.order = ">"
+        if source.places["data.pkl"][1] > _LARGEST_PICKLE:
+            raise ValueError("its data.pkl has more than a gigabyte")
+        data = _entry(source, "data.pkl")
+        return read_pickle(io.BytesIO(data), len(data), _Caller(len(data)), load)
 
 
 def read_pickles(path: pathlib.Path) -> Any:
@@ -91,9 +94,7 @@ def read_pickles(path: pathlib.Path) -> Any:
     def load(name: Any) -> Any:
         if isinstance(name, tuple) and len(name) > 1 and name[0] == "module":
             return name[1]
-        if not isinstance(name, tuple) or len(name) < 5 or name[0] not in ("storage", b"storage"):
-            raise PickleError("it refers to data of an unknown kind")
-        storage = _storage(source, str(name[2]), name[1], name[4])
+        storage = _storage(source, name)
         lengths.setdefault(storage.key, itemsize(storage.dtype))
         view = name[5] if len(name) > 5 else None
         if view is None:
@@ -113,9 +114,9 @@ def read_pickles(path: pathlib.Path) -> Any:
         read_pickle(file, size, caller)  # of the machine, whose numbers are little-endian in any case
         content = read_pickle(file, size, caller, load)
         keys = read_pickle(file, size, caller)
-        if not isinstance(keys, list):
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise ValueError("its list of storages is damaged")
-        for key in map(str, keys):
+        for key in keys:
             head = file.read(8)
             if len(head) < 8 or key not in lengths:
                 raise ValueError(
@@ -148,9 +149,14 @@ def _entry(source: StorageFile, name: str) -> bytes:
     return source.storage(name, "uint8").tobytes() if name in source.places else b""
 
 
-def _storage(source: StorageFile, key: str, kind: Any, length: Any) -> Storage:
-    if not isinstance(kind, Global) or not isinstance(length, int) or length < 0:
+def _storage(source: StorageFile, name: Any, folder: str = "") -> Storage:
+    """Returns the storage that a persistent id names: a word, its class, its key, its device, its length."""
+    if not isinstance(name, tuple) or len(name) < 5 or name[0] != "storage":
+        raise PickleError("it refers to data of an unknown kind")
+    kind, key, length = name[1], name[2], name[4]
+    if not isinstance(kind, Global) or not isinstance(key, str) or not isinstance(length, int) or length < 0:
         raise PickleError("it refers to a storage in an unknown way")
+    key = folder + key
     dtype = dtype_of_storage(kind.name)
     if length * itemsize(dtype) > source.size:
         raise PickleError(f"its storage {key!r:.80} is larger than the file")

@@ -60,6 +60,7 @@ _STORAGES = {
     "QUInt2x4": "quint8",
 }
 _MOST_AXES = 32
+_MOST_REPEATED = 1 << 20
 _BLOCK = 1 << 20
 
 
@@ -181,8 +182,8 @@ class Storage:
             raise PickleError("a tensor's shape and strides do not fit together")
         count = math.prod(shape)
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-        # A stride of 0 would make a tensor of any size out of one number.
-        if count and (last >= length or count > length):
+        # Strides of 0 would make a tensor of any size out of one number; what `expand` made of a buffer is small.
+        if count and (last >= length or count > max(length, _MOST_REPEATED)):
             raise PickleError("a tensor is larger than its storage")
         if not count and max(shape, default=0) > 1 << 31:
             raise PickleError("an empty tensor has too large a shape")

@@ -239,3 +239,16 @@ def test_damaged_files_end_in_a_sentence_soon_and_small(tmp_path):
     assert refused > 250
     assert peak < 100 << 20
     assert time.monotonic() - began < 60
+
+
+def test_strings_of_python_2():
+    data = b"(S'a\\n\\'b\\\\'\nS\"it's\"\nS'\\xe9'\nU\x02okI01\nI00\nI7\nL9L\nF1.5\nVd\\u00e9\nl."
+    read = read_pickle(io.BytesIO(data), len(data))
+    assert read == ["a\n'b\\", "it's", b"\xe9", "ok", True, False, 7, 9, 1.5, "dé"]
+
+
+def test_buffers_that_were_expanded_are_read(tmp_path):
+    storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x18tQ"
+    pickled = _tensor(storage, b"K\x64K\x02\x86", b"K\x00K\x01\x86")
+    (tmp_path / "w.pth").write_bytes(with_pickle(files()["views.pt"], pickled))
+    np.testing.assert_array_equal(read_state_dict(tmp_path / "w.pth")["a.weight"], [[0.0, 1.0]] * 100)
