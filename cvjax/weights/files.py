@@ -13,8 +13,11 @@ from cvjax.weights.content import kind_of
 from cvjax.weights.nesting import find_state_dict
 from cvjax.weights.stored_array import StoredArray
 from cvjax.weights.torch_file import read_pickles, read_zip
+from cvjax.weights.torch_storage import decode
 from cvjax.weights.torch_write import write_zip
 
+# Of what numpy lacks, the name in a .safetensors file and PyTorch's.
+_LOW = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 _AGAIN = "; fetch or export the file again"
 
 
@@ -101,14 +104,13 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     with safetensors.safe_open(path, framework="np") as file:
         kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
-    if "BF16" not in kinds.values():
+    if not set(_LOW) & set(kinds.values()):
         return {key: _single(value) for key, value in safetensors.numpy.load_file(path).items()}
-    # numpy has no bfloat16: it is the upper half of a float32.
     arrays = {}
     for key, entry in safetensors.deserialize(path.read_bytes()):
-        if entry["dtype"] == "BF16":
-            bits = np.frombuffer(entry["data"], np.uint16).astype(np.uint32) << 16
-            arrays[key] = bits.view(np.float32).reshape(entry["shape"])
+        if entry["dtype"] in _LOW:
+            numbers = decode(np.frombuffer(entry["data"], np.uint8), _LOW[entry["dtype"]])
+            arrays[key] = numbers.reshape(entry["shape"])
     if len(arrays) < len(kinds):
         with safetensors.safe_open(path, framework="np") as file:
             arrays |= {key: _single(file.get_tensor(key)) for key in kinds if key not in arrays}

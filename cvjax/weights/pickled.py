@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from cvjax.weights.pickle_records import Global, Opaque, PickleError, plain_key
 
-# A state dict takes about forty a tensor. At some hundred bytes each they stay below a gigabyte.
-_MOST_INSTRUCTIONS = 10_000_000
+# A state dict takes about forty a tensor. At some hundred bytes each they stay far below a gigabyte.
+_MOST_INSTRUCTIONS = 5_000_000
 _LONGEST_LINE = 1 << 20
 # As Python 2 writes a string in protocol 0.
 _ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)")

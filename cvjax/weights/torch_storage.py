@@ -120,7 +120,7 @@ class StorageFile:
           ValueError: The storage is damaged, not there, or of a dtype that numpy lacks.
         """
         if (key, dtype) not in self._read:
-            self._read[key, dtype] = _decoded(self._raw(key, itemsize(dtype)), dtype, self.order)
+            self._read[key, dtype] = decode(self._raw(key, itemsize(dtype)), dtype, self.order)
         return self._read[key, dtype]
 
     def _raw(self, key: str, item: int) -> np.ndarray:
@@ -192,7 +192,7 @@ class Storage:
 
         def read() -> np.ndarray:
             if not count:
-                return np.zeros(shape, _decoded(np.zeros(0, np.uint8), dtype).dtype)
+                return np.zeros(shape, decode(np.zeros(0, np.uint8), dtype).dtype)
             numbers = self.file.storage(self.key, dtype)
             if first + last - offset >= len(numbers):
                 raise ValueError(f"its storage {self.key!r:.80} is cut short")
@@ -202,7 +202,12 @@ class Storage:
         return StoredArray(shape, read)
 
 
-def _decoded(raw: np.ndarray, dtype: str, order: Literal["<", ">"] = "<") -> np.ndarray:
+def decode(raw: np.ndarray, dtype: str, order: Literal["<", ">"] = "<") -> np.ndarray:
+    """Returns bytes, uint8 [N], as numbers of PyTorch's dtype; floats of fewer bits than float32 become float32.
+
+    Raises:
+      ValueError: Numpy has no such numbers.
+    """
     if dtype not in _READ:
         raise ValueError(f"its dtype {dtype!r:.80} has no counterpart here")
     array = raw.view(np.dtype(_READ[dtype]).newbyteorder(order))

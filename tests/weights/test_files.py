@@ -7,6 +7,7 @@ import sys
 import tarfile
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
@@ -47,6 +48,7 @@ def test_half_precision_becomes_single(tmp_path):
         "brain": ("BF16", [2, 2], (values.view(np.uint32) >> 16).astype("<u2").tobytes()),
         "half": ("F16", [2, 2], values.astype("<f2").tobytes()),
         "count": ("I64", [], np.int64(3).tobytes()),
+        "eight": ("F8_E4M3", [2, 2], values.astype(jnp.float8_e4m3fn).tobytes()),
     }
     header, data = {}, b""
     for key, (kind, shape, content) in entries.items():
@@ -58,6 +60,7 @@ def test_half_precision_becomes_single(tmp_path):
     read = read_state_dict(path)
     assert (read["brain"].dtype, read["half"].dtype, read["count"].dtype) == (np.float32, np.float32, np.int64)
     np.testing.assert_array_equal(read["half"], values)
+    np.testing.assert_array_equal(read["eight"][0], values[0])
     np.testing.assert_allclose(read["brain"], values, rtol=2**-7)
     np.testing.assert_array_equal(read["brain"][0], values[0])
 
