@@ -150,7 +150,8 @@ def _looks_like_a_net(arrays: Mapping[str, Array]) -> bool:
 
 
 def _listed(found: list[_Found], prefix: str) -> str:
-    names = [f"{prefix}{one.place or '(the file itself)'} ({len(one.arrays)} tensors)" for one in found]
+    counts = [f"{len(one.arrays)} tensor{'s' if len(one.arrays) > 1 else ''}" for one in found]
+    names = [f"{prefix}{one.place or '(the file itself)'} ({count})" for one, count in zip(found, counts)]
     more = len(names) - _MOST_LISTED
     return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 

@@ -133,13 +133,13 @@ def read_pickles(path: pathlib.Path) -> Any:
 def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int, int | None]:
     """Returns the offset, the size and the checksum of what an archive holds under a name."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
-        raise ValueError(
+        raise PickleError(
             "it is compressed inside, as PyTorch never writes it; unpack it and pack it without compression"
         )
     file.seek(max(0, entry.header_offset))
     head = file.read(30)
     if entry.header_offset < 0 or len(head) < 30 or not head.startswith(b"PK\x03\x04"):
-        raise ValueError(f"its entry {entry.filename!r:.80} is not where its directory says")
+        raise PickleError(f"its entry {entry.filename!r:.80} is not where its directory says")
     names, extra = struct.unpack("<26xHH", head)
     # PyTorch can be told to compute no checksums, and then writes 0.
     return entry.header_offset + 30 + names + extra, entry.file_size, entry.CRC or None
@@ -215,10 +215,17 @@ class _Caller:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredArray:
-    storage, *rest = arguments
-    if not isinstance(storage, Storage) or len(rest) < 3:
+    offset, shape, strides, *_ = arguments[1:]
+    return _given_storage(arguments).tensor(offset, shape, strides)
+
+
+def _given_storage(arguments: tuple[Any, ...]) -> Storage:
+    storage = arguments[0]
+    if isinstance(storage, Opaque) and storage.name == "torch.storage._load_from_bytes":
+        raise PickleError("it was written by pickle.dump; load it there, and write it by torch.save")
+    if not isinstance(storage, Storage):
         raise PickleError("a tensor has no storage")
-    return storage.tensor(*rest[:3])
+    return storage
 
 
 def _rebuild_tensor_v2(arguments: tuple[Any, ...]) -> StoredArray:
@@ -229,10 +236,10 @@ def _rebuild_tensor_v2(arguments: tuple[Any, ...]) -> StoredArray:
 
 
 def _rebuild_tensor_v3(arguments: tuple[Any, ...]) -> StoredArray:
-    storage, *rest = arguments
-    if not isinstance(storage, Storage) or len(rest) < 6 or not isinstance(rest[5], Global):
-        raise PickleError("a tensor has no storage")
-    return storage.tensor(*rest[:3], dtype=rest[5].name.removeprefix("torch."))
+    offset, shape, strides, _, _, dtype, *_ = arguments[1:]
+    if not isinstance(dtype, Global):
+        raise PickleError("a tensor has no dtype")
+    return _given_storage(arguments).tensor(offset, shape, strides, dtype=dtype.name.removeprefix("torch."))
 
 
 _REBUILDERS: dict[str, Callable[[tuple[Any, ...]], StoredArray]] = {

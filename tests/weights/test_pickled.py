@@ -82,6 +82,35 @@ def test_big_endian_files_are_turned_around(tmp_path):
         np.testing.assert_array_equal(read[key], value)
 
 
+@pytest.mark.parametrize("kept", ["data.pkl", "byteorder"])
+def test_zips_with_compression_inside_say_so(tmp_path, kept):
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(files()["zip.pth"])) as archive, zipfile.ZipFile(out, "w") as packed:
+        for name in archive.namelist():
+            how = zipfile.ZIP_STORED if name.endswith(kept) else zipfile.ZIP_DEFLATED
+            packed.writestr(name, archive.read(name), how)
+    assert "compressed inside" in _refused(tmp_path / "w.pth", out.getvalue())
+
+
+def test_tensors_by_pickle_dump_say_so(tmp_path):
+    """As pickle.dump writes tensors: each storage is a file of PyTorch's within a string."""
+    storage = b"ctorch.storage\n_load_from_bytes\nU\x01x\x85R"
+    assert "by torch.save" in _refused(tmp_path / "w.bin", _tensor(storage, b"K\x01\x85", b"K\x01\x85"))
+
+
+def test_views_of_storages_of_the_first_versions(tmp_path):
+    storage = b"(U\x07storagectorch.cuda\nFloatStorage\nU\x011U\x06cuda:0K\x06(U\x012K\x02K\x03ttQ"
+    head = [pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    numbers = np.arange(6, dtype="<f4")
+    tail = pickle.dumps(["1"], protocol=2) + struct.pack("<q", 6) + numbers.tobytes()
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"".join(head) + _tensor(storage, b"K\x02\x85", b"K\x01\x85", b"K\x01") + tail)
+    np.testing.assert_array_equal(read_state_dict(path)["a.weight"], [3.0, 4.0])
+    beyond = _tensor(storage, b"K\x02\x85", b"K\x01\x85", b"K\x02")
+    assert "larger than its storage" in _refused(path, b"".join(head) + beyond + tail)
+    assert "cut short" in _refused(path, b"".join(head) + beyond.replace(b"K\x02\x85", b"K\x01\x85") + tail[:-1])
+
+
 def test_tied_tensors_share_their_memory(tmp_path):
     (tmp_path / "views.pt").write_bytes(files()["views.pt"])
     read = read_state_dict(tmp_path / "views.pt")
