@@ -120,9 +120,7 @@ def harmful(marker: pathlib.Path) -> dict[str, bytes]:
         + b"tQ"
         + arguments
         + b"R.",
-        "attribute of a module": b"\x80\x04\x8c\x04torch\x8c\x13serialization.os.system\x93".replace(b"\x13", b"\x17")
-        + arguments
-        + b"R.",
+        "attribute of a module": b"\x80\x04\x8c\x05torch\x8c\x17serialization.os.system\x93" + arguments + b"R.",
         "rebuild by type": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nN" + arguments + b"NtR.",
         "rebuild of a parameter": b"\x80\x02ctorch._utils\n_rebuild_parameter\n(cos\nsystem\n\x88NtR"
         + arguments
