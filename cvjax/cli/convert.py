@@ -28,12 +28,14 @@ class Arguments:
     """Writes weights under the names that PyTorch has for them, whatever they come from.
 
     Whose weights a file holds, and which model they fit, is found out by keys and shapes. A net that nobody else has
-    is written under our own names, as .safetensors; `--init` and `load_pretrained` read these too.
+    is written under our own names, as .safetensors; `--init` and `load_pretrained` read these too. Nothing here needs
+    PyTorch. `torch.load` takes .pth files, most other programs .safetensors.
 
     Attributes:
-      source: Trained run's work folder or checkpoint, a file of weights (.safetensors, .npz, .pth and its kin,
-        .caffemodel), or the name of published weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
-      target: File to write: .safetensors, .npz, or with PyTorch installed .pth or .pt.
+      source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .caffemodel, .pth, .pt, .th, .tar,
+        .bin or .ckpt; one of several state dicts in it as FILE::KEY), or the name of published weights, such as
+        resnet50 or hf-hub:timm/resnet50.a1_in1k.
+      target: File to write: .safetensors, .npz, .pth or .pt.
       as_: Name of the model of a file's weights, where the file leaves it open.
       layout: Names to write the weights under: those of a library or repository, such as torchvision, timm or caffe,
         or cvjax for our own. By default those that a file has, and of a run the first that its net has.
