@@ -26,9 +26,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dict as numpy arrays, without PyTorch and without running what a file names.
 
     Args:
-      path: Path of a `.safetensors` or `.npz` file, or of one that PyTorch wrote: `.pth`, `.pt`, `.th`, `.tar`, `.bin`
-        or `.ckpt`; or Caffe's `.caffemodel`, see `cvjax.weights.caffe`. What a file holds decides how it is read, whichever of these its name ends in. A state dict is found
-        under any name; of several, `FILE::KEY` takes one.
+      path: Path of a `.safetensors` or `.npz` file, of one that PyTorch wrote (`.pth`, `.pt`, `.th`, `.tar`, `.bin` or
+        `.ckpt`), or of Caffe's `.caffemodel`, see `cvjax.weights.caffe`. What a file holds decides how it is read,
+        whichever of these but the last its name ends in. A state dict is found under any name; of several, `FILE::KEY`
+        takes one.
 
     Returns:
       Arrays under PyTorch's keys, without the names of DataParallel, torch.compile, AveragedModel and Lightning;
