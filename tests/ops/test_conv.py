@@ -1,6 +1,9 @@
 """Convolution equals XLA's own in values and derivatives, and holds the lowering of the platform it is exported for."""
 
 import os
+import re
+import subprocess
+import sys
 from contextlib import contextmanager
 from functools import partial
 from unittest import mock
@@ -19,6 +22,7 @@ from cvjax.ops import primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 from cvjax.ops.cpu import conv as conv_cpu
 from cvjax.ops.cpu import onednn as onednn_module
+from cvjax.ops.geometry import Geometry
 from cvjax.runtime.compiler import compiled
 
 
@@ -433,6 +437,72 @@ def test_onednn_is_known_by_its_values():
         assert not _is_available(one_is_wrong(case))
     assert not _is_available(mock.patch.object(onednn_module, "_TARGET", "__onednn$of_another_year"))
     assert not _is_available(mock.patch.dict("os.environ", {"CVJAX_ONEDNN": "0"}))
+
+
+_WAITING = """
+import jax
+import numpy as np
+from cvjax.ops.cpu import onednn
+from cvjax.ops.geometry import Geometry
+
+rng, cases = np.random.default_rng(0), []
+while len(cases) < 160:
+    size = tuple(int(n) for n in rng.integers(1, 40, 2))
+    inside, outside = (int(rng.choice([1, 3, 8, 20, 21, 48, 64, 136])) for _ in range(2))
+    kernel, dilation = int(rng.choice([1, 2, 3, 5, 7])), int(rng.choice([1, 1, 2, 3, 6, 12]))
+    strides = (int(rng.choice([1, 1, 2, 3])),) * 2
+    low, high = (int(rng.integers(0, kernel * dilation + 1)) for _ in range(2))
+    groups = int(rng.choice([1, 1, inside, np.gcd(inside, outside)]))
+    outside = outside if outside % groups == 0 else groups
+    geometry = Geometry(
+        size, (kernel, kernel), strides, ((low, high), (high, low)), kernel_dilation=(dilation,) * 2, groups=groups
+    )
+    x = np.ones((8, *size, inside), np.float32)
+    w = np.ones((kernel, kernel, inside // groups, outside), np.float32)
+    if 0 in geometry.output_size or not onednn.suits(x, w, geometry):
+        continue
+    cases.append((x, w, geometry))
+    back = geometry.transposed
+    y = np.ones((8, *geometry.output_size, outside), np.float32)
+    swapped = np.ascontiguousarray(w.swapaxes(2, 3))
+    if groups == 1 and min(*back.padding[0], *back.padding[1]) >= 0 and onednn.suits(y, swapped, back):
+        cases.append((y, swapped, back))
+dilated, grouped = sum(g.kernel_dilation[0] > 1 for *_, g in cases), sum(g.groups > 1 for *_, g in cases)
+print("cases", len(cases), dilated, grouped, flush=True)
+for start in range(0, len(cases), 20):
+    some = cases[start : start + 20]
+    jax.jit(lambda arrays: [onednn.convolve(*a, g) for a, (*_, g) in zip(arrays, some)])([c[:2] for c in some])
+jax.effects_barrier()
+"""
+
+
+@pytest.mark.usefixtures("onednn")
+def test_onednn_takes_no_implementation_that_waits_for_its_own_threads():
+    """Its code by matrix products waits in a thread of XLA's for others; of two threads none may be left."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", _WAITING]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, dilated, grouped = map(int, re.search(r"cases (\d+) (\d+) (\d+)", done.stdout).groups())
+    assert min(count - 159, dilated - 20, grouped - 20) > 0
+    taken = re.findall(r"exec,cpu,convolution,([^,]+),", done.stdout)
+    assert len(taken) >= count
+    assert not [name for name in taken if "gemm" in name or name.startswith("ref")]
+
+
+@pytest.mark.usefixtures("onednn")
+def test_onednn_is_left_alone_where_taps_miss_the_map_and_on_old_machines():
+    x, kernel = _arrays((1, 7, 9, 64), (3, 3, 1, 64))
+    dense = np.ones((3, 3, 64, 64), np.float32)
+    near, far, thin = (
+        Geometry((7, 9), (3, 3), padding=((d, d), (d, d)), kernel_dilation=(d, d), groups=groups)
+        for d, groups in ((2, 1), (12, 1), (2, 64))
+    )
+    many = np.ones((16, 7, 9, 64), np.float32)
+    assert onednn_module.suits(many, dense, near)
+    assert not onednn_module.suits(many, dense, far)
+    assert not onednn_module.suits(x, kernel, thin)
+    assert not _is_available(mock.patch.dict("os.environ", {"ONEDNN_MAX_CPU_ISA": "AVX"}))
 
 
 def test_one_program_for_two_platforms_and_for_any_batch():

@@ -8,6 +8,8 @@ gradient for the input is a forward convolution too; the gradient for the kernel
 
 import functools
 import json
+import os
+import pathlib
 import platform
 import sys
 from dataclasses import replace
@@ -44,8 +46,15 @@ def suits(
         return False
     if geometry.input_dilation != (1, 1) or not x.dtype == kernel.dtype == jnp.float32:
         return False
+    # For outputs that see no pixel, taps that no output sees one through, and some depthwise kernels with holes, oneDNN
+    # has only code that is slow, or that waits for threads of XLA's pool while it holds one of them: with two threads a
+    # program then stops for good.
+    if kernel.shape[2] == 1 and geometry.groups > 1 and geometry.kernel_dilation != (1, 1):
+        return False
     if any(p >= reach for pads, reach in zip(geometry.padding, geometry.reach) for p in pads):
-        return False  # oneDNN has only its slow reference code for taps that never meet the map
+        return False
+    if not all(outputs.start < outputs.stop for axis in (0, 1) for outputs in geometry.valid_outputs(axis)):
+        return False
     if geometry.groups > 1:
         return (kernel.shape[2] > 1 or kernel.shape[3] == geometry.groups) and is_available()
     if max(geometry.strides) >= _LONG_STRIDE:
@@ -102,7 +111,7 @@ def is_available() -> bool:
     call's fields may change with a release of jaxlib; then the values do. It is not available with CVJAX_ONEDNN=0 in
     the environment.
     """
-    if not may_call_libraries() or sys.platform != "linux" or platform.machine() != "x86_64":
+    if not may_call_libraries() or sys.platform != "linux" or platform.machine() != "x86_64" or not _has_avx2():
         return False
     rng = np.random.default_rng(0)
     x, dense, grouped, ct = (
@@ -127,6 +136,17 @@ def is_available() -> bool:
         return False
     # As numpy's arrays: this may be called while a program is traced, which would take the subtraction into it.
     return all(np.abs(np.asarray(a) - b).max() < _TOLERANCE for a, b in zip(got, right))
+
+
+def _has_avx2() -> bool:
+    """Tells whether oneDNN may use AVX2 here: below it, much of what it has waits for threads that it holds itself."""
+    limits = {os.environ.get(f"{library}_MAX_CPU_ISA", "").upper() for library in ("ONEDNN", "DNNL")}
+    if limits & {"SSE41", "AVX"}:
+        return False
+    try:
+        return " avx2 " in pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def _by_hand(x: np.ndarray, kernel: np.ndarray, geometry: Geometry) -> np.ndarray:
