@@ -6,6 +6,7 @@ from cvjax.weights.darknet import read_darknet, write_darknet
 from cvjax.weights.files import read_state_dict, write_state_dict
 from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
 from cvjax.weights.preprocess import preprocess
+from cvjax.weights.tensorflow import read_bundle
 from cvjax.weights.warm_start import warm_start
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load_backbone",
     "load_pretrained",
     "preprocess",
+    "read_bundle",
     "read_darknet",
     "read_state_dict",
     "read_weights",
