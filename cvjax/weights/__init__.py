@@ -2,6 +2,7 @@
 
 from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import from_torch, to_torch
+from cvjax.weights.convert_tensorflow import from_tensorflow, to_tensorflow
 from cvjax.weights.darknet import read_darknet, write_darknet
 from cvjax.weights.files import read_state_dict, write_state_dict
 from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
@@ -12,6 +13,7 @@ from cvjax.weights.warm_start import warm_start
 __all__ = [
     "Pretrained",
     "backbone_name",
+    "from_tensorflow",
     "from_torch",
     "list_pretrained",
     "load_backbone",
@@ -21,6 +23,7 @@ __all__ = [
     "read_darknet",
     "read_state_dict",
     "read_weights",
+    "to_tensorflow",
     "to_torch",
     "warm_start",
     "write_darknet",
