@@ -3,6 +3,7 @@
 import re
 
 from cvjax.weights.architecture import Architecture, Table
+from cvjax.weights.names_tensorflow import DEEPLABV3PLUS_XCEPTION65
 from cvjax.weights.names_timm import EFFICIENTNET_TIMM, XCEPTION, vgg_timm
 
 # Each row: a pattern on our module path, joined by "/", and what torchvision calls that module.
@@ -219,6 +220,7 @@ ARCHITECTURES = {
         aux_prefix="aux_classifier.",
         aux_classes_keys=("aux_classifier.4.weight",),
     ),
+    "deeplabv3plus_xception65": DEEPLABV3PLUS_XCEPTION65,
     "fcn_resnet*": Architecture(
         FCN_RESNET,
         classes_key="classifier.4.weight",

@@ -50,3 +50,21 @@ def load(folder: pathlib.Path, name: str) -> tuple[dict[str, np.ndarray], dict[s
 def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
     """norm(ours - reference) / norm(reference)."""
     return float(np.linalg.norm(np.asarray(ours) - reference) / np.linalg.norm(reference))
+
+
+def tensorflow_variables(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Variables of TensorFlow's, drawn by their names: kernels [h, w, I, O] or [h, w, C, 1], and BatchNorm's."""
+    variables = {}
+    for name, shape in shapes.items():
+        rng, leaf = _rng(name), name.rpartition("/")[2]
+        if leaf in ("weights", "depthwise_weights"):
+            taps = np.prod(shape[:2] if leaf == "depthwise_weights" else shape[:3])
+            value = rng.standard_normal(shape) * np.sqrt(2 / taps)
+        elif leaf == "gamma":
+            value = rng.uniform(0.5, 0.9, shape)
+        elif leaf == "moving_variance":
+            value = rng.uniform(0.8, 1.2, shape)
+        else:
+            value = rng.standard_normal(shape) * 0.05
+        variables[name] = value.astype(np.float32)
+    return variables

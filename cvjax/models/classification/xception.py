@@ -75,6 +75,7 @@ class XceptionBlock(nn.Module):
       dilations: Dilations of the three in pixels.
       shortcut: Whether there is a shortcut. The last block has none, and its ReLUs come behind its BatchNorms.
       conv, norm: Makers of the layers, with dtype and momentum bound already.
+      map_before_relu: Whether the map before the stride is taken before the third convolution's ReLU.
     """
 
     features: tuple[int, int, int]
@@ -83,6 +84,7 @@ class XceptionBlock(nn.Module):
     shortcut: bool
     conv: ModuleMaker
     norm: ModuleMaker
+    map_before_relu: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -103,7 +105,7 @@ class XceptionBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             x = self.conv(y.shape[-1], 1, self.stride, name="shortcut_conv")(x)
             x = self.norm(name="shortcut_bn")(x, not train)
-        return x + y, nn.relu(inner)
+        return x + y, inner if self.map_before_relu else nn.relu(inner)
 
 
 class Xception(Classifier):
@@ -118,6 +120,7 @@ class Xception(Classifier):
       output_stride: Pixels of the input per pixel of the last map: 32, 16 or 8. At 16 and 8, later blocks dilate
         instead of striding, so that every n-th pixel is the one that the strided net computes. Parameters are the same.
       multi_grid: Factors on the dilations of the last block's three convolutions (1706.05587).
+      maps_before_relu: Take the maps of `features` but the last before their ReLU, as the authors of DeepLab v3+ do.
     """
 
     entry: tuple[Entry, ...] = SHORT
@@ -125,6 +128,7 @@ class Xception(Classifier):
     width_coefficient: float = 1.0
     output_stride: int = 32
     multi_grid: tuple[int, int, int] = (1, 1, 1)
+    maps_before_relu: bool = False
     norm: BatchNormOptions = BatchNormOptions(epsilon=1e-3)
 
     def setup(self) -> None:
@@ -150,6 +154,7 @@ class Xception(Classifier):
                     not last,
                     conv,
                     norm,
+                    self.maps_before_relu,
                 )
             )
             taps.append(row["stride"] > 1)

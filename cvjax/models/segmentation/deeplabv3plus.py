@@ -47,6 +47,8 @@ class DeepLabV3Plus(nn.Module):
       separable_decoder: Use depthwise separable 3x3 convolutions in the decoder, otherwise plain ones.
       upsampling: Upsampling of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`.
         None, the paper's, stretches both bilinearly. Kernels of a transposed convolution follow the output stride.
+      align_corners: Stretch them so that the centers of the corner pixels stay in the corners, as the authors' code
+        does; otherwise the edges do, see `cvjax.ops.resize`.
       dropout: Rate of dropout after ASPP.
       aux_dropout: Rate of dropout in the auxiliary head.
       dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
@@ -64,6 +66,7 @@ class DeepLabV3Plus(nn.Module):
     low_level_features: int = 48
     separable_decoder: bool = True
     upsampling: Upsampling | None = None
+    align_corners: bool = False
     dropout: float = 0.5
     aux_dropout: float = 0.1
     dtype: Any = jnp.float32
@@ -118,7 +121,7 @@ class DeepLabV3Plus(nn.Module):
     def _enlarge(self, x: jax.Array, size: tuple[int, int], name: str) -> jax.Array:
         """Brings a map to a size, bilinearly or by the middle of the result of the layer of that name."""
         if self.upsampling is None:
-            return resize(x, size)
+            return resize(x, size, align_corners=self.align_corners)
         layer = getattr(self, name)
         beyond = (layer.stride * side - wanted for side, wanted in zip(x.shape[1:3], size))
         return layer(x, size, tuple(pixels // 2 for pixels in beyond))
