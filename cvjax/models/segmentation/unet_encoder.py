@@ -18,7 +18,8 @@ from cvjax.models.classification import densenet, efficientnet, resnet, vgg
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.schema import default_module
-from cvjax.models.segmentation.unet import doubling, pad_to_multiple
+from cvjax.models.segmentation.doubling import doubling
+from cvjax.models.segmentation.unet import pad_to_multiple
 from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, Upsampling, gaussian
 from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.unet import doubling
+from cvjax.models.segmentation.doubling import doubling
 from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
 from cvjax.ops.geometry import pair
 
