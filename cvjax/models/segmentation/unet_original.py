@@ -27,9 +27,9 @@ class UNetOriginal(nn.Module):
     """Segments images by levels of two unpadded 3x3 convolutions, down to a bottom and up again by 2x2 up-convolutions.
 
     On the way up, each level joins the map of the same scale, cropped to the same size. Kernels start normal with
-    variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier by default, and start such that they keep
-    the variance. The first convolution sees three equal channels where images are gray. With `in_channels=1` the net has
-    the 31,030,658 parameters of the paper's.
+    variance 2 / N for N inputs of a neuron. Up-convolutions start such that they keep the variance, and have no
+    rectifier unless `up_relu` is set. The first convolution sees three equal channels where images are gray. With
+    `in_channels=1` the net has the 31,030,658 parameters of the paper's.
 
     Attributes:
       num_classes: Channels of the logits.
