@@ -4,7 +4,7 @@ All of them have other orders of channels, other layers or other borders than ou
 say which.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from cvjax.models.info import Preprocessing
@@ -99,7 +99,7 @@ def _mmsegmentation() -> Architecture:
 
 
 def _smp(
-    encoder: Table, first: str, skips: Mapping[str, int], deepest: str, layout: str = "smp", **options: Any
+    encoder: Table, first: str, skips: dict[str, int], deepest: str, layout: str = "smp", **options: Any
 ) -> Architecture:
     """Returns the layout of segmentation_models_pytorch for one encoder.
 
@@ -133,7 +133,7 @@ def _smp(
         # They read the enlarged map first, ours the skip.
         rolled={
             f"decoder.blocks.{block}.conv1.0.weight": channels
-            for block, channels in enumerate(reversed(skips.values()))
+            for block, channels in enumerate(list(skips.values())[::-1])
         },
     )
 

@@ -1,6 +1,6 @@
 """Decoders of U-Nets double their maps in one of these ways."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -67,7 +67,7 @@ def any_doubling(features: int, way: Doubling, dtype: Any, norm: BatchNormOption
       ConfigError: The way has another name.
     """
     if way in get_args(Upsampling):
-        return doubling(features, way, dtype)
+        return doubling(features, cast(Upsampling, way), dtype)
     if way == "nearest_bare":
         return Stretch(None, "nearest")
     if way == "corners_bare":
