@@ -10,8 +10,10 @@ import numpy as np
 
 from cvjax.errors import CheckpointError
 from cvjax.files import replacing
+from cvjax.weights.caffe import read_caffemodel
 
 _SUFFIXES = (".safetensors", ".npz", ".pth", ".pt")
+_READABLE = (*_SUFFIXES, ".caffemodel")
 # What DataParallel and torch.compile put before every key.
 _WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")
 
@@ -22,7 +24,7 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     Args:
       path: Path of a `.safetensors`, `.npz`, `.pth` or `.pt` file. The last two need PyTorch installed. They are read
         with `weights_only=True`, so they cannot run code. A state dict nested under "state_dict" or "model" is found
-        there.
+        there. A `.caffemodel` is read too, in Caffe's layouts (see `cvjax.weights.caffe`).
 
     Returns:
       Arrays under PyTorch's keys, without the prefix of DataParallel or torch.compile; bfloat16 and float16 tensors
@@ -33,12 +35,12 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     readers: dict[str, Callable[[pathlib.Path], dict[str, np.ndarray]]]
-    readers = dict(zip(_SUFFIXES, (_read_safetensors, _read_npz, _read_torch, _read_torch)))
-    _check_suffix(path)
+    readers = dict(zip(_READABLE, (_read_safetensors, _read_npz, _read_torch, _read_torch, read_caffemodel)))
+    _check_suffix(path, _READABLE)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; check the path")
     try:
-        state_dict = readers[path.suffix](path)
+        state_dict = readers[_suffix(path)](path)
     except CheckpointError:
         raise
     except Exception as error:  # each reader has its own kinds, from zipfile's to pickle's
@@ -62,7 +64,7 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
       CheckpointError: The suffix is another one, PyTorch is missing, or the place cannot be written to.
     """
     path = pathlib.Path(path)
-    _check_suffix(path)
+    _check_suffix(path, _SUFFIXES)
     # safetensors writes an array's memory as it lies.
     arrays = {key: np.require(value, requirements="C") for key, value in state_dict.items()}
     writers: dict[str, Callable[[pathlib.Path, Mapping[str, np.ndarray]], None]]
@@ -76,18 +78,22 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
 
 def check_readable(path: pathlib.Path) -> None:
     """Raises CheckpointError, without opening the file, if nothing installed here can read its kind."""
-    _check_suffix(path)
+    _check_suffix(path, _READABLE)
     if path.suffix in (".pth", ".pt") and importlib.util.find_spec("torch") is None:
         raise _needs_torch(path, "reading")
 
 
-def _check_suffix(path: pathlib.Path) -> None:
-    if path.suffix not in _SUFFIXES:
+def _suffix(path: pathlib.Path) -> str:
+    return ".caffemodel" if path.suffix.lower() == ".caffemodel" else path.suffix  # published as .CaffeModel too
+
+
+def _check_suffix(path: pathlib.Path, suffixes: tuple[str, ...]) -> None:
+    if _suffix(path) not in suffixes:
         if not path.suffix and not path.exists():
             raise CheckpointError(
                 f"there are no weights {path}: neither a file or a run's folder, nor a published name"
             )
-        raise CheckpointError(f"{path}: weights come as {', '.join(_SUFFIXES)}, not as {path.suffix or 'this'}")
+        raise CheckpointError(f"{path}: weights come as {', '.join(suffixes)}, not as {path.suffix or 'this'}")
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
