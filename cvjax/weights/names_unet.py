@@ -50,14 +50,15 @@ def _double_convs() -> Iterator[tuple[str, str]]:
         yield f"join_{4 - number}", f"up{number}.conv"
 
 
-def _milesial(layout: str, **more: Any) -> Architecture:
+def _milesial(layout: str, transposed: bool, **more: Any) -> Architecture:
     table = [
         (rf"{ours}_{layer}/{kind}", f"{theirs}.double_conv.{3 * layer + place}")
         for ours, theirs in _double_convs()
         for layer in (0, 1)
         for place, kind in enumerate(("conv", "bn"))
     ]
-    table += [(rf"up_{4 - number}/conv", f"up{number}.up") for number in range(1, 5)]
+    if transposed:
+        table += [(rf"up_{4 - number}/conv", f"up{number}.up") for number in range(1, 5)]
     return Architecture(
         (*table, (r"classifier", "outc.conv")),
         classes_key="outc.conv.weight",
@@ -200,8 +201,10 @@ _EFFICIENTNETS = (
 )
 UNETS: dict[str, tuple[Architecture, ...]] = {
     "unet": (
-        _milesial("milesial", sign="up1.up.weight", options={"odd_sides": "zeros"}),
-        _milesial("milesial_bilinear", options={"odd_sides": "zeros", "upsampling": "corners_bare", "narrow": True}),
+        _milesial("milesial", True, sign="up1.up.weight", options={"odd_sides": "zeros"}),
+        _milesial(
+            "milesial_bilinear", False, options={"odd_sides": "zeros", "upsampling": "corners_bare", "narrow": True}
+        ),
         _mmsegmentation(),
     ),
     "unet_original": (_phseg(),),
