@@ -1,6 +1,7 @@
 """Public U-Nets: the same numbers under the same weights, the weights back as they were, and names for all layers."""
 
 import logging
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,7 @@ def test_a_net_gives_the_library_s_numbers(net, name, layout, shared_dir):
     architecture, _ = recognize(name, reference.state)
     assert architecture.layout == layout
     variables = from_torch(name, reference.state)
-    classes, aux = reference.outputs["logits_2"].shape[-1], architecture.aux_prefix is not None
-    classes = reference.state[architecture.classes_key].shape[0]
+    classes, aux = reference.state[architecture.classes_key].shape[0], architecture.aux_prefix is not None
     options = {**architecture.options, **({"aux": True} if aux else {})}
     model = create_model(name, num_classes=classes, **options)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == reference.told["params"]
@@ -139,7 +139,7 @@ def test_every_encoder_has_names_and_skips(encoder):
         assert len(set(keys)) == len(keys)
         assert {architecture.classes_key, architecture.input_key} <= set(keys)
         images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-        maps = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, images)
+        maps = jax.eval_shape(partial(model.apply, method="features"), variables, images)
         channels = [maps[name].shape[-1] for name in architecture.options["skips"]]
         assert list(architecture.rolled.values()) == channels[-2::-1]
         assert [64 // maps[name].shape[1] for name in architecture.options["skips"]] == [2, 4, 8, 16, 32]

@@ -194,7 +194,8 @@ class EfficientNet(Classifier):
 
         Returns:
           `stem` (stride 2), `stage1`, `stage2`, ... (2, 4, 8, 16, 16, 32, 32, none above `output_stride`), and `top`,
-          the output of the last 1x1 convolution, and the `block_maps`. A side of n pixels becomes ceil(n / stride).
+          the output of the last 1x1 convolution, and the `block_maps`. A side of n pixels becomes ceil(n / stride);
+          with `padded_for` it may lack one where the stride does not divide n.
 
         Raises:
           ConfigError: Images that it cannot take.
