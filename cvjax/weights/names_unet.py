@@ -127,8 +127,6 @@ def _smp(
         table,
         classes_key="segmentation_head.0.weight",
         input_key=f"encoder.{first}.weight",
-        # Lightning's files have the name of its field for the net before each key.
-        renamed=((r"^model\.(?=encoder\.|decoder\.|segmentation_head\.)", ""),),
         layout=layout,
         options={"upsampling": "nearest_bare", "skips": (*skips, deepest), "head_size": 3, **options},
         # They read the enlarged map first, ours the skip.

@@ -111,8 +111,6 @@ def test_smp_reads_the_enlarged_map_before_the_skip():
         kernel = state[f"decoder.blocks.{block}.conv1.0.weight"]
         assert not kernel[:, :-channels].any()
         assert kernel[:, -channels:].all()
-    lightning = {f"model.{key}": value for key, value in state.items()}
-    assert set(recognize("unet_resnet18", lightning)[1]) == set(state)
 
 
 def test_all_models_with_an_encoder_have_the_layout():
