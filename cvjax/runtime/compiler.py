@@ -22,9 +22,9 @@ _CPU_ONCE = {"xla_backend_optimization_level": "0"}
 def compiler_options(platform: str, *, once: bool = False) -> dict[str, str]:
     """Returns options for `jax.jit(..., compiler_options=...)` of a program that convolves.
 
-    On CPU the XLA of jax 0.10 and later hands convolutions, matrix products and sums to YNNPACK. It is good at sums and products:
-    a dense layer's gradient for a batch of 8 takes a tenth of XLA's time. Its convolutions took 1.2 to 4 times as long
-    as XLA's own (docs/results.md), so convolutions stay with XLA here.
+    On CPU the XLA of jax 0.10 and later hands convolutions, matrix products and sums to YNNPACK. It is good at sums and
+    products: a dense layer's gradient for a batch of 8 takes a tenth of XLA's time. Its convolutions took 1.2 to 4
+    times as long as XLA's own (docs/results.md), so convolutions stay with XLA here.
 
     Args:
       platform: Platform as `jax.Device.platform` names it: "cpu", "cuda", "tpu" and so on.

@@ -17,6 +17,7 @@ from cvjax.weights.adapt import adapt_state_dict
 from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
 from cvjax.weights.names_caffe import CAFFE
+from cvjax.weights.names_classifiers import CLASSIFIERS
 from cvjax.weights.names_unet import UNETS
 
 StateDict = Mapping[str, np.ndarray]
@@ -24,7 +25,7 @@ Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
 # Layouts beside those of `names`, by patterns of models' names; all that match count.
-RELEASES = (CAFFE, UNETS)
+RELEASES = (CLASSIFIERS, CAFFE, UNETS)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")
@@ -83,7 +84,7 @@ def from_torch(
     if not (adapt or asked):
         return fill(name, variables, architecture, state_dict, advice=_ADVICE)
     leaves = {torch: (path, leaf) for path, torch, leaf in _leaves(variables, architecture) if torch is not None}
-    shapes = {torch: leaf.shape for torch, (_, leaf) in leaves.items()}
+    shapes = leaf_shapes(variables, architecture)
     adapted = adapt_state_dict(architecture, state_dict, shapes)
     filled = fill(name, variables, architecture, adapted.state_dict, lacking=adapted.lacking)
     lacking = dict(leaves[torch] for torch in adapted.lacking)
@@ -261,6 +262,11 @@ def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[
     held = {key: variables[key] for key in COLLECTIONS if key in variables}
     for path, leaf in traverse_util.flatten_dict(held).items():
         yield path, torch_key(path[1:], architecture.table), leaf
+
+
+def leaf_shapes(variables: Variables, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the leaves of params and batch_stats, by the publisher's keys."""
+    return {key: leaf.shape for _, key, leaf in _leaves(variables, architecture) if key is not None}
 
 
 def fill(
