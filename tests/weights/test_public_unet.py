@@ -6,8 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import public_reference as public
 import pytest
-from torch_reference import Reference
+from _reference import load
 
 from cvjax.models import create_model, list_models, model_options
 from cvjax.weights import from_torch, to_torch
@@ -44,14 +45,14 @@ def keys_of(variables, architecture):
 @pytest.mark.slow
 @pytest.mark.parametrize(("net", "name", "layout"), NETS, ids=[row[0] for row in NETS])
 def test_a_net_gives_the_library_s_numbers(net, name, layout, shared_dir):
-    reference = Reference(shared_dir / "reference" / "torch", net)
-    architecture, _ = recognize(name, reference.state)
+    folder = shared_dir / "reference" / "torch"
+    state, (_, outputs) = public.state_dict(folder, net), load(folder, net)
+    architecture, _ = recognize(name, state)
     assert architecture.layout == layout
-    variables = from_torch(name, reference.state)
-    classes, aux = reference.state[architecture.classes_key].shape[0], architecture.aux_prefix is not None
+    variables, aux = from_torch(name, state), architecture.aux_prefix is not None
     options = {**architecture.options, **({"aux": True} if aux else {})}
-    model = create_model(name, num_classes=classes, **options)
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == reference.told["params"]
+    model = create_model(name, num_classes=state[architecture.classes_key].shape[0], **options)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == public.index(folder, net)["params"]
 
     @jax.jit
     def run(variables, images):
@@ -62,19 +63,19 @@ def test_a_net_gives_the_library_s_numbers(net, name, layout, shared_dir):
             )
         return found
 
-    for suffix in ("", "_2"):
-        for output, found in run(variables, reference.images(f"input{suffix}")).items():
-            name_there = f"{output}{suffix}"
-            assert reference.error(name_there, np.asarray(found)) < reference.allowed(name_there)
+    for given, images in public.inputs(folder, net).items():
+        for output, found in run(variables, images).items():
+            key = f"{output}{given.removeprefix('input')}"
+            assert public.error(outputs, key, np.asarray(found)) < public.tolerance(folder, net, key)
     back = to_torch(name, variables, layout=layout)
-    assert set(back) == set(reference.state)
-    assert not [key for key, value in reference.state.items() if not np.array_equal(value, back[key])]
+    assert set(back) == set(state)
+    assert not [key for key, value in state.items() if not np.array_equal(value, back[key])]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("net", "name", "layout"), NETS, ids=[row[0] for row in NETS])
 def test_a_net_is_found_by_its_keys(net, name, layout, shared_dir):
-    fit = find_model(Reference(shared_dir / "reference" / "torch", net).state)
+    fit = find_model(public.state_dict(shared_dir / "reference" / "torch", net))
     assert (fit.model, fit.architecture.layout, fit.alike) == (name, layout, ())
 
 
