@@ -59,3 +59,24 @@ class Factors:
         return dict(state_dict) | {
             f"{layer}.weight": np.full(count, number, np.float32) for layer, (number, count) in self.layers.items()
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """Leaves out entries that are no weights, such as notes on the data beside the tensors.
+
+    Attributes:
+      keys: Names of the entries.
+    """
+
+    keys: tuple[str, ...]
+
+    def fold(self, state_dict: StateDict) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """Returns the state dict without the entries, and a sentence for each that there was."""
+        found = [key for key in self.keys if key in state_dict]
+        rest = {key: value for key, value in state_dict.items() if key not in found}
+        return rest, tuple(f"{key} is no weight of the net and is left out" for key in found)
+
+    def unfold(self, state_dict: StateDict) -> dict[str, np.ndarray]:
+        """Returns the state dict as it is: the net needs no more."""
+        return dict(state_dict)

@@ -28,6 +28,7 @@ NETS = (
     ("deeplabv1_largefov", "deeplabv1_largefov_vgg16", {}, "fc8_interp"),
     ("deeplabv2_vgg16", "deeplabv2_vgg16", {}, "fc8_interp"),
     ("deeplabv2_resnet101", "deeplabv2_resnet101", {"scales": (1.0,)}, "fc1_interp"),
+    ("unet_phseg_v5", "unet_original", {"in_channels": 1}, "score"),
 )
 # What is folded away cannot come back as it was: the net computes the same without it.
 FOLDED = {"resnet50": {"conv1.bias", "bn_conv1.running_mean"}}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from cvjax.models.maker import ModuleMaker
 from cvjax.nn import DropPath, SqueezeExcite, TorchConv, he_normal
+from cvjax.ops.geometry import Pads
 
 
 class MBConv(nn.Module):
@@ -29,6 +30,7 @@ class MBConv(nn.Module):
       drop_rate: Probability of dropping an example from the branch.
       norm: Maker of the BatchNorms, with dtype and momentum bound already.
       dtype: Type of the computation.
+      padding: Zeros before and after, for height and for width, of the spatial convolution; None pads evenly.
     """
 
     features: int
@@ -40,6 +42,7 @@ class MBConv(nn.Module):
     drop_rate: float
     norm: ModuleMaker
     dtype: Any = jnp.float32
+    padding: Pads | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -52,8 +55,7 @@ class MBConv(nn.Module):
     def _fused(self, x: jax.Array, train: bool) -> jax.Array:
         narrow = self.expansion == 1
         inner = self.features if narrow else x.shape[-1] * self.expansion
-        spatial = spatial_conv(inner, self.kernel_size, self.stride, self.dilation, dtype=self.dtype, name="fused_conv")
-        y = nn.swish(self.norm(name="fused_bn")(spatial(x), not train))
+        y = nn.swish(self.norm(name="fused_bn")(self._spatial(inner, 1, "fused_conv")(x), not train))
         return y if narrow else self._project(y, train)
 
     def _separable(self, x: jax.Array, train: bool) -> jax.Array:
@@ -62,13 +64,14 @@ class MBConv(nn.Module):
         if self.expansion > 1:
             y = spatial_conv(inner, 1, dtype=self.dtype, name="expand_conv")(y)
             y = nn.swish(self.norm(name="expand_bn")(y, not train))
-        spatial = spatial_conv(
-            inner, self.kernel_size, self.stride, self.dilation, groups=inner, dtype=self.dtype, name="depthwise_conv"
-        )
-        y = nn.swish(self.norm(name="depthwise_bn")(spatial(y), not train))
+        y = nn.swish(self.norm(name="depthwise_bn")(self._spatial(inner, inner, "depthwise_conv")(y), not train))
         hidden = max(1, channels // 4)  # of the input, not of the widened map
         y = SqueezeExcite(hidden=hidden, activation=nn.swish, dtype=self.dtype, name="squeeze_excite")(y)
         return self._project(y, train)
+
+    def _spatial(self, features: int, groups: int, name: str) -> TorchConv:
+        shape = (features, self.kernel_size, self.stride, self.dilation, groups)
+        return spatial_conv(*shape, dtype=self.dtype, name=name, padding=self.padding)
 
     def _project(self, y: jax.Array, train: bool) -> jax.Array:
         y = spatial_conv(self.features, 1, dtype=self.dtype, name="project_conv")(y)
@@ -83,8 +86,9 @@ def spatial_conv(
     groups: int = 1,
     dtype: Any = jnp.float32,
     name: str | None = None,
+    padding: Pads | None = None,
 ) -> TorchConv:
-    """Makes a convolution without bias, padded evenly. A depthwise kernel's fan is that of one channel."""
+    """Makes a convolution without bias; padding None pads evenly. A depthwise kernel's fan is that of one channel."""
     return TorchConv(
         features,
         size,
@@ -95,4 +99,5 @@ def spatial_conv(
         dtype=dtype,
         kernel_init=he_normal("fan_in" if groups > 1 else "fan_out"),
         name=name,
+        padding=padding,
     )

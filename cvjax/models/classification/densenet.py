@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvjax.errors import ConfigError
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
@@ -65,10 +66,14 @@ class Transition(nn.Module):
     norm: ModuleMaker
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Turns x [B, H, W, C] into [B, H // 2, W // 2, features], or with a spread into [B, H, W, features]."""
-        x = self.conv(self.features, 1, name="conv")(nn.relu(self.norm(name="norm")(x, not train)))
-        return _mean_in_place(x, self.spread) if self.spread else avg_pool(x, 2, 2)
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Turns x [B, H, W, C] into [B, H // 2, W // 2, features], or with a spread into [B, H, W, features].
+
+        The map before the convolution, [B, H, W, C], is the second result.
+        """
+        x = nn.relu(self.norm(name="norm")(x, not train))
+        y = self.conv(self.features, 1, name="conv")(x)
+        return (_mean_in_place(y, self.spread) if self.spread else avg_pool(y, 2, 2)), x
 
 
 def _mean_in_place(x: jax.Array, distance: int) -> jax.Array:
@@ -98,6 +103,8 @@ class DenseNet(Classifier):
       layer_dropout: Rate of dropout of every layer's new channels, in training.
       output_stride: Pixels of the input per pixel of the last block's map: 32, 16 or 8. At 16 and 8, late transitions
         keep every pixel and later layers dilate. Parameters are the same.
+      normalized_maps: Whether `features` takes the maps of blocks after the transition's BatchNorm and ReLU, and the
+        last one before its ReLU, as segmentation_models_pytorch does; for encoders only.
     """
 
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
@@ -109,9 +116,14 @@ class DenseNet(Classifier):
     checkpoint: bool = False
     layer_dropout: float = 0.0
     output_stride: int = 32
+    normalized_maps: bool = False
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
+        if self.normalized_maps and self.num_classes:
+            raise ConfigError(
+                "normalized_maps is for encoders: a classifier reads the last map after its ReLU; leave it out"
+            )
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype, kernel_init=he_normal("fan_in"))
         norm = self.norm.maker(dtype=self.dtype)
         # Under remat `train` has to be a constant: argument 2, counted from the module itself.
@@ -156,7 +168,8 @@ class DenseNet(Classifier):
 
         Returns:
           `stem` (stride 2; 1 for small images), and `block1` to `block4` (4 to 32; for small images `block1` to
-          `block3`, 1 to 4). The last one is taken after its BatchNorm and ReLU. No stride exceeds `output_stride`.
+          `block3`, 1 to 4). The last one is taken after its BatchNorm and ReLU, see `normalized_maps` for others. No
+          stride exceeds `output_stride`.
 
         Raises:
           ConfigError: Images that it cannot take.
@@ -174,8 +187,10 @@ class DenseNet(Classifier):
                 x = getattr(self, f"block{number}_layer{place}")(x, train)
             maps[f"block{number}"] = x
             if number < len(self.block_sizes):
-                x = getattr(self, f"transition{number}")(x, train)
-        return maps | {f"block{len(self.block_sizes)}": nn.relu(self.last_bn(x, use_running_average=not train))}
+                x, normalized = getattr(self, f"transition{number}")(x, train)
+                maps[f"block{number}"] = normalized if self.normalized_maps else maps[f"block{number}"]
+        last = self.last_bn(x, use_running_average=not train)
+        return maps | {f"block{len(self.block_sizes)}": last if self.normalized_maps else nn.relu(last)}
 
 
 def _imagenet(sizes: tuple[int, ...], params: int, gmacs: float, growth: int = 32, stem: int = 64) -> Variant:

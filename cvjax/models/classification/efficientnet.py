@@ -3,7 +3,7 @@
 B0 is the net that the authors' search found. B1 to B7 multiply its width and depth, and the size of its images
 (`compound_scale`). EfficientNetV2 (2104.00298) fuses the first two convolutions of its early blocks into a dense one,
 which is faster than a depthwise one where maps are large. The layers pad evenly, as torchvision's do, so that weights
-fit. The authors' own code pads as TensorFlow's "SAME" does.
+fit. The authors' own code pads as TensorFlow's "SAME" does, see `padded_for`.
 """
 
 import dataclasses
@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from cvjax.errors import ConfigError
 from cvjax.models.blocks.mbconv import MBConv, spatial_conv
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
 from cvjax.nn import BatchNormOptions
+from cvjax.ops.geometry import Pads
 
 
 class Stage(NamedTuple):
@@ -132,6 +134,10 @@ class EfficientNet(Classifier):
       output_stride: Pixels of the input per pixel of the last stage: 32, 16 or 8. At 16 and 8, later stages dilate
         instead of striding. Parameters are the same.
       drop_connect: Rate of dropping the last block for an example; earlier blocks have it in proportion.
+      padded_for: Side in pixels of the images for which convolutions are padded as TensorFlow's "SAME" does, whatever
+        size they see, as in EfficientNet-PyTorch and segmentation_models_pytorch; None pads evenly.
+      block_maps: Single blocks whose outputs `features` returns too, each before its stage's.
+        segmentation_models_pytorch takes "stage5_0" of B0.
     """
 
     stages: tuple[Stage, ...] = B0
@@ -143,16 +149,21 @@ class EfficientNet(Classifier):
     output_stride: int = 32
     dropout: float = 0.2
     drop_connect: float = 0.2
+    padded_for: int | None = None
+    block_maps: tuple[str, ...] = ()
     norm: BatchNormOptions = _NORM
 
     def setup(self) -> None:
         check_output_stride(self.output_stride)
+        if self.padded_for is not None and self.padded_for < 1:
+            raise ConfigError(f"padded_for is None or at least 1 pixel, not {self.padded_for}")
         scaling = self if self.phi is None else compound_scale(self.phi)
         norm = self.norm.maker(dtype=self.dtype)
         width = partial(round_channels, coefficient=scaling.width_coefficient)
         counts = [math.ceil(stage.blocks * scaling.depth_coefficient) for stage in self.stages]
         rate, before = self.drop_connect / sum(counts), 0
-        reached, dilation = 2, 1
+        reached, dilation, side = 2, 1, self.padded_for
+        stem_padding, side = _same_padding(side, 3, 2)
         for number, (count, stage) in enumerate(zip(counts, self.stages), start=1):
             stride, first_dilation = stage.stride, dilation
             if reached * stride > self.output_stride:
@@ -160,11 +171,16 @@ class EfficientNet(Classifier):
             reached *= stride
             shape = (width(stage.features), stage.expansion, stage.kernel_size, stage.fused)
             block = partial(MBConv, *shape, norm=norm, dtype=self.dtype)
-            blocks = [block(stride, first_dilation, rate * before)]
+            padding, side = _same_padding(side, stage.kernel_size, stride, first_dilation)
+            blocks = [block(stride, first_dilation, rate * before, padding=padding)]
             blocks += [block(1, dilation, rate * (before + i)) for i in range(1, count)]
             setattr(self, f"stage{number}", blocks)
             before += count
-        self.stem_conv, self.stem_bn = spatial_conv(width(self.stem_features), 3, 2, dtype=self.dtype), norm()
+        known = [f"stage{n}_{i}" for n, count in enumerate(counts, start=1) for i in range(count)]
+        if not set(self.block_maps) <= set(known):
+            raise ConfigError(f"block_maps names blocks from {known[0]} to {known[-1]}, not {self.block_maps}")
+        stem = spatial_conv(width(self.stem_features), 3, 2, dtype=self.dtype, padding=stem_padding)
+        self.stem_conv, self.stem_bn = stem, norm()
         self.top_conv, self.top_bn = spatial_conv(width(self.top_features), 1, dtype=self.dtype), norm()
         # The paper's code starts the head uniform in +-1 / sqrt(classes): large first losses where classes are few.
         self._make_head()
@@ -178,7 +194,8 @@ class EfficientNet(Classifier):
 
         Returns:
           `stem` (stride 2), `stage1`, `stage2`, ... (2, 4, 8, 16, 16, 32, 32, none above `output_stride`), and `top`,
-          the output of the last 1x1 convolution. A side of n pixels becomes ceil(n / stride).
+          the output of the last 1x1 convolution, and the `block_maps`. A side of n pixels becomes ceil(n / stride);
+          with `padded_for` it may lack one where the stride does not divide n.
 
         Raises:
           ConfigError: Images that it cannot take.
@@ -187,9 +204,28 @@ class EfficientNet(Classifier):
         x = images.astype(self.dtype)
         x = nn.swish(self.stem_bn(self.stem_conv(x), use_running_average=not train))
         maps = {"stem": x}
-        maps |= self._through([f"stage{number}" for number in range(1, len(self.stages) + 1)], x, train)
-        *_, x = maps.values()
+        for stage in (f"stage{number}" for number in range(1, len(self.stages) + 1)):
+            for place, block in enumerate(getattr(self, stage)):
+                x = block(x, train)
+                if f"{stage}_{place}" in self.block_maps:
+                    maps[f"{stage}_{place}"] = x
+            maps[stage] = x
         return maps | {"top": nn.swish(self.top_bn(self.top_conv(x), use_running_average=not train))}
+
+
+def _same_padding(side: int | None, size: int, stride: int, dilation: int = 1) -> tuple[Pads | None, int | None]:
+    """Returns the padding with which TensorFlow keeps ceil(side / stride) pixels, and their number.
+
+    Args:
+      side: Height and width of the map in pixels; None gives None for both.
+      size, stride, dilation: Kernel's side, stride and distance of its taps, in pixels.
+    """
+    if side is None:
+        return None, None
+    after = math.ceil(side / stride)
+    total = max(0, (after - 1) * stride + (size - 1) * dilation + 1 - side)
+    along = (total // 2, total - total // 2)
+    return (along, along), after
 
 
 def round_channels(channels: int, coefficient: float) -> int:

@@ -19,17 +19,19 @@ class FCNHead(nn.Module):
       dropout: Rate of dropout before the classifier.
       dtype: Type of the computation.
       norm: Options of the BatchNorm.
+      width: Channels of the 3x3 convolution; None takes a quarter of the input's.
     """
 
     num_classes: int
     dropout: float = 0.1
     dtype: Any = jnp.float32
     norm: BatchNormOptions = BatchNormOptions()
+    width: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Turns x [B, H, W, C] into [B, H, W, num_classes]."""
-        x = ConvBNReLU(x.shape[-1] // 4, 3, dtype=self.dtype, norm=self.norm, name="conv")(x, train)
+        x = ConvBNReLU(self.width or x.shape[-1] // 4, 3, dtype=self.dtype, norm=self.norm, name="conv")(x, train)
         x = Dropout(self.dropout, name="dropout")(x, train)
         return TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01), name="classifier")(x)
 

@@ -1,7 +1,8 @@
 """U-Net (1505.04597) with a classifier as its contracting path, so that ImageNet's weights can start it.
 
-The encoder is any model whose `features` names maps. The deepest map of each scale is a skip. Images are continued by
-mirroring to a multiple of the encoder's stride, and the logits are cropped, so any size works.
+The encoder is any model whose `features` names maps. The deepest map of each scale is a skip, or the maps that `skips`
+names are. Images are continued by mirroring to a multiple of the encoder's stride, and the logits are cropped, so any
+size works.
 """
 
 import math
@@ -18,15 +19,17 @@ from cvjax.models.classification import densenet, efficientnet, resnet, vgg
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.schema import default_module
-from cvjax.models.segmentation.unet import doubling, pad_to_multiple
-from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, Upsampling, gaussian
+from cvjax.models.segmentation.doubling import Doubling, any_doubling, doubled
+from cvjax.models.segmentation.unet import pad_to_multiple
+from cvjax.nn import BatchNormOptions, ConvBNReLU, TorchConv, gaussian
 from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 
 _STRIDE = 32
 """Number that divides the sides of padded images: the largest stride of any encoder."""
 _SMALLEST = 64
-"""Least side that images are padded to. Below it, encoders without padding run out of pixels."""
+"""Least side that images are padded to, unless `skips` are given. Below it, encoders without padding run out of
+pixels."""
 
 
 class EncoderUNet(nn.Module):
@@ -38,7 +41,12 @@ class EncoderUNet(nn.Module):
       in_channels: Channels of the images.
       decoder_widths: Channels of the decoder at strides 16, 8, 4, 2 and 1. An encoder of a smaller stride leaves out
         the first ones.
-      upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`.
+      upsampling: Way in which the decoder doubles its maps, see `cvjax.models.segmentation.doubling.Doubling`.
+      skips: Names of the encoder's maps that the decoder takes, from shallow to deep, the one that it starts from last.
+        None takes the deepest map of each scale. segmentation_models_pytorch takes others, and none of stride 1.
+      center_widths: Channels of 3x3 convolutions with BatchNorm and ReLU on the map that the decoder starts from.
+        segmentation_models_pytorch has two of 512 on a VGG.
+      head_size: Side of the classifier's kernel in pixels, an odd number; segmentation_models_pytorch has 3.
       dtype: Type of the computation; parameters, statistics and logits are float32.
       norm: Options of the BatchNorms.
     """
@@ -47,7 +55,10 @@ class EncoderUNet(nn.Module):
     backbone: nn.Module = default_module(resnet.ResNet(0, **resnet.SHAPES[50]))
     in_channels: int = 3
     decoder_widths: tuple[int, ...] = (256, 128, 64, 32, 16)
-    upsampling: Upsampling = "transposed"
+    upsampling: Doubling = "transposed"
+    skips: tuple[str, ...] | None = None
+    center_widths: tuple[int, ...] = ()
+    head_size: int = 1
     dtype: Any = jnp.float32
     norm: BatchNormOptions = BatchNormOptions()
 
@@ -56,15 +67,18 @@ class EncoderUNet(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
+        if self.head_size < 1 or self.head_size % 2 == 0:
+            raise ConfigError(f"head_size is an odd number of pixels, not {self.head_size}")
         layer = partial(ConvBNReLU, dtype=self.dtype, norm=self.norm)
-        self.up = [doubling(width, self.upsampling, self.dtype) for width in self.decoder_widths]
+        self.up = [any_doubling(width, self.upsampling, self.dtype, self.norm) for width in self.decoder_widths]
+        self.center = [layer(width) for width in self.center_widths]
         self.join = [[layer(width), layer(width)] for width in self.decoder_widths]
-        self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
+        self.classifier = TorchConv(self.num_classes, self.head_size, dtype=self.dtype, kernel_init=gaussian(0.01))
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Returns the encoder's maps of the continued image; arguments and errors are those of `__call__`."""
         check_images(images, self.in_channels)
-        return self.backbone.features(pad_to_multiple(images, _STRIDE, _SMALLEST), train)
+        return self.backbone.features(pad_to_multiple(images, _STRIDE, self._smallest), train)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Segments images of any size.
@@ -77,12 +91,12 @@ class EncoderUNet(nn.Module):
           Logits [B, H, W, num_classes], float32.
 
         Raises:
-          ConfigError: Images that it cannot take, or too few decoder widths for its stride. AlexNet and NIN as encoders
-            need images of 192 pixels.
+          ConfigError: Images that it cannot take, too few decoder widths for its stride, or skips that the encoder
+            lacks. AlexNet and NIN as encoders need images of 192 pixels.
         """
         maps = self.features(images, train)
-        padded = pair(-(-max(side, _SMALLEST) // _STRIDE) * _STRIDE for side in images.shape[1:3])
-        skips = {self._scale(x, padded): x for x in maps.values()}  # the deepest map of each scale
+        padded = pair(-(-max(side, self._smallest) // _STRIDE) * _STRIDE for side in images.shape[1:3])
+        skips = self._skips(maps, padded)
         deepest = max(skips)
         if deepest > len(self.decoder_widths):
             raise ConfigError(
@@ -90,14 +104,32 @@ class EncoderUNet(nn.Module):
                 f" {len(self.decoder_widths)} doublings; give {deepest} widths"
             )
         x = skips[deepest]
+        for layer in self.center:
+            x = layer(x, train)
         for scale in reversed(range(deepest)):
-            x = self.up[-1 - scale](x)
+            x = doubled(self.up[-1 - scale], x, train)
             if scale in skips:
                 x = jnp.concatenate([skips[scale], resize(x, pair(skips[scale].shape[1:3]))], axis=-1)
             for layer in self.join[-1 - scale]:
                 x = layer(x, train)
         logits = resize(self.classifier(x).astype(jnp.float32), padded)
         return logits[:, : images.shape[1], : images.shape[2]]
+
+    @property
+    def _smallest(self) -> int:
+        return _SMALLEST if self.skips is None else _STRIDE
+
+    def _skips(self, maps: dict[str, jax.Array], padded: tuple[int, int]) -> dict[int, jax.Array]:
+        """Returns the maps that the decoder takes, by the number of times that they are halved."""
+        if self.skips is None:
+            return {self._scale(x, padded): x for x in maps.values()}  # the deepest map of each scale
+        if not self.skips or not set(self.skips) <= set(maps):
+            raise ConfigError(f"skips names maps of the encoder, which are {', '.join(maps)}, not {self.skips}")
+        scales = [self._scale(maps[name], padded) for name in self.skips]
+        if scales != sorted(set(scales)):
+            strides = ", ".join(str(2**scale) for scale in scales)
+            raise ConfigError(f"skips names maps whose strides grow, and {', '.join(self.skips)} have {strides}")
+        return {scale: maps[name] for scale, name in zip(scales, self.skips)}
 
     def _scale(self, x: jax.Array, padded: tuple[int, int]) -> int:
         """Returns how many times a map is halved."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from cvjax.errors import ConfigError
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.models.segmentation.unet import doubling
+from cvjax.models.segmentation.doubling import doubling
 from cvjax.nn import Dropout, TorchConv, Upsampling, he_normal, max_pool
 from cvjax.ops.geometry import pair
 
@@ -27,9 +27,9 @@ class UNetOriginal(nn.Module):
     """Segments images by levels of two unpadded 3x3 convolutions, down to a bottom and up again by 2x2 up-convolutions.
 
     On the way up, each level joins the map of the same scale, cropped to the same size. Kernels start normal with
-    variance 2 / N for N inputs of a neuron. Up-convolutions have no rectifier, and start such that they keep the
-    variance. The first convolution sees three equal channels where images are gray. With `in_channels=1` the net has
-    the 31,030,658 parameters of the paper's.
+    variance 2 / N for N inputs of a neuron. Up-convolutions start such that they keep the variance, and have no
+    rectifier unless `up_relu` is set. The first convolution sees three equal channels where images are gray. With
+    `in_channels=1` the net has the 31,030,658 parameters of the paper's.
 
     Attributes:
       num_classes: Channels of the logits.
@@ -38,6 +38,9 @@ class UNetOriginal(nn.Module):
       depth: Number of times that maps are halved.
       upsampling: Way in which the decoder doubles its maps, see `cvjax.nn.Upsampling`. Only transposed convolutions see
         no padding. With the others, tiles agree except for a few pixels at their borders.
+      last_up_width: Channels of the last up-convolution; None takes those of its level. The authors' Caffe release has
+        128 there, twice its level's.
+      up_relu: Whether a ReLU follows each up-convolution, as in the authors' Caffe release.
       dropout: Rate of dropout at the end of the contracting path: on the last map that is halved, and at the bottom.
       dtype: Type of the computation; parameters and logits are float32.
     """
@@ -47,17 +50,22 @@ class UNetOriginal(nn.Module):
     width: int = 64
     depth: int = 4
     upsampling: Upsampling = "transposed"
+    last_up_width: int | None = None
+    up_relu: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         if self.depth < 1 or self.width < 1:
             raise ConfigError(f"a U-Net has a depth and a width of at least 1, not {self.depth} and {self.width}")
+        if self.last_up_width is not None and self.last_up_width < 1:
+            raise ConfigError(f"last_up_width is None or at least 1, not {self.last_up_width}")
         for level in range(1, self.depth + 2):
             self._make_pair(f"down{level}", self.width * 2 ** (level - 1))
         for level in range(self.depth, 0, -1):
             width = self.width * 2 ** (level - 1)
-            setattr(self, f"up{level}", doubling(width, self.upsampling, self.dtype))
+            enlarged = self.last_up_width if level == 1 and self.last_up_width is not None else width
+            setattr(self, f"up{level}", doubling(enlarged, self.upsampling, self.dtype))
             self._make_pair(f"join{level}", width)
         self.drop = Dropout(self.dropout)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=he_normal("fan_in"))
@@ -148,6 +156,7 @@ class UNetOriginal(nn.Module):
         *skips, x = self.features(images, train).values()
         for level in range(self.depth, 0, -1):
             x = getattr(self, f"up{level}")(x)
+            x = nn.relu(x) if self.up_relu else x
             x = self._pair(f"join{level}", jnp.concatenate([_crop(skips.pop(), x.shape[1:3]), x], axis=-1))
         return self.classifier(x).astype(jnp.float32)
 

@@ -1,5 +1,7 @@
 """DenseNet: concatenation, compression, and gradients with maps computed anew."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,3 +99,26 @@ def test_output_strides_have_their_own_smallest_image_and_others_are_refused():
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, smallest, smallest, 3)))
     with pytest.raises(ConfigError, match="8, 16 or 32"):
         create_model("densenet121", num_classes=2, output_stride=4).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
+def test_normalized_maps_are_those_that_transitions_convolve():
+    """They are the plain maps after the next BatchNorm and ReLU; the last one is before its ReLU."""
+    plain, encoder = (create_model("densenet121", num_classes=0, normalized_maps=on, **TINY) for on in (False, True))
+    images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(plain.init, jax.random.key(1), images)
+
+    def draw(leaf):  # kernels of both signs, statistics above zero
+        value = rng.normal(size=leaf.shape) / 8 if leaf.ndim == 4 else rng.uniform(0.5, 1.5, leaf.shape)
+        return value.astype(np.float32)
+
+    variables = jax.tree.map(draw, shapes)
+    before, after = (jax.jit(partial(net.apply, method="features"))(variables, images) for net in (plain, encoder))
+    params, statistics = (variables[kind]["transition1"]["norm"] for kind in ("params", "batch_stats"))
+    scaled = (np.asarray(before["block1"]) - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5)
+    expected = np.maximum(scaled * params["scale"] + params["bias"], 0)
+    np.testing.assert_allclose(after["block1"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(np.maximum(after["block2"], 0), before["block2"])
+    assert (after["block2"] < 0).any()
+    with pytest.raises(ConfigError, match="normalized_maps is for encoders"):
+        create_model("densenet121", num_classes=2, normalized_maps=True).init(jax.random.key(0), images)

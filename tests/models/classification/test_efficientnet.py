@@ -1,15 +1,18 @@
 """EfficientNet: features, rounding of channels, and blocks dropped in training."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.blocks.mbconv import MBConv
-from cvjax.models.classification.efficientnet import EfficientNet, compound_scale, round_channels
-from cvjax.nn import BatchNorm
+from cvjax.models.classification.efficientnet import EfficientNet, Stage, compound_scale, round_channels
+from cvjax.nn import BatchNorm, TorchConv
 
 TINY = EfficientNet(num_classes=5, width_coefficient=0.25, depth_coefficient=0.5)
 
@@ -108,3 +111,65 @@ def test_version_2_starts_with_dense_convolutions():
     assert kernels["stage2_0"]["fused_conv"]["kernel"].shape == (3, 3, 24, 96)
     assert kernels["stage4_0"]["depthwise_conv"]["kernel"].shape == (3, 3, 1, 256)
     assert "squeeze_excite" not in kernels["stage3_0"]
+
+
+SHORT = EfficientNet(
+    num_classes=0, stages=(Stage(1, 3, 1, 8, 1), Stage(2, 5, 2, 8, 2)), stem_features=8, top_features=8
+)
+
+
+def test_padding_for_a_size_is_tensorflow_s_of_that_size():
+    """On images of that size; on others the same pixels are added, so the stem of 29 pixels keeps 14 of them."""
+    padded = SHORT.clone(padded_for=28)
+    images = jax.random.normal(jax.random.key(0), (1, 28, 28, 3))
+    variables = jax.jit(SHORT.init)(jax.random.key(1), images)
+
+    def same(call, args, kwargs, context):
+        conv = context.module
+        if not isinstance(conv, TorchConv):
+            return call(*args, **kwargs)
+        strides = conv.strides if isinstance(conv.strides, tuple) else (conv.strides, conv.strides)
+        return jax.lax.conv_general_dilated(
+            *args,
+            conv.variables["params"]["kernel"],
+            strides,
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=conv.feature_group_count,
+        )
+
+    def features(net, images):
+        return jax.jit(partial(net.apply, method="features"))(variables, images)
+
+    with nn.intercept_methods(same):
+        expected = features(SHORT.clone(padded_for=None), images)
+    found = features(padded, images)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+    plain = jax.jit(lambda v, x: SHORT.apply(v, x, method="features"))(variables, images)
+    assert plain["stage2"].shape == found["stage2"].shape
+    assert abs(plain["stage2"] - found["stage2"]).max() > 0.01
+    other = jax.ShapeDtypeStruct((1, 29, 29, 3), jnp.float32)
+    assert jax.eval_shape(partial(padded.apply, method="features"), variables, other)["stem"].shape[1] == 14
+    with pytest.raises(ConfigError, match="padded_for is None or at least 1"):
+        SHORT.clone(padded_for=0).init(jax.random.key(0), images)
+
+
+def test_maps_of_single_blocks():
+    net = SHORT.clone(block_maps=("stage2_0", "stage1_0"))
+    images = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
+    variables = jax.jit(SHORT.init)(jax.random.key(1), images)
+    names = []
+
+    @partial(jax.jit, static_argnums=0)
+    def features(net, images):
+        maps = net.apply(variables, images, method="features")
+        names.append(list(maps))
+        return maps
+
+    maps = features(net, images)
+    assert names == [["stem", "stage1_0", "stage1", "stage2_0", "stage2", "top"]]
+    np.testing.assert_array_equal(maps["stage1_0"], maps["stage1"])  # the stage's only block
+    shorter = SHORT.clone(stages=(SHORT.stages[0], SHORT.stages[1]._replace(blocks=1)))
+    np.testing.assert_allclose(maps["stage2_0"], features(shorter, images)["stage2"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="from stage1_0 to stage2_1"):
+        SHORT.clone(block_maps=("stage2_2",)).init(jax.random.key(0), images)
