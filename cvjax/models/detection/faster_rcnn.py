@@ -32,6 +32,7 @@ from cvjax.models.classification.zfnet import ZFNet
 from cvjax.models.detection.box_predictor import BoxPredictor
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.fpn import LEVELS, FeaturePyramid
+from cvjax.models.detection.inclusive import pooled_corners
 from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.regions import RegressionWeights, box_loss, class_loss, sample_regions, select_detections
 from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
@@ -79,6 +80,10 @@ class FasterRCNN(nn.Module):
       score_threshold: Probability that a detection must exceed.
       nms_threshold: IoU above which the worse of two detections of a class is dropped.
       max_detections: Largest number of detections of an image.
+      inclusive_boxes: Whether boxes' corners are pixels that belong to them, as in py-faster-rcnn and jwyang's port; see
+        `cvjax.models.detection.inclusive`. Boxes that go in and out are half-open in any case.
+      round_anchors: Whether the sides of anchors of one map are rounded; chenyuntc's port does not.
+      floor_pools: Drop the last row and column of an odd map in VGG's poolings, as the PyTorch ports do.
       train_rpn: Have the losses of the proposals in training.
       train_detector: Have the losses of the second stage in training.
       freeze_backbone: Let no gradients reach the maps that both stages share. Their BatchNorm is then as in evaluation.
@@ -110,6 +115,9 @@ class FasterRCNN(nn.Module):
     score_threshold: float = 0.05
     nms_threshold: float = 0.3
     max_detections: int = 100
+    inclusive_boxes: bool = False
+    round_anchors: bool = True
+    floor_pools: bool = False
     train_rpn: bool = True
     train_detector: bool = True
     freeze_backbone: bool = False
@@ -120,7 +128,8 @@ class FasterRCNN(nn.Module):
     def __post_init__(self) -> None:
         decided = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
         if self.fpn is None:
-            adopt(self, dropout=self.dropout, **cut_of(self.backbone).sliding, **decided)
+            decided |= {**cut_of(self.backbone).sliding, "dropout": self.dropout}
+            adopt(self, **decided | ({"ceil_mode": False} if self.floor_pools else {}))
         else:
             adopt(self, **decided)
             adopt(self, "fpn", features=self.rpn_channels, dtype=self.dtype)
@@ -209,6 +218,7 @@ class FasterRCNN(nn.Module):
                 score_threshold=self.score_threshold,
                 max_detections=self.max_detections,
                 min_size=_MIN_SIZE,
+                inclusive=self.inclusive_boxes,
             )
         assert truth is not None
         drawn = sample_regions(
@@ -248,7 +258,8 @@ class FasterRCNN(nn.Module):
         """Returns the anchors of each map [B, H, W, C], float32 [H * W * A, 4], in pixels of images of that size."""
         shapes, rows = [pair(features.shape[1:3]) for features in maps], self._anchor_rows()
         if self.fpn is None:
-            return [map_anchors(paper_cell_anchors(rows[0], self.anchor_ratios, STRIDE), shapes[0], STRIDE)]
+            cell = paper_cell_anchors(rows[0], self.anchor_ratios, STRIDE, self.round_anchors)
+            return [map_anchors(cell, shapes[0], STRIDE)]
         return pyramid_anchors(image_size, shapes, rows, self.anchor_ratios)
 
     def _anchor_rows(self) -> tuple[tuple[float, ...], ...]:
@@ -277,7 +288,8 @@ class FasterRCNN(nn.Module):
         index = jnp.zeros(boxes.shape[:1], jnp.int32)
         if self.fpn is None:
             window = cut_of(self.backbone).window
-            return roi_pool(maps[0], boxes, index, (window, window), spatial_scale=1 / STRIDE)
+            corners = pooled_corners(boxes, self.inclusive_boxes)
+            return roi_pool(maps[0], corners, index, (window, window), spatial_scale=1 / STRIDE)
         assert self.box_head is not None  # see `_check_fields`
         window = self.box_head.window
         # The coarsest level is for proposals alone.
@@ -289,7 +301,11 @@ class FasterRCNN(nn.Module):
     def _selection(self, train: bool) -> Selection:
         pick = 0 if train else 1
         return Selection(
-            self.rpn_pre_nms_top_n[pick], self.rpn_post_nms_top_n[pick], self.rpn_nms_threshold, self.rpn_min_size
+            self.rpn_pre_nms_top_n[pick],
+            self.rpn_post_nms_top_n[pick],
+            self.rpn_nms_threshold,
+            self.rpn_min_size,
+            self.inclusive_boxes,
         )
 
     def _check_fields(self) -> None:
@@ -297,6 +313,12 @@ class FasterRCNN(nn.Module):
             raise ConfigError(f"a detector has at least one class beside background, not {self.num_classes}")
         if self.fpn is not None and self.box_head is None:
             raise ConfigError("a detector with a feature pyramid needs a box_head, such as DenseHead(0, window=7)")
+        if self.fpn is not None and (self.inclusive_boxes or self.floor_pools or not self.round_anchors):
+            raise ConfigError(
+                "inclusive_boxes, floor_pools and round_anchors=False are for a detector without a feature pyramid"
+            )
+        if self.floor_pools and not isinstance(self.backbone, VGG):
+            raise ConfigError(f"floor_pools is for a VGG, and the backbone is a {type(self.backbone).__name__}")
         counts = (*self.rpn_pre_nms_top_n, *self.rpn_post_nms_top_n)
         counts += (self.rpn_batch_size_per_image, self.rois_per_image, self.max_detections)
         if min(counts) < 1:
