@@ -130,7 +130,7 @@ class BatchNorm(nn.BatchNorm):
 
 
 class LocalResponseNorm(nn.Module):
-    """Divides each channel by a power of the energy of its neighbors (AlexNet, section 3.3), or of those around a pixel.
+    """Divides each channel by a power of the energy of its neighbors (AlexNet, section 3.3), or of nearby pixels.
 
     y_c = x_c / (k + alpha * sum of x_j^2 over the `size` channels j around c) ^ beta, computed in float32 or wider. The
     defaults are the paper's. Caffe and PyTorch divide their alpha by `size`, and their k is 1 by default: for

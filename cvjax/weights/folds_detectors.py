@@ -71,7 +71,9 @@ class Objectness:
         for key in self._keys(unfolded):
             objects = unfolded[key]
             pair = (np.zeros_like(objects), objects)
-            unfolded[key] = np.stack(pair, 1).reshape(-1, *objects.shape[1:]) if self.side_by_side else np.concatenate(pair)
+            unfolded[key] = (
+                np.stack(pair, 1).reshape(-1, *objects.shape[1:]) if self.side_by_side else np.concatenate(pair)
+            )
         return unfolded
 
     def _keys(self, state_dict: StateDict) -> list[str]:
@@ -169,7 +171,10 @@ class Unfitted:
         count = len(classes) - 1
         zeros = {
             f"{layer}.{kind}": np.zeros(shape, np.float32)
-            for layer, rows, inputs in ((self.svm, count, classes.shape[1]), (self.regressor, 4 * count, first.shape[1]))
+            for layer, rows, inputs in (
+                (self.svm, count, classes.shape[1]),
+                (self.regressor, 4 * count, first.shape[1]),
+            )
             for kind, shape in (("weight", (rows, inputs)), ("bias", (rows,)))
         }
         return dict(state_dict) | zeros, ("the support vector machines and the boxes' regressor are zero: fit them",)
@@ -183,5 +188,7 @@ class Unfitted:
         stages = {f"{layer}.{kind}" for layer in (self.svm, self.regressor) for kind in ("weight", "bias")}
         fitted = sorted(key for key in stages & set(state_dict) if np.any(state_dict[key]))
         if fitted:
-            raise CheckpointError(f"the release's file of the net has no place for {', '.join(fitted)}, and these are not 0")
+            raise CheckpointError(
+                f"the release's file of the net has no place for {', '.join(fitted)}, and these are not 0"
+            )
         return {key: value for key, value in state_dict.items() if key not in stages}

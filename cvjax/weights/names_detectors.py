@@ -197,7 +197,12 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
                 r"predictor/deltas": "RCNN_bbox_pred",
             },
             fold=Objectness("RCNN_rpn.RPN_cls_score"),
-            options={"inclusive_boxes": True, "floor_pools": True, "rpn_min_size": 0.0},
+            options={
+                "inclusive_boxes": True,
+                "floor_pools": True,
+                "rpn_min_size": 0.0,
+                "region_reader": "corner_align",
+            },
             preprocessing=PIXELS,
         ),
     ),
