@@ -4,7 +4,7 @@ The Caffe nets are those of SPP_net, R-CNN, Fast R-CNN and py-faster-rcnn. The p
 (simple-faster-rcnn-pytorch) and "jwyang" (faster-rcnn.pytorch), both on VGG-16.
 """
 
-from typing import cast
+from typing import Any
 
 from cvjax.weights.architecture import Architecture, Fold, Table
 from cvjax.weights.folds_detectors import BoxRows, Chain, HalvedInputs, Objectness, Unfitted
@@ -40,7 +40,7 @@ _THIN = (
 
 
 def _caffe(
-    rows: Table, *, layout: str = "caffe", first: str = "conv1", classes: str = "cls_score", **more: object
+    rows: Table, *, layout: str = "caffe", first: str = "conv1", classes: str = "cls_score", **more: Any
 ) -> Architecture:
     fields = {"background": 1, "preprocessing": PIXELS} | more
     return Architecture(
@@ -49,12 +49,12 @@ def _caffe(
         input_key=f"{first}.weight",
         layout=layout,
         counts=False,
-        **fields,  # pyright: ignore[reportArgumentType]
+        **fields,
     )
 
 
-def _fast(body: Table, window: int, *, dense: Table = _DENSE, reads: str = "fc6", **more: object) -> Architecture:
-    options = {"inclusive_boxes": True} | cast(dict[str, object], more.pop("options", {}))
+def _fast(body: Table, window: int, *, dense: Table = _DENSE, reads: str = "fc6", **more: Any) -> Architecture:
+    options = {"inclusive_boxes": True} | more.pop("options", {})
     return _caffe(
         (*body, *dense, *_FAST),
         aux_classes_keys=("bbox_pred.weight",),
@@ -65,9 +65,9 @@ def _fast(body: Table, window: int, *, dense: Table = _DENSE, reads: str = "fc6"
     )
 
 
-def _faster(body: Table, window: int, rpn: str, *, folds: tuple[Fold, ...] = (), **more: object) -> Architecture:
+def _faster(body: Table, window: int, rpn: str, *, folds: tuple[Fold, ...] = (), **more: Any) -> Architecture:
     names = ((r"rpn/conv", rpn), (r"rpn/objectness", r"rpn_cls_score"), (r"rpn/deltas", r"rpn_bbox_pred"))
-    options = {"inclusive_boxes": True} | cast(dict[str, object], more.pop("options", {}))
+    options = {"inclusive_boxes": True} | more.pop("options", {})
     return _caffe(
         (*body, *_DENSE, *names, *_PREDICTOR),
         aux_classes_keys=("bbox_pred.weight",),
@@ -83,7 +83,7 @@ def _zf(layout: str, rpn: str, sign: str) -> Architecture:
     return _faster(_FIVE, 6, rpn, folds=folds, layout=layout, sign=sign, options={"backbone": _ZF_LRN})
 
 
-def _port(layout: str, body: str, names: dict[str, str], **more: object) -> Architecture:
+def _port(layout: str, body: str, names: dict[str, str], **more: Any) -> Architecture:
     """Describes a PyTorch port on VGG-16, whose convolutions torchvision's features number."""
     rows, place = [], 0
     for stage, count in enumerate((2, 2, 3, 3, 3), start=1):
@@ -99,7 +99,7 @@ def _port(layout: str, body: str, names: dict[str, str], **more: object) -> Arch
         flattened={f"{names['backbone/head/fc6']}.weight": (7, 7)},
         background=1,
         layout=layout,
-        **more,  # pyright: ignore[reportArgumentType]
+        **more,
     )
 
 
@@ -149,6 +149,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
         ),
     ),
     "fast_rcnn_alexnet": (_fast(_FIVE, 6, options={"backbone": _CAFFENET | {"ceil_mode": True}}),),
+    "fast_rcnn_vgg_cnn_m": (_fast(_FIVE, 6),),
     "faster_rcnn_zf": (
         _zf("caffe", r"rpn_conv/3x3", "rpn_conv/3x3.weight"),
         _zf("caffe_alt_opt", r"rpn_conv1", "rpn_conv1.weight"),

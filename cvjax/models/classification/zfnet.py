@@ -41,7 +41,7 @@ class ZFNet(nn.Module):
       paddings: Number of zeros on each side before the first and the second convolution; (1, 0) in SPP_net.
       pool_padding: Number of pixels around the maps that are pooled; 0 in SPP_net.
       ceil_mode: Keep the last row and column of an odd map in poolings, as SPP_net and py-faster-rcnn do.
-      hidden: Channels of the dense layers.
+      hidden: Channels of the dense layers; one number for both, or a pair. VGG_CNN_M_1024 has (4096, 1024).
       dropout: Rate of dropout of the two hidden dense layers, in training.
       dtype: Type of the computation; parameters and logits are float32.
     """
@@ -56,7 +56,7 @@ class ZFNet(nn.Module):
     paddings: tuple[int, int] = (3, 2)
     pool_padding: int = 1
     ceil_mode: bool = False
-    hidden: int = 4096
+    hidden: int | tuple[int, int] = 4096
     dropout: float = 0.5
     dtype: Any = jnp.float32
 

@@ -19,6 +19,7 @@ from cvjax.models.backbones import adopt
 from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.classification.alexnet import AlexNet
 from cvjax.models.classification.vgg import VGG
+from cvjax.models.classification.zfnet import ZFNet
 from cvjax.models.detection.detector import Detections, Proposals, Truth
 from cvjax.models.detection.inclusive import pooled_corners
 from cvjax.models.detection.region_classifier import STRIDE, cut_of
@@ -195,7 +196,12 @@ def _variant(name: str, params: int, backbone: nn.Module) -> Variant:
     return Variant(info, FastRCNN, {"backbone": backbone})
 
 
+# VGG_CNN_M_1024 (Chatfield et al., 1405.3531): a wider ZFNet with the paddings of its authors.
+_CNN_M = ZFNet(
+    0, channels=(96, 256, 512, 512, 512), paddings=(0, 1), pool_padding=0, ceil_mode=True, hidden=(4096, 1024)
+)
 VARIANTS = (
     _variant("vgg16", 134_674_341, VGG(0, ceil_mode=True)),
+    _variant("vgg_cnn_m", 86_329_061, _CNN_M),
     _variant("alexnet", 57_417_637, AlexNet(0, stem_padding=5, pool_padding=1)),
 )
