@@ -132,7 +132,7 @@ class FasterRCNN(nn.Module):
     norm: BatchNormOptions = BatchNormOptions()
 
     def __post_init__(self) -> None:
-        decided = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
+        decided: dict[str, Any] = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
         if self.fpn is None:
             decided |= {**cut_of(self.backbone).sliding, "dropout": self.dropout}
             adopt(self, **decided | ({"ceil_mode": False} if self.floor_pools else {}))

@@ -10,9 +10,6 @@ import jax.numpy as jnp
 
 from cvjax.ops.detection.boxes import clip
 
-_LAST = (0.0, 0.0, 1.0, 1.0)
-
-
 def clip_decoded(boxes: jax.Array, size: tuple[jax.Array, jax.Array], inclusive: bool) -> jax.Array:
     """Cuts decoded boxes off at the border of their image.
 
@@ -27,9 +24,15 @@ def clip_decoded(boxes: jax.Array, size: tuple[jax.Array, jax.Array], inclusive:
     if not inclusive:
         return clip(boxes, size)
     height, width = size
-    return clip(boxes, (height - 1, width - 1)) + jnp.asarray(_LAST)
+    clipped = clip(boxes, (height - 1, width - 1))
+    return clipped + _last(clipped)
 
 
 def pooled_corners(boxes: jax.Array, inclusive: bool) -> jax.Array:
     """Returns the corners [..., 4] of half-open boxes that RoI pooling rounds."""
-    return boxes - jnp.asarray(_LAST) if inclusive else boxes
+    return boxes - _last(boxes) if inclusive else boxes
+
+
+def _last(boxes: jax.Array) -> jax.Array:
+    """Returns the step from the last pixel to the end, [..., 4] with as many axes as the boxes have."""
+    return jnp.expand_dims(jnp.asarray([0, 0, 1, 1], boxes.dtype), range(boxes.ndim - 1))

@@ -58,7 +58,7 @@ def corner_align(
 def _corners(low: jax.Array, high: jax.Array, bins: int, length: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns, for the corners of bins along one axis, the pixel before each, the way to the next, and if it counts."""
     side = jnp.maximum(high - low + 1, 0)
-    points = low[:, None] + jnp.arange(bins + 1, dtype=low.dtype) * (side / bins)[:, None]
+    points = low[:, None] + jnp.arange(bins + 1, dtype=low.dtype)[None] * (side / bins)[:, None]
     inside = (points >= 0) & (points < length)
     before = jnp.clip(jnp.floor(points), 0, length - 2)
     return before.astype(jnp.int32), points - before, inside
