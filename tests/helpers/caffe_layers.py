@@ -20,13 +20,13 @@ def run(
     return blobs
 
 
-def _convolution(x, kernel, bias, *, stride, pad, group, **_):
+def _convolution(x, weight, bias_, *, stride, pad, group, **_):
     padding = [(side, side) for side in pad]
-    return lax.conv_general_dilated(x, kernel, stride, padding, feature_group_count=group) + bias[:, None, None]
+    return lax.conv_general_dilated(x, weight, stride, padding, feature_group_count=group) + bias_[None, :, None, None]
 
 
-def _inner_product(x, kernel, bias=0.0, **_):
-    return x.reshape(len(x), -1) @ kernel.T + bias
+def _inner_product(x, weight, bias_=0.0, **_):
+    return x.reshape(len(x), -1) @ weight.T + bias_
 
 
 def _pooling(x, *, kernel, stride, pad, **_):

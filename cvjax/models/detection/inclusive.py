@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from cvjax.ops.detection.boxes import clip
 
+
 def clip_decoded(boxes: jax.Array, size: tuple[jax.Array, jax.Array], inclusive: bool) -> jax.Array:
     """Cuts decoded boxes off at the border of their image.
 
