@@ -12,9 +12,10 @@ def run(
     """All blobs of a net by name, [B, C, H, W] or [B, C], from those that are given (`data`, `rois`)."""
     blobs = dict(given)
     for layer in layers:
-        kind, attrs, bottoms = layer["type"], layer["attrs"], [blobs[name] for name in layer["bottom"]]
+        kind, attrs = layer["type"], layer["attrs"]
         if kind not in _KINDS:
             continue
+        bottoms = [blobs[name] for name in layer["bottom"]]
         arrays = [state[key] for key in (f"{layer['name']}.weight", f"{layer['name']}.bias") if key in state]
         blobs[layer["top"][0]] = np.asarray(_KINDS[kind](*bottoms, *arrays, **attrs))
     return blobs
@@ -56,8 +57,9 @@ def _roi_pooling(x, rois, *, pooled, spatial_scale):
     for image, *corners in rois:
         left, top, right, bottom = (int(np.floor(side * spatial_scale + 0.5)) for side in corners)
         bins = [_bins(top, bottom, pooled[0], x.shape[2]), _bins(left, right, pooled[1], x.shape[3])]
-        picked = [[x[int(image), :, a:b, c:d].max((1, 2)) for c, d in bins[1]] for a, b in bins[0]]
-        rows.append(np.asarray(picked).transpose(2, 0, 1))
+        picked = [[x[int(image), :, a:b, c:d].max((1, 2), initial=-np.inf) for c, d in bins[1]] for a, b in bins[0]]
+        # A bin that the map ends before is zero.
+        rows.append(np.nan_to_num(np.asarray(picked).transpose(2, 0, 1), neginf=0))
     return np.stack(rows)
 
 
