@@ -135,7 +135,9 @@ class FasterRCNN(nn.Module):
         decided: dict[str, Any] = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
         if self.fpn is None:
             decided |= {**cut_of(self.backbone).sliding, "dropout": self.dropout}
-            adopt(self, **decided | ({"ceil_mode": False} if self.floor_pools else {}))
+            if self.floor_pools:
+                decided["ceil_mode"] = False
+            adopt(self, **decided)
         else:
             adopt(self, **decided)
             adopt(self, "fpn", features=self.rpn_channels, dtype=self.dtype)
