@@ -15,7 +15,7 @@ from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.loop import Outcome
 from cvjax.models import Preprocessing, create_model
 from cvjax.tasks.load import Loaded, load_for_inference
-from cvjax.weights import hub, preprocess
+from cvjax.weights import hub, open_weights, preprocess
 
 
 class PretrainedModel(NamedTuple):
@@ -61,11 +61,12 @@ def load_pretrained(
     data_dir: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> PretrainedModel:
-    """Loads published weights into their model; they are fetched the first time.
+    """Loads somebody's weights into their model; published ones are fetched the first time.
 
     Args:
       name: "resnet50" for what its publisher recommends, one of `cvjax.weights.list_pretrained()`, or a repository of
-        timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k".
+        timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k". Or a file, whoever wrote it, see
+        `cvjax.weights.open_weights`.
       num_classes: Number of classes, if another than the weights have; the head then starts anew, drawn by `key`.
       in_channels: Channels of the images, if not 3.
       key: Key that draws what the weights do not have.
@@ -76,6 +77,10 @@ def load_pretrained(
       ConfigError: A name or option that is not known.
       CheckpointError: Weights that cannot be fetched or read; the message says what to do by hand.
     """
+    if not hub.is_pretrained(name) and pathlib.Path(name).suffix:
+        opened = open_weights(name, num_classes=num_classes, in_channels=in_channels, key=key)
+        model = create_model(opened.model, num_classes=opened.num_classes, **(opened.options | options))
+        return PretrainedModel(model, opened.variables, opened.preprocessing or Preprocessing(None, None))
     fetched = hub.fetch_pretrained(name, data_dir=data_dir)
     variables, preprocessing = hub.load_fetched(fetched, num_classes=num_classes, in_channels=in_channels, key=key)
     changed = {"num_classes": num_classes, "in_channels": in_channels}

@@ -21,6 +21,15 @@ def default_data_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("CVJAX_DATA_DIR") or "~/.cache/cvjax").expanduser()
 
 
+def file_and_key(name: str | os.PathLike[str]) -> tuple[pathlib.Path, str | None]:
+    """Splits `FILE::KEY`, a part of a file, into the file and the key; without a key, that is None."""
+    text = os.fspath(name)
+    if "::" not in text or os.path.exists(text):
+        return pathlib.Path(text), None
+    file, _, key = text.rpartition("::")
+    return pathlib.Path(file), key
+
+
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a name beside `path` to write to, and puts the written file in its place at the end.

@@ -1,34 +1,44 @@
-"""`python -m cvjax.cli.convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax all read."""
+"""`python -m cvjax.cli.convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax read."""
 
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import tyro
 
 from cvjax.engine.command import run_command
+from cvjax.engine.config import from_json
 from cvjax.engine.guards.terminal import make_console
-from cvjax.errors import ConfigError
+from cvjax.errors import CheckpointError, ConfigError
+from cvjax.models.config import Options
 from cvjax.tasks import load
-from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
+from cvjax.weights import open_weights, to_torch, write_state_dict
+from cvjax.weights.convert import Variables, architectures
 from cvjax.weights.hub import fetch_pretrained, is_pretrained
+from cvjax.weights.opened import describe
+from cvjax.weights.own import LAYOUT, note, to_own
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Writes weights under PyTorch's names, whatever they come from.
+    """Writes weights under the names that PyTorch has for them, whatever they come from.
 
-    A .safetensors file needs no PyTorch to be read again, here or elsewhere. `torch.load` takes .pth files.
+    Whose weights a file holds, and which model they fit, is found out by keys and shapes. A net that nobody else has
+    is written under our own names, as .safetensors; `--init` and `load_pretrained` read these too. Nothing here needs
+    PyTorch. `torch.load` takes .pth files, most other programs .safetensors.
 
     Attributes:
-      source: Trained run's work folder or checkpoint, a PyTorch file (.safetensors, .npz, .pth, .pt), or the name of
-        published weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
-      target: File to write: .safetensors, .npz, or with PyTorch installed .pth or .pt.
-      model: Name of the model of a file's weights; they are checked against it, and the next two options need it.
+      source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .caffemodel, .pth, .pt, .th, .tar,
+        .bin or .ckpt; one of several state dicts in it as FILE::KEY), or the name of published weights, such as
+        resnet50 or hf-hub:timm/resnet50.a1_in1k.
+      target: File to write: .safetensors, .npz, .pth or .pt.
+      as_: Name of the model of a file's weights, where the file leaves it open.
+      layout: Names to write the weights under: those of a library or repository, such as torchvision, timm or caffe,
+        or cvjax for our own. By default those that a file has, and of a run the first that its net has.
       num_classes: Number of classes of a new head, drawn with `seed`; 0 leaves the head out.
       in_channels: Number of channels of the images; the first convolution is adapted to it.
       seed: Seed of a new head.
@@ -37,59 +47,96 @@ class Arguments:
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-    model: str | None = None
+    as_: Annotated[str | None, tyro.conf.arg(name="as", aliases=["--model"])] = None
+    layout: str | None = None
     num_classes: int | None = None
     in_channels: int | None = None
     seed: int = 0
     data_dir: str | None = None
 
 
-def convert(arguments: Arguments) -> tuple[str | None, dict[str, np.ndarray]]:
+def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
     """Writes the target.
 
     Returns:
-      The name of the model if it is known, otherwise None, and the state dict that was written.
+      A sentence that says what the weights are of, and the state dict that was written.
 
     Raises:
-      UserError: A source that is missing, damaged or of another model, a model that PyTorch does not have, or a
+      UserError: A source that is missing, damaged or of no model of ours, a layout that the model does not have, or a
         target that cannot be written.
     """
-    changed = arguments.num_classes is not None or arguments.in_channels is not None
-    is_run = pathlib.Path(arguments.source).is_dir()
-    is_file = not is_run and not is_pretrained(arguments.source)
-    if arguments.model is not None and not is_file:
-        raise ConfigError(f"--model is for files; {arguments.source} says itself what it is of")
-    if is_run:
+    if pathlib.Path(arguments.source).is_dir():
+        if arguments.as_ is not None:
+            raise ConfigError(f"--as is for files; {arguments.source} says itself what it is of")
         loaded = load.load_for_inference(arguments.source)
-        model = loaded.metadata["model"]["name"]
-        state_dict = to_torch(model, loaded.variables)
-    elif is_file:
-        model, state_dict = arguments.model, read_state_dict(arguments.source)
-    else:
-        model, path, _ = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
-        state_dict = read_state_dict(path)
-    if changed and model is None:
-        raise ConfigError(f"name the model of {arguments.source} with --model, so that it can be changed")
-    if model is not None and (changed or is_file):  # without changes, this checks that it fits
-        variables = from_torch(
-            model,
-            state_dict,
-            num_classes=arguments.num_classes,
-            in_channels=arguments.in_channels,
-            key=jax.random.key(arguments.seed),
+        record, names = loaded.metadata["model"], tuple(loaded.metadata.get("task", {}).get("class_names", ()))
+        options = from_json(record["options"])
+        layout = arguments.layout or _layout_of(record["name"], options, loaded.variables)
+        state_dict = _spelled(record["name"], loaded.variables, layout)
+        _write(arguments.target, state_dict, layout, describe(record["name"], record["options"], len(names), names))
+        return f"{record['name']}, in the layout of {layout}", state_dict
+    path, name = arguments.source, arguments.as_
+    if is_pretrained(arguments.source):
+        name, path, _ = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
+    opened = open_weights(
+        path,
+        name=name,
+        num_classes=arguments.num_classes,
+        in_channels=arguments.in_channels,
+        key=jax.random.key(arguments.seed),
+    )
+    state_dict, layout = opened.state_dict, arguments.layout
+    if layout is not None or arguments.num_classes is not None or arguments.in_channels is not None:
+        layout = layout or _layout_of(opened.model, opened.options, opened.variables)
+        state_dict = _spelled(opened.model, opened.variables, layout)
+    told = describe(opened.model, opened.options, opened.num_classes, opened.class_names)
+    _write(arguments.target, state_dict, layout or opened.whose, told)
+    return opened.whose, state_dict
+
+
+def _layout_of(name: str, options: Options, variables: Variables) -> str:
+    """Returns the first layout in which a net of these options can be written, our own if there is no other."""
+    try:
+        known = architectures(name)
+    except ConfigError:
+        return LAYOUT
+    # One that needs options says more of the net than one that needs none.
+    for architecture in sorted(known, key=lambda architecture: -len(architecture.options)):
+        if not all(_same(options.get(option), value) for option, value in architecture.options.items()):
+            continue
+        try:
+            to_torch(name, variables, layout=architecture.layout)
+        except (CheckpointError, ValueError):  # nothing there has the name or the shape of a layer
+            continue
+        return architecture.layout
+    return LAYOUT
+
+
+def _same(given: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(given, Mapping) and all(_same(given.get(key), value) for key, value in wanted.items())
+    return given == wanted
+
+
+def _spelled(name: str, variables: Variables, layout: str) -> dict[str, np.ndarray]:
+    return to_own(variables) if layout == LAYOUT else to_torch(name, variables, layout=layout)
+
+
+def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: dict[str, Any]) -> None:
+    if layout == LAYOUT and pathlib.Path(target).suffix.lower() != ".safetensors":
+        raise ConfigError(
+            f"{told['model']['name']} has no names but our own, which .safetensors alone has a place for; "
+            f"write {pathlib.Path(target).stem}.safetensors"
         )
-        state_dict = to_torch(model, variables) if changed else state_dict
-    write_state_dict(arguments.target, state_dict)
-    return model, state_dict
+    write_state_dict(target, state_dict, note(told))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.convert")
     logging.basicConfig(format="%(message)s")
-    model, state_dict = convert(arguments)
+    what, state_dict = convert(arguments)
     numbers = sum(value.size for key, value in state_dict.items() if not key.endswith("num_batches_tracked"))
-    what = "a state dict that no model was named for" if model is None else model
     make_console().print(
         f"{arguments.target}: {what}, {len(state_dict)} entries, {numbers / 1e6:.2f} M numbers",
         soft_wrap=True,

@@ -52,9 +52,10 @@ class RunConfig:
       sync_batch_norm: Take BatchNorm's statistics over all devices; False, with pmap, takes those of each device.
       aux_weight: Weight of each auxiliary head's loss, where the model has some.
       init: Weights of a warm start, for the backbone or the whole classifier: a name that
-        `cvjax.weights.load_pretrained` knows; a file with a PyTorch state dict (.safetensors, .npz, or .pth with the
-        torch extra); darknet's .weights, for YOLO and its classifiers; or the folder of another run or of one of its
-        checkpoints, from which all layers that fit are taken (see `cvjax.weights.warm_start`).
+        `cvjax.weights.load_pretrained` knows; a file with a PyTorch state dict (.safetensors, .npz, .pth and what else
+        PyTorch's are called; one of several in it as FILE::KEY); darknet's .weights, for YOLO and its classifiers; or
+        the folder of another run or of one of its checkpoints, from which all layers that fit are taken (see
+        `cvjax.weights.warm_start`).
       log_every: Number of steps between lines of the log; 0 shows none.
       eval_every: Number of steps between evaluations; the end of a run evaluates in any case, and 0 leaves it at that.
       checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case, and 0 leaves it at

@@ -32,7 +32,7 @@ from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
-from cvjax.files import write_json
+from cvjax.files import file_and_key, write_json
 from cvjax.runtime.compiler import compiler_options
 from cvjax.visual.curves import plot_curves
 
@@ -252,10 +252,10 @@ def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict
     settings = as_json(config)
     for own in ("workdir", "data_dir", "cluster"):
         del settings[own]
-    if config.init is not None and pathlib.Path(config.init).exists():
-        start = pathlib.Path(config.init)
+    start, key = (None, None) if config.init is None else file_and_key(config.init)
+    if start is not None and start.exists():
         files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
-        settings["init"] = fingerprint_of(files)
+        settings["init"] = (fingerprint_of(files), key)
     for own in ("manual_dir", "proposals_from", "workers"):
         settings["input"].pop(own, None)
     facts = {**code_facts(), "configuration": settings}

@@ -11,7 +11,8 @@ import jax
 
 T = TypeVar("T")
 
-# Each product by itself: joined with the operations around it, it was slower in most nets (docs/lab.md).
+# Each product by itself: joined with the operations around it, it was slower in most nets. Sums are faster with YNNPACK
+# on jax 0.10, 0.11 and 0.12 alike (docs/lab.md).
 _CPU = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
 }
@@ -21,9 +22,9 @@ _CPU_ONCE = {"xla_backend_optimization_level": "0"}
 def compiler_options(platform: str, *, once: bool = False) -> dict[str, str]:
     """Returns options for `jax.jit(..., compiler_options=...)` of a program that convolves.
 
-    On CPU the XLA of jax 0.10 hands convolutions, matrix products and sums to YNNPACK. It is good at sums and products:
-    a dense layer's gradient for a batch of 8 takes a tenth of XLA's time. Its convolutions took 1.2 to 4 times as long
-    as XLA's own (docs/results.md), so convolutions stay with XLA here.
+    On CPU the XLA of jax 0.10 and later hands convolutions, matrix products and sums to YNNPACK. It is good at sums and
+    products: a dense layer's gradient for a batch of 8 takes a tenth of XLA's time. Its convolutions took 1.2 to 4
+    times as long as XLA's own (docs/results.md), so convolutions stay with XLA here.
 
     Args:
       platform: Platform as `jax.Device.platform` names it: "cpu", "cuda", "tpu" and so on.

@@ -24,8 +24,9 @@ from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
-from cvjax.weights import backbone_name, load_backbone, read_darknet, read_weights, warm_start
+from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
 
 _LOG = logging.getLogger("cvjax.weights")
@@ -38,6 +39,11 @@ _PCA_DEVIATIONS = (55.46, 4.794, 1.148)
 def _in_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
     red, green, blue = levels
     return 255 * red, 255 * green, 255 * blue
+
+
+def _of_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = levels
+    return red / 255, green / 255, blue / 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +150,9 @@ class ImageTask(Task):
         return stored
 
     def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Returns the variables with the weights of a PyTorch state dict in the backbone."""
-        return load_backbone(variables, weights, backbone_name(self.config.model.name))
+        """Returns the variables with somebody's weights: of the same net, or of a classifier in the backbone."""
+        wanted = Preprocessing(mean=_of_bytes(self.mean), std=_of_bytes(self.std))
+        return start_from(self.config.model, variables, weights, wanted)
 
     @property
     def num_classes(self) -> int:

@@ -5,20 +5,28 @@ from cvjax.weights.convert import from_torch, to_torch
 from cvjax.weights.darknet import read_darknet, write_darknet
 from cvjax.weights.files import read_state_dict, write_state_dict
 from cvjax.weights.hub import Pretrained, list_pretrained, load_pretrained, read_weights
+from cvjax.weights.opened import OpenedWeights, open_weights
 from cvjax.weights.preprocess import preprocess
+from cvjax.weights.recognize import Fit, find_model
+from cvjax.weights.start import start_from
 from cvjax.weights.warm_start import warm_start
 
 __all__ = [
+    "Fit",
+    "OpenedWeights",
     "Pretrained",
     "backbone_name",
+    "find_model",
     "from_torch",
     "list_pretrained",
     "load_backbone",
     "load_pretrained",
+    "open_weights",
     "preprocess",
     "read_darknet",
     "read_state_dict",
     "read_weights",
+    "start_from",
     "to_torch",
     "warm_start",
     "write_darknet",

@@ -94,6 +94,10 @@ class Architecture:
             key = re.sub(pattern, replacement, key)
         return key
 
+    def current(self, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the entries of a state dict under today's keys."""
+        return {self.current_key(key): np.asarray(value) for key, value in state_dict.items()}
+
     def to_flax(self, key: str, array: np.ndarray) -> np.ndarray:
         """Converts an array of the publisher's to our layout."""
         if self.reorder is not None:

@@ -6,7 +6,7 @@ from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recog
 from cvjax.weights.subsample import is_branch, subsample_branch
 
 
-def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Variables:
+def load_backbone(variables: Variables, state_dict: StateDict, name: str, layout: str | None = None) -> Variables:
     """Puts the weights of an ImageNet classifier into the `backbone` of a segmentation model or a detector.
 
     Args:
@@ -15,6 +15,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
         it all dense layers where the backbone has none. The dense layers of VGG are thinned out for DeepLab's branches,
         see `cvjax.weights.subsample`.
       name: Name of the classifier, such as "resnet50".
+      layout: Name of the layout that the state dict is in; None finds it by the keys.
 
     Returns:
       New variables: the backbone from the state dict, everything else as it was.
@@ -23,7 +24,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str) -> Var
       ConfigError: The model is not a classifier, or the variables have no backbone.
       CheckpointError: Entries are unknown, missing or mis-shaped; all are listed in one message.
     """
-    architecture, state_dict = recognize(name, state_dict)
+    architecture, state_dict = recognize(name, state_dict, layout)
     if model_info(name).task != "classification":
         raise ConfigError(f"load_backbone takes the weights of a classifier such as resnet50, not of {name}")
     if "backbone" not in variables.get("params", {}):

@@ -17,6 +17,7 @@ from cvjax.weights.adapt import adapt_state_dict
 from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
 from cvjax.weights.names_caffe import CAFFE
+from cvjax.weights.names_classifiers import CLASSIFIERS
 from cvjax.weights.names_detectors import DETECTORS
 
 StateDict = Mapping[str, np.ndarray]
@@ -24,7 +25,7 @@ Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
 # Layouts beside those of `names`, by patterns of models' names; all that match count.
-RELEASES = (CAFFE, DETECTORS)
+RELEASES = (CLASSIFIERS, CAFFE, DETECTORS)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")
@@ -40,23 +41,26 @@ def from_torch(
     aux: bool | None = None,
     key: jax.Array | None = None,
     adapt: bool = False,
+    layout: str | None = None,
 ) -> Variables:
-    """Turns the weights that torchvision or timm has for a model into Flax variables.
+    """Turns the weights that torchvision, timm, Caffe or another publisher has for a model into Flax variables.
 
     For another number of classes the heads keep fresh weights. For another number of image channels the first
     convolution is adapted as timm does it (see `cvjax.weights.adapt`). The log (`cvjax.weights`) reports both.
 
     Args:
       name: Name of the model, one of `cvjax.list_models()`.
-      state_dict: Arrays under PyTorch's keys: OIHW for convolutions, [out, in] for linear layers.
+      state_dict: Arrays under the publisher's keys: OIHW for convolutions, [out, in] for linear layers.
       variables: Result of `model.init`, to be filled; other collections are kept. None builds the variables with the
-        model's default options and the next three arguments. Given variables exclude these three.
+        model's default options, those that the layout needs (see `cvjax.weights.recognize`) and the next three
+        arguments. Given variables exclude these three.
       num_classes: Number of classes of the model; None takes the state dict's. 0 leaves out the heads.
       in_channels: Number of image channels; None takes the state dict's.
       aux: Whether the model has its auxiliary classifiers; None means that it has them if the state dict does.
       key: Random key that draws the weights of replaced heads.
       adapt: Whether given variables may differ from the state dict in classes, image channels and auxiliary
         classifiers. Leaves without weights in the state dict then stay as they are.
+      layout: Name of the layout that the state dict is in; None finds it by the keys.
 
     Returns:
       {"params": ..., "batch_stats": ...}, float32, for any output stride and dtype of the model; without "batch_stats"
@@ -66,7 +70,7 @@ def from_torch(
       ConfigError: No conversion is known for the model, or a head is replaced without `key`.
       CheckpointError: Entries are unknown, missing or mis-shaped; all are listed in one message.
     """
-    architecture, state_dict = recognize(name, state_dict)
+    architecture, state_dict = recognize(name, state_dict, layout)
     options = {"num_classes": num_classes, "in_channels": in_channels, "aux": aux}
     asked = any(value is not None for value in options.values())
     if variables is not None and asked:
@@ -80,7 +84,7 @@ def from_torch(
     if not (adapt or asked):
         return fill(name, variables, architecture, state_dict, advice=_ADVICE)
     leaves = {torch: (path, leaf) for path, torch, leaf in _leaves(variables, architecture) if torch is not None}
-    shapes = {torch: leaf.shape for torch, (_, leaf) in leaves.items()}
+    shapes = leaf_shapes(variables, architecture)
     adapted = adapt_state_dict(architecture, state_dict, shapes)
     filled = fill(name, variables, architecture, adapted.state_dict, lacking=adapted.lacking)
     lacking = dict(leaves[torch] for torch in adapted.lacking)
@@ -111,10 +115,7 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
       ConfigError: No conversion is known for the model, or it lacks the layout.
       CheckpointError: Parameters do not exist in the PyTorch model; all are listed.
     """
-    layouts = {architecture.layout: architecture for architecture in architectures(name)}
-    if layout is not None and layout not in layouts:
-        raise ConfigError(f"{name} has no layout {layout!r}; it has {', '.join(layouts)}")
-    architecture = layouts[layout] if layout else next(iter(layouts.values()))
+    architecture = _with_layout(name, layout) if layout else architectures(name)[0]
     state_dict, nameless = {}, []
     for path, key, leaf in _leaves(variables, architecture):
         if key is None:
@@ -149,11 +150,21 @@ def architectures(name: str) -> tuple[Architecture, ...]:
     return tuple(found)
 
 
-def recognize(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str, np.ndarray]]:
-    """Returns the layout that a state dict is in, and its entries under today's keys, with what is folded."""
-    spelled = [
-        (a, {a.current_key(key): np.asarray(value) for key, value in state_dict.items()}) for a in architectures(name)
-    ]
+def recognize(
+    name: str, state_dict: StateDict, layout: str | None = None
+) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """Returns the layout that a state dict is in, and its entries under today's keys, with what is folded.
+
+    Args:
+      name: Name of the model.
+      state_dict: Arrays under the publisher's keys.
+      layout: Name of the layout; None finds it by the keys.
+
+    Raises:
+      ConfigError: No conversion is known for the model, or it lacks the layout.
+    """
+    known = architectures(name) if layout is None else (_with_layout(name, layout),)
+    spelled = [(architecture, architecture.current(state_dict)) for architecture in known]
     best, current = max(spelled, key=lambda pair: pair[0].likeness(pair[1]))
     if best.fold is None:
         return best, current
@@ -161,6 +172,40 @@ def recognize(name: str, state_dict: StateDict) -> tuple[Architecture, dict[str,
     for note in notes:
         _LOG.warning("%s: %s", name, note)
     return best, folded
+
+
+def _with_layout(name: str, layout: str) -> Architecture:
+    layouts = {architecture.layout: architecture for architecture in architectures(name)}
+    if layout not in layouts:
+        raise ConfigError(f"{name} has no layout {layout!r}; it has {', '.join(layouts)}")
+    return layouts[layout]
+
+
+def misfits(
+    name: str, architecture: Architecture, state_dict: StateDict
+) -> tuple[int, dict[str, list[str]], dict[str, Any]]:
+    """Compares a state dict with the model that it would be of.
+
+    Args:
+      name: Name of the model.
+      architecture: Layout of the state dict, which is under today's keys.
+      state_dict: Arrays under the publisher's keys.
+
+    Returns:
+      The number of entries of the model, what does not fit (keys that are `missing`, `unknown` or `mis-shaped`), and
+      the options of the model: `num_classes`, and where they differ from the defaults `in_channels`, `aux` and those
+      that the layout needs.
+
+    Raises:
+      CheckpointError: The state dict lacks the head.
+      ConfigError: No such model can be made.
+    """
+    options = _options(name, architecture, state_dict, None, None, None)
+    variables = jax.eval_shape(_drawn(name, options), jax.random.key(0))
+    _, faults = _compared(variables, architecture, state_dict)
+    defaults = model_options(name)
+    told = {key: value for key, value in options.items() if key == "num_classes" or defaults.get(key) != value}
+    return len(list(_leaves(variables, architecture))), {kind: list(keys) for kind, keys in faults.items()}, told
 
 
 def _initializer(
@@ -172,6 +217,18 @@ def _initializer(
     aux: bool | None,
 ) -> Callable[[jax.Array], Variables]:
     """Returns a function from a random key to variables of the state dict's model, changed as the arguments ask."""
+    return _drawn(name, _options(name, architecture, state_dict, num_classes, in_channels, aux))
+
+
+def _options(
+    name: str,
+    architecture: Architecture,
+    state_dict: StateDict,
+    num_classes: int | None,
+    in_channels: int | None,
+    aux: bool | None,
+) -> dict[str, Any]:
+    """Returns the arguments of `create_model` for the state dict's model, changed as the arguments ask."""
     if num_classes is None:
         if architecture.classes_key not in state_dict:
             raise CheckpointError(
@@ -182,17 +239,21 @@ def _initializer(
     if in_channels is None:
         first = state_dict.get(architecture.input_key)
         in_channels = int(first.shape[1]) if first is not None and first.ndim == 4 else 3
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"num_classes": num_classes}
     if architecture.aux_prefix is not None:
         options["aux"] = any(map(architecture.is_aux, state_dict)) if aux is None else aux
     elif aux:
         raise ConfigError(f"{name} has no auxiliary classifiers; leave out aux")
     if "in_channels" in model_options(name):
         options["in_channels"] = in_channels
-    options |= architecture.options
-    model = create_model(name, num_classes=num_classes, **options)
+    return options | dict(architecture.options)
+
+
+def _drawn(name: str, options: dict[str, Any]) -> Callable[[jax.Array], Variables]:
+    """Returns a function from a random key to variables of a model."""
+    model = create_model(name, **options)
     size = model_info(name).image_size
-    shape = (2, size, size, in_channels)
+    shape = (2, size, size, options.get("in_channels", 3))
     return lambda key: cast(Variables, model.init(key, jnp.zeros(shape), **beside_images(model, shape)))
 
 
@@ -201,6 +262,11 @@ def _leaves(variables: Variables, architecture: Architecture) -> Iterator[tuple[
     held = {key: variables[key] for key in COLLECTIONS if key in variables}
     for path, leaf in traverse_util.flatten_dict(held).items():
         yield path, torch_key(path[1:], architecture.table), leaf
+
+
+def leaf_shapes(variables: Variables, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the leaves of params and batch_stats, by the publisher's keys."""
+    return {key: leaf.shape for _, key, leaf in _leaves(variables, architecture) if key is not None}
 
 
 def fill(
@@ -218,14 +284,32 @@ def fill(
       CheckpointError: Entries do not fit; the message lists them. It ends with `advice` if classes or image channels
         are the cause.
     """
-    missing, misshaped, used, arrays = [], {}, set(), {}
+    arrays, faults = _compared(variables, architecture, state_dict, lacking)
+    if any(faults.values()):
+        listing = "; ".join(f"{kind}: {', '.join(sorted(keys.values()))}" for kind, keys in faults.items() if keys)
+        adaptable = {architecture.input_key, *(f"{head}.weight" for head in architecture.heads)}
+        hint = f"; {advice}" if advice and adaptable & set(faults["mis-shaped"]) else ""
+        raise CheckpointError(f"the state dict does not fit {name}; {listing}{hint}")
+    return {**variables, **traverse_util.unflatten_dict(arrays)}
+
+
+def _compared(
+    variables: Variables,
+    architecture: Architecture,
+    state_dict: Mapping[str, np.ndarray],
+    lacking: frozenset[str] = frozenset(),
+) -> tuple[dict[tuple[str, ...], Any], dict[str, dict[str, str]]]:
+    """Returns the leaves in our layout, and by kind what does not fit: keys, and what to say of them."""
+    arrays, used = {}, set()
+    faults: dict[str, dict[str, str]] = {"missing": {}, "unknown": {}, "mis-shaped": {}}
     for path, key, leaf in _leaves(variables, architecture):
         if key is None:
-            missing.append(f"(nothing in PyTorch is called {'/'.join(path[1:])})")
+            ours = "/".join(path[1:])
+            faults["missing"][ours] = f"(nothing in {architecture.layout}'s is called {ours})"
         elif key in lacking:
             arrays[path] = leaf
         elif key not in state_dict:
-            missing.append(key)
+            faults["missing"][key] = key
         else:
             used.add(key)
             array = architecture.to_flax(key, state_dict[key])
@@ -233,15 +317,10 @@ def fill(
                 arrays[path] = jnp.asarray(array, leaf.dtype)
             else:
                 there = tuple(state_dict[key].shape)
-                misshaped[key] = f"{key} {there}, as ours {array.shape} for {leaf.shape}"
-    unknown = [key for key in state_dict if key not in used and not key.endswith(_COUNTER)]
-    faults = {"missing": missing, "unknown": unknown, "mis-shaped": misshaped.values()}
-    if any(faults.values()):
-        listing = "; ".join(f"{kind}: {', '.join(sorted(keys))}" for kind, keys in faults.items() if keys)
-        adaptable = {architecture.input_key, *(f"{head}.weight" for head in architecture.heads)}
-        hint = f"; {advice}" if advice and adaptable & set(misshaped) else ""
-        raise CheckpointError(f"the state dict does not fit {name}; {listing}{hint}")
-    return {**variables, **traverse_util.unflatten_dict(arrays)}
+                faults["mis-shaped"][key] = f"{key} {there}, as ours {array.shape} for {leaf.shape}"
+    unknown = (key for key in state_dict if key not in used and not key.endswith(_COUNTER))
+    faults["unknown"] = {key: key for key in unknown}
+    return arrays, faults
 
 
 def _draw(

@@ -72,7 +72,7 @@ def load_pretrained(
     Raises:
       ConfigError: The name is not known, or `from_torch` raises it.
       CheckpointError: The weights cannot be fetched or are damaged (the message says which file to fetch by hand, and
-        where to put it), a reader is not installed, or `from_torch` raises it.
+        where to put it), or `from_torch` raises it.
     """
     fetched = fetch_pretrained(reference, data_dir=data_dir, progress=progress)
     return load_fetched(fetched, num_classes=num_classes, in_channels=in_channels, aux=aux, key=key)

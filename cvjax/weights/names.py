@@ -167,7 +167,7 @@ def _vgg_architecture(*sizes: int, batch_norm: bool) -> Architecture:
 
 
 ARCHITECTURES = {
-    "resnet*": _RESNET,
+    **{f"resnet{depth}": _RESNET for depth in (18, 34, 50, 101, 152)},
     "resnext*": _RESNET,
     "wide_resnet*": _RESNET,
     "seresnet*": _SERESNET,

@@ -6,6 +6,7 @@ order blue, green, red, with values from 0 to 255 less a mean.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from cvjax.models.info import Preprocessing
 from cvjax.weights.architecture import Architecture, Table
@@ -24,8 +25,9 @@ def bgr(
       size, resize: Sides of the crop and of the resized image, in pixels.
       scale: Factor on what is left.
     """
-    red = tuple(value / 255 for value in reversed(mean))
-    return Preprocessing(size, resize, mean=red, std=(1 / (255 * scale),) * 3, bgr=True)
+    blue, green, red = (value / 255 for value in mean)
+    std = 1 / (255 * scale)
+    return Preprocessing(size, resize, mean=(red, green, blue), std=(std, std, std), bgr=True)
 
 
 IMAGENET = bgr((104.0, 117.0, 123.0), size=224, resize=256)
@@ -38,14 +40,14 @@ FCN = bgr((104.00699, 116.66877, 122.67892))
 MSRA = {"stride_in_1x1": True, "stem_pool": "ceil"}
 
 
-def _caffe(table: Table, classes: str, first: str, layout: str = "caffe", **more: object) -> Architecture:
+def _caffe(table: Table, classes: str, first: str, layout: str = "caffe", **more: Any) -> Architecture:
     return Architecture(
         table,
         classes_key=f"{classes}.weight",
         input_key=f"{first}.weight",
         layout=layout,
         counts=False,
-        **more,  # pyright: ignore[reportArgumentType]
+        **more,
     )
 
 
@@ -169,7 +171,7 @@ def _vgg() -> Architecture:
     return _caffe(table, "fc8", "conv1_1", flattened={"fc6.weight": (7, 7)}, preprocessing=VGG_MEAN)
 
 
-def _alexnet(layout: str, classes: str, **options: object) -> Architecture:
+def _alexnet(layout: str, classes: str, **options: Any) -> Architecture:
     table = (*_numbered(5), (r"head/(fc\d)", r"\1"), (r"head/head", classes))
     options = _CAFFE_LRN | options
     return _caffe(
@@ -183,7 +185,7 @@ def _alexnet(layout: str, classes: str, **options: object) -> Architecture:
     )
 
 
-def _fcn(ups: dict[str, str], **more: object) -> Architecture:
+def _fcn(ups: dict[str, str], **more: Any) -> Architecture:
     table = (
         *_under("backbone", (*_VGG, *_VGG_DENSE)),
         (r"score", "score_fr"),
@@ -194,6 +196,7 @@ def _fcn(ups: dict[str, str], **more: object) -> Architecture:
         table,
         "score_fr",
         "conv1_1",
+        aux_classes_keys=tuple(f"{layer}.weight" for layer in ("score_pool4", "score_pool3", *ups.values())),
         windows={"fc6.weight": (7, 7), "fc7.weight": (1, 1)},
         turned=tuple(f"{theirs}.weight" for theirs in ups.values()),
         preprocessing=FCN,

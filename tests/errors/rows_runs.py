@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 from bad_inputs import BadInput
 from tiny_run import TINY, draw_folder
+from torch_files import files
 
 from cvjax.engine.checkpoint import Checkpoints
 from cvjax.engine.guards.lock import FILE
@@ -68,6 +69,21 @@ def _broken_config(folder: pathlib.Path) -> None:
 def _weights_of_noise(folder: pathlib.Path) -> None:
     _images(folder)
     (folder / "weights.npz").write_bytes(b"\x00\x01" * 50)
+
+
+def _two_state_dicts(folder: pathlib.Path) -> None:
+    _images(folder)
+    (folder / "weights.pth").write_bytes(files()["several.pth"])
+
+
+def _optimizer_alone(folder: pathlib.Path) -> None:
+    _images(folder)
+    (folder / "weights.pth").write_bytes(files()["optimizer.pth"])
+
+
+def _pointer(folder: pathlib.Path) -> None:
+    _images(folder)
+    (folder / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
 ROWS = [
@@ -139,6 +155,30 @@ ROWS = [
         f"{_TRAIN} --init DATA/weights.npz",
         _weights_of_noise,
         ("DATA/weights.npz", "no arrays"),
+    ),
+    BadInput(
+        "a PyTorch file with two state dicts",
+        f"{_TRAIN} --init DATA/weights.pth",
+        _two_state_dicts,
+        ("DATA/weights.pth", "model (6 tensors)", "weights.pth::model"),
+    ),
+    BadInput(
+        "a part of a PyTorch file that is not there",
+        f"{_TRAIN} --init DATA/weights.pth::ema",
+        _two_state_dicts,
+        ("DATA/weights.pth", "nothing under ema", "model_ema (6 tensors)"),
+    ),
+    BadInput(
+        "a PyTorch file without weights",
+        f"{_TRAIN} --init DATA/weights.pth",
+        _optimizer_alone,
+        ("DATA/weights.pth", "nothing in it looks like weights", "optimizer"),
+    ),
+    BadInput(
+        "weights that are a Git LFS pointer",
+        f"{_TRAIN} --init DATA/weights.bin",
+        _pointer,
+        ("DATA/weights.bin", "git lfs pull"),
     ),
     BadInput(
         "a configuration with a colon missing",

@@ -1,11 +1,13 @@
 """State dicts from files of each kind."""
 
-import importlib.util
+import io
 import json
-import pathlib
 import subprocess
 import sys
+import tarfile
+import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
@@ -46,6 +48,7 @@ def test_half_precision_becomes_single(tmp_path):
         "brain": ("BF16", [2, 2], (values.view(np.uint32) >> 16).astype("<u2").tobytes()),
         "half": ("F16", [2, 2], values.astype("<f2").tobytes()),
         "count": ("I64", [], np.int64(3).tobytes()),
+        "eight": ("F8_E4M3", [2, 2], values.astype(jnp.float8_e4m3fn).tobytes()),
     }
     header, data = {}, b""
     for key, (kind, shape, content) in entries.items():
@@ -57,6 +60,7 @@ def test_half_precision_becomes_single(tmp_path):
     read = read_state_dict(path)
     assert (read["brain"].dtype, read["half"].dtype, read["count"].dtype) == (np.float32, np.float32, np.int64)
     np.testing.assert_array_equal(read["half"], values)
+    np.testing.assert_array_equal(read["eight"][0], values[0])
     np.testing.assert_allclose(read["brain"], values, rtol=2**-7)
     np.testing.assert_array_equal(read["brain"][0], values[0])
 
@@ -66,32 +70,77 @@ def test_wrappers_are_seen_through(tmp_path):
     _assert_same(read_state_dict(tmp_path / "weights.npz"), STATE)
 
 
-def test_pth_round_trip(tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_pth_of_pytorch_itself(tmp_path, nested):
     torch = pytest.importorskip("torch")
     path = tmp_path / "weights.pth"
-    torch.save({"state_dict": {key: torch.from_numpy(value) for key, value in STATE.items()}}, path)
+    tensors = {key: torch.from_numpy(value) for key, value in STATE.items()}
+    torch.save({"state_dict": tensors} if nested else tensors, path)
     _assert_same(read_state_dict(path), STATE)
+    write_state_dict(path, STATE)
+    _assert_same({key: value.numpy() for key, value in torch.load(path, weights_only=True).items()}, STATE)
+
+
+@pytest.mark.parametrize("suffix", [".SAFETENSORS", ".Npz", ".PTH", ".pt"])
+def test_suffixes_are_read_in_any_case(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
     write_state_dict(path, STATE)
     _assert_same(read_state_dict(path), STATE)
 
 
-def test_pth_that_would_run_code_is_refused(tmp_path):
-    torch = pytest.importorskip("torch")
-    path = tmp_path / "weights.pth"
-    torch.save({"state_dict": pathlib.PurePosixPath("x"), "hook": print}, path)
-    with pytest.raises(CheckpointError, match=r"weights\.pth"):
-        read_state_dict(path)
+@pytest.mark.parametrize("written", [".safetensors", ".npz", ".pth"])
+@pytest.mark.parametrize("named", [".safetensors", ".npz", ".pth", ".pt", ".th", ".tar", ".bin", ".ckpt"])
+def test_the_content_decides_and_not_the_name(tmp_path, written, named):
+    write_state_dict(tmp_path / f"a{written}", STATE)
+    (tmp_path / f"a{written}").rename(tmp_path / f"b{named}")
+    _assert_same(read_state_dict(tmp_path / f"b{named}"), STATE)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
-def test_pth_without_torch_says_what_to_install(tmp_path):
+def _archive(kind):
+    out = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("notes.txt", "x")
+    else:
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name in ["storages", "tensors", "pickle"] if kind == "first" else ["net.pth"]:
+                archive.addfile(tarfile.TarInfo(name))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty; fetch or export it again"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"\n <html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer.*git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n....", "HDF5.*safetensors"),
+        (b"\x1f\x8b....", "gzip; unpack"),
+        (b"\x00" * 100, "begins as no file of PyTorch's does.*fetch or export"),
+        (b'{"error": "not found"}', "begins as no file of PyTorch's does"),
+        (b"PK\x03\x04 and then cut", "damaged or unfinished zip archive"),
+        (_archive("zip"), "a zip archive of other things, 'notes.txt'; give the file"),
+        (_archive("tar"), "a tar archive of 'net.pth'; unpack it"),
+        (_archive("first"), "PyTorch's first format"),
+    ],
+)
+def test_what_is_no_file_of_pytorch_says_what_it_is(tmp_path, content, words):
     path = tmp_path / "weights.pth"
-    path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"cvjax\[torch\]"):
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"weights.pth: .*{words}") as error:
         read_state_dict(path)
-    with pytest.raises(CheckpointError, match=r"writing .*cvjax\[torch\]"):
-        write_state_dict(path, STATE)
-    assert path.read_bytes() == b""
+    assert "\n" not in str(error.value)
+
+
+def test_a_key_chooses_in_files_whose_path_is_text_or_not(tmp_path):
+    write_state_dict(tmp_path / "weights.npz", STATE)
+    with pytest.raises(CheckpointError, match=r"weights\.npz: there is nothing under ema; it holds a\.weight, a\.bias"):
+        read_state_dict(f"{tmp_path}/weights.npz::ema")
+    with pytest.raises(CheckpointError, match=r"gone\.pth: there is no such file"):
+        read_state_dict(tmp_path / "gone.pth::ema")
+    (tmp_path / "odd::name.npz").write_bytes((tmp_path / "weights.npz").read_bytes())
+    _assert_same(read_state_dict(tmp_path / "odd::name.npz"), STATE)
 
 
 def test_errors_name_the_file(tmp_path):

@@ -110,10 +110,9 @@ def test_another_file_than_the_published_is_refused(publish, file, tmp_path):
         load_pretrained("resnet18", progress=False)
 
 
-def test_a_file_that_nothing_here_reads_is_not_fetched(publish, monkeypatch, tmp_path):
-    publish("http://nowhere.invalid/resnet18-01234567.pth")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CheckpointError, match=r"cvjax\[torch\]"):
+def test_a_file_that_nothing_here_reads_is_not_fetched(publish):
+    publish("http://nowhere.invalid/resnet18-01234567.h5")
+    with pytest.raises(CheckpointError, match=r"weights come as \.safetensors.*not as \.h5"):
         load_pretrained("resnet18", progress=False)
 
 

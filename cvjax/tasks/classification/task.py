@@ -29,7 +29,6 @@ from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_cross_entropy
 from cvjax.visual.tables import report_table
-from cvjax.weights import from_torch
 
 _NONE = -1  # the label of rows that are not valid
 
@@ -43,13 +42,6 @@ class Classification(ImageTask):
     config_class = ClassificationConfig
 
     config: ClassificationConfig
-
-    def put_weights(self, variables: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Returns variables with the weights of a PyTorch state dict.
-
-        If the weights are for other classes, the head keeps its initial values; the log says so.
-        """
-        return from_torch(self.config.model.name, weights, variables, adapt=True)
 
     @property
     def metric(self) -> str:
