@@ -130,7 +130,7 @@ class BatchNorm(nn.BatchNorm):
 
 
 class LocalResponseNorm(nn.Module):
-    """Divides each channel by a power of the energy of its neighbors (AlexNet, section 3.3).
+    """Divides each channel by a power of the energy of its neighbors (AlexNet, section 3.3), or of nearby pixels.
 
     y_c = x_c / (k + alpha * sum of x_j^2 over the `size` channels j around c) ^ beta, computed in float32 or wider. The
     defaults are the paper's. Caffe and PyTorch divide their alpha by `size`, and their k is 1 by default: for
@@ -141,28 +141,39 @@ class LocalResponseNorm(nn.Module):
       alpha: Factor on the sum.
       beta: Exponent.
       k: Number that the sum is added to.
+      within_channels: Sum over the `size` x `size` pixels around a pixel, each channel by itself, with zeros beyond the
+        map. This is Caffe's WITHIN_CHANNEL, whose alpha is divided by `size` * `size`.
     """
 
     size: int = 5
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 2.0
+    within_channels: bool = False
 
     def __call__(self, x: Float[Array, "*places channels"]) -> Float[jax.Array, "*places channels"]:
         """Normalizes [..., C] to [..., C], in the dtype of x.
 
         Raises:
-          ValueError: The size is below 1.
+          ValueError: The size is below 1, or `within_channels` is set for x without rows and columns.
         """
         if self.size < 1:
             raise ValueError(f"LocalResponseNorm: size is at least 1, got {self.size}")
+        if self.within_channels and x.ndim < 3:
+            raise ValueError(f"LocalResponseNorm: within channels it takes maps [..., H, W, C], not {x.shape}")
         wide = x.astype(wider(x.dtype, jnp.float32))
-        edges = [(0, 0)] * (x.ndim - 1) + [(self.size // 2, (self.size - 1) // 2)]
-        squares = jnp.pad(wide * wide, edges)
-        channels = x.shape[-1]
-        energy = sum(lax.slice_in_dim(squares, i, i + channels, axis=-1) for i in range(self.size))
+        energy = wide * wide
+        for axis in (x.ndim - 3, x.ndim - 2) if self.within_channels else (x.ndim - 1,):
+            energy = self._sum_around(energy, axis)
         scale = self.k + self.alpha * energy
         if self.beta == 0.75:
             root = lax.rsqrt(scale)  # two roots are far cheaper than a power
             return (wide * root * jnp.sqrt(root)).astype(x.dtype)
         return (wide * scale**-self.beta).astype(x.dtype)
+
+    def _sum_around(self, squares: jax.Array, axis: int) -> jax.Array:
+        edges = [(0, 0)] * squares.ndim
+        edges[axis] = (self.size // 2, (self.size - 1) // 2)
+        padded, length = jnp.pad(squares, edges), squares.shape[axis]
+        parts = [lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(self.size)]
+        return sum(parts[1:], parts[0])

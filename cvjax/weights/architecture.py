@@ -40,6 +40,7 @@ class Architecture:
       counts: Whether PyTorch's count of batches is beside each BatchNorm.
       others: Further layouts of the same architecture, such as timm's.
       sign: Key that tells the layout from another one with the same classes_key and input_key.
+      sign_shape: Shape of the array under this key, where layouts differ in it.
       options: Fields of our model with which it computes what the publisher's does, where they are not the default.
       turned: Patterns of keys of transposed convolutions.
       rolled: Number of places by which the publisher's input channels are rolled to stand in our order, by patterns of
@@ -62,6 +63,7 @@ class Architecture:
     counts: bool = True
     others: tuple["Architecture", ...] = ()
     sign: str | None = None
+    sign_shape: tuple[int, ...] | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     turned: tuple[str, ...] = ()
     rolled: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -77,6 +79,8 @@ class Architecture:
     def likeness(self, state_dict: Mapping[str, np.ndarray]) -> int:
         """Returns how many of the keys that tell this layout from others a state dict has."""
         if self.sign is not None and self.sign not in state_dict:
+            return 0
+        if self.sign is not None and self.sign_shape not in (None, state_dict[self.sign].shape):
             return 0
         return sum(key in state_dict for key in (self.classes_key, self.input_key, self.sign))
 

@@ -86,3 +86,17 @@ def test_local_response_norm_is_the_papers(size, beta):
 def test_local_response_norm_needs_a_channel():
     with pytest.raises(ValueError, match="at least 1"):
         nn.LocalResponseNorm(0).apply({}, X)
+
+
+def test_local_response_norm_within_channels():
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 3)).astype(np.float32)
+    wanted = np.zeros(x.shape)
+    for y in range(4):
+        for column in range(5):
+            around = x[:, max(0, y - 1) : y + 2, max(0, column - 1) : column + 2].astype(np.float64)
+            energy = (around**2).sum(axis=(1, 2))
+            wanted[:, y, column] = x[:, y, column] / (1 + 0.3 * energy) ** 0.75
+    layer = nn.LocalResponseNorm(3, 0.3, 0.75, 1.0, within_channels=True)
+    np.testing.assert_allclose(layer.apply({}, jnp.asarray(x)), wanted, rtol=1e-5)
+    with pytest.raises(ValueError, match="takes maps"):
+        layer.apply({}, jnp.zeros((2, 3)))

@@ -61,7 +61,7 @@ class DenseHead(nn.Module):
       num_classes: Channels of the logits; 0 leaves that layer out.
       window: Side in pixels of the maps that fc6 sees.
       rate: Distance between the pixels that fc6 sees, as in `WindowDense`.
-      hidden: Channels of fc6 and fc7.
+      hidden: Channels of fc6 and fc7; one number for both, or a pair.
       dropout: Rate of dropout of fc6 and fc7, in training.
       drop_inputs: Drop the inputs of these two layers instead of their outputs.
       activation: Activation of fc6 and fc7.
@@ -75,7 +75,7 @@ class DenseHead(nn.Module):
     num_classes: int
     window: int
     rate: int = 1
-    hidden: int = 4096
+    hidden: int | tuple[int, int] = 4096
     dropout: float = 0.5
     drop_inputs: bool = False
     activation: Callable[[jax.Array], jax.Array] = nn.relu
@@ -90,17 +90,18 @@ class DenseHead(nn.Module):
 
         H' and W' are 1 for maps of `window` pixels.
         """
-        for name, window, rank in zip(("fc6", "fc7"), (self.window, 1), self.ranks):
+        widths = (self.hidden, self.hidden) if isinstance(self.hidden, int) else self.hidden
+        for name, window, width, rank in zip(("fc6", "fc7"), (self.window, 1), widths, self.ranks):
             dense = partial(WindowDense, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init)
             rate = self.rate if window > 1 else 1
             drop = Dropout(self.dropout)
             if self.drop_inputs:
                 x = drop(x, train)
             if rank is None:
-                x = dense(self.hidden, window, rate, name=name)(x)
+                x = dense(width, window, rate, name=name)(x)
             else:
                 x = dense(rank, window, rate, use_bias=False, name=f"{name}_svd")(x)
-                x = dense(self.hidden, name=name)(x)
+                x = dense(width, name=name)(x)
             x = self.activation(x)
             if not self.drop_inputs:
                 x = drop(x, train)

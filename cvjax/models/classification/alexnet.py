@@ -38,6 +38,7 @@ class AlexNet(nn.Module):
       stem_padding: Number of zeros on each side of the image.
       pool_padding: Number of pixels around the maps that are pooled. With 1 here and 5 in the stem, every window is
         padded by half its side. Pixel j of `conv5` is then centered on pixel 16 * j of the image, as detectors want it.
+      ceil_mode: Keep the last row and column of an even map in poolings, as Caffe's nets (Fast R-CNN's CaffeNet) do.
       activation: Activation, "relu", "sigmoid" or "tanh". The paper's first figure compares "relu" with "tanh".
       hidden: Channels of the dense layers.
       dropout: Rate of dropout of the two hidden dense layers, in training.
@@ -57,6 +58,7 @@ class AlexNet(nn.Module):
     pool_first: bool = False
     stem_padding: int = 2
     pool_padding: int = 0
+    ceil_mode: bool = False
     activation: str = "relu"
     hidden: int = 4096
     dropout: float = 0.5
@@ -121,7 +123,7 @@ class AlexNet(nn.Module):
             if normalized and not self.pool_first:
                 x = self.normalize(x)
             if number in _POOLED:
-                x = max_pool(x, 3, 2, self.pool_padding)
+                x = max_pool(x, 3, 2, self.pool_padding, self.ceil_mode)
             if normalized and self.pool_first:
                 x = self.normalize(x)
         return maps | {"pool5": x}

@@ -33,7 +33,15 @@ class ZFNet(nn.Module):
       channels: Channels of the five convolutions.
       pyramid: Number of bins along each side of the grids that `conv5` is pooled over, in the order of the vector. ()
         pools by 3x3 windows, and the dense layers see 6x6 pixels.
-      hidden: Channels of the dense layers.
+      pyramid_windows: Side and stride of the windows of each grid, for images of one size; () divides maps of any size.
+        SPP_net's ImageNet definition has ((3, 2), (5, 4), (7, 7), (13, 13)), for images of 224 pixels.
+      lrn: Size, alpha, beta and k of `LocalResponseNorm`. SPP_net and py-faster-rcnn have (3, 5e-5 / 9, 0.75, 1.0), as
+        Caffe divides alpha by the number of summands.
+      lrn_within: Normalize over pixels of one channel, as SPP_net and py-faster-rcnn do, instead of over channels.
+      paddings: Number of zeros on each side before the first and the second convolution; (1, 0) in SPP_net.
+      pool_padding: Number of pixels around the maps that are pooled; 0 in SPP_net.
+      ceil_mode: Keep the last row and column of an odd map in poolings, as SPP_net and py-faster-rcnn do.
+      hidden: Channels of the dense layers; one number for both, or a pair. VGG_CNN_M_1024 has (4096, 1024).
       dropout: Rate of dropout of the two hidden dense layers, in training.
       dtype: Type of the computation; parameters and logits are float32.
     """
@@ -42,7 +50,13 @@ class ZFNet(nn.Module):
     in_channels: int = 3
     channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
     pyramid: tuple[int, ...] = ()
-    hidden: int = 4096
+    pyramid_windows: tuple[tuple[int, int], ...] = ()
+    lrn: tuple[int, float, float, float] = (5, 1e-4, 0.75, 2.0)
+    lrn_within: bool = False
+    paddings: tuple[int, int] = (3, 2)
+    pool_padding: int = 1
+    ceil_mode: bool = False
+    hidden: int | tuple[int, int] = 4096
     dropout: float = 0.5
     dtype: Any = jnp.float32
 
@@ -51,20 +65,31 @@ class ZFNet(nn.Module):
             raise ConfigError(
                 f"pyramid names the bins along each side of its grids, such as (6, 3, 2, 1): {self.pyramid}"
             )
+        if self.pyramid_windows and len(self.pyramid_windows) != len(self.pyramid):
+            raise ConfigError(
+                f"pyramid_windows has a side and a stride for each grid of the pyramid {self.pyramid}, not "
+                f"{self.pyramid_windows}"
+            )
+        if min(*self.paddings, self.pool_padding) < 0 or self.pool_padding > 1:
+            raise ConfigError(
+                f"paddings are 0 or more, and pool_padding is 0 or 1; they are {self.paddings} and {self.pool_padding}"
+            )
         self.conv = [
             Conv(
                 features,
                 (size, size),
                 (stride, stride),
-                padding=((size // 2, size // 2),) * 2,
+                padding=((pad, pad),) * 2,
                 kernel_init=he_normal("fan_in"),
                 dtype=self.dtype,
             )
-            for features, size, stride in zip(self.channels, (7, 5, 3, 3, 3), (2, 2, 1, 1, 1))
+            for features, size, stride, pad in zip(
+                self.channels, (7, 5, 3, 3, 3), (2, 2, 1, 1, 1), (*self.paddings, 1, 1, 1)
+            )
         ]
-        self.normalize = LocalResponseNorm()
+        self.normalize = LocalResponseNorm(*self.lrn, within_channels=self.lrn_within)
         if self.pyramid:
-            self.pool = SpatialPyramidPool(self.pyramid)
+            self.pool = SpatialPyramidPool(self.pyramid, windows=self.pyramid_windows)
         self.head = DenseHead(
             self.num_classes,
             window=1 if self.pyramid else _WINDOW,
@@ -83,8 +108,8 @@ class ZFNet(nn.Module):
 
         Returns:
           `conv1` (stride 2), `conv2` (8), `conv3`, `conv4` and `conv5` (16), each after its rectifier, and `pool5`
-          (32). Sides are those of the image divided by the stride, rounded up. Sides of `pool5` are about half of
-          `conv5`'s.
+          (32). Sides are those of the image divided by the stride, rounded up, with the default padding. Sides of
+          `pool5` are about half of `conv5`'s.
 
         Raises:
           ConfigError: Images that it cannot take.
@@ -95,8 +120,8 @@ class ZFNet(nn.Module):
             x = nn.relu(conv(x))
             maps[f"conv{number}"] = x
             if number <= 2:
-                x = max_pool(self.normalize(x), 3, 2, 1)
-        return maps | {"pool5": max_pool(x, 3, 2)}
+                x = max_pool(self.normalize(x), 3, 2, self.pool_padding, self.ceil_mode)
+        return maps | {"pool5": max_pool(x, 3, 2, 0, self.ceil_mode)}
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Returns logits [B, num_classes], or with `num_classes=0` features [B, hidden]; float32.

@@ -19,7 +19,9 @@ from cvjax.models.backbones import adopt
 from cvjax.models.blocks.dense_head import DenseHead
 from cvjax.models.classification.alexnet import AlexNet
 from cvjax.models.classification.vgg import VGG
+from cvjax.models.classification.zfnet import ZFNet
 from cvjax.models.detection.detector import Detections, Proposals, Truth
+from cvjax.models.detection.inclusive import pooled_corners
 from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.regions import (
     RegressionWeights,
@@ -54,6 +56,8 @@ class FastRCNN(nn.Module):
       nms_threshold: IoU above which the worse of two boxes of a class is dropped.
       score_threshold: Probability that a detection must exceed.
       max_detections: Largest number of detections of an image, K.
+      inclusive_boxes: Whether boxes' corners are pixels that belong to them, as in the authors' release; see
+        `cvjax.models.detection.inclusive`. Boxes that go in and out are half-open in any case.
       dropout: Rate of dropout behind the two dense layers.
       dtype: Type of the computation; parameters, losses and detections are float32.
       norm: Options of the BatchNorms, where the backbone has some.
@@ -73,6 +77,7 @@ class FastRCNN(nn.Module):
     nms_threshold: float = 0.3
     score_threshold: float = 0.05
     max_detections: int = 100
+    inclusive_boxes: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
     norm: BatchNormOptions = BatchNormOptions()
@@ -151,6 +156,7 @@ class FastRCNN(nn.Module):
             nms_threshold=self.nms_threshold,
             score_threshold=self.score_threshold,
             max_detections=self.max_detections,
+            inclusive=self.inclusive_boxes,
         )
 
     def classify(self, maps: jax.Array, boxes: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
@@ -168,7 +174,8 @@ class FastRCNN(nn.Module):
         window = cut_of(self.backbone).window
         # Image by image, so that under a mesh the maps of each stay on its device.
         pool = partial(roi_pool, output_size=(window, window), spatial_scale=1 / STRIDE)
-        pooled = jax.vmap(lambda m, b: pool(m[None], b, jnp.zeros(count, jnp.int32)))(maps, boxes)
+        corners = pooled_corners(boxes, self.inclusive_boxes)
+        pooled = jax.vmap(lambda m, b: pool(m[None], b, jnp.zeros(count, jnp.int32)))(maps, corners)
         head = self.backbone.head if self.svd_ranks is None else self.dense
         hidden = head(pooled.reshape(batch * count, window, window, -1), train).reshape(batch, count, -1)
         logits, deltas = (layer(hidden).astype(jnp.float32) for layer in (self.classifier, self.regressor))
@@ -189,7 +196,12 @@ def _variant(name: str, params: int, backbone: nn.Module) -> Variant:
     return Variant(info, FastRCNN, {"backbone": backbone})
 
 
+# VGG_CNN_M_1024 (Chatfield et al., 1405.3531): a wider ZFNet with the paddings of its authors.
+_CNN_M = ZFNet(
+    0, channels=(96, 256, 512, 512, 512), paddings=(0, 1), pool_padding=0, ceil_mode=True, hidden=(4096, 1024)
+)
 VARIANTS = (
     _variant("vgg16", 134_674_341, VGG(0, ceil_mode=True)),
+    _variant("vgg_cnn_m", 86_329_061, _CNN_M),
     _variant("alexnet", 57_417_637, AlexNet(0, stem_padding=5, pool_padding=1)),
 )

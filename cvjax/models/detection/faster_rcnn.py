@@ -15,7 +15,7 @@ Stages can be trained one by one, as in the paper's four steps (section 3.2). Ea
 Frozen layers get no gradient. Weight decay and momentum would still move them; `OptimizerConfig.frozen` stops these.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -31,15 +31,19 @@ from cvjax.models.classification.vgg import VGG
 from cvjax.models.classification.zfnet import ZFNet
 from cvjax.models.detection.box_predictor import BoxPredictor
 from cvjax.models.detection.detector import Detections, Proposals, Truth
+from cvjax.models.detection.faster_rcnn_checks import check_fields
 from cvjax.models.detection.fpn import LEVELS, FeaturePyramid
+from cvjax.models.detection.inclusive import pooled_corners
 from cvjax.models.detection.region_classifier import STRIDE, cut_of
 from cvjax.models.detection.regions import RegressionWeights, box_loss, class_loss, sample_regions, select_detections
 from cvjax.models.detection.rpn import Level, RPNHead, Selection, propose, rpn_losses
+from cvjax.models.detection.rpn_anchors import anchor_rows, net_anchors
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.schema import default_module
 from cvjax.nn import BatchNormOptions, row_keys
-from cvjax.ops.detection.anchors import PAPER_SIZES, map_anchors, paper_cell_anchors, pyramid_anchors
+from cvjax.ops.detection.anchors import PAPER_SIZES
 from cvjax.ops.detection.boxes import decode
+from cvjax.ops.detection.corner_align import corner_align
 from cvjax.ops.detection.roi import multilevel_roi_align, roi_pool
 from cvjax.ops.geometry import pair
 
@@ -79,6 +83,12 @@ class FasterRCNN(nn.Module):
       score_threshold: Probability that a detection must exceed.
       nms_threshold: IoU above which the worse of two detections of a class is dropped.
       max_detections: Largest number of detections of an image.
+      inclusive_boxes: Whether boxes' corners are pixels that belong to them, as in py-faster-rcnn and in jwyang's port;
+        see `cvjax.models.detection.inclusive`. Boxes that go in and out are half-open in any case.
+      round_anchors: Whether the sides of anchors of one map are rounded; chenyuntc's port does not.
+      floor_pools: Drop the last row and column of an odd map in VGG's poolings, as the PyTorch ports do.
+      region_reader: Operation that reads regions from one map: the paper's "roi_pool", or the "corner_align" that
+        jwyang's published weights were trained with, see `cvjax.ops.detection.corner_align`.
       train_rpn: Have the losses of the proposals in training.
       train_detector: Have the losses of the second stage in training.
       freeze_backbone: Let no gradients reach the maps that both stages share. Their BatchNorm is then as in evaluation.
@@ -110,6 +120,10 @@ class FasterRCNN(nn.Module):
     score_threshold: float = 0.05
     nms_threshold: float = 0.3
     max_detections: int = 100
+    inclusive_boxes: bool = False
+    round_anchors: bool = True
+    floor_pools: bool = False
+    region_reader: Literal["roi_pool", "corner_align"] = "roi_pool"
     train_rpn: bool = True
     train_detector: bool = True
     freeze_backbone: bool = False
@@ -118,9 +132,12 @@ class FasterRCNN(nn.Module):
     norm: BatchNormOptions = BatchNormOptions()
 
     def __post_init__(self) -> None:
-        decided = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
+        decided: dict[str, Any] = {"in_channels": self.in_channels, "dtype": self.dtype, "norm": self.norm}
         if self.fpn is None:
-            adopt(self, dropout=self.dropout, **cut_of(self.backbone).sliding, **decided)
+            decided |= {**cut_of(self.backbone).sliding, "dropout": self.dropout}
+            if self.floor_pools:
+                decided["ceil_mode"] = False
+            adopt(self, **decided)
         else:
             adopt(self, **decided)
             adopt(self, "fpn", features=self.rpn_channels, dtype=self.dtype)
@@ -129,7 +146,7 @@ class FasterRCNN(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
-        self._check_fields()
+        check_fields(self)
         rows = self._anchor_rows()
         self.rpn = RPNHead(self.rpn_channels, len(rows[0]) * len(self.anchor_ratios), self.dtype)
         self.predictor = BoxPredictor(self.num_classes, self.dtype)
@@ -209,6 +226,7 @@ class FasterRCNN(nn.Module):
                 score_threshold=self.score_threshold,
                 max_detections=self.max_detections,
                 min_size=_MIN_SIZE,
+                inclusive=self.inclusive_boxes,
             )
         assert truth is not None
         drawn = sample_regions(
@@ -246,22 +264,17 @@ class FasterRCNN(nn.Module):
 
     def anchors(self, image_size: tuple[int, int], maps: list[jax.Array]) -> list[np.ndarray]:
         """Returns the anchors of each map [B, H, W, C], float32 [H * W * A, 4], in pixels of images of that size."""
-        shapes, rows = [pair(features.shape[1:3]) for features in maps], self._anchor_rows()
-        if self.fpn is None:
-            return [map_anchors(paper_cell_anchors(rows[0], self.anchor_ratios, STRIDE), shapes[0], STRIDE)]
-        return pyramid_anchors(image_size, shapes, rows, self.anchor_ratios)
+        return net_anchors(
+            self._anchor_rows(),
+            self.anchor_ratios,
+            image_size,
+            [pair(features.shape[1:3]) for features in maps],
+            pyramid=self.fpn is not None,
+            rounded=self.round_anchors,
+        )
 
     def _anchor_rows(self) -> tuple[tuple[float, ...], ...]:
-        """Returns the sizes of each map's anchors."""
-        if self.fpn is None:
-            return (tuple(self.anchor_sizes),)
-        rows = tuple(tuple(row) if isinstance(row, tuple | list) else (row,) for row in self.anchor_sizes)
-        if len(rows) != len(LEVELS) or len({len(row) for row in rows}) != 1:
-            raise ConfigError(
-                f"anchor_sizes has a size (or a row of sizes, all as long) for each of {len(LEVELS)} levels, such as"
-                f" (32, 64, 128, 256, 512); this is {self.anchor_sizes}"
-            )
-        return rows
+        return anchor_rows(self.anchor_sizes, self.fpn is not None)
 
     def _second_stage(self, maps: list[jax.Array], boxes: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Turns boxes [B, R, 4] into logits [B, R, 1 + C] and deltas [B, R, 1 + C, 4]."""
@@ -277,8 +290,10 @@ class FasterRCNN(nn.Module):
         index = jnp.zeros(boxes.shape[:1], jnp.int32)
         if self.fpn is None:
             window = cut_of(self.backbone).window
-            return roi_pool(maps[0], boxes, index, (window, window), spatial_scale=1 / STRIDE)
-        assert self.box_head is not None  # see `_check_fields`
+            corners = pooled_corners(boxes, self.inclusive_boxes)
+            read = corner_align if self.region_reader == "corner_align" else roi_pool
+            return read(maps[0], corners, index, (window, window), spatial_scale=1 / STRIDE)
+        assert self.box_head is not None  # see `check_fields`
         window = self.box_head.window
         # The coarsest level is for proposals alone.
         return multilevel_roi_align(maps[:-1], boxes, index, (window, window))
@@ -289,28 +304,12 @@ class FasterRCNN(nn.Module):
     def _selection(self, train: bool) -> Selection:
         pick = 0 if train else 1
         return Selection(
-            self.rpn_pre_nms_top_n[pick], self.rpn_post_nms_top_n[pick], self.rpn_nms_threshold, self.rpn_min_size
+            self.rpn_pre_nms_top_n[pick],
+            self.rpn_post_nms_top_n[pick],
+            self.rpn_nms_threshold,
+            self.rpn_min_size,
+            self.inclusive_boxes,
         )
-
-    def _check_fields(self) -> None:
-        if self.num_classes < 1:
-            raise ConfigError(f"a detector has at least one class beside background, not {self.num_classes}")
-        if self.fpn is not None and self.box_head is None:
-            raise ConfigError("a detector with a feature pyramid needs a box_head, such as DenseHead(0, window=7)")
-        counts = (*self.rpn_pre_nms_top_n, *self.rpn_post_nms_top_n)
-        counts += (self.rpn_batch_size_per_image, self.rois_per_image, self.max_detections)
-        if min(counts) < 1:
-            raise ConfigError(
-                "rpn_pre_nms_top_n, rpn_post_nms_top_n, rpn_batch_size_per_image, rois_per_image and max_detections are"
-                " at least 1 each"
-            )
-        if min(*self.bbox_reg_weights, self.rpn_beta, self.box_beta) <= 0:
-            raise ConfigError("bbox_reg_weights, rpn_beta and box_beta are above 0")
-        if not 0 <= self.positive_fraction <= 1 or not 0 <= self.bg_iou_low <= 0.5:
-            raise ConfigError(
-                f"positive_fraction is a part of the regions and bg_iou_low an IoU of at most 0.5; they are "
-                f"{self.positive_fraction} and {self.bg_iou_low}"
-            )
 
 
 def _whole(images: jax.Array) -> jax.Array:

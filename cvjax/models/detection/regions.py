@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections, Proposals, Truth
+from cvjax.models.detection.inclusive import clip_decoded
 from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
 from cvjax.ops.detection.boxes import area, clip, encode
 from cvjax.ops.detection.matching import match
@@ -174,6 +175,7 @@ def select_detections(
     score_threshold: float,
     max_detections: int,
     min_size: float = 0.0,
+    inclusive: bool = False,
 ) -> Detections:
     """Selects the best boxes of each image after suppression within each class.
 
@@ -186,8 +188,9 @@ def select_detections(
       score_threshold: Score that a box must exceed.
       max_detections: Largest number of detections of an image, K.
       min_size: Least side of a box in pixels. Empty boxes are always dropped.
+      inclusive: Whether the boxes' corners are pixels that belong to them, see `cvjax.models.detection.inclusive`.
     """
-    boxes = clip(boxes, (sizes[:, None, None, 0], sizes[:, None, None, 1]))
+    boxes = clip_decoded(boxes, (sizes[:, None, None, 0], sizes[:, None, None, 1]), inclusive)
     long_enough = jnp.min(boxes[..., 2:] - boxes[..., :2], axis=-1) >= min_size
     usable = valid[..., None] & long_enough & (area(boxes) > 0)
     scores = jnp.where(usable, scores.astype(jnp.float32), -jnp.inf)

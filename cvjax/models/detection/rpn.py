@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from cvjax.models.detection.detector import Proposals, Truth
+from cvjax.models.detection.inclusive import clip_decoded
 from cvjax.models.detection.sampled_losses import mean_over, smooth_l1
 from cvjax.nn import TorchConv, gaussian
 from cvjax.ops.detection import anchors as anchor_boxes
@@ -74,12 +75,14 @@ class Selection:
       post_nms_top_n: Number of proposals of an image.
       nms_threshold: IoU above which the worse of two proposals of one map is dropped.
       min_size: Least side of a proposal, in pixels.
+      inclusive: Whether the boxes' corners are pixels that belong to them, see `cvjax.models.detection.inclusive`.
     """
 
     pre_nms_top_n: int
     post_nms_top_n: int
     nms_threshold: float
     min_size: float
+    inclusive: bool = False
 
 
 def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> Proposals:
@@ -101,7 +104,7 @@ def propose(levels: Sequence[Level], sizes: jax.Array, selection: Selection) -> 
             boxes = box_ops.decode(delta[places], jnp.asarray(level.anchors)[places])
             rows.append((boxes, best, jnp.full(best.shape, number)))
         boxes, best, number = (jnp.concatenate(parts) for parts in zip(*rows))
-        boxes = box_ops.clip(boxes, (size[0], size[1]))
+        boxes = clip_decoded(boxes, (size[0], size[1]), selection.inclusive)
         long_enough = jnp.min(boxes[:, 2:] - boxes[:, :2], axis=-1) >= selection.min_size
         kept = nms(
             boxes,

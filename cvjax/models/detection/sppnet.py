@@ -40,6 +40,8 @@ class SPPNet(StagedDetector):
       scales: Lengths in pixels that the shorter side of the images, with their padding, is brought to.
       canonical_size: Side of the square that a window's area should come near to, in pixels.
       train_convolutions: Let gradients into the convolutions; the paper does not.
+      map_start: Pixel of the image that the first pixel of the map is centered on, at every scale. It is 20 with the
+        paddings of SPP_net's own nets.
     """
 
     backbone: nn.Module = default_module(_ZFNET_SPP)
@@ -47,6 +49,7 @@ class SPPNet(StagedDetector):
     scales: tuple[int, ...] = PAPER_SCALES
     canonical_size: float = 224.0
     train_convolutions: bool = False
+    map_start: float = 0.0
 
     def setup(self) -> None:
         super().setup()
@@ -73,7 +76,7 @@ class SPPNet(StagedDetector):
         factors = jnp.asarray([[t[1] / frame[1], t[0] / frame[0]] * 2 for t in targets], jnp.float32)
         chosen = nearest_scale(boxes, factors, self.canonical_size)
         limits = jnp.asarray([m.shape[1:3] for m in maps], jnp.int32)
-        windows = project_windows(boxes * factors[chosen], STRIDE, limits[chosen])
+        windows = project_windows(boxes * factors[chosen] - self.map_start, STRIDE, limits[chosen])
         pool = partial(pyramid_pool, levels=self.backbone.pyramid)
         pooled = jax.vmap(pool)(jnp.stack(padded, axis=1), windows, chosen)
         hidden = self.backbone.head(pooled.reshape(-1, 1, 1, pooled.shape[-1]), train)

@@ -47,7 +47,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Fl
 
 
 def paper_cell_anchors(
-    sizes: Sequence[float] = PAPER_SIZES, ratios: Sequence[float] = RATIOS, stride: int = 16
+    sizes: Sequence[float] = PAPER_SIZES, ratios: Sequence[float] = RATIOS, stride: int = 16, rounded: bool = True
 ) -> Float32[np.ndarray, "anchors 4"]:
     """Returns the anchors of one place of a map, as Faster R-CNN's own code has them.
 
@@ -57,6 +57,7 @@ def paper_cell_anchors(
     Args:
       sizes, ratios: As for `cell_anchors`.
       stride: Stride of the map that the anchors are for, in pixels.
+      rounded: Whether the sides of the square are rounded. False gives a 1:2 anchor of size 128 181 x 90.5 pixels.
 
     Returns:
       float32 [ratios * sizes, 4].
@@ -65,8 +66,10 @@ def paper_cell_anchors(
       ValueError: A size or ratio is not positive, or there are none.
     """
     sides, high = _checked(sizes, ratios)
-    width = np.round(np.sqrt(stride * stride / high.astype(np.float64)))
-    height = np.round(width * high)
+    width = np.sqrt(stride * stride / high.astype(np.float64))
+    if rounded:
+        width = np.round(width)
+    height = np.round(width * high) if rounded else width * high
     halves = np.stack([width, height], axis=-1)[:, None] * (sides[:, None].astype(np.float64) / stride) / 2
     return (stride / 2 + np.concatenate([-halves, halves], axis=-1)).reshape(-1, 4).astype(np.float32)
 

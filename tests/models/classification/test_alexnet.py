@@ -1,5 +1,7 @@
 """AlexNet: two groups, local response normalization, activations and dropout."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +78,21 @@ def test_dropout_acts_in_training_only_and_by_its_key():
 def test_impossible_images_and_options(name, options, shape, fix):
     with pytest.raises(ConfigError, match=fix):
         create_model(name, num_classes=2, **options).init(jax.random.key(0), jnp.zeros(shape))
+
+
+def test_poolings_keep_the_last_row():
+    sides, images = {}, jnp.zeros((1, 135, 163, 3))
+    for ceil in (False, True):
+        model = create_model(
+            "alexnet_grouped",
+            num_classes=2,
+            channels=(4, 4, 4, 4, 4),
+            hidden=4,
+            stem_padding=5,
+            pool_padding=1,
+            ceil_mode=ceil,
+        )
+        made = jax.eval_shape(partial(model.init_with_output, method="features"), jax.random.key(0), images)
+        maps = made[0]
+        sides[ceil] = [maps[name].shape[1:3] for name in ("conv1", "conv2", "conv5")]
+    assert sides == {False: [(34, 41), (17, 21), (9, 11)], True: [(34, 41), (18, 21), (10, 11)]}
