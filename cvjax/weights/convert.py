@@ -18,13 +18,14 @@ from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
 from cvjax.weights.names_caffe import CAFFE
 from cvjax.weights.names_classifiers import CLASSIFIERS
+from cvjax.weights.names_deeplab import DEEPLAB_RELEASES
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
 # Layouts beside those of `names`, by patterns of models' names; all that match count.
-RELEASES = (CLASSIFIERS, CAFFE)
+RELEASES = (CLASSIFIERS, CAFFE, DEEPLAB_RELEASES)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")

@@ -1,6 +1,7 @@
 """Puts what our nets have no place for into layers that they have, and says so."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,3 +60,24 @@ class Factors:
         return dict(state_dict) | {
             f"{layer}.weight": np.full(count, number, np.float32) for layer, (number, count) in self.layers.items()
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Unused:
+    """Takes out what a publisher's files hold beside what the net computes with.
+
+    Attributes:
+      patterns: Patterns of the keys.
+    """
+
+    patterns: tuple[str, ...]
+
+    def fold(self, state_dict: StateDict) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """Returns the state dict without these keys, and a sentence if there were some."""
+        unused = [key for key in state_dict if any(fnmatch.fnmatchcase(key, pattern) for pattern in self.patterns)]
+        kept = {key: value for key, value in state_dict.items() if key not in unused}
+        return kept, ((f"the net does not use {', '.join(unused)}; they are left out",) if unused else ())
+
+    def unfold(self, state_dict: StateDict) -> dict[str, np.ndarray]:
+        """Returns the state dict as it is: a net without them computes the same."""
+        return dict(state_dict)
