@@ -94,6 +94,8 @@ class SeparableConv(nn.Module):
       dilation: Distance between the depthwise taps, in pixels.
       strides: Step of the depthwise convolution, in pixels.
       dtype, norm: As for `ConvBNReLU`.
+      inner_norm: Have BatchNorm and ReLU behind the depthwise convolution too; segmentation_models_pytorch has them
+        behind the pointwise one alone.
     """
 
     features: int
@@ -102,6 +104,7 @@ class SeparableConv(nn.Module):
     dtype: jnp.dtype | None = None
     norm: BatchNormOptions = BatchNormOptions()
     strides: int = 1
+    inner_norm: bool = True
 
     @nn.compact
     def __call__(
@@ -110,6 +113,19 @@ class SeparableConv(nn.Module):
         """Convolves [B, H, W, C] to [B, H', W', features]."""
         channels = x.shape[-1]
         common = {"dtype": self.dtype, "norm": self.norm}
+        pointwise = ConvBNReLU(self.features, 1, name="pointwise", **common)
+        if not self.inner_norm:
+            depthwise = TorchConv(
+                channels,
+                self.kernel_size,
+                self.strides,
+                kernel_dilation=self.dilation,
+                feature_group_count=channels,
+                use_bias=False,
+                dtype=self.dtype,
+                name="depthwise",
+            )
+            return pointwise(depthwise(x), train)
         depthwise = ConvBNReLU(
             channels,
             self.kernel_size,
@@ -119,7 +135,7 @@ class SeparableConv(nn.Module):
             name="depthwise",
             **common,
         )
-        return ConvBNReLU(self.features, 1, name="pointwise", **common)(depthwise(x, train), train)
+        return pointwise(depthwise(x, train), train)
 
 
 class ResizeConv(nn.Module):

@@ -1,5 +1,7 @@
 """Resamples feature maps, with the sampling points of PyTorch's `interpolate` (no antialiasing)."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,9 @@ _PHOTOGRAPH = 8
 """Number of pixels along an axis for each channel, above which a map is resampled as a photograph."""
 
 
-def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> Float32[np.ndarray, "target source"]:
+def bilinear_matrix(
+    source: int, target: int, align_corners: bool = False, step: float | None = None
+) -> Float32[np.ndarray, "target source"]:
     """Returns the interpolation weights along one axis.
 
     Args:
@@ -20,6 +24,8 @@ def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> Fl
       target: Length of the axis after, in pixels.
       align_corners: True maps the first and last pixel centers onto each other. False maps the outer edges onto each
         other (half-pixel centers), and repeats the border outside the outermost centers.
+      step: Pixels of the source between neighbors of the target, counted from the first edge; None takes the ratio of
+        the lengths. It has no meaning with `align_corners`.
 
     Returns:
       float32 [target, source]; each row sums to 1 and has at most two weights that are not zero.
@@ -29,7 +35,7 @@ def bilinear_matrix(source: int, target: int, align_corners: bool = False) -> Fl
     if align_corners:
         points = points * ((source - 1) / (target - 1) if target > 1 else 0.0)
     else:
-        points = np.clip((points + 0.5) * (source / target) - 0.5, 0.0, None)
+        points = np.clip((points + 0.5) * (step or source / target) - 0.5, 0.0, None)
     low = np.minimum(np.floor(points).astype(np.int64), source - 1)
     high = np.minimum(low + 1, source - 1)
     weight = points - low
@@ -82,6 +88,33 @@ def resize(
     by_rows = bilinear_matrix(x.shape[1], height, align_corners)
     by_columns = bilinear_matrix(x.shape[2], width, align_corners)
     return resample(x, by_rows, by_columns)
+
+
+def rescale(
+    x: Real[Array, "batch height width channels"], factor: float
+) -> Real[jax.Array, "batch rows columns channels"]:
+    """Resizes maps bilinearly by a factor, as `torch.nn.functional.interpolate(scale_factor=factor)` does.
+
+    Sides are rounded down. Sampling points follow from the factor and not from the ratio of the sides, so that pixels
+    stay in place even where a side was rounded.
+
+    Args:
+      x: Maps [B, H, W, C].
+      factor: Factor on height and width.
+
+    Returns:
+      [B, floor(factor * H), floor(factor * W), C] in the dtype of x, computed in float32; no side is below 1.
+
+    Raises:
+      ValueError: The factor is not above 0.
+    """
+    chex.assert_rank(x, 4)
+    if factor <= 0:
+        raise ValueError(f"rescale needs a factor above 0, not {factor}")
+    if factor == 1:
+        return jnp.asarray(x)
+    sides = [(side, max(1, math.floor(factor * side))) for side in x.shape[1:3]]
+    return resample(x, *(bilinear_matrix(*axis, step=1 / factor) for axis in sides))
 
 
 def enlarge_from_corner(

@@ -18,6 +18,7 @@ from cvjax.weights.architecture import Architecture
 from cvjax.weights.names import ARCHITECTURES, torch_key
 from cvjax.weights.names_caffe import CAFFE
 from cvjax.weights.names_classifiers import CLASSIFIERS
+from cvjax.weights.names_deeplab import DEEPLAB_RELEASES
 from cvjax.weights.names_detectors import DETECTORS
 from cvjax.weights.names_unet import UNETS
 
@@ -26,7 +27,7 @@ Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
 # Layouts beside those of `names`, by patterns of models' names; all that match count.
-RELEASES = (CLASSIFIERS, CAFFE, DETECTORS, UNETS)
+RELEASES = (CLASSIFIERS, CAFFE, DEEPLAB_RELEASES, DETECTORS, UNETS)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")

@@ -1,6 +1,7 @@
 """Puts what our nets have no place for into layers that they have, and says so."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping
 
 import numpy as np
@@ -62,21 +63,21 @@ class Factors:
 
 
 @dataclasses.dataclass(frozen=True)
-class Extras:
-    """Leaves out entries that are no weights, such as notes on the data beside the tensors.
+class Unused:
+    """Takes out what a publisher's files hold beside what the net computes with.
 
     Attributes:
-      keys: Names of the entries.
+      patterns: Patterns of the keys.
     """
 
-    keys: tuple[str, ...]
+    patterns: tuple[str, ...]
 
     def fold(self, state_dict: StateDict) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        """Returns the state dict without the entries, and a sentence for each that there was."""
-        found = [key for key in self.keys if key in state_dict]
-        rest = {key: value for key, value in state_dict.items() if key not in found}
-        return rest, tuple(f"{key} is no weight of the net and is left out" for key in found)
+        """Returns the state dict without these keys, and a sentence if there were some."""
+        unused = [key for key in state_dict if any(fnmatch.fnmatchcase(key, pattern) for pattern in self.patterns)]
+        kept = {key: value for key, value in state_dict.items() if key not in unused}
+        return kept, ((f"the net does not use {', '.join(unused)}; they are left out",) if unused else ())
 
     def unfold(self, state_dict: StateDict) -> dict[str, np.ndarray]:
-        """Returns the state dict as it is: the net needs no more."""
+        """Returns the state dict as it is: a net without them computes the same."""
         return dict(state_dict)

@@ -307,7 +307,10 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
             "fc1_voc12_c0",
             "conv1",
             aux_classes_keys=tuple(f"fc1_voc12_c{place}.weight" for place in (1, 2, 3)),
-            options={"backbone": {**MSRA, "stem_pool": "ceil_padded", "dilate_first": True}},
+            options={
+                "backbone": {**MSRA, "stem_pool": "ceil_padded", "dilate_first": True},
+                "fuse_first": True,
+            },
             preprocessing=DEEPLAB,
         ),
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 from cvjax.models.info import Preprocessing
 from cvjax.weights.architecture import Architecture, Table
-from cvjax.weights.folds import Extras
+from cvjax.weights.folds import Unused
 from cvjax.weights.names import ARCHITECTURES, DENSENET, RESNET
 from cvjax.weights.names_timm import EFFICIENTNET_TIMM
 
@@ -65,7 +65,7 @@ def _milesial(layout: str, transposed: bool, **more: Any) -> Architecture:
         input_key="inc.double_conv.0.weight",
         layout=layout,
         turned=("up?.up.weight",),
-        fold=Extras(("mask_values",)),
+        fold=Unused(("mask_values",)),
         preprocessing=Preprocessing(None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bicubic"),
         **more,
     )

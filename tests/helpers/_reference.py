@@ -34,9 +34,9 @@ def rebuild(keys: dict[str, list[int]], statistics: dict[str, np.ndarray]) -> di
     return state
 
 
-def images(shape: tuple[int, ...]) -> np.ndarray:
+def images(shape: tuple[int, ...], key: str = "input") -> np.ndarray:
     """The input that the reference outputs belong to, NHWC."""
-    return _rng("input").standard_normal(shape).astype(np.float32)
+    return _rng(key).standard_normal(shape).astype(np.float32)
 
 
 def load(folder: pathlib.Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvjax.ops.resize import bilinear_matrix, enlarge_from_corner, resize
+from cvjax.ops.resize import bilinear_matrix, enlarge_from_corner, rescale, resize
 
 
 def _interpolate(row: np.ndarray, target: int, align_corners: bool) -> np.ndarray:
@@ -50,6 +50,23 @@ def test_enlarging_from_the_corner(step, source):
     np.testing.assert_allclose(wide[:, last + 1 :], wide[:, last : last + 1].repeat(3, 1), atol=1e-6)
     with pytest.raises(ValueError, match="above 0"):
         enlarge_from_corner(x, (3, 3), (1, 0))
+
+
+@pytest.mark.parametrize(("factor", "sides"), [(0.75, (8, 5)), (0.5, (5, 3)), (1.5, (16, 10)), (0.05, (1, 1))])
+def test_a_factor_keeps_pixels_in_place_where_sides_are_rounded(factor, sides):
+    image = np.random.default_rng(0).standard_normal((2, 11, 7, 3)).astype(np.float32)
+    expected = image
+    for axis, side in enumerate(sides, start=1):
+        points, line = (np.arange(side) + 0.5) / factor - 0.5, np.arange(image.shape[axis])
+        expected = np.apply_along_axis(lambda row, at=points, line=line: np.interp(at, line, row), axis, expected)
+    np.testing.assert_allclose(rescale(image, factor), expected, atol=1e-5)
+
+
+def test_a_factor_of_one_and_none():
+    image = np.ones((1, 2, 3, 1), np.float32)
+    np.testing.assert_array_equal(rescale(image, 1.0), image)
+    with pytest.raises(ValueError, match="above 0"):
+        rescale(image, 0.0)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 12])

@@ -31,7 +31,7 @@ def test_missing_classifier_and_unknown_architecture(resnet18_state):
     with pytest.raises(CheckpointError, match=r"fc\.weight"):
         from_torch("resnet18", {})
     with pytest.raises(ConfigError, match="no conversion"):
-        from_torch("deeplabv3plus_resnet50", resnet18_state)
+        from_torch("deeplabv3_cascade_resnet50", resnet18_state)
 
 
 def test_given_variables_decide_the_shapes_and_keep_other_collections(resnet18_state):

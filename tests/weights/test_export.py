@@ -75,4 +75,4 @@ def test_what_pytorch_does_not_have_is_listed():
     with pytest.raises(ConfigError, match="no layout 'keras'; it has torchvision, timm"):
         to_torch("efficientnet_b0", {}, layout="keras")
     with pytest.raises(ConfigError, match="no conversion"):
-        to_torch("deeplabv3plus_resnet50", {})
+        to_torch("deeplabv3_cascade_resnet50", {})

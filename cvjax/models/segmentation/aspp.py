@@ -1,5 +1,6 @@
 """Atrous spatial pyramid pooling as of DeepLab v3 (Chen et al., 1706.05587)."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -43,6 +44,8 @@ class ASPP(nn.Module):
       dropout: Rate of dropout after the projection.
       dtype: Type of the computation.
       norm: Options of the BatchNorms.
+      project_kernel: Side of the projection's kernel, in pixels; mmsegmentation has 3.
+      inner_norm: Have BatchNorm inside separable convolutions, see `cvjax.nn.SeparableConv`.
     """
 
     features: int = 256
@@ -51,18 +54,25 @@ class ASPP(nn.Module):
     dropout: float = 0.5
     dtype: Any = jnp.float32
     norm: BatchNormOptions = BatchNormOptions()
+    project_kernel: int = 1
+    inner_norm: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Turns x [B, H, W, C] into [B, H, W, features].
 
         Raises:
-          ConfigError: A training batch of one image, in which BatchNorm would make the pooled branch a constant.
+          ConfigError: A training batch of one image, in which BatchNorm would make the pooled branch a constant; a
+            projection whose kernel has no middle.
         """
+        if self.project_kernel < 1 or self.project_kernel % 2 == 0:
+            raise ConfigError(
+                f"the kernel of ASPP's projection has an odd side, such as 1 or 3, not {self.project_kernel}"
+            )
         common = {"dtype": self.dtype, "norm": self.norm}
         branches = [ConvBNReLU(self.features, 1, name="conv1x1", **common)(x, train)]
         for i, rate in enumerate(self.rates, start=1):
-            layer = SeparableConv if self.separable else ConvBNReLU
+            layer = partial(SeparableConv, inner_norm=self.inner_norm) if self.separable else ConvBNReLU
             branches.append(layer(self.features, 3, dilation=rate, name=f"atrous{i}", **common)(x, train))
 
         self._check_batch(x.shape[0], train)
@@ -72,7 +82,8 @@ class ASPP(nn.Module):
         # Enlarging one pixel is a broadcast.
         branches.append(jnp.broadcast_to(pooled, (*x.shape[:3], self.features)))
 
-        x = ConvBNReLU(self.features, 1, name="project", **common)(jnp.concatenate(branches, axis=-1), train)
+        project = ConvBNReLU(self.features, self.project_kernel, name="project", **common)
+        x = project(jnp.concatenate(branches, axis=-1), train)
         return Dropout(self.dropout, name="dropout")(x, train)
 
     def _check_batch(self, rows: int, train: bool) -> None:

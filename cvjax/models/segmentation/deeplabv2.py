@@ -27,7 +27,7 @@ from cvjax.models.schema import default_module
 from cvjax.models.segmentation.atrous_vgg import AtrousVGG, adopt_atrous, rates_at
 from cvjax.nn import BatchNormOptions, TorchConv, gaussian
 from cvjax.ops.geometry import pair
-from cvjax.ops.resize import enlarge_from_corner, resize
+from cvjax.ops.resize import enlarge_from_corner, rescale, resize
 
 ASPP_L, ASPP_S = (6, 12, 18, 24), (2, 4, 8, 12)
 
@@ -112,6 +112,10 @@ class DeepLabV2ResNet(nn.Module):
       multi_grid: Factors on the dilations of the backbone's last blocks.
       scales: Scales of the image, whose scores are fused by their maximum; 1 alone fuses nothing. Where BatchNorm
         trains, each scale updates its running averages.
+      align_corners: Keep the centers of the corner pixels in the corners in all resizing, as the authors do; otherwise
+        the edges stay, as in kazuto1011's release, see `fuse_scales`.
+      fuse_first: Fuse the scores on the grid of the largest scale's and enlarge the result to the image, as both
+        releases do; otherwise each scale's scores are enlarged, and then fused.
       aspp_rates: Rates of the classifiers' 3x3 taps at output stride 8, one for each.
       dtype: Type of the computation; parameters, statistics and logits are float32.
       norm: Options of the BatchNorms.
@@ -122,6 +126,8 @@ class DeepLabV2ResNet(nn.Module):
     output_stride: int = 8
     multi_grid: tuple[int, ...] = (1, 1, 1)
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
+    align_corners: bool = True
+    fuse_first: bool = False
     aspp_rates: tuple[int, ...] = ASPP_L
     dtype: Any = jnp.float32
     norm: BatchNormOptions = BatchNormOptions()
@@ -148,7 +154,8 @@ class DeepLabV2ResNet(nn.Module):
             return reduce(operator.add, (classify(last).astype(jnp.float32) for classify in self.classifier))
 
         check_images(images, getattr(self.backbone, "in_channels", 3))
-        return fuse_scales(score, images, self.scales, self.output_stride, train)
+        how = {"align_corners": self.align_corners, "fuse_first": self.fuse_first}
+        return fuse_scales(score, images, self.scales, self.output_stride, train, **how)
 
 
 def fuse_scales(
@@ -157,8 +164,11 @@ def fuse_scales(
     scales: tuple[float, ...],
     output_stride: int,
     train: bool,
+    *,
+    align_corners: bool = True,
+    fuse_first: bool = False,
 ) -> Logits:
-    """Scores images at several scales and takes the maximum of each class; corners stay on corners both ways.
+    """Scores images at several scales and takes the maximum of each class.
 
     Args:
       score: Function of images [B, h, w, C] that returns scores [B, h', w', num_classes] at the output stride.
@@ -166,6 +176,9 @@ def fuse_scales(
       scales: Factors on height and width.
       output_stride: Pixels of the images that `score` sees per pixel of its scores.
       train: Whether to return the logits of each scale too.
+      align_corners: Whether the centers of the corner pixels stay in the corners both ways. Otherwise the edges do, and
+        the sides of scaled images are rounded down, see `cvjax.ops.resize.rescale`.
+      fuse_first: Whether to take the maximum on the grid of the largest scale's scores, before enlarging to the image.
 
     Returns:
       Logits [B, H, W, num_classes], float32. With `train` and several scales it is (logits, {"scale0.5": logits, ...}).
@@ -175,16 +188,34 @@ def fuse_scales(
     """
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
         raise ConfigError(f"scales are one or more different numbers above 0, not {scales}")
-    size, logits = pair(images.shape[1:3]), {}
+    size, scored = pair(images.shape[1:3]), {}
     for scale in scales:
-        scaled = pair(round((side - 1) * scale) + 1 for side in size)
-        scores = score(resize(images, scaled, align_corners=True))
+        if align_corners:
+            scaled = resize(images, pair(round((side - 1) * scale) + 1 for side in size), align_corners=True)
+        else:
+            scaled = rescale(images, scale)
         steps = pair(
             output_stride * (side - 1) / (small - 1) if small > 1 else float(output_stride)
-            for side, small in zip(size, scaled)
+            for side, small in zip(size, scaled.shape[1:3])
         )
-        logits[f"scale{scale:g}"] = enlarge_from_corner(scores, size, steps)
-    fused = jnp.stack(list(logits.values())).max(0)
+        scored[scale] = score(scaled), steps
+
+    def enlarge(scores: jax.Array, target: tuple[int, int], steps: tuple[float, float]) -> jax.Array:
+        return enlarge_from_corner(scores, target, steps) if align_corners else resize(scores, target)
+
+    logits = {}
+    if train or not fuse_first:
+        logits = {f"scale{scale:g}": enlarge(scores, size, steps) for scale, (scores, steps) in scored.items()}
+    if fuse_first:
+        finest, fine = scored[max(scales)]
+        grid = pair(finest.shape[1:3])
+        there = [
+            enlarge(scores, grid, pair(step / least for step, least in zip(steps, fine)))
+            for scores, steps in scored.values()
+        ]
+        fused = enlarge(jnp.stack(there).max(0), size, fine)
+    else:
+        fused = jnp.stack(list(logits.values())).max(0)
     return (fused, logits) if train and len(logits) > 1 else fused
 
 

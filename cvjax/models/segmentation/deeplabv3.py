@@ -41,6 +41,10 @@ class DeepLabV3(nn.Module):
       aspp_features: Channels of ASPP and of the layers after it.
       aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels.
         On a map that a rate does not fit, its branch is a 1x1 convolution.
+      aspp_project_kernel: Side of the kernel of ASPP's projection, in pixels; mmsegmentation has 3.
+      conv_after_aspp: Have the 3x3 convolution between ASPP and the classifier; mmsegmentation has none.
+      align_corners: Enlarge the logits so that the centers of the corner pixels stay in the corners, as
+        segmentation_models_pytorch does; otherwise the edges do, see `cvjax.ops.resize`.
       dropout: Rate of dropout after ASPP.
       aux_dropout: Rate of dropout in the auxiliary head.
       dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
@@ -54,6 +58,9 @@ class DeepLabV3(nn.Module):
     aux: bool = True
     aspp_features: int = 256
     aspp_rates: tuple[int, ...] = PAPER_RATES
+    aspp_project_kernel: int = 1
+    conv_after_aspp: bool = True
+    align_corners: bool = False
     dropout: float = 0.5
     aux_dropout: float = 0.1
     dtype: Any = jnp.float32
@@ -66,8 +73,11 @@ class DeepLabV3(nn.Module):
     def setup(self) -> None:
         rates = aspp_rates(self.output_stride, self.aspp_rates)
         common = {"dtype": self.dtype, "norm": self.norm}
-        self.aspp = ASPP(self.aspp_features, rates, dropout=self.dropout, **common)
-        self.head = ConvBNReLU(self.aspp_features, 3, **common)
+        self.aspp = ASPP(
+            self.aspp_features, rates, dropout=self.dropout, project_kernel=self.aspp_project_kernel, **common
+        )
+        if self.conv_after_aspp:
+            self.head = ConvBNReLU(self.aspp_features, 3, **common)
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
         if self.aux:
             self.aux_head = FCNHead(self.num_classes, self.aux_dropout, **common)
@@ -90,8 +100,11 @@ class DeepLabV3(nn.Module):
           ConfigError: Images of another rank, type or without pixels; a training batch of one image.
         """
         maps = self.features(images, train)
-        scores = self.classifier(self.head(self.aspp(maps["stage4"], train), train))
-        logits = resize(scores.astype(jnp.float32), pair(images.shape[1:3]))
+        x = self.aspp(maps["stage4"], train)
+        if self.conv_after_aspp:
+            x = self.head(x, train)
+        scores = self.classifier(x).astype(jnp.float32)
+        logits = resize(scores, pair(images.shape[1:3]), align_corners=self.align_corners)
         return with_auxiliary(self, logits, maps["stage3"], train)
 
 

@@ -5,12 +5,14 @@ channels, so that it does not outweigh the rest. Two 3x3 convolutions refine bot
 behind the stem is separable: in the backbone, in ASPP and in the decoder.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvjax.errors import ConfigError
 from cvjax.models.backbones import adopt
 from cvjax.models.classification.resnet import SHAPES, ResNet
 from cvjax.models.classification.xception import Xception
@@ -43,12 +45,18 @@ class DeepLabV3Plus(nn.Module):
       aspp_rates: Dilations of ASPP's atrous branches at output stride 16. The paper's suit crops of about 513 pixels.
         On a map that a rate does not fit, its branch is a 1x1 convolution.
       separable_aspp: Use atrous separable convolutions in ASPP, as the paper does with Xception.
+      aspp_project_kernel: Side of the kernel of ASPP's projection, in pixels; mmsegmentation has 3.
+      conv_after_aspp: Have one more 3x3 convolution, of the decoder's kind, between ASPP and the decoder, as
+        segmentation_models_pytorch does.
       low_level_features: Channels that the first stage's map is reduced to.
       separable_decoder: Use depthwise separable 3x3 convolutions in the decoder, otherwise plain ones.
+      decoder_layers: Number of these convolutions; VainF's release and segmentation_models_pytorch have 1.
+      inner_norm: Have BatchNorm and ReLU inside separable convolutions of ASPP and of the decoder;
+        segmentation_models_pytorch has them behind both parts alone.
       upsampling: Upsampling of ASPP's output to stride 4, and of the logits to the image, see `cvjax.nn.Upsampling`.
         None, the paper's, stretches both bilinearly. Kernels of a transposed convolution follow the output stride.
       align_corners: Stretch them so that the centers of the corner pixels stay in the corners, as the authors' code
-        does; otherwise the edges do, see `cvjax.ops.resize`.
+        and segmentation_models_pytorch do; otherwise the edges do, see `cvjax.ops.resize`.
       dropout: Rate of dropout after ASPP.
       aux_dropout: Rate of dropout in the auxiliary head.
       dtype: Type of the computation; parameters, statistics, resizing and logits are float32.
@@ -63,8 +71,12 @@ class DeepLabV3Plus(nn.Module):
     aspp_features: int = 256
     aspp_rates: tuple[int, ...] = PAPER_RATES
     separable_aspp: bool = False
+    aspp_project_kernel: int = 1
+    conv_after_aspp: bool = False
     low_level_features: int = 48
     separable_decoder: bool = True
+    decoder_layers: int = 2
+    inner_norm: bool = True
     upsampling: Upsampling | None = None
     align_corners: bool = False
     dropout: float = 0.5
@@ -79,10 +91,21 @@ class DeepLabV3Plus(nn.Module):
     def setup(self) -> None:
         rates = aspp_rates(self.output_stride, self.aspp_rates)
         common = {"dtype": self.dtype, "norm": self.norm}
-        self.aspp = ASPP(self.aspp_features, rates, self.separable_aspp, self.dropout, **common)
+        self._check_fields()
+        self.aspp = ASPP(
+            self.aspp_features,
+            rates,
+            self.separable_aspp,
+            self.dropout,
+            project_kernel=self.aspp_project_kernel,
+            inner_norm=self.inner_norm,
+            **common,
+        )
         self.low_level = ConvBNReLU(self.low_level_features, 1, **common)
-        layer = SeparableConv if self.separable_decoder else ConvBNReLU
-        self.refine = [layer(self.aspp_features, 3, **common) for _ in range(2)]
+        layer = partial(SeparableConv, inner_norm=self.inner_norm) if self.separable_decoder else ConvBNReLU
+        if self.conv_after_aspp:
+            self.pyramid_conv = layer(self.aspp_features, 3, **common)
+        self.refine = [layer(self.aspp_features, 3, **common) for _ in range(self.decoder_layers)]
         self.classifier = TorchConv(self.num_classes, 1, dtype=self.dtype, kernel_init=gaussian(0.01))
         if self.upsampling is not None:
             stride = self.output_stride // _FINE
@@ -90,6 +113,14 @@ class DeepLabV3Plus(nn.Module):
             self.up_image = Upsample(self.num_classes, _FINE, self.upsampling)
         if self.aux:
             self.aux_head = FCNHead(self.num_classes, self.aux_dropout, **common)
+
+    def _check_fields(self) -> None:
+        if self.decoder_layers < 1:
+            raise ConfigError(f"decoder_layers is at least 1, not {self.decoder_layers}")
+        if not (self.inner_norm or self.separable_aspp or self.separable_decoder):
+            raise ConfigError("inner_norm=False needs separable_aspp or separable_decoder; set one or leave it out")
+        if self.align_corners and self.upsampling is not None:
+            raise ConfigError(f"align_corners needs upsampling=None, not {self.upsampling!r}; leave out one of the two")
 
     def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Returns the backbone's maps, see its class."""
@@ -110,6 +141,8 @@ class DeepLabV3Plus(nn.Module):
         """
         maps = self.features(images, train)
         pyramid = self.aspp(maps["stage4"], train)
+        if self.conv_after_aspp:
+            pyramid = self.pyramid_conv(pyramid, train)
         low = self.low_level(maps["stage1"], train)
         x = jnp.concatenate([self._enlarge(pyramid, pair(low.shape[1:3]), "up_pyramid"), low], axis=-1)
         for layer in self.refine:

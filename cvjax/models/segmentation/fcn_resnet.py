@@ -29,6 +29,8 @@ class FCNResNet(nn.Module):
       aux: Have a second head on stage3, whose logits come with `train=True`.
       upsampling: Upsampling of the logits, see `cvjax.nn.Upsampling`. None, torchvision's, stretches them bilinearly to
         the image.
+      head_layers, head_joins_input: Number of the head's 3x3 convolutions, and whether one more sees them beside their
+        input, see `FCNHead`; mmsegmentation has 2 and one more.
       dropout: Rate of dropout in the head.
       aux_dropout: Rate of dropout in the auxiliary head.
       dtype: Type of the computation; parameters, statistics, upsampling and logits are float32.
@@ -41,6 +43,8 @@ class FCNResNet(nn.Module):
     output_stride: int = 8
     aux: bool = True
     upsampling: Upsampling | None = None
+    head_layers: int = 1
+    head_joins_input: bool = False
     dropout: float = 0.1
     aux_dropout: float = 0.1
     dtype: Any = jnp.float32
@@ -51,7 +55,9 @@ class FCNResNet(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
-        self.head = FCNHead(self.num_classes, self.dropout, self.dtype, self.norm)
+        self.head = FCNHead(
+            self.num_classes, self.dropout, self.dtype, self.norm, self.head_layers, self.head_joins_input
+        )
         if self.aux:
             self.aux_head = FCNHead(self.num_classes, self.aux_dropout, self.dtype, self.norm)
         if self.upsampling is not None:
