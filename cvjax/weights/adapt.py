@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cvjax.weights.architecture import Architecture
+from cvjax.weights.layouts.architecture import Architecture
 
 
 @dataclasses.dataclass(frozen=True)

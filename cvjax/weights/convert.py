@@ -14,13 +14,13 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model, model_info, model_options
 from cvjax.models.detection.detector import beside_images
 from cvjax.weights.adapt import adapt_state_dict
-from cvjax.weights.architecture import Architecture
-from cvjax.weights.names import ARCHITECTURES, torch_key
-from cvjax.weights.names_caffe import CAFFE
-from cvjax.weights.names_classifiers import CLASSIFIERS
-from cvjax.weights.names_deeplab import DEEPLAB_RELEASES
-from cvjax.weights.names_detectors import DETECTORS
-from cvjax.weights.names_unet import UNETS
+from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.caffe import CAFFE
+from cvjax.weights.layouts.classifiers import CLASSIFIERS
+from cvjax.weights.layouts.deeplab import DEEPLAB_RELEASES
+from cvjax.weights.layouts.detectors import DETECTORS
+from cvjax.weights.layouts.torchvision import ARCHITECTURES, torch_key
+from cvjax.weights.layouts.unet import UNETS
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
@@ -134,7 +134,7 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
 
 
 def architectures(name: str) -> tuple[Architecture, ...]:
-    """Returns the layouts in which PyTorch has a model's weights, from `cvjax.weights.names.ARCHITECTURES`.
+    """Returns the layouts in which PyTorch has a model's weights, from `cvjax.weights.layouts.torchvision.ARCHITECTURES`.
 
     Raises:
       ConfigError: No conversion is known for the model.

@@ -9,13 +9,15 @@ import numpy as np
 
 from cvjax.errors import CheckpointError
 from cvjax.files import file_and_key, replacing
-from cvjax.weights.caffe import read_caffemodel
-from cvjax.weights.content import kind_of
-from cvjax.weights.nesting import find_state_dict
-from cvjax.weights.stored_array import StoredArray
-from cvjax.weights.torch_file import read_pickles, read_zip
-from cvjax.weights.torch_storage import decode
-from cvjax.weights.torch_write import write_zip
+from cvjax.weights.layouts.tensorflow import torch_layout
+from cvjax.weights.readers.caffe import read_caffemodel
+from cvjax.weights.readers.pytorch.content import kind_of
+from cvjax.weights.readers.pytorch.nesting import find_state_dict
+from cvjax.weights.readers.pytorch.stored_array import StoredArray
+from cvjax.weights.readers.pytorch.torch_file import read_pickles, read_zip
+from cvjax.weights.readers.pytorch.torch_storage import decode
+from cvjax.weights.readers.pytorch.torch_write import write_zip
+from cvjax.weights.readers.tensorflow import read_bundle
 
 # Of what numpy lacks, the name in a .safetensors file and PyTorch's.
 _LOW = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
@@ -27,9 +29,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Args:
       path: Path of a `.safetensors` or `.npz` file, of one that PyTorch wrote (`.pth`, `.pt`, `.th`, `.tar`, `.bin` or
-        `.ckpt`), or of Caffe's `.caffemodel`, see `cvjax.weights.caffe`. What a file holds decides how it is read,
-        whichever of these but the last its name ends in. A state dict is found under any name; of several, `FILE::KEY`
-        takes one.
+        `.ckpt`), Caffe's `.caffemodel` (see `cvjax.weights.readers.caffe`), or the `.index` of TensorFlow's. Which of
+        the first it is, what it holds decides, not its name. A state dict is found under any name; of several,
+        `FILE::KEY` takes one.
 
     Returns:
       Arrays under PyTorch's keys, without the names of DataParallel, torch.compile, AveragedModel and Lightning;
@@ -148,6 +150,10 @@ def _read_torch(path: pathlib.Path) -> Any:
     raise ValueError("it begins as no file of PyTorch's does")
 
 
+def _read_tensorflow(path: pathlib.Path) -> Any:
+    return torch_layout(read_bundle(path))
+
+
 def _single(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
@@ -162,6 +168,7 @@ _READERS: dict[str, Callable[[pathlib.Path], Any]] = {
     ".bin": _read_torch,
     ".ckpt": _read_torch,
     ".caffemodel": read_caffemodel,
+    ".index": _read_tensorflow,
 }
 # What the first bytes of a file tell goes before its name.
 _BY_CONTENT: dict[str | None, Callable[[pathlib.Path], Any]] = {

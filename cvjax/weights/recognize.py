@@ -8,8 +8,8 @@ import numpy as np
 
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import list_models, model_info
-from cvjax.weights.architecture import Architecture
 from cvjax.weights.convert import architectures, misfits, recognize
+from cvjax.weights.layouts.architecture import Architecture
 
 _SHOWN = 4
 

@@ -10,9 +10,9 @@ from cvjax.errors import ConfigError
 from cvjax.models import list_models
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
-from cvjax.weights.architecture import Architecture
 from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import StateDict, Variables, architectures, fill, from_torch, leaf_shapes, recognize
+from cvjax.weights.layouts.architecture import Architecture
 from cvjax.weights.own import from_own, is_own
 from cvjax.weights.warm_start import warm_start
 

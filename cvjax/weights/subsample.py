@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.architecture import Architecture
 from cvjax.weights.convert import StateDict
-from cvjax.weights.names import torch_key
+from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.torchvision import torch_key
 
 _LOG = logging.getLogger("cvjax.weights")
 _LAYERS = ("fc6", "fc7")

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from cvjax.weights.crc32c import masked_crc32c
+from cvjax.weights.readers.crc32c import masked_crc32c
 
 _TYPES = {"float32": 1, "int64": 9}
 

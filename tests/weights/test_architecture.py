@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cvjax.weights.architecture import Architecture
-from cvjax.weights.names_timm import vgg_timm
+from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.timm import vgg_timm
 
 FLAT = Architecture(
     (),

@@ -10,7 +10,7 @@ from caffe_files import Form, assert_layers, blob, caffemodel, drawn, field
 
 from cvjax.errors import CheckpointError
 from cvjax.weights import read_state_dict, write_state_dict
-from cvjax.weights.caffe import read_binaryproto, read_caffemodel, read_layers
+from cvjax.weights.readers.caffe import read_binaryproto, read_caffemodel, read_layers
 
 FORMS = [
     Form(packed, double, axes, diff)

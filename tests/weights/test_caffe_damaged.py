@@ -8,7 +8,7 @@ import pytest
 from caffe_files import PLAIN, Form, assert_layers, blob, caffemodel, drawn, field, varint
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.caffe import read_binaryproto, read_caffemodel, read_layers
+from cvjax.weights.readers.caffe import read_binaryproto, read_caffemodel, read_layers
 
 
 def _written(tmp_path, content):

@@ -12,7 +12,7 @@ from flax import traverse_util
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
 from cvjax.weights import from_tensorflow, to_tensorflow
-from cvjax.weights.names_tensorflow import DEEPLABV3PLUS_OPTIONS
+from cvjax.weights.layouts.tensorflow import DEEPLABV3PLUS_OPTIONS
 
 NAME = "deeplabv3plus_xception65"
 BLOCK = "xception_65/{}/unit_{}/xception_module/{}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.nesting import find_state_dict, unwrapped
+from cvjax.weights.readers.pytorch.nesting import find_state_dict, unwrapped
 
 NET = {"conv.weight": np.ones((4, 3, 3, 3), np.float32), "conv.bias": np.zeros(4, np.float32)}
 OTHER = {key: value + 1 for key, value in NET.items()}

@@ -14,9 +14,9 @@ from torch_files import damaged, expected, files, harmful, pickle_of, with_pickl
 
 from cvjax.errors import CheckpointError
 from cvjax.weights import read_state_dict, write_state_dict
-from cvjax.weights.pickle_records import Global, Opaque, PickleError
-from cvjax.weights.pickled import read_pickle
-from cvjax.weights.torch_file import _Caller
+from cvjax.weights.readers.pytorch.pickle_records import Global, Opaque, PickleError
+from cvjax.weights.readers.pytorch.pickled import read_pickle
+from cvjax.weights.readers.pytorch.torch_file import _Caller
 
 SPECIAL = {"several.pth": "several.pth::model_ema"}
 

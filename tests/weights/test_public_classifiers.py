@@ -8,7 +8,7 @@ from _reference import load, relative_error
 
 from cvjax.models import create_model
 from cvjax.weights import find_model, from_torch, to_torch
-from cvjax.weights.names_classifiers import PaddedInTheMiddle
+from cvjax.weights.layouts.classifiers import PaddedInTheMiddle
 
 NETS = {
     **{f"akamaster_resnet{depth}": f"resnet{depth}_cifar" for depth in (20, 32, 44, 56)},

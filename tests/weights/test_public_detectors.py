@@ -19,8 +19,8 @@ from cvjax.models.detection.rcnn import _describe
 from cvjax.ops.resize import resize
 from cvjax.weights import from_torch, to_torch
 from cvjax.weights.convert import architectures, recognize
-from cvjax.weights.folds_detectors import Objectness, Unfitted
-from cvjax.weights.orders import BoxOrder, PyramidOrder
+from cvjax.weights.layouts.folds_detectors import Objectness, Unfitted
+from cvjax.weights.layouts.orders import BoxOrder, PyramidOrder
 
 WEIGHTS = np.float32([10, 10, 5, 5])
 XYWH = [1, 0, 3, 2]  # places of x, y, w, h in (y, x, h, w)

@@ -13,8 +13,8 @@ from _reference import load
 from cvjax.models import create_model, list_models, model_options
 from cvjax.weights import from_torch, to_torch
 from cvjax.weights.convert import recognize
-from cvjax.weights.names import torch_key
-from cvjax.weights.names_unet import UNETS
+from cvjax.weights.layouts.torchvision import torch_key
+from cvjax.weights.layouts.unet import UNETS
 from cvjax.weights.recognize import find_model
 
 # The reference's net, our model, and the name of its layout.

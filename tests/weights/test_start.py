@@ -10,7 +10,7 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
 from cvjax.weights import start_from, to_torch
-from cvjax.weights.names_caffe import FCN
+from cvjax.weights.layouts.caffe import FCN
 from cvjax.weights.own import to_own
 
 RUN = Preprocessing()  # ImageNet's mean and deviation, red first

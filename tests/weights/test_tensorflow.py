@@ -10,7 +10,7 @@ from tensor_bundles import HEADER, entry, message, table, write_bundle
 
 from cvjax.errors import CheckpointError
 from cvjax.weights import read_bundle
-from cvjax.weights.crc32c import crc32c
+from cvjax.weights.readers.crc32c import crc32c
 
 GOLDEN = reference.GOLDEN / "tensorflow"
 ARRAYS = {f"layer{i}/weights": np.arange(i, i + 6, dtype=np.float32).reshape(2, 3) for i in range(8)}

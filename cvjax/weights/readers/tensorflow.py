@@ -1,8 +1,8 @@
 """Reads TensorFlow's checkpoints of version 2 without TensorFlow.
 
-A checkpoint PREFIX is a table `PREFIX.index` (see `cvjax.weights.sstable`) and files `PREFIX.data-00000-of-0000N`. The
-index has the type, shape, place and checksum of each variable, and the data files have nothing but numbers. TensorFlow
-documents both in `tensor_bundle.proto`, whose fields are the numbers below.
+A checkpoint PREFIX is a table `PREFIX.index` (see `cvjax.weights.readers.sstable`) and files
+`PREFIX.data-00000-of-0000N`. The index has the type, shape, place and checksum of each variable, and the data files
+have nothing but numbers. TensorFlow documents both in `tensor_bundle.proto`, whose fields are the numbers below.
 """
 
 import math
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.crc32c import masked_crc32c
-from cvjax.weights.sstable import MAGIC, DamagedError, Message, parse, read_table
+from cvjax.weights.readers.crc32c import masked_crc32c
+from cvjax.weights.readers.sstable import MAGIC, DamagedError, Message, parse, read_table
 
 _SUFFIX = re.compile(r"(.+)\.(?:index|data-\d+-of-\d+)")
 _LFS = b"version https://git-lfs"

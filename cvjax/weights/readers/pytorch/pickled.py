@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from cvjax.weights.pickle_records import Global, Opaque, PickleError, plain_key
+from cvjax.weights.readers.pytorch.pickle_records import Global, Opaque, PickleError, plain_key
 
 # A state dict takes about forty a tensor. At some hundred bytes each they stay far below a gigabyte.
 _MOST_INSTRUCTIONS = 5_000_000

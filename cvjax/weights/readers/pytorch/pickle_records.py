@@ -1,4 +1,4 @@
-"""What a pickle's names and objects become where they are not built, see `cvjax.weights.pickled`."""
+"""What a pickle's names and objects become where they are not built, see `cvjax.weights.readers.pytorch.pickled`."""
 
 import dataclasses
 from typing import Any

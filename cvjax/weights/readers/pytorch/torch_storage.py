@@ -14,8 +14,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from cvjax.weights.pickle_records import PickleError
-from cvjax.weights.stored_array import StoredArray
+from cvjax.weights.readers.pytorch.pickle_records import PickleError
+from cvjax.weights.readers.pytorch.stored_array import StoredArray
 
 # PyTorch's dtypes: how numpy reads them, or their size in bytes where it does not.
 _READ = {

@@ -2,9 +2,9 @@
 
 import re
 
-from cvjax.weights.architecture import Architecture, Table
-from cvjax.weights.names_tensorflow import DEEPLABV3PLUS_XCEPTION65
-from cvjax.weights.names_timm import EFFICIENTNET_TIMM, XCEPTION, vgg_timm
+from cvjax.weights.layouts.architecture import Architecture, Table
+from cvjax.weights.layouts.tensorflow import DEEPLABV3PLUS_XCEPTION65
+from cvjax.weights.layouts.timm import EFFICIENTNET_TIMM, XCEPTION, vgg_timm
 
 # Each row: a pattern on our module path, joined by "/", and what torchvision calls that module.
 RESNET = (

@@ -6,8 +6,8 @@ import re
 import numpy as np
 
 from cvjax.models.info import Preprocessing
-from cvjax.weights.architecture import Architecture
-from cvjax.weights.names import SENET
+from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.torchvision import SENET
 
 _HALF = (0.5, 0.5, 0.5)
 _CIFAR = (

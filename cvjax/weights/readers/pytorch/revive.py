@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.weights.pickle_records import Opaque
-from cvjax.weights.stored_array import StoredArray
+from cvjax.weights.readers.pytorch.pickle_records import Opaque
+from cvjax.weights.readers.pytorch.stored_array import StoredArray
 
 _NUMPY = ("numpy.core.multiarray.", "numpy._core.multiarray.", "numpy.")
 _CODES = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split()

@@ -5,7 +5,7 @@ storages, and `data/KEY` has each storage as it lies in memory. Before, it was a
 version, a description of the machine, the object, the keys of the storages), followed by the storages in that order.
 
 Of the functions that the object names, those that rebuild tensors are known here by name. Whatever else lies in the
-file (the optimizer, options, objects of someone's classes) stays a record, see `cvjax.weights.pickled`.
+file (the optimizer, options, objects of someone's classes) stays a record, see `cvjax.weights.readers.pytorch.pickled`.
 """
 
 import io
@@ -16,10 +16,10 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from cvjax.weights.pickle_records import Global, Opaque, PickleError, plain_key
-from cvjax.weights.pickled import read_pickle
-from cvjax.weights.stored_array import StoredArray
-from cvjax.weights.torch_storage import Storage, StorageFile, dtype_of_storage, itemsize, unreadable
+from cvjax.weights.readers.pytorch.pickle_records import Global, Opaque, PickleError, plain_key
+from cvjax.weights.readers.pytorch.pickled import read_pickle
+from cvjax.weights.readers.pytorch.stored_array import StoredArray
+from cvjax.weights.readers.pytorch.torch_storage import Storage, StorageFile, dtype_of_storage, itemsize, unreadable
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001

@@ -6,10 +6,10 @@ The Caffe nets are those of SPP_net, R-CNN, Fast R-CNN and py-faster-rcnn. The p
 
 from typing import Any
 
-from cvjax.weights.architecture import Architecture, Fold, Table
-from cvjax.weights.folds_detectors import BoxRows, Chain, HalvedInputs, Objectness, Unfitted
-from cvjax.weights.names_caffe import IMAGENET, bgr
-from cvjax.weights.orders import BoxOrder, PyramidOrder
+from cvjax.weights.layouts.architecture import Architecture, Fold, Table
+from cvjax.weights.layouts.caffe import IMAGENET, bgr
+from cvjax.weights.layouts.folds_detectors import BoxRows, Chain, HalvedInputs, Objectness, Unfitted
+from cvjax.weights.layouts.orders import BoxOrder, PyramidOrder
 
 PIXELS = bgr((102.9801, 115.9465, 122.7717), resize=600)
 SWAPPED_PIXELS = bgr((122.7717, 115.9465, 102.9801), resize=600)

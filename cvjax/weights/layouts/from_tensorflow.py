@@ -8,8 +8,8 @@ import numpy as np
 
 from cvjax.errors import ConfigError
 from cvjax.weights.convert import Variables, from_torch, to_torch
-from cvjax.weights.names import ARCHITECTURES
-from cvjax.weights.names_tensorflow import LAYOUT, tensorflow_layout, torch_layout
+from cvjax.weights.layouts.tensorflow import LAYOUT, tensorflow_layout, torch_layout
+from cvjax.weights.layouts.torchvision import ARCHITECTURES
 
 
 def from_tensorflow(
@@ -24,7 +24,7 @@ def from_tensorflow(
 ) -> Variables:
     """Turns a checkpoint of TensorFlow's into Flax variables.
 
-    `DEEPLABV3PLUS_OPTIONS` of `cvjax.weights.names_tensorflow` are the options with which the model computes what
+    `DEEPLABV3PLUS_OPTIONS` of `cvjax.weights.layouts.tensorflow` are the options with which the model computes what
     TensorFlow's does; parameters do not depend on them.
 
     Args:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.weights.architecture import Architecture
+from cvjax.models.info import Preprocessing
+from cvjax.weights.layouts.architecture import Architecture
 
 LAYOUT = "tensorflow"
 # With these a model computes what TensorFlow's does. Images are RGB from -1 to 1.
@@ -63,6 +64,9 @@ DEEPLABV3PLUS_XCEPTION65 = Architecture(
     classes_key="logits/semantic.weight",
     input_key="xception_65/entry_flow/conv1_1.weight",
     layout=LAYOUT,
+    counts=False,
+    options=DEEPLABV3PLUS_OPTIONS,
+    preprocessing=Preprocessing(None, None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
 )
 _LEAVES = {
     "weights": "weight",

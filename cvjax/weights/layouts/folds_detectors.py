@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.architecture import Fold
+from cvjax.weights.layouts.architecture import Fold
 
 StateDict = Mapping[str, np.ndarray]
 Folded = tuple[dict[str, np.ndarray], tuple[str, ...]]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.caffe_proto import message_class, read_message
+from cvjax.weights.readers.caffe_proto import message_class, read_message
 
 # What V2 calls the kinds of V0 and V1 that have blobs.
 _V0_KINDS = {"conv": "Convolution", "innerproduct": "InnerProduct"}

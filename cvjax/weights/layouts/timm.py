@@ -1,6 +1,6 @@
 """Maps our parameters to timm's names, where timm's names differ from torchvision's."""
 
-from cvjax.weights.architecture import Architecture, Table
+from cvjax.weights.layouts.architecture import Architecture, Table
 
 # The first stage's blocks do not widen: their depthwise convolution comes first, under other names.
 EFFICIENTNET_TIMM = Architecture(

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from cvjax.models.info import Preprocessing
-from cvjax.weights.architecture import Architecture, Table
-from cvjax.weights.folds import Unused
-from cvjax.weights.names import ARCHITECTURES, DENSENET, RESNET
-from cvjax.weights.names_timm import EFFICIENTNET_TIMM
+from cvjax.weights.layouts.architecture import Architecture, Table
+from cvjax.weights.layouts.folds import Unused
+from cvjax.weights.layouts.timm import EFFICIENTNET_TIMM
+from cvjax.weights.layouts.torchvision import ARCHITECTURES, DENSENET, RESNET
 
 
 def _phseg() -> Architecture:

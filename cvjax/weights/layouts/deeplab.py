@@ -8,10 +8,10 @@ both; mmsegmentation's DeepLab v3+ drops in front of its classifier and not behi
 import dataclasses
 
 from cvjax.models.info import Preprocessing
-from cvjax.weights.architecture import Architecture, Table
-from cvjax.weights.folds import Unused
-from cvjax.weights.names import RESNET
-from cvjax.weights.names_caffe import CAFFE, DEEPLAB
+from cvjax.weights.layouts.architecture import Architecture, Table
+from cvjax.weights.layouts.caffe import CAFFE, DEEPLAB
+from cvjax.weights.layouts.folds import Unused
+from cvjax.weights.layouts.torchvision import RESNET
 
 RGB = Preprocessing(None, None)
 """Of nets whose backbone comes from torchvision's ImageNet weights, for images of any size."""

@@ -8,7 +8,7 @@ takes one apart. Sizes are compared with what there is before anything is alloca
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cvjax.weights.crc32c import masked_crc32c
+from cvjax.weights.readers.crc32c import masked_crc32c
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER = 48

@@ -1,16 +1,16 @@
 """Maps our parameters to the names of layers in the authors' Caffe nets.
 
 A blob of a layer is NAME.weight or NAME.bias, and BatchNorm's are NAME.running_mean and NAME.running_var, see
-`cvjax.weights.caffe`. Caffe has BatchNorm in two layers: a row "bn|scale" names both. All nets see an image in the
-order blue, green, red, with values from 0 to 255 less a mean.
+`cvjax.weights.readers.caffe`. Caffe has BatchNorm in two layers: a row "bn|scale" names both. All nets see an image in
+the order blue, green, red, with values from 0 to 255 less a mean.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from cvjax.models.info import Preprocessing
-from cvjax.weights.architecture import Architecture, Table
-from cvjax.weights.folds import Factors, StemBias
+from cvjax.weights.layouts.architecture import Architecture, Table
+from cvjax.weights.layouts.folds import Factors, StemBias
 
 Rows = tuple[tuple[str, str], ...]
 

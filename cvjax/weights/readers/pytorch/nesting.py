@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.pickle_records import Opaque
-from cvjax.weights.revive import revive
-from cvjax.weights.stored_array import StoredArray
+from cvjax.weights.readers.pytorch.pickle_records import Opaque
+from cvjax.weights.readers.pytorch.revive import revive
+from cvjax.weights.readers.pytorch.stored_array import StoredArray
 
 Array = np.ndarray | StoredArray
 _DEEPEST = 16

@@ -24,7 +24,7 @@ class Architecture:
     """Describes the layout of an architecture's state dict; all keys are PyTorch's.
 
     Attributes:
-      table: Rows of (pattern on our module path, PyTorch's module), see `cvjax.weights.names`.
+      table: Rows of (pattern on our module path, PyTorch's module), see `cvjax.weights.layouts.torchvision`.
       classes_key: Key of the last layer's weight, whose first axis counts the classes.
       input_key: Key of the first convolution's weight, whose second axis counts the image's channels.
       aux_prefix: Prefix or prefixes of all keys of auxiliary classifiers; None for an architecture without an `aux`
