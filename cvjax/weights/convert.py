@@ -134,7 +134,7 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
 
 
 def architectures(name: str) -> tuple[Architecture, ...]:
-    """Returns the layouts in which PyTorch has a model's weights, from `cvjax.weights.layouts.torchvision.ARCHITECTURES`.
+    """Returns the layouts in which publishers have the weights of a model, see `cvjax.weights.layouts`.
 
     Raises:
       ConfigError: No conversion is known for the model.

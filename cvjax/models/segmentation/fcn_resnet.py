@@ -56,7 +56,12 @@ class FCNResNet(nn.Module):
 
     def setup(self) -> None:
         self.head = FCNHead(
-            self.num_classes, self.dropout, self.dtype, self.norm, self.head_layers, self.head_joins_input
+            self.num_classes,
+            self.dropout,
+            self.dtype,
+            self.norm,
+            layers=self.head_layers,
+            join_input=self.head_joins_input,
         )
         if self.aux:
             self.aux_head = FCNHead(self.num_classes, self.aux_dropout, self.dtype, self.norm)
