@@ -241,7 +241,7 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
         _alexnet("caffe_rcnn_ilsvrc13", "fc-rcnn", pool_first=True),
         _alexnet("caffe_rcnn_pascal", "fc8_pascal", pool_first=True),
     ),
-    "densenet*": (
+    "densenet[12][0269][19]": (
         _caffe(
             _densenet(),
             "fc6",
