@@ -89,7 +89,7 @@ def main() -> None:
     listing = json.loads(pathlib.Path(sys.argv[1]).read_text())["variables"]
     variables = reference.tensorflow_variables({name: tuple(row["shape"]) for name, row in listing.items()})
     logits = Net(variables)(tf.constant(reference.images(SIZE))).numpy()
-    np.savez_compressed(HERE / "tensorflow" / "deeplabv3plus_xception65.npz", logits=logits[:, ::4, ::4])
+    np.savez_compressed(HERE / "tensorflow" / "deeplabv3plus_xception65.npz", logits=logits[:, ::8, ::8])
 
 
 if __name__ == "__main__":

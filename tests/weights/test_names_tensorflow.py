@@ -115,7 +115,7 @@ def test_logits_are_tensorflows(shapes):
     errors = []
     for options in (DEEPLABV3PLUS_OPTIONS, {}):
         logits = jax.jit(create_model(NAME, num_classes=21, **options).apply)(variables, images)
-        errors.append(reference.relative_error(logits[:, ::4, ::4], expected))
+        errors.append(reference.relative_error(logits[:, ::8, ::8], expected))
     assert errors[0] < 1e-4 < 1e-2 < errors[1]
 
 
