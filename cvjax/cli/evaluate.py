@@ -15,6 +15,8 @@ from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.run import write_report
+from cvjax.errors import ConfigError
+from cvjax.tasks.foreign import is_weights
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.segmentation.config import CRFFlag
 
@@ -31,7 +33,8 @@ class Arguments:
     """Scores a checkpoint on a split of the data that it was trained on, or of another dataset.
 
     Attributes:
-      checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
+      checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or a file of somebody's
+        weights, which needs `data`.
       data: Name of another dataset. Its classes are matched by name; some of the checkpoint's may be absent.
       data_dir: Folder of prepared datasets, if another than the run's.
       manual_dir: Folder of your own files, if another than the run's.
@@ -103,7 +106,11 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
       UserError: A missing or foreign checkpoint, missing data, or options of another task.
     """
     overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
-    loaded = load_for_inference(arguments.checkpoint, **overrides)
+    if is_weights(arguments.checkpoint) and arguments.data is None:
+        raise ConfigError(
+            f"{arguments.checkpoint} is weights without a run; name the data to score them on with --data"
+        )
+    loaded = load_for_inference(arguments.checkpoint, data=arguments.data, manual_dir=arguments.manual_dir, **overrides)
     task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
     task, dataset = open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size)

@@ -40,7 +40,8 @@ class Arguments:
     classes, scores and corners. A classification prints the five likeliest classes of each.
 
     Attributes:
-      checkpoint: Work folder of a run (its best checkpoint is taken) or folder of one checkpoint.
+      checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or a file of somebody's
+        weights.
       images: Photographs of any size and any common format.
       out: Segmentation, detection: folder for the results.
       scales: Segmentation: image scales whose probabilities are averaged.

@@ -10,6 +10,7 @@ from cvjax.engine.guards.limits import check_limits
 from cvjax.errors import ConfigError
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.foreign import is_weights, load_weights
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.loaded import Loaded, rebuild
 from cvjax.tasks.object_masks.task import ObjectMasks
@@ -20,17 +21,22 @@ TASKS: tuple[type[ImageTask], ...] = (Classification, Detection, ObjectMasks, Se
 Kind = TypeVar("Kind", bound=ImageTask)
 
 
-def load_for_inference(path: str | os.PathLike[str], **model_overrides: Any) -> Loaded:
-    """Rebuilds the model of a checkpoint.
+def load_for_inference(
+    path: str | os.PathLike[str], *, data: str | None = None, manual_dir: str | None = None, **model_overrides: Any
+) -> Loaded:
+    """Rebuilds the model of a checkpoint, or of somebody's weights.
 
     Args:
       path: Folder of a checkpoint, folder of checkpoints, or work folder of a run. Of several checkpoints the best is
-        taken.
+        taken. Or a file of weights, see `cvjax.tasks.foreign`.
+      data, manual_dir: Name and folder of the dataset that a file of weights is for; a checkpoint has its own.
       **model_overrides: Options that keep the parameters as they are, such as `output_stride=8` or `dtype`.
 
     Raises:
       CheckpointError: There is no checkpoint, it is unreadable, or this version does not have its model.
     """
+    if is_weights(os.fspath(path)):
+        return load_weights(TASKS, os.fspath(path), data=data, manual_dir=manual_dir, **model_overrides)
     return rebuild(TASKS, find_checkpoint(path), **model_overrides)
 
 

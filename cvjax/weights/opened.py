@@ -1,5 +1,6 @@
 """Opens a file of weights, whoever wrote it, as a model of ours with its options and preprocessing."""
 
+import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ def open_weights(
     num_classes: int | None = None,
     in_channels: int | None = None,
     key: jax.Array | None = None,
+    red_first: bool = False,
 ) -> OpenedWeights:
     """Reads a file of weights and finds out what they are of, by keys and shapes.
 
@@ -56,6 +58,7 @@ def open_weights(
       name: Name of the model, where the file leaves it open.
       layout: Name of the layout, where the file leaves it open.
       num_classes, in_channels, key: Arguments of `from_torch`.
+      red_first: Whether to turn around a first convolution that reads blue first, and with it the preprocessing.
 
     Raises:
       CheckpointError: The file cannot be read, or no model of ours fits; the message names the nearest.
@@ -70,9 +73,14 @@ def open_weights(
         fit = find_model(state_dict, name, layout)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    preprocessing, turned = fit.architecture.preprocessing or model_info(fit.model).preprocessing, state_dict
+    first = state_dict.get(fit.architecture.input_key)
+    if red_first and preprocessing is not None and preprocessing.bgr and first is not None:
+        turned = {**state_dict, fit.architecture.input_key: first[:, ::-1]}
+        preprocessing = dataclasses.replace(preprocessing, bgr=False)
     variables = from_torch(
         fit.model,
-        state_dict,
+        turned,
         num_classes=num_classes,
         in_channels=in_channels,
         key=key,
@@ -80,7 +88,6 @@ def open_weights(
     )
     changed = {"num_classes": num_classes, "in_channels": in_channels}
     options = fit.options | {option: value for option, value in changed.items() if value is not None}
-    preprocessing = fit.architecture.preprocessing or model_info(fit.model).preprocessing
     count = options.pop("num_classes")
     note = read_note(path) or {}
     known = tuple(note["class_names"]) if note.get("class_names") and num_classes is None else None
