@@ -117,6 +117,7 @@ def checkpoint(tmp_path, monkeypatch):
 _SMALL = ["--start", "1,1,4,4,20,2", "--appearance-weight", "1", "4", "--appearance-sigma", "4", "--color-sigma", "20"]
 
 
+@pytest.mark.slow
 def test_the_command_finds_a_crf_and_evaluate_agrees(checkpoint, tmp_path, capsys):
     checkpoint()
     path = tmp_path / "found.json"

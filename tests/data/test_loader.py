@@ -125,7 +125,7 @@ def test_threads_change_nothing(options):
     assert_same(train(14), train(14, **options))
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_workers_change_nothing(workers):
     assert_same(train(14, start=3), train(14, start=3, workers=workers))
     assert multiprocessing.active_children() == []

@@ -165,6 +165,7 @@ def test_a_resumed_run_is_the_run_never_stopped(trained, folder, tmp_path):
     assert _losses(copy)[100] == _losses(trained)[100]
 
 
+@pytest.mark.slow
 def test_boxes_that_are_none_stop_a_run_or_are_counted(toy, tmp_path):
     folder = draw_boxes_folder(tmp_path / "data", train=8, val=8)
     bad = _XML[0].format(0, 0, _XML[1].format("disc", 0, 30, 30, 20, 40))

@@ -101,6 +101,7 @@ def _overlap(a, b):
     return shared / (sum(areas) - shared)
 
 
+@pytest.mark.slow
 def test_regions_are_read_by_their_last_pixels():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.standard_normal((1, 96, 128, 3)), jnp.float32)
@@ -143,6 +144,7 @@ def test_corner_align_samples_the_corners_of_bins():
         corner_align(jnp.zeros((1, 1, 4, 2)), jnp.asarray(boxes), jnp.asarray(index), bins)
 
 
+@pytest.mark.slow
 def test_a_detector_reads_regions_by_corner_align():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.standard_normal((1, 96, 128, 3)), jnp.float32)

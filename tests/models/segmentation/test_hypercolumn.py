@@ -28,6 +28,7 @@ def _joined(variables, kind, levels):
     return jnp.concatenate([layer["kernel"][0, 0] for layer in layers]), layers[-1]["bias"]
 
 
+@pytest.mark.slow
 def test_summed_scores_are_the_scores_of_the_stack():
     levels = ("stage1", "pool2", "stage4", "pool5", "fc7")
     model, variables, images = _init(37, 45, levels=levels)

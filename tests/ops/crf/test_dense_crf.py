@@ -142,6 +142,7 @@ def test_weights_of_one_of_each_label_and_of_each_pair():
         np.testing.assert_allclose(out, _inference(unaries, image, _SMALL), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_of_unaries_weights_and_compatibility():
     image, unaries, labels = _scene(classes=3, size=(7, 6))
     rng = np.random.default_rng(5)
