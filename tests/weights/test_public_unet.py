@@ -121,7 +121,7 @@ def test_all_models_with_an_encoder_have_the_layout():
 def encoders():
     names = [name.removeprefix("unet_").replace("*", "50_32x4d") for name in UNETS if "unet_" in name]
     names.remove("original")
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+    return [pytest.param(name, marks=pytest.mark.zoo if name in QUICK else pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("encoder", encoders())
