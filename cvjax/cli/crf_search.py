@@ -98,7 +98,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
         raise ConfigError(f"--images is {arguments.images}; give 1 or more")
     if arguments.start is None or not arguments.start.iterations:
         raise ConfigError("--start must be a CRF with iterations, such as v1 or v2")
-    overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
+    overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load_for_inference(arguments.checkpoint, **overrides)
     if not isinstance(loaded.task, Segmentation):
         raise ConfigError(f"{arguments.checkpoint} is of a {loaded.task.name}; a CRF refines segmentations")

@@ -105,7 +105,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     Raises:
       UserError: A missing or foreign checkpoint, missing data, or options of another task.
     """
-    overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
+    overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     if is_weights(arguments.checkpoint) and arguments.data is None:
         raise ConfigError(
             f"{arguments.checkpoint} is weights without a run; name the data to score them on with --data"

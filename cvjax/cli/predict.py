@@ -82,7 +82,7 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
     sources = [pathlib.Path(image) for image in arguments.images]
     targets = _targets(sources, pathlib.Path(arguments.out))
-    overrides = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
+    overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load.load_for_inference(arguments.checkpoint, **overrides)
     task = loaded.task
     if isinstance(task, Classification):
