@@ -109,7 +109,7 @@ def checkpoint(tmp_path, monkeypatch):
         task = Segmentation(config, classes)
         loaded = types.SimpleNamespace(model=model, variables=variables, task=task, metadata={}, place=folder)
         monkeypatch.setattr(crf_search, "load_for_inference", lambda path: loaded)
-        monkeypatch.setattr(evaluate, "load_for_inference", lambda path: loaded)
+        monkeypatch.setattr(evaluate, "load_for_inference", lambda path, **_: loaded)
 
     return give
 
