@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jax
@@ -17,7 +17,7 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models.config import Options
 from cvjax.tasks import load
 from cvjax.weights import open_weights, to_torch, write_state_dict
-from cvjax.weights.convert import Variables, architectures
+from cvjax.weights.convert import Variables, architectures, is_counter
 from cvjax.weights.hub import fetch_pretrained, is_pretrained
 from cvjax.weights.opened import describe
 from cvjax.weights.own import LAYOUT, note, to_own
@@ -71,8 +71,7 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
         loaded = load.load_for_inference(arguments.source)
         record, names = loaded.metadata["model"], tuple(loaded.metadata.get("task", {}).get("class_names", ()))
         options = from_json(record["options"])
-        layout = arguments.layout or _layout_of(record["name"], options, loaded.variables)
-        state_dict = _spelled(record["name"], loaded.variables, layout)
+        layout, state_dict = _spelled(record["name"], options, loaded.variables, arguments.layout)
         _write(arguments.target, state_dict, layout, describe(record["name"], record["options"], len(names), names))
         return f"{record['name']}, in the layout of {layout}", state_dict
     path, name = arguments.source, arguments.as_
@@ -87,39 +86,31 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
     )
     state_dict, layout = opened.state_dict, arguments.layout
     if layout is not None or arguments.num_classes is not None or arguments.in_channels is not None:
-        layout = layout or _layout_of(opened.model, opened.options, opened.variables)
-        state_dict = _spelled(opened.model, opened.variables, layout)
+        layout, state_dict = _spelled(opened.model, opened.options, opened.variables, layout)
     told = describe(opened.model, opened.options, opened.num_classes, opened.class_names)
     _write(arguments.target, state_dict, layout or opened.whose, told)
     return opened.whose, state_dict
 
 
-def _layout_of(name: str, options: Options, variables: Variables) -> str:
-    """Returns the first layout in which a net of these options can be written, our own if there is no other."""
+def _spelled(
+    name: str, options: Options, variables: Variables, layout: str | None
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns a layout and the weights in it: by default the first that fits the net, our own if there is no other."""
+    if layout is not None:
+        return layout, to_own(variables) if layout == LAYOUT else to_torch(name, variables, layout=layout)
     try:
         known = architectures(name)
     except ConfigError:
-        return LAYOUT
+        return LAYOUT, to_own(variables)
     # One that needs options says more of the net than one that needs none.
     for architecture in sorted(known, key=lambda architecture: -len(architecture.options)):
-        if not all(_same(options.get(option), value) for option, value in architecture.options.items()):
+        if architecture.unmet(options):
             continue
         try:
-            to_torch(name, variables, layout=architecture.layout)
+            return architecture.layout, to_torch(name, variables, layout=architecture.layout)
         except (CheckpointError, ValueError):  # nothing there has the name or the shape of a layer
             continue
-        return architecture.layout
-    return LAYOUT
-
-
-def _same(given: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Mapping):
-        return isinstance(given, Mapping) and all(_same(given.get(key), value) for key, value in wanted.items())
-    return given == wanted
-
-
-def _spelled(name: str, variables: Variables, layout: str) -> dict[str, np.ndarray]:
-    return to_own(variables) if layout == LAYOUT else to_torch(name, variables, layout=layout)
+    return LAYOUT, to_own(variables)
 
 
 def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: dict[str, Any]) -> None:
@@ -136,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.convert")
     logging.basicConfig(format="%(message)s")
     what, state_dict = convert(arguments)
-    numbers = sum(value.size for key, value in state_dict.items() if not key.endswith("num_batches_tracked"))
+    numbers = sum(value.size for key, value in state_dict.items() if not is_counter(key))
     make_console().print(
         f"{arguments.target}: {what}, {len(state_dict)} entries, {numbers / 1e6:.2f} M numbers",
         soft_wrap=True,

@@ -12,7 +12,7 @@ from cvjax.files import file_and_key
 from cvjax.models import create_model, model_info
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
-from cvjax.tasks.images import ImageTask
+from cvjax.tasks.images import ImageTask, in_bytes
 from cvjax.tasks.loaded import Loaded
 from cvjax.weights import OpenedWeights, open_weights
 
@@ -60,8 +60,8 @@ def load_weights(
     if data is not None:
         config = dataclasses.replace(config, data=data, input=dataclasses.replace(config.input, manual_dir=manual_dir))
     names = opened.class_names or _names(kinds[kind], config, opened, data)
-    mean, std = (tuple(255 * level for level in levels) for levels in (prepared.mean, prepared.std))
-    task = kinds[kind].restore(config, {"class_names": names, "mean": mean, "std": std})
+    normalization = {"mean": in_bytes(prepared.mean), "std": in_bytes(prepared.std)}
+    task = kinds[kind].restore(config, {"class_names": names, **normalization})
     model = create_model(opened.model, num_classes=opened.num_classes, **(opened.options | options))
     metadata = {"model": {"name": opened.model, "options": dict(config.model.options)}}
     return Loaded(model, opened.variables, task, metadata, pathlib.Path(path))

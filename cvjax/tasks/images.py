@@ -36,7 +36,8 @@ _PCA_DIRECTIONS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4
 _PCA_DEVIATIONS = (55.46, 4.794, 1.148)
 
 
-def _in_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
+def in_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Returns levels of red, green and blue from 0 to 1 in units of 0..255."""
     red, green, blue = levels
     return 255 * red, 255 * green, 255 * blue
 
@@ -60,8 +61,8 @@ class ImageTask(Task):
 
     config: Any
     class_names: tuple[str, ...]
-    mean: tuple[float, float, float] = _in_bytes(IMAGENET_MEAN)
-    std: tuple[float, float, float] = _in_bytes(IMAGENET_STD)
+    mean: tuple[float, float, float] = in_bytes(IMAGENET_MEAN)
+    std: tuple[float, float, float] = in_bytes(IMAGENET_STD)
     absent: tuple[str, ...] = ()
 
     @classmethod

@@ -26,7 +26,7 @@ StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
-# Layouts beside those of `names`, by patterns of models' names; all that match count.
+# Layouts beside those of `layouts.torchvision`, by patterns of models' names; all that match count.
 RELEASES = (CLASSIFIERS, CAFFE, DEEPLAB_RELEASES, DETECTORS, UNETS)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
@@ -79,7 +79,7 @@ def from_torch(
         raise ConfigError(f"{', '.join(options)} describe a model to build, and the given variables are one's already")
     init = None
     if variables is None:
-        init = _initializer(name, architecture, state_dict, num_classes, in_channels, aux)
+        init = _drawn(name, _options(name, architecture, state_dict, num_classes, in_channels, aux))
         # Shapes are enough: the state dict has the values, and only the leaves that it lacks are drawn below.
         variables = jax.eval_shape(init, jax.random.key(0))
     assert variables is not None
@@ -133,6 +133,11 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
     return state_dict if architecture.fold is None else architecture.fold.unfold(state_dict)
 
 
+def is_counter(key: str) -> bool:
+    """Returns whether a key is of the count of batches that PyTorch keeps beside a BatchNorm."""
+    return key.endswith(_COUNTER)
+
+
 def architectures(name: str) -> tuple[Architecture, ...]:
     """Returns the layouts in which publishers have the weights of a model, see `cvjax.weights.layouts`.
 
@@ -168,9 +173,7 @@ def recognize(
     known = architectures(name) if layout is None else (_with_layout(name, layout),)
     spelled = [(architecture, architecture.current(state_dict)) for architecture in known]
     best, current = max(spelled, key=lambda pair: pair[0].likeness(pair[1]))
-    if best.fold is None:
-        return best, current
-    folded, notes = best.fold.fold(current)
+    folded, notes = best.folded(current)
     for note in notes:
         _LOG.warning("%s: %s", name, note)
     return best, folded
@@ -202,7 +205,7 @@ def misfits(
       CheckpointError: The state dict lacks the head.
       ConfigError: No such model can be made.
     """
-    options = _options(name, architecture, state_dict, None, None, None)
+    options = _options(name, architecture, state_dict)
     variables = jax.eval_shape(_drawn(name, options), jax.random.key(0))
     _, faults = _compared(variables, architecture, state_dict)
     defaults = model_options(name)
@@ -210,25 +213,13 @@ def misfits(
     return len(list(_leaves(variables, architecture))), {kind: list(keys) for kind, keys in faults.items()}, told
 
 
-def _initializer(
-    name: str,
-    architecture: Architecture,
-    state_dict: StateDict,
-    num_classes: int | None,
-    in_channels: int | None,
-    aux: bool | None,
-) -> Callable[[jax.Array], Variables]:
-    """Returns a function from a random key to variables of the state dict's model, changed as the arguments ask."""
-    return _drawn(name, _options(name, architecture, state_dict, num_classes, in_channels, aux))
-
-
 def _options(
     name: str,
     architecture: Architecture,
     state_dict: StateDict,
-    num_classes: int | None,
-    in_channels: int | None,
-    aux: bool | None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    aux: bool | None = None,
 ) -> dict[str, Any]:
     """Returns the arguments of `create_model` for the state dict's model, changed as the arguments ask."""
     if num_classes is None:
@@ -286,12 +277,13 @@ def fill(
       CheckpointError: Entries do not fit; the message lists them. It ends with `advice` if classes or image channels
         are the cause.
     """
-    arrays, faults = _compared(variables, architecture, state_dict, lacking)
+    found, faults = _compared(variables, architecture, state_dict, lacking)
     if any(faults.values()):
         listing = "; ".join(f"{kind}: {', '.join(sorted(keys.values()))}" for kind, keys in faults.items() if keys)
         adaptable = {architecture.input_key, *(f"{head}.weight" for head in architecture.heads)}
         hint = f"; {advice}" if advice and adaptable & set(faults["mis-shaped"]) else ""
         raise CheckpointError(f"the state dict does not fit {name}; {listing}{hint}")
+    arrays = {path: leaf if array is None else jnp.asarray(array, leaf.dtype) for path, (leaf, array) in found.items()}
     return {**variables, **traverse_util.unflatten_dict(arrays)}
 
 
@@ -300,29 +292,29 @@ def _compared(
     architecture: Architecture,
     state_dict: Mapping[str, np.ndarray],
     lacking: frozenset[str] = frozenset(),
-) -> tuple[dict[tuple[str, ...], Any], dict[str, dict[str, str]]]:
-    """Returns the leaves in our layout, and by kind what does not fit: keys, and what to say of them."""
-    arrays, used = {}, set()
+) -> tuple[dict[tuple[str, ...], tuple[Any, np.ndarray | None]], dict[str, dict[str, str]]]:
+    """Returns leaves with their arrays in our layout, None for those `lacking`, and by kind what does not fit."""
+    found, used = {}, set()
     faults: dict[str, dict[str, str]] = {"missing": {}, "unknown": {}, "mis-shaped": {}}
     for path, key, leaf in _leaves(variables, architecture):
         if key is None:
             ours = "/".join(path[1:])
             faults["missing"][ours] = f"(nothing in {architecture.layout}'s is called {ours})"
         elif key in lacking:
-            arrays[path] = leaf
+            found[path] = leaf, None
         elif key not in state_dict:
             faults["missing"][key] = key
         else:
             used.add(key)
             array = architecture.to_flax(key, state_dict[key])
             if array.shape == leaf.shape:
-                arrays[path] = jnp.asarray(array, leaf.dtype)
+                found[path] = leaf, array
             else:
                 there = tuple(state_dict[key].shape)
                 faults["mis-shaped"][key] = f"{key} {there}, as ours {array.shape} for {leaf.shape}"
-    unknown = (key for key in state_dict if key not in used and not key.endswith(_COUNTER))
+    unknown = (key for key in state_dict if key not in used and not is_counter(key))
     faults["unknown"] = {key: key for key in unknown}
-    return arrays, faults
+    return found, faults
 
 
 def _draw(

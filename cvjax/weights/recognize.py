@@ -8,7 +8,7 @@ import numpy as np
 
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import list_models, model_info
-from cvjax.weights.convert import architectures, misfits, recognize
+from cvjax.weights.convert import architectures, misfits
 from cvjax.weights.layouts.architecture import Architecture
 
 _SHOWN = 4
@@ -51,16 +51,15 @@ def find_model(state_dict: Mapping[str, np.ndarray], name: str | None = None, la
     """
     candidates = list(_candidates(state_dict, name, layout))
     if not candidates:
-        keys = list(state_dict)
-        shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+        shown = _shown(list(state_dict))
         raise CheckpointError(f"no model of ours has weights called {shown}; name the model with --as if it has")
     entries = sum(int(np.asarray(value).size) for value in state_dict.values())
     candidates.sort(key=lambda pair: abs(model_info(pair[0]).params - entries))
     nearest: tuple[int, str] | None = None
     for model, architecture in candidates:
         try:
-            _, current = recognize(model, state_dict, architecture.layout)
-            count, faults, options = misfits(model, architecture, current)
+            state, _ = architecture.folded(architecture.current(state_dict))
+            count, faults, options = misfits(model, architecture, state)
         except (ConfigError, CheckpointError) as error:
             found = len(state_dict), f"{model} ({error})"
         else:
@@ -68,7 +67,7 @@ def find_model(state_dict: Mapping[str, np.ndarray], name: str | None = None, la
             if not number:
                 same = [a.layout for m, a in candidates if m == model and a.table == architecture.table]
                 return Fit(model, architecture, options, tuple(x for x in same if x != architecture.layout))
-            listed = "; ".join(f"{kind}: {_shown(keys)}" for kind, keys in faults.items() if keys)
+            listed = "; ".join(f"{kind}: {_shown(sorted(keys))}" for kind, keys in faults.items() if keys)
             found = number, f"{model} in the layout of {architecture.layout} ({number} of {count} entries: {listed})"
         nearest = found if nearest is None or found[0] < nearest[0] else nearest
     assert nearest is not None
@@ -92,5 +91,5 @@ def _candidates(state_dict: Mapping[str, np.ndarray], name: str | None, layout: 
 
 
 def _shown(keys: list[str]) -> str:
-    shown = ", ".join(sorted(keys)[:_SHOWN])
+    shown = ", ".join(keys[:_SHOWN])
     return f"{shown} and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else shown

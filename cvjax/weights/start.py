@@ -11,7 +11,16 @@ from cvjax.models import list_models
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
 from cvjax.weights.backbone import backbone_name, load_backbone
-from cvjax.weights.convert import StateDict, Variables, architectures, fill, from_torch, leaf_shapes, recognize
+from cvjax.weights.convert import (
+    StateDict,
+    Variables,
+    architectures,
+    fill,
+    from_torch,
+    is_counter,
+    leaf_shapes,
+    recognize,
+)
 from cvjax.weights.layouts.architecture import Architecture
 from cvjax.weights.own import from_own, is_own
 from cvjax.weights.warm_start import warm_start
@@ -38,22 +47,21 @@ def start_from(model: ModelConfig, variables: Variables, weights: StateDict, wan
     """
     if is_own(weights):
         return warm_start(variables, from_own(weights))
-    whole = _of_the_same_net(model.name, variables, weights)
+    architecture = _of_the_same_net(model.name, variables, weights)
     classifier = model.name in list_models("classification")
-    if whole is None and not classifier:
+    if architecture is None and not classifier:
         name = backbone_name(model.name)
         architecture, state = recognize(name, weights)
         _check_options(architecture, model.options.get("backbone") or {}, "model.backbone.")
         return load_backbone(variables, _reading(architecture, state, wanted), name, architecture.layout)
-    architecture = recognize(model.name, weights)[0] if whole is None else whole
+    architecture, state = recognize(model.name, weights, architecture.layout if architecture else None)
     _check_options(architecture, model.options, "model.")
-    _, state = recognize(model.name, weights, architecture.layout)
     state = _reading(architecture, state, wanted)
     if classifier:
         return from_torch(model.name, state, variables, adapt=True, layout=architecture.layout)
     shapes = leaf_shapes(variables, architecture)
     fresh = {key for key, shape in shapes.items() if key not in state or _differs(architecture, key, state, shape)}
-    dropped = sorted(key for key in state if (key not in shapes or key in fresh) and not _counts(key))
+    dropped = sorted(key for key in state if (key not in shapes or key in fresh) and not is_counter(key))
     if fresh:
         _LOG.warning("%s: these layers start anew: %s", model.name, ", ".join(_modules(fresh)))
     if dropped:
@@ -70,7 +78,7 @@ def _of_the_same_net(name: str, variables: Variables, weights: StateDict) -> Arc
         return None
     best = None
     for architecture in known:
-        _, state = recognize(name, weights, architecture.layout)
+        state, _ = architecture.folded(architecture.current(weights))
         shapes = leaf_shapes(variables, architecture)
         trunk = [key for key in shapes if not key.startswith(tuple(f"{head}." for head in architecture.heads))]
         trunk = [key for key in trunk if not architecture.is_aux(key)]
@@ -85,24 +93,13 @@ def _differs(architecture: Architecture, key: str, state: StateDict, shape: tupl
     return architecture.to_flax(key, np.asarray(state[key])).shape != shape
 
 
-def _counts(key: str) -> bool:
-    return key.endswith("num_batches_tracked")
-
-
 def _modules(keys: Any) -> list[str]:
     return sorted({key.rpartition(".")[0] for key in keys})
 
 
 def _check_options(architecture: Architecture, given: Mapping[str, Any], prefix: str) -> None:
     """Raises ConfigError where a net lacks an option that weights of this layout need."""
-    lacking = []
-    for option, value in architecture.options.items():
-        values = value if isinstance(value, Mapping) else {"": value}
-        held = given.get(option)
-        for field, wanted in values.items():
-            has = (held or {}).get(field) if field else held
-            if has != wanted:
-                lacking.append(_flag(f"{prefix}{option}{'.' if field else ''}{field}", wanted))
+    lacking = [_flag(f"{prefix}{option}", value) for option, value in architecture.unmet(given).items()]
     if lacking:
         raise ConfigError(f"weights in the layout of {architecture.layout} need {' '.join(lacking)}; add it")
 

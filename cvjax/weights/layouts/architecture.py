@@ -98,6 +98,26 @@ class Architecture:
         """Returns the entries of a state dict under today's keys."""
         return {self.current_key(key): np.asarray(value) for key, value in state_dict.items()}
 
+    def folded(self, current: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """Returns entries under today's keys as our net has places for them, and a sentence for each that was moved."""
+        return (dict(current), ()) if self.fold is None else self.fold.fold(current)
+
+    def unmet(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the options that weights of this layout need and a net lacks, by their names with dots.
+
+        Args:
+          given: Options of the net that differ from the defaults.
+        """
+        lacking = {}
+        for option, value in self.options.items():
+            held = given.get(option)
+            if not isinstance(value, Mapping):
+                lacking |= {} if held == value else {option: value}
+                continue
+            fields = held if isinstance(held, Mapping) else {}
+            lacking |= {f"{option}.{field}": wanted for field, wanted in value.items() if fields.get(field) != wanted}
+        return lacking
+
     def to_flax(self, key: str, array: np.ndarray) -> np.ndarray:
         """Converts an array of the publisher's to our layout."""
         if self.reorder is not None:
