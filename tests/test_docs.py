@@ -90,7 +90,8 @@ def test_the_python_about_nnx_runs(tmp_path):
 
 @pytest.mark.slow
 def test_the_guides_python_runs(tmp_path):
-    """Two steps from the first to the last line: trained, loaded, scored, predicted."""
+    """Two steps from the first to the last line, on a few scenes: trained, loaded, scored, predicted."""
     cv2.imwrite(str(tmp_path / "a.jpg"), np.full((70, 90, 3), 128, np.uint8))
     (code,) = blocks(ROOT / "docs" / "guide.md", "python")
-    _run(code + "assert labels.shape == (70, 90) and 0 <= report['miou'] <= 1 and outcome.step == 2\n", tmp_path)
+    few = "from cvjax.datasets.scenes import render\nrender.SIZES = {'train': 16, 'val': 4, 'test': 4}\n"
+    _run(few + code + "assert labels.shape == (70, 90) and 0 <= report['miou'] <= 1 and outcome.step == 2\n", tmp_path)
