@@ -1,4 +1,7 @@
-"""`python -m cvjax.cli.evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses."""
+"""`python -m cvjax.cli.evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses.
+
+`python -m cvjax.cli.evaluate --weights FILE --data NAME` scores somebody's weights in the same way.
+"""
 
 import dataclasses
 import pathlib
@@ -16,7 +19,7 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
-from cvjax.tasks.foreign import is_weights
+from cvjax.tasks.foreign import chosen, is_weights
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.segmentation.config import CRFFlag
 
@@ -30,11 +33,16 @@ _EVAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Scores a checkpoint on a split of the data that it was trained on, or of another dataset.
+    """Scores a checkpoint on a split of the data that it was trained on, or of another dataset; or somebody's weights.
 
     Attributes:
-      checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or a file of somebody's
-        weights, which needs `data`.
+      checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or what `weights`
+        takes.
+      weights: Somebody's weights instead of a checkpoint: a file, such as a .caffemodel or .pth, or a name that
+        `load_pretrained` knows, such as resnet50.imagenet1k_v1. They need `data`.
+      as_: Name of the model of a file's weights, where the file leaves it open.
+      layout: Layout of a file's weights, where the file leaves it open.
+      mean: File with the mean image (.binaryproto) of the weights of a net of Caffe's.
       data: Name of another dataset. Its classes are matched by name; some of the checkpoint's may be absent.
       data_dir: Folder of prepared datasets, if another than the run's.
       manual_dir: Folder of your own files, if another than the run's.
@@ -67,7 +75,11 @@ class Arguments:
       json: File to write the report to.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional]
+    checkpoint: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
+    weights: str | None = None
+    as_: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    layout: str | None = None
+    mean: str | None = None
     data: str | None = None
     data_dir: str | None = None
     manual_dir: str | None = None
@@ -105,12 +117,14 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     Raises:
       UserError: A missing or foreign checkpoint, missing data, or options of another task.
     """
-    overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
-    if is_weights(arguments.checkpoint) and arguments.data is None:
-        raise ConfigError(
-            f"{arguments.checkpoint} is weights without a run; name the data to score them on with --data"
-        )
-    loaded = load_for_inference(arguments.checkpoint, data=arguments.data, manual_dir=arguments.manual_dir, **overrides)
+    source = chosen(arguments.checkpoint, arguments.weights)
+    if is_weights(source) and arguments.data is None:
+        raise ConfigError(f"{source} is weights without a run; name the data to score them on with --data")
+    told: dict[str, Any] = {"name": arguments.as_, "layout": arguments.layout, "mean": arguments.mean}
+    told |= {"data": arguments.data, "manual_dir": arguments.manual_dir, "output_stride": arguments.output_stride}
+    loaded = load_for_inference(source, **{key: value for key, value in told.items() if value is not None})
+    if "weights" in loaded.metadata:
+        console.print(loaded.metadata["weights"], markup=False, emoji=False, highlight=False, soft_wrap=True)
     task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
     task, dataset = open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size)

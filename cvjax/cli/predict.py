@@ -21,6 +21,7 @@ from cvjax.tasks import load
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.pictures import at_least
 from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.foreign import chosen
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.visual.boxes import Boxes, draw_boxes
@@ -40,8 +41,13 @@ class Arguments:
     classes, scores and corners. A classification prints the five likeliest classes of each.
 
     Attributes:
-      checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or a file of somebody's
-        weights.
+      checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or what `weights`
+        takes. With `weights` all words are images.
+      weights: Somebody's weights instead of a checkpoint: a file, such as a .caffemodel or .pth, or a name that
+        `load_pretrained` knows, such as resnet50.imagenet1k_v1.
+      as_: Name of the model of a file's weights, where the file leaves it open.
+      layout: Layout of a file's weights, where the file leaves it open.
+      mean: File with the mean image (.binaryproto) of the weights of a net of Caffe's.
       images: Photographs of any size and any common format.
       out: Segmentation, detection: folder for the results.
       scales: Segmentation: image scales whose probabilities are averaged.
@@ -54,8 +60,12 @@ class Arguments:
         scores of support vector machines (R-CNN, SPPnet), which may be any number.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
+    checkpoint: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")] = ()
+    weights: str | None = None
+    as_: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    layout: str | None = None
+    mean: str | None = None
     out: str = "predictions"
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
@@ -80,10 +90,14 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
       UserError: A missing or damaged checkpoint or image, names that collide, or a folder that cannot be written.
     """
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
-    sources = [pathlib.Path(image) for image in arguments.images]
+    source, images = _model_and_images(arguments)
+    sources = [pathlib.Path(image) for image in images]
     targets = _targets(sources, pathlib.Path(arguments.out))
-    overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
-    loaded = load.load_for_inference(arguments.checkpoint, **overrides)
+    told: dict[str, Any] = {"name": arguments.as_, "layout": arguments.layout, "mean": arguments.mean}
+    told |= {"output_stride": arguments.output_stride}
+    loaded = load.load_for_inference(source, **{key: value for key, value in told.items() if value is not None})
+    if console is not None and "weights" in loaded.metadata:
+        console.print(loaded.metadata["weights"], markup=False, emoji=False, highlight=False, soft_wrap=True)
     task = loaded.task
     if isinstance(task, Classification):
         _print_classes(loaded, task, sources, arguments.crops, console or Console(quiet=True))
@@ -91,7 +105,7 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     if isinstance(task, Detection):
         return _detect(loaded, task, sources, targets, arguments.score, console or Console(quiet=True))
     if not isinstance(task, Segmentation):
-        raise ConfigError(f"{arguments.checkpoint} draws masks inside given boxes; photographs have none")
+        raise ConfigError(f"{source} draws masks inside given boxes; photographs have none")
     scoring = dataclasses.replace(
         task.config.eval,
         scales=arguments.scales,
@@ -110,6 +124,14 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
             line = f"{source} ({width}x{height}): {_shares(labels, task.class_names)} -> {overlay}"
             console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
     return [path for overlay, mask, _ in targets for path in (overlay, mask)]
+
+
+def _model_and_images(arguments: Arguments) -> tuple[str, tuple[str, ...]]:
+    """Returns what names the model, and the images; with `--weights` the first word is an image too."""
+    first, images = arguments.checkpoint, arguments.images
+    if arguments.weights is None or first is None or pathlib.Path(first).is_dir():
+        return chosen(first, arguments.weights), images
+    return chosen(None, arguments.weights), (first, *images)
 
 
 def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) -> dict[str, Any]:

@@ -22,21 +22,35 @@ Kind = TypeVar("Kind", bound=ImageTask)
 
 
 def load_for_inference(
-    path: str | os.PathLike[str], *, data: str | None = None, manual_dir: str | None = None, **model_overrides: Any
+    path: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    manual_dir: str | None = None,
+    name: str | None = None,
+    layout: str | None = None,
+    mean: str | None = None,
+    **model_overrides: Any,
 ) -> Loaded:
     """Rebuilds the model of a checkpoint, or of somebody's weights.
 
     Args:
       path: Folder of a checkpoint, folder of checkpoints, or work folder of a run. Of several checkpoints the best is
-        taken. Or a file of weights, see `cvjax.tasks.foreign`.
-      data, manual_dir: Name and folder of the dataset that a file of weights is for; a checkpoint has its own.
+        taken. Or a file of weights or the name of published ones, see `cvjax.tasks.foreign`.
+      data, manual_dir: Name and folder of the dataset that weights are for; a checkpoint has its own.
+      name, layout, mean: Name of the weights' model, their layout, and a file with the mean image of Caffe's net; see
+        `cvjax.tasks.foreign.load_weights`.
       **model_overrides: Options that keep the parameters as they are, such as `output_stride=8` or `dtype`.
 
     Raises:
       CheckpointError: There is no checkpoint, it is unreadable, or this version does not have its model.
+      ConfigError: A checkpoint, which says itself what it is, is given with `name`, `layout` or `mean`.
     """
+    told = {"name": name, "layout": layout, "mean": mean}
     if is_weights(os.fspath(path)):
-        return load_weights(TASKS, os.fspath(path), data=data, manual_dir=manual_dir, **model_overrides)
+        return load_weights(TASKS, os.fspath(path), data=data, manual_dir=manual_dir, **told, **model_overrides)
+    foreign = [f"--{'as' if key == 'name' else key}" for key, value in told.items() if value is not None]
+    if foreign:
+        raise ConfigError(f"{', '.join(foreign)} is for files of weights, and {path} is a run; leave it out")
     return rebuild(TASKS, find_checkpoint(path), **model_overrides)
 
 

@@ -26,6 +26,7 @@ class OpenedWeights(NamedTuple):
       options: Further arguments of `create_model`.
       variables: {"params": ..., "batch_stats": ...}.
       preprocessing: What the weights expect of an image; None where nobody says.
+      expects: The same before a first convolution that reads blue first was turned.
       class_names: Names of the classes, where the file says them.
       whose: Sentence that says whose they are, and what they fit.
       state_dict: Arrays as the file has them.
@@ -36,6 +37,7 @@ class OpenedWeights(NamedTuple):
     options: dict[str, Any]
     variables: Variables
     preprocessing: Preprocessing | None
+    expects: Preprocessing | None
     class_names: tuple[str, ...] | None
     whose: str
     state_dict: dict[str, np.ndarray]
@@ -74,6 +76,7 @@ def open_weights(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     preprocessing, turned = fit.architecture.preprocessing or model_info(fit.model).preprocessing, state_dict
+    expects = preprocessing
     first = state_dict.get(fit.architecture.input_key)
     if red_first and preprocessing is not None and preprocessing.bgr and first is not None:
         turned = {**state_dict, fit.architecture.input_key: first[:, ::-1]}
@@ -91,7 +94,7 @@ def open_weights(
     count = options.pop("num_classes")
     note = read_note(path) or {}
     known = tuple(note["class_names"]) if note.get("class_names") and num_classes is None else None
-    return OpenedWeights(fit.model, count, options, variables, preprocessing, known, str(fit), state_dict)
+    return OpenedWeights(fit.model, count, options, variables, preprocessing, expects, known, str(fit), state_dict)
 
 
 def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
@@ -107,7 +110,15 @@ def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str 
     names = tuple(note["class_names"]) if note.get("class_names") else None
     variables, preprocessing = from_own(state_dict), model_info(config.name).preprocessing
     return OpenedWeights(
-        config.name, note["num_classes"], dict(config.options), variables, preprocessing, names, whose, state_dict
+        config.name,
+        note["num_classes"],
+        dict(config.options),
+        variables,
+        preprocessing,
+        preprocessing,
+        names,
+        whose,
+        state_dict,
     )
 
 

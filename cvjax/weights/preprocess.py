@@ -31,6 +31,27 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return np.ascontiguousarray(x[..., ::-1]) if preprocessing.bgr else x
 
 
+def in_words(preprocessing: Preprocessing) -> str:
+    """Describes what a net sees of a photograph, in the order of its channels.
+
+    Example: "blue first, from 0 to 255, less 104.007, 116.669, 122.679".
+    """
+    order = -1 if preprocessing.bgr else 1
+    mean, std = (np.array(levels)[::order] for levels in (preprocessing.mean, preprocessing.std))
+    # Caffe's nets see bytes, the others fractions.
+    top, scale = ("255", 255) if np.ptp(std) == 0 and std[0] < 0.1 else ("1", 1)
+    words = f"{'blue' if preprocessing.bgr else 'red'} first, from 0 to {top}, less {_listed(mean * scale)}"
+    if not np.allclose(std * scale, 1):
+        words += f", divided by {_listed(std * scale)}"
+    sides = preprocessing.resize, preprocessing.size
+    words += f", the shorter side brought to {sides[0]}" if sides[0] else ""
+    return words + (f" and {sides[1]}x{sides[1]} cut from the middle" if sides[1] else "")
+
+
+def _listed(levels: np.ndarray) -> str:
+    return ", ".join(f"{level:.3f}" for level in levels)
+
+
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Returns the middle [size, size, C] of [H, W, C].
 

@@ -36,10 +36,15 @@ def test_a_first_convolution_that_reads_blue_first_is_turned_and_computes_the_sa
     np.testing.assert_array_equal(kernels[0][:, :, ::-1], kernels[1])
 
 
-def test_a_classifier_is_scored_on_data_of_as_many_classes(tmp_path):
-    path, model, variables = _file(tmp_path, "resnet20_cifar", "akamaster", 32, 3)
+def test_a_classifier_is_scored_on_data_of_as_many_classes(tmp_path, capsys):
+    _, model, variables = _file(tmp_path, "resnet20_cifar", "akamaster", 32, 3)
+    state = to_torch("resnet20_cifar", variables, layout="akamaster")
+    path = tmp_path / "resnet20-12fca82f.th"  # PyTorch's, under DataParallel's names, as his are
+    write_state_dict(path.with_suffix(".pth"), {f"module.{key}": value for key, value in state.items()})
+    path.with_suffix(".pth").rename(path)
     data = write_tree(tmp_path / "animals", class_tree("train/", 2) | class_tree("val/", 3))
-    words = [str(path), "--data", "image_folder_classification", "--manual-dir", str(data), "--batch-size", "8"]
+    words = ["--data", "image_folder_classification", "--manual-dir", str(data), "--batch-size", "8"]
+    words = ["--weights", str(path), *words]
     evaluate.main([*words, "--json", str(tmp_path / "report.json")])
     report = json.loads((tmp_path / "report.json").read_text())
     # By hand: images of 12x10 pixels, whose shorter side becomes 32, and the middle of that.
@@ -51,6 +56,7 @@ def test_a_classifier_is_scored_on_data_of_as_many_classes(tmp_path):
             prepared = preprocess(image, opened.preprocessing.__class__(32, 32))
             right += int(np.argmax(run(variables, prepared[None]))) == label
     assert report["examples"] == 9
+    assert "resnet20_cifar (num_classes=3), in the layout of akamaster" in capsys.readouterr().out
     assert report["top1"] == pytest.approx(right / 9, abs=0.12)  # resizing differs by a level or two
     write_tree(data, {"train/dog/00.png": b"", "val/dog/00.png": b""})
     with pytest.raises(ConfigError, match="have 3 classes, and image_folder_classification has 4"):

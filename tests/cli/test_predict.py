@@ -39,9 +39,8 @@ def calls(monkeypatch):
         asked.append((path, overrides))
         model = Brightest(**overrides)
         variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
-        return types.SimpleNamespace(
-            model=model, variables=variables, task=segmentation(NAMES, mean=(0.0,) * 3, std=(255.0,) * 3)
-        )
+        task = segmentation(NAMES, mean=(0.0,) * 3, std=(255.0,) * 3)
+        return types.SimpleNamespace(model=model, variables=variables, task=task, metadata={})
 
     monkeypatch.setattr(predict.load, "load_for_inference", load_for_inference)
     return asked

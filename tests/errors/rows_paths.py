@@ -27,6 +27,30 @@ ROWS = [
         ("DATA",),
     ),
     BadInput(
+        "neither a run nor weights to evaluate",
+        "cvjax.cli.evaluate --data scenes",
+        _nothing,
+        ("--weights",),
+    ),
+    BadInput(
+        "a run and weights to evaluate",
+        "cvjax.cli.evaluate DATA --weights DATA/resnet50.pth --data scenes",
+        _nothing,
+        ("DATA", "--weights"),
+    ),
+    BadInput(
+        "the folder of a run as weights",
+        "cvjax.cli.evaluate --weights DATA --data scenes",
+        _nothing,
+        ("DATA", "--weights"),
+    ),
+    BadInput(
+        "weights to evaluate that are not there",
+        "cvjax.cli.evaluate --weights DATA/resnet50.pth --data scenes",
+        _nothing,
+        ("DATA/resnet50.pth",),
+    ),
+    BadInput(
         "a configuration that is no JSON",
         "experiments.deeplab_voc --config DATA/config.json --workdir DATA/run",
         _config_of_text,

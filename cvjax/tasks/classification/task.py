@@ -18,6 +18,7 @@ from cvjax.data.decode import decode_labeled
 from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.imagenet import middle
 from cvjax.ops.geometry import pair
 from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
@@ -35,13 +36,42 @@ _NONE = -1  # the label of rows that are not valid
 
 @dataclasses.dataclass(frozen=True)
 class Classification(ImageTask):
-    """Predicts one class per image, trained with softmax cross entropy. Attributes are those of `ImageTask`."""
+    """Predicts one class per image, trained with softmax cross entropy.
+
+    Attributes: those of `ImageTask`, and
+      mean_image: Mean of each pixel, float32 [H, W, 3] in 0..255, which `normalize` subtracts instead of `mean`: its
+        middle, as large as the images. No run has one; nets from Caffe may.
+    """
 
     name: ClassVar[str] = "classification"
     target: ClassVar[Target] = "label"
     config_class = ClassificationConfig
 
     config: ClassificationConfig
+    mean_image: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """Returns the fields that a checkpoint stores beside the configuration, without `mean_image`."""
+        return {name: value for name, value in super().record().items() if name != "mean_image"}
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Normalizes images [..., H, W, 3] in 0..255 by the mean of each channel, or of each pixel.
+
+        Raises:
+          ConfigError: They are larger than the image of means.
+        """
+        if self.mean_image is None:
+            return super().normalize(images)
+        size, room = pair(images.shape[-3:-1]), pair(self.mean_image.shape[:2])
+        if size[0] > room[0] or size[1] > room[1]:
+            raise ConfigError(
+                f"images of {size[0]}x{size[1]} pixels are larger than their mean image of {room[0]}x{room[1]}; lower "
+                "--crop, or leave --mean out"
+            )
+        top, left = middle(room, size)
+        mean = jnp.asarray(self.mean_image[top : top + size[0], left : left + size[1]], jnp.float32)
+        mean = jnp.expand_dims(mean, range(images.ndim - 3))
+        return (images.astype(jnp.float32) - mean) / jnp.expand_dims(jnp.asarray(self.std), range(images.ndim - 1))
 
     @property
     def metric(self) -> str:
