@@ -85,7 +85,8 @@ def load_pretrained(
     variables, preprocessing = hub.load_fetched(fetched, num_classes=num_classes, in_channels=in_channels, key=key)
     changed = {"num_classes": num_classes, "in_channels": in_channels}
     given = {option: value for option, value in changed.items() if value is not None}
-    return PretrainedModel(create_model(fetched.model, **given, **options), variables, preprocessing)
+    model = create_model(fetched.model, **(dict(fetched.options) | given | options))
+    return PretrainedModel(model, variables, preprocessing)
 
 
 def train(config: RunConfig) -> Outcome:
