@@ -41,15 +41,6 @@ class Fetched(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
-def list_pretrained() -> list[str]:
-    """Lists the names of published weights, as MODEL.TAG, for the models that there are.
-
-    MODEL alone takes the last of its weights.
-    """
-    models = set(list_models())
-    return sorted(name for name, published in PUBLISHED.items() if published.model in models)
-
-
 def load_pretrained(
     reference: str,
     *,
@@ -64,9 +55,10 @@ def load_pretrained(
 
     Args:
       reference: Name of the weights. A model's name, such as "resnet50", takes the weights that its publisher
-        recommends. One of `list_pretrained()` is a name too, such as "resnet50.imagenet1k_v1". So is a repository of
-        timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k", with or without "@REVISION" (a branch, a
-        tag or a commit) behind it, or any other with a config.json and a model.safetensors that fits a model of ours.
+        recommends. A name that `list_pretrained()` shows is one too, such as "resnet50.imagenet1k_v1". So is a
+        repository of timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k", with or without "@REVISION"
+        (a branch, a tag or a commit) behind it, or any other with a config.json and a model.safetensors that fits a
+        model of ours.
       num_classes, in_channels, aux, key: Arguments of `from_torch`.
       data_dir: Folder in whose subfolder `weights` the files are kept; None is $CVJAX_DATA_DIR, else `~/.cache/cvjax`.
       progress: Whether to show a bar while fetching.
