@@ -7,8 +7,9 @@ that is known to last, so each is listed by its name, and `cvjax.load_pretrained
 from collections.abc import Iterator
 from typing import Any
 
+from cvjax.models.info import Figure
 from cvjax.weights.published.files import PublishedFile
-from cvjax.weights.published.names import HUB, TIMM_RESULTS, Figure
+from cvjax.weights.published.names import HUB, TIMM_RESULTS
 
 _IMAGENET, _VOC07, _VOC12 = "ImageNet", "VOC 2007 test", "VOC 2012 val"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cvjax.weights.published.names import Figure
+from cvjax.models.info import Figure
 
 _FORMATS = {
     ".caffemodel": "Caffe",

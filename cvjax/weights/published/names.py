@@ -4,38 +4,14 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import NamedTuple
 
-from cvjax.models.info import Preprocessing
+from cvjax.models.info import Figure, Preprocessing
 
 HUB = "hf-hub:"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 _HALF = (0.5, 0.5, 0.5)
 TIMM_RESULTS = "timm's results-imagenet.csv"
-
-
-class Figure(NamedTuple):
-    """Describes a published figure.
-
-    Attributes:
-      value: Value in percent.
-      metric: What was measured: top-1, mIoU, mAP, ...
-      data: On what.
-      source: Who says so.
-      more: What else is published of it, such as the value with a CRF.
-    """
-
-    value: float
-    metric: str
-    data: str
-    source: str
-    more: str = ""
-
-    def __str__(self) -> str:
-        """Returns the figure as tables show it, such as `71.59 top-1, ImageNet (torchvision)`."""
-        more = f", {self.more}" if self.more else ""
-        return f"{self.value:.2f} {self.metric}{more}, {self.data} ({self.source})"
 
 
 @dataclasses.dataclass(frozen=True)
