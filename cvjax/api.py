@@ -64,9 +64,9 @@ def load_pretrained(
     """Loads somebody's weights into their model; published ones are fetched the first time.
 
     Args:
-      name: "resnet50" for what its publisher recommends, one of `cvjax.weights.list_pretrained()`, or a repository of
-        timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k". Or a file, whoever wrote it, see
-        `cvjax.weights.open_weights`.
+      name: "resnet50" for what its publisher recommends, a name that `cvjax.weights.list_pretrained()` shows, or a
+        repository of timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k". Or a file, whoever wrote it,
+        see `cvjax.weights.open_weights`.
       num_classes: Number of classes, if another than the weights have; the head then starts anew, drawn by `key`.
       in_channels: Channels of the images, if not 3.
       key: Key that draws what the weights do not have.
@@ -85,7 +85,8 @@ def load_pretrained(
     variables, preprocessing = hub.load_fetched(fetched, num_classes=num_classes, in_channels=in_channels, key=key)
     changed = {"num_classes": num_classes, "in_channels": in_channels}
     given = {option: value for option, value in changed.items() if value is not None}
-    return PretrainedModel(create_model(fetched.model, **given, **options), variables, preprocessing)
+    model = create_model(fetched.model, **(dict(fetched.options) | given | options))
+    return PretrainedModel(model, variables, preprocessing)
 
 
 def train(config: RunConfig) -> Outcome:

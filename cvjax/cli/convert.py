@@ -76,7 +76,8 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
         return f"{record['name']}, in the layout of {layout}", state_dict
     path, name = arguments.source, arguments.as_
     if is_pretrained(arguments.source):
-        name, path, _ = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
+        fetched = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
+        name, path = fetched.model, fetched.path
     opened = open_weights(
         path,
         name=name,

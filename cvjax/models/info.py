@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 
@@ -35,6 +35,29 @@ class Preprocessing:
             raise ValueError(f"a side of {self.resize} pixels is too short for a crop of {self.size}")
 
 
+class Figure(NamedTuple):
+    """Describes a published figure.
+
+    Attributes:
+      value: Value in percent.
+      metric: What was measured: top-1, mIoU, mAP, ...
+      data: On what.
+      source: Who says so.
+      more: What else is published of it, such as the value with a CRF.
+    """
+
+    value: float
+    metric: str
+    data: str
+    source: str
+    more: str = ""
+
+    def __str__(self) -> str:
+        """Returns the figure as tables show it, such as `71.59 top-1, ImageNet (torchvision)`."""
+        more = f", {self.more}" if self.more else ""
+        return f"{self.value:.2f} {self.metric}{more}, {self.data} ({self.source})"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
     """Holds the published facts about a model.
@@ -53,6 +76,9 @@ class ModelInfo:
       preprocessing: Preparation of photographs, unless the weights bring their own (see
         `cvjax.weights.load_pretrained`). The default has ImageNet's mean and deviation. For classification it has an
         image 8/7 times as large as the crop.
+      release: Release that the default options follow: the name of a layout of `cvjax.weights`, such as "torchvision"
+        or "caffe"; "paper" where no release has just these options; "own" for a net of ours that no paper scored.
+      figure: Accuracy that is published of this release, or by the paper; None where none was found.
     """
 
     name: str
@@ -64,6 +90,8 @@ class ModelInfo:
     gmacs: float | None
     params_classes: int
     preprocessing: Preprocessing | None = None
+    release: str = "paper"
+    figure: Figure | None = None
 
     def __post_init__(self) -> None:
         preprocessing = self.preprocessing

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from cvjax.errors import ConfigError
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.releases import figure_of, release_of
 
 # Each of these modules has a table `VARIANTS: Mapping[str, Variant]`. A new architecture adds its line here.
 _ARCHITECTURES = (
@@ -199,5 +200,7 @@ def _table() -> Mapping[str, Variant]:
         for variant in importlib.import_module(module).VARIANTS:
             if variant.info.name in table:
                 raise RuntimeError(f"two models are called {variant.info.name}")
-            table[variant.info.name] = variant
+            name = variant.info.name
+            info = dataclasses.replace(variant.info, release=release_of(name), figure=figure_of(name))
+            table[name] = dataclasses.replace(variant, info=info)
     return MappingProxyType(table)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,11 +16,13 @@ import numpy as np
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.files import default_data_dir, download
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from cvjax.models import list_models
+from cvjax.models import list_models, model_info
 from cvjax.models.info import Preprocessing
 from cvjax.weights.convert import Variables, from_torch
 from cvjax.weights.files import check_readable, read_state_dict
 from cvjax.weights.published import DEFAULTS, HUB, PUBLISHED
+from cvjax.weights.published.repository import fetch_repository, unreachable
+from cvjax.weights.recognize import find_model
 
 
 class Pretrained(NamedTuple):
@@ -30,20 +33,12 @@ class Pretrained(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Describes a file of published weights: the name of its model, its path, and the preprocessing."""
+    """Describes a file of published weights: its model, its path, the preprocessing, and the model's options."""
 
     model: str
     path: pathlib.Path
     preprocessing: Preprocessing
-
-
-def list_pretrained() -> list[str]:
-    """Lists the names of published weights, as MODEL.TAG, for the models that there are.
-
-    MODEL alone takes the last of its weights.
-    """
-    models = set(list_models())
-    return sorted(name for name, published in PUBLISHED.items() if published.model in models)
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_pretrained(
@@ -60,14 +55,17 @@ def load_pretrained(
 
     Args:
       reference: Name of the weights. A model's name, such as "resnet50", takes the weights that its publisher
-        recommends. One of `list_pretrained()` is a name too, such as "resnet50.imagenet1k_v1". So is a repository of
-        timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k", with or without "@REVISION" behind it.
+        recommends. A name that `list_pretrained()` shows is one too, such as "resnet50.imagenet1k_v1". So is a
+        repository of timm's on Hugging Face's hub, such as "hf-hub:timm/resnet50.a1_in1k", with or without "@REVISION"
+        (a branch, a tag or a commit) behind it, or any other with a config.json and a model.safetensors that fits a
+        model of ours.
       num_classes, in_channels, aux, key: Arguments of `from_torch`.
       data_dir: Folder in whose subfolder `weights` the files are kept; None is $CVJAX_DATA_DIR, else `~/.cache/cvjax`.
       progress: Whether to show a bar while fetching.
 
     Returns:
-      (variables, preprocessing), for a model built with the same `num_classes` and otherwise default options.
+      (variables, preprocessing), for a model built with the same `num_classes` and otherwise default options, or those
+      that the weights need; `cvjax.load_pretrained` builds the model as well.
 
     Raises:
       ConfigError: The name is not known, or `from_torch` raises it.
@@ -155,37 +153,31 @@ def _fetch_url(url: str, folder: pathlib.Path, progress: bool) -> pathlib.Path:
     try:
         return download(url, target, check=check, progress=progress)
     except OSError as error:
-        raise _unreachable(target, url, getattr(error, "reason", None) or error) from error
+        raise unreachable(target, url, getattr(error, "reason", None) or error) from error
 
 
 def _fetch_from_hub(repository: str, folder: pathlib.Path) -> Fetched:
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", repository):
-        raise ConfigError(f"a repository is {HUB}OWNER/NAME, or with @REVISION behind it; this is {HUB}{repository}")
-    name, _, revision = repository.partition("@")
-    place = folder / name / revision
-    paths = []
-    for file in ("config.json", "model.safetensors"):
-        path = place / file
-        paths.append(path)
-        if path.is_file():
-            continue
-        url = f"https://huggingface.co/{name}/resolve/{revision or 'main'}/{file}"
-        try:
-            import huggingface_hub  # pyright: ignore[reportMissingImports]  # optional
-        except ImportError as error:
-            raise _unreachable(path, url, "that needs huggingface_hub; pip install 'cvjax[hub]'") from error
-        try:
-            huggingface_hub.hf_hub_download(name, file, revision=revision or None, local_dir=place)
-        except Exception as error:  # its kinds change with its releases
-            raise _unreachable(path, url, str(error).partition("\n")[0].partition(". ")[0]) from error
+    config_path, path = fetch_repository(repository, folder)
     try:
-        config = json.loads(paths[0].read_text())
-        return Fetched(config["architecture"], paths[1], _timm_preprocessing(config.get("pretrained_cfg", config)))
-    except (KeyError, TypeError, ValueError) as error:
+        config = json.loads(config_path.read_text())
+        described = config.get("pretrained_cfg", config)
+        model, classes = config.get("architecture"), config.get("num_classes")
+        preprocessing = _timm_preprocessing(described) if "architecture" in config else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{paths[0]} does not describe a net that cvjax can feed ({error}); for its weights alone, give "
-            f"{paths[1]} to read_state_dict and from_torch"
+            f"{config_path} does not describe a net that cvjax can feed ({error}); for its weights alone, give "
+            f"{path} to cvjax.load_pretrained"
         ) from error
+    if model in list_models() and preprocessing is not None:
+        options = {"num_classes": classes} if isinstance(classes, int) else {}
+        return Fetched(model, path, preprocessing, options)
+    try:  # somebody else's, such as segmentation_models_pytorch's, or an architecture that timm calls otherwise
+        fit = find_model(read_state_dict(path))
+    except CheckpointError as error:
+        raise CheckpointError(f"{HUB}{repository} holds {model or 'a net'} that is none of ours: {error}") from error
+    expected = preprocessing or fit.architecture.preprocessing or model_info(fit.model).preprocessing
+    assert expected is not None  # `ModelInfo` fills it in
+    return Fetched(fit.model, path, expected, fit.options)
 
 
 def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
@@ -199,10 +191,4 @@ def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
         mean=tuple(config.get("mean", IMAGENET_MEAN)),
         std=tuple(config.get("std", IMAGENET_STD)),
         interpolation=config.get("interpolation", "bicubic"),
-    )
-
-
-def _unreachable(path: pathlib.Path, url: str, reason: object) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: is not there and could not be fetched from {url} ({reason}); fetch it elsewhere and put it there"
     )

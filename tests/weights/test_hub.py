@@ -1,36 +1,19 @@
 """Published weights by name, with local files in the network's place."""
 
 import hashlib
-import json
 import re
-import sys
-import types
 
 import _reference as reference
+import file_server
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
-import cvjax
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import Preprocessing
-from cvjax.weights import hub, list_pretrained, load_pretrained, read_weights
+from cvjax.weights import hub, load_pretrained, read_weights
 from cvjax.weights.published import DEFAULTS, PUBLISHED, Published
-
-HUB_CONFIG = {
-    "architecture": "resnet18",
-    "num_classes": 1000,
-    "pretrained_cfg": {
-        "input_size": [3, 224, 224],
-        "test_input_size": [3, 288, 288],
-        "interpolation": "bicubic",
-        "crop_pct": 0.95,
-        "crop_mode": "center",
-        "mean": [0.5, 0.4, 0.3],
-        "std": [0.2, 0.3, 0.4],
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +35,6 @@ def publish(monkeypatch, tmp_path):
         monkeypatch.setattr(hub, "DEFAULTS", {"resnet18": "resnet18.test"})
 
     return publish
-
-
-@pytest.fixture
-def fake_hub(monkeypatch, file, tmp_path):
-    """huggingface_hub with one repository; returns the list of its calls."""
-    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path / "data"))
-    calls = []
-
-    def hf_hub_download(repo_id, filename, *, revision, local_dir):
-        calls.append((repo_id, filename, revision))
-        local_dir.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(HUB_CONFIG).encode() if filename == "config.json" else file.read_bytes()
-        (local_dir / filename).write_bytes(content)
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=hf_hub_download))
-    return calls
 
 
 def test_weights_are_fetched_once_and_bring_their_preprocessing(publish, file, tmp_path):
@@ -110,6 +77,30 @@ def test_another_file_than_the_published_is_refused(publish, file, tmp_path):
         load_pretrained("resnet18", progress=False)
 
 
+def test_a_server_that_breaks_off_or_sends_another_file_leaves_nothing(publish, file, tmp_path):
+    place = tmp_path / "data" / "weights"
+    with file_server.serving() as (address, files):
+        url = f"{address}/models/{file.name}"
+        files.plain[f"models/{file.name}"] = content = file.read_bytes()
+        publish(url)
+        files.broken[file.name] = 2
+        for reason in ("broke off after", "Internal Server Error"):  # half of it, then an error
+            message = rf"^{re.escape(f'{place / file.name}')}: .* from {url} \(.*{reason}.*\); fetch it elsewhere"
+            with pytest.raises(CheckpointError, match=message):
+                load_pretrained("resnet18", progress=False)
+            assert list(place.iterdir()) == []
+        files.lies[file.name] = bytes(len(content))
+        with pytest.raises(CheckpointError, match=rf"sha256 begins with \w+ and not with .* fetch it again from {url}"):
+            load_pretrained("resnet18", progress=False)
+        assert list(place.iterdir()) == []
+        files.lies.clear()
+        fetched = load_pretrained("resnet18", progress=False)
+        asked = len(files.asked)
+    again = load_pretrained("resnet18", progress=False)  # the server is gone
+    assert asked == len(files.asked)
+    jax.tree.map(np.testing.assert_array_equal, fetched.variables, again.variables)
+
+
 def test_a_file_that_nothing_here_reads_is_not_fetched(publish):
     publish("http://nowhere.invalid/resnet18-01234567.h5")
     with pytest.raises(CheckpointError, match=r"weights come as \.safetensors.*not as \.h5"):
@@ -123,41 +114,7 @@ def test_unknown_names_are_told_the_known(publish):
         load_pretrained("hf-hub:../../etc")
 
 
-def test_a_repository_brings_model_weights_and_preprocessing(fake_hub, file, tmp_path, monkeypatch):
-    variables, preprocessing = load_pretrained("hf-hub:timm/resnet18.a1_in1k@v2")
-    assert preprocessing == Preprocessing(224, 235, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic")
-    assert variables["params"]["head"]["kernel"].shape == (512, 1000)
-    repository = ("timm/resnet18.a1_in1k", "v2")
-    assert fake_hub == [(repository[0], name, repository[1]) for name in ("config.json", "model.safetensors")]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # what lies there needs no hub
-    load_pretrained("hf-hub:timm/resnet18.a1_in1k@v2")
-    place = tmp_path / "data" / "weights" / "timm" / "resnet18.a1_in1k"
-    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(place))}/config\.json: .*cvjax\[hub\].*put it there$"):
-        load_pretrained("hf-hub:timm/resnet18.a1_in1k")
-
-
-def test_a_hub_out_of_reach_is_one_sentence(fake_hub, monkeypatch):
-    def fail(*_, **__):
-        raise ConnectionError("no route. Please check\nyour connection")
-
-    monkeypatch.setattr(sys.modules["huggingface_hub"], "hf_hub_download", fail)
-    with pytest.raises(CheckpointError, match=r"resolve/main/config\.json \(no route\); fetch it elsewhere"):
-        load_pretrained("hf-hub:timm/resnet18.a1_in1k")
-
-
-@pytest.mark.parametrize(
-    "change", [{"crop_mode": "squash"}, {"input_size": [3, 224, 256]}, {"interpolation": "lanczos"}]
-)
-def test_a_preprocessing_that_we_lack_is_refused(fake_hub, monkeypatch, change):
-    changed = {**HUB_CONFIG, "pretrained_cfg": {**HUB_CONFIG["pretrained_cfg"], **change}}
-    monkeypatch.setattr(f"{__name__}.HUB_CONFIG", changed)
-    with pytest.raises(CheckpointError, match="read_state_dict and from_torch"):
-        load_pretrained("hf-hub:timm/resnet18.a1_in1k")
-
-
 def test_table_of_published_weights():
-    assert "resnet50.imagenet1k_v1" in list_pretrained()
-    assert {name.partition(".")[0] for name in list_pretrained()} <= set(cvjax.list_models())
     assert DEFAULTS["resnet50"] == "resnet50.imagenet1k_v2"
     assert DEFAULTS["efficientnet_b0"] == "efficientnet_b0.imagenet1k_v1"
     for name, published in PUBLISHED.items():
