@@ -14,7 +14,6 @@ from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import (
     StateDict,
     Variables,
-    architectures,
     fill,
     from_torch,
     is_counter,
@@ -22,6 +21,7 @@ from cvjax.weights.convert import (
     recognize,
 )
 from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.known import architectures
 from cvjax.weights.own import from_own, is_own
 from cvjax.weights.warm_start import warm_start
 

@@ -15,7 +15,7 @@ from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.segmentation.task import Segmentation
-from cvjax.weights.convert import architectures
+from cvjax.weights.layouts.known import architectures
 
 VGG_MEAN, DEEPLAB_MEAN, FCN_MEAN = (
     (103.939, 116.779, 123.68),
