@@ -3,14 +3,9 @@
     python -m experiments.deeplab_voc                  VOC where it is prepared or found, else the embedded scenes
     python -m experiments.deeplab_voc quick --resume   continues a run that was stopped
     python -m experiments.deeplab_voc voc --init resnet101.safetensors
-    python -m experiments.deeplab_voc v1 --init vgg_16_fc_reduced.caffemodel
-    python -m experiments.deeplab_voc v2_vgg16 --init vgg_16_fc_reduced.caffemodel
-    python -m experiments.deeplab_voc v2_resnet101 --init init.caffemodel
-
-The papers start from these files. `vgg_16_fc_reduced` is VGG-16 with dense layers that were thinned out, which all
-branches of v2 take; a whole VGG-16 (`--init vgg16`, VGG_ILSVRC_16_layers.caffemodel) is thinned out here. `init` is
-v2's ResNet-101 after COCO; MSRA's ResNet-101-model.caffemodel fits the preset too, and torchvision's, whose strides
-are elsewhere, does not.
+    python -m experiments.deeplab_voc v1 --init vgg_16_fc_reduced.caffemodel         as the papers; a whole VGG-16,
+    python -m experiments.deeplab_voc v2_vgg16 --init vgg_16_fc_reduced.caffemodel   such as vgg16, is thinned out here
+    python -m experiments.deeplab_voc v2_resnet101 --init init.caffemodel            COCO's, or MSRA's ResNet-101
 
 | preset | paper | steps x batch | published mIoU on val (with CRF) |
 | --- | --- | --- | --- |

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from cvjax.cli.commandline import parse
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.tasks.detection.task import Detection
@@ -231,6 +232,20 @@ def test_presets_have_the_structure_of_the_released_nets(start):
     config = _preset(*STARTS[start][:2])
     released = next(known for known in architectures(config.model.name) if known.layout == "caffe")
     assert released.unmet(config.model.options) == {}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_docstring_shows_the_start_and_a_run_without_it_is_told(start, capsys):
+    experiment, preset = STARTS[start][:2]
+    module = importlib.import_module(f"experiments.{experiment}")
+    shown = f"python -m experiments.{experiment} {preset} --init "
+    assert shown in module.__doc__
+    parse(module.PRESETS, module.__doc__, module.__name__, argv=[preset])
+    said = capsys.readouterr().out
+    assert f"{preset} starts from drawn weights, as there is no --init; the usual start is --init " in said
+    parse(module.PRESETS, module.__doc__, module.__name__, argv=[preset, "--init", "resnet50"])
+    parse(module.PRESETS, module.__doc__, module.__name__, argv=["quick"])
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
