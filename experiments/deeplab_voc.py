@@ -3,7 +3,9 @@
     python -m experiments.deeplab_voc                  VOC where it is prepared or found, else the embedded scenes
     python -m experiments.deeplab_voc quick --resume   continues a run that was stopped
     python -m experiments.deeplab_voc voc --init resnet101.safetensors
-    python -m experiments.deeplab_voc v1 --init vgg16  LargeFOV from ImageNet weights, its dense layers subsampled
+    python -m experiments.deeplab_voc v1 --init vgg_16_fc_reduced.caffemodel         as the papers; a whole VGG-16,
+    python -m experiments.deeplab_voc v2_vgg16 --init vgg_16_fc_reduced.caffemodel   such as vgg16, is thinned out here
+    python -m experiments.deeplab_voc v2_resnet101 --init init.caffemodel            COCO's, or MSRA's ResNet-101
 
 | preset | paper | steps x batch | published mIoU on val (with CRF) |
 | --- | --- | --- | --- |
@@ -67,6 +69,8 @@ V2 = replace(
     optim=_CAFFE,
     eval=replace(V1.eval, crf=CRFS["v2"]),
 )
+# MSRA's strides and unpadded sizes, with full dilation from a stage's first block on.
+_AUTHORS_RESNET = {"stride_in_1x1": True, "stem_pool": "ceil_padded", "dilate_first": True}
 _VGG = {name: value for name, value in NARROW_VGG.items() if name != "hidden"}
 _NARROW_V1 = {"aspp_rates": (4,), "hidden": 256, "dropout": 0.0, "backbone": _VGG, "norm": {"momentum": 0.95}}
 # Rates are 2, 4, 6 and 8 at this output stride.
@@ -80,7 +84,7 @@ PRESETS = {
     "v2_vgg16": V2,
     "v2_resnet101": replace(
         V2,
-        model=ModelConfig("deeplabv2_resnet101", norm={"frozen": True}),
+        model=ModelConfig("deeplabv2_resnet101", fuse_first=True, backbone=_AUTHORS_RESNET, norm={"frozen": True}),
         aux_weight=1.0,
         input=replace(V2.input, min_scale=0.5, max_scale=1.5, scale_step=0.0),
         optim=replace(V2.optim, learning_rate=2.5e-4),

@@ -2,6 +2,7 @@
 
     python -m experiments.faster_rcnn_voc                        VOC 2007 where it is prepared, else the scenes
     python -m experiments.faster_rcnn_voc quick --model.backbone.deformable 3 4
+    python -m experiments.faster_rcnn_voc voc07 --init VGG_ILSVRC_16_layers.caffemodel    as in the paper
     python -m experiments.faster_rcnn_voc four_steps --init vgg16
     python -m experiments.faster_rcnn_voc coco --init resnet50   a ResNet-50 with a feature pyramid
     python -m experiments.faster_rcnn_voc quick --data xml_folder_detection --input.manual-dir FOLDER

@@ -2,8 +2,13 @@
 
     python -m experiments.fcn_voc                      VOC where it is prepared or found, else the embedded scenes
     python -m experiments.fcn_voc quick --resume       continues a run that was stopped
-    python -m experiments.fcn_voc voc --init vgg16     all at once, from ImageNet weights
-    python -m experiments.fcn_voc voc_32s --init vgg16, then voc_16s, then voc_8s: each starts from the one before
+    python -m experiments.fcn_voc voc --init VGG_ILSVRC_16_layers.caffemodel    all at once
+    python -m experiments.fcn_voc voc_32s --init VGG_ILSVRC_16_layers.caffemodel
+                                                       then voc_16s, then voc_8s: each starts from the one before
+    python -m experiments.fcn_voc voc_batch --init VGG_ILSVRC_16_layers.caffemodel
+
+The paper's nets start from VGG's own file of Caffe's, whose dense layers become the convolutions fc6 and fc7;
+`--init vgg16` takes torchvision's instead.
 
 Any run starts from any other by its folder, which is how to train the narrow nets in stages:
 

@@ -1,6 +1,7 @@
 """SPPnet (1406.4729) on PASCAL VOC, or on any folder of images with XML boxes.
 
     python -m experiments.sppnet_voc                          VOC 2007 where it is prepared, else the scenes
+    python -m experiments.sppnet_voc voc07 --init Zeiler_conv5.caffemodel    the release's classifier, as in the paper
     python -m experiments.sppnet_voc voc07 --init runs/CLASSIFIER
     python -m experiments.sppnet_voc quick --data xml_folder_detection --input.manual-dir FOLDER
     python -m experiments.sppnet_voc quick --resume           continues a run that was stopped
@@ -14,7 +15,7 @@ WORKDIR/net, then come support vector machines and a regression as in R-CNN; the
 | voc07 | ZF-5 on five scales, dense layers alone | 40,000 x 2 | 59.2 with boxes moved |
 
 In `quick` gradients reach the convolutions, as no ImageNet has taught them. `voc07` starts from a ZF-5 with a pyramid
-that was trained on ImageNet; `zfnet_spp` is that classifier.
+that was trained on ImageNet, and has its paddings and normalization; `zfnet_spp` is that classifier.
 """
 
 from dataclasses import replace
@@ -33,6 +34,14 @@ _MODEL = ModelConfig(
     dropout=0.2,
     backbone={"channels": (32, 64, 96, 96, 64), "hidden": 256},
 )
+# Of SPP_net's own ZF-5: each channel is normalized within its neighborhood, and pooling takes in what sticks out.
+_RELEASED = {
+    "lrn": (3, 5e-5 / 9, 0.75, 1.0),
+    "lrn_within": True,
+    "ceil_mode": True,
+    "paddings": (1, 0),
+    "pool_padding": 0,
+}
 _OPTIM = replace(QUICK_DETECTOR_OPTIM, learning_rate=4e-3)
 _QUICK = {**vars(QUICK_DETECTION), "input": QUICK_PROPOSALS, "optim": _OPTIM}
 
@@ -40,7 +49,7 @@ PRESETS = {
     "quick": StagedDetectionConfig(**_QUICK | {"model": _MODEL, "steps": 700, "images": 600}),
     "voc07": voc07(
         StagedDetectionConfig(
-            model=ModelConfig("sppnet_zf5"),
+            model=ModelConfig("sppnet_zf5", map_start=20.0, backbone=_RELEASED),
             input=DetectionData(crop=(500, 500), proposals=2000, workers=8),
             eval=DetectionEval(batch_size=1),
             steps=40_000,

@@ -6,6 +6,7 @@ The command line is `[PRESET] [--config FILE] [--field value] [--group.field val
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -43,6 +44,8 @@ def parse(
       default: Preset to take where its dataset is at hand.
       argv: Arguments, those of the process by default.
 
+    Where the docstring shows a preset with --init, and there is none, a line says so.
+
     Raises:
       ConfigError: No such preset or model, or a file that holds no configuration. An unknown or mistyped flag prints
         its own message and exits with status 2.
@@ -56,7 +59,11 @@ def parse(
     def read(base: Config, name: str) -> Config:
         if not base.workdir:
             base = dataclasses.replace(base, workdir=f"runs/{experiment}/{name}")
-        return _parse(_with_model(base, arguments), arguments, prog, text)
+        config = _parse(_with_model(base, arguments), arguments, prog, text)
+        usual = usual_start(docstring, experiment, name)
+        if usual is not None and config.init is None and not config.resume:
+            print(f"{name} starts from drawn weights, as there is no --init; the usual start is --init {usual}")
+        return config
 
     if arguments and not arguments[0].startswith("-"):
         name = arguments.pop(0)
@@ -79,6 +86,12 @@ def parse(
         return read(wanted, default)
     print(f"{wanted.data} is not prepared or found under {root}, so this trains on the embedded scenes (preset quick)")
     return dataclasses.replace(config, data="scenes")
+
+
+def usual_start(docstring: str | None, experiment: str, preset: str) -> str | None:
+    """Returns what a preset starts from in the first such command of the experiment's docstring; None without one."""
+    found = re.search(rf"\.{experiment} {preset} --init (\S+)", docstring or "")
+    return found and found[1]
 
 
 def read_config(kind: type[Config], path: str) -> Config:

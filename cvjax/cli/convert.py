@@ -17,8 +17,9 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models.config import Options
 from cvjax.tasks import load
 from cvjax.weights import open_weights, to_torch, write_state_dict
-from cvjax.weights.convert import Variables, architectures, is_counter
+from cvjax.weights.convert import Variables, is_counter
 from cvjax.weights.hub import fetch_pretrained, is_pretrained
+from cvjax.weights.layouts.known import architectures
 from cvjax.weights.opened import describe
 from cvjax.weights.own import LAYOUT, note, to_own
 

@@ -1,8 +1,11 @@
 """Loads the weights of a classifier as the backbone of another model."""
 
+import re
+
 from cvjax.errors import ConfigError
 from cvjax.models import list_models, model_info
 from cvjax.weights.convert import COLLECTIONS, StateDict, Variables, fill, recognize
+from cvjax.weights.layouts.architecture import Architecture
 from cvjax.weights.subsample import is_branch, subsample_branch
 
 
@@ -35,7 +38,7 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str, layout
     backbone["params"] = {key: layers for key, layers in backbone["params"].items() if key not in branches}
     heads = [architecture.classes_key.removesuffix("weight")]
     if "head" not in backbone["params"]:  # as in a U-Net, which needs none of VGG's dense layers
-        heads += [f"{theirs}." for ours, theirs in architecture.table if ours.startswith("head")]
+        heads += [f"{name}." for name in _dense_layers(architecture, state_dict)]
     trunk = {
         key: value
         for key, value in state_dict.items()
@@ -48,6 +51,19 @@ def load_backbone(variables: Variables, state_dict: StateDict, name: str, layout
         **variables,
         **{key: {**variables[key], "backbone": filled[key]} for key in collections},
     }
+
+
+def _dense_layers(architecture: Architecture, state_dict: StateDict) -> set[str]:
+    """Returns the publisher's names of the layers that are ours in `head`."""
+    modules = {key.rpartition(".")[0] for key in state_dict}
+    rows = [(ours, theirs) for ours, theirs in architecture.table if ours.startswith("head")]
+    return {module for module in modules if any(re.fullmatch(_named_by(*row), module) for row in rows)}
+
+
+def _named_by(ours: str, theirs: str) -> str:
+    """Returns the pattern of the names that a row of a layout's table gives."""
+    groups = re.findall(r"\([^()]*\)", ours)
+    return re.sub(r"\\\\(\d)", lambda match: groups[int(match[1]) - 1], re.escape(theirs))
 
 
 def backbone_name(name: str) -> str:

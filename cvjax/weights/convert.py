@@ -1,6 +1,5 @@
 """Converts PyTorch state dicts, as numpy arrays, into Flax variables and back."""
 
-import fnmatch
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -15,19 +14,13 @@ from cvjax.models import create_model, model_info, model_options
 from cvjax.models.detection.detector import beside_images
 from cvjax.weights.adapt import adapt_state_dict
 from cvjax.weights.layouts.architecture import Architecture
-from cvjax.weights.layouts.caffe import CAFFE
-from cvjax.weights.layouts.classifiers import CLASSIFIERS
-from cvjax.weights.layouts.deeplab import DEEPLAB_RELEASES
-from cvjax.weights.layouts.detectors import DETECTORS
-from cvjax.weights.layouts.torchvision import ARCHITECTURES, torch_key
-from cvjax.weights.layouts.unet import UNETS
+from cvjax.weights.layouts.known import architectures, with_layout
+from cvjax.weights.layouts.torchvision import torch_key
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 # Counts BatchNorm's updates in PyTorch; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
-# Layouts beside those of `layouts.torchvision`, by patterns of models' names; all that match count.
-RELEASES = (CLASSIFIERS, CAFFE, DEEPLAB_RELEASES, DETECTORS, UNETS)
 COLLECTIONS = ("params", "batch_stats")
 _ADVICE = "adapt=True keeps the head of these variables, and adapts the first convolution"
 _LOG = logging.getLogger("cvjax.weights")
@@ -117,7 +110,7 @@ def to_torch(name: str, variables: Variables, *, layout: str | None = None) -> d
       ConfigError: No conversion is known for the model, or it lacks the layout.
       CheckpointError: Parameters do not exist in the PyTorch model; all are listed.
     """
-    architecture = _with_layout(name, layout) if layout else architectures(name)[0]
+    architecture = with_layout(name, layout) if layout else architectures(name)[0]
     state_dict, nameless = {}, []
     for path, key, leaf in _leaves(variables, architecture):
         if key is None:
@@ -138,25 +131,6 @@ def is_counter(key: str) -> bool:
     return key.endswith(_COUNTER)
 
 
-def architectures(name: str) -> tuple[Architecture, ...]:
-    """Returns the layouts in which publishers have the weights of a model, see `cvjax.weights.layouts`.
-
-    Raises:
-      ConfigError: No conversion is known for the model.
-    """
-    found: list[Architecture] = []
-    for pattern, architecture in ARCHITECTURES.items():
-        if not found and fnmatch.fnmatchcase(name, pattern):
-            found += (architecture, *architecture.others)
-    for table in RELEASES:
-        for pattern, releases in table.items():
-            found += releases if fnmatch.fnmatchcase(name, pattern) else ()
-    if not found:
-        known = ", ".join(dict.fromkeys((*ARCHITECTURES, *(name for table in RELEASES for name in table))))
-        raise ConfigError(f"there is no conversion of weights for {name!r}; there is one for {known}")
-    return tuple(found)
-
-
 def recognize(
     name: str, state_dict: StateDict, layout: str | None = None
 ) -> tuple[Architecture, dict[str, np.ndarray]]:
@@ -170,20 +144,13 @@ def recognize(
     Raises:
       ConfigError: No conversion is known for the model, or it lacks the layout.
     """
-    known = architectures(name) if layout is None else (_with_layout(name, layout),)
+    known = architectures(name) if layout is None else (with_layout(name, layout),)
     spelled = [(architecture, architecture.current(state_dict)) for architecture in known]
     best, current = max(spelled, key=lambda pair: pair[0].likeness(pair[1]))
     folded, notes = best.folded(current)
     for note in notes:
         _LOG.warning("%s: %s", name, note)
     return best, folded
-
-
-def _with_layout(name: str, layout: str) -> Architecture:
-    layouts = {architecture.layout: architecture for architecture in architectures(name)}
-    if layout not in layouts:
-        raise ConfigError(f"{name} has no layout {layout!r}; it has {', '.join(layouts)}")
-    return layouts[layout]
 
 
 def misfits(

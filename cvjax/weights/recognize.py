@@ -8,8 +8,9 @@ import numpy as np
 
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import list_models, model_info
-from cvjax.weights.convert import architectures, misfits
+from cvjax.weights.convert import misfits
 from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.known import architectures
 
 _SHOWN = 4
 

@@ -1,7 +1,7 @@
 """Starts a net from somebody's weights: of the same net, or of a classifier for its backbone."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from cvjax.weights.backbone import backbone_name, load_backbone
 from cvjax.weights.convert import (
     StateDict,
     Variables,
-    architectures,
     fill,
     from_torch,
     is_counter,
@@ -22,6 +21,7 @@ from cvjax.weights.convert import (
     recognize,
 )
 from cvjax.weights.layouts.architecture import Architecture
+from cvjax.weights.layouts.known import architectures
 from cvjax.weights.own import from_own, is_own
 from cvjax.weights.warm_start import warm_start
 
@@ -31,7 +31,8 @@ _LOG = logging.getLogger("cvjax.weights")
 def start_from(model: ModelConfig, variables: Variables, weights: StateDict, wanted: Preprocessing) -> Variables:
     """Fills fresh variables with the weights that somebody published.
 
-    Weights of the same net fill it but for heads of other classes, which stay fresh. A classifier's fill the backbone.
+    Weights of the same net fill it but for heads of other classes, which stay fresh. A classifier's fill the backbone,
+    and what else of it the net has: FCN's dense layers, or the one branch of a reduced VGG all of DeepLab's.
     A first convolution that reads blue first, or other values than the run's, is changed to read the run's images. The
     log (`cvjax.weights`) tells what is left out, and what stays fresh.
 
@@ -50,18 +51,28 @@ def start_from(model: ModelConfig, variables: Variables, weights: StateDict, wan
     architecture = _of_the_same_net(model.name, variables, weights)
     classifier = model.name in list_models("classification")
     if architecture is None and not classifier:
+        _check_structure(model, variables, weights)
         name = backbone_name(model.name)
         architecture, state = recognize(name, weights)
         _check_options(architecture, model.options.get("backbone") or {}, "model.backbone.")
         return load_backbone(variables, _reading(architecture, state, wanted), name, architecture.layout)
-    architecture, state = recognize(model.name, weights, architecture.layout if architecture else None)
-    _check_options(architecture, model.options, "model.")
-    state = _reading(architecture, state, wanted)
-    if classifier:
+    if architecture is None or classifier:
+        architecture, state = recognize(model.name, weights, architecture.layout if architecture else None)
+        _check_options(architecture, model.options, "model.")
+        state = _reading(architecture, state, wanted)
         return from_torch(model.name, state, variables, adapt=True, layout=architecture.layout)
     shapes = leaf_shapes(variables, architecture)
+    given, heads = _heads_apart(architecture, architecture.current(weights), shapes)
+    whole = f"{architecture.heads[0]}.weight" in given
+    # What the heads do with the maps is nothing to those who start with new ones.
+    _check_options(architecture, model.options, "model.", backbone_alone=not whole)
+    state, notes = architecture.folded(given)
+    for note in notes:
+        _LOG.warning("%s: %s", model.name, note)
+    state = _reading(architecture, state, wanted)
     fresh = {key for key, shape in shapes.items() if key not in state or _differs(architecture, key, state, shape)}
-    dropped = sorted(key for key in state if (key not in shapes or key in fresh) and not is_counter(key))
+    unused = {key for key in state if (key not in shapes or key in fresh) and not is_counter(key)}
+    dropped = sorted(unused | heads)
     if fresh:
         _LOG.warning("%s: these layers start anew: %s", model.name, ", ".join(_modules(fresh)))
     if dropped:
@@ -80,13 +91,46 @@ def _of_the_same_net(name: str, variables: Variables, weights: StateDict) -> Arc
     for architecture in known:
         state, _ = architecture.folded(architecture.current(weights))
         shapes = leaf_shapes(variables, architecture)
-        trunk = [key for key in shapes if not key.startswith(tuple(f"{head}." for head in architecture.heads))]
-        trunk = [key for key in trunk if not architecture.is_aux(key)]
+        trunk = _trunk(architecture, shapes)
         fits = all(key in state and not _differs(architecture, key, state, shapes[key]) for key in trunk)
         signed = architecture.sign is None or architecture.sign in weights
         if trunk and fits and signed and (best is None or architecture.sign is not None):
             best = architecture
     return best
+
+
+def _heads_apart(
+    architecture: Architecture, weights: StateDict, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Returns weights without the heads where these are of other classes, and the keys of what was left out.
+
+    What is folded into a head, as the deviations of boxes, is then nobody's business.
+    """
+    state, _ = architecture.folded(weights)
+    key = f"{architecture.heads[0]}.weight"
+    if key in state and key in shapes and not _differs(architecture, key, state, shapes[key]):
+        return dict(weights), set()
+    heads = {key for key in weights if key.startswith(tuple(f"{head}." for head in architecture.heads))}
+    return {key: value for key, value in weights.items() if key not in heads}, heads
+
+
+def _check_structure(model: ModelConfig, variables: Variables, weights: StateDict) -> None:
+    """Raises ConfigError where a net has the layers of these weights, and other sizes for want of options."""
+    try:
+        known = architectures(model.name)
+    except ConfigError:
+        return
+    for architecture in known:
+        current = architecture.current(weights)
+        trunk = _trunk(architecture, leaf_shapes(variables, architecture))
+        if trunk and all(key in current for key in trunk):
+            _check_options(architecture, model.options, "model.", backbone_alone=True)
+
+
+def _trunk(architecture: Architecture, keys: Iterable[str]) -> list[str]:
+    """Returns the keys of a net without its heads and auxiliary classifiers."""
+    heads = tuple(f"{head}." for head in architecture.heads)
+    return [key for key in keys if not (key.startswith(heads) or architecture.is_aux(key))]
 
 
 def _differs(architecture: Architecture, key: str, state: StateDict, shape: tuple[int, ...]) -> bool:
@@ -97,9 +141,13 @@ def _modules(keys: Any) -> list[str]:
     return sorted({key.rpartition(".")[0] for key in keys})
 
 
-def _check_options(architecture: Architecture, given: Mapping[str, Any], prefix: str) -> None:
-    """Raises ConfigError where a net lacks an option that weights of this layout need."""
-    lacking = [_flag(f"{prefix}{option}", value) for option, value in architecture.unmet(given).items()]
+def _check_options(
+    architecture: Architecture, given: Mapping[str, Any], prefix: str, *, backbone_alone: bool = False
+) -> None:
+    """Raises ConfigError where a net lacks an option, or one of its backbone, that weights of this layout need."""
+    unmet = architecture.unmet(given).items()
+    needed = [(option, value) for option, value in unmet if not backbone_alone or option.startswith("backbone.")]
+    lacking = [_flag(f"{prefix}{option}", value) for option, value in needed]
     if lacking:
         raise ConfigError(f"weights in the layout of {architecture.layout} need {' '.join(lacking)}; add it")
 

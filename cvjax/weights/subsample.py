@@ -2,7 +2,8 @@
 
 The authors start from ImageNet weights in this way (1412.7062, section 3.1). Of fc6's 7x7 taps 3x3 stay: the first, the
 middle and the last along either axis. Of its 4,096 channels and of fc7's every fourth stays. Nothing makes up for the
-loss: activations come out smaller, and training finds its way.
+loss: activations come out smaller, and training finds its way. The authors' own file, `vgg_16_fc_reduced`, has these
+layers already, and every branch of DeepLab v2 takes them as they are.
 """
 
 import logging
@@ -56,7 +57,8 @@ def subsample_branch(
                 "start; take a state dict with the classifier"
             )
         kernel, bias = present
-        kernels[layer] = architecture.to_flax(kernel, np.asarray(state_dict[kernel]))  # [window * window * C, O]
+        array = architecture.to_flax(kernel, np.asarray(state_dict[kernel]))
+        kernels[layer] = array.reshape(-1, array.shape[-1])  # [window * window * C, O]
         biases[layer] = np.asarray(state_dict[bias])
     side, _, channels, hidden = layers["fc6"]["kernel"].shape
     window = round((kernels["fc6"].shape[0] / channels) ** 0.5)
@@ -74,7 +76,8 @@ def subsample_branch(
         "fc7": {"kernel": fc7, "bias": biases["fc7"][kept]},
     }
     sizes = (window, window, dense, side, side, hidden)
-    _LOG.warning("%s: of fc6's %dx%d taps and %d channels, %dx%d and %d are taken", name, *sizes)
+    if (window, dense) != (side, hidden):
+        _LOG.warning("%s: of fc6's %dx%d taps and %d channels, %dx%d and %d are taken", name, *sizes)
     return {
         layer: {leaf: jnp.asarray(taken[layer][leaf], old.dtype) for leaf, old in leaves.items()}
         for layer, leaves in layers.items()

@@ -22,8 +22,6 @@ from cvjax.weights import to_torch
 from cvjax.weights.hub import Fetched
 from cvjax.weights.layouts.caffe import FCN
 
-KINDS = {1: "Scale", 2: "InnerProduct", 4: "Convolution"}
-
 
 def _narrow(monkeypatch, name: str, **settings) -> None:
     """Makes a model narrow by default, as a file does not tell its widths."""
@@ -35,13 +33,7 @@ def _narrow(monkeypatch, name: str, **settings) -> None:
 
 def _caffemodel(path, state_dict, deconvolutions=()):
     """Writes a net's file as Caffe writes it."""
-    layers = {}
-    for key, value in sorted(state_dict.items(), reverse=True):  # a layer's weight before its bias
-        layers.setdefault(key.rpartition(".")[0], []).append(np.asarray(value))
-    kinds = {
-        name: "Deconvolution" if name in deconvolutions else KINDS[blobs[0].ndim] for name, blobs in layers.items()
-    }
-    path.write_bytes(caffe_files.caffemodel([(name, kinds[name], blobs) for name, blobs in layers.items()]))
+    path.write_bytes(caffe_files.of_state(state_dict, deconvolutions))
     return path
 
 

@@ -1,7 +1,7 @@
 """Encodes Caffe's files by the rules of protobuf's wire format, with nothing of protobuf's or ours."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ def _numbers(number: int, values: np.ndarray, form: Form) -> bytes:
     if not form.packed:
         return b"".join(varint(8 * number + wire_type) + struct.pack(f"<{kind}", value) for value in values.tolist())
     parts = np.array_split(values, form.pieces)
-    return b"".join(field(number, struct.pack(f"<{len(part)}{kind}", *part.tolist())) for part in parts)
+    return b"".join(field(number, part.astype("<f8" if form.double else "<f4").tobytes()) for part in parts)
 
 
 def blob(array: np.ndarray, form: Form = PLAIN) -> bytes:
@@ -82,6 +82,23 @@ def caffemodel(layers: Layers, version: int = 2, form: Form = PLAIN, name: str =
             inner = field(1, layer) + field(2, kind) + field(3, "below") + field(4, layer) + field(10, 1)
             content += field(100, inner + b"".join(field(7, each) for each in blobs))
     return content
+
+
+def of_state(state_dict: Mapping[str, np.ndarray], deconvolutions: Sequence[str] = ()) -> bytes:
+    """Encodes a net whose arrays are given by LAYER.weight, LAYER.bias, LAYER.running_mean and LAYER.running_var."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for key, value in state_dict.items():
+        layer, _, blob_name = key.rpartition(".")
+        layers.setdefault(layer, {})[blob_name] = np.asarray(value)
+    rows = []
+    for layer, blobs in layers.items():
+        if "running_mean" in blobs:
+            rows.append((layer, "BatchNorm", [blobs["running_mean"], blobs["running_var"], np.ones(1, np.float32)]))
+            continue
+        kind = {1: "Scale", 2: "InnerProduct", 4: "Convolution"}[blobs["weight"].ndim]
+        kind = "Deconvolution" if layer in deconvolutions else kind
+        rows.append((layer, kind, [blobs[part] for part in ("weight", "bias") if part in blobs]))
+    return caffemodel(rows)
 
 
 def drawn(seed: int = 0, version: int = 2) -> Layers:

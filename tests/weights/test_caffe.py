@@ -2,11 +2,12 @@
 
 import itertools
 import json
+import struct
 import zlib
 
 import numpy as np
 import pytest
-from caffe_files import Form, assert_layers, blob, caffemodel, drawn, field
+from caffe_files import Form, assert_layers, blob, caffemodel, drawn, field, varint
 
 from cvjax.errors import CheckpointError
 from cvjax.weights import read_state_dict, write_state_dict
@@ -38,6 +39,22 @@ def test_packed_numbers_may_come_in_pieces(tmp_path, double):
     layers = drawn()
     content = caffemodel(layers, form=Form(double=double, pieces=3))
     assert_layers(read_layers(_written(tmp_path, content)), layers)
+
+
+@pytest.mark.parametrize("turns", [1, 3, 100])
+@pytest.mark.parametrize("double", [False, True])
+def test_numbers_that_are_not_packed_may_take_turns_with_gradients(turns, double, tmp_path):
+    numbers, tags = np.arange(turns * 6, dtype=np.float32) / 7, (8, 9) if double else (5, 6)
+    kind, wire_type = ("<d", 1) if double else ("<f", 5)
+    content = field(7, field(1, bytes([3, *varint(turns * 2)])))
+    for part in numbers.reshape(turns, 6):
+        for tag, values in zip(tags, (part, part[:4] + 100)):
+            content += b"".join(bytes([8 * tag + wire_type]) + struct.pack(kind, value) for value in values)
+    layer = field(1, "a") + field(2, "InnerProduct") + field(7, content)
+    (tmp_path / "a.caffemodel").write_bytes(field(100, layer))
+    found = read_caffemodel(tmp_path / "a.caffemodel")["a.weight"]
+    assert found.flags.aligned
+    np.testing.assert_array_equal(found, numbers.reshape(3, -1), strict=True)
 
 
 def test_numbers_stay_as_they_are_bit_for_bit(tmp_path):

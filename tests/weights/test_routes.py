@@ -13,7 +13,7 @@ import cvjax
 from cvjax.errors import ConfigError
 from cvjax.models import create_model, model_options
 from cvjax.weights import open_weights, read_state_dict, write_state_dict
-from cvjax.weights.convert import architectures
+from cvjax.weights.layouts.known import architectures
 from cvjax.weights.opened import describe
 from cvjax.weights.own import note, to_own
 

@@ -127,13 +127,14 @@ class Architecture:
             array = np.roll(array, places, axis=1)
         if array.ndim == 4 and _matches(self.turned, key):
             return array.transpose(2, 3, 0, 1)[::-1, ::-1]
-        flattened, window = _lookup(self.flattened, key), _lookup(self.windows, key)
+        # A classifier's dense layer has the numbers of a convolution in the same order, and so FCN takes it.
+        sides = _lookup(self.flattened, key) or _lookup(self.windows, key)
         # An array of another size is not reshaped, so that the caller can report its shape.
-        if flattened and array.ndim == 2 and array.shape[1] % (flattened[0] * flattened[1]) == 0:
-            array = array.reshape(array.shape[0], -1, *flattened)
+        if sides and array.ndim == 2 and array.shape[1] % (sides[0] * sides[1]) == 0:
+            array = array.reshape(array.shape[0], -1, *sides)
         if array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
-            return array.reshape(-1, array.shape[-1]) if flattened or window else array
+            return array.reshape(-1, array.shape[-1]) if sides else array
         return array.T if array.ndim == 2 else array
 
     def to_torch(self, key: str, array: np.ndarray) -> np.ndarray:

@@ -5,14 +5,22 @@ A blob of a layer is NAME.weight or NAME.bias, and BatchNorm's are NAME.running_
 the order blue, green, red, with values from 0 to 255 less a mean.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from cvjax.models.info import Preprocessing
 from cvjax.weights.layouts.architecture import Architecture, Table
+from cvjax.weights.layouts.caffe_rows import (
+    GOOGLENET,
+    VGG,
+    VGG_DENSE,
+    densenet,
+    msra,
+    nin,
+    numbered,
+    senet,
+    under,
+)
 from cvjax.weights.layouts.folds import Factors, StemBias
-
-Rows = tuple[tuple[str, str], ...]
 
 
 def bgr(
@@ -51,115 +59,6 @@ def _caffe(table: Table, classes: str, first: str, layout: str = "caffe", **more
     )
 
 
-def _under(prefix: str, rows: Rows) -> Rows:
-    return tuple((rf"{prefix}/{ours}", theirs) for ours, theirs in rows)
-
-
-_VGG = ((r"(conv\d_\d)", r"\1"),)
-_VGG_DENSE = ((r"head/(fc\d)", r"\1"),)
-
-
-def _numbered(count: int) -> Rows:
-    """Counts convolutions from 1, as Caffe does, where we count from 0."""
-    return tuple((rf"conv_{number}", rf"conv{number + 1}") for number in range(count))
-
-
-_INCEPTION = {
-    "branch1": "1x1",
-    "branch2_0": "3x3_reduce",
-    "branch2_1": "3x3",
-    "branch3_0": "5x5_reduce",
-    "branch3_1": "5x5",
-    "branch4_1": "pool_proj",
-}
-_GOOGLENET = (
-    (r"conv1/conv", "conv1/7x7_s2"),
-    (r"conv2/conv", "conv2/3x3_reduce"),
-    (r"conv3/conv", "conv2/3x3"),
-    *((rf"inception(\d\w)/{ours}/conv", rf"inception_\1/{theirs}") for ours, theirs in _INCEPTION.items()),
-    (r"head", "loss3/classifier"),
-    *(
-        (rf"aux{n}/{ours}", f"loss{n}/{theirs}")
-        for n in (1, 2)
-        for ours, theirs in (("conv/conv", "conv"), ("fc1", "fc"), ("fc2", "classifier"))
-    ),
-)
-
-
-def _nin(last: tuple[str, str, str]) -> Rows:
-    """NIN's layers are called by their number in the net; the last three end in their number of channels."""
-    rows = []
-    for stage in range(4 if last[0] != "conv3" else 3):
-        names = (f"conv{stage + 1}", f"cccp{2 * stage + 1}", f"cccp{2 * stage + 2}")
-        rows += [(rf"mlpconv_{stage}_{place}", name) for place, name in enumerate(names)]
-    return (*rows[:-3], *((ours, theirs) for (ours, _), theirs in zip(rows[-3:], last)))
-
-
-def _densenet() -> Rows:
-    return (
-        (r"stem_conv", "conv1"),
-        (r"stem_bn", "conv1/bn|conv1/scale"),
-        *(
-            row
-            for block in range(1, 5)
-            for row in (
-                (rf"block{block}_layer(\d+)/conv(\d)", rf"conv{block + 1}_\1/x\2"),
-                (rf"block{block}_layer(\d+)/norm(\d)", rf"conv{block + 1}_\1/x\2/bn|conv{block + 1}_\1/x\2/scale"),
-                (rf"transition{block}/conv", f"conv{block + 1}_blk"),
-                (rf"transition{block}/norm", f"conv{block + 1}_blk/bn|conv{block + 1}_blk/scale"),
-            )
-        ),
-        (r"last_bn", "conv5_blk/bn|conv5_blk/scale"),
-        (r"head", "fc6"),
-    )
-
-
-def _blocks(sizes: tuple[int, ...]) -> Iterator[tuple[int, int, str]]:
-    """Yields (stage, block, MSRA's name of it): 2a, 2b, 2c, and in long stages 3a, 3b1, 3b2."""
-    for stage, count in enumerate(sizes, start=1):
-        long = stage in (2, 3) and sizes != (3, 4, 6, 3)
-        for block in range(count):
-            letter = f"b{block}" if long and block else "abcdef"[block]
-            yield stage, block, f"{stage + 1}{letter}"
-
-
-def _msra(sizes: tuple[int, ...]) -> Rows:
-    """MSRA's ResNet of so many blocks a stage."""
-    rows = [(r"stem_conv_0", "conv1"), (r"stem_bn_0", "bn_conv1|scale_conv1")]
-    for stage, block, name in _blocks(sizes):
-        parts = {"1": "branch2a", "2": "branch2b", "3": "branch2c"}
-        ours = rf"stage{stage}_{block}"
-        for number, part in parts.items():
-            rows += [
-                (rf"{ours}/conv{number}", f"res{name}_{part}"),
-                (rf"{ours}/bn{number}", f"bn{name}_{part}|scale{name}_{part}"),
-            ]
-        rows += [
-            (rf"{ours}/downsample_conv", f"res{name}_branch1"),
-            (rf"{ours}/downsample_bn", f"bn{name}_branch1|scale{name}_branch1"),
-        ]
-    return tuple(rows)
-
-
-def _senet(sizes: tuple[int, ...], stem: tuple[str, ...]) -> Rows:
-    """Momenta's SENet of so many blocks a stage."""
-    rows = []
-    for place, name in enumerate(stem):
-        rows += [(rf"stem_conv_{place}", name), (rf"stem_bn_{place}", f"{name}/bn|{name}/bn/scale")]
-    parts = {"conv1": "1x1_reduce", "conv2": "3x3", "conv3": "1x1_increase", "downsample_conv": "1x1_proj"}
-    for stage, count in enumerate(sizes, start=1):
-        for block in range(count):
-            ours, theirs = rf"stage{stage}_{block}", f"conv{stage + 1}_{block + 1}"
-            for part, name in parts.items():
-                bn, layer = part.replace("conv", "bn"), f"{theirs}_{name}"
-                rows += [(rf"{ours}/{part}", layer), (rf"{ours}/{bn}", f"{layer}/bn|{layer}/bn/scale")]
-            rows += [
-                (rf"{ours}/squeeze_excite/reduce", f"{theirs}_1x1_down"),
-                (rf"{ours}/squeeze_excite/expand", f"{theirs}_1x1_up"),
-            ]
-    return (*rows, (r"head", "classifier"))
-
-
 _SIZES = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
 _STEM = ("conv1/7x7_s2",)
 _DEEP_STEM = ("conv1_1/3x3_s2", "conv1_2/3x3", "conv1_3/3x3")
@@ -167,12 +66,12 @@ _CAFFE_LRN = {"lrn": (5, 1e-4 / 5, 0.75, 1.0)}
 
 
 def _vgg() -> Architecture:
-    table = (*_VGG, *_VGG_DENSE, (r"head/head", "fc8"))
+    table = (*VGG, *VGG_DENSE, (r"head/head", "fc8"))
     return _caffe(table, "fc8", "conv1_1", flattened={"fc6.weight": (7, 7)}, preprocessing=VGG_MEAN)
 
 
 def _alexnet(layout: str, classes: str, **options: Any) -> Architecture:
-    table = (*_numbered(5), (r"head/(fc\d)", r"\1"), (r"head/head", classes))
+    table = (*numbered(5), (r"head/(fc\d)", r"\1"), (r"head/head", classes))
     options = _CAFFE_LRN | options
     return _caffe(
         table,
@@ -187,7 +86,7 @@ def _alexnet(layout: str, classes: str, **options: Any) -> Architecture:
 
 def _fcn(ups: dict[str, str], **more: Any) -> Architecture:
     table = (
-        *_under("backbone", (*_VGG, *_VGG_DENSE)),
+        *under("backbone", (*VGG, *VGG_DENSE)),
         (r"score", "score_fr"),
         (r"(score_pool\d)", r"\1"),
         *((rf"{ours}/conv", theirs) for ours, theirs in ups.items()),
@@ -205,7 +104,7 @@ def _fcn(ups: dict[str, str], **more: Any) -> Architecture:
 
 
 def _deeplab_vgg(branches: tuple[str, ...]) -> Architecture:
-    table = _under("backbone", _VGG)
+    table = under("backbone", VGG)
     for place, suffix in enumerate(branches):
         table += tuple((rf"backbone/branch_{place}/{fc}", f"{fc}{suffix}") for fc in ("fc6", "fc7"))
         table += ((rf"classifier_{place}", f"fc8_voc12{suffix}"),)
@@ -222,11 +121,11 @@ _FCN8 = {"up_pool4": "upscore2", "up_pool3": "upscore_pool4", "up_image8": "upsc
 CAFFE: dict[str, tuple[Architecture, ...]] = {
     "vgg16": (_vgg(),),
     "vgg19": (_vgg(),),
-    "nin": (_caffe(_nin(("conv4-1024", "cccp7-1024", "cccp8-1024")), "cccp8-1024", "conv1", preprocessing=IMAGENET),),
-    "nin_cifar": (_caffe(_nin(("conv3", "cccp5", "cccp6")), "cccp6", "conv1"),),
+    "nin": (_caffe(nin(("conv4-1024", "cccp7-1024", "cccp8-1024")), "cccp8-1024", "conv1", preprocessing=IMAGENET),),
+    "nin_cifar": (_caffe(nin(("conv3", "cccp5", "cccp6")), "cccp6", "conv1"),),
     "googlenet_original": (
         _caffe(
-            _GOOGLENET,
+            GOOGLENET,
             "loss3/classifier",
             "conv1/7x7_s2",
             aux_prefix=("loss1/", "loss2/"),
@@ -243,7 +142,7 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
     ),
     "densenet[12][0269][19]": (
         _caffe(
-            _densenet(),
+            densenet(),
             "fc6",
             "conv1",
             windows={"fc6.weight": (1, 1)},
@@ -253,7 +152,7 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
     **{
         f"resnet{depth}": (
             _caffe(
-                (*_msra(sizes), (r"head", "fc1000")),
+                (*msra(sizes), (r"head", "fc1000")),
                 "fc1000",
                 "conv1",
                 options=MSRA,
@@ -264,15 +163,13 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
         for depth, sizes in _SIZES.items()
     },
     **{
-        f"seresnet{depth}": (
-            _caffe(_senet(sizes, _STEM), "classifier", _STEM[0], options=MSRA, preprocessing=IMAGENET),
-        )
+        f"seresnet{depth}": (_caffe(senet(sizes, _STEM), "classifier", _STEM[0], options=MSRA, preprocessing=IMAGENET),)
         for depth, sizes in _SIZES.items()
     },
     **{
         f"seresnext{depth}_32x4d": (
             _caffe(
-                _senet(_SIZES[depth], _STEM),
+                senet(_SIZES[depth], _STEM),
                 "classifier",
                 _STEM[0],
                 options={"stem_pool": "ceil"},
@@ -281,9 +178,7 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
         )
         for depth in ("50", "101")
     },
-    "legacy_senet154": (
-        _caffe(_senet(_SIZES["152"], _DEEP_STEM), "classifier", _DEEP_STEM[0], preprocessing=IMAGENET),
-    ),
+    "legacy_senet154": (_caffe(senet(_SIZES["152"], _DEEP_STEM), "classifier", _DEEP_STEM[0], preprocessing=IMAGENET),),
     "fcn32s_vgg16": (_fcn({"up_image32": "upscore"}),),
     "fcn16s_vgg16": (_fcn({"up_pool4": "upscore2", "up_image16": "upscore16"}),),
     "fcn8s_vgg16": (
@@ -301,7 +196,7 @@ CAFFE: dict[str, tuple[Architecture, ...]] = {
     "deeplabv2_resnet101": (
         _caffe(
             (
-                *_under("backbone", _msra(_SIZES["101"])),
+                *under("backbone", msra(_SIZES["101"])),
                 *((rf"classifier_{place}", f"fc1_voc12_c{place}") for place in range(4)),
             ),
             "fc1_voc12_c0",

@@ -33,6 +33,7 @@ _DENSE = ((r"backbone/head/(fc\d)", r"\1"),)
 _FAST = ((r"classifier", r"cls_score"), (r"regressor", r"bbox_pred"))
 _PREDICTOR = ((r"predictor/classes", r"cls_score"), (r"predictor/deltas", r"bbox_pred"))
 _STAGES = ((r"(svm|regressor)", r"\1"),)
+_STAGES_KEYS = ("svm.weight", "regressor.weight")
 _THIN = (
     *((rf"dense/{fc}_svd", f"{fc}_L") for fc in ("fc6", "fc7")),
     *((rf"dense/{fc}", f"{fc}_U") for fc in ("fc6", "fc7")),
@@ -119,6 +120,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
         _caffe(
             (*_FIVE, *_DENSE, (r"classifier", r"fc8"), *_STAGES),
             classes="fc8",
+            aux_classes_keys=_STAGES_KEYS,
             reorder=_SPP_ORDER,
             fold=Unfitted("fc8"),
             options={"backbone": _SPP, "map_start": 20.0},
@@ -129,6 +131,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
         _caffe(
             (*_FIVE, *_DENSE, (r"classifier", r"fc8_pascal"), *_STAGES),
             classes="fc8_pascal",
+            aux_classes_keys=_STAGES_KEYS,
             flattened={"fc6.weight": (6, 6)},
             fold=Unfitted("fc8_pascal"),
             options={"backbone": _CAFFENET | {"stem_padding": 0}},

@@ -126,6 +126,8 @@ class BoxRows:
     def fold(self, state_dict: StateDict) -> Folded:
         """Returns the state dict with normalized rows, and a sentence."""
         folded = dict(state_dict)
+        if not self._arrays(folded):
+            return folded, ()
         for key, array in self._arrays(folded):
             folded[key] = (array * self._factors(array))[0 if self.background else 4 :]
         said = f"the rows of {self.layer} are multiplied by {', '.join(f'{weight:g}' for weight in self.weights)}"

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.weights.readers.caffe_proto import message_class, read_message
+from cvjax.weights.readers.caffe_blob import take_apart
+from cvjax.weights.readers.caffe_proto import message_class, parse, read_message
 
 # What V2 calls the kinds of V0 and V1 that have blobs.
 _V0_KINDS = {"conv": "Convolution", "innerproduct": "InnerProduct"}
@@ -127,8 +128,8 @@ def read_binaryproto(path: str | pathlib.Path) -> np.ndarray:
     net = read_message(path, "Net")
     if net.layers or net.layer:
         raise CheckpointError(f"{path} holds a net and no mean image; give a .binaryproto (read_caffemodel reads nets)")
-    blob = read_message(path, "Blob")
-    mean = _array(path, blob, "the mean image")
+    read_message(path, "Blob")  # says what is wrong with it
+    mean = _array(path, path.read_bytes(), "the mean image")
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3:
@@ -167,12 +168,14 @@ def _legacy(blob: Any) -> bool:
     return any(map(blob.HasField, ("num", "channels", "height", "width")))
 
 
-def _array(path: pathlib.Path, blob: Any, where: str) -> np.ndarray:
-    """Returns a blob's numbers in its shape.
+def _array(path: pathlib.Path, content: bytes, where: str) -> np.ndarray:
+    """Returns an encoded blob's numbers in its shape.
 
     Nothing is allocated by the shape that a file claims: the numbers come first.
     """
-    numbers = _numbers(path, blob, where)
+    parts = take_apart(content)
+    blob = parse(path, "Blob", content if parts is None else parts.axes)
+    numbers = _single(path, _forms(path, blob, where) if parts is None else parts.numbers, where)
     # Caffe too goes by the old fields if there are any.
     shape = (blob.num, blob.channels, blob.height, blob.width) if _legacy(blob) else tuple(blob.shape.dim)
     if len(shape) > _AXES:
@@ -187,8 +190,8 @@ def _array(path: pathlib.Path, blob: Any, where: str) -> np.ndarray:
     return numbers.reshape(shape)
 
 
-def _numbers(path: pathlib.Path, blob: Any, where: str) -> np.ndarray:
-    """Returns the numbers of a blob as a vector of float32."""
+def _forms(path: pathlib.Path, blob: Any, where: str) -> list[np.ndarray]:
+    """Returns the numbers of a blob in each form that it has them in."""
     packed = []
     for field, dtype in (("data", "<f4"), ("double_data", "<f8")):
         content = b"".join(getattr(blob, field))  # of one piece, as always, this is no copy
@@ -200,13 +203,18 @@ def _numbers(path: pathlib.Path, blob: Any, where: str) -> np.ndarray:
         blob.ClearField(field)
     loose = message_class("Numbers").FromString(blob.SerializeToString())
     unpacked = np.array(loose.data, np.float32), np.array(loose.double_data, np.float64)
-    forms = [form for form in (*packed, *unpacked) if len(form)]
+    return [form for form in (*packed, *unpacked) if len(form)]
+
+
+def _single(path: pathlib.Path, forms: list[np.ndarray], where: str) -> np.ndarray:
+    """Returns the numbers of a blob as a vector of float32."""
     if len(forms) > 1:
         raise CheckpointError(
             f"{path}: {where} has its numbers in {len(forms)} forms at once, so the file is damaged; fetch it again"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # a double may be infinite as a single
-        return forms[0].astype(np.float32, copy=False) if forms else np.zeros(0, np.float32)
+        # Within a file numbers begin anywhere, and some readers of memory want them aligned.
+        return np.require(forms[0], np.float32, ["C", "A"]) if forms else np.zeros(0, np.float32)
 
 
 def _in_v2_shape(kind: str, index: int, array: np.ndarray) -> np.ndarray:
