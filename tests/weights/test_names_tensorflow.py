@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agreement import Agreement
 from flax import traverse_util
 
 from cvjax.errors import CheckpointError, ConfigError
@@ -116,7 +117,8 @@ def test_logits_are_tensorflows(shapes):
     for options in (DEEPLABV3PLUS_OPTIONS, {}):
         logits = jax.jit(create_model(NAME, num_classes=21, **options).apply)(variables, images)
         errors.append(reference.relative_error(logits[:, ::8, ::8], expected))
-    assert errors[0] < 1e-4 < 1e-2 < errors[1]
+    Agreement("tensorflow_deeplabv3plus_xception65", NAME, "tensorflow").hold(errors[0])
+    assert errors[1] > 1e-2
 
 
 def test_what_does_not_fit_is_listed(checkpoint, shapes):

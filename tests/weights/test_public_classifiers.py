@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import public_reference as public
 import pytest
-from _reference import load, relative_error
+from _reference import load
+from agreement import Agreement
 
 from cvjax.models import create_model
 from cvjax.weights import find_model, from_torch, to_torch
@@ -27,10 +28,11 @@ def test_an_entry_is_recognized_and_gives_its_numbers(entry, shared_dir):
     assert fit.model == NETS[entry]
     variables = from_torch(fit.model, state, layout=fit.architecture.layout)
     model = create_model(fit.model, **fit.options)
+    agrees = Agreement(entry, fit.model, fit.architecture.layout)
     for name, images in public.inputs(folder, entry).items():
         key = f"logits{name.removeprefix('input')}"
         found = jax.jit(model.apply)(variables, images)
-        assert relative_error(found, outputs[key]) < public.tolerance(folder, entry, key)
+        agrees(found, outputs[key], public.tolerance(folder, entry, key))
     back = to_torch(fit.model, variables, layout=fit.architecture.layout)
     assert back.keys() == state.keys()
     assert all(np.array_equal(back[key], value) for key, value in state.items())

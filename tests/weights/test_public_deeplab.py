@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agreement import Agreement
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
@@ -86,7 +87,7 @@ def test_a_net_gives_its_releases_numbers(net, name, layout, shared_dir):
         # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary scores.
         options |= {"aux": True, "dropout": 0.0, "aux_dropout": 0.0, "norm": {"frozen": True}}
     model = create_model(name, num_classes=21, **options)
-    compared = set()
+    compared, agrees = set(), Agreement(net, name, layout)
     for key, shape in facts["inputs"].items():
         suffix = key.removeprefix("input")
         for output, ours in _outputs(model, variables, reference.images(tuple(shape), key)).items():
@@ -94,8 +95,8 @@ def test_a_net_gives_its_releases_numbers(net, name, layout, shared_dir):
             if there not in stored or (output == "tap_stem" and net.startswith("kazuto")):  # theirs is pooled
                 continue
             compared.add(there)
-            error = reference.relative_error(ours[..., : stored[there].shape[-1]], stored[there])
-            assert error < max(1e-4, 10 * facts["float32_error"].get(there, 0.0)), there
+            limit = max(1e-4, 10 * facts["float32_error"].get(there, 0.0))
+            agrees(ours[..., : stored[there].shape[-1]], stored[there], limit)
     assert {there for there in facts["outputs"] if not there.startswith("tap_")} <= compared
     back = to_torch(name, variables, layout=layout)
     assert back.keys() == state.keys()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _reference import relative_error
+from agreement import Agreement
 
 from cvjax.errors import CheckpointError
 from cvjax.models import create_model
@@ -68,13 +68,15 @@ def test_spp_net(shared_dir):
     folder = shared_dir / "reference" / "caffe"
     images, outputs = caffe.reference(folder, "sppnet_zf5")
     model, variables, _ = _whole(folder, "zfnet_spp", "sppnet_zf5")
+    agrees = Agreement("sppnet_zf5", "zfnet_spp", "caffe")
     maps = model.apply(variables, images, method="features")
-    assert relative_error(maps["conv5"], outputs["conv5"]) < 1e-4
-    assert relative_error(model.apply(variables, images), outputs["fc8"]) < 1e-4
+    agrees(maps["conv5"], outputs["conv5"])
+    agrees(model.apply(variables, images), outputs["fc8"])
 
     detector, variables, _ = _whole(folder, "sppnet_zf5", "sppnet_zf5")
+    agrees = Agreement("sppnet_zf5/detector", "sppnet_zf5", "caffe")
     maps = detector.apply(variables, images, method="features")
-    assert relative_error(maps["conv5"], outputs["conv5"]) < 1e-4
+    agrees(maps["conv5"], outputs["conv5"])
 
 
 @pytest.mark.slow
@@ -91,15 +93,16 @@ def test_spp_net(shared_dir):
 def test_faster_rcnn_of_caffe(name, net, stored, last, layout, shared_dir):
     folder = shared_dir / "reference" / "caffe"
     model, variables, _ = _whole(folder, name, net, BOXES | SCORES, layout)
+    agrees = Agreement(net, name, layout)
     images, outputs = caffe.reference(folder, stored)
     features, level, (logits, deltas) = model.apply(variables, images, _regions(outputs), method=_faster)
-    assert relative_error(features, outputs[last]) < 1e-4
+    agrees(features, outputs[last])
     if layout == "caffe":
         background, objects = np.split(outputs["rpn_cls_score"], 2, axis=-1)
-        assert relative_error(level.scores, (objects - background).reshape(1, -1)) < 1e-4
-        assert relative_error(level.deltas, outputs["rpn_bbox_pred"].reshape(1, -1, 4)) < 1e-4
-    assert relative_error(logits[0], outputs["cls_score"]) < 1e-4
-    assert relative_error(np.asarray(deltas[0]) / WEIGHTS, outputs["bbox_pred"].reshape(5, -1, 4)) < 1e-4
+        agrees(level.scores, (objects - background).reshape(1, -1))
+        agrees(level.deltas, outputs["rpn_bbox_pred"].reshape(1, -1, 4))
+    agrees(logits[0], outputs["cls_score"])
+    agrees(np.asarray(deltas[0]) / WEIGHTS, outputs["bbox_pred"].reshape(5, -1, 4))
 
 
 @pytest.mark.slow
@@ -107,15 +110,16 @@ def test_twelve_anchors_of_coco(shared_dir):
     folder = shared_dir / "reference" / "caffe"
     net = "faster_rcnn_vgg16_coco"
     model, variables, state = _whole(folder, "faster_rcnn_vgg16", net, BOXES | SCORES, "caffe_coco")
+    agrees = Agreement(net, "faster_rcnn_vgg16", "caffe_coco")
     images, outputs = caffe.reference(folder, "faster_rcnn_vgg16_end2end")
     given = {"data": images.transpose(0, 3, 1, 2), "rois": outputs["input:rois"]}
     theirs = caffe_layers.run(json.loads((folder / "facts" / f"{net}.json").read_text())["layers"], state, given)
     features, level, (logits, deltas) = model.apply(variables, images, _regions(outputs), method=_faster)
-    assert relative_error(features, outputs["conv5_3"]) < 1e-4
+    agrees(features, outputs["conv5_3"])
     scores = theirs["rpn_cls_score"].transpose(0, 2, 3, 1)
-    assert relative_error(level.scores, (scores[..., 12:] - scores[..., :12]).reshape(1, -1)) < 1e-4
-    assert relative_error(logits[0], theirs["cls_score"]) < 1e-4
-    assert relative_error(np.asarray(deltas[0]) / WEIGHTS, theirs["bbox_pred"].reshape(5, -1, 4)) < 1e-4
+    agrees(level.scores, (scores[..., 12:] - scores[..., :12]).reshape(1, -1))
+    agrees(logits[0], theirs["cls_score"])
+    agrees(np.asarray(deltas[0]) / WEIGHTS, theirs["bbox_pred"].reshape(5, -1, 4))
     sides = level.anchors[:12, 2:] - level.anchors[:12, :2]
     assert sides[4:8].tolist() == [[64, 64], [128, 128], [256, 256], [512, 512]]
 
@@ -128,12 +132,13 @@ def test_twelve_anchors_of_coco(shared_dir):
 def test_fast_rcnn_of_caffe(name, net, last, shared_dir):
     folder = shared_dir / "reference" / "caffe"
     model, variables, _ = _whole(folder, name, net, BOXES)
+    agrees = Agreement(net, name, "caffe")
     images, outputs = caffe.reference(folder, net)
     features, (logits, deltas) = model.apply(variables, images, _regions(outputs), method=_fast)
-    assert relative_error(features, outputs[last]) < 1e-4
-    assert relative_error(logits[0], outputs["cls_score"]) < 1e-4
+    agrees(features, outputs[last])
+    agrees(logits[0], outputs["cls_score"])
     # Ours has no rows of the background.
-    assert relative_error(np.asarray(deltas[0]) / WEIGHTS, outputs["bbox_pred"].reshape(5, -1, 4)[:, 1:]) < 1e-4
+    agrees(np.asarray(deltas[0]) / WEIGHTS, outputs["bbox_pred"].reshape(5, -1, 4)[:, 1:])
 
 
 @pytest.mark.slow
@@ -149,6 +154,7 @@ def test_fast_rcnn_layer_by_layer(name, net, layout, last, shared_dir):
     """Of the first two nets no outputs are stored; the third has some, and is given odd maps here."""
     folder = shared_dir / "reference" / "caffe"
     model, variables, state = _whole(folder, name, net, BOXES, layout)
+    agrees = Agreement(f"{net}/layers", name, layout)
     images = caffe.images([1, 3, 117, 150], 50 if last == "conv5" else 1)
     rois = np.float32([[0, 0, 0, 149, 116], [0, 12, 16, 39, 50], [0, 71, 41, 102, 76], [0, 1, 10, 37, 42]])
     given = {"data": images.transpose(0, 3, 1, 2), "rois": rois}
@@ -156,15 +162,16 @@ def test_fast_rcnn_layer_by_layer(name, net, layout, last, shared_dir):
     features, (logits, deltas) = model.apply(
         variables, images, rois[None, :, 1:] + np.float32([0, 0, 1, 1]), method=_fast
     )
-    assert relative_error(features, theirs[last].transpose(0, 2, 3, 1)) < 1e-4
-    assert relative_error(logits[0], theirs["cls_score"]) < 1e-4
-    assert relative_error(np.asarray(deltas[0]) / WEIGHTS, theirs["bbox_pred"].reshape(4, -1, 4)[:, 1:]) < 1e-4
+    agrees(features, theirs[last].transpose(0, 2, 3, 1))
+    agrees(logits[0], theirs["cls_score"])
+    agrees(np.asarray(deltas[0]) / WEIGHTS, theirs["bbox_pred"].reshape(4, -1, 4)[:, 1:])
 
 
 @pytest.mark.slow
 def test_rcnn_sees_windows_as_caffenet_does(shared_dir):
     folder = shared_dir / "reference" / "caffe"
     detector, variables, state = _whole(folder, "rcnn_alexnet", "rcnn_pascal_finetune")
+    agrees = Agreement("rcnn_pascal_finetune", "rcnn_alexnet", "caffe")
     images = caffe.images([1, 3, 227, 227], 50)
     facts = json.loads((folder / "facts" / "rcnn_pascal_finetune.json").read_text())
     theirs = caffe_layers.run(facts["layers"], state, {"data": images.transpose(0, 3, 1, 2)})
@@ -173,7 +180,7 @@ def test_rcnn_sees_windows_as_caffenet_does(shared_dir):
         return detector.classifier(_describe(detector.backbone, windows, 6)[1])
 
     logits = detector.apply(variables, images[:, None], method=classify)
-    assert relative_error(logits[0], theirs["fc8_pascal"]) < 1e-4
+    agrees(logits[0], theirs["fc8_pascal"])
     # CaffeNet's stored numbers, of layers with the same names and so the same drawn weights.
     trace = json.loads((folder / "outputs" / "bvlc_reference_caffenet.json").read_text())["trace"]
     stored = next(layer for layer in trace if layer["layer"] == "fc7")
@@ -195,16 +202,17 @@ def test_chenyuntc_end_to_end(shared_dir):
     folder = shared_dir / "reference" / "torch"
     folded = {"rpn.score.weight", "rpn.score.bias"}
     model, variables, outputs, images = _port(folder, "chenyuntc_fasterrcnn_vgg16", "chenyuntc", folded)
+    agrees = Agreement("chenyuntc_fasterrcnn_vgg16", "faster_rcnn_vgg16", "chenyuntc")
     features, level, (logits, deltas) = model.apply(variables, images, outputs["boxes_xyxy"], method=_faster)
-    assert relative_error(features[:, ::4, ::4], outputs["features_every4"]) < 1e-4
+    agrees(features[:, ::4, ::4], outputs["features_every4"])
     np.testing.assert_allclose(level.anchors, outputs["anchors_yxyx"][:, XYWH], atol=1e-4)
     background, objects = np.moveaxis(outputs["rpn_scores_bg_fg"], -1, 0)
-    assert relative_error(level.scores, objects - background) < 1e-4
-    assert relative_error(jax.nn.sigmoid(level.scores), outputs["rpn_probabilities"]) < 1e-4
-    assert relative_error(level.deltas, outputs["rpn_deltas_yxhw"][..., XYWH]) < 1e-4
-    assert relative_error(logits.reshape(32, -1), outputs["class_logits"]) < 1e-4
+    agrees(level.scores, objects - background)
+    agrees(jax.nn.sigmoid(level.scores), outputs["rpn_probabilities"])
+    agrees(level.deltas, outputs["rpn_deltas_yxhw"][..., XYWH])
+    agrees(logits.reshape(32, -1), outputs["class_logits"])
     theirs = outputs["box_deltas_yxhw"].reshape(32, -1, 4)[..., XYWH]
-    assert relative_error(deltas.reshape(32, -1, 4), theirs) < 1e-4
+    agrees(deltas.reshape(32, -1, 4), theirs)
 
     proposals = model.apply(variables, images, method="propose")
     found = model.apply(variables, images)
@@ -227,6 +235,7 @@ def test_jwyang(shared_dir):
     folder = shared_dir / "reference" / "torch"
     folded = {"RCNN_rpn.RPN_cls_score.weight", "RCNN_rpn.RPN_cls_score.bias"}
     model, variables, outputs, images = _port(folder, "jwyang_fasterrcnn_vgg16", "jwyang", folded)
+    agrees = Agreement("jwyang_fasterrcnn_vgg16", "faster_rcnn_vgg16", "jwyang")
 
     def heads(model, images, regions):
         maps = model._maps(images, False)
@@ -235,14 +244,14 @@ def test_jwyang(shared_dir):
     rng = np.random.default_rng(zlib.crc32((torch_reference.SALT + "regions").encode()))
     regions = rng.uniform(0, 1, (8, 7, 7, 512)).astype(np.float32)
     features, level, (logits, deltas) = model.apply(variables, images, regions, method=heads)
-    assert relative_error(features[:, ::4, ::4], outputs["features_every4"]) < 1e-4
+    agrees(features[:, ::4, ::4], outputs["features_every4"])
     inclusive = level.anchors[:9] - np.float32([0, 0, 1, 1])
     np.testing.assert_array_equal(inclusive, outputs["anchors_of_cell_xyxy"])
     background, objects = np.split(outputs["rpn_cls_score"], 2, axis=-1)
-    assert relative_error(level.scores, (objects - background).reshape(2, -1)) < 1e-4
-    assert relative_error(level.deltas, outputs["rpn_bbox_pred"].reshape(2, -1, 4)) < 1e-4
-    assert relative_error(logits, outputs["class_logits"]) < 1e-4
-    assert relative_error(deltas.reshape(8, -1), outputs["box_deltas"]) < 1e-4
+    agrees(level.scores, (objects - background).reshape(2, -1))
+    agrees(level.deltas, outputs["rpn_bbox_pred"].reshape(2, -1, 4))
+    agrees(logits, outputs["class_logits"])
+    agrees(deltas.reshape(8, -1), outputs["box_deltas"])
 
 
 @pytest.mark.slow
