@@ -69,8 +69,6 @@ V2 = replace(
     optim=_CAFFE,
     eval=replace(V1.eval, crf=CRFS["v2"]),
 )
-# MSRA's strides and unpadded sizes, with full dilation from a stage's first block on.
-_AUTHORS_RESNET = {"stride_in_1x1": True, "stem_pool": "ceil_padded", "dilate_first": True}
 _VGG = {name: value for name, value in NARROW_VGG.items() if name != "hidden"}
 _NARROW_V1 = {"aspp_rates": (4,), "hidden": 256, "dropout": 0.0, "backbone": _VGG, "norm": {"momentum": 0.95}}
 # Rates are 2, 4, 6 and 8 at this output stride.
@@ -84,7 +82,7 @@ PRESETS = {
     "v2_vgg16": V2,
     "v2_resnet101": replace(
         V2,
-        model=ModelConfig("deeplabv2_resnet101", fuse_first=True, backbone=_AUTHORS_RESNET, norm={"frozen": True}),
+        model=ModelConfig("deeplabv2_resnet101", norm={"frozen": True}),
         aux_weight=1.0,
         input=replace(V2.input, min_scale=0.5, max_scale=1.5, scale_step=0.0),
         optim=replace(V2.optim, learning_rate=2.5e-4),

@@ -14,6 +14,7 @@ from cvjax.engine.command import run_command
 from cvjax.engine.config import from_json
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import CheckpointError, ConfigError
+from cvjax.models import model_options
 from cvjax.models.config import Options
 from cvjax.tasks import load
 from cvjax.weights import open_weights, to_torch, write_state_dict
@@ -106,7 +107,7 @@ def _spelled(
         return LAYOUT, to_own(variables)
     # One that needs options says more of the net than one that needs none.
     for architecture in sorted(known, key=lambda architecture: -len(architecture.options)):
-        if architecture.unmet(options):
+        if architecture.unmet(options, model_options(name)):
             continue
         try:
             return architecture.layout, to_torch(name, variables, layout=architecture.layout)

@@ -1,13 +1,14 @@
-"""This module reads the metadata that version 0.1 recorded of its runs, and gives them today's names.
+"""This module reads the metadata that earlier versions recorded of their runs, and gives them today's names.
 
-No other code knows the old names. Version 0.1 wrote no `format`. Its nets had the options of their backbones and of
+No other code knows the old names. Version 0.1 wrote no `format`; format 2 has today's names, and two nets had other
+defaults. Its nets had the options of their backbones and of
 BatchNorm among their own, and some other names; see CHANGELOG.md.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 """Number of the form in which runs are recorded today."""
 
 _DATA = {"policy": "auto_augment", "erase": "random_erasing", "cut": "crop_mode", "repeats": "repeated_aug"}
@@ -55,10 +56,22 @@ _OF_BACKBONE = {
 }
 
 
+# Defaults up to format 2, of nets that have their authors' since.
+_DEFAULTS = {
+    "deeplabv2_resnet101": {
+        "backbone": {"stride_in_1x1": False, "stem_pool": "padded", "dilate_first": False},
+        "fuse_first": False,
+    },
+    "deeplabv3plus_xception65": {"backbone": {"maps_before_relu": False}, "align_corners": False},
+}
+
+
 def upgrade(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a run's metadata with the names of version 0.1 replaced; today's metadata stays as it is."""
-    if "format" in metadata or "run" not in metadata:
+    if "run" not in metadata:
         return dict(metadata)
+    if "format" in metadata:
+        return dict(metadata) if metadata["format"] != 2 else _with_defaults(metadata)
     model, run = upgrade_model(metadata["model"]["name"], metadata["model"]["options"]), dict(metadata["run"])
     run = _renamed(run, _RUN)
     run |= {
@@ -67,7 +80,7 @@ def upgrade(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "optim": _renamed(run["optim"], _OPTIM),
         "eval": _with_crf(_renamed(run["eval"], {})),
     }
-    upgraded = dict(metadata) | {"format": FORMAT, "model": model, "run": run}
+    upgraded = dict(metadata) | {"format": 2, "model": model, "run": run}
     if "task" in metadata:
         upgraded["task"] = {name: value for name, value in metadata["task"].items() if name in _TASK}
     if "data" in metadata:
@@ -76,7 +89,25 @@ def upgrade(metadata: Mapping[str, Any]) -> dict[str, Any]:
         upgraded["metric"] = _VALUES.get(metadata["metric"], metadata["metric"])
         scores = metadata.get("scores")
         upgraded["scores"] = None if scores is None else _renamed(scores, {"map_11": "map_voc07"})
-    return upgraded
+    return _with_defaults(upgraded)
+
+
+def _with_defaults(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns metadata of format 2 in today's, whose nets say what was their default then."""
+
+    def spelled(model: Mapping[str, Any]) -> dict[str, Any]:
+        defaults, options = _DEFAULTS.get(model["name"], {}), dict(model["options"])
+        for option, value in defaults.items():
+            if isinstance(value, dict) and isinstance(options.get(option, {}), Mapping):
+                options[option] = value | dict(options.get(option, {}))
+            else:
+                options.setdefault(option, value)
+        return {**model, "options": options}
+
+    run = dict(metadata["run"])
+    run |= {"model": spelled(run["model"])} if "model" in run else {}
+    more = {"model": spelled(metadata["model"])} if "model" in metadata else {}
+    return {**metadata, "format": FORMAT, "run": run, **more}
 
 
 def upgrade_model(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

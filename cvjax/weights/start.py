@@ -1,5 +1,6 @@
 """Starts a net from somebody's weights: of the same net, or of a classifier for its backbone."""
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cvjax.errors import ConfigError
-from cvjax.models import list_models
+from cvjax.models import list_models, model_options
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
 from cvjax.weights.backbone import backbone_name, load_backbone
@@ -54,18 +55,19 @@ def start_from(model: ModelConfig, variables: Variables, weights: StateDict, wan
         _check_structure(model, variables, weights)
         name = backbone_name(model.name)
         architecture, state = recognize(name, weights)
-        _check_options(architecture, model.options.get("backbone") or {}, "model.backbone.")
+        given, default = model.options.get("backbone") or {}, model_options(model.name)["backbone"]
+        _check_options(_structure(name, architecture), given, vars(default), "model.backbone.")
         return load_backbone(variables, _reading(architecture, state, wanted), name, architecture.layout)
     if architecture is None or classifier:
         architecture, state = recognize(model.name, weights, architecture.layout if architecture else None)
-        _check_options(architecture, model.options, "model.")
+        _check_options(_structure(model.name, architecture), model.options, model_options(model.name), "model.")
         state = _reading(architecture, state, wanted)
         return from_torch(model.name, state, variables, adapt=True, layout=architecture.layout)
     shapes = leaf_shapes(variables, architecture)
     given, heads = _heads_apart(architecture, architecture.current(weights), shapes)
     whole = f"{architecture.heads[0]}.weight" in given
     # What the heads do with the maps is nothing to those who start with new ones.
-    _check_options(architecture, model.options, "model.", backbone_alone=not whole)
+    _check_options(architecture, model.options, model_options(model.name), "model.", backbone_alone=not whole)
     state, notes = architecture.folded(given)
     for note in notes:
         _LOG.warning("%s: %s", model.name, note)
@@ -124,7 +126,7 @@ def _check_structure(model: ModelConfig, variables: Variables, weights: StateDic
         current = architecture.current(weights)
         trunk = _trunk(architecture, leaf_shapes(variables, architecture))
         if trunk and all(key in current for key in trunk):
-            _check_options(architecture, model.options, "model.", backbone_alone=True)
+            _check_options(architecture, model.options, model_options(model.name), "model.", backbone_alone=True)
 
 
 def _trunk(architecture: Architecture, keys: Iterable[str]) -> list[str]:
@@ -141,11 +143,26 @@ def _modules(keys: Any) -> list[str]:
     return sorted({key.rpartition(".")[0] for key in keys})
 
 
+def _structure(name: str, architecture: Architecture) -> Architecture:
+    """Returns a classifier's layout that needs the classifier's own defaults where another layout needs other options.
+
+    Weights of torchvision's, for one, do not fit a net that steps where MSRA's does, although keys and shapes do.
+    """
+    defaults = model_options(name)
+    others = {option: defaults[option] for known in architectures(name) for option in known.options}
+    return dataclasses.replace(architecture, options=others | dict(architecture.options))
+
+
 def _check_options(
-    architecture: Architecture, given: Mapping[str, Any], prefix: str, *, backbone_alone: bool = False
+    architecture: Architecture,
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    prefix: str,
+    *,
+    backbone_alone: bool = False,
 ) -> None:
     """Raises ConfigError where a net lacks an option, or one of its backbone, that weights of this layout need."""
-    unmet = architecture.unmet(given).items()
+    unmet = architecture.unmet(given, defaults).items()
     needed = [(option, value) for option, value in unmet if not backbone_alone or option.startswith("backbone.")]
     lacking = [_flag(f"{prefix}{option}", value) for option, value in needed]
     if lacking:

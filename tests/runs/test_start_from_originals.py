@@ -14,6 +14,7 @@ from flax import traverse_util
 from cvjax.cli.commandline import parse
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from cvjax.models import model_options
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.weights.layouts.known import architectures
@@ -231,7 +232,7 @@ def test_of_another_structure_with_these_layers_the_flags_are_said(tmp_path):
 def test_presets_have_the_structure_of_the_released_nets(start):
     config = _preset(*STARTS[start][:2])
     released = next(known for known in architectures(config.model.name) if known.layout == "caffe")
-    assert released.unmet(config.model.options) == {}
+    assert released.unmet(config.model.options, model_options(config.model.name)) == {}
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -13,7 +13,8 @@ from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.ops.resize import resize
 from cvjax.weights import find_model, from_torch, to_torch
-from cvjax.weights.convert import architectures, recognize
+from cvjax.weights.convert import recognize
+from cvjax.weights.layouts.known import architectures
 
 # The reference's net, our model, and the layout that the file is in.
 NETS = (

@@ -18,8 +18,9 @@ from cvjax.models.detection.detector import beside_images
 from cvjax.models.detection.rcnn import _describe
 from cvjax.ops.resize import resize
 from cvjax.weights import from_torch, to_torch
-from cvjax.weights.convert import architectures, recognize
+from cvjax.weights.convert import recognize
 from cvjax.weights.layouts.folds_detectors import Objectness, Unfitted
+from cvjax.weights.layouts.known import architectures
 from cvjax.weights.layouts.orders import BoxOrder, PyramidOrder
 
 WEIGHTS = np.float32([10, 10, 5, 5])

@@ -233,6 +233,8 @@ def _variant(kind: type[nn.Module], name: str, params: int, **settings: Any) -> 
     return Variant(info, kind, settings)
 
 
+# Those whose figure the paper has: steps in the first 1x1, and a last stage that is dilated from its first block on.
+_AUTHORS = ResNet(0, **SHAPES[101], stride_in_1x1=True, stem_pool="ceil_padded", dilate_first=True)
 # Counted: VGG's convolutions (14,714,688) and four branches with classifiers (5,790,741 each, as LargeFOV has one); a
 # ResNet without its classifier and four times (9 * channels + 1) * 21.
 VARIANTS = (
@@ -240,5 +242,5 @@ VARIANTS = (
     _variant(DeepLabV2ResNet, "resnet18", 11_563_668, backbone=ResNet(0, **SHAPES[18])),
     _variant(DeepLabV2ResNet, "resnet34", 21_671_828, backbone=ResNet(0, **SHAPES[34])),
     _variant(DeepLabV2ResNet, "resnet50", 25_056_404, backbone=ResNet(0, **SHAPES[50])),
-    _variant(DeepLabV2ResNet, "resnet101", 44_048_532, backbone=ResNet(0, **SHAPES[101])),
+    _variant(DeepLabV2ResNet, "resnet101", 44_048_532, backbone=_AUTHORS, fuse_first=True),
 )

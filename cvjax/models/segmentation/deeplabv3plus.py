@@ -174,12 +174,13 @@ def _variant(name: str, params: int, backbone: nn.Module, **settings: Any) -> Va
     return Variant(info, DeepLabV3Plus, {"backbone": backbone, **settings})
 
 
-# On Xception: 37,867,312 of the backbone, which is timm's without its classifier; ASPP 3,019,776 (two 1x1 branches of
-# 524,800, three separable ones of 547,328, 328,192 of the projection); the decoder 12,384 + 81,680 + 68,864; 5,397.
+# Xception is as in the authors' TensorFlow, whose figure the paper has. 37,867,312 of it, which is timm's without its
+# classifier; ASPP 3,019,776 (two 1x1 branches of 524,800, three separable ones of 547,328, 328,192 of the projection);
+# the decoder 12,384 + 81,680 + 68,864; 5,397.
 VARIANTS = (
     _variant("resnet18", 15_467_461, ResNet(0, **SHAPES[18])),
     _variant("resnet34", 25_575_621, ResNet(0, **SHAPES[34])),
     _variant("resnet50", 39_211_461, ResNet(0, **SHAPES[50])),
     _variant("resnet101", 58_203_589, ResNet(0, **SHAPES[101])),
-    _variant("xception65", 41_055_413, Xception(0), separable_aspp=True),
+    _variant("xception65", 41_055_413, Xception(0, maps_before_relu=True), separable_aspp=True, align_corners=True),
 )

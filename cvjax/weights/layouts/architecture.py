@@ -102,20 +102,23 @@ class Architecture:
         """Returns entries under today's keys as our net has places for them, and a sentence for each that was moved."""
         return (dict(current), ()) if self.fold is None else self.fold.fold(current)
 
-    def unmet(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def unmet(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the options that weights of this layout need and a net lacks, by their names with dots.
 
         Args:
           given: Options of the net that differ from the defaults.
+          defaults: Options of the net where none are given; that of a part is a value with the fields of the part.
         """
         lacking = {}
         for option, value in self.options.items():
-            held = given.get(option)
+            held, default = given.get(option), defaults.get(option)
             if not isinstance(value, Mapping):
-                lacking |= {} if held == value else {option: value}
+                lacking |= {} if (default if held is None else held) == value else {option: value}
                 continue
             fields = held if isinstance(held, Mapping) else {}
-            lacking |= {f"{option}.{field}": wanted for field, wanted in value.items() if fields.get(field) != wanted}
+            for field, wanted in value.items():
+                has = fields[field] if field in fields else getattr(default, field, None)
+                lacking |= {} if has == wanted else {f"{option}.{field}": wanted}
         return lacking
 
     def to_flax(self, key: str, array: np.ndarray) -> np.ndarray:

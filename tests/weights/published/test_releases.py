@@ -7,7 +7,7 @@ from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.models.releases import _PAPERS, _RELEASES
 from cvjax.weights import list_pretrained
-from cvjax.weights.convert import architectures
+from cvjax.weights.layouts.known import architectures
 
 
 def _with_the_defaults(name: str) -> set[str]:

@@ -6,8 +6,8 @@ import pytest
 
 import cvjax
 from cvjax.weights import list_pretrained
-from cvjax.weights.convert import architectures
 from cvjax.weights.hub import is_pretrained
+from cvjax.weights.layouts.known import architectures
 from cvjax.weights.published import DEFAULTS, PUBLISHED
 
 # Entries of the reference whose files have no row: no name, or none that is a file of weights.
