@@ -14,15 +14,16 @@ from cvjax.engine.command import run_command
 from cvjax.engine.config import from_json
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.models import model_options
+from cvjax.models import model_info, model_options
 from cvjax.models.config import Options
 from cvjax.tasks import load
-from cvjax.weights import open_weights, to_torch, write_state_dict
+from cvjax.weights import open_weights, to_torch, write_darknet, write_state_dict
 from cvjax.weights.convert import Variables, is_counter
+from cvjax.weights.darknet import is_darknet
 from cvjax.weights.hub import fetch_pretrained, is_pretrained
 from cvjax.weights.layouts.known import architectures
 from cvjax.weights.opened import describe
-from cvjax.weights.own import LAYOUT, note, to_own
+from cvjax.weights.own import LAYOUT, is_own, note, to_own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Arguments:
 
     Attributes:
       source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .caffemodel, .pth, .pt, .th, .tar,
-        .bin or .ckpt; one of several state dicts in it as FILE::KEY), or the name of published weights, such as
-        resnet50 or hf-hub:timm/resnet50.a1_in1k.
-      target: File to write: .safetensors, .npz, .pth or .pt.
+        .bin, .ckpt or darknet's .weights; one of several state dicts in it as FILE::KEY), or the name of published
+        weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
+      target: File to write: .safetensors, .npz, .pth or .pt, or .weights for darknet.
       as_: Name of the model of a file's weights, where the file leaves it open.
       layout: Names to write the weights under: those of a library or repository, such as torchvision, timm or caffe,
         or cvjax for our own. By default those that a file has, and of a run the first that its net has.
@@ -73,8 +74,13 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
         loaded = load.load_for_inference(arguments.source)
         record, names = loaded.metadata["model"], tuple(loaded.metadata.get("task", {}).get("class_names", ()))
         options = from_json(record["options"])
+        if is_darknet(arguments.target):
+            return _write_darknet(arguments, record["name"], options, loaded.variables)
         layout, state_dict = _spelled(record["name"], options, loaded.variables, arguments.layout)
-        _write(arguments.target, state_dict, layout, describe(record["name"], record["options"], len(names), names))
+        known = model_info(record["name"]).preprocessing
+        seen = None if known is None else loaded.task.seen(known)
+        told = describe(record["name"], record["options"], len(names), names, seen)
+        _write(arguments.target, state_dict, layout, told)
         return f"{record['name']}, in the layout of {layout}", state_dict
     path, name = arguments.source, arguments.as_
     if is_pretrained(arguments.source):
@@ -87,12 +93,24 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
         in_channels=arguments.in_channels,
         key=jax.random.key(arguments.seed),
     )
-    state_dict, layout = opened.state_dict, arguments.layout
+    if is_darknet(arguments.target):
+        return _write_darknet(arguments, opened.model, opened.options, opened.variables)
+    state_dict, layout = opened.state_dict, arguments.layout or (LAYOUT if is_own(opened.state_dict) else None)
     if layout is not None or arguments.num_classes is not None or arguments.in_channels is not None:
         layout, state_dict = _spelled(opened.model, opened.options, opened.variables, layout)
-    told = describe(opened.model, opened.options, opened.num_classes, opened.class_names)
+    expects = opened.expects if is_own(opened.state_dict) else None  # others' names say whose preprocessing it is
+    told = describe(opened.model, opened.options, opened.num_classes, opened.class_names, expects)
     _write(arguments.target, state_dict, layout or opened.whose, told)
     return opened.whose, state_dict
+
+
+def _write_darknet(
+    arguments: Arguments, name: str, options: Options, variables: Variables
+) -> tuple[str, dict[str, np.ndarray]]:
+    if arguments.layout is not None:
+        raise ConfigError(f"{arguments.target} is darknet's, which has no names; leave out --layout {arguments.layout}")
+    write_darknet(arguments.target, variables, grid=options.get("grid"))
+    return f"{name}, as a darknet file", to_own(variables)
 
 
 def _spelled(

@@ -234,6 +234,14 @@ class ImageTask(Task):
         del rows
         return {}, {}
 
+    def seen(self, known: Preprocessing) -> Preprocessing:
+        """Returns how the run's images are prepared for the net, as a file of its weights says it.
+
+        Args:
+          known: Preprocessing of the net's published weights; what a run has no say in is as there.
+        """
+        return dataclasses.replace(known, mean=_of_bytes(self.mean), std=_of_bytes(self.std), bgr=False)
+
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Returns the model's input in evaluation, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return np.asarray(self.normalize(jnp.asarray(image)))

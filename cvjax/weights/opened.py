@@ -12,8 +12,9 @@ from cvjax.models import model_info
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
 from cvjax.weights.convert import Variables, from_torch
+from cvjax.weights.darknet import darknet_preprocessing, is_darknet, open_darknet
 from cvjax.weights.files import read_state_dict
-from cvjax.weights.own import from_own, is_own, read_note
+from cvjax.weights.own import from_own, is_own, read_note, to_own
 from cvjax.weights.recognize import find_model
 
 
@@ -53,10 +54,10 @@ def open_weights(
     key: jax.Array | None = None,
     red_first: bool = False,
 ) -> OpenedWeights:
-    """Reads a file of weights and finds out what they are of, by keys and shapes.
+    """Reads a file of weights and finds out what they are of, by keys and shapes; a darknet file by its size.
 
     Args:
-      path: File that `read_state_dict` reads.
+      path: File that `read_state_dict` reads, or darknet's .weights.
       name: Name of the model, where the file leaves it open.
       layout: Name of the layout, where the file leaves it open.
       num_classes, in_channels, key: Arguments of `from_torch`.
@@ -66,10 +67,12 @@ def open_weights(
       CheckpointError: The file cannot be read, or no model of ours fits; the message names the nearest.
       ConfigError: An unknown name or layout.
     """
+    if is_darknet(path):
+        _check_kept(path, "a darknet file", num_classes, in_channels)
+        return _darknet(path, name)
     state_dict = read_state_dict(path)
     if is_own(state_dict):
-        if num_classes is not None or in_channels is not None:
-            raise ConfigError(f"{path} is under our own names, which keep their classes; --init takes it for others")
+        _check_kept(path, "under our own names", num_classes, in_channels)
         return _own(path, state_dict, name)
     try:
         fit = find_model(state_dict, name, layout)
@@ -93,8 +96,26 @@ def open_weights(
     options = fit.options | {option: value for option, value in changed.items() if value is not None}
     count = options.pop("num_classes")
     note = read_note(path) or {}
+    if note.get("preprocessing"):  # of a run of ours
+        expects = preprocessing = _preprocessing(note["preprocessing"])
     known = tuple(note["class_names"]) if note.get("class_names") and num_classes is None else None
     return OpenedWeights(fit.model, count, options, variables, preprocessing, expects, known, str(fit), state_dict)
+
+
+def _check_kept(path: str | pathlib.Path, what: str, num_classes: int | None, in_channels: int | None) -> None:
+    if num_classes is not None or in_channels is not None:
+        raise ConfigError(f"{path} is {what} and keeps its classes and channels; --init takes it for others")
+
+
+def _darknet(path: str | pathlib.Path, name: str | None) -> OpenedWeights:
+    model, classes, options, variables = open_darknet(path, name)
+    seen = darknet_preprocessing(model)
+    whose = f"{model} (num_classes={classes}), a darknet file"
+    return OpenedWeights(model, classes, options, variables, seen, seen, None, whose, to_own(variables))
+
+
+def _preprocessing(told: dict[str, Any]) -> Preprocessing:
+    return Preprocessing(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
 
 
 def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
@@ -108,7 +129,9 @@ def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str 
         raise ConfigError(f"{path} says that it is of {config.name}, not of {name}; leave --as out")
     whose = f"{config.name}, under our own names"
     names = tuple(note["class_names"]) if note.get("class_names") else None
-    variables, preprocessing = from_own(state_dict), model_info(config.name).preprocessing
+    told = note.get("preprocessing")
+    variables = from_own(state_dict)
+    preprocessing = _preprocessing(told) if told else model_info(config.name).preprocessing
     return OpenedWeights(
         config.name,
         note["num_classes"],
@@ -123,8 +146,13 @@ def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str 
 
 
 def describe(
-    model: str, options: dict[str, Any], num_classes: int, class_names: tuple[str, ...] | None
+    model: str,
+    options: dict[str, Any],
+    num_classes: int,
+    class_names: tuple[str, ...] | None,
+    preprocessing: Preprocessing | None = None,
 ) -> dict[str, Any]:
     """Returns what a file says of the model beside its arrays, see `cvjax.weights.own.note`."""
-    record = {"model": {"name": model, "options": options}, "num_classes": num_classes}
-    return record | ({"class_names": list(class_names)} if class_names else {})
+    record: dict[str, Any] = {"model": {"name": model, "options": options}, "num_classes": num_classes}
+    record |= {"class_names": list(class_names)} if class_names else {}
+    return record | ({} if preprocessing is None else {"preprocessing": dataclasses.asdict(preprocessing)})

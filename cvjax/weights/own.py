@@ -40,7 +40,7 @@ def note(record: Mapping[str, Any]) -> dict[str, str]:
     """Returns what a file says beside its arrays.
 
     Args:
-      record: `model` (`name` and `options`), `num_classes`, and `class_names` where they are known.
+      record: `model` (`name` and `options`), `num_classes`, and `class_names` and `preprocessing` where they are known.
     """
     return {_NOTE: json.dumps(record)}
 

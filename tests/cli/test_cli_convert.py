@@ -10,7 +10,9 @@ import pytest
 from cvjax.cli import convert
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
-from cvjax.weights import from_torch, read_state_dict, to_torch, write_state_dict
+from cvjax.tasks.segmentation.config import SegmentationConfig
+from cvjax.tasks.segmentation.task import Segmentation
+from cvjax.weights import from_torch, open_weights, read_state_dict, to_torch, write_darknet, write_state_dict
 from cvjax.weights.hub import Fetched
 from cvjax.weights.own import from_own, is_own, read_note, to_own
 
@@ -71,7 +73,9 @@ def test_a_trained_run_is_exported_under_pytorchs_names(state, tmp_path, monkeyp
     run = tmp_path / "run"
     run.mkdir()
     loaded = types.SimpleNamespace(
-        variables=from_torch("resnet18", state), metadata={"model": {"name": "resnet18", "options": {}}}
+        variables=from_torch("resnet18", state),
+        metadata={"model": {"name": "resnet18", "options": {}}},
+        task=types.SimpleNamespace(seen=lambda known: known),
     )
     monkeypatch.setattr(convert.load, "load_for_inference", {str(run): loaded}.__getitem__)
     command(run, tmp_path / "out.safetensors")
@@ -110,7 +114,8 @@ def test_a_run_that_nobody_has_names_for_is_written_under_ours(tmp_path, monkeyp
     run = tmp_path / "run"
     run.mkdir()
     record = {"model": {"name": "hypercolumn_vgg16", "options": {}}, "task": {"class_names": ["a", "b"]}}
-    loaded = types.SimpleNamespace(variables=variables, metadata=record)
+    task = Segmentation(SegmentationConfig(), ("a", "b"), mean=(51.0, 102.0, 153.0), std=(255.0, 255.0, 255.0))
+    loaded = types.SimpleNamespace(variables=variables, metadata=record, task=task)
     monkeypatch.setattr(convert.load, "load_for_inference", {str(run): loaded}.__getitem__)
     with pytest.raises(ConfigError, match=r"which \.safetensors alone has a place for; write out\.safetensors"):
         command(run, tmp_path / "out.npz")
@@ -121,4 +126,33 @@ def test_a_run_that_nobody_has_names_for_is_written_under_ours(tmp_path, monkeyp
     for ours, theirs in zip(jax.tree.leaves(from_own(written)), jax.tree.leaves(variables)):
         np.testing.assert_array_equal(ours, theirs)
     note = read_note(tmp_path / "out.safetensors")
+    assert note.pop("preprocessing") == {
+        "size": None,
+        "resize": None,
+        "mean": [0.2, 0.4, 0.6],
+        "std": [1, 1, 1],
+        "interpolation": "bilinear",
+        "bgr": False,
+    }
     assert note == {"model": record["model"], "num_classes": 2, "class_names": ["a", "b"]}
+
+
+def test_a_darknet_file_is_recognized_by_its_size_and_comes_back(tmp_path, capsys):
+    model = create_model("darknet_yolov1_tiny", num_classes=1000)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), shapes)
+    write_darknet(tmp_path / "tiny.weights", variables)
+    command(tmp_path / "tiny.weights", tmp_path / "tiny.safetensors")
+    assert "darknet_yolov1_tiny (num_classes=1000), a darknet file" in capsys.readouterr().out.replace("\n", " ")
+    opened = open_weights(tmp_path / "tiny.safetensors")
+    assert (opened.model, opened.num_classes) == ("darknet_yolov1_tiny", 1000)
+    assert (opened.preprocessing.mean, opened.preprocessing.std) == ((0, 0, 0), (1, 1, 1))
+    command(tmp_path / "tiny.safetensors", tmp_path / "again.weights")
+    assert (tmp_path / "again.weights").read_bytes() == (tmp_path / "tiny.weights").read_bytes()
+    with pytest.raises(ConfigError, match="--as takes yolov1, "):
+        command(tmp_path / "tiny.weights", tmp_path / "out.safetensors", "--as", "resnet18")
+    short = tmp_path / "short.weights"
+    short.write_bytes((tmp_path / "tiny.weights").read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="7317383 floats, and the nearest net, darknet_yolov1_tiny, has 7317384"):
+        command(short, tmp_path / "out.safetensors")

@@ -79,6 +79,10 @@ def test_weights_that_need_another_structure_say_which_flags_to_add():
     for part in kernel:
         given, found = given[part], found[part]
     np.testing.assert_array_equal(found, given)
+    with pytest.raises(
+        ConfigError, match=r"torchvision need --model\.backbone\.no-stride-in-1x1 .*stem-pool padded; add"
+    ):
+        start_from(fitting, _made(fitting, 3, two), to_torch("resnet50", theirs), RUN)
 
 
 def test_a_classifier_of_other_classes_keeps_its_head_and_our_own_names_are_read():

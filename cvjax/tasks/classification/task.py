@@ -19,6 +19,7 @@ from cvjax.data.reader import Decode
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
 from cvjax.imagenet import middle
+from cvjax.models.info import Preprocessing
 from cvjax.ops.geometry import pair
 from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
@@ -90,6 +91,13 @@ class Classification(ImageTask):
         """Returns the crop of an evaluation, and None: images of one size share batches in the dataset's order."""
         del dataset
         return self.eval_crop(), None
+
+    def seen(self, known: Preprocessing) -> Preprocessing:
+        """Returns how images are prepared: cut and scaled as in the evaluation."""
+        data, scoring = self.config.input, self.config.eval
+        height, width = scoring.crop or data.crop
+        square = {"size": height, "resize": scoring.resize or height} if height == width else {}
+        return dataclasses.replace(super().seen(known), interpolation=data.interpolation, **square)
 
     def eval_crop(self) -> CenterCrop:
         """Returns the crop that the host cuts; for ten crops, the square that the device cuts them from.

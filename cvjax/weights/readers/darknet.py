@@ -60,17 +60,7 @@ def read_darknet(
       CheckpointError: There is no such file, the net is of another kind, or the file has more or fewer floats than the
         net.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
-    data = path.read_bytes()
-    if len(data) < 16 or len(data) % 4:
-        raise CheckpointError(f"{path}: not a darknet file, whose header and floats have 4 bytes each")
-    major, minor = np.frombuffer(data, "<i4", 2).tolist()
-    transposed = major > _TRANSPOSED or minor > _TRANSPOSED
-    # From version 0.2 on the count of images seen has 8 bytes.
-    wide_count = 10 * major + minor >= 2 and major < _TRANSPOSED and minor < _TRANSPOSED
-    floats = np.frombuffer(data, "<f4", offset=20 if wide_count else 16)
+    floats, transposed = read_floats(path)
     leaves: dict[Path, Any] = traverse_util.flatten_dict(_held(variables))
     filled, position = {}, 0
     layers = list(_layers(leaves, grid))
@@ -90,6 +80,24 @@ def read_darknet(
             f"{'' if partial or len(floats) > wanted else ', or partial=True if it holds the first layers alone'}"
         )
     return {**variables, **traverse_util.unflatten_dict(leaves | filled)}
+
+
+def read_floats(path: str | pathlib.Path) -> tuple[np.ndarray, bool]:
+    """Returns the floats of a file, which stay there until they are used, and whether dense layers are transposed.
+
+    Raises:
+      CheckpointError: There is no such file, or it is none of darknet's.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    if path.stat().st_size < 16 or path.stat().st_size % 4:
+        raise CheckpointError(f"{path}: not a darknet file, whose header and floats have 4 bytes each")
+    major, minor = np.fromfile(path, "<i4", 2).tolist()
+    transposed = major > _TRANSPOSED or minor > _TRANSPOSED
+    # From version 0.2 on the count of images seen has 8 bytes.
+    wide_count = 10 * major + minor >= 2 and major < _TRANSPOSED and minor < _TRANSPOSED
+    return np.memmap(path, "<f4", "r")[5 if wide_count else 4 :], transposed
 
 
 def write_darknet(
