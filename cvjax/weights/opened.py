@@ -115,7 +115,8 @@ def _darknet(path: str | pathlib.Path, name: str | None) -> OpenedWeights:
 
 
 def _preprocessing(told: dict[str, Any]) -> Preprocessing:
-    return Preprocessing(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return Preprocessing(**fields)
 
 
 def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
