@@ -1,4 +1,4 @@
-"""DeepLab and FCN of PyTorch's best-known releases: the same numbers under the same weights, and the weights back."""
+"""DeepLab and FCN from files of PyTorch's best-known releases: the same numbers, and the weights back."""
 
 import json
 
@@ -6,12 +6,13 @@ import _reference as reference
 import jax
 import jax.numpy as jnp
 import numpy as np
+import published_files
 import pytest
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
 from cvjax.ops.resize import resize
-from cvjax.weights import find_model, from_torch, to_torch
+from cvjax.weights import from_torch, to_torch
 from cvjax.weights.convert import architectures, recognize
 
 # The reference's net, our model, and the layout that the file is in.
@@ -31,7 +32,7 @@ NETS = (
     ("kazuto_deeplabv2_resnet101", "deeplabv2_resnet101", "kazuto1011_one_scale"),
     ("kazuto_deeplabv2_resnet101_msc", "deeplabv2_resnet101", "kazuto1011"),
 )
-# The file cannot tell it from another one.
+# The file cannot tell it from another one, so the user does.
 TOLD = {"wkentaro_at_once"}
 # Modules whose outputs are stored, by the name that they have there.
 INNER = {
@@ -70,22 +71,19 @@ def _outputs(model, variables, images):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("net", "name", "layout"), NETS, ids=[row[0] for row in NETS])
-def test_a_net_gives_its_releases_numbers(net, name, layout, shared_dir):
+def test_a_net_gives_its_releases_numbers(net, name, layout, shared_dir, tmp_path):
     folder = shared_dir / "reference" / "torch"
     facts = json.loads((folder / "index.json").read_text())[net]
-    state, stored = reference.load(folder, net)
-    told = layout if layout in TOLD else None
-    architecture, _ = recognize(name, state, told)
-    assert architecture.layout == layout
-    fit = find_model(state)
-    assert fit.model == name
-    assert layout in (fit.architecture.layout, *fit.alike)
-    variables = from_torch(name, state, layout=told)
-    options = dict(architecture.options)
-    if architecture.aux_prefix:
+    _, stored = reference.load(folder, net)
+    opened = published_files.open_torch(folder, net, tmp_path, layout=layout if layout in TOLD else None)
+    assert opened.model == name
+    assert f"in the layout of {layout}" in opened.whose
+    state, variables, options = opened.state_dict, opened.variables, opened.options
+    assert options.get("aux", False) == (layout == "mmsegmentation")
+    if layout == "mmsegmentation":
         # Frozen statistics, no dropout: the training pass equals evaluation, and has the auxiliary scores.
-        options |= {"aux": True, "dropout": 0.0, "aux_dropout": 0.0, "norm": {"frozen": True}}
-    model = create_model(name, num_classes=21, **options)
+        options |= {"dropout": 0.0, "aux_dropout": 0.0, "norm": {"frozen": True}}
+    model = create_model(name, num_classes=opened.num_classes, **options)
     compared = set()
     for key, shape in facts["inputs"].items():
         suffix = key.removeprefix("input")
