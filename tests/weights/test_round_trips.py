@@ -101,10 +101,11 @@ def _layouts(name):
 
 
 def _cases():
-    for name in list_models():
-        for layout in _layouts(name):
-            marks = () if name in QUICK else pytest.mark.slow
-            yield pytest.param(name, layout, id=f"{name}-{layout}", marks=marks)
+    return [
+        pytest.param(name, layout, id=f"{name}-{layout}", marks=() if name in QUICK else pytest.mark.slow)
+        for name in list_models()
+        for layout in _layouts(name)
+    ]
 
 
 def _found(table, name):
