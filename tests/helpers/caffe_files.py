@@ -1,7 +1,7 @@
 """Encodes Caffe's files by the rules of protobuf's wire format, with nothing of protobuf's or ours."""
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,8 +48,8 @@ def _numbers(number: int, values: np.ndarray, form: Form) -> bytes:
     kind, wire_type = ("d", 1) if form.double else ("f", 5)
     if not form.packed:
         return b"".join(varint(8 * number + wire_type) + struct.pack(f"<{kind}", value) for value in values.tolist())
-    parts = np.array_split(values, form.pieces)
-    return b"".join(field(number, part.astype("<f8" if form.double else "<f4").tobytes()) for part in parts)
+    parts = np.array_split(values.astype(f"<{kind}", copy=False), form.pieces)
+    return b"".join(field(number, part.tobytes()) for part in parts)
 
 
 def blob(array: np.ndarray, form: Form = PLAIN) -> bytes:
@@ -68,20 +68,24 @@ def blob(array: np.ndarray, form: Form = PLAIN) -> bytes:
 
 def caffemodel(layers: Layers, version: int = 2, form: Form = PLAIN, name: str = "net") -> bytes:
     """Encodes a net whose layers are given as name, V2's kind, and arrays."""
-    content = field(1, name) + field(3, "data")
-    content += b"".join(field(4, size) for size in (1, 3, 6, 5)) if version < 2 else field(8, field(1, b"\1\3\6\5"))
+    return b"".join(caffemodel_pieces(layers, version, form, name))
+
+
+def caffemodel_pieces(layers: Layers, version: int = 2, form: Form = PLAIN, name: str = "net") -> Iterator[bytes]:
+    """Yields the pieces of what `caffemodel` returns, a layer each."""
+    yield field(1, name) + field(3, "data")
+    yield b"".join(field(4, size) for size in (1, 3, 6, 5)) if version < 2 else field(8, field(1, b"\1\3\6\5"))
     for layer, kind, arrays in layers:
         blobs = [blob(array, form) for array in arrays]
         if version == 0:
             inner = field(1, layer) + field(2, _V0_KINDS.get(kind, kind)) + b"".join(field(50, each) for each in blobs)
-            content += field(2, field(1, inner) + field(2, "below") + field(3, layer))
+            yield field(2, field(1, inner) + field(2, "below") + field(3, layer))
         elif version == 1:
             inner = field(2, "below") + field(3, layer) + field(4, layer) + field(5, _V1_KINDS.get(kind, 18))
-            content += field(2, inner + b"".join(field(6, each) for each in blobs))
+            yield field(2, inner + b"".join(field(6, each) for each in blobs))
         else:
             inner = field(1, layer) + field(2, kind) + field(3, "below") + field(4, layer) + field(10, 1)
-            content += field(100, inner + b"".join(field(7, each) for each in blobs))
-    return content
+            yield field(100, inner + b"".join(field(7, each) for each in blobs))
 
 
 def of_state(state_dict: Mapping[str, np.ndarray], deconvolutions: Sequence[str] = ()) -> bytes:

@@ -62,14 +62,28 @@ def reference(folder: pathlib.Path, net: str) -> tuple[np.ndarray, dict[str, np.
     return images(told["input"], told["input_scale"]), found
 
 
+def layers(folder: pathlib.Path, net: str) -> list[tuple[str, str, list[np.ndarray]]]:
+    """Name, kind and drawn blobs of the layers of a net, also of those without blobs."""
+    facts = json.loads((folder / "facts" / f"{net}.json").read_text())
+    held = {layer["name"]: layer for layer in facts["weights"]}
+    found = []
+    for layer in facts["layers"]:
+        attrs = layer["attrs"]
+        told = {**held.get(layer["name"], {**layer, "blobs": []})}
+        told |= {"stride": attrs.get("stride", [1])[0], "filler": attrs.get("filler")}
+        found.append((layer["name"], layer["type"], blobs(told)))
+    return found
+
+
 def state_dict(folder: pathlib.Path, net: str) -> dict[str, np.ndarray]:
     """What `cvjax.weights.caffe.read_caffemodel` returns of a net's file."""
-    facts = json.loads((folder / "facts" / f"{net}.json").read_text())
-    attrs = {layer["name"]: layer["attrs"] for layer in facts["layers"]}
+    return named(layers(folder, net))
+
+
+def named(layers: list[tuple[str, str, list[np.ndarray]]]) -> dict[str, np.ndarray]:
+    """The arrays of layers by their keys, without BatchNorm's factor, which is 1."""
     state = {}
-    for layer in facts["weights"]:
-        names = ("running_mean", "running_var") if layer["type"] == "BatchNorm" else ("weight", "bias")
-        found = attrs[layer["name"]]
-        layer = {**layer, "stride": found.get("stride", [1])[0], "filler": found.get("filler")}
-        state |= {f"{layer['name']}.{name}": value for name, value in zip(names, blobs(layer))}
+    for layer, kind, arrays in layers:
+        names = ("running_mean", "running_var") if kind == "BatchNorm" else ("weight", "bias")
+        state |= {f"{layer}.{name}": value for name, value in zip(names, arrays)}
     return state

@@ -9,7 +9,7 @@ import pytest
 
 import cvjax
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.weights import from_torch, to_torch
+from cvjax.weights import find_model, from_torch, to_torch
 
 
 def _assert_same(ours, theirs):
@@ -39,13 +39,15 @@ def test_round_trip_is_exact(name):
 
 
 @pytest.mark.slow
-def test_round_trip_of_every_reference_model_is_exact(shared_dir):
-    names = {path.name.removesuffix(".keys.json") for path in (shared_dir / "reference").glob("*.keys.json")}
-    names &= set(cvjax.list_models())
+def test_every_reference_model_has_all_keys_and_shapes(shared_dir):
+    """As PyTorch has them, at full size: `find_model` raises where one is missing or left over."""
+    paths = {path.name.removesuffix(".keys.json"): path for path in (shared_dir / "reference").glob("*.keys.json")}
+    names = paths.keys() & set(cvjax.list_models())
     assert len(names) >= 6
     for name in names:
-        state = _random_state(shared_dir / "reference" / f"{name}.keys.json")
-        _assert_same(to_torch(name, from_torch(name, state)), state)
+        shapes = json.loads(paths[name].read_text())
+        state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+        assert find_model(state, name).architecture.layout in ("torchvision", "timm")
 
 
 def test_timms_names_hold_the_same_weights():

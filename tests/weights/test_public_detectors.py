@@ -1,4 +1,4 @@
-"""Detectors as others published them: the same numbers under the same weights, and the weights back as they were."""
+"""Detectors from files as others published them: the same numbers, and the weights back as they were."""
 
 import json
 import zlib
@@ -9,6 +9,8 @@ import caffe_reference as caffe
 import jax
 import jax.numpy as jnp
 import numpy as np
+import public_reference as public
+import published_files
 import pytest
 from agreement import Agreement
 
@@ -29,22 +31,20 @@ BOXES = {"bbox_pred.weight", "bbox_pred.bias"}
 SCORES = {"rpn_cls_score.weight", "rpn_cls_score.bias"}
 
 
-def _whole(folder, name, net, folded=frozenset(), layout="caffe"):
-    """(model, variables, state dict) of a net under drawn weights, of which only the folded ones do not come back."""
-    state = caffe.state_dict(folder, net)
-    return (*_imported(name, state, layout, folded), state)
+def _whole(place, folder, name, net, folded=frozenset(), layout="caffe", told=None):
+    """(model, variables, state dict) of a net from a file, of which only the folded weights do not come back."""
+    opened = published_files.open_caffe(folder, net, place, name=told)
+    return (*_imported(name, opened, layout, folded), opened.state_dict)
 
 
-def _imported(name, state, layout, folded):
-    architecture, _ = recognize(name, state)
-    assert architecture.layout == layout
-    variables = from_torch(name, state)
-    classes = state[architecture.classes_key].shape[0] - architecture.background
-    model = create_model(name, num_classes=classes, **architecture.options)
-    back = to_torch(name, variables, layout=layout)
+def _imported(name, opened, layout, folded):
+    assert opened.model == name
+    assert f"in the layout of {layout}" in opened.whose
+    model = create_model(name, num_classes=opened.num_classes, **opened.options)
+    state, back = opened.state_dict, to_torch(name, opened.variables, layout=layout)
     assert back.keys() == state.keys()
     assert {key for key in state if not np.array_equal(state[key], back[key])} == folded
-    return model, variables
+    return model, opened.variables
 
 
 def _faster(model, images, boxes):
@@ -65,16 +65,17 @@ def _regions(outputs):
 
 
 @pytest.mark.slow
-def test_spp_net(shared_dir):
+def test_spp_net(shared_dir, tmp_path):
     folder = shared_dir / "reference" / "caffe"
     images, outputs = caffe.reference(folder, "sppnet_zf5")
-    model, variables, _ = _whole(folder, "zfnet_spp", "sppnet_zf5")
+    model, variables, _ = _whole(tmp_path, folder, "zfnet_spp", "sppnet_zf5")
     agrees = Agreement("sppnet_zf5", "zfnet_spp", "caffe")
     maps = model.apply(variables, images, method="features")
     agrees(maps["conv5"], outputs["conv5"])
     agrees(model.apply(variables, images), outputs["fc8"])
 
-    detector, variables, _ = _whole(folder, "sppnet_zf5", "sppnet_zf5")
+    # A file of the detector is one of the classifier: which it is, the user tells.
+    detector, variables, _ = _whole(tmp_path, folder, "sppnet_zf5", "sppnet_zf5", told="sppnet_zf5")
     agrees = Agreement("sppnet_zf5/detector", "sppnet_zf5", "caffe")
     maps = detector.apply(variables, images, method="features")
     agrees(maps["conv5"], outputs["conv5"])
@@ -91,9 +92,9 @@ def test_spp_net(shared_dir):
         ("faster_rcnn_vgg16", "faster_rcnn_vgg16_alt_opt", "faster_rcnn_vgg16_end2end", "conv5_3", "caffe"),
     ],
 )
-def test_faster_rcnn_of_caffe(name, net, stored, last, layout, shared_dir):
+def test_faster_rcnn_of_caffe(name, net, stored, last, layout, shared_dir, tmp_path):
     folder = shared_dir / "reference" / "caffe"
-    model, variables, _ = _whole(folder, name, net, BOXES | SCORES, layout)
+    model, variables, _ = _whole(tmp_path, folder, name, net, BOXES | SCORES, layout)
     agrees = Agreement(net, name, layout)
     images, outputs = caffe.reference(folder, stored)
     features, level, (logits, deltas) = model.apply(variables, images, _regions(outputs), method=_faster)
@@ -107,10 +108,10 @@ def test_faster_rcnn_of_caffe(name, net, stored, last, layout, shared_dir):
 
 
 @pytest.mark.slow
-def test_twelve_anchors_of_coco(shared_dir):
+def test_twelve_anchors_of_coco(shared_dir, tmp_path):
     folder = shared_dir / "reference" / "caffe"
     net = "faster_rcnn_vgg16_coco"
-    model, variables, state = _whole(folder, "faster_rcnn_vgg16", net, BOXES | SCORES, "caffe_coco")
+    model, variables, state = _whole(tmp_path, folder, "faster_rcnn_vgg16", net, BOXES | SCORES, "caffe_coco")
     agrees = Agreement(net, "faster_rcnn_vgg16", "caffe_coco")
     images, outputs = caffe.reference(folder, "faster_rcnn_vgg16_end2end")
     given = {"data": images.transpose(0, 3, 1, 2), "rois": outputs["input:rois"]}
@@ -130,9 +131,9 @@ def test_twelve_anchors_of_coco(shared_dir):
     ("name", "net", "last"),
     [("fast_rcnn_alexnet", "fast_rcnn_caffenet", "conv5"), ("fast_rcnn_vgg16", "fast_rcnn_vgg16", "conv5_3")],
 )
-def test_fast_rcnn_of_caffe(name, net, last, shared_dir):
+def test_fast_rcnn_of_caffe(name, net, last, shared_dir, tmp_path):
     folder = shared_dir / "reference" / "caffe"
-    model, variables, _ = _whole(folder, name, net, BOXES)
+    model, variables, _ = _whole(tmp_path, folder, name, net, BOXES)
     agrees = Agreement(net, name, "caffe")
     images, outputs = caffe.reference(folder, net)
     features, (logits, deltas) = model.apply(variables, images, _regions(outputs), method=_fast)
@@ -151,10 +152,10 @@ def test_fast_rcnn_of_caffe(name, net, last, shared_dir):
         ("fast_rcnn_alexnet", "fast_rcnn_caffenet", "caffe", "conv5"),
     ],
 )
-def test_fast_rcnn_layer_by_layer(name, net, layout, last, shared_dir):
+def test_fast_rcnn_layer_by_layer(name, net, layout, last, shared_dir, tmp_path):
     """Of the first two nets no outputs are stored; the third has some, and is given odd maps here."""
     folder = shared_dir / "reference" / "caffe"
-    model, variables, state = _whole(folder, name, net, BOXES, layout)
+    model, variables, state = _whole(tmp_path, folder, name, net, BOXES, layout)
     agrees = Agreement(f"{net}/layers", name, layout)
     images = caffe.images([1, 3, 117, 150], 50 if last == "conv5" else 1)
     rois = np.float32([[0, 0, 0, 149, 116], [0, 12, 16, 39, 50], [0, 71, 41, 102, 76], [0, 1, 10, 37, 42]])
@@ -169,9 +170,9 @@ def test_fast_rcnn_layer_by_layer(name, net, layout, last, shared_dir):
 
 
 @pytest.mark.slow
-def test_rcnn_sees_windows_as_caffenet_does(shared_dir):
+def test_rcnn_sees_windows_as_caffenet_does(shared_dir, tmp_path):
     folder = shared_dir / "reference" / "caffe"
-    detector, variables, state = _whole(folder, "rcnn_alexnet", "rcnn_pascal_finetune")
+    detector, variables, state = _whole(tmp_path, folder, "rcnn_alexnet", "rcnn_pascal_finetune")
     agrees = Agreement("rcnn_pascal_finetune", "rcnn_alexnet", "caffe")
     images = caffe.images([1, 3, 227, 227], 50)
     facts = json.loads((folder / "facts" / "rcnn_pascal_finetune.json").read_text())
@@ -189,20 +190,18 @@ def test_rcnn_sees_windows_as_caffenet_does(shared_dir):
     np.testing.assert_allclose(hidden, np.maximum(stored["values"], 0), rtol=1e-4)
 
 
-def _port(folder, net, layout, folded):
-    told = json.loads((folder / "index.json").read_text())[net]
-    state, outputs = torch_reference.load(folder, net)
-    for key, scale in told["scales"].items():
-        state[key] = (state[key] * np.float32(scale)).astype(np.float32)
-    model, variables = _imported("faster_rcnn_vgg16", state, layout, folded)
-    return model, variables, outputs, torch_reference.images(tuple(told["input"]))
+def _port(place, folder, net, layout, folded):
+    _, outputs = torch_reference.load(folder, net)
+    opened = published_files.open_torch(folder, net, place)
+    model, variables = _imported("faster_rcnn_vgg16", opened, layout, folded)
+    return model, variables, outputs, torch_reference.images(tuple(public.index(folder, net)["input"]))
 
 
 @pytest.mark.slow
-def test_chenyuntc_end_to_end(shared_dir):
+def test_chenyuntc_end_to_end(shared_dir, tmp_path):
     folder = shared_dir / "reference" / "torch"
     folded = {"rpn.score.weight", "rpn.score.bias"}
-    model, variables, outputs, images = _port(folder, "chenyuntc_fasterrcnn_vgg16", "chenyuntc", folded)
+    model, variables, outputs, images = _port(tmp_path, folder, "chenyuntc_fasterrcnn_vgg16", "chenyuntc", folded)
     agrees = Agreement("chenyuntc_fasterrcnn_vgg16", "faster_rcnn_vgg16", "chenyuntc")
     features, level, (logits, deltas) = model.apply(variables, images, outputs["boxes_xyxy"], method=_faster)
     agrees(features[:, ::4, ::4], outputs["features_every4"])
@@ -232,10 +231,10 @@ def test_chenyuntc_end_to_end(shared_dir):
 
 
 @pytest.mark.slow
-def test_jwyang(shared_dir):
+def test_jwyang(shared_dir, tmp_path):
     folder = shared_dir / "reference" / "torch"
     folded = {"RCNN_rpn.RPN_cls_score.weight", "RCNN_rpn.RPN_cls_score.bias"}
-    model, variables, outputs, images = _port(folder, "jwyang_fasterrcnn_vgg16", "jwyang", folded)
+    model, variables, outputs, images = _port(tmp_path, folder, "jwyang_fasterrcnn_vgg16", "jwyang", folded)
     agrees = Agreement("jwyang_fasterrcnn_vgg16", "faster_rcnn_vgg16", "jwyang")
 
     def heads(model, images, regions):
@@ -256,17 +255,14 @@ def test_jwyang(shared_dir):
 
 
 @pytest.mark.slow
-def test_torchvision_end_to_end(shared_dir):
+def test_torchvision_end_to_end(shared_dir, tmp_path):
     folder, net = shared_dir / "reference" / "torch", "torchvision_fasterrcnn_resnet50_fpn_detections"
-    told = json.loads((folder / "index.json").read_text())[net]
-    state, outputs = torch_reference.load(folder, net)
-    for key, scale in told["scales"].items():
-        state[key] = (state[key] * np.float32(scale)).astype(np.float32)
-    name = "fasterrcnn_resnet50_fpn"
-    variables, model = from_torch(name, state), create_model(name, num_classes=90)
+    _, outputs = torch_reference.load(folder, net)
+    opened = published_files.open_torch(folder, net, tmp_path)
+    model, variables = _imported("fasterrcnn_resnet50_fpn", opened, "torchvision", set())
     rng = np.random.default_rng(zlib.crc32((torch_reference.SALT + "image").encode()))
     image = rng.uniform(0, 1, (15, 20, 3)).astype(np.float32).repeat(8, axis=0).repeat(8, axis=1)
-    prepared = told["normalisation"]
+    prepared = public.index(folder, net)["normalisation"]
     image = (image - np.float32(prepared["mean"])) / np.float32(prepared["std"])
     images = jnp.pad(resize(jnp.asarray(image[None]), (800, 1066)), ((0, 0), (0, 0), (0, 22), (0, 0)))
     found = jax.jit(model.apply)(variables, images, np.int32([[800, 1066]]))

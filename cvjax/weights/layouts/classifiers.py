@@ -112,7 +112,9 @@ def _cadene(**options: object) -> Architecture:
 CLASSIFIERS: dict[str, tuple[Architecture, ...]] = {
     "resnet*_cifar": (_AKAMASTER,),
     "resnetv2_*": (_TIMM_V2,),
-    "seresnet*": (_cadene(stride_in_1x1=True),),
+    # The shallow ones have no bottlenecks.
+    **{f"seresnet{depth}": (_cadene(),) for depth in (18, 34)},
+    **{f"seresnet{depth}": (_cadene(stride_in_1x1=True),) for depth in (50, 101, 152)},
     "seresnext*": (_cadene(),),
 }
 """Layouts by patterns of our models' names."""
