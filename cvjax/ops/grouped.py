@@ -1,4 +1,4 @@
-"""Makes a few dense convolutions of one with many groups, where the platform or the partitioner knows dense ones better."""
+"""Makes a few dense convolutions of one with many groups, where platform or partitioner know dense ones better."""
 
 from collections.abc import Callable
 from dataclasses import replace
