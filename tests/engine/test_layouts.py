@@ -73,7 +73,7 @@ def test_fsdp_keeps_an_eighth_of_the_state_on_each_of_eight_devices():
 
 @pytest.mark.parametrize("make", [JitStrategy, PmapStrategy])
 def test_sums_over_devices_are_merged(make):
-    """One for each BatchNorm forward and one backward; gradients, loss and scores share one more, the weight has its own."""
+    """One for each BatchNorm forward, one backward; one for gradients and sums, and one for the weight of the loss."""
     kinds = collectives(compiled_step(make)[0])
     assert set(kinds) == {"all-reduce"}
     assert len(kinds["all-reduce"]) <= 2 * NORMS + 2
@@ -81,7 +81,9 @@ def test_sums_over_devices_are_merged(make):
 
 def test_batch_norm_of_each_device_sums_nothing_over_devices():
     kinds = collectives(compiled_step(functools.partial(PmapStrategy, sync_batch_norm=False))[0])
-    assert {kind: len(sizes) for kind, sizes in kinds.items()} == {"all-reduce": 2}  # the weight; gradients and the rest
+    assert {kind: len(sizes) for kind, sizes in kinds.items()} == {
+        "all-reduce": 2
+    }  # the weight; gradients and the rest
 
 
 @pytest.mark.parametrize("name", ["unet", *(pytest.param(n, marks=pytest.mark.slow) for n in NETS if n != "unet")])
@@ -91,8 +93,8 @@ def test_nets_give_the_same_with_rows_split_over_four_devices(name):
     ((found, split), more), compiled = loss_and_gradients(name, SpatialStrategy(4, jax.devices()[:4]), size)
     np.testing.assert_allclose(found, loss, rtol=1e-5)
     for want, got in ((outputs, split), (gradients, more)):
-        largest = max(np.abs(x).max() for x in jax.tree.leaves(want))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-5 * largest), want, got)
+        near = 2e-5 * max(np.abs(x).max() for x in jax.tree.leaves(want))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=near), got, want)
     gathers = collectives(compiled).get("all-gather", [])
     # Convolutions whose taps reach beyond the neighbor, on maps of few pixels, take the whole map.
     assert all(sizes <= 2 * 8 * 8 * 32 for sizes in gathers)
@@ -126,7 +128,9 @@ def test_a_run_goes_on_with_other_devices_and_another_layout(never_changed, tmp_
         (12, JitStrategy(jax.devices()[:2])),
     )
     for number, (steps, strategy) in enumerate(chain):
-        outcome = toy_fit(tmp_path, steps, width=WIDTH, resume=number > 0, strategy=strategy, eval_every=0, optim=STEADY)
+        outcome = toy_fit(
+            tmp_path, steps, width=WIDTH, resume=number > 0, strategy=strategy, eval_every=0, optim=STEADY
+        )
         assert outcome.step == steps
     (losses, scores), (want, want_scores) = _losses(tmp_path), _losses(never_changed)
     assert len(losses) == len(want) == 12
@@ -154,11 +158,14 @@ def test_parts_are_saved_and_restored_as_parts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    ("options", "told"),
     [
         ({"mode": "fsdp", "batch_size": 12}, "batch_size is 12, .* over 8 devices; use 16"),
         ({"mode": "spatial", "batch_size": 3, "spatial": 4}, "batch_size is 3, .* over 2 devices; use 4"),
-        ({"mode": "spatial", "batch_size": 8, "spatial": 3}, "--spatial is 3, .* no groups of that size; use one of 1,"),
+        (
+            {"mode": "spatial", "batch_size": 8, "spatial": 3},
+            "--spatial is 3, .* no groups of that size; use one of 1,",
+        ),
         ({"mode": "jit", "batch_size": 8, "spatial": 2}, "--spatial 2 splits images under --parallel spatial only"),
         ({"mode": "fsdp", "batch_size": 8, "sync_batch_norm": False}, "per-device BatchNorm exists under pmap only"),
     ],

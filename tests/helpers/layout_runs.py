@@ -1,6 +1,6 @@
 """A small U-Net's run under each layout, one after another, as one host of several.
 
-`python layout_runs.py DATA OUT HOSTS ID PORT` writes a run's folder for each layout into OUT.
+`python layout_runs.py DATA OUT HOSTS ID PORT LAYOUT ...` writes a run's folder for each layout into OUT.
 """
 
 import dataclasses
@@ -37,13 +37,13 @@ CONFIG = SegmentationConfig(
 )
 
 
-def main(data: str, out: str, hosts: int, number: int, port: int) -> None:
+def main(data: str, out: str, hosts: int, number: int, port: int, layouts: list[str]) -> None:
     if hosts > 1:
         initialize(ClusterConfig(coordinator=f"127.0.0.1:{port}", num_processes=hosts, process_id=number))
     shared = dataclasses.replace(CONFIG, input=dataclasses.replace(CONFIG.input, manual_dir=data))
-    for name, fields in LAYOUTS.items():
-        train(dataclasses.replace(shared, workdir=str(pathlib.Path(out) / name), **fields))
+    for name in layouts:
+        train(dataclasses.replace(shared, workdir=str(pathlib.Path(out) / name), **LAYOUTS[name]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6:])

@@ -40,12 +40,14 @@ NETS: dict[str, dict[str, Any]] = {
 
 
 def loss_and_gradients(name: str, strategy: Any, size: int, rows: int = 2) -> tuple[Any, Any]:
-    """The sum of a net's squared outputs and its gradients by the parameters, as a strategy computes them; its program."""
+    """A loss, the net's outputs and the gradients by its parameters, as a strategy computes them, and the program."""
     model = create_model(name, num_classes=3, **NETS[name])
     rng = np.random.default_rng(0)
     images = rng.normal(size=(rows, size, size, 3)).astype(np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), images)
-    variables = jax.tree.map(lambda x: x + 0.02 * rng.normal(size=x.shape).astype(x.dtype), variables)  # nothing is zero
+    variables = jax.tree.map(
+        lambda x: x + 0.02 * rng.normal(size=x.shape).astype(x.dtype), variables
+    )  # nothing is zero
 
     def loss(params: Any, others: Any, images: jax.Array) -> Any:
         options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(1)}}

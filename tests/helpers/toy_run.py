@@ -18,7 +18,9 @@ METADATA = {"model": {"name": "toy"}, "data": {"name": "noise", "seed": 0}}
 OPTIM = OptimizerConfig(learning_rate=0.05, ema_decay=0.99)
 
 
-def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, metadata=METADATA, strategy=None, **loop):
+def toy_fit(
+    workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, metadata=METADATA, strategy=None, **loop
+):
     """Runs the toy as an experiment runs its model."""
     strategy = strategy or JitStrategy(jax.devices()[:1])
     model, task = ToyNet(width=width), toy_task()
