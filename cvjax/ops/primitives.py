@@ -21,12 +21,18 @@ Function = Callable[..., jax.Array]
 
 
 def platform_primitive(
-    name: str, *, xla: Function, cpu: Function, local_cpu: Function | None = None, split: Function | None = None
+    name: str,
+    *,
+    xla: Function,
+    cpu: Function,
+    local_cpu: Function | None = None,
+    split: Function | None = None,
+    cpu_split: Function | None = None,
 ) -> Primitive:
     """Makes a primitive with one result, computed by `cpu` on CPU and by `xla` everywhere else.
 
-    Where the height of maps is split over devices (`cvjax.ops.height`), `split` computes it on every platform: there
-    an exchange of whole maps costs more than any lowering gains.
+    Where the height of maps is split over devices (`cvjax.ops.height`), `split` computes it, on other platforms too:
+    there an exchange of whole maps costs more than any lowering gains.
 
     Args:
       name: Name of the primitive in a jaxpr.
@@ -36,6 +42,7 @@ def platform_primitive(
         split over devices, and that JAX does not store (`cvjax.runtime.compiler.unstored`). It may call libraries of
         this process, which exported programs, XLA's partitioner and its writer of programs do not know.
       split: Function in operations that XLA's partitioner splits by rows without collecting a map; `xla` by default.
+      cpu_split: The same in place of `split` on CPU.
 
     Returns:
       The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
@@ -50,7 +57,7 @@ def platform_primitive(
     primitive.def_abstract_eval(result)
     split = split or xla
     mlir.register_lowering(primitive, _rule(split, xla, xla))
-    mlir.register_lowering(primitive, _rule(split, cpu, local_cpu or cpu), platform="cpu")
+    mlir.register_lowering(primitive, _rule(cpu_split or split, cpu, local_cpu or cpu), platform="cpu")
     return primitive
 
 

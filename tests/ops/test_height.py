@@ -30,6 +30,7 @@ KERNELS = {
     "transposed 16x16": (partial(conv_transpose, strides=(8, 8), padding="SAME"), (16, 16, 8, 3)),
 }
 MAPS = {
+    "max 2x2": partial(max_pool, window_shape=2, strides=2),
     "max 3x3": partial(max_pool, window_shape=3, strides=2, padding=1),
     "average": partial(avg_pool, window_shape=3, strides=2, padding=1, count_include_pad=False),
     "global average": global_avg_pool,
