@@ -74,8 +74,11 @@ def host_value(x: Any) -> np.ndarray:
 
 
 def placed(x: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """Places a value that is whole on this host. Each device takes its own part; one that lies there stays there."""
-    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
+    """Places a value that is whole on this host: each device takes a copy of its own part.
+
+    A value that was read onto these devices by parts stays there.
+    """
+    if isinstance(x, jax.Array) and x.sharding == sharding:
         return x
     value = host_value(x)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
