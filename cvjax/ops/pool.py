@@ -20,6 +20,7 @@ from jaxtyping import Real, Shaped
 from cvjax.ops.cpu import pool as cpu
 from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, Pads, Pair, pair
+from cvjax.ops.height import HEIGHT_AXIS, height_mesh
 from cvjax.ops.primitives import bind, define_batching, is_explicitly_sharded, platform_primitive, transpose
 from cvjax.shapes import Array
 
@@ -199,10 +200,22 @@ def _xla_spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
     return transpose(partial(_xla_sum, geometry=geometry), shape, ct)
 
 
+def _cpu_split_scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
+    """Does without XLA's own on CPU, which keeps places of pixels beside values, where that keeps rows apart.
+
+    That is where windows neither overlap nor stick out, and each device has whole ones.
+    """
+    mesh = height_mesh()
+    tiled = pair(n * step for n, step in zip(geometry.output_size, geometry.strides)) == geometry.input_size
+    alone = geometry.kernel_size == geometry.strides and geometry.padding == ((0, 0), (0, 0))
+    whole = mesh is not None and geometry.output_size[0] % mesh.shape[HEIGHT_AXIS] == 0
+    return (cpu.scatter if tiled and alone and whole else _xla_scatter)(x, ct, geometry)
+
+
 # x -> the maxima; (x, t) -> t at the places of the maxima; (x, ct) -> the transpose of that.
 _max = platform_primitive("max_pool", xla=_xla_max, cpu=cpu.maximum)
 _gather = platform_primitive("max_pool_gather", xla=_xla_gather, cpu=cpu.gather)
-_scatter = platform_primitive("max_pool_scatter", xla=_xla_scatter, cpu=cpu.scatter)
+_scatter = platform_primitive("max_pool_scatter", xla=_xla_scatter, cpu=cpu.scatter, cpu_split=_cpu_split_scatter)
 # x -> the sums; ct -> the transpose of that.
 _sum = platform_primitive("sum_pool", xla=_xla_sum, cpu=cpu.total)
 _spread = platform_primitive("sum_pool_spread", xla=_xla_spread, cpu=cpu.spread)
