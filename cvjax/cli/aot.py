@@ -1,0 +1,212 @@
+"""`python -m cvjax.cli.aot EXPERIMENT PRESET --topology v5e:4x4` says what a run needs of chips that are not here."""
+
+import dataclasses
+import importlib
+import pathlib
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from cvjax.cli.commandline import parse
+from cvjax.data.stand_in import StandIn
+from cvjax.datasets.sizes import class_count, example_count
+from cvjax.engine.ahead import TooLarge, compile_step
+from cvjax.engine.command import run_command
+from cvjax.engine.config import RunConfig, resolve
+from cvjax.engine.parallel import JitStrategy, Strategy
+from cvjax.engine.run import with_steps
+from cvjax.errors import ConfigError
+from cvjax.inspection.chips import Topology, parse_topology
+from cvjax.inspection.roofline import largest_batch
+from cvjax.inspection.step_report import Run, StepReport
+from cvjax.tasks.detection.config import DetectionConfig, StagedDetectionConfig
+
+LAYOUTS: Mapping[str, Callable[[list[Any]], Strategy]] = {"data": JitStrategy}
+"""Strategies by the name of the layout, made from devices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Compiles the training step of a preset for TPUs that are not here, and says what it needs of them.
+
+    It prints whether the step fits, the memory, arithmetic and exchanges of a chip, and an estimate from below of the
+    time that a step and the whole run take. All further options are those of the experiment, such as
+    --model.dtype bfloat16.
+
+    Attributes:
+      experiment: Name of an experiment, such as resnet_imagenet.
+      preset: Name of one of its presets.
+      topology: Chips to compile for, such as v5e:16x16, v6e:4x4, v5p:2x2x2 or v4:2x2x1.
+      layout: How arrays are spread over chips: `data` gives each chip rows of the batch and all of the parameters.
+      batch_per_chip: Images that a chip takes in a step; by default the preset's batch, spread over the chips.
+      num_classes: Number of classes; by default that of the preset's data set, which need not be here.
+      examples: Number of training examples, for a preset whose length is given in epochs.
+      largest_batch: Search the largest batch that fits; compiles several times.
+      json: File to write all figures to.
+      picture: File to draw memory, bytes and times into.
+      hlo: File to write the compiled program to, as text.
+    """
+
+    experiment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")]
+    preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
+    topology: str
+    layout: str = "data"
+    batch_per_chip: int | None = None
+    num_classes: int | None = None
+    examples: int | None = None
+    largest_batch: bool = False
+    json: str | None = None
+    picture: str | None = None
+    hlo: str | None = None
+
+
+def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
+    """Reads the command line: what to do, and the configuration of the run.
+
+    Raises:
+      ConfigError: An unknown experiment, preset, layout or topology.
+    """
+    prog = "python -m cvjax.cli.aot"
+    arguments, rest = tyro.cli(Arguments, args=argv, prog=prog, return_unknown_args=True)
+    if arguments.layout not in LAYOUTS:
+        raise ConfigError(f"there is no layout {arguments.layout!r}; choose one of {', '.join(LAYOUTS)}")
+    parse_topology(arguments.topology)
+    experiments = importlib.import_module("experiments")
+    names = [found.name for found in pkgutil.iter_modules(experiments.__path__) if not found.name.startswith("_")]
+    if arguments.experiment not in names:
+        raise ConfigError(f"there is no experiment {arguments.experiment!r}; choose one of {', '.join(names)}")
+    module = importlib.import_module(f"experiments.{arguments.experiment}")
+    config = parse(module.PRESETS, module.__doc__, module.__name__, argv=[arguments.preset, *rest])
+    return arguments, config
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Holds what is to be compiled: a run, its task, its model, and what stands in for its data."""
+
+    run: Run
+    task: Any
+    model: Any
+    dataset: StandIn
+
+
+def plan(arguments: Arguments, config: RunConfig) -> Plan:
+    """Makes task and model of a run without its data.
+
+    Raises:
+      ConfigError: The run trains several nets, or the number of its classes is unknown.
+    """
+    if isinstance(config, DetectionConfig) and config.four_steps:
+        raise ConfigError(
+            f"{arguments.experiment} {arguments.preset} trains four nets one after another, each with a step of its"
+            " own; add --no-four-steps, or choose another preset"
+        )
+    task_class, topology = resolve(config.task), parse_topology(arguments.topology)
+    classes = arguments.num_classes or class_count(config.data, task_class.target)
+    if classes is None:
+        raise ConfigError(f"{config.data} does not tell the number of its classes without files; give --num-classes")
+    config, run = _sized(arguments, config, topology)
+    dataset = StandIn(
+        "stand-in", config.input.train_split, task_class.target, classes, getattr(config.input, "proposals", 0)
+    )
+    balance = {"class_balance": 0.0} if getattr(config, "class_balance", 0) else {}
+    model = config.model.build(num_classes=classes)
+    task = task_class.create(dataclasses.replace(config, data=dataset.name, **balance), dataset, model)
+    if balance:  # weights are counted from all masks, which are not here; their values change nothing
+        task = dataclasses.replace(task, class_weights=(1.0,) * classes)
+    return Plan(run, task, model, dataset)
+
+
+def _sized(arguments: Arguments, config: RunConfig, topology: Topology) -> tuple[RunConfig, Run]:
+    """Returns the configuration with its steps, and the description of the run."""
+    notes, each = [], arguments.batch_per_chip
+    if each is None:
+        each = max(1, round(config.batch_size / topology.chips))
+        if each * topology.chips != config.batch_size:
+            notes.append(
+                f"the preset's batch of {config.batch_size} cannot be spread evenly over {topology.chips} chips, so"
+                f" each takes {each}, and the whole run as many images as the preset's"
+            )
+    elif each < 1:
+        raise ConfigError(f"--batch-per-chip is {each}; give 1 or more")
+    if config.parallel != "jit" or not config.sync_batch_norm:
+        notes.append(f"compiled with the layout {arguments.layout}, not with --parallel {config.parallel}")
+    if isinstance(config, StagedDetectionConfig):
+        notes.append("the step is that of fine-tuning; what follows it is fitted on the host")
+    examples = arguments.examples or example_count(config.data, config.input.train_split)
+    if config.steps is None and not (config.epochs and examples):
+        config, images = dataclasses.replace(config, steps=1_000), 0
+    else:
+        config = with_steps(config, examples or 0)
+        images = (config.steps or 0) * config.batch_size
+    name, dtype = f"{arguments.experiment} {arguments.preset}", config.model.get("dtype") or "float32"
+    model = f"{config.model.name} in {dtype}"
+    return config, Run(name, model, arguments.layout, topology, each, images, tuple(notes))
+
+
+def report(planned: Plan, arguments: Arguments, devices: list[Any]) -> StepReport:
+    """Compiles the step of a run and reports on it.
+
+    Args:
+      planned: What to compile.
+      arguments: Layout, search and files.
+      devices: Devices to compile for.
+
+    Raises:
+      TooLarge: The step does not fit.
+    """
+    strategy, run = LAYOUTS[arguments.layout](devices), planned.run
+
+    def compiled(batch: int) -> StepReport:
+        described = dataclasses.replace(run, batch_per_chip=batch)
+        return compile_step(planned.task, planned.model, planned.dataset, strategy, described, hlo=arguments.hlo)
+
+    found = compiled(run.batch_per_chip)
+    if not arguments.largest_batch:
+        return found
+
+    def temporaries(batch: int) -> int | None:
+        try:
+            size = (found if batch == run.batch_per_chip else compiled(batch)).memory.temporaries
+        except TooLarge as error:
+            print(error, file=sys.stderr, flush=True)
+            return None
+        print(f"{batch} images a chip fit", file=sys.stderr, flush=True)
+        return size
+
+    most, tried = largest_batch(temporaries, run.batch_per_chip, run.topology.chip.memory)
+    return dataclasses.replace(found, largest_batch=most, tried=tuple(tried))
+
+
+def write(arguments: Arguments, found: StepReport) -> None:
+    """Writes the files that were asked for.
+
+    Raises:
+      ConfigError: A file cannot be written.
+    """
+    if arguments.json is not None:
+        path = pathlib.Path(arguments.json)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(found.as_json(), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    if arguments.picture is not None:
+        found.save_picture(arguments.picture)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line. `argv` is the process's own by default."""
+    from cvjax.runtime import topology
+
+    arguments, config = read(argv)
+    found = report(plan(arguments, config), arguments, topology.tpu_devices(arguments.topology))
+    write(arguments, found)
+    print(found.as_text(), end="")
+
+
+if __name__ == "__main__":
+    run_command(main)
