@@ -18,7 +18,7 @@ from cvjax.engine.optim import OptimizerConfig
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Mode = Literal["jit", "pmap"]
+Mode = Literal["jit", "pmap", "fsdp", "spatial"]
 Config = TypeVar("Config", bound="DataclassInstance")
 
 
@@ -48,7 +48,10 @@ class RunConfig:
       batch_size: Number of examples a step, over all devices and hosts.
       seed: Seed of parameters, order of examples, augmentation and dropout; the same seed gives the same run.
       resume: Continue from the latest checkpoint in workdir, if there is one.
-      parallel: Way to spread a step over devices: `jit` over a mesh of all of them, or `pmap`.
+      parallel: Way to spread a step over devices: `jit` splits the batch over a mesh of all of them, `pmap` does so
+        with a program for each; `fsdp` splits parameters, averages and the optimizer's memory as well, `spatial`
+        the height of the images.
+      spatial: Number of devices that share each image, with `parallel` spatial; None takes those of one host.
       sync_batch_norm: Take BatchNorm's statistics over all devices; False, with pmap, takes those of each device.
       aux_weight: Weight of each auxiliary head's loss, where the model has some.
       init: Weights of a warm start, for the backbone or the whole classifier: a name that
@@ -80,6 +83,7 @@ class RunConfig:
     seed: int = 0
     resume: bool = False
     parallel: Mode = "jit"
+    spatial: int | None = None
     sync_batch_norm: bool = True
     aux_weight: float = 0.4
     init: str | None = None

@@ -4,12 +4,12 @@ import collections
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from flax import linen as nn
 
 from cvjax.data.dataset import Dataset
-from cvjax.data.loader import HostShard, eval_batches, prefetch_to_device
+from cvjax.data.loader import eval_batches, prefetch_to_device
+from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.parallel import Strategy, check_divides
 from cvjax.engine.state import TrainState
 from cvjax.engine.step import make_eval_step
@@ -28,8 +28,8 @@ def make_evaluator(
     Raises:
       ConfigError: The batch does not divide over the devices.
     """
-    check_divides(task.config.eval.batch_size, strategy.device_count, "eval.batch_size")
-    batches = whole_split(task, dataset)
+    check_divides(task.config.eval.batch_size, strategy.shares, "eval.batch_size")
+    batches = whole_split(task, dataset, strategy.shard)
     step = strategy.compile_eval(make_eval_step(model, task, strategy.axis_name))
 
     def score(state: TrainState | Variables) -> Report:
@@ -39,7 +39,7 @@ def make_evaluator(
     return score
 
 
-def whole_split(task: Task, dataset: Dataset) -> HostBatches:
+def whole_split(task: Task, dataset: Dataset, shard: HostShard = ONE_HOST) -> HostBatches:
     """Returns a function that gives this host's batches of every example once, as an evaluation sees them.
 
     This function groups the examples into batches once, so that a pass need not look at the images' sizes again.
@@ -54,7 +54,7 @@ def whole_split(task: Task, dataset: Dataset) -> HostBatches:
         buckets=buckets,
         target=task.target,
         workers=data.workers,
-        shard=HostShard(jax.process_index(), jax.process_count()),
+        shard=shard,
         on_bad_record=data.on_bad_record,
     )
 

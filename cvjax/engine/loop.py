@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -88,12 +89,13 @@ def fit(
     steps = _known(config.steps)
     schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
-    state = create_state(dict(variables), optimizer, ema=optim.ema_decay is not None)
-    change = ""
+    make = functools.partial(create_state, optimizer=optimizer, ema=optim.ema_decay is not None)
+    restored, start, change = None, 0, ""
     if config.resume:
-        state, start, change = _restore(checkpoints, state, metadata, config)
+        like = strategy.like(jax.eval_shape(make, dict(variables)))
+        restored, start, change = _restore(checkpoints, like, metadata, config)
     else:
-        start = _require_empty(checkpoints)
+        _require_empty(checkpoints)
     if start > steps:
         raise ConfigError(f"{checkpoints.directory} is at step {start} already; --steps {steps} must be above it")
     try:
@@ -102,7 +104,7 @@ def fit(
         log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0)
     except OSError as error:
         raise checkpoints.unwritable(error) from error
-    state = strategy.place_state(state)
+    state = strategy.start(make, dict(variables)) if restored is None else strategy.place_state(restored)
     train_step = strategy.compile_train(
         make_train_step(
             model,
@@ -112,6 +114,7 @@ def fit(
             accumulate=optim.accumulate,
             ema_decay=optim.ema_decay,
             axis_name=strategy.axis_name,
+            layout=strategy.layout,
         )
     )
     key = jax.random.key(config.seed)
@@ -136,7 +139,7 @@ def fit(
     def save(report: Report | None, wait: bool = False) -> None:
         scores = None if report is None else scalars(report)
         at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
-        checkpoints.save(strategy.replicated(state), at_step, scores, wait=wait)
+        checkpoints.save(strategy.snapshot(state), at_step, scores, wait=wait)
 
     report, step, stopped, stop = None, start, False, StopSignal()
     stream = prefetch_to_device(
@@ -198,25 +201,24 @@ def _known(steps: int | None) -> int:
     return steps
 
 
-def _require_empty(checkpoints: Checkpoints) -> int:
+def _require_empty(checkpoints: Checkpoints) -> None:
     steps = checkpoints.steps()
     if steps:
         raise CheckpointError(
             f"{checkpoints.directory} holds a run at step {steps[-1]}; add --resume to continue it, or give another"
             " --workdir"
         )
-    return 0
 
 
 def _restore(
-    checkpoints: Checkpoints, state: TrainState, metadata: Mapping[str, Any], config: RunConfig
-) -> tuple[TrainState, int, str]:
-    """Returns the latest state and its step, and what becomes of the schedule there, in words."""
+    checkpoints: Checkpoints, like: TrainState, metadata: Mapping[str, Any], config: RunConfig
+) -> tuple[TrainState | None, int, str]:
+    """Returns the latest state, or None, and its step, and what becomes of the schedule there, in words."""
     if not checkpoints.steps():
-        return state, 0, ""
+        return None, 0, ""
     # Before the state, because other classes also mean other variables.
     _check_same_data(checkpoints, metadata)
-    restored = checkpoints.restore(state)
+    restored = checkpoints.restore(like)
     run = restored.metadata.get("run") or {}
     if not run.get("steps"):
         return restored.state, restored.step, ""

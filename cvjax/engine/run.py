@@ -15,7 +15,8 @@ from rich.console import Console
 
 from cvjax.data.dataset import Dataset
 from cvjax.data.identity import fingerprint_of, identity_of
-from cvjax.data.loader import HostShard, train_batches
+from cvjax.data.loader import train_batches
+from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.checkpoint import complete_steps
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
@@ -97,7 +98,7 @@ def check_run(config: RunConfig) -> None:
 def _train(config: RunConfig) -> Outcome:
     task_class = resolve(config.task)
     with ending_together():
-        strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
+        strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
         rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
         check_cuts(rows, config.optim.accumulate)
         train_set = task_class.open(config, config.input.train_split)
@@ -130,15 +131,17 @@ def _train(config: RunConfig) -> Outcome:
         task,
         model,
         variables,
-        functools.partial(train_stream, task, train_set),
+        functools.partial(train_stream, task, train_set, shard=strategy.shard),
         make_evaluator(scoring, model, eval_set, strategy),
         strategy=strategy,
         metadata=metadata,
         example_name=lambda index: str(train_set[index]["id"]),
         begin=begin,
     )
-    if main_host and outcome.report is not None and not outcome.stopped:
-        final = strategy.fetch(outcome.state).inference_variables
+    if outcome.report is None or outcome.stopped:
+        return outcome
+    final = strategy.fetch(outcome.state.inference_variables)  # on every host: parts are gathered from all
+    if main_host:
         show_results(task, model, final, eval_set, outcome.report, console)
     return outcome
 
@@ -185,7 +188,9 @@ def _as_flags(options: Mapping[str, Any], prefix: str) -> Iterator[str]:
             yield " ".join([prefix + name.replace("_", "-"), *map(str, values)])
 
 
-def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str, np.ndarray]]:
+def train_stream(
+    task: Task, dataset: Dataset, start: int, *, shard: HostShard = ONE_HOST
+) -> Iterator[dict[str, np.ndarray]]:
     """Returns this host's rows of the endless stream of training batches, from batch `start` on."""
     config = task.config
     return train_batches(
@@ -198,7 +203,7 @@ def train_stream(task: Task, dataset: Dataset, start: int) -> Iterator[dict[str,
         start=start,
         target=task.target,
         workers=config.input.workers,
-        shard=HostShard(jax.process_index(), jax.process_count()),
+        shard=shard,
         on_bad_record=config.input.on_bad_record,
     )
 

@@ -1,5 +1,6 @@
 """This module builds the pure training and evaluation steps. It knows no devices, no files and no loop."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,23 @@ TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str,
 EvalStep = Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, jax.Array]]]
 
 
+def _unchanged(tree: Any) -> Any:
+    return tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Says how a training step treats parameters and gradients that are spread over devices.
+
+    Attributes:
+      whole: Function that makes the parameters whole on each device, where layers use them.
+      split: Function that leaves each device its part of the gradients, where the optimizer uses them.
+    """
+
+    whole: Callable[[Any], Any] = _unchanged
+    split: Callable[[Any], Any] = _unchanged
+
+
 def make_train_step(
     model: nn.Module,
     task: Task,
@@ -26,6 +44,7 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     axis_name: str | None = None,
+    layout: Layout = Layout(),
 ) -> TrainStep:
     """Builds `train_step(state, batch, key) -> (state, metrics)`, a pure function.
 
@@ -41,6 +60,7 @@ def make_train_step(
       ema_decay: Decay of the running average of the variables, or None for no average.
       axis_name: Name of the device axis under pmap; None under jit, where the batch is global already. Under an axis
         that is not `DATA_AXIS` each device normalizes and draws by itself.
+      layout: How parameters and gradients are spread, where a mesh splits them.
     """
 
     def total(tree: Any) -> Any:
@@ -70,11 +90,14 @@ def make_train_step(
         # The weight does not depend on the parameters: known before the forward pass, it makes every
         # micro-batch's and device's gradient a plain summand of the global one.
         weight = jnp.maximum(total(task.weight(batch)), 1.0)
-        grad = jax.value_and_grad(losses, has_aux=True)
+        whole = layout.whole(state.params)
+
+        def grad(batch_stats: Any, batch: Batch, keys: tuple[jax.Array, jax.Array]) -> Any:
+            values, grads = jax.value_and_grad(losses, has_aux=True)(whole, batch_stats, batch, weight, keys)
+            return values, layout.split(grads)
+
         if accumulate == 1:
-            (loss, (batch_stats, sums)), grads = grad(
-                state.params, state.batch_stats, batch, weight, (color_key, dropout_key)
-            )
+            (loss, (batch_stats, sums)), grads = grad(state.batch_stats, batch, (color_key, dropout_key))
         else:
 
             def micro_step(carry: Any, item: Any) -> tuple[Any, None]:
@@ -82,14 +105,12 @@ def make_train_step(
                 micro, number = item
                 # Color follows an example's index, so its key stays; dropout follows its row.
                 keys = color_key, jax.random.fold_in(dropout_key, number)
-                (more_loss, (batch_stats, more_sums)), more = grad(state.params, batch_stats, micro, weight, keys)
+                (more_loss, (batch_stats, more_sums)), more = grad(batch_stats, micro, keys)
                 return (batch_stats, *jax.tree.map(jnp.add, (grads, loss, sums), (more, more_loss, more_sums))), None
 
             micro_batches = jax.tree.map(lambda x: _cut(x, accumulate), dict(batch))
             first = jax.tree.map(lambda x: x[0], micro_batches)
-            (_, (_, sum_shapes)), grad_shapes = jax.eval_shape(
-                grad, state.params, state.batch_stats, first, weight, (color_key, dropout_key)
-            )
+            (_, (_, sum_shapes)), grad_shapes = jax.eval_shape(grad, state.batch_stats, first, (color_key, dropout_key))
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grad_shapes, jnp.float32(0), sum_shapes))
             (batch_stats, grads, loss, sums), _ = jax.lax.scan(
                 micro_step, (state.batch_stats, *zeros), (micro_batches, jnp.arange(accumulate))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from cvjax.ops import conv_xla
+from cvjax.ops import conv_split, conv_xla
 from cvjax.ops.cpu import conv as cpu
 from cvjax.ops.geometry import Geometry, Pads, Pair, pair
 from cvjax.ops.primitives import bind, define_batching, define_bilinear, is_explicitly_sharded, platform_primitive
@@ -144,14 +144,21 @@ _conv = platform_primitive(
     xla=conv_xla.convolve,
     cpu=cpu.convolve,
     local_cpu=partial(cpu.convolve, library=True),
+    split=conv_split.convolve,
 )
 _input_gradient = platform_primitive(
     "conv2d_input_gradient",
     xla=conv_xla.input_gradient,
     cpu=cpu.input_gradient,
     local_cpu=partial(cpu.input_gradient, library=True),
+    split=conv_split.input_gradient,
 )
-_kernel_gradient = platform_primitive("conv2d_kernel_gradient", xla=conv_xla.kernel_gradient, cpu=cpu.kernel_gradient)
+_kernel_gradient = platform_primitive(
+    "conv2d_kernel_gradient",
+    xla=conv_xla.kernel_gradient,
+    cpu=cpu.kernel_gradient,
+    split=conv_split.kernel_gradient,
+)
 
 # conv(x, k), input_gradient(ct, k) and kernel_gradient(x, ct) are the three contractions of one trilinear form.
 define_bilinear(

@@ -14,13 +14,19 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from cvjax.ops.height import height_mesh
 from cvjax.runtime.compiler import is_stored
 
 Function = Callable[..., jax.Array]
 
 
-def platform_primitive(name: str, *, xla: Function, cpu: Function, local_cpu: Function | None = None) -> Primitive:
+def platform_primitive(
+    name: str, *, xla: Function, cpu: Function, local_cpu: Function | None = None, split: Function | None = None
+) -> Primitive:
     """Makes a primitive with one result, computed by `cpu` on CPU and by `xla` everywhere else.
+
+    Where the height of maps is split over devices (`cvjax.ops.height`), `split` computes it on every platform: there
+    an exchange of whole maps costs more than any lowering gains.
 
     Args:
       name: Name of the primitive in a jaxpr.
@@ -29,6 +35,7 @@ def platform_primitive(name: str, *, xla: Function, cpu: Function, local_cpu: Fu
       local_cpu: Function in place of `cpu` for programs that are compiled for a CPU of this process, that XLA need not
         split over devices, and that JAX does not store (`cvjax.runtime.compiler.unstored`). It may call libraries of
         this process, which exported programs, XLA's partitioner and its writer of programs do not know.
+      split: Function in operations that XLA's partitioner splits by rows without collecting a map; `xla` by default.
 
     Returns:
       The primitive; bind it with `bind`. It has no derivatives and no batching rule yet.
@@ -41,15 +48,18 @@ def platform_primitive(name: str, *, xla: Function, cpu: Function, local_cpu: Fu
         return jax.make_jaxpr(partial(xla, geometry=geometry))(*avals).out_avals[0]
 
     primitive.def_abstract_eval(result)
-    mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
-    mlir.register_lowering(primitive, _cpu_rule(cpu, local_cpu or cpu), platform="cpu")
+    split = split or xla
+    mlir.register_lowering(primitive, _rule(split, xla, xla))
+    mlir.register_lowering(primitive, _rule(split, cpu, local_cpu or cpu), platform="cpu")
     return primitive
 
 
-def _cpu_rule(cpu: Function, local_cpu: Function) -> Callable[..., Any]:
-    elsewhere, here = (mlir.lower_fun(function, multiple_results=False) for function in (cpu, local_cpu))
+def _rule(split: Function, usual: Function, local: Function) -> Callable[..., Any]:
+    by_rows, elsewhere, here = (mlir.lower_fun(f, multiple_results=False) for f in (split, usual, local))
 
     def rule(context: mlir.LoweringRuleContext, *operands: Any, **parameters: Any) -> Any:
+        if height_mesh() is not None:  # JAX lowers each operation under the mesh that it was traced under
+            return by_rows(context, *operands, **parameters)
         return (here if _is_local(context.module_context) else elsewhere)(context, *operands, **parameters)
 
     return rule

@@ -1,13 +1,16 @@
 """Resamples feature maps, with the sampling points of PyTorch's `interpolate` (no antialiasing)."""
 
 import math
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Float32, Real, Shaped
 
+from cvjax.ops.height import HEIGHT_AXIS, height_mesh
 from cvjax.shapes import Array
 
 _PHOTOGRAPH = 8
@@ -80,6 +83,8 @@ def resize(
     if x.shape[1:3] == (height, width):
         return x
     if method == "nearest":
+        if not (height % x.shape[1] or width % x.shape[2]):
+            return enlarge_nearest(x, (height // x.shape[1], width // x.shape[2]))
         # PyTorch's "nearest" takes the pixel at floor(i * source / target), not the nearest of the pixel centers.
         rows = np.arange(height) * x.shape[1] // height
         columns = np.arange(width) * x.shape[2] // width
@@ -156,15 +161,73 @@ def resample(
 
     The result is computed in float32.
     """
+    mesh = height_mesh()
+    if mesh is None or len(by_rows) % mesh.shape[HEIGHT_AXIS]:
+        return _resample(x, by_rows[None], by_columns)
+    return _resample_split(x, by_rows, by_columns, mesh)
+
+
+def _resample(x: jax.Array, by_rows: Any, by_columns: np.ndarray) -> jax.Array:
+    """Resamples; `by_rows` is [1, H', H]."""
     batch, rows, columns, channels = x.shape
-    height, width = len(by_rows), len(by_columns)
+    height, width = by_rows.shape[1], len(by_columns)
     # Columns first, so that the larger product of the two moves whole rows of the result at once.
     out = _along_second(by_columns, x.astype(jnp.float32).reshape(batch * rows, columns, channels))
-    out = _along_second(by_rows, out.reshape(batch, rows, width * channels))
+    out = _along_second(by_rows[0], out.reshape(batch, rows, width * channels))
     return out.reshape(batch, height, width, channels).astype(x.dtype)
 
 
-def _along_second(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+def _resample_split(x: jax.Array, by_rows: np.ndarray, by_columns: np.ndarray, mesh: Any) -> jax.Array:
+    """Resamples where the height is split: each device makes its rows of the result.
+
+    Its rows of the map and a few of its neighbors' are enough for that. Where they are not, or the map's rows cannot be
+    split evenly, every device takes the whole map, which is then small beside the result.
+    """
+    devices, (height, source) = mesh.shape[HEIGHT_AXIS], by_rows.shape
+    rows = source // devices
+    parts = by_rows.reshape(devices, height // devices, source)
+    seen = [np.flatnonzero(part.any(axis=0)) for part in parts]
+    before = max(0, *(k * rows - int(s[0]) for k, s in enumerate(seen)))
+    after = max(0, *(int(s[-1]) + 1 - (k + 1) * rows for k, s in enumerate(seen)))
+    everywhere = source % devices != 0 or max(before, after) > rows
+    if not everywhere:
+        wide = np.pad(parts, ((0, 0), (0, 0), (before, after)))
+        parts = np.stack([part[:, k * rows : (k + 1) * rows + before + after] for k, part in enumerate(wide)])
+
+    def own_rows(x: jax.Array, part: jax.Array) -> jax.Array:
+        joined = [x]
+        if not everywhere and before:
+            down = [(k, k + 1) for k in range(devices - 1)]  # the first device has none before, and gets zeros
+            joined.insert(0, jax.lax.ppermute(x[:, rows - before :], HEIGHT_AXIS, down))
+        if not everywhere and after:
+            up = [(k + 1, k) for k in range(devices - 1)]
+            joined.append(jax.lax.ppermute(x[:, :after], HEIGHT_AXIS, up))
+        return _resample(jnp.concatenate(joined, axis=1), part, by_columns)
+
+    split = PartitionSpec(None, HEIGHT_AXIS)
+    return jax.shard_map(
+        own_rows,
+        mesh=mesh,
+        in_specs=(PartitionSpec() if everywhere else split, PartitionSpec(HEIGHT_AXIS)),
+        out_specs=split,
+        axis_names={HEIGHT_AXIS},  # other axes, such as the one that splits the batch, are left to the partitioner
+    )(x, jnp.asarray(parts))
+
+
+def enlarge_nearest(
+    x: Shaped[Array, "batch height width channels"], factors: tuple[int, int]
+) -> Shaped[jax.Array, "batch rows columns channels"]:
+    """Repeats each pixel of [B, H, W, C] to [B, factors[0] * H, factors[1] * W, C].
+
+    Its gradient is a sum, where that of a gather of rows is a scatter.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = factors
+    wide = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, rows, width, columns, channels))
+    return wide.reshape(batch, height * rows, width * columns, channels)
+
+
+def _along_second(matrix: np.ndarray | jax.Array, x: jax.Array) -> jax.Array:
     """Multiplies [q, p] with the second axis of [n, p, c] to [n, q, c].
 
     The matrix is repeated over n. As a batched product the result comes out in its final layout. A plain contraction

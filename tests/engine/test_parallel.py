@@ -6,7 +6,7 @@ import pytest
 from toy import ToyNet, largest_difference, toy_batch, toy_task, toy_training, toy_variables
 
 from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
-from cvjax.engine.parallel import JitStrategy, PmapStrategy, make_strategy
+from cvjax.engine.parallel import FsdpStrategy, JitStrategy, PmapStrategy, SpatialStrategy, make_strategy
 from cvjax.engine.state import create_state
 from cvjax.engine.step import make_train_step
 from cvjax.errors import ConfigError
@@ -37,8 +37,9 @@ def test_jit_on_eight_devices_equals_one(one_device):
     assert largest_difference(state.ema, one_device[1].ema) < 1e-5
 
 
-def test_pmap_equals_jit(one_device):
-    losses, state = train(PmapStrategy())
+@pytest.mark.parametrize("make", [PmapStrategy, FsdpStrategy, lambda: SpatialStrategy(4), lambda: SpatialStrategy(2)])
+def test_other_strategies_equal_jit(one_device, make):
+    losses, state = train(make())
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
     assert largest_difference(state.variables, one_device[1].variables) < 1e-5
     assert largest_difference(state.ema, one_device[1].ema) < 1e-5
@@ -102,7 +103,7 @@ def test_checkpoint_values_are_copies_of_one_shape(strategy):
     state, step = toy_training(OPTIM, strategy.axis_name)
     shapes = jax.tree.map(np.shape, state)
     placed = strategy.place_state(state)
-    saved = strategy.replicated(placed)
+    saved = strategy.snapshot(placed)
     before = jax.device_get(saved)
     strategy.compile_train(step)(placed, strategy.place_batch(toy_batch(0)), jax.random.key(1))
     assert jax.tree.map(np.shape, saved) == shapes

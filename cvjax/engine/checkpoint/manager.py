@@ -21,7 +21,7 @@ from cvjax.files import json_values
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """Holds a checkpoint in host memory, with numpy arrays as leaves.
+    """Holds a checkpoint, with numpy arrays as leaves, or arrays on devices where `restore` was given shardings.
 
     Attributes:
       step: Number of the step.
@@ -89,7 +89,7 @@ class Checkpoints:
         """Starts to write a checkpoint and returns. A step that is there already is left as it is.
 
         Args:
-          state: Replicated global arrays that no later step overwrites; see `Strategy.replicated`.
+          state: Global arrays, whole or in parts, that no later step overwrites; see `Strategy.snapshot`.
           metadata: Metadata that JSON can hold: configuration, data position, scores.
           scores: Scores at this step, or None where none were measured.
           wait: Whether to return only when the checkpoint is complete.
@@ -147,7 +147,7 @@ class Checkpoints:
         """Reads the latest checkpoint that is whole, and notes in `passed_over` which are not.
 
         Args:
-          like: State of the run's own model and optimizer, of arrays or of `jax.ShapeDtypeStruct`.
+          like: State of the run's own model and optimizer, of arrays or of `jax.ShapeDtypeStruct`; see `read_item`.
 
         Raises:
           CheckpointError: There is no checkpoint, none is whole, or it is of another model or optimizer.

@@ -128,23 +128,28 @@ def check_same_variables(place: pathlib.Path, like: Mapping[str, Tree]) -> None:
 
 
 def read_item(place: pathlib.Path, item: str, like: Tree) -> Tree:
-    """Reads one item of a checkpoint as numpy arrays.
+    """Reads one item of a checkpoint, as numpy arrays or as arrays on devices.
 
     Args:
       place: Folder of the checkpoint.
       item: Name of the item.
-      like: Arrays or `jax.ShapeDtypeStruct`, in the tree of the item.
+      like: Arrays or `jax.ShapeDtypeStruct`, in the tree of the item. Each host reads its devices' parts of a struct
+        with a sharding, and places them; all others it reads whole.
 
     Raises:
       DamagedError: The item cannot be read.
       ValueError: The item has another tree or other shapes; also KeyError.
     """
     _require(place, item, "_METADATA")
-    # Numpy templates: every host reads the whole, on whatever devices it has now.
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+
+    def template(x: Any) -> Any:
+        if isinstance(x, jax.ShapeDtypeStruct) and x.sharding is not None:
+            return x
+        return np.zeros(x.shape, x.dtype)  # for Orbax this means whole and in host memory, whatever devices are here
+
     try:
         with plain_path(place) as plain, ocp.StandardCheckpointer() as reader:
-            return reader.restore(plain / item, template)
+            return reader.restore(plain / item, jax.tree.map(template, like))
     except Exception as error:
         if isinstance(error, OSError | json.JSONDecodeError | UnicodeDecodeError) or _UNREADABLE.match(str(error)):
             raise damaged(place, f"{item} cannot be read ({reason(error)})") from error

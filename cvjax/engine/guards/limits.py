@@ -47,6 +47,7 @@ _LIMITS: dict[str, _Limit] = {
     "eval_every": _NUMBER_OF,
     "checkpoint_every": _NUMBER_OF,
     "keep": _COUNT,
+    "spatial": _COUNT,
     "*_weight": _FACTOR,
     "loss_stride": _COUNT,
     "focal_gamma": _FACTOR,

@@ -6,7 +6,7 @@ most kernel gradients. Ratios in comments compare times with XLA's, measured on 
 above 1 where XLA is the slower one.
 """
 
-from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,9 @@ from cvjax.ops.cpu.space_to_depth import (
 )
 from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, crop, mosaic, pad, phase_geometry, phases, scatter, tap, turn
+from cvjax.ops.grouped import convolve_merged, gradient_merged
 from cvjax.shapes import Array
 
-# Groups are merged into dense kernels of about this many channels: up to here wider matrix products outweigh the zeros
-# in them, beyond they do not (32 groups of 8: merged to 64 channels 0.6 times as fast as to 32, to 128 0.3 times).
-_MERGED_CHANNELS = 32
-# More convolutions side by side than this take longer to compile than they save.
-_MOST_MERGED = 16
 # Where fewer of the taps than this fall on the map (wide dilation, tiny maps), the others are left out.
 _FEW_VALID = 0.6
 # oneDNN passes over rows of such taps itself, so it wins until there are fewer than this.
@@ -70,7 +66,7 @@ def convolve(
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
             return depthwise.convolve(x, kernel, geometry)
-        return _grouped(x, kernel, geometry, library)
+        return convolve_merged(x, kernel, geometry, partial(convolve, library=library))
     if geometry.kernel_size == (1, 1):
         return _dot(tap(pad(x, geometry.padding), (0, 0), geometry), kernel[0, 0])
     if _valid_share(geometry) < _FEW_VALID:
@@ -118,7 +114,9 @@ def kernel_gradient(
     if x.shape[-1] == geometry.groups > 1:
         return depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
-        return (_gradient_by_phases if geometry.strides != (1, 1) else _grouped_gradient)(x, ct, geometry)
+        if geometry.strides != (1, 1):
+            return _gradient_by_phases(x, ct, geometry)
+        return gradient_merged(x, ct, geometry, kernel_gradient)
     if geometry.kernel_size == (1, 1):
         return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct)[None, None]
     whole_blocks = all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
@@ -171,7 +169,9 @@ def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bo
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
             return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of each phase
-        return (_by_phases if library else _grouped)(x, kernel, geometry, library)
+        if library:
+            return _by_phases(x, kernel, geometry, library)
+        return convolve_merged(x, kernel, geometry, partial(convolve, library=library))
     onward = geometry.transposed  # the strided convolution whose transpose this one is
     if has_space_to_depth(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
         folded = input_gradient(
@@ -209,41 +209,6 @@ def _gradient_by_phases(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.
             starts, steps = zip(*((taps.start, taps.step) for taps in (row.selected, column.selected)))
             total = total + scatter(part, 0, starts, steps, geometry.kernel_size)
     return turn(total, geometry.groups)
-
-
-def _grouped(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bool) -> jax.Array:
-    """Convolves with groups merged into a few dense kernels, with zeros between the groups."""
-    kh, kw, inside, features = kernel.shape
-    outside = features // geometry.groups
-    merged = _merging(geometry.groups, inside, outside)
-    count = geometry.groups // merged
-    blocks = kernel.reshape(kh, kw, inside, count, merged, outside).transpose(3, 0, 1, 4, 2, 5)
-    diagonal = jnp.eye(merged, dtype=kernel.dtype)[None, None, None, :, None, :, None]
-    dense = blocks[:, :, :, :, :, None] * diagonal
-    dense = dense.reshape(count, kh, kw, merged * inside, merged * outside)
-    one = replace(geometry, groups=1)
-    parts = [convolve(part, dense[i], one, library=library) for i, part in enumerate(jnp.split(x, count, axis=-1))]
-    return jnp.concatenate(parts, axis=-1)
-
-
-def _grouped_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
-    """Computes the gradients of the merged kernels, and returns the blocks on their diagonals."""
-    inside, outside = x.shape[-1] // geometry.groups, ct.shape[-1] // geometry.groups
-    merged = _merging(geometry.groups, inside, outside)
-    count = geometry.groups // merged
-    one = replace(geometry, groups=1)
-    parts = zip(jnp.split(x, count, axis=-1), jnp.split(ct, count, axis=-1))
-    dense = jnp.stack([kernel_gradient(a, b, one) for a, b in parts])
-    kh, kw = geometry.kernel_size
-    blocks = dense.reshape(count, kh, kw, merged, inside, merged, outside)
-    diagonal = jnp.stack([blocks[:, :, :, i, :, i] for i in range(merged)])  # [merged, count, kh, kw, inside, outside]
-    return diagonal.transpose(2, 3, 4, 1, 0, 5).reshape(kh, kw, inside, ct.shape[-1])
-
-
-def _merging(groups: int, inside: int, outside: int) -> int:
-    """Returns the number of groups that make one dense kernel."""
-    divisors = [m for m in range(1, groups + 1) if groups % m == 0 and groups // m <= _MOST_MERGED]
-    return min(divisors, key=lambda m: (max(m * max(inside, outside), _MERGED_CHANNELS), -m))
 
 
 def _valid_share(geometry: Geometry) -> float:
