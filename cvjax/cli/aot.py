@@ -16,16 +16,20 @@ from cvjax.datasets.sizes import class_count, example_count
 from cvjax.engine.ahead import TooLarge, compile_step
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, resolve
-from cvjax.engine.parallel import JitStrategy, Strategy
+from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
 from cvjax.engine.run import with_steps
 from cvjax.errors import ConfigError
-from cvjax.inspection.chips import Topology, parse_topology
+from cvjax.inspection.chips import parse_topology
 from cvjax.inspection.roofline import largest_batch
 from cvjax.inspection.step_report import Run, StepReport
 from cvjax.tasks.detection.config import DetectionConfig, StagedDetectionConfig
 
-LAYOUTS: Mapping[str, Callable[[list[Any]], Strategy]] = {"data": JitStrategy}
-"""Strategies by the name of the layout, made from devices."""
+LAYOUTS: Mapping[str, Callable[[RunConfig, list[Any]], JitStrategy]] = {
+    "jit": lambda config, devices: JitStrategy(devices),
+    "fsdp": lambda config, devices: FsdpStrategy(devices),
+    "spatial": lambda config, devices: SpatialStrategy(config.spatial, devices),
+}
+"""Strategies by the name of the layout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +44,9 @@ class Arguments:
       experiment: Name of an experiment, such as resnet_imagenet.
       preset: Name of one of its presets.
       topology: Chips to compile for, such as v5e:16x16, v6e:4x4, v5p:2x2x2 or v4:2x2x1.
-      layout: How arrays are spread over chips: `data` gives each chip rows of the batch and all of the parameters.
-      batch_per_chip: Images that a chip takes in a step; by default the preset's batch, spread over the chips.
+      layout: How arrays are spread over chips, as --parallel of a run: jit, fsdp or spatial; by default the preset's.
+      batch_per_chip: Images that a chip takes in a step, or with `spatial` the chips that share images; by default the
+        preset's batch, spread over the chips.
       num_classes: Number of classes; by default that of the preset's data set, which need not be here.
       examples: Number of training examples, for a preset whose length is given in epochs.
       largest_batch: Search the largest batch that fits; compiles several times.
@@ -53,7 +58,7 @@ class Arguments:
     experiment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")]
     preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
     topology: str
-    layout: str = "data"
+    layout: str | None = None
     batch_per_chip: int | None = None
     num_classes: int | None = None
     examples: int | None = None
@@ -71,7 +76,7 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
     """
     prog = "python -m cvjax.cli.aot"
     arguments, rest = tyro.cli(Arguments, args=argv, prog=prog, return_unknown_args=True)
-    if arguments.layout not in LAYOUTS:
+    if arguments.layout not in (None, *LAYOUTS):
         raise ConfigError(f"there is no layout {arguments.layout!r}; choose one of {', '.join(LAYOUTS)}")
     parse_topology(arguments.topology)
     experiments = importlib.import_module("experiments")
@@ -85,30 +90,48 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Holds what is to be compiled: a run, its task, its model, and what stands in for its data."""
+    """Holds what is to be compiled, and for what.
+
+    Attributes:
+      run: Description of the run.
+      task: Task of the run, whose configuration knows its steps.
+      model: Module that is trained.
+      dataset: What stands in for the data.
+      strategy: Strategy over the devices.
+    """
 
     run: Run
     task: Any
     model: Any
     dataset: StandIn
+    strategy: JitStrategy
 
 
-def plan(arguments: Arguments, config: RunConfig) -> Plan:
-    """Makes task and model of a run without its data.
+def plan(arguments: Arguments, config: RunConfig, devices: Callable[[], list[Any]]) -> Plan:
+    """Makes task, model and strategy of a run without its data.
+
+    Args:
+      arguments: What is asked for.
+      config: Configuration of the run.
+      devices: Function that gives the devices to compile for; called once nothing else speaks against it.
 
     Raises:
-      ConfigError: The run trains several nets, or the number of its classes is unknown.
+      ConfigError: The run trains several nets, the number of its classes is unknown, or the devices cannot share it.
     """
     if isinstance(config, DetectionConfig) and config.four_steps:
         raise ConfigError(
             f"{arguments.experiment} {arguments.preset} trains four nets one after another, each with a step of its"
             " own; add --no-four-steps, or choose another preset"
         )
-    task_class, topology = resolve(config.task), parse_topology(arguments.topology)
+    if arguments.batch_per_chip is not None and arguments.batch_per_chip < 1:
+        raise ConfigError(f"--batch-per-chip is {arguments.batch_per_chip}; give 1 or more")
+    task_class = resolve(config.task)
     classes = arguments.num_classes or class_count(config.data, task_class.target)
     if classes is None:
         raise ConfigError(f"{config.data} does not tell the number of its classes without files; give --num-classes")
-    config, run = _sized(arguments, config, topology)
+    layout = arguments.layout or (config.parallel if config.parallel in LAYOUTS else "jit")
+    strategy = LAYOUTS[layout](config, devices())
+    config, run = _sized(arguments, config, layout, strategy.shares)
     dataset = StandIn(
         "stand-in", config.input.train_split, task_class.target, classes, getattr(config.input, "proposals", 0)
     )
@@ -117,23 +140,21 @@ def plan(arguments: Arguments, config: RunConfig) -> Plan:
     task = task_class.create(dataclasses.replace(config, data=dataset.name, **balance), dataset, model)
     if balance:  # weights are counted from all masks, which are not here; their values change nothing
         task = dataclasses.replace(task, class_weights=(1.0,) * classes)
-    return Plan(run, task, model, dataset)
+    return Plan(run, task, model, dataset, strategy)
 
 
-def _sized(arguments: Arguments, config: RunConfig, topology: Topology) -> tuple[RunConfig, Run]:
+def _sized(arguments: Arguments, config: RunConfig, layout: str, shares: int) -> tuple[RunConfig, Run]:
     """Returns the configuration with its steps, and the description of the run."""
     notes, each = [], arguments.batch_per_chip
     if each is None:
-        each = max(1, round(config.batch_size / topology.chips))
-        if each * topology.chips != config.batch_size:
+        each = max(1, round(config.batch_size / shares))
+        if each * shares != config.batch_size:
             notes.append(
-                f"the preset's batch of {config.batch_size} cannot be spread evenly over {topology.chips} chips, so"
-                f" each takes {each}, and the whole run as many images as the preset's"
+                f"the preset's batch of {config.batch_size} cannot be spread evenly over {shares} shares, so each takes"
+                f" {each}, and the whole run as many images as the preset's"
             )
-    elif each < 1:
-        raise ConfigError(f"--batch-per-chip is {each}; give 1 or more")
-    if config.parallel != "jit" or not config.sync_batch_norm:
-        notes.append(f"compiled with the layout {arguments.layout}, not with --parallel {config.parallel}")
+    if config.parallel == "pmap" or not config.sync_batch_norm:
+        notes.append(f"compiled with the layout {layout}, not with --parallel {config.parallel}")
     if isinstance(config, StagedDetectionConfig):
         notes.append("the step is that of fine-tuning; what follows it is fitted on the host")
     examples = arguments.examples or example_count(config.data, config.input.train_split)
@@ -143,42 +164,43 @@ def _sized(arguments: Arguments, config: RunConfig, topology: Topology) -> tuple
         config = with_steps(config, examples or 0)
         images = (config.steps or 0) * config.batch_size
     name, dtype = f"{arguments.experiment} {arguments.preset}", config.model.get("dtype") or "float32"
-    model = f"{config.model.name} in {dtype}"
-    return config, Run(name, model, arguments.layout, topology, each, images, tuple(notes))
+    topology, model = parse_topology(arguments.topology), f"{config.model.name} in {dtype}"
+    return config, Run(name, model, layout, topology, each * shares, images, tuple(notes))
 
 
-def report(planned: Plan, arguments: Arguments, devices: list[Any]) -> StepReport:
+def report(planned: Plan, *, search: bool = False, hlo: str | None = None) -> StepReport:
     """Compiles the step of a run and reports on it.
 
     Args:
       planned: What to compile.
-      arguments: Layout, search and files.
-      devices: Devices to compile for.
+      search: Whether to search the largest batch that fits.
+      hlo: File to write the compiled program to, as text.
 
     Raises:
       TooLarge: The step does not fit.
     """
-    strategy, run = LAYOUTS[arguments.layout](devices), planned.run
+    run, shares = planned.run, planned.strategy.shares
 
     def compiled(batch: int) -> StepReport:
-        described = dataclasses.replace(run, batch_per_chip=batch)
-        return compile_step(planned.task, planned.model, planned.dataset, strategy, described, hlo=arguments.hlo)
+        described = dataclasses.replace(run, batch=batch)
+        return compile_step(planned.task, planned.model, planned.dataset, planned.strategy, described)
 
-    found = compiled(run.batch_per_chip)
-    if not arguments.largest_batch:
+    found = compile_step(planned.task, planned.model, planned.dataset, planned.strategy, run, hlo=hlo)
+    if not search:
         return found
 
-    def temporaries(batch: int) -> int | None:
+    def temporaries(each: int) -> int | None:
+        batch = each * shares
         try:
-            size = (found if batch == run.batch_per_chip else compiled(batch)).memory.temporaries
+            size = (found if batch == run.batch else compiled(batch)).memory.temporaries
         except TooLarge as error:
             print(error, file=sys.stderr, flush=True)
             return None
-        print(f"{batch} images a chip fit", file=sys.stderr, flush=True)
+        print(f"{batch} images a step fit", file=sys.stderr, flush=True)
         return size
 
-    most, tried = largest_batch(temporaries, run.batch_per_chip, run.topology.chip.memory)
-    return dataclasses.replace(found, largest_batch=most, tried=tuple(tried))
+    most, tried = largest_batch(temporaries, run.batch // shares, run.topology.chip.memory)
+    return dataclasses.replace(found, largest_batch=most * shares, tried=tuple(each * shares for each in tried))
 
 
 def write(arguments: Arguments, found: StepReport) -> None:
@@ -203,7 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from cvjax.runtime import topology
 
     arguments, config = read(argv)
-    found = report(plan(arguments, config), arguments, topology.tpu_devices(arguments.topology))
+    planned = plan(arguments, config, lambda: topology.tpu_devices(arguments.topology))
+    found = report(planned, search=arguments.largest_batch, hlo=arguments.hlo)
     write(arguments, found)
     print(found.as_text(), end="")
 

@@ -14,7 +14,7 @@ from cvjax.data.dataset import Dataset
 from cvjax.data.order import example_rng
 from cvjax.data.reader import PerBatch, Reader
 from cvjax.engine.optim import make_optimizer, make_schedule
-from cvjax.engine.parallel import Strategy
+from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import check_cuts, make_train_step
 from cvjax.engine.task import Task
@@ -32,7 +32,7 @@ class TooLarge(ConfigError):
 
 
 def compile_step(
-    task: Task, model: nn.Module, dataset: Dataset, strategy: Strategy, run: Run, hlo: str | None = None
+    task: Task, model: nn.Module, dataset: Dataset, strategy: JitStrategy, run: Run, hlo: str | None = None
 ) -> StepReport:
     """Compiles the step of a run for the devices of a strategy, and reports on it.
 
@@ -40,8 +40,8 @@ def compile_step(
       task: Task of the run, whose configuration knows its steps.
       model: Module that the task applies.
       dataset: Dataset with at least one record.
-      strategy: Strategy over the devices to compile for.
-      run: Description of the run, with the batch of a chip.
+      strategy: JitStrategy over the devices to compile for.
+      run: Description of the run, with its batch.
       hlo: File to write the compiled program to, as text.
 
     Raises:
@@ -89,7 +89,7 @@ def too_large(run: Run, message: str) -> TooLarge | None:
     found = re.search(r"Used ([\d.]+\w+) of ([\d.]+\w+) hbm", message)
     how = f"it needs {found[1]} of {found[2]}" if found else message.strip().splitlines()[0][:200]
     return TooLarge(
-        f"{run.name} does not fit on {run.topology.name} with {run.batch_per_chip} images a chip ({how}); give a"
+        f"{run.name} does not fit on {run.topology.name} with {run.batch_per_chip:g} images a chip ({how}); give a"
         " smaller --batch-per-chip, or --optim.accumulate for more micro-batches"
     )
 
@@ -125,14 +125,14 @@ def abstract_state(task: Task, model: nn.Module) -> TrainState:
 
 
 def lower_train_step(
-    task: Task, model: nn.Module, strategy: Strategy, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
+    task: Task, model: nn.Module, strategy: JitStrategy, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
 ) -> jax.stages.Lowered:
     """Lowers the step that `cvjax.engine.loop.fit` takes, over the devices of a strategy.
 
     Args:
       task: Task of the run, whose configuration knows its steps.
       model: Module that the task applies.
-      strategy: Strategy over the devices to compile for.
+      strategy: JitStrategy over the devices to compile for.
       state: Result of `abstract_state`.
       batch: Result of `abstract_batch`.
 
@@ -141,21 +141,19 @@ def lower_train_step(
     """
     optim, steps = task.config.optim, task.config.steps
     check_cuts(batch["valid"].shape[0], optim.accumulate)
-    step = strategy.compile_train(
-        make_train_step(
-            model,
-            task,
-            make_optimizer(optim, steps),
-            make_schedule(optim, steps),
-            accumulate=optim.accumulate,
-            ema_decay=optim.ema_decay,
-            axis_name=strategy.axis_name,
-        )
+    step = make_train_step(
+        model,
+        task,
+        make_optimizer(optim, steps),
+        make_schedule(optim, steps),
+        accumulate=optim.accumulate,
+        ema_decay=optim.ema_decay,
+        axis_name=strategy.axis_name,
+        layout=strategy.layout,
     )
-    lower: Any = getattr(step, "lower", None)
-    if lower is None:
-        raise ConfigError(f"{type(strategy).__name__} compiles no step ahead of time; choose another --layout")
-    return lower(state, batch, jax.eval_shape(lambda: jax.random.key(0)))
+    program: Any = strategy.train_program(step, state, batch)
+    with strategy.context():
+        return program.lower(state, batch, jax.eval_shape(lambda: jax.random.key(0)))
 
 
 def bytes_of(tree: Any, shardings: Any) -> int:

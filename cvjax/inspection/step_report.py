@@ -49,7 +49,7 @@ class Run:
       model: Name of the model, and its dtype where it has one.
       layout: Name of the layout.
       topology: Chips.
-      batch_per_chip: Number of images a chip takes in a step.
+      batch: Number of images of a step, over all chips.
       images: Number of images that the whole run trains on; 0 where its length is unknown.
       notes: Sentences on how this differs from the preset.
     """
@@ -58,14 +58,14 @@ class Run:
     model: str
     layout: str
     topology: Topology
-    batch_per_chip: int
+    batch: int
     images: int = 0
     notes: tuple[str, ...] = ()
 
     @property
-    def batch(self) -> int:
-        """Returns the number of images of a step, over all chips."""
-        return self.batch_per_chip * self.topology.chips
+    def batch_per_chip(self) -> float:
+        """Returns the number of images for each chip; below 1 where several chips share one."""
+        return self.batch / self.topology.chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class StepReport:
       cost: Counts of the compiled program, on each chip.
       xla_flops: Floating-point operations as XLA's own cost analysis counts them, on each chip.
       xla_bytes: Bytes accessed as XLA's own cost analysis counts them, on each chip.
-      largest_batch: Largest batch of a chip that fits, None if nobody searched.
+      largest_batch: Largest batch over all chips that fits, None if nobody searched.
       tried: Batches that the search compiled.
     """
 
@@ -124,13 +124,13 @@ class StepReport:
         run, chip = self.run, self.run.topology.chip
         lines = [
             f"{run.name}: {run.model} on {run.topology.name} ({run.topology.chips} chips), layout {run.layout},"
-            f" {run.batch_per_chip} images a chip, {run.batch} a step",
+            f" {run.batch_per_chip:g} images a chip, {run.batch} a step",
             f"fits: {self.memory.total / _GB:.2f} GB of each chip's {chip.memory / _GB:.1f} GB",
         ]
         if self.largest_batch is not None:
             lines.append(
-                f"largest batch that fits: {self.largest_batch} images a chip"
-                f" (compiled: {', '.join(map(str, self.tried))})"
+                f"largest batch that fits: {self.largest_batch} images a step,"
+                f" {self.largest_batch / run.topology.chips:g} a chip (compiled: {', '.join(map(str, self.tried))})"
             )
         return [*lines, *(f"note: {note}" for note in run.notes)]
 
@@ -215,7 +215,7 @@ class StepReport:
         run = self.run
         plot_step(
             path,
-            title=f"{run.name}: {run.model} on {run.topology.name}, {run.batch_per_chip} images a chip: at best"
+            title=f"{run.name}: {run.model} on {run.topology.name}, {run.batch_per_chip:g} images a chip: at best"
             f" {self.images_per_second:,.0f} images/s",
             memory=dataclasses.asdict(self.memory),
             room=run.topology.chip.memory,

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import get_args
 
 import denoising
 import jax
@@ -17,7 +19,9 @@ from cvjax.cli import aot
 from cvjax.data.stand_in import StandIn
 from cvjax.engine import ahead
 from cvjax.engine.ahead import TooLarge, abstract_batch
+from cvjax.engine.config import Mode
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
 from cvjax.engine.run import train_stream
 from cvjax.errors import ConfigError
 from cvjax.inspection.chips import parse_topology
@@ -28,13 +32,22 @@ PARAMS = 5 * 5 * 3 * 8 + 8 + 2 * 8 + 5 * 5 * 8 * 3 + 3  # of the denoiser: convo
 STATISTICS = 2 * 8
 
 
-def planned(images: int = 0) -> aot.Plan:
-    """A net of two convolutions, 2 images on each of 8 devices."""
+def planned(
+    images: int = 0, strategy: Callable[[list], JitStrategy] = JitStrategy, batch: int = 16, width: int = 8
+) -> aot.Plan:
+    """A net of two convolutions on 8 devices."""
     optim = OptimizerConfig(name="nesterov", ema_decay=0.99)
-    config = denoising.DenoisingConfig(data="stand-in", steps=100, batch_size=16, optim=optim)
+    net = denoising.Net(width=width)
+    config = denoising.DenoisingConfig(model=net, data="stand-in", steps=100, batch_size=batch, optim=optim)
     dataset, model = StandIn("stand-in", "train", "mask", 2), config.model.build(2)
-    run = Run("denoising quick", "denoiser in float32", "data", parse_topology("v5e:2x4"), 2, images, ("a note",))
-    return aot.Plan(run, denoising.Denoising.create(config, dataset, model), model, dataset)
+    run = Run("denoising quick", "denoiser in float32", "jit", parse_topology("v5e:2x4"), batch, images, ("a note",))
+    task = denoising.Denoising.create(config, dataset, model)
+    return aot.Plan(run, task, model, dataset, strategy(jax.devices()))
+
+
+def plan_of(command: str) -> aot.Plan:
+    """The plan of a command, for the devices of this process."""
+    return aot.plan(*aot.read(command.split()), jax.devices)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def arguments(tmp_path_factory) -> aot.Arguments:
 
 @pytest.fixture(scope="module")
 def report(arguments) -> StepReport:
-    return aot.report(planned(images=3200), arguments, jax.devices())
+    return aot.report(planned(images=3200), hlo=arguments.hlo)
 
 
 def test_memory_by_hand(report):
@@ -83,7 +96,7 @@ def test_json_text_and_picture_say_the_same(report, arguments):
     assert written["estimate"]["chip_hours"] == pytest.approx(3200 / best * 8 / 3600)
     text = report.as_text()
     assert text.startswith(
-        "denoising quick: denoiser in float32 on v5e:2x4 (8 chips), layout data, 2 images a chip, 16 a"
+        "denoising quick: denoiser in float32 on v5e:2x4 (8 chips), layout jit, 2 images a chip, 16 a"
     )
     for part in (
         "of each chip's 16.0 GB",
@@ -95,6 +108,30 @@ def test_json_text_and_picture_say_the_same(report, arguments):
         assert part in text
     with Image.open(arguments.picture or "") as picture:
         assert picture.width == 1440
+
+
+def test_layouts_are_those_of_runs():
+    assert plan_of("deeplab_voc quick --topology v5e:2x4 --layout spatial --spatial 2").run.batch == 16
+    assert plan_of("deeplab_voc quick --topology v5e:2x4 --parallel fsdp").run.layout == "fsdp"
+    assert set(aot.LAYOUTS) == set(get_args(Mode)) - {"pmap"}
+
+
+@pytest.mark.slow
+def test_fsdp_splits_the_state():
+    split = aot.report(planned(strategy=FsdpStrategy, width=64))
+    whole, parts = 64 + 2 * 64 + 3, 2 * 5 * 5 * 3 * 64 // 8  # biases and the norm; both kernels
+    assert split.memory.parameters == split.memory.average == 4 * (whole + 2 * 64 + parts)
+    assert split.memory.optimizer == 4 * (whole + parts) + 4
+    assert "all-gather" in split.exchanged()
+
+
+@pytest.mark.slow
+def test_spatial_splits_the_rows():
+    shared = aot.report(planned(strategy=lambda devices: SpatialStrategy(4, devices), batch=2))
+    assert (shared.run.batch, shared.run.batch_per_chip) == (2, 0.25)
+    assert shared.memory.batch == 12 * 48 * 3 + 4 + 1  # of the image that four devices share
+    assert "collective-permute" in shared.exchanged()
+    assert "0.25 images a chip, 2 a step" in shared.as_text()
 
 
 def test_a_run_of_unknown_length_has_no_cost(report):
@@ -116,8 +153,7 @@ def test_a_file_that_cannot_be_written(report, arguments, tmp_path):
 
 @pytest.mark.parametrize("experiment", ["resnet_imagenet", "deeplab_voc", "yolo_voc", "hypercolumn_masks"])
 def test_batches_have_the_loader_s_shapes(experiment):
-    argv = [experiment, "quick", "--topology", "v5e:2x2"]
-    plan = aot.plan(*aot.read(argv))
+    plan = plan_of(f"{experiment} quick --topology v5e:2x4")
     config = plan.task.config
     shown = abstract_batch(plan.task, plan.dataset, config.batch_size)
     real_config = dataclasses.replace(config, data="scenes")
@@ -131,41 +167,41 @@ def test_batches_have_the_loader_s_shapes(experiment):
 
 
 def test_batches_that_do_not_divide_are_said():
-    plan = aot.plan(*aot.read("deeplab_voc voc_pod --topology v5e:16x16".split()))
-    assert (plan.run.batch_per_chip, plan.run.batch, plan.run.images) == (1, 256, 30_000 * 16)
-    assert "16 cannot be spread evenly over 256 chips" in plan.run.notes[0]
+    plan = plan_of("deeplab_voc voc_pod --topology v5e:2x4 --batch-size 12")
+    assert (plan.run.batch_per_chip, plan.run.batch, plan.run.images) == (2, 16, 30_000 * 12)
+    assert "12 cannot be spread evenly over 8 shares" in plan.run.notes[0]
+    assert plan.run.model == "deeplabv3plus_resnet101 in bfloat16"
     assert len(plan.task.class_names) == 21
 
 
 def test_epochs_need_the_number_of_examples():
-    flags = "resnet_imagenet cifar10 --topology v5e:2x2 --steps None".split()
-    assert aot.plan(*aot.read(flags)).run.images == pytest.approx(164 * 50_000, rel=1e-3)
-    unknown = [*flags, "--data", "imagenette"]
-    assert aot.plan(*aot.read(unknown)).run.images == 0
-    assert aot.plan(*aot.read([*unknown, "--examples", "1280"])).run.images == 164 * 1280
+    command = "resnet_imagenet cifar10 --topology v5e:2x4"
+    assert plan_of(command).run.images == pytest.approx(164 * 50_000, rel=1e-3)
+    assert plan_of(f"{command} --data imagenette").run.images == 0
+    assert plan_of(f"{command} --data imagenette --examples 1280").run.images == 164 * 1280
 
 
 def test_the_command_searches_the_largest_batch(report, arguments, monkeypatch, capsys):
     """With a compiler that says what one would say for a chip whose memory ends at 21 images."""
     compiled = []
 
-    def compile_step(task, model, dataset, strategy, run, hlo):
-        compiled.append(run.batch_per_chip)
+    def compile_step(task, model, dataset, strategy, run, hlo=None):
+        compiled.append(run.batch)
         if run.batch_per_chip > 21:
             raise TooLarge("it does not fit")
-        memory = dataclasses.replace(report.memory, temporaries=run.batch_per_chip * 700_000_000)
+        memory = dataclasses.replace(report.memory, temporaries=run.batch * 87_500_000)
         return dataclasses.replace(report, run=run, memory=memory)
 
     monkeypatch.setattr(aot, "compile_step", compile_step)
     monkeypatch.setattr(topology, "tpu_devices", lambda name: jax.devices())
     aot.main("resnet_imagenet quick --topology v5e:2x4 --model.width 8 --largest-batch --steps 100".split())
     printed, said = capsys.readouterr()
-    assert printed.startswith(
-        "resnet_imagenet quick: resnet18 in float32 on v5e:2x4 (8 chips), layout data, 4 images a"
+    assert printed.startswith("resnet_imagenet quick: resnet18 in float32 on v5e:2x4 (8 chips), layout jit, 4 images a")
+    assert (
+        f"largest batch that fits: 168 images a step, 21 a chip (compiled: {', '.join(map(str, compiled))})" in printed
     )
-    assert f"largest batch that fits: 21 images a chip (compiled: {', '.join(map(str, compiled))})" in printed
     assert "the whole run, 3,200 images" in printed
-    assert "4 images a chip fit" in said
+    assert "32 images a step fit" in said
     assert "it does not fit" in said
 
 

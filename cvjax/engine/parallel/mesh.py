@@ -38,7 +38,7 @@ class JitStrategy:
         self.layout = Layout()
         self._platform = mesh.devices.flat[0].platform
 
-    def _context(self) -> AbstractContextManager[Any]:
+    def context(self) -> AbstractContextManager[Any]:
         """Returns the context that steps are traced in."""
         return nullcontext()
 
@@ -77,7 +77,7 @@ class JitStrategy:
             kind = _kind(batch)
             if kind not in programs:
                 programs[kind] = self.train_program(step, state, batch)
-            with self._context():
+            with self.context():
                 return programs[kind](state, batch, key)
 
         return call
@@ -99,7 +99,7 @@ class JitStrategy:
                     in_shardings=(state_at, self.batch_shardings(batch)),
                     out_shardings=self.everywhere,
                 )
-            with self._context():
+            with self.context():
                 return programs[kind](variables, batch)
 
         return call

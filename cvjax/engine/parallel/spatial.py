@@ -47,7 +47,7 @@ class SpatialStrategy(JitStrategy):
         self._use(mesh, HostShard(jax.process_index() // hosts, max(1, jax.process_count() // hosts)))
         self._maps = NamedSharding(mesh, P(DATA_AXIS, HEIGHT_AXIS))
 
-    def _context(self) -> AbstractContextManager[Any]:
+    def context(self) -> AbstractContextManager[Any]:
         return jax.set_mesh(self.mesh)  # by which `cvjax.ops.height` knows it
 
     def batch_shardings(self, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
