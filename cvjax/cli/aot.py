@@ -19,9 +19,10 @@ from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
 from cvjax.engine.run import with_steps
 from cvjax.errors import ConfigError
-from cvjax.inspection.chips import parse_topology
+from cvjax.inspection.chips import Topology, parse_topology
 from cvjax.inspection.roofline import largest_batch
 from cvjax.inspection.step_report import Run, StepReport
+from cvjax.runtime import topology
 from cvjax.tasks.detection.config import DetectionConfig, StagedDetectionConfig
 
 LAYOUTS: Mapping[str, Callable[[RunConfig, list[Any]], JitStrategy]] = {
@@ -34,7 +35,7 @@ LAYOUTS: Mapping[str, Callable[[RunConfig, list[Any]], JitStrategy]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Compiles the training step of a preset for TPUs that are not here, and says what it needs of them.
+    """Compiles the training step of a preset for chips that are not here, and says what it needs of them.
 
     It prints whether the step fits, the memory, arithmetic and exchanges of a chip, and an estimate from below of the
     time that a step and the whole run take. All further options are those of the experiment, such as
@@ -43,7 +44,7 @@ class Arguments:
     Attributes:
       experiment: Name of an experiment, such as resnet_imagenet.
       preset: Name of one of its presets.
-      topology: Chips to compile for, such as v5e:16x16, v6e:4x4, v5p:2x2x2 or v4:2x2x1.
+      topology: Chips to compile for, such as v5e:16x16, v6e:4x4, v5p:2x2x2, v4:2x2x1 or h100:8.
       layout: How arrays are spread over chips, as --parallel of a run: jit, fsdp or spatial; by default the preset's.
       batch_per_chip: Images that a chip takes in a step, or with `spatial` the chips that share images; by default the
         preset's batch, spread over the chips.
@@ -220,12 +221,14 @@ def write(arguments: Arguments, found: StepReport) -> None:
         found.save_picture(arguments.picture)
 
 
+def _devices(chips: Topology) -> list[Any]:
+    return topology.h100_devices(chips.chips) if chips.chip.name == "h100" else topology.tpu_devices(chips.name)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    from cvjax.runtime import topology
-
     arguments, config = read(argv)
-    planned = plan(arguments, config, lambda: topology.tpu_devices(arguments.topology))
+    planned = plan(arguments, config, lambda: _devices(parse_topology(arguments.topology)))
     found = report(planned, search=arguments.largest_batch, hlo=arguments.hlo)
     write(arguments, found)
     print(found.as_text(), end="")

@@ -60,14 +60,18 @@ def compile_step(
             pathlib.Path(hlo).write_text(text, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot write {hlo}: {error.strerror or error}; choose another folder") from error
-    counted: Any = compiled.cost_analysis()
+    counted: Any = compiled.cost_analysis() or {}  # a GPU's compiler without a GPU counts nothing
     (state_parts, batch_parts, *_), _ = compiled.input_shardings
+    memory = _memory(compiled.memory_analysis(), state, batch, state_parts, batch_parts)
+    room = run.topology.chip.memory
+    if memory.total > room:  # only TPU's compiler says so itself
+        raise _too_large(run, f"it needs {memory.total / 1e9:.2f} GB of {room / 1e9:.1f} GB")
     return StepReport(
         run=run,
-        memory=_memory(compiled.memory_analysis(), state, batch, state_parts, batch_parts),
+        memory=memory,
         cost=cost_of(parse_program(text)),
-        xla_flops=float(counted["flops"]),
-        xla_bytes=float(counted["bytes accessed"]),
+        xla_flops=float(counted.get("flops", 0)),
+        xla_bytes=float(counted.get("bytes accessed", 0)),
     )
 
 
@@ -87,7 +91,10 @@ def too_large(run: Run, message: str) -> TooLarge | None:
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     found = re.search(r"Used ([\d.]+\w+) of ([\d.]+\w+) hbm", message)
-    how = f"it needs {found[1]} of {found[2]}" if found else message.strip().splitlines()[0][:200]
+    return _too_large(run, f"it needs {found[1]} of {found[2]}" if found else message.strip().splitlines()[0][:200])
+
+
+def _too_large(run: Run, how: str) -> TooLarge:
     return TooLarge(
         f"{run.name} does not fit on {run.topology.name} with {run.batch_per_chip:g} images a chip ({how}); give a"
         " smaller --batch-per-chip, or --optim.accumulate for more micro-batches"

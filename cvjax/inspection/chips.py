@@ -18,7 +18,7 @@ class Chip:
       bandwidth: Bytes that the memory reads or writes, per second.
       interconnect: Bytes that leave the chip over all its links to other chips, per second.
       most: Largest number of chips that such links join.
-      axes: Number of axes of the mesh or torus that the chips form.
+      axes: Number of axes of the mesh or torus that the chips form; 1 for GPUs that are all joined with one another.
       source: Document that states the figures.
     """
 
@@ -43,11 +43,13 @@ CHIPS: dict[str, Chip] = {
         Chip("v5e", 197e12, 16e9, 819e9, 200e9, 256, 2, f"{_DOCS} TPU v5e: 1,600 Gbit/s between chips"),
         Chip("v5p", 459e12, 95e9, 2765e9, 600e9, 8960, 3, f"{_DOCS} TPU v5p: 4,800 Gbit/s between chips"),
         Chip("v6e", 918e12, 32e9, 1600e9, 400e9, 256, 2, f"{_DOCS} TPU v6e: 3,200 Gbit/s between chips"),
+        # Half of what the sheet states for sparse matrices, and for both directions of the links.
+        Chip("h100", 1979e12 / 2, 80e9, 3350e9, 450e9, 8, 1, "NVIDIA H100 Tensor Core GPU datasheet, H100 SXM"),
     )
 }
 """Chips by name. Of figures that changed from one edition of a page to the next, the lower one."""
 
-_EXAMPLES = {2: ("2x2", "4x4", "16x16"), 3: ("2x2x1", "2x2x2", "4x4x4")}
+_EXAMPLES = {1: ("1", "8"), 2: ("2x2", "4x4", "16x16"), 3: ("2x2x1", "2x2x2", "4x4x4")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +89,10 @@ def parse_topology(name: str) -> Topology:
         raise ConfigError(f"--topology {name} has no shape; choose one like {known_topologies()}")
     shape = tuple(map(int, shape_text.split("x")))
     if len(shape) != chip.axes or math.prod(shape) > chip.most:
+        axes = "in a row of" if chip.axes == 1 else f"along {chip.axes} axes, as"
         raise ConfigError(
-            f"--topology {name} does not exist: {chip.name} comes in {chip.axes} axes and up to {chip.most} chips;"
-            f" choose one like {', '.join(_names(chip))}"
+            f"--topology {name} does not exist: {chip.name} comes {axes} up to {chip.most} chips; choose one like"
+            f" {', '.join(_names(chip))}"
         )
     return Topology(chip, shape)
 

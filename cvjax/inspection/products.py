@@ -4,9 +4,6 @@ import re
 
 from cvjax.inspection.hlo import Instruction, Program
 
-PRODUCTS = frozenset({"convolution", "dot"})
-"""Opcodes of what this counts."""
-
 FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT = (
     "convolution, forward",
     "convolution, gradient of input",
@@ -14,9 +11,23 @@ FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT = (
 )
 PRODUCT = "matrix product"
 
+_CUDNN = {
+    "__cudnn$convForward": FORWARD,
+    "__cudnn$convBackwardInput": INPUT_GRADIENT,
+    "__cudnn$convBackwardFilter": KERNEL_GRADIENT,
+}
+"""What a GPU's compiler calls convolutions: all three have the window and the labels of the forward one."""
+
+
+def is_product(instruction: Instruction) -> bool:
+    """Tells whether an instruction is a convolution or a matrix product."""
+    return instruction.opcode in ("convolution", "dot") or _called(instruction) in _CUDNN
+
 
 def kind_of(product: Instruction, op_name: str) -> str:
     """Returns the kind of a convolution or matrix product, which was traced from `op_name`."""
+    if product.opcode == "custom-call":
+        return _CUDNN[_called(product)]
     if product.opcode == "dot" or "size=" not in _attribute(product.attributes, "window"):
         return PRODUCT  # a TPU's compiler writes matrix products as convolutions without a window
     left, _, out = _labels(product)
@@ -36,12 +47,17 @@ def flops_of(program: Program, computation: str, product: Instruction) -> int:
     """
     body = program.by_name(computation)
     left, right = (body[name].result for name in product.operands[:2])
+    result, called = product.result, _called(product)
     if product.opcode == "dot":
         found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", product.attributes)
         summed = 1
         for axis in found[1].split(",") if found else ():
             summed *= left.shape[int(axis)] if axis else 1
-        return 2 * product.result.elements * summed
+        return 2 * result.elements * summed
+    if _CUDNN.get(called) == INPUT_GRADIENT:
+        left, result = result, left
+    elif _CUDNN.get(called) == KERNEL_GRADIENT:
+        right, result = result, right
     sides, kernel, out = _labels(product)
     parts = [part.split("=") for part in _attribute(product.attributes, "window").split()]
     window = dict(parts)
@@ -50,7 +66,7 @@ def flops_of(program: Program, computation: str, product: Instruction) -> int:
     for axis, size in enumerate(sizes):
         pairs *= _positions(
             inputs=left.shape[sides.index(str(axis))],
-            outputs=product.result.shape[out.index(str(axis))],
+            outputs=result.shape[out.index(str(axis))],
             taps=size,
             stride=_at(window, "stride", axis),
             low=int(window["pad"].split("x")[axis].split("_")[0]) if "pad" in window else 0,
@@ -58,8 +74,8 @@ def flops_of(program: Program, computation: str, product: Instruction) -> int:
             dilation=_at(window, "rhs_dilate", axis),
         )
     groups = re.search(r"batch_group_count=(\d+)", product.attributes)
-    batch = product.result.shape[out.index("b")]
-    features = product.result.shape[out.index("f")]
+    batch = result.shape[out.index("b")]
+    features = result.shape[out.index("f")]
     return 2 * pairs * batch * features * right.shape[kernel.index("i")] // (int(groups[1]) if groups else 1)
 
 
@@ -68,6 +84,11 @@ def _labels(convolution: Instruction) -> tuple[str, str, str]:
     if found is None:
         raise ValueError(f"the convolution {convolution.name} has no dim_labels")
     return found[1], found[2], found[3]
+
+
+def _called(instruction: Instruction) -> str:
+    found = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
+    return found[1] if found else ""
 
 
 def _attribute(attributes: str, name: str) -> str:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from cvjax.inspection.hlo import ArrayType, Instruction, Program
-from cvjax.inspection.products import PRODUCTS, flops_of, kind_of
+from cvjax.inspection.products import flops_of, is_product, kind_of
 
 _FREE = frozenset(
     "parameter constant bitcast tuple get-tuple-element after-all partition-id replica-id opt-barrier".split()
@@ -176,11 +176,11 @@ class _Place:
         return []
 
     def _products(self, instruction: Instruction) -> Iterator[tuple[str, Instruction]]:
-        if instruction.opcode in PRODUCTS:
+        if is_product(instruction):
             yield self.computation, instruction
         elif instruction.opcode == "fusion":
             for name, inner in self.program.inside(instruction):
-                if inner.opcode in PRODUCTS:
+                if is_product(inner):
                     yield name, inner
 
     def kind(self, instruction: Instruction) -> str:
@@ -245,8 +245,8 @@ def _written(instruction: Instruction) -> Sequence[ArrayType]:
         return instruction.results[:1]
     if instruction.opcode == "slice-start":
         return instruction.results[1:2]
-    if instruction.opcode.endswith("-start"):
-        return instruction.results[-1:]
+    if instruction.opcode in ("all-gather-start", "collective-permute-start"):
+        return instruction.results[1:2]
     return instruction.results
 
 

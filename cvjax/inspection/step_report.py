@@ -76,8 +76,8 @@ class StepReport:
       run: What was compiled.
       memory: Bytes on each chip.
       cost: Counts of the compiled program, on each chip.
-      xla_flops: Floating-point operations as XLA's own cost analysis counts them, on each chip.
-      xla_bytes: Bytes accessed as XLA's own cost analysis counts them, on each chip.
+      xla_flops: Floating-point operations as XLA's own cost analysis counts them, on each chip; 0 without one.
+      xla_bytes: Bytes accessed as XLA's own cost analysis counts them, on each chip; 0 without one.
       largest_batch: Largest batch over all chips that fits, None if nobody searched.
       tried: Batches that the search compiled.
     """
@@ -147,7 +147,9 @@ class StepReport:
 
         ranked = sorted(self.cost.kinds.items(), key=lambda item: -item[1].moved)
         rows = [cells(name, cost) for name, cost in [*ranked, ("total", self.cost.total)]]
-        rows.append(("XLA's own count", f"{self.xla_flops / each / _GB:.2f}", "", f"{self.xla_bytes / each / _MB:.1f}"))
+        if self.xla_bytes:
+            flops, accessed = self.xla_flops / each / _GB, self.xla_bytes / each / _MB
+            rows.append(("XLA's own count", f"{flops:.2f}", "", f"{accessed:.1f}"))
         lines = table(("an image, by kind of operation", "GFLOP", "MB through memory", "MB accessed"), rows)
         exchanges = [
             (kind, str(number), f"{size / _MB:,.2f}") for kind, (number, size) in sorted(self.exchanged().items())

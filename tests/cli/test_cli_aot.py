@@ -1,6 +1,5 @@
 """The command that compiles ahead of time: for this process's CPUs, and for TPUs where their compiler is installed."""
 
-import builtins
 import dataclasses
 import importlib.util
 import json
@@ -219,18 +218,21 @@ def test_a_step_that_does_not_fit_is_one_sentence():
     assert ahead.too_large(run, "INTERNAL: something else") is None
 
 
-def test_without_tpu_s_compiler_the_extra_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def importing(name, *args, **options):
-        if name == "libtpu":
-            raise ImportError(name)
-        return real(name, *args, **options)
-
-    monkeypatch.delitem(sys.modules, "libtpu", raising=False)
-    monkeypatch.setattr(builtins, "__import__", importing)
+def test_without_a_compiler_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
     with pytest.raises(ConfigError, match=r"pip install 'cvjax\[aot\]'"):
         topology.tpu_devices("v5e:2x2")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'cvjax\[cuda\]'"):
+        topology.h100_devices(8)
+
+
+def test_what_is_larger_than_the_chip_does_not_fit():
+    plan = planned()
+    small = dataclasses.replace(plan.run.topology.chip, memory=100_000)
+    run = dataclasses.replace(plan.run, topology=dataclasses.replace(plan.run.topology, chip=small))
+    with pytest.raises(TooLarge, match=r"with 2 images a chip \(it needs 0\.00 GB of 0\.0 GB\)"):
+        aot.report(dataclasses.replace(plan, run=run))
 
 
 @pytest.mark.slow
@@ -240,4 +242,13 @@ def test_tpu_s_own_compiler(capsys):
     printed = capsys.readouterr().out
     assert "fits: " in printed
     assert "all-reduce" in printed
+    assert "gradient of kernel" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is None, reason="the extra cuda is not installed")
+def test_the_compiler_for_gpus(capsys):
+    aot.main([*"resnet_imagenet quick --topology h100:8 --model.width 8 --input.crop 32 32".split()])
+    printed = capsys.readouterr().out
+    assert "on h100:8 (8 chips)" in printed
     assert "gradient of kernel" in printed

@@ -40,7 +40,7 @@ ROWS = [
         "a layout that does not exist",
         f"{_AOT} deeplab_voc quick --topology v5e:2x2 --layout rows",
         _nothing,
-        ("rows", "data"),
+        ("rows", "jit, fsdp, spatial"),
     ),
     BadInput(
         "a batch of no image on each chip",

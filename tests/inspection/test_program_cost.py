@@ -45,6 +45,29 @@ def test_exchanges_by_hand():
     )
 
 
+CUDNN = """
+HloModule jit_train_step
+
+ENTRY %main (x: bf16[2,9,9,4], k: bf16[16,3,3,4], ct: bf16[2,5,5,16]) -> bf16[2,5,5,16] {
+  %x = bf16[2,9,9,4]{3,2,1,0} parameter(0)
+  %k = bf16[16,3,3,4]{3,2,1,0} parameter(1)
+  %ct = bf16[2,5,5,16]{3,2,1,0} parameter(2)
+  %f = (bf16[2,5,5,16]{3,2,1,0}, u8[7]{0}) custom-call(%x, %k), WHERE, custom_call_target="__cudnn$convForward"
+  %i = (bf16[2,9,9,4]{3,2,1,0}, u8[0]{0}) custom-call(%ct, %k), WHERE, custom_call_target="__cudnn$convBackwardInput"
+  %w = (bf16[16,3,3,4]{3,2,1,0}, u8[0]{0}) custom-call(%x, %ct), WHERE, custom_call_target="__cudnn$convBackwardFilter"
+  ROOT %y = bf16[2,5,5,16]{3,2,1,0} get-tuple-element(%f), index=0
+}
+""".replace("WHERE", "window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f")
+
+
+def test_calls_of_cudnn_by_hand():
+    kinds = cost_of(parse_program(CUDNN)).kinds
+    # Of the 15 pairs of an output and a tap along an axis, the first and the last one meet padding.
+    flops, x, k, y = 2 * 13 * 13 * 2 * 4 * 16, 2 * 9 * 9 * 4 * 2, 3 * 3 * 4 * 16 * 2, 2 * 5 * 5 * 16 * 2
+    assert kinds[products.FORWARD] == Cost(flops, x + k + y + 7, x + k + y + 7)
+    assert kinds[products.INPUT_GRADIENT] == kinds[products.KERNEL_GRADIENT] == Cost(flops, x + k + y, x + k + y)
+
+
 def test_tiles_pad_the_innermost_dimensions():
     (array,) = parse_types("bf16[128,28,28,64]{3,0,2,1:T(8,128)(2,1)S(1)}")
     assert array == ArrayType("bf16", (128, 28, 28, 64), (3, 0, 2, 1), (8, 128), 1)
