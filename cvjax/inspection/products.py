@@ -13,6 +13,8 @@ PRODUCT = "matrix product"
 
 _CUDNN = {
     "__cudnn$convForward": FORWARD,
+    "__cudnn$convForwardGraph": FORWARD,
+    "__cudnn$convBiasActivationForward": FORWARD,  # and adds a further operand
     "__cudnn$convBackwardInput": INPUT_GRADIENT,
     "__cudnn$convBackwardFilter": KERNEL_GRADIENT,
 }
@@ -27,7 +29,9 @@ def is_product(instruction: Instruction) -> bool:
 def kind_of(product: Instruction, op_name: str) -> str:
     """Returns the kind of a convolution or matrix product, which was traced from `op_name`."""
     if product.opcode == "custom-call":
-        return _CUDNN[_called(product)]
+        kind = _CUDNN[_called(product)]
+        # Without strides the gradient of the input is a convolution of its own.
+        return INPUT_GRADIENT if kind == FORWARD and "transpose(" in op_name else kind
     if product.opcode == "dot" or "size=" not in _attribute(product.attributes, "window"):
         return PRODUCT  # a TPU's compiler writes matrix products as convolutions without a window
     left, _, out = _labels(product)

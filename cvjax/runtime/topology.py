@@ -6,8 +6,8 @@ from typing import Any
 
 from cvjax.errors import ConfigError
 
-_ALONE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
-"""Tells TPU's library that there is no TPU here, nor a server that knows of some."""
+_ALONE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+"""Tells TPU's library that there is no TPU here, which another process may hold, nor a server that knows of some."""
 
 
 _H100 = """

@@ -52,9 +52,12 @@ ENTRY %main (x: bf16[2,9,9,4], k: bf16[16,3,3,4], ct: bf16[2,5,5,16]) -> bf16[2,
   %x = bf16[2,9,9,4]{3,2,1,0} parameter(0)
   %k = bf16[16,3,3,4]{3,2,1,0} parameter(1)
   %ct = bf16[2,5,5,16]{3,2,1,0} parameter(2)
+  %b = bf16[16]{0} parameter(3)
   %f = (bf16[2,5,5,16]{3,2,1,0}, u8[7]{0}) custom-call(%x, %k), WHERE, custom_call_target="__cudnn$convForward"
   %i = (bf16[2,9,9,4]{3,2,1,0}, u8[0]{0}) custom-call(%ct, %k), WHERE, custom_call_target="__cudnn$convBackwardInput"
   %w = (bf16[16,3,3,4]{3,2,1,0}, u8[0]{0}) custom-call(%x, %ct), WHERE, custom_call_target="__cudnn$convBackwardFilter"
+  %s = (bf16[2,5,5,16]{3,2,1,0}, u8[0]{0}) custom-call(%x, %k, %b, %ct), WHERE, \
+custom_call_target="__cudnn$convBiasActivationForward", metadata={op_name="jit(f)/transpose(jvp(Net))/conv1/conv"}
   ROOT %y = bf16[2,5,5,16]{3,2,1,0} get-tuple-element(%f), index=0
 }
 """.replace("WHERE", "window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f")
@@ -65,7 +68,10 @@ def test_calls_of_cudnn_by_hand():
     # Of the 15 pairs of an output and a tap along an axis, the first and the last one meet padding.
     flops, x, k, y = 2 * 13 * 13 * 2 * 4 * 16, 2 * 9 * 9 * 4 * 2, 3 * 3 * 4 * 16 * 2, 2 * 5 * 5 * 16 * 2
     assert kinds[products.FORWARD] == Cost(flops, x + k + y + 7, x + k + y + 7)
-    assert kinds[products.INPUT_GRADIENT] == kinds[products.KERNEL_GRADIENT] == Cost(flops, x + k + y, x + k + y)
+    gradient = Cost(flops, x + k + y, x + k + y)
+    assert kinds[products.KERNEL_GRADIENT] == gradient
+    # One of them is written as a convolution that adds the gradient of a shortcut.
+    assert kinds[products.INPUT_GRADIENT] == gradient + gradient + Cost(0, y + 32, y + 32)
 
 
 def test_tiles_pad_the_innermost_dimensions():
