@@ -62,7 +62,8 @@ class Arguments:
       coco: Detection: also COCO's scores.
       on_bad_boxes: Detection: stop at a box that is empty, inverted or outside its image, or leave it out and count it.
       batch_size: Number of examples a batch, over all devices; the run's own by default.
-      parallel: Way to spread a step over devices, jit or pmap.
+      parallel: Way to spread a step over devices: jit, pmap, fsdp or spatial.
+      spatial: Number of devices that share each image, with `parallel` spatial; None takes those of one host.
       on_bad_record: Stop at a damaged record, or pass it over and count it.
       json: File to write the report to.
     """
@@ -95,6 +96,7 @@ class Arguments:
     on_bad_boxes: Literal["error", "drop"] | None = None
     batch_size: int | None = None
     parallel: Mode = "jit"
+    spatial: int | None = None
     on_bad_record: str | None = None
     json: str | None = None
 
@@ -113,7 +115,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     loaded = load_for_inference(arguments.checkpoint, data=arguments.data, manual_dir=arguments.manual_dir, **overrides)
     task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
     task, dataset = open_scored(task, arguments.split)
-    strategy = make_strategy(arguments.parallel, task.config.eval.batch_size)
+    strategy = make_strategy(arguments.parallel, task.config.eval.batch_size, spatial=arguments.spatial)
     report = make_evaluator(task, loaded.model, dataset, strategy)(strategy.place_state(loaded.variables))
     console.print(task.table(report))
     console.print(

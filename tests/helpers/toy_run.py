@@ -18,12 +18,14 @@ METADATA = {"model": {"name": "toy"}, "data": {"name": "noise", "seed": 0}}
 OPTIM = OptimizerConfig(learning_rate=0.05, ema_decay=0.99)
 
 
-def toy_fit(workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, metadata=METADATA, **loop):
+def toy_fit(
+    workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, metadata=METADATA, strategy=None, **loop
+):
     """Runs the toy as an experiment runs its model."""
-    strategy = JitStrategy(jax.devices()[:1])
+    strategy = strategy or JitStrategy(jax.devices()[:1])
     model, task = ToyNet(width=width), toy_task()
 
-    step = strategy.compile_eval(make_eval_step(model, task))
+    step = strategy.compile_eval(make_eval_step(model, task, strategy.axis_name))
 
     def score(state):
         return evaluate(step, state.inference_variables, iter([toy_batch(99), toy_batch(98)]), task, strategy)

@@ -77,7 +77,7 @@ def test_only_borders_are_exchanged(name):
     assert all(size < 1.01 * limits.get(kind, 0) for kind, sizes in kinds.items() for size in sizes)
 
 
-@pytest.mark.parametrize("source, target", [(33, 64), (3, 64), (64, 6)])
+@pytest.mark.parametrize(("source", "target"), [(33, 64), (3, 64), (64, 6)])
 def test_heights_that_are_not_shared_evenly_are_resized_all_the_same(source, target):
     x = np.random.default_rng(0).normal(size=(2, source, 8, 3)).astype(np.float32)
 

@@ -11,7 +11,7 @@ from toy_detector import ToyDetector
 
 from cvjax.engine.evaluate import evaluate
 from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule
-from cvjax.engine.parallel import JitStrategy, PmapStrategy
+from cvjax.engine.parallel import JitStrategy, PmapStrategy, SpatialStrategy
 from cvjax.engine.state import create_state
 from cvjax.engine.step import make_eval_step, make_train_step
 from cvjax.errors import ConfigError
@@ -55,7 +55,9 @@ def _start(strategy, accumulate: int = 1):
     optimizer, schedule = make_optimizer(OPTIM, 100), make_schedule(OPTIM, 100)
     model = ToyDetector(2)
     variables = TASK.init(model, jax.random.key(0))
-    step = make_train_step(model, TASK, optimizer, schedule, accumulate=accumulate, axis_name=strategy.axis_name)
+    step = make_train_step(
+        model, TASK, optimizer, schedule, accumulate=accumulate, axis_name=strategy.axis_name, layout=strategy.layout
+    )
     state = create_state(variables, optimizer, ema=False)
     return strategy.place_state(state), strategy.compile_train(step)
 
@@ -75,7 +77,7 @@ def one_device():
     return _train(JitStrategy(jax.devices()[:1]))
 
 
-@pytest.mark.parametrize("make", [JitStrategy, PmapStrategy])
+@pytest.mark.parametrize("make", [JitStrategy, PmapStrategy, lambda: SpatialStrategy(2)])
 def test_devices_change_nothing(one_device, make):
     found = _train(make())
     assert found.keys() == one_device.keys() >= {"loss", "classes", "boxes"}

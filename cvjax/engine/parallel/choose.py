@@ -9,9 +9,7 @@ from cvjax.engine.parallel.strategy import Strategy
 from cvjax.errors import ConfigError
 
 
-def make_strategy(
-    mode: Mode, batch_size: int, sync_batch_norm: bool = True, spatial: int | None = None, field: str = "batch_size"
-) -> Strategy:
+def make_strategy(mode: Mode, batch_size: int, sync_batch_norm: bool = True, spatial: int | None = None) -> Strategy:
     """Returns the strategy of a name, checked against the batch.
 
     Args:
@@ -19,7 +17,6 @@ def make_strategy(
       batch_size: Number of examples in a batch, over all devices.
       sync_batch_norm: Whether BatchNorm's statistics are those of all devices.
       spatial: Number of devices that share an image, under `spatial`.
-      field: Name of the setting that `batch_size` comes from.
 
     Raises:
       ConfigError: The global batch does not divide over the devices, the devices make no such layout, or a setting
@@ -37,7 +34,7 @@ def make_strategy(
         strategy = PmapStrategy(sync_batch_norm)
     else:
         strategy = JitStrategy() if mode == "jit" else FsdpStrategy()
-    check_divides(batch_size, strategy.shares, field)
+    check_divides(batch_size, strategy.shares, "batch_size")
     return strategy
 
 

@@ -78,7 +78,7 @@ class SpatialStrategy(JitStrategy):
     def _place(self, x: np.ndarray, sharding: NamedSharding) -> jax.Array:
         first, rows = self.shard.index * len(x), self.shard.count * len(x)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:  # a slice for each axis
             start, stop, _ = index[0].indices(rows)
             return x[start - first : stop - first, *index[1:]]
 

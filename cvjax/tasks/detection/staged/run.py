@@ -84,7 +84,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
         seed=config.seed,
     )
     variables = install(loaded.variables, fitted)
-    strategy = make_strategy(config.parallel, config.batch_size)
+    strategy = make_strategy(config.parallel, config.batch_size, spatial=config.spatial)
     report = make_evaluator(scoring, model, eval_set, strategy)(strategy.place_state(variables))
 
     metadata = run.run_metadata(task, train_set)
