@@ -5,18 +5,20 @@
     python -m experiments.resnet_imagenet imagenet --model.name plain34 --model.no-zero-gamma
     python -m experiments.resnet_imagenet imagenet --model.deformable 3 4 --model.modulated
     python -m experiments.resnet_imagenet modern --model.dtype bfloat16
+    python -m cvjax.cli.aot resnet_imagenet imagenet_pod --topology v5e:4x4      what it needs of each chip
 
 | preset | recipe | steps x batch | published top-1 |
 | --- | --- | --- | --- |
 | quick | a ResNet-18 of half the width and depth, the scenes | 400 x 32 | 0.52 in docs/results.md |
 | imagenet | Flax's example: warm-up, cosine, zero gamma | 112,603 x 1024 | 76.3 to 76.7; torchvision 76.13 |
+| imagenet_pod | the same in bfloat16, 128 images on each of 16 chips | 56,301 x 2048 |  |
 | modern | torchvision's second: mixup, CutMix, EMA, 176 px | 750,684 x 1024 | 80.86 with ResNet-50 |
 | cifar10 | the paper's, ResNet-20 | 164 epochs x 128 | 91.25 |
 """
 
 from dataclasses import replace
 
-from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from cvjax.experiment import ClusterConfig, ModelConfig, OptimizerConfig, main, parse
 from cvjax.tasks.classification.config import ClassificationData, ClassificationEval
 from experiments._shared import CIFAR10, MUON, NESTEROV, QUICK_CLASSIFICATION, imagenet, imagenet_steps
 
@@ -27,11 +29,20 @@ IMAGENET = replace(
     optim=replace(NESTEROV, learning_rate=0.4, warmup=5 / 90),
 )
 
+IMAGENET_POD = replace(
+    imagenet(2048, imagenet_steps(90, 2048), log_every=50),
+    model=IMAGENET.model.replace(dtype="bfloat16"),
+    eval=replace(IMAGENET.eval, batch_size=2048),
+    optim=replace(IMAGENET.optim, learning_rate=0.8),
+    cluster=ClusterConfig(distributed=True),
+)
+
 PRESETS = {
     "quick": replace(
         QUICK_CLASSIFICATION, model=ModelConfig("resnet18", width=32, stage_sizes=(1, 1, 1, 1)), steps=400, optim=MUON
     ),
     "imagenet": IMAGENET,
+    "imagenet_pod": IMAGENET_POD,
     "modern": replace(
         IMAGENET,
         model=ModelConfig("resnet50"),

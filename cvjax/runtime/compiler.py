@@ -59,6 +59,7 @@ def compiled(function: Callable[..., T], platform: str | None = None, **options:
         with unstored():
             return program(*args, **kwargs)
 
+    vars(call)["lower"] = program.lower
     return call
 
 
