@@ -1,5 +1,6 @@
 """This module runs any task: from a configuration to a trained, scored and pictured model."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -21,8 +22,10 @@ from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import check_same_on_hosts, code_facts, ending_together, initialize
 from cvjax.engine.evaluate import make_evaluator, plain
+from cvjax.engine.guards.hosts import HostWatch, watched
 from cvjax.engine.guards.limits import check_limits
 from cvjax.engine.guards.lock import one_run
+from cvjax.engine.guards.pulse import Pulse
 from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
@@ -72,9 +75,10 @@ def train(config: RunConfig) -> Outcome:
       UserError: Any of the mistakes that a person can make; the message names it and the way out.
     """
     check_run(config)
-    initialize(config.cluster)
-    with one_run(pathlib.Path(config.workdir)):
-        return _train(config)
+    pulse = Pulse()
+    watch = initialize(config.cluster, pulse)
+    with contextlib.nullcontext() if watch is None else watched(watch), one_run(pathlib.Path(config.workdir)):
+        return _train(config, pulse, watch)
 
 
 def check_run(config: RunConfig) -> None:
@@ -94,7 +98,7 @@ def check_run(config: RunConfig) -> None:
     check_limits(config)
 
 
-def _train(config: RunConfig) -> Outcome:
+def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
     task_class = resolve(config.task)
     with ending_together():
         strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm)
@@ -131,11 +135,13 @@ def _train(config: RunConfig) -> Outcome:
         model,
         variables,
         functools.partial(train_stream, task, train_set),
-        make_evaluator(scoring, model, eval_set, strategy),
+        make_evaluator(scoring, model, eval_set, strategy, pulse.alive),
         strategy=strategy,
         metadata=metadata,
         example_name=lambda index: str(train_set[index]["id"]),
         begin=begin,
+        pulse=pulse,
+        elsewhere=str if watch is None else watch.elsewhere,
     )
     if main_host and outcome.report is not None and not outcome.stopped:
         final = strategy.fetch(outcome.state).inference_variables
