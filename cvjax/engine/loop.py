@@ -16,6 +16,7 @@ from cvjax.data.loader import prefetch_to_device
 from cvjax.engine.checkpoint import Checkpoints, read_metadata
 from cvjax.engine.config import RunConfig, config_from_json
 from cvjax.engine.evaluate import scalars
+from cvjax.engine.guards.hosts import HostWatch
 from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, HOST, SAVING, Pulse
 from cvjax.engine.guards.stall import stall_minutes, watched_for_stalls
 from cvjax.engine.guards.stop import StopSignal
@@ -64,7 +65,7 @@ def fit(
     example_name: Callable[[int], str] = str,
     begin: Callable[[], None] = lambda: None,
     pulse: Pulse | None = None,
-    elsewhere: Callable[[], str] = str,
+    hosts: HostWatch | None = None,
 ) -> Outcome:
     """Trains a model, and evaluates and saves on the way.
 
@@ -84,7 +85,7 @@ def fit(
       example_name: Function from an example's index to its id, for messages.
       begin: Function that is called once nothing speaks against the run, before it writes anything into `workdir`.
       pulse: Takes note of what the loop does.
-      elsewhere: Function that says where other hosts are, for the sentence about a stall.
+      hosts: What watches over the other hosts, where there are some.
 
     Raises:
       DivergedError: A loss or gradient is not finite.
@@ -153,7 +154,7 @@ def fit(
         batches(start), lambda b: (strategy.place_batch(b), b["index"], int(b["skipped"].sum()))
     )
     try:
-        with stop, watched_for_stalls(pulse, stall_minutes(config), workdir, others=elsewhere):
+        with stop, watched_for_stalls(pulse, stall_minutes(config), workdir, hosts):
             for step in range(start + 1, steps + 1):
                 pulse.now(DATA, step)
                 batch, indices, passed_over = next(stream)

@@ -141,7 +141,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         example_name=lambda index: str(train_set[index]["id"]),
         begin=begin,
         pulse=pulse,
-        elsewhere=str if watch is None else watch.elsewhere,
+        hosts=watch,
     )
     if main_host and outcome.report is not None and not outcome.stopped:
         final = strategy.fetch(outcome.state).inference_variables

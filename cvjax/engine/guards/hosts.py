@@ -172,10 +172,15 @@ class HostWatch:
             for number, (_, step, doing, name) in sorted(dict(rows).items())
             if number != self._number and (step < here.step or (here.doing == DEVICES and doing != DEVICES))
         ]
-        more = f", and {len(odd) - _SHOWN} more are elsewhere" if len(odd) > _SHOWN else ""
-        return (
-            "".join(f", while {text}" if not place else f", {text}" for place, text in enumerate(odd[:_SHOWN])) + more
-        )
+        if len(odd) > _SHOWN:
+            odd[_SHOWN:] = [f"{len(odd) - _SHOWN} more are elsewhere"]
+        return f", while {', '.join(odd)}" if odd else ""
+
+    def give_up(self, line: str, status: int) -> None:
+        """Ends this process with a line, from any thread, and the other hosts with it."""
+        self._tell(line, status)
+        self.leave()
+        end_process(line, status)
 
     def finish(self) -> None:
         """Waits until all hosts are through, and stops listening. A host that is lost meanwhile is still noticed."""
@@ -195,11 +200,14 @@ class HostWatch:
             if self._ended.is_set():
                 time.sleep(2 * (_GRACE + _LINGER))
         self._leaving.set()
-        status, sentence = ending_of(error)
-        sentence = sentence.removeprefix("error: ") or f"{type(error).__name__}: {error}"
-        if not (self._ended.is_set() or self._coordinator_lost.is_set()):
-            told = f"host {self._number} ({platform.node()}) has stopped: {sentence}"
-            _briefly(lambda: self._set(_ENDS, [status, told[:_LONGEST]]))
+        status, line = ending_of(error)
+        self._tell(line or f"{type(error).__name__}: {error}", status)
+
+    def _tell(self, line: str, status: int) -> None:
+        if self._ended.is_set() or self._coordinator_lost.is_set():
+            return
+        told = f"host {self._number} ({platform.node()}) has stopped: {line.removeprefix('error: ')}"
+        _briefly(lambda: self._set(_ENDS, [status, told[:_LONGEST]]))
 
     def leave(self) -> None:
         """Says that this host is through. Host 0 waits, for a while, until the others have read why the run ends."""
@@ -253,9 +261,9 @@ def watched(watch: HostWatch) -> Iterator[None]:
         yield
     except BaseException as error:
         watch.fail(error)
-        status, sentence = ending_of(error)
-        if not sentence:
+        status, line = ending_of(error)
+        if not line:
             traceback.print_exc()
         watch.leave()
-        end_process(sentence, status)
+        end_process(line, status)
     watch.finish()

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-from jax._src import distributed as private
+from jax._src import distributed
 
 from cvjax.engine.guards.ending import LOST, end_process
 from cvjax.runtime import relay
 from cvjax.runtime.children import deaf_children
 
+private: Any = distributed  # JAX offers neither the address of a cluster that it found nor its texts in public
 _LATER = 60  # seconds that JAX's time-outs have more than ours
 
 

@@ -5,16 +5,17 @@ import faulthandler
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 
 from cvjax.engine.config import RunConfig
 from cvjax.engine.guards.ending import LOST, end_process
-from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, SAVING, STARTING, Pulse
+from cvjax.engine.guards.hosts import HostWatch
+from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, HOST, SAVING, Pulse
 
 _WHY = {
-    STARTING: "what is read or compiled before the first step takes longer than that, or another host does not arrive",
+    HOST: "another host does not take part in a collective, or the program of a first step takes long to compile",
     DATA: "the data set's disk or network does not answer, or a worker process hangs",
     DEVICES: "another host does not take part in a collective, or a device hangs",
     EVALUATING: "another host does not take part, or a device or the data set hangs",
@@ -34,7 +35,7 @@ def stall_minutes(config: RunConfig) -> float:
 
 @contextlib.contextmanager
 def watched_for_stalls(
-    pulse: Pulse, minutes: float, folder: pathlib.Path, *, others: Callable[[], str] = str
+    pulse: Pulse, minutes: float, folder: pathlib.Path, hosts: HostWatch | None = None
 ) -> Iterator[None]:
     """Ends this process if the loop does nothing new for some minutes while the block runs.
 
@@ -46,7 +47,7 @@ def watched_for_stalls(
       pulse: What the loop does.
       minutes: Time-out; 0 for none.
       folder: Folder that takes the file.
-      others: Function that says where other hosts are, as the end of the sentence.
+      hosts: What knows where the other hosts are, and ends them, too.
     """
     if not minutes:
         yield
@@ -58,7 +59,9 @@ def watched_for_stalls(
         while not over.wait(min(5.0, limit / 4)):
             if time.monotonic() - pulse.since > limit:
                 step, doing = pulse.step, pulse.doing
-                end_process(stalled(host, step, doing, minutes, _stacks(folder, host), others()), LOST)
+                others = "" if hosts is None else hosts.elsewhere()
+                line = stalled(host, step, doing, minutes, _stacks(folder, host), others)
+                (end_process if hosts is None else hosts.give_up)(line, LOST)
 
     thread = threading.Thread(target=watch, name="cvjax-stalls", daemon=True)
     thread.start()
@@ -73,8 +76,8 @@ def stalled(host: int, step: int, doing: str, minutes: float, stacks: str, other
     """Returns the line about a run that hangs."""
     why = f" ({_WHY[doing]})" if doing in _WHY else ""
     return (
-        f"error: host {host} has been {doing} at step {step} for {minutes:g} minutes{why}{others};{stacks} start again with"
-        " --resume, or raise --stall-minutes if that is what it takes"
+        f"error: host {host} has been {doing} at step {step} for {minutes:g} minutes{why}{others};{stacks} start again"
+        " with --resume, or raise --stall-minutes if that is what it takes"
     )
 
 
