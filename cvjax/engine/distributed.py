@@ -142,14 +142,30 @@ def check_same_on_hosts(facts: Mapping[str, Any]) -> None:
         raise ConfigError(sentence)
 
 
+def check_device_counts() -> None:
+    """Checks that all hosts have as many devices each; JAX knows of all of them, so no host asks another.
+
+    Raises:
+      ConfigError: They have not; the sentence, the same on all of them, names one with more and one with fewer.
+    """
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    (most, many), (least, few) = counts.most_common(1)[0], counts.most_common()[-1]
+    if many != few:
+        raise ConfigError(
+            f"host {most} has {many} {jax.devices()[0].platform} devices and host {least} has {few}; give each host of"
+            " a run as many"
+        )
+
+
 def code_facts() -> dict[str, str]:
-    """Returns the version of this code and a digest of its files, for `check_same_on_hosts`."""
+    """Returns the versions of this code and of JAX and a digest of its files, for `check_same_on_hosts`."""
     folder = pathlib.Path(__file__).resolve().parents[1]
     try:
         version = importlib.metadata.version("cvjax")
     except importlib.metadata.PackageNotFoundError:
         version = "not installed"
-    return {"cvjax": version, "source files": digest_of_files(folder, folder.rglob("*.py"), times=False)}
+    files = digest_of_files(folder, folder.rglob("*.py"), times=False)
+    return {"cvjax": version, "jax": jax.__version__, "source files": files}
 
 
 def difference_of_hosts(names: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:

@@ -20,7 +20,13 @@ from cvjax.data.loader import HostShard, train_batches
 from cvjax.engine.checkpoint import complete_steps
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
-from cvjax.engine.distributed import check_same_on_hosts, code_facts, ending_together, initialize
+from cvjax.engine.distributed import (
+    check_device_counts,
+    check_same_on_hosts,
+    code_facts,
+    ending_together,
+    initialize,
+)
 from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.guards.hosts import HostWatch, watched
 from cvjax.engine.guards.limits import check_limits
@@ -77,8 +83,10 @@ def train(config: RunConfig) -> Outcome:
     check_run(config)
     pulse = Pulse()
     watch = initialize(config.cluster, pulse)
-    with contextlib.nullcontext() if watch is None else watched(watch), one_run(pathlib.Path(config.workdir)):
-        return _train(config, pulse, watch)
+    with contextlib.nullcontext() if watch is None else watched(watch):
+        check_device_counts()
+        with one_run(pathlib.Path(config.workdir)):
+            return _train(config, pulse, watch)
 
 
 def check_run(config: RunConfig) -> None:
