@@ -23,6 +23,7 @@ from cvjax.engine.guards.stop import StopSignal
 from cvjax.engine.log import RunLog
 from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule, schedule_change
 from cvjax.engine.parallel import Strategy
+from cvjax.engine.profile import DataAdvice, Profiler, shares, steps_of
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
 from cvjax.engine.task import Report, Task
@@ -122,6 +123,8 @@ def fit(
         )
     )
     key = jax.random.key(config.seed)
+    profiler = Profiler(steps_of(config.profile_steps), workdir, pulse)
+    advice = DataAdvice(config.input.workers, config.batch_size // jax.process_count())
     for trouble in checkpoints.passed_over:
         log.say(f"passed over and kept as STEP.damaged: {trouble}")
     if start:
@@ -140,7 +143,10 @@ def fit(
             lines.append({"step": number} | values)
         pending.clear()
         pulse.now(HOST)
-        log.steps_done(lines, config.batch_size, show=config.log_every > 0)
+        spent = pulse.spent()
+        log.steps_done(lines, config.batch_size, show=config.log_every > 0, shares=shares(spent))
+        if warning := advice.about(spent, len(lines)):
+            log.say(f"step {lines[-1]['step']}: {warning}")
 
     def save(report: Report | None, wait: bool = False) -> None:
         pulse.now(SAVING)
@@ -156,6 +162,7 @@ def fit(
     try:
         with stop, watched_for_stalls(pulse, stall_minutes(config), workdir, hosts):
             for step in range(start + 1, steps + 1):
+                profiler.before(step)
                 pulse.now(DATA, step)
                 batch, indices, passed_over = next(stream)
                 pulse.now(HOST)
@@ -165,9 +172,12 @@ def fit(
                 if step == start + 1:
                     jax.block_until_ready(metrics)  # it took the compilation, which says nothing of the speed
                     log.compiled(step)
+                    pulse.spent()
                 if len(pending) > RUN_AHEAD:
                     jax.block_until_ready(pending[-1 - RUN_AHEAD][1])
                 pulse.now(HOST)
+                if traced := profiler.after(step, metrics):
+                    log.say(traced)
                 if passed_over:
                     skipped += passed_over
                     log.say(f"step {step}: {passed_over} bad records passed over, {skipped} so far")
@@ -198,6 +208,7 @@ def fit(
         raise checkpoints.unwritable(error) from error
     finally:
         stream.close()
+        profiler.stop()
         for closer in (log.close, checkpoints.close):
             with contextlib.suppress(OSError, UserError):  # what went wrong was raised above
                 closer()

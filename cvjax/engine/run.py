@@ -37,6 +37,7 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
 from cvjax.engine.parallel import make_strategy
+from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
 from cvjax.engine.version01 import FORMAT
@@ -93,7 +94,8 @@ def check_run(config: RunConfig) -> None:
     """Checks what a configuration alone tells, before anything is read or written.
 
     Raises:
-      ConfigError: There is no work folder, or one that is an address, or a number lies outside of its limits.
+      ConfigError: There is no work folder, or one that is an address, or a number lies outside of its limits, or the
+        steps of a profile are none.
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
@@ -103,6 +105,7 @@ def check_run(config: RunConfig) -> None:
         )
     if config.init == "":
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
+    steps_of(config.profile_steps)
     check_limits(config)
 
 

@@ -21,7 +21,7 @@ from cvjax.engine.guards.hosts import HostWatch, watched
 from cvjax.engine.guards.pulse import DATA, DEVICES, HOST, Pulse
 from cvjax.engine.guards.stall import stall_minutes, watched_for_stalls
 from cvjax.engine.guards.stop import StopSignal
-from cvjax.errors import ConfigError, DataError
+from cvjax.errors import CheckpointError, ConfigError, DataError
 
 
 class Store(dict):
@@ -154,7 +154,10 @@ def test_a_collective_that_breaks_waits_for_the_host_that_broke_it(ends):
     began = time.monotonic()
     with pytest.raises(Ended), watched(first):
         # The thread ends the process, which is this one; then the main thread is free to go on.
-        raise ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer")
+        try:
+            raise ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer")
+        except ValueError as error:
+            raise CheckpointError("it could not be written; free some space") from error
     assert "host 1 (which has not begun) is lost: nothing was heard of it for 0.6 seconds" in ends[0][1]
     assert ends[0][0] == LOST
     assert time.monotonic() - began < 60

@@ -12,8 +12,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import jax
-
 from cvjax.engine.guards.ending import LOST, end_process, ending_of
 from cvjax.engine.guards.pulse import DEVICES, STARTING, Pulse
 from cvjax.errors import UserError
@@ -243,10 +241,13 @@ def lost(who: str, step: int, what: str) -> str:
     )
 
 
-def _is_broken_collective(error: BaseException) -> bool:
-    if isinstance(error, UserError) or not isinstance(error, jax.errors.JaxRuntimeError | ValueError):
-        return False
-    return any(word in str(error) for word in _BROKEN)
+def _is_broken_collective(error: BaseException | None) -> bool:
+    """Tells whether an error, or what it came from, such as in a save that all hosts take part in, is a lost partner."""
+    while error is not None:
+        if any(word in str(error) for word in _BROKEN):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager

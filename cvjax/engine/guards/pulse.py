@@ -1,6 +1,7 @@
 """This module knows what a run is doing, for how long it has, and where the time of its steps goes."""
 
 import time
+from collections.abc import Callable
 
 STARTING = "starting"
 DATA = "waiting for a batch"
@@ -17,10 +18,12 @@ class Pulse:
       step: Number of the step that is under way.
       doing: What the loop does now, one of the names above.
       since: Moment at which it began, on the clock of `time.monotonic`.
+      observer: Function that is told of each change, if there is one.
     """
 
     def __init__(self) -> None:
         self.step, self.doing, self.since = 0, STARTING, time.monotonic()
+        self.observer: Callable[[str], None] | None = None
         self._spent: dict[str, float] = {}
 
     def now(self, doing: str, step: int | None = None) -> None:
@@ -35,6 +38,8 @@ class Pulse:
         self.doing, self.since = doing, moment
         if step is not None:
             self.step = step
+        if self.observer is not None:
+            self.observer(doing)
 
     def alive(self) -> None:
         """Says that the loop goes on with what it does, such as an evaluation with another batch."""
