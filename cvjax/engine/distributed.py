@@ -66,7 +66,7 @@ def initialize(config: ClusterConfig, pulse: Pulse | None = None) -> HostWatch |
         return None
     if any(given) and not all(given):
         raise ConfigError(
-            "cluster.coordinator, cluster.num-processes and cluster.process-id go together; give all three, or none"
+            "--cluster.coordinator, --cluster.num-processes and --cluster.process-id go together; give all three, or none"
             " and --cluster.distributed to let JAX find the cluster"
         )
     if "cpu" in os.environ.get("JAX_PLATFORMS", ""):

@@ -151,13 +151,11 @@ def test_a_host_that_fails_says_why_and_the_others_say_so(ends, capsys, error, s
 def test_a_collective_that_breaks_waits_for_the_host_that_broke_it(ends):
     """The error itself names nobody."""
     first, _ = watches(2, silence=0.6)
+    broken = ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer")
     began = time.monotonic()
     with pytest.raises(Ended), watched(first):
         # The thread ends the process, which is this one; then the main thread is free to go on.
-        try:
-            raise ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer")
-        except ValueError as error:
-            raise CheckpointError("it could not be written; free some space") from error
+        raise CheckpointError("it could not be written; free some space") from broken
     assert "host 1 (which has not begun) is lost: nothing was heard of it for 0.6 seconds" in ends[0][1]
     assert ends[0][0] == LOST
     assert time.monotonic() - began < 60

@@ -115,7 +115,7 @@ def interrupt(folder, workdir, victim, number, rng):
     silence = ClusterConfig().silence if MOMENTS else 6.0
     with hosts(folder, workdir, run={"resume": True}, pause=0.05, silence=silence) as processes:
         wait_for(processes[0], workdir, before, 200)
-        time.sleep(rng.uniform(0, 1.0))
+        time.sleep(rng.uniform(0, 4 if MOMENTS else 1))
         assert processes[victim].poll() is None
         processes[victim].send_signal(number)
         began = time.monotonic()

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from cvjax.engine.guards.ending import LOST, end_process, ending_of
 from cvjax.engine.guards.pulse import DEVICES, STARTING, Pulse
-from cvjax.errors import UserError
 
 _BEATS, _ENDS = "cvjax/beat/", "cvjax/end/"
 _SECONDS = 2.0  # between beats
@@ -242,7 +241,7 @@ def lost(who: str, step: int, what: str) -> str:
 
 
 def _is_broken_collective(error: BaseException | None) -> bool:
-    """Tells whether an error, or what it came from, such as in a save that all hosts take part in, is a lost partner."""
+    """Tells whether an error is that of a lost partner, or came from one, such as in a save that all hosts share."""
     while error is not None:
         if any(word in str(error) for word in _BROKEN):
             return True

@@ -175,5 +175,6 @@ def _hint(name: str) -> str:
         "log_every": ", where 0 shows no lines",
         "eval_every": ", where 0 evaluates at the end alone",
         "checkpoint_every": ", where 0 saves at the end alone",
+        "stall_minutes": ", where 0 waits forever",
         "input.workers": ", where 0 decodes in threads of the run's own process",
     }.get(name, "")
