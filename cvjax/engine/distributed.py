@@ -66,8 +66,8 @@ def initialize(config: ClusterConfig, pulse: Pulse | None = None) -> HostWatch |
         return None
     if any(given) and not all(given):
         raise ConfigError(
-            "--cluster.coordinator, --cluster.num-processes and --cluster.process-id go together; give all three, or none"
-            " and --cluster.distributed to let JAX find the cluster"
+            "--cluster.coordinator, --cluster.num-processes and --cluster.process-id go together; give all three, or"
+            " none and --cluster.distributed to let JAX find the cluster"
         )
     if "cpu" in os.environ.get("JAX_PLATFORMS", ""):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
