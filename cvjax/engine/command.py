@@ -1,21 +1,13 @@
 """This module decides how every command ends: a user's mistake is one line on stderr, a bug of ours is a traceback."""
 
-import errno
 import sys
 import threading
 from collections.abc import Callable
 
+from cvjax.engine.guards.ending import ending_of
 from cvjax.engine.guards.terminal import tolerant_output
 from cvjax.errors import UserError
 from cvjax.runtime.host_memory import keep_host_memory
-
-_NO_FOLDER = {errno.EEXIST, errno.ENOTDIR}
-_PLACES = {
-    *_NO_FOLDER,
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR),
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG),
-}
-"""Errors of the system that say that nothing can be written where it was asked for, or nothing more."""
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -31,19 +23,12 @@ def run_command(main: Callable[[], None]) -> None:
     with tolerant_output():
         try:
             main()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except OSError as error:
-            if error.errno not in _PLACES:
+        except (UserError, OSError, KeyboardInterrupt) as error:
+            status, line = ending_of(error)
+            if not line:
                 raise
-            place = f"{error.filename}: " if error.filename else ""
-            why = "a file is in the place of a folder" if error.errno in _NO_FOLDER else error.strerror
-            print(f"error: {place}{why}; give another place, or make room there", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+            print(line, file=sys.stderr)
+            sys.exit(status)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

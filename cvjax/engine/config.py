@@ -64,6 +64,9 @@ class RunConfig:
       checkpoint_every: Number of steps between checkpoints; the end of a run saves in any case, and 0 leaves it at
         that.
       keep: Number of latest checkpoints that stay, beside the best.
+      stall_minutes: Minutes for which a run may do nothing new before it ends and says what it waited for; 0 waits
+        forever, and None is 30 in a run of several processes and 0 in others.
+      profile_steps: Steps `FIRST:LAST` that a profiler watches, both included, into `profile/` of the work folder.
       input: How examples are read and varied.
       optim: How parameters are updated.
       eval: How a split is scored.
@@ -91,6 +94,8 @@ class RunConfig:
     eval_every: int = 1000
     checkpoint_every: int = 500
     keep: int = 2
+    stall_minutes: float | None = None
+    profile_steps: str | None = None
     input: DataConfig = DataConfig()
     optim: OptimizerConfig = OptimizerConfig()
     eval: EvalConfig = EvalConfig()

@@ -17,6 +17,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cvjax.data.identity import digest_of_files
+from cvjax.engine.guards.hosts import HostWatch
+from cvjax.engine.guards.joining import join, place, store
+from cvjax.engine.guards.pulse import Pulse
 from cvjax.errors import ConfigError, UserError
 
 _ROOM = 1 << 16  # Bytes that each host hands to the others at a time; the arrays of all hosts have one size.
@@ -33,40 +36,65 @@ class ClusterConfig:
       coordinator: Address `host:port` of process 0, where the cluster does not describe itself.
       num_processes: Number of processes, with `coordinator`.
       process_id: Number of this process, with `coordinator`.
+      wait: Seconds for which the hosts wait for one another at the start.
+      silence: Seconds without a sign of life after which a host counts as lost, and the others stop.
     """
 
     distributed: bool = False
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+    wait: float = 300.0
+    silence: float = 40.0
 
 
-def initialize(config: ClusterConfig) -> None:
+def initialize(config: ClusterConfig, pulse: Pulse | None = None) -> HostWatch | None:
     """Connects this process to the others. Call it once in each process, before anything touches a device.
+
+    Args:
+      config: Which processes make up the run.
+      pulse: What the run does; other hosts hear of it.
+
+    Returns:
+      What watches over the other hosts, for `cvjax.engine.guards.hosts.watched`; None where there are none.
 
     Raises:
       ConfigError: Only some of the flags are given, or no cluster answers.
     """
     given = [value is not None for value in (config.coordinator, config.num_processes, config.process_id)]
     if not config.distributed and not any(given):
-        return
+        return None
     if any(given) and not all(given):
         raise ConfigError(
-            "cluster.coordinator, cluster.num-processes and cluster.process-id go together; give all three, or none"
-            " and --cluster.distributed to let JAX find the cluster"
+            "--cluster.coordinator, --cluster.num-processes and --cluster.process-id go together; give all three, or"
+            " none and --cluster.distributed to let JAX find the cluster"
         )
     if "cpu" in os.environ.get("JAX_PLATFORMS", ""):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        if all(given):
-            jax.distributed.initialize(config.coordinator, config.num_processes, config.process_id)
-        else:
-            jax.distributed.initialize()
+        lost = join(
+            wait=config.wait,
+            silence=config.silence,
+            coordinator_address=config.coordinator,
+            num_processes=config.num_processes,
+            process_id=config.process_id,
+        )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"no cluster could be joined ({str(error).splitlines()[0]}); start the command on every host, or give"
             " --cluster.coordinator HOST:PORT --cluster.num-processes N --cluster.process-id I"
         ) from error
+    number, count = place()
+    if count == 1:
+        return None
+    return HostWatch(
+        store(),
+        number=number,
+        count=count,
+        silence=config.silence,
+        pulse=pulse or Pulse(),
+        coordinator_lost=lost,
+    )
 
 
 @contextlib.contextmanager
@@ -114,14 +142,30 @@ def check_same_on_hosts(facts: Mapping[str, Any]) -> None:
         raise ConfigError(sentence)
 
 
+def check_device_counts() -> None:
+    """Checks that all hosts have as many devices each; JAX knows of all of them, so no host asks another.
+
+    Raises:
+      ConfigError: They have not; the sentence, the same on all of them, names one with more and one with fewer.
+    """
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    (most, many), (least, few) = counts.most_common(1)[0], counts.most_common()[-1]
+    if many != few:
+        raise ConfigError(
+            f"host {most} has {many} {jax.devices()[0].platform} devices and host {least} has {few}; give each host of"
+            " a run as many"
+        )
+
+
 def code_facts() -> dict[str, str]:
-    """Returns the version of this code and a digest of its files, for `check_same_on_hosts`."""
+    """Returns the versions of this code and of JAX and a digest of its files, for `check_same_on_hosts`."""
     folder = pathlib.Path(__file__).resolve().parents[1]
     try:
         version = importlib.metadata.version("cvjax")
     except importlib.metadata.PackageNotFoundError:
         version = "not installed"
-    return {"cvjax": version, "source files": digest_of_files(folder, folder.rglob("*.py"), times=False)}
+    files = digest_of_files(folder, folder.rglob("*.py"), times=False)
+    return {"cvjax": version, "jax": jax.__version__, "source files": files}
 
 
 def difference_of_hosts(names: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:

@@ -21,9 +21,16 @@ HostBatches = Callable[[], Iterator[dict[str, np.ndarray]]]
 
 
 def make_evaluator(
-    task: Task, model: nn.Module, dataset: Dataset, strategy: Strategy
+    task: Task, model: nn.Module, dataset: Dataset, strategy: Strategy, alive: Callable[[], None] = lambda: None
 ) -> Callable[[TrainState | Variables], Report]:
     """Returns a function that scores a placed state (or placed variables) on a whole split.
+
+    Args:
+      task: Task that is scored.
+      model: Module that it predicts with.
+      dataset: Split.
+      strategy: Strategy that spreads the batches over devices.
+      alive: Function that is called after each batch, so that nobody takes a long evaluation for one that hangs.
 
     Raises:
       ConfigError: The batch does not divide over the devices.
@@ -34,7 +41,7 @@ def make_evaluator(
 
     def score(state: TrainState | Variables) -> Report:
         variables = state.inference_variables if isinstance(state, TrainState) else state
-        return evaluate(step, variables, batches(), task, strategy)
+        return evaluate(step, variables, batches(), task, strategy, alive)
 
     return score
 
@@ -65,6 +72,7 @@ def evaluate(
     batches: Iterator[dict[str, np.ndarray]],
     task: Task,
     strategy: Strategy,
+    alive: Callable[[], None] = lambda: None,
 ) -> Report:
     """Runs a split through a net and reports on it.
 
@@ -74,6 +82,7 @@ def evaluate(
       batches: This host's rows; the same number of batches on every host, see `cvjax.data.loader.eval_batches`.
       task: Task that turns sums into scores.
       strategy: Strategy that compiled the step and placed the variables.
+      alive: Function that is called after each batch.
 
     Returns:
       Report of `task.compute`, from the sums of all batches and from the rows of all batches, end to end. The sums are
@@ -85,6 +94,7 @@ def evaluate(
 
     def add(results: Any) -> None:
         sums, gathered = strategy.fetch(results)
+        alive()
         # Every host has all rows of the batch, so every host finds the same sums.
         more, rows = task.summarize(gathered)
         for name, value in {**sums, **more}.items():

@@ -76,13 +76,21 @@ class RunLog:
         self._began = self._last_time = time.monotonic()
         self._start = self._last_step = step
 
-    def steps_done(self, lines: list[dict[str, Any]], batch_size: int, *, show: bool = True) -> None:
+    def steps_done(
+        self,
+        lines: list[dict[str, Any]],
+        batch_size: int,
+        *,
+        show: bool = True,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         """Records the metrics of some steps, and shows the loss, the learning rate and the speed since the last call.
 
         Args:
           lines: Metrics of each step, with its number as `step`.
           batch_size: Number of examples a step.
           show: Whether to show them; the file has every step in any case.
+          shares: Parts of the time since the last call, by what it went into, see `cvjax.engine.profile.shares`.
         """
         if not self._enabled or not lines:
             return
@@ -95,6 +103,9 @@ class RunLog:
             figures += f"  {speed:.1f} images/s  ETA {_clock(remaining)}"
             lines[-1] = lines[-1] | {"images_per_second": round(speed, 2)}
             mean["images_per_second"] = speed
+            for name, share in (shares or {}).items():
+                lines[-1][name] = mean[name] = share
+                figures += f"  {name.removesuffix('_share')} {share:.0%}"
         self._last_time, self._last_step = now, step
         self._write(lines)
         if not show:

@@ -17,10 +17,14 @@ from cvjax.data.loader import prefetch_to_device
 from cvjax.engine.checkpoint import Checkpoints, read_metadata
 from cvjax.engine.config import RunConfig, config_from_json
 from cvjax.engine.evaluate import scalars
+from cvjax.engine.guards.hosts import HostWatch
+from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, HOST, SAVING, Pulse
+from cvjax.engine.guards.stall import stall_minutes, watched_for_stalls
 from cvjax.engine.guards.stop import StopSignal
 from cvjax.engine.log import RunLog
 from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule, schedule_change
 from cvjax.engine.parallel import Strategy
+from cvjax.engine.profile import DataAdvice, Profiler, shares, steps_of
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
 from cvjax.engine.task import Report, Task
@@ -62,6 +66,8 @@ def fit(
     metadata: Mapping[str, Any],
     example_name: Callable[[int], str] = str,
     begin: Callable[[], None] = lambda: None,
+    pulse: Pulse | None = None,
+    hosts: HostWatch | None = None,
 ) -> Outcome:
     """Trains a model, and evaluates and saves on the way.
 
@@ -80,12 +86,14 @@ def fit(
       metadata: Metadata for each checkpoint; its `data` must be unchanged when a run resumes.
       example_name: Function from an example's index to its id, for messages.
       begin: Function that is called once nothing speaks against the run, before it writes anything into `workdir`.
+      pulse: Takes note of what the loop does.
+      hosts: What watches over the other hosts, where there are some.
 
     Raises:
       DivergedError: A loss or gradient is not finite.
       CheckpointError: A checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
     """
-    workdir, optim = pathlib.Path(config.workdir), config.optim
+    workdir, optim, pulse = pathlib.Path(config.workdir), config.optim, pulse or Pulse()
     steps = _known(config.steps)
     schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
@@ -118,6 +126,8 @@ def fit(
         )
     )
     key = jax.random.key(config.seed)
+    profiler = Profiler(steps_of(config.profile_steps), workdir, pulse)
+    advice = DataAdvice(config.input.workers, config.batch_size // jax.process_count())
     for trouble in checkpoints.passed_over:
         log.say(f"passed over and kept as STEP.damaged: {trouble}")
     if start:
@@ -128,34 +138,49 @@ def fit(
     def flush() -> None:
         """Fetches the metrics of the steps since the last time, and stops the run if one is not finite."""
         lines: list[dict[str, Any]] = []
+        pulse.now(DEVICES)
         for number, metrics, indices in pending:
             values = {name: float(value) for name, value in strategy.fetch(metrics).items()}
             if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
                 raise _diverged(number, values, indices, example_name, checkpoints)
             lines.append({"step": number} | values)
         pending.clear()
-        log.steps_done(lines, config.batch_size, show=config.log_every > 0)
+        pulse.now(HOST)
+        spent = pulse.spent()
+        log.steps_done(lines, config.batch_size, show=config.log_every > 0, shares=shares(spent))
+        if warning := advice.about(spent, len(lines)):
+            log.say(f"step {lines[-1]['step']}: {warning}")
 
     def save(report: Report | None, wait: bool = False) -> None:
+        pulse.now(SAVING)
         scores = None if report is None else scalars(report)
         at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
         checkpoints.save(strategy.snapshot(state), at_step, scores, wait=wait)
+        pulse.now(HOST)
 
     report, step, stopped, stop = None, start, False, StopSignal()
     stream = prefetch_to_device(
         batches(start), lambda b: (strategy.place_batch(b), b["index"], int(b["skipped"].sum()))
     )
     try:
-        with stop:
+        with stop, watched_for_stalls(pulse, stall_minutes(config), workdir, hosts):
             for step in range(start + 1, steps + 1):
+                profiler.before(step)
+                pulse.now(DATA, step)
                 batch, indices, passed_over = next(stream)
+                pulse.now(HOST)
                 state, metrics = train_step(state, batch, key)
                 pending.append((step, metrics, indices))
+                pulse.now(DEVICES)
                 if step == start + 1:
                     jax.block_until_ready(metrics)  # it took the compilation, which says nothing of the speed
                     log.compiled(step)
+                    pulse.spent()
                 if len(pending) > RUN_AHEAD:
                     jax.block_until_ready(pending[-1 - RUN_AHEAD][1])
+                pulse.now(HOST)
+                if traced := profiler.after(step, metrics):
+                    log.say(traced)
                 if passed_over:
                     skipped += passed_over
                     log.say(f"step {step}: {passed_over} bad records passed over, {skipped} so far")
@@ -167,7 +192,9 @@ def fit(
                 evaluated = (last or _due(step, config.eval_every)) and not stopped
                 if evaluated:
                     flush()
+                    pulse.now(EVALUATING)
                     report = evaluate(state)
+                    pulse.now(HOST)
                     log.evaluated(step, scalars(report))
                 saving = evaluated and config.checkpoint_every > 0
                 if last or stopped or saving or _due(step, config.checkpoint_every):
@@ -184,6 +211,7 @@ def fit(
         raise checkpoints.unwritable(error) from error
     finally:
         stream.close()
+        profiler.stop()
         for closer in (log.close, checkpoints.close):
             with contextlib.suppress(OSError, UserError):  # what went wrong was raised above
                 closer()

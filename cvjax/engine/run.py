@@ -1,5 +1,6 @@
 """This module runs any task: from a configuration to a trained, scored and pictured model."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -20,15 +21,24 @@ from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.checkpoint import complete_steps
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, as_json, resolve
-from cvjax.engine.distributed import check_same_on_hosts, code_facts, ending_together, initialize
+from cvjax.engine.distributed import (
+    check_device_counts,
+    check_same_on_hosts,
+    code_facts,
+    ending_together,
+    initialize,
+)
 from cvjax.engine.evaluate import make_evaluator, plain
+from cvjax.engine.guards.hosts import HostWatch, watched
 from cvjax.engine.guards.limits import check_limits
 from cvjax.engine.guards.lock import one_run
+from cvjax.engine.guards.pulse import Pulse
 from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
 from cvjax.engine.parallel import make_strategy
+from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
 from cvjax.engine.version01 import FORMAT
@@ -73,16 +83,20 @@ def train(config: RunConfig) -> Outcome:
       UserError: Any of the mistakes that a person can make; the message names it and the way out.
     """
     check_run(config)
-    initialize(config.cluster)
-    with one_run(pathlib.Path(config.workdir)):
-        return _train(config)
+    pulse = Pulse()
+    watch = initialize(config.cluster, pulse)
+    with contextlib.nullcontext() if watch is None else watched(watch):
+        check_device_counts()
+        with one_run(pathlib.Path(config.workdir)):
+            return _train(config, pulse, watch)
 
 
 def check_run(config: RunConfig) -> None:
     """Checks what a configuration alone tells, before anything is read or written.
 
     Raises:
-      ConfigError: There is no work folder, or one that is an address, or a number lies outside of its limits.
+      ConfigError: There is no work folder, or one that is an address, or a number lies outside of its limits, or the
+        steps of a profile are none.
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
@@ -92,10 +106,11 @@ def check_run(config: RunConfig) -> None:
         )
     if config.init == "":
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
+    steps_of(config.profile_steps)
     check_limits(config)
 
 
-def _train(config: RunConfig) -> Outcome:
+def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
     task_class = resolve(config.task)
     with ending_together():
         strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
@@ -132,11 +147,13 @@ def _train(config: RunConfig) -> Outcome:
         model,
         variables,
         functools.partial(train_stream, task, train_set, shard=strategy.shard),
-        make_evaluator(scoring, model, eval_set, strategy),
+        make_evaluator(scoring, model, eval_set, strategy, pulse.alive),
         strategy=strategy,
         metadata=metadata,
         example_name=lambda index: str(train_set[index]["id"]),
         begin=begin,
+        pulse=pulse,
+        hosts=watch,
     )
     if outcome.report is None or outcome.stopped:
         return outcome

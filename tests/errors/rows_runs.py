@@ -137,6 +137,19 @@ ROWS = [
     BadInput("a momentum of 1", f"{_TRAIN} --optim.momentum 1", _images, ("--optim.momentum is 1.0", "below 1")),
     BadInput("fewer evaluations than none", f"{_TRAIN} --eval-every -1", _images, ("--eval-every is -1", "where 0")),
     BadInput("no checkpoint to keep", f"{_TRAIN} --keep 0", _images, ("--keep is 0",)),
+    BadInput(
+        "steps to profile that end before they begin",
+        f"{_TRAIN} --profile-steps 15:10",
+        _images,
+        ("--profile-steps is 15:10", "such as 10:15"),
+    ),
+    BadInput("minutes before a stall below none", f"{_TRAIN} --stall-minutes -1", _images, ("--stall-minutes is -1",)),
+    BadInput(
+        "one of the three flags of a cluster",
+        f"{_TRAIN} --cluster.process-id 1",
+        _images,
+        ("--cluster.coordinator", "--cluster.distributed"),
+    ),
     BadInput("a dropout of 2", f"{_TRAIN} --model.dropout 2", _images, ("--model.dropout is 2.0", "below 1")),
     BadInput(
         "a model's name with a slip",

@@ -48,6 +48,9 @@ _LIMITS: dict[str, _Limit] = {
     "checkpoint_every": _NUMBER_OF,
     "keep": _COUNT,
     "spatial": _COUNT,
+    "stall_minutes": _FACTOR,
+    "cluster.wait": _POSITIVE,
+    "cluster.silence": _POSITIVE,
     "*_weight": _FACTOR,
     "loss_stride": _COUNT,
     "focal_gamma": _FACTOR,
@@ -173,5 +176,6 @@ def _hint(name: str) -> str:
         "log_every": ", where 0 shows no lines",
         "eval_every": ", where 0 evaluates at the end alone",
         "checkpoint_every": ", where 0 saves at the end alone",
+        "stall_minutes": ", where 0 waits forever",
         "input.workers": ", where 0 decodes in threads of the run's own process",
     }.get(name, "")
