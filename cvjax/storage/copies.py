@@ -1,0 +1,310 @@
+"""Copies between stores and the local disk: what must be read from a disk comes down, what was written to one goes up.
+
+Copies that came down stay in the user's cache, below `remote/SCHEME/`, with a note of what the store said of them then;
+what has not changed since is not fetched again.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cvjax.errors import CheckpointError, DataError
+from cvjax.files import copy_of, default_data_dir, locked, replacing, scheme_of, write_json
+from cvjax.storage.places import AnyPath, as_path, is_remote
+
+_NOTE = ".stored.json"
+_AT_ONCE = 8
+"""Number of files that are under way at the same time; most of a small file's time is waiting."""
+PREPARED = "dataset_info.json"
+"""File that makes a folder a prepared set, so it goes up last and comes down last."""
+
+
+def file_and_key(name: str | os.PathLike[str]) -> tuple[AnyPath, str | None]:
+    """Splits `FILE::KEY`, a part of a file, into the file and the key; without a key, that is None.
+
+    Of a file at a URL that is a local copy, see `fetch_file`; what is no file there is the URL's path.
+
+    Raises:
+      ConfigError: The URL is of no known kind.
+      CheckpointError: The file cannot be fetched.
+    """
+    text = os.fspath(name)
+    file, found, key = text.rpartition("::")
+    if not found or (scheme_of(text) is None and os.path.exists(text)):
+        file, key = text, ""
+    path = as_path(file)
+    return (fetch_file(path) if is_remote(path) else path), key or None
+
+
+def fetch_file(path: AnyPath) -> AnyPath:
+    """Returns a local copy of a file at a URL; what is no file there is returned as it is.
+
+    With the `.index` of TensorFlow's checkpoints comes the file of their arrays.
+
+    Raises:
+      CheckpointError: The store cannot be reached, or the file not be fetched.
+    """
+    if not is_remote(path):
+        return path
+    try:
+        if not path.is_file():
+            return path
+        target = copy_of(str(path))
+        names = {path.name}
+        if path.suffix == ".index":
+            names |= {other.name for other in path.parent.iterdir() if other.name.startswith(f"{path.stem}.data-")}
+        stored = {name: (status.st_size, status.version) for name in names for status in [(path.parent / name).stat()]}
+        with locked(target.with_name(f".{target.name}.lock"), f"copying {path}"):
+            _bring(path.parent, target.parent, stored, f".{target.name}{_NOTE}")
+        return target
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{path} cannot be read ({reason}); check the address and your permissions") from error
+
+
+def copy_folder(place: AnyPath, target: pathlib.Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
+    """Makes a local folder hold what one at a URL holds; nothing is done where there is none.
+
+    Args:
+      place: Folder at a URL.
+      target: Local folder.
+      wanted: Function that tells by a file's path in the folder whether to copy it.
+
+    Raises:
+      OSError: A file cannot be read or written.
+    """
+    assert is_remote(place)
+    stored = {name: tuple(file) for name, file in place.files_below().items() if wanted(name)}
+    if stored:
+        with locked(target.with_name(f".{target.name}.lock"), f"copying {place}"):
+            _bring(place, target, stored, _NOTE)
+
+
+def _bring(place: Any, target: pathlib.Path, stored: Mapping[str, tuple[int, str]], note: str) -> None:
+    """Copies the files of a folder that are not as they were the last time."""
+    before = _note(target / note)
+    for name in set(before) - set(stored):
+        (target / name).unlink(missing_ok=True)
+
+    def is_here(name: str) -> bool:
+        file = target / name
+        return before.get(name) == stored[name] and file.is_file() and file.stat().st_size == stored[name][0]
+
+    new = [name for name in stored if not is_here(name)]
+    if new:
+        size = sum(stored[name][0] for name in new)
+        print(f"copying {place} to {target}: {len(new)} files, {size / 1e6:.1f} MB", file=sys.stderr, flush=True)
+    for batch in _last_alone(new):
+        _at_once([lambda name=name: (place / name).get(target / name) for name in batch])
+    if new or before != stored:
+        write_json(target / note, stored)
+
+
+def put_folder(source: pathlib.Path, place: AnyPath, *, last: str = PREPARED) -> None:
+    """Copies all files of a local folder to a URL, those of the name `last` after all others.
+
+    Raises:
+      OSError: A file cannot be written.
+    """
+    assert is_remote(place)
+    names = [path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()]
+    names = [name for name in names if not name.endswith((_NOTE, ".lock"))]
+    for batch in _last_alone(names, last):
+        _at_once([lambda name=name: (place / name).put(source / name) for name in batch])
+
+
+def _last_alone(names: list[str], last: str = PREPARED) -> list[list[str]]:
+    ends = [name.rpartition("/")[2] == last for name in names]
+    return [[name for name, end in zip(names, ends) if not end], [name for name, end in zip(names, ends) if end]]
+
+
+def _at_once(works: list[Callable[[], None]]) -> None:
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        for done in [pool.submit(work) for work in works]:
+            done.result()
+
+
+@contextlib.contextmanager
+def written_folder(place: AnyPath) -> Iterator[pathlib.Path]:
+    """Yields a local folder to write to: `place` itself, or, of a URL, one whose files are copied up at the end.
+
+    Raises:
+      OSError: A file cannot be written.
+    """
+    if not is_remote(place):
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="cvjax-") as folder:
+        yield pathlib.Path(folder)
+        put_folder(pathlib.Path(folder), place)
+
+
+@contextlib.contextmanager
+def written_file(path: AnyPath) -> Iterator[pathlib.Path]:
+    """Yields a name to write to; the written file is put in its place at the end, as `cvjax.files.replacing` does.
+
+    Raises:
+      OSError: The file cannot be written.
+    """
+    if not is_remote(path):
+        with replacing(path) as partial:
+            yield partial
+        return
+    with tempfile.TemporaryDirectory(prefix="cvjax-") as folder:
+        partial = pathlib.Path(folder) / path.name
+        yield partial
+        path.put(partial)
+
+
+def checked_url(place: str | os.PathLike[str] | None) -> AnyPath | None:
+    """Returns the path of a place at a URL; None for a local one, and for None."""
+    if place is None or scheme_of(os.fspath(place)) is None:
+        return None
+    path = as_path(place)
+    return path if is_remote(path) else None
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None = None, *names: str) -> pathlib.Path:
+    """Returns the local folder of data sets and weights.
+
+    Of a folder at a URL that is a folder of copies in the user's cache.
+
+    Args:
+      data_dir: Folder or URL; None is the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`.
+      *names: Subfolders, such as those of data sets, that are brought up to date if the folder is at a URL.
+
+    Raises:
+      ConfigError: The URL is of no known kind.
+      DataError: The URL cannot be read.
+    """
+    given = os.fspath(data_dir) if data_dir else os.environ.get("CVJAX_DATA_DIR")
+    place = checked_url(given)
+    if given is None or place is None:
+        return pathlib.Path(as_path(given)).expanduser() if given else default_data_dir()
+    root = copy_of(str(place))
+    for name in names:
+        try:
+            copy_folder(place / name, root / name)
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(
+                f"{place / name} cannot be copied to {root} ({reason}); check the address, your permissions and the"
+                " room on the disk"
+            ) from error
+    return root
+
+
+@contextlib.contextmanager
+def store_data_folder(data_dir: str | os.PathLike[str] | None, *names: str) -> Iterator[pathlib.Path]:
+    """Yields the local folder of data sets to prepare some in; one at a URL is copied up at the end.
+
+    Args:
+      data_dir: Folder or URL, as for `data_folder`.
+      *names: Subfolders that come down before, and go up in the end.
+
+    Raises:
+      ConfigError: The URL is of no known kind.
+      DataError: The URL cannot be read or written to.
+    """
+    root = data_folder(data_dir, *names)
+    yield root
+    place = checked_url(data_dir or os.environ.get("CVJAX_DATA_DIR"))
+    if place is None:
+        return
+    try:
+        for name in names:
+            if (root / name).is_dir():
+                _put_changed(root / name, place / name)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{place} cannot be written to ({reason}); check the address and your permissions") from error
+
+
+def _put_changed(source: pathlib.Path, place: Any) -> None:
+    """Makes a folder at a URL hold what a local one holds, if that has changed; it is no prepared set meanwhile."""
+    here = {
+        path.relative_to(source).as_posix(): path.stat().st_size
+        for path in source.rglob("*")
+        if path.is_file() and not path.name.endswith((_NOTE, ".lock"))
+    }
+    there = place.files_below()
+    noted = _note(source / _NOTE)
+    same = here == {name: file.size for name, file in there.items()}
+    if same and noted == {name: tuple(file) for name, file in there.items()} and not _newer(source, here):
+        return
+    for name in sorted(there, key=lambda name: not name.endswith(PREPARED)):
+        if name.endswith(PREPARED) or name not in here:
+            (place / name).unlink(missing_ok=True)
+    put_folder(source, place)
+    write_json(source / _NOTE, place.files_below())
+
+
+def _note(path: pathlib.Path) -> dict[str, tuple[int, str]]:
+    try:
+        return {name: tuple(file) for name, file in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _newer(source: pathlib.Path, names: Mapping[str, int]) -> bool:
+    noted = (source / _NOTE).stat().st_mtime_ns
+    return any((source / name).stat().st_mtime_ns > noted for name in names)
+
+
+class Mirror:
+    """Keeps the files of a temporary folder at a URL up to date, for programs that add to files as they go.
+
+    A store's file is written as a whole, so each changed file goes up again each time.
+
+    Args:
+      place: Folder at a URL.
+      *names: Names of files that are fetched first, where they are there.
+
+    Attributes:
+      folder: The temporary folder.
+    """
+
+    def __init__(self, place: AnyPath, *names: str) -> None:
+        self._place, self._sent = place, {}
+        self._folder = tempfile.TemporaryDirectory(prefix="cvjax-")
+        self.folder = pathlib.Path(self._folder.name)
+        assert is_remote(place)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                (place / name).get(self.folder / name)
+        self._sent = self._state()
+
+    def _state(self) -> dict[str, tuple[int, int]]:
+        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        return {
+            path.relative_to(self.folder).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns) for path in files
+        }
+
+    def send(self) -> None:
+        """Copies the files up that have changed since the last time.
+
+        Raises:
+          OSError: One cannot be written.
+        """
+        for name, state in self._state().items():
+            if self._sent.get(name) != state:
+                (self._place / name).put(self.folder / name)
+                self._sent[name] = state
+
+    def close(self) -> None:
+        """Copies the last changes up, and removes the temporary folder; a second time does nothing.
+
+        Raises:
+          OSError: A file cannot be written.
+        """
+        try:
+            self.send()
+        finally:
+            self._folder.cleanup()

@@ -1,0 +1,69 @@
+"""Makes a path of what a person gives for a place: a local path, or a URL."""
+
+import difflib
+import os
+import pathlib
+import urllib.parse
+from typing import TYPE_CHECKING, TypeGuard
+
+from cvjax.errors import ConfigError
+from cvjax.files import scheme_of
+
+if TYPE_CHECKING:
+    from cvjax.storage.url_path import UrlPath
+
+    AnyPath = pathlib.Path | UrlPath
+else:
+    AnyPath = pathlib.PurePath  # what both are; `import cvjax.weights` needs no etils
+
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
+_DRIVERS = {"gcs": "gcsfs", "s3": "s3fs"}
+_NO_STORES = frozenset(
+    {"async_wrapper", "asyncwrapper", "asynclocal", "blockcache", "cached", "data", "dir", "filecache", "generic"}
+    | {"libarchive", "reference", "simplecache", "tar", "zip", "http", "https"}
+)
+"""What fsspec calls a protocol and is no place to write to: wrappers, archives, and web servers."""
+
+
+def as_path(place: "str | os.PathLike[str]") -> AnyPath:
+    """Returns the path of a place: `pathlib.Path` for a local one and for file://, `UrlPath` for any other URL.
+
+    Nothing is asked over the network.
+
+    Raises:
+      ConfigError: No library here knows the URL's scheme, or the library that does is not installed.
+    """
+    text = os.fspath(place)
+    scheme = scheme_of(text)
+    if scheme is None:
+        return pathlib.Path(place)
+    if scheme in ("file", "local"):
+        return pathlib.Path(urllib.parse.unquote(text.partition("://")[2]) or "/")
+    import fsspec
+
+    known = set(fsspec.available_protocols()) - _NO_STORES
+    if scheme not in known:
+        near = difflib.get_close_matches(scheme, ["gs", "s3", "file", "memory", *sorted(known)], n=1)
+        meant = f"; did you mean {near[0]}://?" if near else "; use gs://, s3://, or a local path"
+        raise ConfigError(f"{text} begins with {scheme}://, which is no kind of storage that is known here{meant}")
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise ConfigError(f"{text} cannot be reached: {_missing(scheme, error)}") from error
+    if not text.partition("://")[2].strip("/"):
+        raise ConfigError(f"{text} names no bucket or folder; give one behind {scheme}://")
+    from cvjax.storage.url_path import UrlPath
+
+    return UrlPath(text)
+
+
+def is_remote(path: pathlib.PurePath) -> "TypeGuard[UrlPath]":
+    """Returns whether a path that `as_path` returned is a URL's."""
+    return not isinstance(path, pathlib.Path)
+
+
+def _missing(scheme: str, error: ImportError) -> str:
+    extra = _EXTRAS.get(scheme)
+    if extra is not None:
+        return f"{scheme}:// needs {_DRIVERS[extra]}; pip install 'cvjax[{extra}]'"
+    return str(error).strip().splitlines()[0].rstrip(".")
