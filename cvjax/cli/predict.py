@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import display_threshold
 from cvjax.ops.geometry import pair
+from cvjax.storage import AnyPath, as_path
 from cvjax.tasks import load
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.pictures import at_least
@@ -66,7 +66,7 @@ class Arguments:
     score: float | None = None
 
 
-def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
+def predict_files(arguments: Arguments, console: Console | None = None) -> list[AnyPath]:
     """Predicts every image; writes the overlay and mask of a segmentation, and the overlay and boxes of a detection.
 
     Args:
@@ -80,8 +80,8 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
       UserError: A missing or damaged checkpoint or image, names that collide, or a folder that cannot be written.
     """
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
-    sources = [pathlib.Path(image) for image in arguments.images]
-    targets = _targets(sources, pathlib.Path(arguments.out))
+    sources = [as_path(image) for image in arguments.images]
+    targets = _targets(sources, as_path(arguments.out))
     overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
     loaded = load.load_for_inference(arguments.checkpoint, **overrides)
     task = loaded.task
@@ -129,11 +129,11 @@ def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) 
 def _detect(
     loaded: load.Loaded,
     task: Detection,
-    sources: Sequence[pathlib.Path],
-    targets: Sequence[tuple[pathlib.Path, ...]],
+    sources: Sequence[AnyPath],
+    targets: Sequence[tuple[AnyPath, ...]],
     score: float | None,
     console: Console,
-) -> list[pathlib.Path]:
+) -> list[AnyPath]:
     """Writes two files of each image, its boxes drawn and as JSON, and returns the paths of all files."""
     least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
@@ -157,7 +157,7 @@ def _detect(
 def _print_classes(
     loaded: load.Loaded,
     task: Classification,
-    sources: Sequence[pathlib.Path],
+    sources: Sequence[AnyPath],
     crops: Literal["center", "ten"] | None,
     console: Console,
 ) -> None:
@@ -172,14 +172,14 @@ def _print_classes(
         console.print(f"{source}: {classes}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, ...]]:
+def _targets(sources: Sequence[AnyPath], out: AnyPath) -> list[tuple[AnyPath, ...]]:
     """Returns the paths of overlay, mask and boxes of each image.
 
     It checks that no file would be written twice, or over an image that was given.
     """
     if not sources:
         raise ConfigError("no image was given; name at least one after the checkpoint")
-    by_stem: dict[str, pathlib.Path] = {}
+    by_stem: dict[str, AnyPath] = {}
     for source in sources:
         if source.is_dir():
             raise DataError(f"{source} is a folder; give its image files, as {source / '*.jpg'}")

@@ -8,6 +8,7 @@ import numpy as np
 from cvjax.data.decode import decode_image, image_size
 from cvjax.data.pixels.header import Header, read_header
 from cvjax.errors import DataError
+from cvjax.storage import as_path
 
 
 def read_photo(path: pathlib.Path) -> np.ndarray:
@@ -40,7 +41,7 @@ def photo_orientation(path: str | os.PathLike[str]) -> int:
 
 def _header(path: str | os.PathLike[str]) -> Header:
     try:
-        with open(path, "rb") as file:
+        with as_path(path).open("rb") as file:
             return read_header(file)
     except OSError as error:
         raise _lost(path, error) from error
@@ -48,7 +49,7 @@ def _header(path: str | os.PathLike[str]) -> Header:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return pathlib.Path(path).read_bytes()
+        return as_path(path).read_bytes()
     except OSError as error:
         raise _lost(path, error) from error
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
 from cvjax.engine.task import Report, Task
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
+from cvjax.storage import as_path
 
 RUN_AHEAD = 2  # steps that may be under way: enough to keep a device busy, few enough to hold little memory
 ITEMS_SHOWN = 8  # example ids named in an error
@@ -84,7 +84,7 @@ def fit(
       DivergedError: A loss or gradient is not finite.
       CheckpointError: A checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
     """
-    workdir, optim = pathlib.Path(config.workdir), config.optim
+    workdir, optim = as_path(config.workdir), config.optim
     steps = _known(config.steps)
     schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
@@ -136,6 +136,7 @@ def fit(
     def save(report: Report | None, wait: bool = False) -> None:
         scores = None if report is None else scalars(report)
         at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
+        log.send()  # the lines up to a checkpoint are there with it
         checkpoints.save(strategy.replicated(state), at_step, scores, wait=wait)
 
     report, step, stopped, stop = None, start, False, StopSignal()

@@ -12,13 +12,13 @@ from cvjax.storage.copies import (
     data_folder,
     fetch_file,
     file_and_key,
+    is_folder,
     put_folder,
     store_data_folder,
     written_file,
     written_folder,
 )
-from cvjax.storage.places import AnyPath, as_path, is_remote
-from cvjax.storage.url_path import UrlPath
+from cvjax.storage.places import AnyPath, UrlPath, as_path, is_remote
 
 __all__ = [
     "AnyPath",
@@ -30,6 +30,7 @@ __all__ = [
     "data_folder",
     "fetch_file",
     "file_and_key",
+    "is_folder",
     "is_remote",
     "put_folder",
     "store_data_folder",

@@ -61,11 +61,26 @@ def fetch_file(path: AnyPath) -> AnyPath:
             names |= {other.name for other in path.parent.iterdir() if other.name.startswith(f"{path.stem}.data-")}
         stored = {name: (status.st_size, status.version) for name in names for status in [(path.parent / name).stat()]}
         with locked(target.with_name(f".{target.name}.lock"), f"copying {path}"):
-            _bring(path.parent, target.parent, stored, f".{target.name}{_NOTE}")
+            _bring(path.parent, target.parent, stored, f".{target.name}{_NOTE}", lambda name: True)
         return target
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(f"{path} cannot be read ({reason}); check the address and your permissions") from error
+
+
+def is_folder(place: str | os.PathLike[str]) -> bool:
+    """Returns whether a place, a local path or a URL, is a folder.
+
+    Raises:
+      ConfigError: The URL is of no known kind.
+      CheckpointError: The store cannot be reached.
+    """
+    path = as_path(place)
+    try:
+        return path.is_dir()
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{path} cannot be reached ({reason}); check the address and your permissions") from error
 
 
 def copy_folder(place: AnyPath, target: pathlib.Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
@@ -83,14 +98,17 @@ def copy_folder(place: AnyPath, target: pathlib.Path, wanted: Callable[[str], bo
     stored = {name: tuple(file) for name, file in place.files_below().items() if wanted(name)}
     if stored:
         with locked(target.with_name(f".{target.name}.lock"), f"copying {place}"):
-            _bring(place, target, stored, _NOTE)
+            _bring(place, target, stored, _NOTE, wanted)
 
 
-def _bring(place: Any, target: pathlib.Path, stored: Mapping[str, tuple[int, str]], note: str) -> None:
-    """Copies the files of a folder that are not as they were the last time."""
+def _bring(
+    place: Any, target: pathlib.Path, stored: Mapping[str, Any], note: str, wanted: Callable[[str], bool]
+) -> None:
+    """Copies the files of a folder that are not as they were the last time, and removes those that are gone."""
     before = _note(target / note)
     for name in set(before) - set(stored):
-        (target / name).unlink(missing_ok=True)
+        if wanted(name):
+            (target / name).unlink(missing_ok=True)
 
     def is_here(name: str) -> bool:
         file = target / name
@@ -102,8 +120,9 @@ def _bring(place: Any, target: pathlib.Path, stored: Mapping[str, tuple[int, str
         print(f"copying {place} to {target}: {len(new)} files, {size / 1e6:.1f} MB", file=sys.stderr, flush=True)
     for batch in _last_alone(new):
         _at_once([lambda name=name: (place / name).get(target / name) for name in batch])
-    if new or before != stored:
-        write_json(target / note, stored)
+    noted = {name: file for name, file in before.items() if not wanted(name)} | dict(stored)
+    if new or before != noted:
+        write_json(target / note, noted)
 
 
 def put_folder(source: pathlib.Path, place: AnyPath, *, last: str = PREPARED) -> None:
@@ -138,7 +157,6 @@ def written_folder(place: AnyPath) -> Iterator[pathlib.Path]:
       OSError: A file cannot be written.
     """
     if not is_remote(place):
-        place.mkdir(parents=True, exist_ok=True)
         yield place
         return
     with tempfile.TemporaryDirectory(prefix="cvjax-") as folder:

@@ -4,20 +4,22 @@ import difflib
 import os
 import pathlib
 import urllib.parse
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from cvjax.errors import ConfigError
 from cvjax.files import scheme_of
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from cvjax.storage.url_path import UrlPath
 
     AnyPath = pathlib.Path | UrlPath
 else:
-    AnyPath = pathlib.PurePath  # what both are; `import cvjax.weights` needs no etils
+    AnyPath, UrlPath = pathlib.PurePath, Any  # of annotations alone; `import cvjax.weights` needs no etils
 
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
-_DRIVERS = {"gcs": "gcsfs", "s3": "s3fs"}
+_SAME = {"gcs": "gs", "s3a": "s3"}
+_EXTRAS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 _NO_STORES = frozenset(
     {"async_wrapper", "asyncwrapper", "asynclocal", "blockcache", "cached", "data", "dir", "filecache", "generic"}
     | {"libarchive", "reference", "simplecache", "tar", "zip", "http", "https"}
@@ -37,8 +39,10 @@ def as_path(place: "str | os.PathLike[str]") -> AnyPath:
     scheme = scheme_of(text)
     if scheme is None:
         return pathlib.Path(place)
+    rest = text.partition("://")[2]
     if scheme in ("file", "local"):
-        return pathlib.Path(urllib.parse.unquote(text.partition("://")[2]) or "/")
+        return pathlib.Path(urllib.parse.unquote(rest) or "/")
+    scheme = _SAME.get(scheme, scheme)
     import fsspec
 
     known = set(fsspec.available_protocols()) - _NO_STORES
@@ -50,20 +54,20 @@ def as_path(place: "str | os.PathLike[str]") -> AnyPath:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise ConfigError(f"{text} cannot be reached: {_missing(scheme, error)}") from error
-    if not text.partition("://")[2].strip("/"):
+    if not rest.strip("/"):
         raise ConfigError(f"{text} names no bucket or folder; give one behind {scheme}://")
-    from cvjax.storage.url_path import UrlPath
+    from cvjax.storage import url_path
 
-    return UrlPath(text)
+    return url_path.UrlPath(f"{scheme}://{rest}")
 
 
-def is_remote(path: pathlib.PurePath) -> "TypeGuard[UrlPath]":
+def is_remote(path: pathlib.PurePath) -> "TypeIs[UrlPath]":
     """Returns whether a path that `as_path` returned is a URL's."""
     return not isinstance(path, pathlib.Path)
 
 
 def _missing(scheme: str, error: ImportError) -> str:
-    extra = _EXTRAS.get(scheme)
-    if extra is not None:
-        return f"{scheme}:// needs {_DRIVERS[extra]}; pip install 'cvjax[{extra}]'"
+    if scheme in _EXTRAS:
+        driver, extra = _EXTRAS[scheme]
+        return f"{scheme}:// needs {driver}; pip install 'cvjax[{extra}]'"
     return str(error).strip().splitlines()[0].rstrip(".")

@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from etils import epath
 
-OBJECT_STORES = frozenset({"gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"})
+OBJECT_STORES = frozenset({"gs", "s3", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"})
 """Schemes of stores that know no folders: one is there as long as something is in it."""
 _MESSAGES = {
     FileNotFoundError: (errno.ENOENT, "no such file or folder"),
@@ -147,6 +147,21 @@ class UrlPath(epath.Path):
             files, path = self._reach()
             files.pipe_file(path, bytes(data))
         return len(data)
+
+    def create_bytes(self, data: bytes) -> None:
+        """Writes a file that is not there yet, in one step where the store can, as gs:// and s3:// do.
+
+        Raises:
+          FileExistsError: It is there.
+        """
+        if self.exists():  # not all drivers look
+            raise FileExistsError(errno.EEXIST, "it is there already", str(self))
+        with _told(self):
+            files, path = self._reach()
+            if self.scheme in OBJECT_STORES:
+                files.pipe_file(path, data, mode="create")
+            else:
+                files.pipe_file(path, data)
 
     def write_text(self, data: str, encoding: str | None = None, errors: str | None = None) -> int:
         return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))

@@ -1,17 +1,16 @@
 """Makes a model that is ready for use of a file of weights, without a run: for evaluation and prediction."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.engine.config import RunConfig
 from cvjax.errors import ConfigError
-from cvjax.files import file_and_key
 from cvjax.models import create_model, model_info
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
+from cvjax.storage import as_path, file_and_key, is_remote
 from cvjax.tasks.images import ImageTask, in_bytes
 from cvjax.tasks.loaded import Loaded
 from cvjax.weights import OpenedWeights, open_weights
@@ -24,7 +23,8 @@ _SIDES = {
 
 def is_weights(path: str) -> bool:
     """Returns whether a path is a file of weights, and not the folder of a run or a checkpoint."""
-    return file_and_key(path)[0].is_file()
+    place, _ = file_and_key(path)
+    return not is_remote(place) and place.is_file()
 
 
 def load_weights(
@@ -64,7 +64,7 @@ def load_weights(
     task = kinds[kind].restore(config, {"class_names": names, **normalization})
     model = create_model(opened.model, num_classes=opened.num_classes, **(opened.options | options))
     metadata = {"model": {"name": opened.model, "options": dict(config.model.options)}}
-    return Loaded(model, opened.variables, task, metadata, pathlib.Path(path))
+    return Loaded(model, opened.variables, task, metadata, as_path(path))
 
 
 def _config(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvjax.errors import DataError
+from cvjax.storage import as_path
 from cvjax.visual import plots
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
     Raises:
       DataError: No such file, or a line that is not such an object.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from cvjax.errors import CheckpointError
+from cvjax.storage import file_and_key
 from cvjax.weights.convert import COLLECTIONS, Variables
 
 LAYOUT = "cvjax"
@@ -51,7 +52,8 @@ def read_note(path: str | pathlib.Path) -> dict[str, Any] | None:
     Raises:
       CheckpointError: The file is damaged.
     """
-    if pathlib.Path(path).suffix.lower() != ".safetensors":
+    path, _ = file_and_key(path)
+    if path.suffix.lower() != ".safetensors":
         return None
     import safetensors  # late: `import cvjax.weights` needs no more than the models do
 

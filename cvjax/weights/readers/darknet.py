@@ -21,6 +21,7 @@ from flax import traverse_util
 
 from cvjax.errors import CheckpointError
 from cvjax.files import replacing
+from cvjax.storage import file_and_key
 from cvjax.weights.convert import COLLECTIONS, Variables
 
 _ORDER = re.compile(r"(?:backbone/)?(?:(stage)|(necks_)|(fc)|(head|output))")
@@ -60,7 +61,7 @@ def read_darknet(
       CheckpointError: There is no such file, the net is of another kind, or the file has more or fewer floats than the
         net.
     """
-    path = pathlib.Path(path)
+    path, _ = file_and_key(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     data = path.read_bytes()
