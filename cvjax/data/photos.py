@@ -1,7 +1,7 @@
 """Reads photographs that people have as files."""
 
 import os
-import pathlib
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from cvjax.errors import DataError
 from cvjax.storage import as_path
 
 
-def read_photo(path: pathlib.Path) -> np.ndarray:
+def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a photograph in any common format as uint8 [H, W, 3], upright as a viewer shows it.
 
     Raises:
@@ -42,7 +42,7 @@ def photo_orientation(path: str | os.PathLike[str]) -> int:
 def _header(path: str | os.PathLike[str]) -> Header:
     try:
         with as_path(path).open("rb") as file:
-            return read_header(file)
+            return read_header(cast(BinaryIO, file))
     except OSError as error:
         raise _lost(path, error) from error
 

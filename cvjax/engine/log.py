@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -48,7 +48,7 @@ class RunLog:
         self._steps = steps
         self._began = self._last_time = time.monotonic()
         self._start = self._last_step = start
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
         self._events: SummaryWriter | None = None
         self._bar: Progress | None = None
         self._mirror: Mirror | None = None

@@ -16,7 +16,7 @@ from typing import Any
 
 from cvjax.errors import CheckpointError, DataError
 from cvjax.files import copy_of, default_data_dir, locked, replacing, scheme_of, write_json
-from cvjax.storage.places import AnyPath, as_path, is_remote
+from cvjax.storage.places import AnyPath, UrlPath, as_path, is_remote
 
 _NOTE = ".stored.json"
 _AT_ONCE = 8
@@ -125,13 +125,12 @@ def _bring(
         write_json(target / note, noted)
 
 
-def put_folder(source: pathlib.Path, place: AnyPath, *, last: str = PREPARED) -> None:
+def put_folder(source: pathlib.Path, place: UrlPath, *, last: str = PREPARED) -> None:
     """Copies all files of a local folder to a URL, those of the name `last` after all others.
 
     Raises:
       OSError: A file cannot be written.
     """
-    assert is_remote(place)
     names = [path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()]
     names = [name for name in names if not name.endswith((_NOTE, ".lock"))]
     for batch in _last_alone(names, last):
@@ -289,11 +288,10 @@ class Mirror:
       folder: The temporary folder.
     """
 
-    def __init__(self, place: AnyPath, *names: str) -> None:
-        self._place, self._sent = place, {}
+    def __init__(self, place: UrlPath, *names: str) -> None:
+        self._place = place
         self._folder = tempfile.TemporaryDirectory(prefix="cvjax-")
         self.folder = pathlib.Path(self._folder.name)
-        assert is_remote(place)
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 (place / name).get(self.folder / name)

@@ -14,7 +14,7 @@ import pathlib
 import stat as stats
 import types
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from etils import epath
 
@@ -201,9 +201,9 @@ class UrlPath(epath.Path):
             if not missing_ok:
                 raise
 
-    def rename(self, target: str | os.PathLike[str]) -> "UrlPath":
+    def rename(self, target: str | os.PathLike[str]) -> Self:
         """Moves a file or a folder, which is a copy of each file first, and not atomic."""
-        new = UrlPath(target)
+        new = type(self)(target)
         moved = [(self, new)] if self.is_file() else [(self / name, new / name) for name in self.files_below()]
         with _told(self):
             for old, place in moved:

@@ -1,7 +1,7 @@
 """Opens a file of weights, whoever wrote it, as a model of ours with its options and preprocessing."""
 
 import dataclasses
-import pathlib
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -42,7 +42,7 @@ class OpenedWeights(NamedTuple):
 
 
 def open_weights(
-    path: str | pathlib.Path,
+    path: str | os.PathLike[str],
     *,
     name: str | None = None,
     layout: str | None = None,
@@ -94,7 +94,7 @@ def open_weights(
     return OpenedWeights(fit.model, count, options, variables, preprocessing, known, str(fit), state_dict)
 
 
-def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
+def _own(path: str | os.PathLike[str], state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
     note = read_note(path)
     if note is None:
         raise CheckpointError(

@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from etils import epath
@@ -40,7 +41,7 @@ class PlainPath:
         self._link = None
         if is_remote(folder):
             if is_native(folder):
-                self.path: pathlib.PurePath = epath.Path(str(folder))
+                self.path: Any = epath.Path(str(folder))
                 return
             if jax.process_count() > 1:
                 raise ConfigError(

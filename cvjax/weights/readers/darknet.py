@@ -10,6 +10,7 @@ layer are scaled to -1 to 1 there, of others to 0 to 1.
 """
 
 import math
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ class _Leaf(NamedTuple):
 
 
 def read_darknet(
-    path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, partial: bool = False
+    path: str | os.PathLike[str], variables: Variables, *, grid: tuple[int, int] | None = None, partial: bool = False
 ) -> Variables:
     """Fills a net with the floats of a file.
 
@@ -61,10 +62,10 @@ def read_darknet(
       CheckpointError: There is no such file, the net is of another kind, or the file has more or fewer floats than the
         net.
     """
-    path, _ = file_and_key(path)
-    if not path.is_file():
+    place, _ = file_and_key(path)
+    if not place.is_file():
         raise CheckpointError(f"{path}: there is no such file")
-    data = path.read_bytes()
+    data = place.read_bytes()
     if len(data) < 16 or len(data) % 4:
         raise CheckpointError(f"{path}: not a darknet file, whose header and floats have 4 bytes each")
     major, minor = np.frombuffer(data, "<i4", 2).tolist()
@@ -94,7 +95,7 @@ def read_darknet(
 
 
 def write_darknet(
-    path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, seen: int = 0
+    path: str | os.PathLike[str], variables: Variables, *, grid: tuple[int, int] | None = None, seen: int = 0
 ) -> None:
     """Writes the file that `read_darknet` reads, as version 0.1.0; an existing file is replaced.
 
