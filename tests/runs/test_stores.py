@@ -1,0 +1,157 @@
+"""Whole runs at gs:// and s3://, against emulators of the two stores, killed and resumed there."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import jax
+import numpy as np
+import pytest
+from denoising_run import config
+from tiny_run import ROOT, draw_folder
+
+from cvjax.cli.prepare import Prepare, prepare
+from cvjax.engine.checkpoint import complete_steps, read_stored_variables
+from cvjax.engine.run import train
+from cvjax.storage import as_path
+
+pytestmark = pytest.mark.slow
+
+# How each library is told of an emulator: gcsfs and Google's client by the first, TensorStore, with which Orbax
+# writes, by the second. No credentials are looked for.
+GCS = {
+    "STORAGE_EMULATOR_HOST": "http://localhost:{port}",
+    "TENSORSTORE_GCS_HTTP_URL": "http://localhost:{port}",
+    "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+    "NO_GCE_CHECK": "true",
+}
+S3 = {
+    "AWS_ENDPOINT_URL": "http://localhost:{port}",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+_GCS_SERVER = """
+from gcp_storage_emulator.server import create_server
+create_server("localhost", {port}, in_memory=True, default_bucket="bucket").run()
+"""
+_S3_SERVER = """
+import boto3, time
+from moto.server import ThreadedMotoServer
+ThreadedMotoServer(ip_address="localhost", port={port}).start()
+boto3.client("s3", endpoint_url="http://localhost:{port}", region_name="us-east-1",
+             aws_access_key_id="key", aws_secret_access_key="secret").create_bucket(Bucket="bucket")
+time.sleep(3600)
+"""
+
+
+@pytest.fixture(params=["gs", "s3"])
+def store(request, tmp_path, monkeypatch):
+    """A bucket of an emulator, which lives in a process of its own."""
+    needed = {"gs": ("gcsfs", "gcp_storage_emulator"), "s3": ("s3fs", "moto", "flask")}[request.param]
+    for module in needed:
+        pytest.importorskip(module, reason="pip install 'cvjax[emulators]' brings the emulators of stores")
+    port = _free_port()
+    code, settings = (_GCS_SERVER, GCS) if request.param == "gs" else (_S3_SERVER, S3)
+    with (tmp_path / "emulator.log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-c", code.format(port=port)], stdout=log, stderr=log)
+    try:
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value.format(port=port))
+        monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path / "cache"))
+        until = time.monotonic() + 120
+        while not _answers(port):
+            assert server.poll() is None, (tmp_path / "emulator.log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        bucket = as_path(f"{request.param}://bucket/here")
+        while True:
+            try:
+                bucket.exists()
+                (bucket / "x").write_bytes(b"")
+                break
+            except OSError:  # the bucket is being made
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        yield bucket
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _answers(port):
+    try:
+        with urllib.request.urlopen(f"http://localhost:{port}/", timeout=5):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _started(*arguments):
+    return subprocess.Popen(
+        [sys.executable, str(pathlib.Path(__file__).parents[1] / "helpers" / "denoising_run.py"), *map(str, arguments)],
+        cwd=ROOT,
+        env=dict(os.environ, JAX_NUM_CPU_DEVICES="8", COLUMNS="300", PYTHONPATH=os.pathsep.join(sys.path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _losses(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_a_run_that_was_killed_and_resumed_in_a_store_is_one_that_never_stopped(store, tmp_path):
+    folder = draw_folder(tmp_path / "drawn")
+    prepare(Prepare("image_folder_segmentation", data_dir=f"{store}/sets", manual_dir=folder, progress=False))
+    prepare(Prepare("image_folder_segmentation", data_dir=str(tmp_path / "sets"), manual_dir=folder, progress=False))
+    train(config(tmp_path / "run", tmp_path / "sets"))
+
+    workdir = store / "run"
+    process, seen = _started(workdir, f"{store}/sets", "slow"), []
+    for line in process.stdout:
+        seen.append(line)
+        if "step 8/12" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL, "".join(seen)
+    left = complete_steps(workdir / "checkpoints")
+    assert left
+    assert left[-1] < 12
+    assert (workdir / "run.lock").exists(), "nobody lets go of a killed run's lock"
+
+    resumed = _started(workdir, f"{store}/sets", "resume")
+    said, _ = resumed.communicate(timeout=500)
+    assert resumed.returncode == 0, said
+    assert f"resuming {workdir} at step {left[-1]} of 12" in said
+    assert _losses(workdir) == _losses(tmp_path / "run")
+    assert (workdir / "report.json").read_text() == (tmp_path / "run/report.json").read_text()
+    assert complete_steps(workdir / "checkpoints") == complete_steps(tmp_path / "run/checkpoints")
+    same = jax.tree.map(np.array_equal, read_stored_variables(workdir), read_stored_variables(tmp_path / "run"))
+    assert all(jax.tree.leaves(same))
+    names = {name.partition("/")[0] for name in workdir.files_below()}
+    there = {"checkpoints", "config.json", "curves.png", "metrics.jsonl", "predictions.png", "report.json"}
+    assert names == there | {"tensorboard"}
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len([name for name in workdir.files_below() if name.startswith("tensorboard/")]) == 2
