@@ -23,6 +23,8 @@ from cvjax.storage import as_path
 
 pytestmark = pytest.mark.slow
 
+HELPERS = pathlib.Path(__file__).parents[1] / "helpers"
+
 # How each library is told of an emulator: gcsfs and Google's client by the first, TensorStore, with which Orbax
 # writes, by the second. No credentials are looked for.
 GCS = {
@@ -38,18 +40,6 @@ S3 = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-_GCS_SERVER = """
-from gcp_storage_emulator.server import create_server
-create_server("localhost", {port}, in_memory=True, default_bucket="bucket").run()
-"""
-_S3_SERVER = """
-import boto3, time
-from moto.server import ThreadedMotoServer
-ThreadedMotoServer(ip_address="localhost", port={port}).start()
-boto3.client("s3", endpoint_url="http://localhost:{port}", region_name="us-east-1",
-             aws_access_key_id="key", aws_secret_access_key="secret").create_bucket(Bucket="bucket")
-time.sleep(3600)
-"""
 
 
 @pytest.fixture(params=["gs", "s3"])
@@ -59,9 +49,11 @@ def store(request, tmp_path, monkeypatch):
     for module in needed:
         pytest.importorskip(module, reason="pip install 'cvjax[emulators]' brings the emulators of stores")
     port = _free_port()
-    code, settings = (_GCS_SERVER, GCS) if request.param == "gs" else (_S3_SERVER, S3)
+    settings = GCS if request.param == "gs" else S3
     with (tmp_path / "emulator.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-c", code.format(port=port)], stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [sys.executable, str(HELPERS / "store_emulator.py"), request.param, str(port)], stdout=log, stderr=log
+        )
     try:
         for name, value in settings.items():
             monkeypatch.setenv(name, value.format(port=port))
@@ -106,7 +98,7 @@ def _answers(port):
 
 def _started(*arguments):
     return subprocess.Popen(
-        [sys.executable, str(pathlib.Path(__file__).parents[1] / "helpers" / "denoising_run.py"), *map(str, arguments)],
+        [sys.executable, str(HELPERS / "denoising_run.py"), *map(str, arguments)],
         cwd=ROOT,
         env=dict(os.environ, JAX_NUM_CPU_DEVICES="8", COLUMNS="300", PYTHONPATH=os.pathsep.join(sys.path)),
         stdout=subprocess.PIPE,
