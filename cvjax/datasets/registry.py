@@ -59,8 +59,8 @@ def _own_folder(manual_dir: str | os.PathLike[str] | None) -> pathlib.Path | Non
     """
     if checked_url(manual_dir) is not None:
         raise DataError(
-            f"{manual_dir} is a URL, where prepared sets alone are read; copy or mount it as --input.manual-dir, or"
-            " prepare it once from there into a --data-dir at a URL"
+            f"{manual_dir} is a URL, where prepared sets alone are read; mount it, or copy it here and prepare it once"
+            " into a --data-dir at a URL"
         )
     return pathlib.Path(as_path(manual_dir)).expanduser() if manual_dir else None
 

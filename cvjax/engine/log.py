@@ -131,15 +131,14 @@ class RunLog:
         self._last_time = time.monotonic()
 
     def send(self) -> None:
-        """Copies what was written up, where the run's folder is at a URL.
-
-        Raises:
-          OSError: It cannot be written.
-        """
+        """Copies what was written up, where the run's folder is at a URL; what fails is tried again later."""
         if self._mirror is not None and self._events is not None:
-            self._events.flush()
-            self._mirror.send()
             self._sent = time.monotonic()
+            try:
+                self._events.flush()
+                self._mirror.send()
+            except OSError as error:
+                self.say(f"warning: the logs could not be copied to the store ({error.strerror}); the run goes on")
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         assert self._file is not None

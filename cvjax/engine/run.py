@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -285,25 +286,29 @@ def show_results(
     write_report(workdir / "report.json", plain(report))
     console.print(task.table(report))
     files = ["report.json"]
-    with written_folder(workdir) as folder:
-
-        def curves() -> list[str]:
-            if not (workdir / METRICS_FILE).exists():
-                return []
-            plot_curves(workdir / METRICS_FILE, folder / "curves.png")
-            return ["curves.png"]
-
-        drawings = {
-            "the examples": lambda: task.draw_examples(folder, model, variables, dataset),
-            "the report": lambda: task.draw_report(folder, report),
-            "the curves": curves,
-        }
-        for what, draw in drawings.items():
-            try:
-                files += draw()
-            except Exception as error:
-                why = f"{type(error).__name__}: {error}"
-                console.print(
-                    f"warning: {what} could not be drawn ({why}); the run is complete without", soft_wrap=True
-                )
+    try:
+        with written_folder(workdir) as folder:
+            for what, draw in {
+                "the examples": lambda: task.draw_examples(folder, model, variables, dataset),
+                "the report": lambda: task.draw_report(folder, report),
+                "the curves": lambda: _draw_curves(workdir / METRICS_FILE, folder),
+            }.items():
+                try:
+                    files += draw()
+                except Exception as error:
+                    _warn(console, f"{what} could not be drawn", error)
+    except OSError as error:
+        _warn(console, "the pictures could not be copied to the store", error)
     console.print(f"written: {workdir}/{', '.join(files)}", soft_wrap=True)
+
+
+def _draw_curves(metrics: AnyPath, folder: pathlib.Path) -> list[str]:
+    if not metrics.exists():
+        return []
+    plot_curves(metrics, folder / "curves.png")
+    return ["curves.png"]
+
+
+def _warn(console: Console, what: str, error: Exception) -> None:
+    why = f"{type(error).__name__}: {error}"
+    console.print(f"warning: {what} ({why}); the run is complete without", soft_wrap=True)

@@ -7,18 +7,16 @@ by such a library is copied once into the user's cache.
 
 from cvjax.storage.copies import (
     Mirror,
-    checked_url,
     copy_folder,
-    data_folder,
     fetch_file,
     file_and_key,
     is_folder,
     put_folder,
-    store_data_folder,
     written_file,
     written_folder,
 )
-from cvjax.storage.places import AnyPath, UrlPath, as_path, is_remote
+from cvjax.storage.data import data_folder, store_data_folder
+from cvjax.storage.places import AnyPath, UrlPath, as_path, checked_url, is_remote
 
 __all__ = [
     "AnyPath",

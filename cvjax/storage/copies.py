@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cvjax.errors import CheckpointError, DataError
-from cvjax.files import copy_of, default_data_dir, locked, replacing, scheme_of, write_json
+from cvjax.errors import CheckpointError
+from cvjax.files import copy_of, locked, replacing, scheme_of, write_json
 from cvjax.storage.places import AnyPath, UrlPath, as_path, is_remote
 
-_NOTE = ".stored.json"
+NOTE = ".stored.json"
 _AT_ONCE = 8
 """Number of files that are under way at the same time; most of a small file's time is waiting."""
 PREPARED = "dataset_info.json"
@@ -61,7 +61,7 @@ def fetch_file(path: AnyPath) -> AnyPath:
             names |= {other.name for other in path.parent.iterdir() if other.name.startswith(f"{path.stem}.data-")}
         stored = {name: (status.st_size, status.version) for name in names for status in [(path.parent / name).stat()]}
         with locked(target.with_name(f".{target.name}.lock"), f"copying {path}"):
-            _bring(path.parent, target.parent, stored, f".{target.name}{_NOTE}", lambda name: True)
+            _bring(path.parent, target.parent, stored, f".{target.name}{NOTE}", lambda name: True)
         return target
     except OSError as error:
         reason = error.strerror or error
@@ -98,14 +98,14 @@ def copy_folder(place: AnyPath, target: pathlib.Path, wanted: Callable[[str], bo
     stored = {name: tuple(file) for name, file in place.files_below().items() if wanted(name)}
     if stored:
         with locked(target.with_name(f".{target.name}.lock"), f"copying {place}"):
-            _bring(place, target, stored, _NOTE, wanted)
+            _bring(place, target, stored, NOTE, wanted)
 
 
 def _bring(
     place: Any, target: pathlib.Path, stored: Mapping[str, Any], note: str, wanted: Callable[[str], bool]
 ) -> None:
     """Copies the files of a folder that are not as they were the last time, and removes those that are gone."""
-    before = _note(target / note)
+    before = noted_in(target / note)
     for name in set(before) - set(stored):
         if wanted(name):
             (target / name).unlink(missing_ok=True)
@@ -132,7 +132,7 @@ def put_folder(source: pathlib.Path, place: UrlPath, *, last: str = PREPARED) ->
       OSError: A file cannot be written.
     """
     names = [path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()]
-    names = [name for name in names if not name.endswith((_NOTE, ".lock"))]
+    names = [name for name in names if not name.endswith((NOTE, ".lock"))]
     for batch in _last_alone(names, last):
         _at_once([lambda name=name: (place / name).put(source / name) for name in batch])
 
@@ -180,99 +180,12 @@ def written_file(path: AnyPath) -> Iterator[pathlib.Path]:
         path.put(partial)
 
 
-def checked_url(place: str | os.PathLike[str] | None) -> AnyPath | None:
-    """Returns the path of a place at a URL; None for a local one, and for None."""
-    if place is None or scheme_of(os.fspath(place)) is None:
-        return None
-    path = as_path(place)
-    return path if is_remote(path) else None
-
-
-def data_folder(data_dir: str | os.PathLike[str] | None = None, *names: str) -> pathlib.Path:
-    """Returns the local folder of data sets and weights.
-
-    Of a folder at a URL that is a folder of copies in the user's cache.
-
-    Args:
-      data_dir: Folder or URL; None is the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`.
-      *names: Subfolders, such as those of data sets, that are brought up to date if the folder is at a URL.
-
-    Raises:
-      ConfigError: The URL is of no known kind.
-      DataError: The URL cannot be read.
-    """
-    given = os.fspath(data_dir) if data_dir else os.environ.get("CVJAX_DATA_DIR")
-    place = checked_url(given)
-    if given is None or place is None:
-        return pathlib.Path(as_path(given)).expanduser() if given else default_data_dir()
-    root = copy_of(str(place))
-    for name in names:
-        try:
-            copy_folder(place / name, root / name)
-        except OSError as error:
-            reason = error.strerror or error
-            raise DataError(
-                f"{place / name} cannot be copied to {root} ({reason}); check the address, your permissions and the"
-                " room on the disk"
-            ) from error
-    return root
-
-
-@contextlib.contextmanager
-def store_data_folder(data_dir: str | os.PathLike[str] | None, *names: str) -> Iterator[pathlib.Path]:
-    """Yields the local folder of data sets to prepare some in; one at a URL is copied up at the end.
-
-    Args:
-      data_dir: Folder or URL, as for `data_folder`.
-      *names: Subfolders that come down before, and go up in the end.
-
-    Raises:
-      ConfigError: The URL is of no known kind.
-      DataError: The URL cannot be read or written to.
-    """
-    root = data_folder(data_dir, *names)
-    yield root
-    place = checked_url(data_dir or os.environ.get("CVJAX_DATA_DIR"))
-    if place is None:
-        return
-    try:
-        for name in names:
-            if (root / name).is_dir():
-                _put_changed(root / name, place / name)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{place} cannot be written to ({reason}); check the address and your permissions") from error
-
-
-def _put_changed(source: pathlib.Path, place: Any) -> None:
-    """Makes a folder at a URL hold what a local one holds, if that has changed; it is no prepared set meanwhile."""
-    here = {
-        path.relative_to(source).as_posix(): path.stat().st_size
-        for path in source.rglob("*")
-        if path.is_file() and not path.name.endswith((_NOTE, ".lock"))
-    }
-    there = place.files_below()
-    noted = _note(source / _NOTE)
-    same = here == {name: file.size for name, file in there.items()}
-    if same and noted == {name: tuple(file) for name, file in there.items()} and not _newer(source, here):
-        return
-    for name in sorted(there, key=lambda name: not name.endswith(PREPARED)):
-        if name.endswith(PREPARED) or name not in here:
-            (place / name).unlink(missing_ok=True)
-    put_folder(source, place)
-    write_json(source / _NOTE, place.files_below())
-
-
-def _note(path: pathlib.Path) -> dict[str, tuple[int, str]]:
+def noted_in(path: pathlib.Path) -> dict[str, tuple[int, str]]:
+    """Returns what the store said of the files of a copy when they were fetched; nothing where that is not known."""
     try:
         return {name: tuple(file) for name, file in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, AttributeError):
         return {}
-
-
-def _newer(source: pathlib.Path, names: Mapping[str, int]) -> bool:
-    noted = (source / _NOTE).stat().st_mtime_ns
-    return any((source / name).stat().st_mtime_ns > noted for name in names)
 
 
 class Mirror:

@@ -66,6 +66,14 @@ def is_remote(path: pathlib.PurePath) -> "TypeIs[UrlPath]":
     return not isinstance(path, pathlib.Path)
 
 
+def checked_url(place: str | os.PathLike[str] | None) -> AnyPath | None:
+    """Returns the path of a place at a URL; None for a local one, and for None."""
+    if place is None or scheme_of(os.fspath(place)) is None:
+        return None
+    path = as_path(place)
+    return path if is_remote(path) else None
+
+
 def _missing(scheme: str, error: ImportError) -> str:
     if scheme in _EXTRAS:
         driver, extra = _EXTRAS[scheme]

@@ -73,7 +73,7 @@ def test_a_data_folder_from_the_environment_may_be_a_url(store, tmp_path, monkey
 
 
 def test_files_of_the_users_own_are_not_read_at_a_url(store):
-    with pytest.raises(DataError, match="prepared sets alone are read; copy or mount it"):
+    with pytest.raises(DataError, match="prepared sets alone are read; mount it"):
         open_dataset("image_folder_segmentation", "train", manual_dir=f"{store}/photos")
 
 

@@ -149,14 +149,15 @@ class Checkpoints:
         """Returns the error for a person whose disk is full: what failed, and which checkpoints are intact."""
         try:
             intact = complete_steps(self.directory)
-        except OSError:  # a store that is out of reach
+        except CheckpointError:  # a store that is out of reach
             intact = []
         lost = self._pending not in {None, *intact}
         what = f"the checkpoint of step {self._pending}" if lost else "the run's records"
         kept = f"those of steps {', '.join(map(str, intact))} are intact" if intact else "there is none before it"
         return CheckpointError(
             f"{what} could not be written under {self.directory.parent} ({reason(error)}); of the checkpoints"
-            f" {kept}; free some space, then continue with --resume"
+            f" {kept}; {'see to the store' if is_remote(self.directory) else 'free some space'}, then continue with"
+            " --resume"
         )
 
     def restore(self, like: TrainState) -> Restored:

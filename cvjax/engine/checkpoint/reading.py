@@ -16,7 +16,7 @@ from etils import epath
 
 from cvjax.engine.checkpoint.digests import LIST, DamagedError, check_files, damaged, listed_items
 from cvjax.engine.checkpoint.plain_path import plain_path
-from cvjax.engine.checkpoint.stores import copied_for_inference, named, steps_in
+from cvjax.engine.checkpoint.stores import copied_for_inference, named, steps_in, told
 from cvjax.engine.version01 import upgrade
 from cvjax.errors import CheckpointError
 from cvjax.storage import AnyPath, UrlPath, as_path, is_remote
@@ -32,11 +32,12 @@ def complete_steps(directory: str | os.PathLike[str]) -> list[int]:
     """Returns the steps of the complete checkpoints in a folder, ascending, without opening it for writing.
 
     Raises:
-      OSError: It is at a URL that cannot be reached.
+      CheckpointError: It is at a URL that cannot be reached.
     """
     place = as_path(directory)
     if is_remote(place):
-        return [step for step, complete in steps_in(place).items() if complete]
+        with told(place):
+            return [step for step, complete in steps_in(place).items() if complete]
     names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
@@ -68,12 +69,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
 
 def _find_in_store(place: UrlPath) -> pathlib.Path:
     """Returns a copy of the checkpoint that `find_checkpoint` looks for, of one at a URL."""
-    try:
+    with told(place):
         names = set(place.files_below())
-    except OSError as error:
-        raise CheckpointError(
-            f"{place} cannot be read ({error.strerror or error}); check the address and your permissions"
-        ) from error
     if LIST in names or any(name.startswith(("info/", "variables/")) for name in names):
         local = copied_for_inference(place)
         with named(local, place):

@@ -92,7 +92,7 @@ def copied_for_inference(place: AnyPath, *items: str) -> pathlib.Path:
         item = name.partition("/")[0]
         return item == LIST or (item in items if items else item != "optimizer")
 
-    with _told(place):
+    with told(place):
         copy_folder(place, target, wanted)
     return target
 
@@ -109,7 +109,7 @@ def local_step(place: AnyPath) -> Iterator[pathlib.Path]:
         return
     with tempfile.TemporaryDirectory(prefix="cvjax-") as folder:
         target = pathlib.Path(folder) / place.name
-        with _told(place):
+        with told(place):
             copy_folder(place, target)
         with named(target, place):
             yield target
@@ -127,7 +127,8 @@ def named(copy: pathlib.Path, place: AnyPath) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(place: AnyPath) -> Iterator[None]:
+def told(place: AnyPath) -> Iterator[None]:
+    """Makes a CheckpointError of an OSError in the body."""
     try:
         yield
     except OSError as error:
