@@ -1,5 +1,9 @@
-"""A run of the denoising task as a process of its own: `python denoising_run.py WORKDIR DATA_DIR [resume] [slow]`."""
+"""A run of the denoising task as a process of its own.
 
+`python denoising_run.py WORKDIR DATA_DIR [resume] [slow] [HOST:PORT NUMBER]`, the last as one of two processes.
+"""
+
+import dataclasses
 import sys
 import time
 from unittest import mock
@@ -7,6 +11,7 @@ from unittest import mock
 from denoising import DenoisingConfig
 
 from cvjax.engine import run
+from cvjax.engine.config import ClusterConfig
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.errors import UserError
 from cvjax.tasks.scale_crop import ScaleAndCropData
@@ -42,9 +47,13 @@ def slowly(stream):
 
 
 if __name__ == "__main__":
+    chosen = config(sys.argv[1], sys.argv[2], resume="resume" in sys.argv)
+    if sys.argv[-1].isdigit():
+        cluster = ClusterConfig(coordinator=sys.argv[-2], num_processes=2, process_id=int(sys.argv[-1]))
+        chosen = dataclasses.replace(chosen, cluster=cluster)
     streaming = slowly(run.train_stream) if "slow" in sys.argv else run.train_stream
     with mock.patch.object(run, "train_stream", streaming):
         try:
-            run.train(config(sys.argv[1], sys.argv[2], resume="resume" in sys.argv))
+            run.train(chosen)
         except UserError as error:
             sys.exit(f"error: {error}")

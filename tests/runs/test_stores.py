@@ -96,11 +96,11 @@ def _answers(port):
         return False
 
 
-def _started(*arguments):
+def _started(*arguments, devices=8):
     return subprocess.Popen(
         [sys.executable, str(HELPERS / "denoising_run.py"), *map(str, arguments)],
         cwd=ROOT,
-        env=dict(os.environ, JAX_NUM_CPU_DEVICES="8", COLUMNS="300", PYTHONPATH=os.pathsep.join(sys.path)),
+        env=dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), COLUMNS="300", PYTHONPATH=os.pathsep.join(sys.path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -147,3 +147,24 @@ def test_a_run_that_was_killed_and_resumed_in_a_store_is_one_that_never_stopped(
     assert names == there | {"tensorboard"}
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len([name for name in workdir.files_below() if name.startswith("tensorboard/")]) == 2
+
+
+@pytest.mark.parametrize("store", ["gs"], indirect=True)
+def test_two_processes_write_their_parts_of_a_checkpoint_into_googles_store(store, tmp_path):
+    folder = draw_folder(tmp_path / "drawn")
+    prepare(Prepare("image_folder_segmentation", data_dir=f"{store}/sets", manual_dir=folder, progress=False))
+    prepare(Prepare("image_folder_segmentation", data_dir=str(tmp_path / "sets"), manual_dir=folder, progress=False))
+    train(config(tmp_path / "run", tmp_path / "sets"))
+    workdir, cluster = store / "run", f"localhost:{_free_port()}"
+    both = [_started(workdir, f"{store}/sets", cluster, number, devices=4) for number in range(2)]
+    for process, (said, _) in [(process, process.communicate(timeout=500)) for process in both]:
+        assert process.returncode == 0, said
+    losses, expected = _losses(workdir), _losses(tmp_path / "run")
+    assert sorted(losses) == sorted(expected)
+    np.testing.assert_allclose([*losses.values()], [*expected.values()], rtol=1e-4)
+    files = (workdir / "checkpoints" / "12" / "variables").files_below()
+    assert {name.partition("/")[0] for name in files} > {"ocdbt.process_0", "ocdbt.process_1"}
+    score = json.loads((workdir / "report.json").read_text())["psnr"]
+    outcome = train(config(workdir, f"{store}/sets", resume=True))  # one process, from what the two have written
+    assert outcome.step == 12
+    np.testing.assert_allclose(outcome.report["psnr"], score, rtol=1e-6)
