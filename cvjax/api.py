@@ -134,4 +134,4 @@ def predict(model: Loaded | str | os.PathLike[str], image: np.ndarray | str | os
       UserError: A missing or damaged checkpoint or image, or a model that predicts no photographs.
     """
     loaded = model if isinstance(model, Loaded) else load_for_inference(model)
-    return loaded.predict(image if isinstance(image, np.ndarray) else read_photo(pathlib.Path(image)))
+    return loaded.predict(image if isinstance(image, np.ndarray) else read_photo(image))

@@ -7,7 +7,9 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,17 +19,30 @@ if sys.platform != "win32":
 
 
 def default_data_dir() -> pathlib.Path:
-    """Returns the folder of data sets and weights: the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`."""
-    return pathlib.Path(os.environ.get("CVJAX_DATA_DIR") or "~/.cache/cvjax").expanduser()
+    """Returns the folder of data sets and weights: the environment variable CVJAX_DATA_DIR, else `~/.cache/cvjax`.
+
+    If the variable is a URL, that is the folder of local copies of what lies there, see `cvjax.storage`.
+    """
+    given = os.environ.get("CVJAX_DATA_DIR") or "~/.cache/cvjax"
+    return copy_of(given) if scheme_of(given) is not None else pathlib.Path(given).expanduser()
 
 
-def file_and_key(name: str | os.PathLike[str]) -> tuple[pathlib.Path, str | None]:
-    """Splits `FILE::KEY`, a part of a file, into the file and the key; without a key, that is None."""
-    text = os.fspath(name)
-    if "::" not in text or os.path.exists(text):
-        return pathlib.Path(text), None
-    file, _, key = text.rpartition("::")
-    return pathlib.Path(file), key
+def scheme_of(place: str) -> str | None:
+    """Returns the scheme of a URL, such as gs, in lower case; None for what is no URL but a local path."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", place)
+    return found.group(1).lower() if found else None
+
+
+def copy_of(url: str) -> pathlib.Path:
+    """Returns the local place for copies of a URL; those of file:// need none, and are the place itself."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() in ("file", "local"):
+        return pathlib.Path(urllib.parse.unquote(rest) or "/")
+    given = os.environ.get("CVJAX_DATA_DIR") or "~/.cache/cvjax"
+    cache = "~/.cache/cvjax" if scheme_of(given) not in (None, "file", "local") else given
+    root = pathlib.Path(cache).expanduser() if scheme_of(cache) is None else copy_of(cache)
+    parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
+    return root.joinpath("remote", scheme.lower(), *parts)
 
 
 @contextlib.contextmanager
@@ -97,14 +112,22 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(json_values(value), indent=indent, allow_nan=False)
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: Any, value: Any) -> None:
     """Writes a value as JSON, see `json_values`; readers see the old file or the whole new one.
+
+    Args:
+      path: Path of the file: a `pathlib.Path`, or one at a URL, see `cvjax.storage`.
+      value: Value that JSON can hold.
 
     Raises:
       OSError: The file cannot be written.
     """
+    text = json_text(value, indent=2) + "\n"
+    if not isinstance(path, pathlib.Path):
+        path.write_text(text, encoding="utf-8")
+        return
     with replacing(path) as partial:
-        partial.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
 
 
 def download(

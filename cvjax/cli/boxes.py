@@ -35,7 +35,7 @@ class Arguments:
     """Name of the dataset."""
     split: str = "train"
     """Name of the split; each dataset has its own."""
-    data_dir: pathlib.Path | None = None
+    data_dir: str | None = None
     """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
     manual_dir: pathlib.Path | None = None
     """Your own folder: images and annotations, a VOCdevkit, COCO."""

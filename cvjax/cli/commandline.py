@@ -5,7 +5,6 @@ The command line is `[PRESET] [--config FILE] [--field value] [--group.field val
 
 import dataclasses
 import json
-import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from cvjax.errors import ConfigError, UserError
 from cvjax.files import default_data_dir
 from cvjax.models.config import ModelConfig
 from cvjax.models.schema import Field, attribute_sentences, model_fields
+from cvjax.storage import as_path
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -80,10 +80,10 @@ def parse(
     if config.data != "auto":
         return config
     wanted = presets[default]
-    root = pathlib.Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
     splits = (wanted.input.train_split, wanted.input.eval_split)
-    if is_available(wanted.data, splits, data_dir=root, manual_dir=config.input.manual_dir):
+    if is_available(wanted.data, splits, data_dir=config.data_dir, manual_dir=config.input.manual_dir):
         return read(wanted, default)
+    root = config.data_dir or default_data_dir()
     print(f"{wanted.data} is not prepared or found under {root}, so this trains on the embedded scenes (preset quick)")
     return dataclasses.replace(config, data="scenes")
 
@@ -102,7 +102,7 @@ def read_config(kind: type[Config], path: str) -> Config:
     """
     wanted = "give the config.json of a run of this experiment"
     try:
-        found = json.loads(pathlib.Path(path).read_bytes())
+        found = json.loads(as_path(path).read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); {wanted}") from error
     except json.JSONDecodeError as error:

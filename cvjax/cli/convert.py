@@ -16,6 +16,7 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import model_info, model_options
 from cvjax.models.config import Options
+from cvjax.storage import is_folder
 from cvjax.tasks import load
 from cvjax.weights import open_weights, to_torch, write_darknet, write_state_dict
 from cvjax.weights.convert import Variables, is_counter
@@ -68,7 +69,7 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
       UserError: A source that is missing, damaged or of no model of ours, a layout that the model does not have, or a
         target that cannot be written.
     """
-    if pathlib.Path(arguments.source).is_dir():
+    if is_folder(arguments.source):
         if arguments.as_ is not None:
             raise ConfigError(f"--as is for files; {arguments.source} says itself what it is of")
         loaded = load.load_for_inference(arguments.source)

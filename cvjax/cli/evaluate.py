@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
+from cvjax.storage import as_path, written_folder
 from cvjax.tasks.foreign import chosen, is_weights
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.segmentation.config import CRFFlag
@@ -144,11 +144,12 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
         line = f"absent from {dataset.name}, and in no mean: {listed(task.absent)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if arguments.pictures is not None:
-        folder = pathlib.Path(arguments.pictures)
-        folder.mkdir(parents=True, exist_ok=True)
-        task.draw_report(folder, report)
-    place = {"checkpoint": str(loaded.place), "data": dataset.name, "split": dataset.split}
-    return plain(report) | place | ({"absent": list(task.absent)} if task.absent else {})
+        place = as_path(arguments.pictures)
+        place.mkdir(parents=True, exist_ok=True)
+        with written_folder(place) as folder:
+            task.draw_report(folder, report)
+    scored = {"checkpoint": str(loaded.place), "data": dataset.name, "split": dataset.split}
+    return plain(report) | scored | ({"absent": list(task.absent)} if task.absent else {})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.evaluate")
     report = evaluate_checkpoint(arguments, make_console())
     if arguments.json is not None:
-        write_report(pathlib.Path(arguments.json), report)
+        write_report(as_path(arguments.json), report)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import tyro
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, UserError
 from cvjax.inspection import Inspection, inspect_model
+from cvjax.storage import as_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def inspect(arguments: Arguments) -> Inspection:
         given, why = " ".join(arguments.options), str(error).splitlines()[0]
         raise ConfigError(f"{arguments.model} cannot be made with --options {given} ({why}); change them") from error
     if arguments.json is not None:
-        path = pathlib.Path(arguments.json)
+        path = as_path(arguments.json)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(found.as_json(), encoding="utf-8")

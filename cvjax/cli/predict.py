@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
 from cvjax.models.detection.detector import display_threshold
 from cvjax.ops.geometry import pair
+from cvjax.storage import AnyPath, as_path, is_folder
 from cvjax.tasks import load
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.pictures import at_least
@@ -76,7 +76,7 @@ class Arguments:
     score: float | None = None
 
 
-def predict_files(arguments: Arguments, console: Console | None = None) -> list[pathlib.Path]:
+def predict_files(arguments: Arguments, console: Console | None = None) -> list[AnyPath]:
     """Predicts every image; writes the overlay and mask of a segmentation, and the overlay and boxes of a detection.
 
     Args:
@@ -91,8 +91,8 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     """
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
     source, images = _model_and_images(arguments)
-    sources = [pathlib.Path(image) for image in images]
-    targets = _targets(sources, pathlib.Path(arguments.out))
+    sources = [as_path(image) for image in images]
+    targets = _targets(sources, as_path(arguments.out))
     told: dict[str, Any] = {"name": arguments.as_, "layout": arguments.layout, "mean": arguments.mean}
     told |= {"output_stride": arguments.output_stride}
     loaded = load.load_for_inference(source, **{key: value for key, value in told.items() if value is not None})
@@ -129,7 +129,7 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
 def _model_and_images(arguments: Arguments) -> tuple[str, tuple[str, ...]]:
     """Returns what names the model, and the images; with `--weights` the first word is an image too."""
     first, images = arguments.checkpoint, arguments.images
-    if arguments.weights is None or first is None or pathlib.Path(first).is_dir():
+    if arguments.weights is None or first is None or is_folder(first):
         return chosen(first, arguments.weights), images
     return chosen(None, arguments.weights), (first, *images)
 
@@ -151,11 +151,11 @@ def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) 
 def _detect(
     loaded: load.Loaded,
     task: Detection,
-    sources: Sequence[pathlib.Path],
-    targets: Sequence[tuple[pathlib.Path, ...]],
+    sources: Sequence[AnyPath],
+    targets: Sequence[tuple[AnyPath, ...]],
     score: float | None,
     console: Console,
-) -> list[pathlib.Path]:
+) -> list[AnyPath]:
     """Writes two files of each image, its boxes drawn and as JSON, and returns the paths of all files."""
     least = display_threshold(loaded.model) if score is None else score
     if not math.isfinite(least):
@@ -179,7 +179,7 @@ def _detect(
 def _print_classes(
     loaded: load.Loaded,
     task: Classification,
-    sources: Sequence[pathlib.Path],
+    sources: Sequence[AnyPath],
     crops: Literal["center", "ten"] | None,
     console: Console,
 ) -> None:
@@ -194,14 +194,14 @@ def _print_classes(
         console.print(f"{source}: {classes}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def _targets(sources: Sequence[pathlib.Path], out: pathlib.Path) -> list[tuple[pathlib.Path, ...]]:
+def _targets(sources: Sequence[AnyPath], out: AnyPath) -> list[tuple[AnyPath, ...]]:
     """Returns the paths of overlay, mask and boxes of each image.
 
     It checks that no file would be written twice, or over an image that was given.
     """
     if not sources:
         raise ConfigError("no image was given; name at least one after the checkpoint")
-    by_stem: dict[str, pathlib.Path] = {}
+    by_stem: dict[str, AnyPath] = {}
     for source in sources:
         if source.is_dir():
             raise DataError(f"{source} is a folder; give its image files, as {source / '*.jpg'}")

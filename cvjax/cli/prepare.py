@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import tyro
 
-from cvjax.data.dataset import default_data_dir
 from cvjax.datasets.published import PUBLISHED, prepare_published
+from cvjax.datasets.registry import folders_of
 from cvjax.datasets.tfds_sets import SETS, prepare_tfds_set
 from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
+from cvjax.storage import checked_url, store_data_folder
 
 _OURS = ("scenes", "voc_segmentation", "image_folder_segmentation", "voc_detection", "xml_folder_detection")
 _FOLDERS = {
@@ -45,8 +46,8 @@ class Prepare:
 
     name: tyro.conf.Positional[Name]
     """Name of the dataset."""
-    data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
-    """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
+    data_dir: str | None = None
+    """Folder or URL of prepared datasets; CVJAX_DATA_DIR, or a folder in the user's cache by default."""
     manual_dir: pathlib.Path | None = None
     """Your own files: published archives or their contents, or the folder of images and masks or annotations.
     """
@@ -78,7 +79,11 @@ def prepare(options: Prepare) -> Any:
     """
     if options.workers is not None and options.workers < 0:
         raise ConfigError(f"--workers is {options.workers}; give 0 or more, where 0 draws in this process")
-    data_dir = options.data_dir.expanduser()
+    with store_data_folder(options.data_dir, *folders_of(options.name)) as data_dir:
+        return _prepare(options, data_dir)
+
+
+def _prepare(options: Prepare, data_dir: pathlib.Path) -> Any:
     shared: _Shared = {
         "skip_damaged": options.skip_damaged,
         "overwrite": options.overwrite,
@@ -128,7 +133,8 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"skipped: {message}", file=sys.stderr)
     counts = ", ".join(f"{name} {split.num_examples}" for name, split in builder.info.splits.items())
     boxes = f", {builder.dropped_boxes} boxes dropped" if hasattr(builder, "dropped_boxes") else ""
-    print(f"{options.name} in {builder.data_dir}: {counts}; {len(skipped)} skipped{boxes}")
+    copied = f", copied to {options.data_dir}" if checked_url(options.data_dir) is not None else ""
+    print(f"{options.name} in {builder.data_dir}{copied}: {counts}; {len(skipped)} skipped{boxes}")
 
 
 if __name__ == "__main__":

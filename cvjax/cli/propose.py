@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from cvjax.data.dataset import Dataset, default_data_dir
+from cvjax.data.dataset import Dataset
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
 from cvjax.datasets.registry import list_datasets, open_dataset
@@ -51,7 +51,7 @@ class Propose:
     limit: int = ProposalConfig.limit
     min_side: int = ProposalConfig.min_side
     longest: int = ProposalConfig.longest
-    data_dir: pathlib.Path = dataclasses.field(default_factory=default_data_dir)
+    data_dir: str | None = None
     manual_dir: pathlib.Path | None = None
     workers: int | None = None
     overwrite: bool = False

@@ -1,16 +1,17 @@
 """Reads photographs that people have as files."""
 
 import os
-import pathlib
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from cvjax.data.decode import decode_image, image_size
 from cvjax.data.pixels.header import Header, read_header
 from cvjax.errors import DataError
+from cvjax.storage import as_path
 
 
-def read_photo(path: pathlib.Path) -> np.ndarray:
+def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a photograph in any common format as uint8 [H, W, 3], upright as a viewer shows it.
 
     Raises:
@@ -40,15 +41,15 @@ def photo_orientation(path: str | os.PathLike[str]) -> int:
 
 def _header(path: str | os.PathLike[str]) -> Header:
     try:
-        with open(path, "rb") as file:
-            return read_header(file)
+        with as_path(path).open("rb") as file:
+            return read_header(cast(BinaryIO, file))
     except OSError as error:
         raise _lost(path, error) from error
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return pathlib.Path(path).read_bytes()
+        return as_path(path).read_bytes()
     except OSError as error:
         raise _lost(path, error) from error
 

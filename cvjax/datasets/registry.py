@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cvjax.data.dataset import Dataset, Target, TfdsDataset, default_data_dir
+from cvjax.data.dataset import Dataset, Target, TfdsDataset
 from cvjax.datasets.published import PUBLISHED, open_published
 from cvjax.datasets.tfds_sets import SETS, find_prepared, open_tfds_set
 from cvjax.errors import ConfigError, DataError
+from cvjax.storage import as_path, checked_url, data_folder
 
 
 def open_dataset(
@@ -27,7 +28,8 @@ def open_dataset(
       name: Name of the data set, one of `list_datasets(target)`.
       split: Name of the split, such as "train" or "val"; the data set decides which there are.
       target: Whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
-      data_dir: Folder of prepared sets; by default `default_data_dir()`.
+      data_dir: Folder of prepared sets, by default `default_data_dir()`; of one at a URL the set is copied to the
+        user's cache first.
       manual_dir: Folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
       **options: Options of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of
         scenes; `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
@@ -41,9 +43,26 @@ def open_dataset(
         others: list[Target] = [other for other, openers in _OPENERS.items() if name in openers]
         what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
         raise ConfigError(f"{what}; choose one of {', '.join(list_datasets(target))}.")
-    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-    manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
-    return opener(split, root, manual, **options)
+    return opener(split, data_folder(data_dir, *folders_of(name)), _own_folder(manual_dir), **options)
+
+
+def folders_of(name: str) -> tuple[str, ...]:
+    """Returns the subfolders of `data_dir` in which a data set may be prepared."""
+    return (name, "voc") if name == "voc_detection" else (name,)
+
+
+def _own_folder(manual_dir: str | os.PathLike[str] | None) -> pathlib.Path | None:
+    """Returns the folder of the user's own files.
+
+    Raises:
+      DataError: It is at a URL, where only prepared sets are read.
+    """
+    if checked_url(manual_dir) is not None:
+        raise DataError(
+            f"{manual_dir} is a URL, where prepared sets alone are read; mount it, or copy it here and prepare it once"
+            " into a --data-dir at a URL"
+        )
+    return pathlib.Path(as_path(manual_dir)).expanduser() if manual_dir else None
 
 
 def is_available(
@@ -61,8 +80,7 @@ def is_available(
       data_dir: Folder of prepared sets; by default `default_data_dir()`.
       manual_dir: Folder of the user's own.
     """
-    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-    manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+    root, manual = data_folder(data_dir, *folders_of(name)), _own_folder(manual_dir)
     if name == "voc_segmentation":
         from cvjax.datasets.voc.segmentation import find_voc
 

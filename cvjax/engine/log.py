@@ -3,10 +3,9 @@
 import json
 import math
 import os
-import pathlib
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,10 +13,13 @@ from tensorboardX import SummaryWriter
 
 from cvjax.engine.guards.terminal import make_console
 from cvjax.files import json_text
+from cvjax.storage import AnyPath, Mirror, is_remote
 
 METRICS_FILE = "metrics.jsonl"
 _LAST = 1 << 20
 """Number of bytes at the end of that file that hold its last line."""
+_SEND_SECONDS = 60.0
+"""Seconds between two copies of a growing log to a URL."""
 
 
 class RunLog:
@@ -27,8 +29,11 @@ class RunLog:
     line for each evaluation, with keys under `val/`. A resumed run appends: the last line of a step is the one that
     counts. A last line that a killed run left unfinished is cut off.
 
+    Of a folder at a URL both are written to a temporary folder, and copied up at every evaluation and checkpoint, at
+    the end, and about every minute.
+
     Args:
-      workdir: Folder of the run.
+      workdir: Folder of the run, or its URL.
       steps: Length of the run, for the bar.
       start: Step that the run begins at.
       console: Console to print on; a terminal gets a live bar, anything else a line now and then.
@@ -36,22 +41,27 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: pathlib.Path, *, steps: int, start: int, console: Console | None = None, enabled: bool = True
+        self, workdir: AnyPath, *, steps: int, start: int, console: Console | None = None, enabled: bool = True
     ) -> None:
         self.console = make_console() if console is None else console
         self._enabled = enabled
         self._steps = steps
         self._began = self._last_time = time.monotonic()
         self._start = self._last_step = start
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
         self._events: SummaryWriter | None = None
         self._bar: Progress | None = None
+        self._mirror: Mirror | None = None
+        self._sent = time.monotonic()
         if not enabled:
             return
-        cut = _end_lines(workdir / METRICS_FILE)
-        self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
+        if is_remote(workdir):
+            self._mirror = Mirror(workdir, METRICS_FILE)
+        folder = workdir if self._mirror is None else self._mirror.folder
+        cut = _end_lines(folder / METRICS_FILE)
+        self._file = (folder / METRICS_FILE).open("a", encoding="utf-8")
         # Absolute, because a folder that is called `s3:` is no address.
-        self._events = SummaryWriter(str((workdir / "tensorboard").absolute()))
+        self._events = SummaryWriter(str((folder / "tensorboard").absolute()))
         if cut:
             self.say(f"the last line of {workdir / METRICS_FILE} was unfinished, and {cut} bytes of it are cut off")
         if self.console.is_terminal:
@@ -128,15 +138,32 @@ class RunLog:
         for key, value in known.items():
             self._events.add_scalar(f"val/{key}", value, step)
         self.say(f"step {step}: " + "  ".join(f"{key} {value:.4f}" for key, value in known.items()))
+        self.send()
         self._last_time = time.monotonic()
+
+    def send(self) -> None:
+        """Copies what was written up, where the run's folder is at a URL; what fails is tried again later."""
+        if self._mirror is not None and self._events is not None:
+            self._sent = time.monotonic()
+            try:
+                self._events.flush()
+                self._mirror.send()
+            except OSError as error:
+                self.say(f"warning: the logs could not be copied to the store ({error.strerror}); the run goes on")
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         assert self._file is not None
         self._file.writelines(json_text(line) + "\n" for line in lines)
         self._file.flush()
+        if time.monotonic() - self._sent > _SEND_SECONDS:
+            self.send()
 
     def close(self) -> None:
-        """Closes the files and the bar; a second time does nothing."""
+        """Closes the files and the bar; a second time does nothing.
+
+        Raises:
+          OSError: The last lines cannot be written.
+        """
         bar, events, file = self._bar, self._events, self._file
         self._bar = self._events = self._file = None
         if bar is not None:
@@ -145,9 +172,12 @@ class RunLog:
             file.close()
         if events is not None:
             events.close()
+        mirror, self._mirror = self._mirror, None
+        if mirror is not None:
+            mirror.close()
 
 
-def _end_lines(path: pathlib.Path) -> int:
+def _end_lines(path: AnyPath) -> int:
     """Cuts off a last line that is no JSON, as a killed run leaves it; returns the number of bytes that are gone."""
     if not path.exists():
         return 0

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +28,7 @@ from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
 from cvjax.engine.task import Report, Task
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
+from cvjax.storage import as_path
 
 RUN_AHEAD = 2  # steps that may be under way: enough to keep a device busy, few enough to hold little memory
 ITEMS_SHOWN = 8  # example ids named in an error
@@ -93,7 +93,7 @@ def fit(
       DivergedError: A loss or gradient is not finite.
       CheckpointError: A checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
     """
-    workdir, optim, pulse = pathlib.Path(config.workdir), config.optim, pulse or Pulse()
+    workdir, optim, pulse = as_path(config.workdir), config.optim, pulse or Pulse()
     steps = _known(config.steps)
     schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
@@ -155,6 +155,7 @@ def fit(
         pulse.now(SAVING)
         scores = None if report is None else scalars(report)
         at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
+        log.send()  # the lines up to a checkpoint are there with it
         checkpoints.save(strategy.snapshot(state), at_step, scores, wait=wait)
         pulse.now(HOST)
 

@@ -12,6 +12,7 @@ import jax
 
 from cvjax.engine.guards.pulse import DATA, DEVICES, HOST, Pulse
 from cvjax.errors import ConfigError
+from cvjax.storage import AnyPath
 
 FOLDER = "profile"
 _WORTH_SAYING = 0.2  # share of the time that goes into waiting for data
@@ -102,7 +103,7 @@ class Profiler:
       pulse: What the loop does, which the trace then shows.
     """
 
-    def __init__(self, steps: tuple[int, int] | None, folder: pathlib.Path, pulse: Pulse) -> None:
+    def __init__(self, steps: tuple[int, int] | None, folder: AnyPath, pulse: Pulse) -> None:
         self._steps, self._folder, self._pulse = steps, folder, pulse
         self._place: tempfile.TemporaryDirectory[str] | None = None
         self._open: list[Any] = []

@@ -43,8 +43,9 @@ from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
-from cvjax.files import file_and_key, write_json
+from cvjax.files import write_json
 from cvjax.runtime.compiler import compiler_options
+from cvjax.storage import AnyPath, as_path, file_and_key, is_remote, written_folder
 from cvjax.visual.curves import plot_curves
 
 Parse = Callable[..., RunConfig]
@@ -87,7 +88,7 @@ def train(config: RunConfig) -> Outcome:
     watch = initialize(config.cluster, pulse)
     with contextlib.nullcontext() if watch is None else watched(watch):
         check_device_counts()
-        with one_run(pathlib.Path(config.workdir)):
+        with one_run(as_path(config.workdir)):
             return _train(config, pulse, watch)
 
 
@@ -95,15 +96,14 @@ def check_run(config: RunConfig) -> None:
     """Checks what a configuration alone tells, before anything is read or written.
 
     Raises:
-      ConfigError: There is no work folder, or one that is an address, or a number lies outside of its limits, or the
+      ConfigError: There is no work folder, a URL is of no known kind, a number lies outside of its limits, or the
         steps of a profile are none.
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
-    if "://" in config.workdir:
-        raise ConfigError(
-            f"--workdir {config.workdir} is an address, and a run writes into a folder; mount it, and give the folder"
-        )
+    for place in (config.workdir, config.data_dir, config.init):
+        if place:
+            as_path(place)
     if config.init == "":
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
     steps_of(config.profile_steps)
@@ -128,7 +128,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
         metadata = run_metadata(task, train_set)
-    console, workdir = make_console(), pathlib.Path(config.workdir)
+    console, workdir = make_console(), as_path(config.workdir)
     main_host = jax.process_index() == 0
 
     def begin() -> None:
@@ -254,7 +254,7 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
     )
 
 
-def write_report(path: pathlib.Path, report: Report) -> None:
+def write_report(path: AnyPath, report: Report) -> None:
     """Writes a report as JSON.
 
     Raises:
@@ -275,7 +275,9 @@ def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict
     for own in ("workdir", "data_dir", "cluster"):
         del settings[own]
     start, key = (None, None) if config.init is None else file_and_key(config.init)
-    if start is not None and start.exists():
+    if start is not None and is_remote(start):  # a run at a URL; of a file there is a copy here
+        settings["init"] = (sorted(start.files_below().items()), key)
+    elif start is not None and start.exists():
         files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
         settings["init"] = (fingerprint_of(files), key)
     for own in ("manual_dir", "proposals_from", "workers"):
@@ -283,7 +285,7 @@ def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict
     facts = {**code_facts(), "configuration": settings}
     for name, dataset in (("training", train_set), ("evaluation", eval_set)):
         facts[f"{name} split"] = {"data": dataset.name, "examples": len(dataset), **identity_of(dataset)}
-    steps = complete_steps(pathlib.Path(config.workdir) / "checkpoints")
+    steps = complete_steps(as_path(config.workdir) / "checkpoints")
     return facts | {"latest checkpoint": steps[-1] if steps else "none"}
 
 
@@ -302,26 +304,33 @@ def show_results(
       report: Scores of the split.
       console: Console that takes the table.
     """
-    workdir = pathlib.Path(task.config.workdir)
+    workdir = as_path(task.config.workdir)
     write_report(workdir / "report.json", plain(report))
     console.print(task.table(report))
-
-    def curves() -> list[str]:
-        if not (workdir / METRICS_FILE).exists():
-            return []
-        plot_curves(workdir / METRICS_FILE, workdir / "curves.png")
-        return ["curves.png"]
-
-    drawings = {
-        "the examples": lambda: task.draw_examples(workdir, model, variables, dataset),
-        "the report": lambda: task.draw_report(workdir, report),
-        "the curves": curves,
-    }
     files = ["report.json"]
-    for what, draw in drawings.items():
-        try:
-            files += draw()
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            console.print(f"warning: {what} could not be drawn ({why}); the run is complete without", soft_wrap=True)
+    try:
+        with written_folder(workdir) as folder:
+            for what, draw in {
+                "the examples": lambda: task.draw_examples(folder, model, variables, dataset),
+                "the report": lambda: task.draw_report(folder, report),
+                "the curves": lambda: _draw_curves(workdir / METRICS_FILE, folder),
+            }.items():
+                try:
+                    files += draw()
+                except Exception as error:
+                    _warn(console, f"{what} could not be drawn", error)
+    except OSError as error:
+        _warn(console, "the pictures could not be copied to the store", error)
     console.print(f"written: {workdir}/{', '.join(files)}", soft_wrap=True)
+
+
+def _draw_curves(metrics: AnyPath, folder: pathlib.Path) -> list[str]:
+    if not metrics.exists():
+        return []
+    plot_curves(metrics, folder / "curves.png")
+    return ["curves.png"]
+
+
+def _warn(console: Console, what: str, error: Exception) -> None:
+    why = f"{type(error).__name__}: {error}"
+    console.print(f"warning: {what} ({why}); the run is complete without", soft_wrap=True)

@@ -1,7 +1,6 @@
 """Makes a model that is ready for use of somebody's weights, without a run: for evaluation and prediction."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.engine.config import RunConfig
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.files import file_and_key
 from cvjax.models import create_model, model_info
 from cvjax.models.config import ModelConfig
 from cvjax.models.info import Preprocessing
+from cvjax.storage import as_path, file_and_key, is_folder, is_remote
 from cvjax.tasks.images import ImageTask, in_bytes
 from cvjax.tasks.loaded import Loaded
 from cvjax.weights import OpenedWeights, open_weights
@@ -29,8 +28,10 @@ _SIDES = {
 
 def is_weights(path: str) -> bool:
     """Returns whether a path is a file of weights or the name of published ones, and not a run or a checkpoint."""
-    file, _ = file_and_key(path)
-    return file.is_file() or (is_pretrained(path) and not file.exists())
+    if is_pretrained(path):
+        return not as_path(path).exists()
+    place, _ = file_and_key(path)
+    return not is_remote(place) and place.is_file()
 
 
 def chosen(checkpoint: str | None, weights: str | None) -> str:
@@ -52,7 +53,7 @@ def chosen(checkpoint: str | None, weights: str | None) -> str:
         raise ConfigError(f"both {checkpoint} and --weights {weights} name a model; give one of them")
     if is_weights(weights):
         return weights
-    if file_and_key(weights)[0].is_dir():
+    if is_folder(weights):
         raise ConfigError(f"{weights} is a folder, and --weights is for files; for a run give it without --weights")
     raise CheckpointError(f"there are no weights {weights}: neither a file nor a published name; check the path")
 
@@ -86,7 +87,7 @@ def load_weights(
       ConfigError: The dataset has another number of classes than the weights, or no task has such a model.
       CheckpointError: The file cannot be read, or fits no model.
     """
-    fetched = fetch_pretrained(path) if not file_and_key(path)[0].exists() and is_pretrained(path) else None
+    fetched = fetch_pretrained(path) if is_pretrained(path) and is_weights(path) else None
     opened = _open(path, fetched, name, layout)
     kinds = {task.name: task for task in tasks}
     kind = model_info(opened.model).task
@@ -114,7 +115,7 @@ def load_weights(
     task = kinds[kind].restore(config, {"class_names": names, **normalization})
     model = create_model(opened.model, num_classes=opened.num_classes, **(opened.options | options))
     metadata = {"model": {"name": opened.model, "options": dict(config.model.options)}, "weights": said}
-    return Loaded(model, opened.variables, task, metadata, pathlib.Path(path))
+    return Loaded(model, opened.variables, task, metadata, as_path(path))
 
 
 def _open(path: str, fetched: Fetched | None, name: str | None, layout: str | None) -> OpenedWeights:

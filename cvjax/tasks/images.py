@@ -26,6 +26,7 @@ from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
+from cvjax.storage import is_folder
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
 
@@ -128,7 +129,7 @@ class ImageTask(Task):
           CheckpointError: The weights are missing or do not fit.
         """
         init = self.config.init
-        if pathlib.Path(init).is_dir():
+        if is_folder(init):
             return warm_start(variables, self._stored_by_name(variables))
         if init.endswith(".weights"):  # maybe of the first layers alone, as those that training starts from
             return read_darknet(init, variables, grid=self.config.model.get("grid"), partial=True)

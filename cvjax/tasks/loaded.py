@@ -14,6 +14,7 @@ from cvjax.engine.checkpoint import read_metadata, read_variables
 from cvjax.engine.config import config_from_json, from_json
 from cvjax.errors import CheckpointError, UserError
 from cvjax.models import create_model
+from cvjax.storage import AnyPath
 from cvjax.tasks.images import ImageTask
 
 
@@ -27,14 +28,14 @@ class Loaded:
       variables: {"params", "batch_stats"} as numpy arrays, averaged where the run averaged.
       task: Task of the run, with its configuration, class names and normalization.
       metadata: Metadata that the run recorded.
-      place: Folder of the checkpoint.
+      place: Folder of the checkpoint; of one at a URL, of its local copy.
     """
 
     model: nn.Module
     variables: dict[str, Any]
     task: ImageTask
     metadata: dict[str, Any]
-    place: pathlib.Path
+    place: AnyPath
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Returns the model's input, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""

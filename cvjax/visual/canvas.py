@@ -1,13 +1,14 @@
 """This module has the drawing that the pictures share: text, the legend of classes, resizing, PNG files."""
 
 import functools
-import pathlib
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cvjax.errors import ConfigError
+from cvjax.storage import AnyPath, as_path
 from cvjax.visual.palette import VOID, voc_palette
 
 PAPER = (255, 255, 255)
@@ -122,7 +123,7 @@ def outline_boxes(
     return np.asarray(picture)
 
 
-def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
+def save_png(path: str | AnyPath, picture: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as PNG, and makes the folder where it is missing.
 
     Raises:
@@ -131,7 +132,7 @@ def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
     write_png(path, Image.fromarray(picture))
 
 
-def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
+def save_mask(path: str | AnyPath, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Writes labels [H, W] in 0..255 as a palette PNG: pixels hold the labels, viewers show the colors, as in VOC.
 
     Raises:
@@ -146,15 +147,16 @@ def save_mask(path: str | pathlib.Path, mask: np.ndarray, palette: np.ndarray | 
     write_png(path, picture)
 
 
-def write_png(path: str | pathlib.Path, picture: Image.Image) -> None:
+def write_png(path: str | AnyPath, picture: Image.Image) -> None:
     """Writes a Pillow image as PNG, and makes the folder where it is missing.
 
     Raises:
       ConfigError: The place cannot be written.
     """
-    path = pathlib.Path(path)
+    path, encoded = as_path(path), io.BytesIO()
+    picture.save(encoded, format="PNG")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="PNG")
+        path.write_bytes(encoded.getvalue())
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvjax.errors import DataError
+from cvjax.storage import AnyPath, as_path
 from cvjax.visual import plots
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MANY = 60
 """Number of points from which a line needs no markers, and a noisy loss gets a moving average."""
 
 
-def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
+def read_metrics(path: str | AnyPath) -> dict[str, Series]:
     """Reads a metrics file: one JSON object a line, each with "step" and some numbers.
 
     Where a run was resumed, steps go back. From there on the later lines replace what the earlier ones said about the
@@ -40,9 +41,9 @@ def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
     Raises:
       DataError: No such file, or a line that is not such an object.
     """
-    path = pathlib.Path(path)
+    place = as_path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the metrics file {path}: {error}; give a run's JSON-lines file") from error
     series: dict[str, list[tuple[int, float]]] = {}
@@ -72,7 +73,7 @@ def read_metrics(path: str | pathlib.Path) -> dict[str, Series]:
     }
 
 
-def plot_curves(jsonl_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
+def plot_curves(jsonl_path: str | AnyPath, png_path: str | pathlib.Path) -> None:
     """Draws loss, learning rate and the validation's score over steps, one panel each, into a PNG file.
 
     A metric that the file lacks gets no panel. The best value of the score is marked.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class DarknetWeights(NamedTuple):
     variables: Variables
 
 
-def is_darknet(path: str | pathlib.Path) -> bool:
+def is_darknet(path: str | os.PathLike[str]) -> bool:
     """Returns whether a path is of a darknet file, by its suffix."""
     return pathlib.Path(path).suffix.lower() == SUFFIX
 
@@ -40,7 +41,7 @@ def darknet_preprocessing(model: str) -> Preprocessing:
     return dataclasses.replace(known, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def open_darknet(path: str | pathlib.Path, name: str | None = None) -> DarknetWeights:
+def open_darknet(path: str | os.PathLike[str], name: str | None = None) -> DarknetWeights:
     """Reads a file of YOLO's or of one of its classifiers, with the classes of the release.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from cvjax.errors import CheckpointError
-from cvjax.files import file_and_key, replacing
+from cvjax.storage import AnyPath, as_path, file_and_key, is_remote, written_file
 from cvjax.weights.layouts.tensorflow import torch_layout
 from cvjax.weights.readers.caffe import read_caffemodel
 from cvjax.weights.readers.pytorch.content import kind_of
@@ -40,10 +40,11 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
       CheckpointError: The file is missing, damaged or of another kind, or holds several state dicts or none.
     """
-    path, key = file_and_key(path)
-    _check_suffix(path, _READERS)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; check the path")
+    place, key = file_and_key(path)
+    _check_suffix(place, _READERS)
+    if is_remote(place) or not place.is_file():
+        raise CheckpointError(f"{place}: there is no such file; check the path")
+    path = place
     reader = _READERS[path.suffix.lower()]
     try:
         kind = kind_of(path) if reader in (_read_safetensors, _read_npz, _read_torch) else None
@@ -58,7 +59,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def write_state_dict(
-    path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray], note: Mapping[str, str] | None = None
+    path: str | AnyPath, state_dict: Mapping[str, np.ndarray], note: Mapping[str, str] | None = None
 ) -> None:
     """Writes a PyTorch state dict bit for bit; an existing file is replaced once the new one is whole.
 
@@ -71,12 +72,12 @@ def write_state_dict(
     Raises:
       CheckpointError: The suffix is another one, or the place cannot be written to.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     _check_suffix(path, _WRITERS)
     # safetensors writes an array's memory as it lies.
     arrays = {key: np.require(value, requirements="C") for key, value in state_dict.items()}
     try:
-        with replacing(path) as partial:
+        with written_file(path) as partial:
             if path.suffix.lower() == ".safetensors":
                 _write_safetensors(partial, arrays, note)
             else:
@@ -90,7 +91,7 @@ def check_readable(path: pathlib.Path) -> None:
     _check_suffix(path, _READERS)
 
 
-def _check_suffix(path: pathlib.Path, known: Mapping[str, Any]) -> None:
+def _check_suffix(path: AnyPath, known: Mapping[str, Any]) -> None:
     if path.suffix.lower() not in known:
         if not path.suffix and not path.exists():
             raise CheckpointError(

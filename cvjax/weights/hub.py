@@ -14,10 +14,11 @@ import jax
 import numpy as np
 
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.files import default_data_dir, download
+from cvjax.files import download
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models import list_models, model_info
 from cvjax.models.info import Preprocessing
+from cvjax.storage import data_folder
 from cvjax.weights.convert import Variables, from_torch
 from cvjax.weights.files import check_readable, read_state_dict
 from cvjax.weights.published import DEFAULTS, HUB, PUBLISHED
@@ -121,7 +122,7 @@ def fetch_pretrained(
             f"no weights are called {reference!r}; cvjax.weights.list_pretrained() names those that are, and "
             f"{HUB}timm/NAME takes any of timm's"
         )
-    folder = (default_data_dir() if data_dir is None else pathlib.Path(data_dir).expanduser()) / "weights"
+    folder = data_folder(data_dir) / "weights"
     published = PUBLISHED.get(DEFAULTS.get(reference, reference))
     source = reference if published is None else published.source
     if published is None or source.startswith(HUB):

@@ -1,7 +1,7 @@
 """Opens a file of weights, whoever wrote it, as a model of ours with its options and preprocessing."""
 
 import dataclasses
-import pathlib
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +45,7 @@ class OpenedWeights(NamedTuple):
 
 
 def open_weights(
-    path: str | pathlib.Path,
+    path: str | os.PathLike[str],
     *,
     name: str | None = None,
     layout: str | None = None,
@@ -102,12 +102,12 @@ def open_weights(
     return OpenedWeights(fit.model, count, options, variables, preprocessing, expects, known, str(fit), state_dict)
 
 
-def _check_kept(path: str | pathlib.Path, what: str, num_classes: int | None, in_channels: int | None) -> None:
+def _check_kept(path: str | os.PathLike[str], what: str, num_classes: int | None, in_channels: int | None) -> None:
     if num_classes is not None or in_channels is not None:
         raise ConfigError(f"{path} is {what} and keeps its classes and channels; --init takes it for others")
 
 
-def _darknet(path: str | pathlib.Path, name: str | None) -> OpenedWeights:
+def _darknet(path: str | os.PathLike[str], name: str | None) -> OpenedWeights:
     model, classes, options, variables = open_darknet(path, name)
     seen = darknet_preprocessing(model)
     whose = f"{model} (num_classes={classes}), a darknet file"
@@ -119,7 +119,7 @@ def _preprocessing(told: dict[str, Any]) -> Preprocessing:
     return Preprocessing(**fields)
 
 
-def _own(path: str | pathlib.Path, state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
+def _own(path: str | os.PathLike[str], state_dict: dict[str, np.ndarray], name: str | None) -> OpenedWeights:
     note = read_note(path)
     if note is None:
         raise CheckpointError(

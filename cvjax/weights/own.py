@@ -5,7 +5,7 @@ own kind (.safetensors) says beside them which model it is of, with its options 
 """
 
 import json
-import pathlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from cvjax.errors import CheckpointError
+from cvjax.storage import file_and_key
 from cvjax.weights.convert import COLLECTIONS, Variables
 
 LAYOUT = "cvjax"
@@ -45,18 +46,19 @@ def note(record: Mapping[str, Any]) -> dict[str, str]:
     return {_NOTE: json.dumps(record)}
 
 
-def read_note(path: str | pathlib.Path) -> dict[str, Any] | None:
+def read_note(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Returns what a .safetensors file of ours says beside its arrays; None for another file.
 
     Raises:
       CheckpointError: The file is damaged.
     """
-    if pathlib.Path(path).suffix.lower() != ".safetensors":
+    place, _ = file_and_key(path)
+    if place.suffix.lower() != ".safetensors":
         return None
     import safetensors  # late: `import cvjax.weights` needs no more than the models do
 
     try:
-        with safetensors.safe_open(path, framework="np") as file:
+        with safetensors.safe_open(place, framework="np") as file:
             text = (file.metadata() or {}).get(_NOTE)
         return None if text is None else dict(json.loads(text))
     except Exception as error:  # the reader has kinds of its own

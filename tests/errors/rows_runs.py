@@ -89,10 +89,28 @@ def _pointer(folder: pathlib.Path) -> None:
 ROWS = [
     BadInput("a file as the work folder", _TRAIN, _file, ("DATA/run", "is a file", "--workdir")),
     BadInput(
-        "an address as the work folder",
-        _TRAIN.replace("DATA/run", "gs://bucket/run"),
+        "a URL of an unknown kind as the work folder",
+        _TRAIN.replace("DATA/run", "gss://bucket/run"),
         _images,
-        ("gs://bucket/run", "mount it"),
+        ("gss://bucket/run", "gs://?"),
+    ),
+    BadInput(
+        "a URL of photographs that are not prepared",
+        f"{_TRAIN} --input.manual-dir memory://bucket/photos",
+        _images,
+        ("memory://bucket/photos", "--data-dir"),
+    ),
+    BadInput(
+        "a URL of weights that are not there",
+        f"{_TRAIN} --init memory://bucket/net.safetensors",
+        _images,
+        ("memory://bucket/net.safetensors", "check the path"),
+    ),
+    BadInput(
+        "a URL where there is no run",
+        "cvjax.cli.evaluate memory://bucket/run",
+        _images,
+        ("memory://bucket/run", "--workdir"),
     ),
     BadInput("a work folder that holds a run", _TRAIN, _run, ("DATA/run", "step 5", "--resume", "--workdir")),
     BadInput(

@@ -34,6 +34,7 @@ NEEDS = {
     r"^resnet_imagenet imagenet$": r"ImageNet's archives",
     r"prepare cifar10$|^resnet_imagenet cifar10$": r"a connection to the internet",
     r"fcn8s-heavy-pascal": r"the authors' file",
+    r"(gs|s3)://BUCKET": r"a bucket of yours",
     r"voc_pod|--cluster\.coordinator HOST0": r"[Ee](very|ach) host",
 }
 SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()

@@ -10,7 +10,7 @@ from cvjax.data.dataset import Dataset
 from cvjax.data.identity import digest_of_files
 from cvjax.datasets.proposals.boxes import ProposalConfig
 from cvjax.errors import DataError
-from cvjax.files import default_data_dir
+from cvjax.storage import data_folder
 
 _VERSION = 1
 """Raised whenever the same parameters would give other boxes."""
@@ -63,7 +63,7 @@ def folder_of_key(
     source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None, *images: str
 ) -> pathlib.Path:
     """Returns the folder whose key stands for the parameters, and for the images if their digest is given."""
-    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    root = data_folder(data_dir, f"proposals/{source.name}/{source.split}")
     stands_for = json.dumps([_VERSION, dataclasses.asdict(config), *images], sort_keys=True)
     key = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
     return root / "proposals" / source.name / source.split / f"{config.mode}-{key}"

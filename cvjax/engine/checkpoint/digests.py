@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 
 from cvjax.errors import CheckpointError
 from cvjax.files import write_json
+from cvjax.storage import AnyPath, is_remote
 
 LIST = "files.json"
 """Name of the list in the folder of a step."""
-_MARK = "commit_success.txt"
+MARK = "commit_success.txt"
 """File that Orbax adds where a file system cannot rename folders. It tells nothing, and may come after the list."""
 _BLOCK = 1 << 22
 
@@ -24,12 +25,19 @@ class DamagedError(CheckpointError):
     """Reports a checkpoint whose files are not as they were written."""
 
 
-def write_list(place: pathlib.Path) -> None:
+def write_list(place: AnyPath) -> None:
     """Writes the list of all files of a step's items, such as `variables` and `info`.
+
+    In a store it has no digests, because that would be reading all files again; stores keep checksums of their own.
 
     Raises:
       OSError: A file cannot be read, or the list not written.
     """
+    if is_remote(place):
+        found = place.files_below()
+        listed = {name: [file.size, ""] for name, file in found.items() if "/" in name and not name.endswith(MARK)}
+        write_json(place / LIST, {"files": listed, "digest": _of_list(listed)})
+        return
     files = {
         path.relative_to(place).as_posix(): [path.stat().st_size, _digest(path)]
         for item in sorted(place.iterdir())
@@ -67,6 +75,19 @@ def damaged(place: pathlib.Path, what: str) -> DamagedError:
     )
 
 
+def listed_sizes(place: AnyPath) -> dict[str, int]:
+    """Returns the sizes of the files that a step was written with; none where there is no list that can be read.
+
+    Raises:
+      OSError: The store cannot be reached.
+    """
+    try:
+        found = json.loads((place / LIST).read_bytes())["files"]
+        return {name: int(size) for name, (size, _) in found.items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def listed_items(place: pathlib.Path) -> set[str]:
     """Returns the names of the items that a step was written with, as far as its list tells."""
     return {name.partition("/")[0] for name in _read_list(place) or {}}
@@ -77,7 +98,7 @@ def _wrong(path: pathlib.Path, size: int, digest: str) -> str | None:
         found = path.stat().st_size
         if found != size:
             return f"has {found} bytes instead of {size}"
-        return None if _digest(path) == digest else "holds other bytes than were written"
+        return None if not digest or _digest(path) == digest else "holds other bytes than were written"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -103,7 +124,7 @@ def _read_list(place: pathlib.Path) -> dict[str, list] | None:
 def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     # os.walk and not glob: no part of a path is taken for a pattern.
     for root, _, names in sorted(os.walk(folder)):
-        yield from (pathlib.Path(root) / name for name in sorted(names) if name != _MARK)
+        yield from (pathlib.Path(root) / name for name in sorted(names) if name != MARK)
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -11,12 +11,14 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from cvjax.engine.checkpoint import stores
 from cvjax.engine.checkpoint.digests import DamagedError, check_files, listed_items, write_list
 from cvjax.engine.checkpoint.plain_path import PlainPath
 from cvjax.engine.checkpoint.reading import check_same_variables, complete_steps, read_item, read_metadata, reason
 from cvjax.engine.state import TrainState
 from cvjax.errors import CheckpointError
 from cvjax.files import json_values
+from cvjax.storage import AnyPath, UrlPath, as_path, is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Checkpoints:
     """Writes, keeps and reads the checkpoints of one run.
 
     Args:
-      directory: Folder of the step folders; made if missing.
+      directory: Folder of the step folders, or its URL; made if missing.
       keep: Number of latest checkpoints that stay; the best by `metric` stays as well.
       metric: Score that decides which checkpoint is the best; larger is better.
 
@@ -51,22 +53,26 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int = 3, metric: str = "miou") -> None:
-        self.directory = pathlib.Path(directory).absolute()
-        self._metric = metric
+        self.directory: AnyPath = as_path(directory).absolute()
+        self._metric, self._keep = metric, keep
+        self._scores: dict[int, float | None] = {}
         self._pending: int | None = None
         self._damaged: list[int] = []
         self.passed_over: list[str] = []
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            if is_remote(self.directory) and jax.process_index() == 0:
+                self._take_stock(self.directory)
         except OSError as error:
             raise CheckpointError(
                 f"the folder {self.directory} cannot be made ({error.strerror}); give another --workdir"
             ) from error
         self._plain = PlainPath(self.directory)
+        self._staged = stores.is_staged(self.directory)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [
-                    policies.LatestN(keep),
+                    policies.LatestN(1 if self._staged else keep),
                     policies.BestN(
                         get_metric_fn=lambda scores: scores[metric], n=1, keep_checkpoints_without_metrics=False
                     ),
@@ -79,9 +85,15 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(self._plain.path, options=options)
 
+    def _take_stock(self, directory: UrlPath) -> None:
+        if stores.is_native(directory):
+            stores.mark_complete(directory)
+        else:  # the rule of what stays is not Orbax's there
+            self._scores = stores.latest_scores(directory, read_metadata)
+
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, ascending."""
-        return sorted(self._manager.all_steps())
+        return complete_steps(self.directory) if self._staged else sorted(self._manager.all_steps())
 
     def save(
         self, state: TrainState, metadata: Mapping[str, Any], scores: Mapping[str, float] | None, *, wait: bool = False
@@ -98,8 +110,8 @@ class Checkpoints:
           CheckpointError: This or the previous checkpoint could not be written; those before are intact.
         """
         step = int(state.step)
-        self.check()
-        if step in self._manager.all_steps():
+        self.check(wait=True)  # the one before, whose list is written by its number
+        if step in self.steps():
             return
         items: dict[str, Any] = {
             "variables": ocp.args.StandardSave(state.variables),
@@ -112,6 +124,7 @@ class Checkpoints:
         # A nan score becomes -1, so that it is never the best.
         metrics = None if score is None else {self._metric: float(score) if score == score else -1.0}
         self._pending = step
+        self._scores[step] = None if metrics is None else metrics[self._metric]
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
             if wait:
@@ -134,13 +147,17 @@ class Checkpoints:
 
     def unwritable(self, error: Exception) -> CheckpointError:
         """Returns the error for a person whose disk is full: what failed, and which checkpoints are intact."""
-        intact = complete_steps(self.directory)
+        try:
+            intact = complete_steps(self.directory)
+        except CheckpointError:  # a store that is out of reach
+            intact = []
         lost = self._pending not in {None, *intact}
         what = f"the checkpoint of step {self._pending}" if lost else "the run's records"
         kept = f"those of steps {', '.join(map(str, intact))} are intact" if intact else "there is none before it"
         return CheckpointError(
             f"{what} could not be written under {self.directory.parent} ({reason(error)}); of the checkpoints"
-            f" {kept}; free some space, then continue with --resume"
+            f" {kept}; {'see to the store' if is_remote(self.directory) else 'free some space'}, then continue with"
+            " --resume"
         )
 
     def restore(self, like: TrainState) -> Restored:
@@ -167,6 +184,10 @@ class Checkpoints:
 
     def _read(self, like: TrainState, step: int) -> Restored:
         place = self.directory / str(step)
+        with stores.local_step(place) as local:
+            return self._read_local(like, step, local)
+
+    def _read_local(self, like: TrainState, step: int, place: pathlib.Path) -> Restored:
         metadata = read_metadata(place)
         check_files(place, listed_items(place))
         check_same_variables(place, {"params": like.params, "batch_stats": like.batch_stats})
@@ -217,12 +238,19 @@ class Checkpoints:
     def _list_files(self) -> None:
         """Writes the list of the files of the step that is being written. Orbax calls it on the main host, in a thread.
 
-        The step's folder has a temporary name then.
+        The step's folder has a temporary name then, on a disk. From the disk it goes up to a store that Orbax does not
+        write to.
         """
         step = str(self._pending)
-        for place in sorted(self.directory.iterdir()):
+        if is_remote(self.directory) and not self._staged:
+            write_list(self.directory / step)
+            return
+        for place in sorted(pathlib.Path(self._plain.path if self._staged else self.directory).iterdir()):
             if place.name.startswith(f"{step}.orbax-checkpoint-tmp") and place.is_dir():
                 write_list(place)
+                if is_remote(self.directory):
+                    stores.put_step(place, self.directory / step)
+                    stores.prune(self.directory, self._scores, self._keep)
 
     def close(self) -> None:
         """Waits for the writer and closes it."""

@@ -2,7 +2,8 @@
 
 Orbax finds its own files by patterns, in which square brackets have a meaning. TensorStore turns a backslash into a
 slash, and takes only names that are UTF-8. So a folder with such a name is reached by another path: a symbolic link in
-the folder for temporary files.
+the folder for temporary files. A folder at a URL that Orbax cannot write to is stood in for by one there, see
+`cvjax.engine.checkpoint.stores`.
 """
 
 import contextlib
@@ -12,10 +13,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import jax
+from etils import epath
 
+from cvjax.engine.checkpoint.stores import is_native
 from cvjax.errors import ConfigError
+from cvjax.storage import AnyPath, is_remote
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./ -]+")
 """Paths of these characters alone are passed on as they are."""
@@ -32,8 +37,21 @@ class PlainPath:
         temporary files has such a name as well.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.path, self._link = folder, None
+    def __init__(self, folder: AnyPath) -> None:
+        self._link = None
+        if is_remote(folder):
+            if is_native(folder):
+                self.path: Any = epath.Path(str(folder))
+                return
+            if jax.process_count() > 1:
+                raise ConfigError(
+                    f"{folder} is at a URL that a run of several processes cannot write checkpoints to; give a"
+                    " --workdir at gs:// or in a folder that all see"
+                )
+            self._link = pathlib.Path(tempfile.mkdtemp(prefix="cvjax-"))
+            self.path = self._link / "folder"
+            return
+        self.path = folder
         if _PLAIN.fullmatch(os.fspath(folder)):
             return
         if jax.process_count() > 1:

@@ -1,11 +1,12 @@
 """This module finds a checkpoint that is whole, and reads it."""
 
+import functools
 import json
 import logging
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,8 +16,10 @@ from etils import epath
 
 from cvjax.engine.checkpoint.digests import LIST, DamagedError, check_files, damaged, listed_items
 from cvjax.engine.checkpoint.plain_path import plain_path
+from cvjax.engine.checkpoint.stores import copied_for_inference, named, steps_in, told
 from cvjax.engine.version01 import upgrade
 from cvjax.errors import CheckpointError
+from cvjax.storage import AnyPath, UrlPath, as_path, is_remote
 
 Tree = Any
 
@@ -26,8 +29,15 @@ _UNREADABLE = re.compile(r"(DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDITION
 
 
 def complete_steps(directory: str | os.PathLike[str]) -> list[int]:
-    """Returns the steps of the complete checkpoints in a folder, ascending, without opening it for writing."""
-    place = pathlib.Path(directory)
+    """Returns the steps of the complete checkpoints in a folder, ascending, without opening it for writing.
+
+    Raises:
+      CheckpointError: It is at a URL that cannot be reached.
+    """
+    place = as_path(directory)
+    if is_remote(place):
+        with told(place):
+            return [step for step, complete in steps_in(place).items() if complete]
     names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
@@ -36,12 +46,15 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
     """Finds the folder of one checkpoint: from that folder, from a folder of checkpoints, or from a run's work folder.
 
     If there are several, it takes the best by the run's metric. Without any scores it takes the latest. It checks the
-    files that inference needs. A checkpoint that is damaged is passed over, with a warning, if there are others.
+    files that inference needs. A checkpoint that is damaged is passed over, with a warning, if there are others. Of one
+    at a URL it returns a copy in the user's cache, of what inference needs.
 
     Raises:
-      CheckpointError: There is no checkpoint, or none that is whole.
+      CheckpointError: There is no checkpoint, or none that is whole, or it cannot be fetched.
     """
-    place = pathlib.Path(path).absolute()
+    place = as_path(path).absolute()
+    if is_remote(place):
+        return _find_in_store(place)
     if _is_checkpoint(place):
         _check_for_inference(place)
         return place
@@ -54,12 +67,40 @@ def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
     raise CheckpointError(f"{path} holds no checkpoint; give a run's --workdir or one of its checkpoints/STEP")
 
 
-def read_metadata(place: pathlib.Path) -> dict[str, Any]:
+def _find_in_store(place: UrlPath) -> pathlib.Path:
+    """Returns a copy of the checkpoint that `find_checkpoint` looks for, of one at a URL."""
+    with told(place):
+        names = set(place.files_below())
+    if LIST in names or any(name.startswith(("info/", "variables/")) for name in names):
+        local = copied_for_inference(place)
+        with named(local, place):
+            _check_for_inference(local)
+        return local
+    for folder in (place, place / "checkpoints"):
+        steps = complete_steps(folder)
+        if steps:
+            local = [copied_for_inference(folder / str(step), "info").parent for step in steps]
+            with named(local[0], folder):
+                return _best(local[0], steps, functools.partial(_copy_step, folder))
+    what = "holds no checkpoint" if names else "is no folder with files in it"
+    raise CheckpointError(f"{place} {what}; give a run's --workdir or one of its checkpoints/STEP")
+
+
+def _copy_step(folder: UrlPath, step: int) -> None:
+    copied_for_inference(folder / str(step))
+
+
+def read_metadata(place: AnyPath) -> dict[str, Any]:
     """Reads the metadata of one checkpoint, the JSON in its folder: configuration, data position, scores.
 
     Raises:
       DamagedError: The metadata cannot be read.
+      CheckpointError: It is at a URL that cannot be reached.
     """
+    if is_remote(place):
+        local = copied_for_inference(place, "info")
+        with named(local, place):
+            return read_metadata(local)
     check_files(place, ["info"])
     _require(place, "info", "metadata")
     try:
@@ -162,8 +203,16 @@ def reason(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__)[:200]
 
 
-def _best(folder: pathlib.Path, steps: list[int]) -> pathlib.Path:
-    """Returns the whole checkpoint with the best score, or the latest whole one if none has a score."""
+def _best(
+    folder: pathlib.Path, steps: list[int], complete: Callable[[int], object] = lambda step: None
+) -> pathlib.Path:
+    """Returns the whole checkpoint with the best score, or the latest whole one if none has a score.
+
+    Args:
+      folder: Folder of the checkpoints.
+      steps: Their steps.
+      complete: Function that makes a step be there whole, called before its files are checked.
+    """
     ranks, wrong = {}, []
     for step in steps:
         try:
@@ -177,6 +226,7 @@ def _best(folder: pathlib.Path, steps: list[int]) -> pathlib.Path:
     for step in sorted(ranks, key=lambda step: ranks[step], reverse=True):
         place = folder / str(step)
         try:
+            complete(step)
             _check_for_inference(place)
         except DamagedError as error:
             wrong.append(error)

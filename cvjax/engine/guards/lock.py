@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +10,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from cvjax.engine.guards.lease import Lease
 from cvjax.errors import ConfigError
+from cvjax.storage import AnyPath, is_remote
 
 try:
     import fcntl
@@ -23,21 +24,22 @@ FILE = "run.lock"
 
 
 @contextlib.contextmanager
-def one_run(workdir: pathlib.Path) -> Iterator[None]:
+def one_run(workdir: AnyPath) -> Iterator[None]:
     """Keeps other runs out of a work folder, which it makes if need be. Of several hosts, the main one does so.
 
-    Evaluation and prediction need no lock. Where the file system has no locks, there is none. A folder that was made
-    here goes again if the run is refused before it writes anything.
+    Evaluation and prediction need no lock. Where the file system has no locks, there is none; at a URL there is one of
+    another kind, see `cvjax.engine.guards.lease`. A folder that was made here goes again if the run is refused before
+    it writes anything.
 
     Raises:
       ConfigError: Another run is in the folder, or it cannot be made or written to.
     """
     refusal: ConfigError | None = None
-    held: int | None = None
-    made = not workdir.exists()
+    held: int | Lease | None = None
+    made = not is_remote(workdir) and not workdir.exists()
     if jax.process_index() == 0:
         try:
-            held = _take(workdir)
+            held = Lease(workdir / FILE) if is_remote(workdir) else _take(workdir)
         except ConfigError as error:
             refusal = error
     if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.asarray(refusal is not None)):
@@ -55,7 +57,7 @@ def one_run(workdir: pathlib.Path) -> Iterator[None]:
     _let_go(workdir, held)
 
 
-def _take(workdir: pathlib.Path) -> int | None:
+def _take(workdir: AnyPath) -> int | None:
     """Takes the lock and returns the file's descriptor, or None where there are no locks."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -97,15 +99,18 @@ def _lock(held: int) -> bool:
     return True
 
 
-def _is_there(workdir: pathlib.Path, held: int) -> bool:
+def _is_there(workdir: AnyPath, held: int) -> bool:
     try:
         return os.path.samestat(os.stat(workdir / FILE), os.fstat(held))
     except FileNotFoundError:
         return False
 
 
-def _let_go(workdir: pathlib.Path, held: int | None) -> None:
+def _let_go(workdir: AnyPath, held: int | Lease | None) -> None:
     if held is None:
+        return
+    if isinstance(held, Lease):
+        held.release()
         return
     with contextlib.suppress(OSError):  # removed while it is held: who opens it later finds another file
         (workdir / FILE).unlink()

@@ -2,7 +2,6 @@
 
 import contextlib
 import faulthandler
-import pathlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from cvjax.engine.config import RunConfig
 from cvjax.engine.guards.ending import LOST, end_process
 from cvjax.engine.guards.hosts import HostWatch
 from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, HOST, SAVING, Pulse
+from cvjax.storage import AnyPath, written_file
 
 _WHY = {
     HOST: "another host does not take part in a collective, or the program of a first step takes long to compile",
@@ -34,9 +34,7 @@ def stall_minutes(config: RunConfig) -> float:
 
 
 @contextlib.contextmanager
-def watched_for_stalls(
-    pulse: Pulse, minutes: float, folder: pathlib.Path, hosts: HostWatch | None = None
-) -> Iterator[None]:
+def watched_for_stalls(pulse: Pulse, minutes: float, folder: AnyPath, hosts: HostWatch | None = None) -> Iterator[None]:
     """Ends this process if the loop does nothing new for some minutes while the block runs.
 
     It prints one sentence with the host, the step and what was awaited, writes the stacks of all threads to a file,
@@ -81,11 +79,11 @@ def stalled(host: int, step: int, doing: str, minutes: float, stacks: str, other
     )
 
 
-def _stacks(folder: pathlib.Path, host: int) -> str:
+def _stacks(folder: AnyPath, host: int) -> str:
     """Writes where each thread of this process is, and says so."""
     path = folder / f"stacks-{host}.txt"
     try:
-        with path.open("w") as file:
+        with written_file(path) as whole, whole.open("w") as file:  # a descriptor of this machine is needed
             faulthandler.dump_traceback(file, all_threads=True)
     except OSError as error:
         return f" {path} could not be written ({error.strerror});"

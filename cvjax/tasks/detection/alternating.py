@@ -10,7 +10,6 @@ trained yet, or not on these proposals.
 """
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import jax
@@ -26,6 +25,7 @@ from cvjax.engine.guards.lock import one_run
 from cvjax.engine.loop import Outcome
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiled
+from cvjax.storage import AnyPath, as_path, is_remote, written_folder
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.loaded import rebuild
@@ -40,7 +40,7 @@ def train(config: DetectionConfig) -> Outcome:
     if not config.four_steps:
         return run.train(config)
     run.check_run(config)
-    with one_run(pathlib.Path(config.workdir)):
+    with one_run(as_path(config.workdir)):
         return train_four_steps(config)
 
 
@@ -59,12 +59,12 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
     """
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError("the four steps hand proposals on from one process; train end to end on several")
-    folder = pathlib.Path(config.workdir)
+    folder = as_path(config.workdir)
     config = run.with_steps(config, len(Detection.open(config, config.input.train_split)))
     shared = ("fpn/*",) if config.model.name.endswith("_fpn") else ()
     kept = folder / STEPS[0] / "proposals"
     # Name, fields of the model, parameters that stay, fields of the run, and where the proposals come from.
-    plan: list[tuple[str, dict[str, Any], tuple[str, ...], dict[str, Any], pathlib.Path | None]] = [
+    plan: list[tuple[str, dict[str, Any], tuple[str, ...], dict[str, Any], AnyPath | None]] = [
         (STEPS[0], {"train_detector": False}, (), {}, None),
         (STEPS[1], {"train_rpn": False}, ("rpn/*",), {"steps": _half(config)}, kept),
         (
@@ -109,7 +109,7 @@ def _half(config: DetectionConfig) -> int:
     return max(1, config.steps // 2)
 
 
-def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib.Path) -> int:
+def _write_proposals(config: DetectionConfig, net: AnyPath, folder: AnyPath) -> int:
     """Writes an RPN's proposals for both splits, unless they exist; returns the largest number per image."""
     loaded = rebuild([Detection], find_checkpoint(net))
     # As many as training has, from as many anchors; evaluation's are fewer.
@@ -135,5 +135,9 @@ def _write_proposals(config: DetectionConfig, net: pathlib.Path, folder: pathlib
                 boxes[batch["index"][row]] = original[row][found.valid[row]].astype(np.float32)
         ids = [str(index) for index in range(len(source))]
         origin = {"checkpoint": str(loaded.place), "images": digest_of_source(source, here=False)}
-        write_proposals(place, ids, boxes, origin)
+        if is_remote(place):
+            with written_folder(place.parent) as local:
+                write_proposals(local / source.split, ids, boxes, origin)
+        else:
+            write_proposals(place, ids, boxes, origin)
     return after

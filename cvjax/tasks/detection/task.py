@@ -22,6 +22,7 @@ from cvjax.datasets.proposals.boxes import ProposalConfig, propose
 from cvjax.datasets.proposals.files import ProposalSet, ProposedDataset, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
 from cvjax.models.detection.detector import Detections, Proposals, Truth, beside_images
+from cvjax.storage import data_folder
 from cvjax.tasks.detection import pictures
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.metrics import DetectionScores
@@ -69,7 +70,8 @@ class Detection(ImageTask):
         if not data.proposals:
             return dataset
         if data.proposals_from:
-            return attach(dataset, ProposalSet(Path(data.proposals_from) / dataset.name / dataset.split))
+            below = f"{dataset.name}/{dataset.split}"
+            return attach(dataset, ProposalSet(data_folder(data.proposals_from, below) / below))
         return ProposedDataset(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
 
     @classmethod

@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 from rich.console import RenderableType
 
-from cvjax.data.dataset import Dataset, Target, default_data_dir, image_sizes
+from cvjax.data.dataset import Dataset, Target, image_sizes
 from cvjax.data.decode import decode_example
 from cvjax.data.order import Bucket, batches_by_size
 from cvjax.data.reader import Decode
@@ -24,6 +24,7 @@ from cvjax.datasets.masks.counts import MaskCounts, count_masks
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
+from cvjax.storage import data_folder
 from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
@@ -102,7 +103,7 @@ class Segmentation(ImageTask):
 
     @classmethod
     def _count(cls, config: SegmentationConfig, dataset: Dataset) -> MaskCounts:
-        data_dir = pathlib.Path(config.data_dir).expanduser() if config.data_dir else default_data_dir()
+        data_dir = data_folder(config.data_dir)
         skip = config.input.on_bad_record == "skip"
         return count_masks(dataset, len(dataset.class_names), _void(config.input), data_dir=data_dir, skip=skip)
 

@@ -10,7 +10,7 @@ layer are scaled to -1 to 1 there, of others to 0 to 1.
 """
 
 import math
-import pathlib
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 from flax import traverse_util
 
 from cvjax.errors import CheckpointError
-from cvjax.files import replacing
+from cvjax.storage import as_path, file_and_key, written_file
 from cvjax.weights.convert import COLLECTIONS, Variables
 
 _ORDER = re.compile(r"(?:backbone/)?(?:(stage)|(necks_)|(fc)|(head|output))")
@@ -41,7 +41,7 @@ class _Leaf(NamedTuple):
 
 
 def read_darknet(
-    path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, partial: bool = False
+    path: str | os.PathLike[str], variables: Variables, *, grid: tuple[int, int] | None = None, partial: bool = False
 ) -> Variables:
     """Fills a net with the floats of a file.
 
@@ -82,13 +82,13 @@ def read_darknet(
     return {**variables, **traverse_util.unflatten_dict(leaves | filled)}
 
 
-def read_floats(path: str | pathlib.Path) -> tuple[np.ndarray, bool]:
+def read_floats(path: str | os.PathLike[str]) -> tuple[np.ndarray, bool]:
     """Returns the floats of a file, which stay there until they are used, and whether dense layers are transposed.
 
     Raises:
       CheckpointError: There is no such file, or it is none of darknet's.
     """
-    path = pathlib.Path(path)
+    path, _ = file_and_key(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     if path.stat().st_size < 16 or path.stat().st_size % 4:
@@ -101,7 +101,7 @@ def read_floats(path: str | pathlib.Path) -> tuple[np.ndarray, bool]:
 
 
 def write_darknet(
-    path: str | pathlib.Path, variables: Variables, *, grid: tuple[int, int] | None = None, seen: int = 0
+    path: str | os.PathLike[str], variables: Variables, *, grid: tuple[int, int] | None = None, seen: int = 0
 ) -> None:
     """Writes the file that `read_darknet` reads, as version 0.1.0; an existing file is replaced.
 
@@ -115,7 +115,7 @@ def write_darknet(
     """
     leaves = traverse_util.flatten_dict(_held(variables))
     layers = list(_layers(leaves, grid))
-    with replacing(pathlib.Path(path)) as whole, open(whole, "wb") as file:
+    with written_file(as_path(path)) as whole, open(whole, "wb") as file:
         file.write(np.array([0, 1, 0, seen], "<i4").tobytes())
         for layer in layers:
             for leaf in layer:

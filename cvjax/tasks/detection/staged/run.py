@@ -6,7 +6,6 @@ checkpoint of WORKDIR, with its report and pictures. `--resume` continues in the
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +28,7 @@ from cvjax.errors import ConfigError
 from cvjax.files import write_json
 from cvjax.models.detection.detector import Proposals
 from cvjax.runtime.compiler import compiled
+from cvjax.storage import as_path
 from cvjax.tasks.detection.config import StagedDetectionConfig
 from cvjax.tasks.detection.staged.stages import RegionBatch, fit_stages, install
 from cvjax.tasks.detection.task import Detection, truth_of
@@ -52,7 +52,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
             " run this on one with its weights, by --init"
         )
     run.check_run(config)
-    workdir = pathlib.Path(config.workdir)
+    workdir = as_path(config.workdir)
     softmax = config.model.replace(scorer="softmax")
     with one_run(workdir):
         outcome = run.train(dataclasses.replace(config, model=softmax, workdir=str(workdir / NET)))
@@ -61,7 +61,7 @@ def train(config: StagedDetectionConfig) -> Outcome:
 
 def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> Outcome:
     """Fits the SVMs and regressions, scores the detector, saves its checkpoint and shows the results."""
-    workdir = pathlib.Path(config.workdir)
+    workdir = as_path(config.workdir)
     loaded = rebuild([Detection], find_checkpoint(workdir / NET), scorer="svm")
     train_set = Detection.open(config, config.input.train_split)
     eval_set = Detection.open(config, config.input.eval_split)
