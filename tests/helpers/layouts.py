@@ -34,7 +34,10 @@ NETS: dict[str, dict[str, Any]] = {
         "aspp_features": 8,
         "low_level_features": 4,
     },
-    "fcn8s_vgg16": {"backbone": {"widths": (4, 4, 8, 8, 8), "stage_sizes": (1, 1, 1, 1, 1), "hidden": 8}},
+    "fcn8s_vgg16": {
+        "alignment": "same",
+        "backbone": {"widths": (4, 4, 8, 8, 8), "stage_sizes": (1, 1, 1, 1, 1), "hidden": 8},
+    },
 }
 """Narrow, short variants with all of the layers that the published nets have."""
 
