@@ -125,33 +125,6 @@ def test_workers_change_nothing(folder, trained, tmp_path):
         assert metrics(tmp_path / str(workers))[0] == metrics(trained)[0]
 
 
-def test_two_processes_of_two_devices_are_one_run(folder, trained, tmp_path):
-    """One process a host, as on a pod: losses, scores and counted examples are those of one process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_PLATFORMS", "cpu")
-        port = 29_500 + np.random.default_rng().integers(2000)
-        processes = [
-            train(
-                folder,
-                tmp_path / "two",
-                *("--cluster.coordinator", f"127.0.0.1:{port}"),
-                *("--cluster.num-processes", 2, "--cluster.process-id", number),
-                devices=2,
-                wait=False,
-            )
-            for number in range(2)
-        ]
-        errors = [process.communicate(timeout=500)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
-    losses, scores = metrics(tmp_path / "two")
-    alone, alone_scores = metrics(trained)
-    assert losses.keys() == alone.keys() == set(range(1, 11))
-    np.testing.assert_allclose(list(losses.values()), list(alone.values()), rtol=2e-5)
-    assert len(scores) == 1
-    assert scores[0]["val/miou"] == pytest.approx(alone_scores[0]["val/miou"], rel=1e-3)
-    assert json.loads((tmp_path / "two" / "report.json").read_text())["examples"] == 13
-
-
 def _two_hosts(folders, workdir, *flags, timeout=300):
     """Two processes of one run, each with its own data; returns them ended, with their output."""
     with pytest.MonkeyPatch.context() as patch:
@@ -220,14 +193,6 @@ def test_a_killed_experiment_resumes_as_the_run_never_killed(folder, tmp_path):
     assert metrics(tmp_path / "killed")[0] == metrics(tmp_path / "whole")[0]
     reports = [json.loads((tmp_path / run / "report.json").read_text()) for run in ("killed", "whole")]
     assert reports[0] == reports[1]
-
-
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_devices_and_strategies_change_nothing(folder, trained, tmp_path, parallel):
-    process = train(folder, tmp_path / parallel, "--parallel", parallel, devices=4)
-    assert process.returncode == 0, process.err
-    losses, _ = metrics(tmp_path / parallel)
-    np.testing.assert_allclose(list(losses.values()), list(metrics(trained)[0].values()), rtol=2e-5)
 
 
 def test_a_missing_set_asked_for_by_name_never_falls_back(tmp_path):
