@@ -1,5 +1,6 @@
 """Counts the operations of convolutions and matrix products in a compiled program, and tells their kinds apart."""
 
+import math
 import re
 
 from cvjax.inspection.hlo import Instruction, Program
@@ -37,8 +38,13 @@ def kind_of(product: Instruction, op_name: str) -> str:
     left, _, out = _labels(product)
     if "transpose(" not in op_name:
         return FORWARD
-    # The gradient of a kernel sums over the batch, which therefore stands where the features of a map stand.
-    return KERNEL_GRADIENT if left[0] == "f" or out[0] != "b" else INPUT_GRADIENT
+    # The gradient of a kernel has maps as its window, and gives a kernel; all others have it the other way round.
+    sizes = re.search(r"size=([\dx]+)", _attribute(product.attributes, "window"))
+    window = math.prod(map(int, sizes[1].split("x"))) if sizes else 1
+    given = math.prod(size for size, label in zip(product.result.shape, out) if label.isdigit())
+    if window == given:  # by the batch, which is summed over, and then stands where the features of a map stand
+        return KERNEL_GRADIENT if left[0] == "f" or out[0] != "b" else INPUT_GRADIENT
+    return KERNEL_GRADIENT if window > given else INPUT_GRADIENT
 
 
 def flops_of(program: Program, computation: str, product: Instruction) -> int:

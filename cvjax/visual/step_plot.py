@@ -55,7 +55,7 @@ def plot_step(
     )
     middle.set_xlabel("MB an image", fontsize=9, color="#50555c")
     _bars(right, {name: 1000 * value for name, value in seconds.items()}, "a step takes at least", most=True)
-    right.set_xlabel("ms, an estimate from published peaks", fontsize=9, color="#50555c")
+    right.set_xlabel("ms, by published peaks", fontsize=9, color="#50555c")
     drawing.draw()
     canvas.save_png(path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
 
@@ -68,7 +68,8 @@ def _bars(ax: "Axes", values: Mapping[str, float], title: str, most: bool = Fals
     ax.set_yticks(places, [name.replace(", ", ",\n") for name in values], fontsize=9)
     ax.invert_yaxis()
     for place, value in zip(places, values.values()):
-        ax.annotate(f"{value:.3g}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=9)
+        text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        ax.annotate(text, (value, place), (3, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_xlim(0, 1.2 * top or 1)
     ax.locator_params(axis="x", nbins=5)
     ax.set_title(title, loc="left", fontsize=10, color="#222222")

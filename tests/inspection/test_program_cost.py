@@ -137,3 +137,24 @@ def test_exchanges_of_a_real_program():
         ("all-reduce", 32 * 4, 8),
         ("all-gather", 16 * 32 * 4, 8),
     }
+
+
+def test_gradients_of_one_image_are_told_apart():
+    """With a batch of one the compiler exchanges the batch with other dimensions, so labels alone tell nothing."""
+    program = """
+HloModule jit_train_step
+
+ENTRY %main (ct: bf16[9,9,1,16], k: bf16[3,3,4,16], x: bf16[9,9,1,4]) -> bf16[9,9,1,4] {
+  %ct = bf16[9,9,1,16]{3,2,1,0} parameter(0)
+  %k = bf16[3,3,4,16]{3,2,1,0} parameter(1)
+  %x = bf16[9,9,1,4]{3,2,1,0} parameter(2)
+  %w = bf16[3,3,4,16]{3,2,1,0} convolution(%x, %ct), window={size=9x9 pad=1_1x1_1}, dim_labels=01fb_01io->01bf, NAME
+  ROOT %i = bf16[9,9,1,4]{3,2,1,0} convolution(%ct, %k), window={size=3x3 pad=1_1x1_1}, dim_labels=01bf_01oi->01bf, NAME
+}
+""".replace("NAME", 'metadata={op_name="jit(train_step)/transpose(jvp(Net))/conv1/conv"}')
+    kinds = cost_of(parse_program(program)).kinds
+    flops = 2 * 25 * 25 * 4 * 16  # of the 27 pairs along an axis, two meet padding
+    assert {name: cost.flops for name, cost in kinds.items()} == {
+        products.KERNEL_GRADIENT: flops,
+        products.INPUT_GRADIENT: flops,
+    }
