@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = ROOT / "tests" / "helpers" / "one_host.py"
 MOMENTS = int(os.environ.get("CVJAX_MOMENTS", 0))
 KILLS = [(number % 2, signal.SIGKILL) for number in range(MOMENTS)]
-STEPS, BATCH, TRAINING, VALIDATION = 24, 8, 24, 13
+STEPS, BATCH, TRAINING, VALIDATION = (100 if MOMENTS else 24), 8, 24, 13
 
 
 def free_port():
@@ -84,7 +84,7 @@ def opened(workdir, number, split):
 def whole(folder, tmp_path_factory):
     """A run of two hosts that nothing stopped."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    with hosts(folder, workdir) as processes:
+    with hosts(folder, workdir, run={"steps": STEPS}) as processes:
         assert ended(processes) == ([0, 0], [[], []])
     return workdir
 
@@ -113,7 +113,7 @@ def interrupt(folder, workdir, victim, number, rng):
     log = workdir / "metrics.jsonl"
     before = log.stat().st_size if log.exists() else 0
     silence = ClusterConfig().silence if MOMENTS else 6.0
-    with hosts(folder, workdir, run={"resume": True}, pause=0.05, silence=silence) as processes:
+    with hosts(folder, workdir, run={"steps": STEPS, "resume": True}, pause=0.05, silence=silence) as processes:
         wait_for(processes[0], workdir, before, 200)
         time.sleep(rng.uniform(0, 4 if MOMENTS else 1))
         assert processes[victim].poll() is None
@@ -138,7 +138,7 @@ def test_hosts_that_are_killed_or_preempted_are_one_run_never_stopped(folder, wh
         assert lines[1 - victim][0].startswith(f"error: host {victim} ")
         assert "is lost" in lines[1 - victim][0]
     assert complete_steps(workdir / "checkpoints")[-1] < STEPS
-    with hosts(folder, workdir, run={"resume": True}) as processes:
+    with hosts(folder, workdir, run={"steps": STEPS, "resume": True}) as processes:
         assert ended(processes) == ([0, 0], [[], []])
     assert losses(workdir) == losses(whole)
     reports = [json.loads((run / "report.json").read_text()) for run in (workdir, whole)]
