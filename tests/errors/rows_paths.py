@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 from bad_inputs import BadInput
 
 
@@ -11,6 +12,10 @@ def _nothing(folder: pathlib.Path) -> None:
 
 def _config_of_text(folder: pathlib.Path) -> None:
     (folder / "config.json").write_text("model: resnet50\n")
+
+
+def _darknet_of_another_net(folder: pathlib.Path) -> None:
+    (folder / "yolov4.weights").write_bytes(np.array([0, 2, 5, 0, 0], "<i4").tobytes() + bytes(4 * 64))
 
 
 ROWS = [
@@ -49,6 +54,18 @@ ROWS = [
         "cvjax.cli.evaluate --weights DATA/resnet50.pth --data scenes",
         _nothing,
         ("DATA/resnet50.pth",),
+    ),
+    BadInput(
+        "a darknet file of a net that we don't have",
+        "cvjax.cli.convert DATA/yolov4.weights DATA/yolov4.safetensors",
+        _darknet_of_another_net,
+        ("DATA/yolov4.weights", "nearest"),
+    ),
+    BadInput(
+        "a darknet file as the weights of another net",
+        "cvjax.cli.convert DATA/yolov4.weights DATA/net.safetensors --as resnet50",
+        _darknet_of_another_net,
+        ("DATA/yolov4.weights", "--as"),
     ),
     BadInput(
         "a configuration that is no JSON",
