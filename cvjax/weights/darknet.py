@@ -67,8 +67,8 @@ def open_darknet(path: str | os.PathLike[str], name: str | None = None) -> Darkn
             sizes[f"{model} with batch_norm" if options else model] = floats
     nearest = min(sizes, key=lambda net: abs(sizes[net] - found))
     raise CheckpointError(
-        f"{path} has {found} floats, and the nearest of YOLO v1 and its classifiers, {nearest}, has {sizes[nearest]}; if "
-        "it is one of these with other options or classes, start a run that has them with --init"
+        f"{path} has {found} floats, and the nearest of YOLO v1 and its classifiers, {nearest}, has {sizes[nearest]}; "
+        "if it is one of these with other options or classes, start a run that has them with --init"
     )
 
 

@@ -154,5 +154,5 @@ def test_a_darknet_file_is_recognized_by_its_size_and_comes_back(tmp_path, capsy
         command(tmp_path / "tiny.weights", tmp_path / "out.safetensors", "--as", "resnet18")
     short = tmp_path / "short.weights"
     short.write_bytes((tmp_path / "tiny.weights").read_bytes()[:-4])
-    with pytest.raises(CheckpointError, match="7317383 floats, and the nearest of .* darknet_yolov1_tiny, has 7317384"):
+    with pytest.raises(CheckpointError, match=r"7317383 floats, and the nearest .* darknet_yolov1_tiny, has 7317384"):
         command(short, tmp_path / "out.safetensors")
