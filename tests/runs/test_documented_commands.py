@@ -40,7 +40,7 @@ NEEDS = {
 SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()
 SMALL = {
     "deeplab_voc": "--input.crop 33 33 --model.aspp-features 8 --model.backbone.width 8 --eval.no-flip",
-    "resnet_imagenet": "--input.crop 32 32 --eval.resize 32 --model.width 8",
+    "resnet_imagenet": "--input.crop 32 32 --eval.resize 32 --model.width 8 --model.stage-sizes 1 1 1 1",
     "camvid": "--input.crop 32 32 --model.width 4 --eval.no-flip",
     "unet_isbi": "--model.width 4 --optim.warmup 0",
     "yolo_voc": "--input.crop 64 64 --model.grid 4 4 --model.hidden 16",
