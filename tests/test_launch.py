@@ -115,3 +115,9 @@ def test_a_sigterm_to_the_loop_is_the_commands():
     assert loop.stdout.readline() == "up\n"
     loop.terminate()
     assert loop.wait(timeout=20) == 143
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_who_works_in_a_bucket_has_its_driver(file):
+    text = file.read_text()
+    assert ("gs://" in text) == bool(re.search(r"\[\w+,gcs\]|`gcs`", text))

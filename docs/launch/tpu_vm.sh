@@ -20,7 +20,7 @@ if ! gcloud compute tpus tpu-vm describe "$NAME" --zone "$ZONE" > /dev/null 2>&1
     until [ "$(gcloud compute tpus tpu-vm describe "$NAME" --zone "$ZONE" --format 'value(state)' 2> /dev/null)" = READY ]; do
         sleep 30
     done
-    everywhere "git clone $REPOSITORY cvjax && cd cvjax && python3 -m venv .venv && .venv/bin/pip install -e '.[tpu]'"
+    everywhere "git clone $REPOSITORY cvjax && cd cvjax && python3 -m venv .venv && .venv/bin/pip install -e '.[tpu,gcs]'"
 fi
 
 everywhere "cd cvjax && source .venv/bin/activate && bash docs/launch/restart.sh \
