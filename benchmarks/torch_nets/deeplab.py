@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn import functional as F
+
 from torch_nets.classifiers import ResNet50
 
 _RATES = (6, 12, 18)
