@@ -19,7 +19,8 @@ from a row stands below the tables, with the reason.
   `torch.compile`. Peers must have as many parameters. Each row has processes of its own, so that memory is the row's:
   the most that the allocator had in use (of JAX with what the compiler's trials took, of PyTorch without the first
   step), and for XLA's program its arguments, results and temporaries. Time to compile is from tracing to the program,
-  of torch.compile that of the first step; contestants compile at the same time.
+  of torch.compile that of the first step. Contestants compile at the same time, to fit into the minutes; with --in-turn
+  one after another, so that no compiler's trials on the device disturb another's.
 - Operators: greedy suppression against torchvision's, and the dense CRF, which has no peer in PyTorch.
 - Forms of layers: output, gradient of the input and gradient of the kernel apart, of transposed, depthwise and grouped
   convolutions, max-pools and a resize: as cvjax has them here ("cvjax"), XLA's own ("flax"), cvjax's forms for CPU on
@@ -28,7 +29,6 @@ from a row stands below the tables, with the reason.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import pathlib
 import sys
@@ -36,6 +36,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import reporting
+from on_device.lodging import House
 from on_device.rows import TORCH_SIDES, Row, rows
 from on_device.tables import write
 from on_device.turns import Clock, Limits, measure
@@ -54,8 +55,12 @@ class Processes:
       missing: sides that cannot start at all, and why.
     """
 
-    def __init__(self, connect: Connect, missing: dict[str, str]):
-        self.connect, self.missing = connect, missing
+    def __init__(self, connect: Connect, missing: dict[str, str], together: bool = False):
+        """`together`: the JAX sides share one process, because the device lets one alone in."""
+        self.connect, self.missing, self._together = connect, missing, together
+        if together:
+            house = House(lambda: connect("cvjax"))
+            self.connect = lambda side: connect(side) if side in TORCH_SIDES else house.connect(side)
         self._running: dict[str, Contestant] = {}
         self._owner: object = None
 
@@ -80,7 +85,8 @@ class Processes:
 
     def close(self, names: Sequence[str] | None = None) -> None:
         """Ends the processes of these sides, of all by default."""
-        for name in list(self._running) if names is None else names:
+        everybody = names is None or (names and self._together)
+        for name in list(self._running) if everybody else names:
             contestant = self._running.pop(name, None)
             if contestant is not None:
                 contestant.stop()
@@ -147,8 +153,10 @@ def introduce(connect: Connect, missing: dict[str, str], tiny: bool) -> Message:
     said: dict[str, Message] = {}
     for name in names:
         try:
-            with contextlib.closing(_Ended(connect(name))) as one:
-                said[name] = one.hello
+            one = connect(name)
+            said[name] = one.hello
+            one.stop()
+            one.__exit__()
         except (RuntimeError, OSError, ValueError) as error:
             if name == "cvjax":
                 raise SystemExit(f"cvjax does not start here: {error}; its own message stands above") from error
@@ -162,29 +170,19 @@ def introduce(connect: Connect, missing: dict[str, str], tiny: bool) -> Message:
     return {**reporting.machine(()), "contestants": said}
 
 
-class _Ended:
-    """A contestant that is closed without waiting for its end."""
-
-    def __init__(self, contestant: Contestant):
-        self._contestant, self.hello = contestant, contestant.hello
-
-    def close(self) -> None:
-        self._contestant.stop()
-        self._contestant.__exit__()
-
-
 def run(
     arguments: argparse.Namespace, connect: Connect, missing: dict[str, str], clock: Clock = time.monotonic
 ) -> Message:
     """Measures row after row until the minutes are over; the record."""
-    limits = Limits(clock() + 60 * arguments.minutes - RESERVE, arguments.patience, clock)
+    limits = Limits(clock() + 60 * arguments.minutes - RESERVE, arguments.patience, clock, arguments.in_turn)
     wanted = chosen(rows(arguments.tiny, arguments.batch_share), arguments.only)
     where = introduce(connect, missing, arguments.tiny)
     settings = {"rounds": arguments.rounds, "tiny": arguments.tiny, "batch_share": arguments.batch_share}
     stem = arguments.out / f"accelerator-{reporting.place(where)}"
     report = reporting.Report(stem, where, settings, write)
     there = {(row["case"], row["mode"]) for row in report.record["rows"] if row["seconds"]}
-    processes = Processes(connect, missing)
+    # A TPU belongs to the process that opened it first.
+    processes = Processes(connect, missing, where["contestants"]["cvjax"]["device"].startswith("TPU"))
     try:
         # What an earlier run has measured comes last, and is not given up for nothing.
         for row in sorted(wanted, key=lambda row: (row.case, row.mode) in there):
@@ -209,6 +207,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="turns of every contestant, at most")
     parser.add_argument("--burst-ms", type=float, default=200, help="least length of a turn")
     parser.add_argument("--patience", type=float, default=150, help="seconds that a contestant may prepare a row")
+    parser.add_argument("--in-turn", action="store_true", help="prepare one contestant after another; takes longer")
     parser.add_argument("--batch-share", type=float, default=1.0, help="of the batches of training, for less memory")
     parser.add_argument("--torch-python", help="interpreter that has torch and torchvision; default: this one")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results", help="folder for the results")

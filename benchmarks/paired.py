@@ -92,21 +92,23 @@ def serve(hello: Message, prepare: Callable[[Message], Work]) -> None:
     pipe = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     pipe.write(json.dumps(hello) + "\n")
-    work = None
+    works: dict[str, Work] = {}  # One for each contestant that lives in this process.
     for line in sys.stdin:
         message = json.loads(line)
+        name, reply = message["name"], {}
         if message["do"] == "prepare":
-            work, reply = None, {}  # The case before is freed first.
+            works.pop(name, None)  # The case before is freed first.
             try:
-                work = prepare(message["case"])
+                work = works[name] = prepare(message["case"])
                 burst(work, 1)
                 reply["seconds"] = burst(work, 1)
                 reply["facts"] = work.facts()
                 np.savez(message["values"], **work.values)
             except Exception as error:  # Whatever is wrong with one case, the next may run.
                 reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+            work = None
         else:
-            reply = {"seconds": burst(work, message["repeat"])}
+            reply = {"seconds": burst(works[name], message["repeat"])}
         pipe.write(json.dumps(reply) + "\n")
 
 
@@ -159,12 +161,17 @@ class Contestant:
         """Seconds an execution, over `repeat` of them."""
         return self._ask({"do": "burst", "repeat": repeat})["seconds"]
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the child is gone."""
+        return self._process.poll() is not None
+
     def stop(self) -> None:
         """Ends the child at once, whatever it does; whoever waits for it gets a RuntimeError."""
         self._process.kill()
 
     def _ask(self, message: Message) -> Message:
-        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.write(json.dumps({"name": self.name, **message}) + "\n")
         self._process.stdin.flush()
         return self._read()
 

@@ -20,7 +20,7 @@ def serve_side(side: str) -> None:
 
         # A program that is read from the cache has no time to compile.
         jax.config.update("jax_enable_compilation_cache", False)
-    serve(hello("torch" if side in TORCH_SIDES else side), lambda work: prepare(work, side))
+    serve(hello("torch" if side in TORCH_SIDES else side), lambda work: prepare(work, work.get("side", side)))
 
 
 def prepare(work: Message, side: str) -> Work:

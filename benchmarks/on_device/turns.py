@@ -22,11 +22,13 @@ class Limits:
       until: time on the clock after which no row and no round begins.
       patience: seconds that preparing may take.
       clock: the present time in seconds.
+      in_turn: prepare one contestant after another.
     """
 
     until: float
     patience: float
     clock: Clock = time.monotonic
+    in_turn: bool = False
 
     def left(self, begun: float) -> float:
         """Seconds that are left of a preparation that began at `begun`."""
@@ -43,8 +45,8 @@ def measure(
 ) -> tuple[Times, dict[str, str]]:
     """Lets contestants take turns, as `paired.measure` does, but only until a time.
 
-    They prepare at the same time, since compilers keep the host busy and the device idle. One that fails, is not ready
-    in time, or dies in its turn, is left out, and the others go on; its process is ended.
+    They prepare at the same time by default, since compilers keep the host busy and the device idle. One that fails, is
+    not ready in time, or dies in its turn, is left out, and the others go on.
 
     Args:
       contestants: who takes part; the first that is ready is the reference.
@@ -56,10 +58,11 @@ def measure(
       Seconds an execution by contestant, one a round; and by contestant, why it does not take part.
     """
     ready, absent, reference = {}, {}, None
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(contestants))) as pool:
+    with concurrent.futures.ThreadPoolExecutor(1 if limits.in_turn else max(1, len(contestants))) as pool:
         begun = limits.clock()
         waiting = {contestant: pool.submit(contestant.prepare, work) for contestant in contestants}
         for contestant, result in waiting.items():
+            begun = limits.clock() if limits.in_turn else begun
             try:
                 seconds, values = result.result(timeout=limits.left(begun))
             except concurrent.futures.TimeoutError:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from on_device import rows as row_list
 from on_device import sides, training
 from on_device.arrays import arrays
+from on_device.lodging import House
 from on_device.turns import Limits, measure
 from paired import Schedule, Unavailable
 
@@ -37,6 +39,7 @@ class Inside:
 
     def __init__(self, side):
         self.name, self.hello, self.facts = side, HELLO, {}
+        self._process = self._folder = None
 
     def prepare(self, work):
         self.work = sides.prepare(json.loads(json.dumps(work)), self.name)
@@ -301,6 +304,43 @@ def test_who_dies_in_its_turn_is_left_out():
     times, absent = measure(contestants, {}, Schedule(1), Limits(until=1e9, patience=9, clock=lambda: stage.now))
     assert times == {"cvjax": [2.0]}
     assert absent == {"torch": "ended in its turn: gone"}
+
+
+def test_contestants_may_share_a_process():
+    command = [sys.executable, str(pathlib.Path(__file__).with_name("echo_side.py")), "2"]
+    environment = {"PYTHONPATH": str(pathlib.Path(paired.__file__).parent)}
+    house = House(lambda: paired.Contestant("host", command, environment))
+    a, b = house.connect("a"), house.connect("b")
+    np.testing.assert_array_equal(a.prepare({"name": "count", "n": 3})[1]["output"], [2, 4, 6])
+    np.testing.assert_array_equal(b.prepare({"name": "count", "n": 2})[1]["output"], [2, 4])
+    assert min(a.burst(2), b.burst(2)) >= 0  # Both cases are there at once.
+    assert not b.has_ended
+    a.stop()
+    a.__exit__()
+    assert b.has_ended
+    with pytest.raises((RuntimeError, OSError, ValueError)):
+        b.burst(1)
+    c = house.connect("c")
+    assert not c.has_ended
+    c.prepare({"name": "count", "n": 1})
+    c.__exit__()
+
+
+def test_on_a_tpu_the_sides_of_jax_live_together(tmp_path):
+    stage = Stage()
+
+    def connect(side):
+        one = stage.connect(side)
+        one.hello = {"versions": {}, "device": "TPU v5 lite"}
+        one.has_ended = False
+        return one
+
+    processes = accelerator.Processes(connect, {}, together=True)
+    row = next(row for row in FULL if row.group == "lowerings" and row.case.startswith("max-pool"))
+    found, absent = processes.of(row)
+    assert [one.name for one in found] == ["cvjax", "flax", "cvjax-cpu-forms", "torch"]
+    assert list(absent) == ["torch-compile"]
+    assert stage.started == ["cvjax", "torch"]
 
 
 def test_other_devices_and_no_accelerator(tmp_path):
