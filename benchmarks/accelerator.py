@@ -16,11 +16,12 @@ from a row stands below the tables, with the reason.
 - Training: ResNet-50, EfficientNet-B0, DeepLab v3+, U-Net, Faster R-CNN and YOLO; the engine's own step (loss,
   gradients, their norm, SGD with momentum and weight decay, BatchNorm) in bfloat16 on one batch that is on the device,
   against PyTorch's under autocast, channels_last, eager with cuDNN trying its algorithms, and with the net under
-  `torch.compile`. Peers must have as many parameters. Each row has processes of its own, so that memory is the row's:
-  the most that the allocator had in use (of JAX with what the compiler's trials took, of PyTorch without the first
-  step), and for XLA's program its arguments, results and temporaries. Time to compile is from tracing to the program,
-  of torch.compile that of the first step. Contestants compile at the same time, to fit into the minutes; with --in-turn
-  one after another, so that no compiler's trials on the device disturb another's.
+  `torch.compile` (of Faster R-CNN what has the same shapes in each step). Peers must have as many parameters. Each row
+  has processes of its own, so that memory is the row's: the most that the allocator had in use (of JAX with what the
+  compiler's trials took, of PyTorch without the first step), and for XLA's program its arguments, results and
+  temporaries. Time to compile is from tracing to the program, of torch.compile that of the first step. Contestants
+  compile at the same time, to fit into the minutes; with --in-turn one after another, so that no compiler's trials on
+  the device disturb another's.
 - Operators: greedy suppression against torchvision's, and the dense CRF, which has no peer in PyTorch.
 - Forms of layers: output, gradient of the input and gradient of the kernel apart, of transposed, depthwise and grouped
   convolutions, max-pools and a resize: as cvjax has them here ("cvjax"), XLA's own ("flax"), cvjax's forms for CPU on

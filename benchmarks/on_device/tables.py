@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from paired import Message, ratio
-from reporting import cell, describe, notes, table
+from reporting import cell, describe, table
 
 from on_device.rows import FLAGS, TORCH_SIDES
 
@@ -31,7 +31,16 @@ def write(record: Message) -> str:
         mine = [row for row in rows if row["group"] == group]
         if mine:
             lines += [f"## {_TITLES[group]}", "", section(mine), ""]
-    return "\n".join([*lines, *notes(rows)]).rstrip() + "\n"
+    return "\n".join([*lines, *_missing(rows)]).rstrip() + "\n"
+
+
+def _missing(rows: Sequence[Message]) -> list[str]:
+    """Who is missing from which rows, a reason once, as items of a Markdown list."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for side, reason in row["absent"].items():
+            found.setdefault((side, reason), []).append(f"{row['case']} ({row['mode']})")
+    return [f"- Without {side}: {'; '.join(cases)}: {reason}." for (side, reason), cases in found.items()]
 
 
 def _training(rows: Sequence[Message]) -> str:

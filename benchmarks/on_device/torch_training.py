@@ -46,6 +46,17 @@ def _faster_rcnn(classes: int, size: int) -> torch.nn.Module:
     return fasterrcnn_resnet50_fpn(num_classes=classes + 1, **bare, **sizes)
 
 
+def _compiled(net: torch.nn.Module) -> torch.nn.Module:
+    """The net under `torch.compile`; of a Faster R-CNN the parts whose shapes do not change from step to step.
+
+    As a whole it breaks into many graphs, which are compiled anew whenever another number of boxes is drawn.
+    """
+    if not hasattr(net, "roi_heads"):
+        return torch.compile(net)
+    net.backbone, net.rpn.head = torch.compile(net.backbone), torch.compile(net.rpn.head)
+    return net
+
+
 def loss_function(work: Message, forward: Callable[..., Any], device: str) -> Callable[[], torch.Tensor]:
     """A function of nothing that computes the loss of the row's batch."""
     made = arrays(work)
@@ -73,7 +84,7 @@ def prepare(work: Message, compiled: bool) -> Work:
     torch.backends.cudnn.benchmark = True
     net = create(work).to(device, memory_format=torch.channels_last).train()
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    loss_of = loss_function(work, torch.compile(net) if compiled else net, device)
+    loss_of = loss_function(work, _compiled(net) if compiled else net, device)
     kernels, vectors = ([p for p in net.parameters() if (p.ndim > 1) is is_kernel] for is_kernel in (True, False))
     groups = [{"params": kernels, "weight_decay": 1e-4}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, 1e-5, 0.9, fused=on_gpu)

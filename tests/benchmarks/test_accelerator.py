@@ -131,7 +131,8 @@ def test_tiny_form_runs_on_cpu(tmp_path):
     assert {row["mode"] for row in rows if row["group"] == "lowerings"} == set(row_list.DIRECTIONS)
     text = (tmp_path / "accelerator-cpu.md").read_text()
     assert "| unet | 2 of 32x32 |" in text
-    assert "Without torch: unet (training): no torch." in text
+    assert "; unet (training): no torch.\n" in text
+    assert text.count(": no torch.") == 1  # A reason stands once, with all of its rows.
     assert "its figures mean nothing" in text
 
 
@@ -213,7 +214,7 @@ def test_no_row_begins_when_the_minutes_are_over(tmp_path):
     assert [len(row["times"].get("cvjax", [])) for row in rows] == [3, 3, 3, 1, 0, 0]
     assert rows[-1]["absent"] == dict.fromkeys(rows[-1]["sides"], "the minutes were over")
     assert (
-        "Without cvjax: fasterrcnn_resnet50_fpn (training): the minutes were over."
+        "- Without cvjax: yolov1 (training); fasterrcnn_resnet50_fpn (training): the minutes were over."
         in (tmp_path / "accelerator-cpu.md").read_text()
     )
 
@@ -264,7 +265,7 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(tmp_path):
     assert suppression["absent"]["torch"] == "the process of torch ended with code -9"
     assert rows["fasterrcnn_resnet50_fpn", "training"]["seconds"] == {"cvjax": 2.0, "torch": 3.0}
     text = (tmp_path / "accelerator-cpu.md").read_text()
-    assert "Without cvjax: unet (training): XlaRuntimeError: out of memory." in text
+    assert "Without cvjax: unet (training); unet (training with XLA's options): XlaRuntimeError: out of memory." in text
     assert "| fasterrcnn_resnet50_fpn | 2 of 64x64 | 1.00 | 0.667 | - | 1.50 | - |" in text
 
 
