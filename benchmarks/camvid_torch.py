@@ -98,7 +98,7 @@ def rate_at(elapsed: float, peak: float, warmup: float) -> float:
 def train(arguments: argparse.Namespace) -> dict[str, object]:
     """Trains for the given time; the record of the run."""
     import torch
-    from torch_unet import UNet, loss_of, make_optimizer
+    from torch_nets.unet import UNet, loss_of, make_optimizer
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)

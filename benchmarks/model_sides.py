@@ -106,11 +106,11 @@ def prepare_jax(case: Message, side: str) -> Work:
 def prepare_torch(case: Message) -> Work:
     """PyTorch, channels_last; on a GPU compiled, under autocast if the case asks for bfloat16."""
     import torch
-    import torch_models
+    from torch_nets import classifiers
 
     on_gpu = torch.cuda.is_available()
     device, dtype = "cuda" if on_gpu else "cpu", getattr(torch, case["dtype"])
-    model = torch_models.create(case["model"])
+    model = classifiers.create(case["model"])
     state = model.state_dict()
     for key, tensor in state.items():
         if not key.endswith("num_batches_tracked"):

@@ -5,7 +5,7 @@
 
 Contestants are those of `benchmarks/layers.py`. The stock sides run the same models with the layers of flax.linen in
 the place of ours (`benchmarks/stock.py`), so parameters and results are the same; torch runs torchvision's models, or
-their twins in `benchmarks/torch_models.py`, channels_last, on a GPU under `torch.compile` and, with --dtype bfloat16,
+their twins in `benchmarks/torch_nets`, channels_last, on a GPU under `torch.compile` and, with --dtype bfloat16,
 autocast. A training step is cross entropy, gradients, SGD with momentum and BatchNorm's update, on one batch that is
 there already; nothing is dropped. All start from the same weights, and must agree in logits, or in the loss and in the
 gradient's norm, or they are left out of the row. `benchmarks/paired.py` says how turns are taken.

@@ -59,12 +59,14 @@ class Work:
       values: what one execution computes, by name, in the layout that all contestants share; for comparison.
       wait_each: wait after each execution of a burst, instead of after the last alone. True on CPU, where executions
         must not overlap; False on an accelerator, whose queue is to stay full.
+      facts: called after the first executions, for what else there is to say of the case, as JSON has it.
     """
 
     step: Callable[[], Any]
     wait: Callable[[Any], Any]
     values: Mapping[str, np.ndarray]
     wait_each: bool = True
+    facts: Callable[[], Message] = dict
 
 
 def burst(work: Work, repeat: int) -> float:
@@ -90,20 +92,23 @@ def serve(hello: Message, prepare: Callable[[Message], Work]) -> None:
     pipe = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     pipe.write(json.dumps(hello) + "\n")
-    work = None
+    works: dict[str, Work] = {}  # One for each contestant that lives in this process.
     for line in sys.stdin:
         message = json.loads(line)
+        name, reply = message["name"], {}
         if message["do"] == "prepare":
-            work, reply = None, {}  # The case before is freed first.
+            works.pop(name, None)  # The case before is freed first.
             try:
-                work = prepare(message["case"])
+                work = works[name] = prepare(message["case"])
                 burst(work, 1)
                 reply["seconds"] = burst(work, 1)
+                reply["facts"] = work.facts()
                 np.savez(message["values"], **work.values)
             except Exception as error:  # Whatever is wrong with one case, the next may run.
                 reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+            work = None
         else:
-            reply = {"seconds": burst(work, message["repeat"])}
+            reply = {"seconds": burst(works[name], message["repeat"])}
         pipe.write(json.dumps(reply) + "\n")
 
 
@@ -113,10 +118,11 @@ class Contestant:
     Attributes:
       name: as the tables call it.
       hello: what the child says of itself.
+      facts: what it says of the case that it prepared last.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None):
-        self.name = name
+        self.name, self.facts = name, {}
         self._folder = tempfile.TemporaryDirectory()
         variables = {**os.environ, **_PASSIVE, **_HEAP, **(environment or {})}
         pipe = subprocess.PIPE
@@ -131,7 +137,8 @@ class Contestant:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # The child may be gone, with a message unread.
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
         self._folder.cleanup()
@@ -146,6 +153,7 @@ class Contestant:
         reply = self._ask({"do": "prepare", "case": case, "values": str(path)})
         if "error" in reply:
             raise Unavailable(reply["error"])
+        self.facts = reply["facts"]
         with np.load(path) as archive:
             return reply["seconds"], dict(archive)
 
@@ -153,8 +161,17 @@ class Contestant:
         """Seconds an execution, over `repeat` of them."""
         return self._ask({"do": "burst", "repeat": repeat})["seconds"]
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the child is gone."""
+        return self._process.poll() is not None
+
+    def stop(self) -> None:
+        """Ends the child at once, whatever it does; whoever waits for it gets a RuntimeError."""
+        self._process.kill()
+
     def _ask(self, message: Message) -> Message:
-        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.write(json.dumps({"name": self.name, **message}) + "\n")
         self._process.stdin.flush()
         return self._read()
 

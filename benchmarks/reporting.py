@@ -96,5 +96,12 @@ class Report:
         else:
             rows.append(row)
         self._json.parent.mkdir(parents=True, exist_ok=True)
-        self._json.write_text(json.dumps(self.record, indent=1) + "\n")
-        self._markdown.write_text(self._write(self.record))
+        _replace(self._json, json.dumps(self.record, indent=1) + "\n")
+        _replace(self._markdown, self._write(self.record))
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file that is whole at any moment, the old one or the new one."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)

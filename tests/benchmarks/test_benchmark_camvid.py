@@ -82,11 +82,11 @@ def test_defaults_are_the_presets():
 
 def test_the_net_is_as_large_as_ours():
     pytest.importorskip("torch")
-    import torch_unet
+    from torch_nets import unet
 
     ours = QUICK.model.replace(dtype="float32").build(num_classes=11)
     shapes = jax.eval_shape(ours.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
-    theirs = torch_unet.UNet(11, 16, 4).parameters()
+    theirs = unet.UNet(11, 16, 4).parameters()
     assert sorted(sorted(p.shape) for p in theirs) == sorted(sorted(p.shape) for p in jax.tree.leaves(shapes))
 
 

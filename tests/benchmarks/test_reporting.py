@@ -48,3 +48,18 @@ def test_report_keeps_rows_of_the_same_machine_and_settings(tmp_path):
     ]
     assert (tmp_path / "out" / "x.md").read_text() == "3 rows"
     assert report(batch=8).record["rows"] == []
+
+
+def test_a_write_that_is_cut_off_leaves_the_file_of_before(tmp_path, monkeypatch):
+    report = reporting.Report(tmp_path / "x", MACHINE, {}, lambda record: "")
+    report.add({"case": "a", "mode": "forward"})
+    whole = type(tmp_path).write_text
+
+    def half(path, text):
+        whole(path, text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "write_text", half)
+    with pytest.raises(KeyboardInterrupt):
+        report.add({"case": "b", "mode": "forward"})
+    assert [row["case"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]] == ["a"]

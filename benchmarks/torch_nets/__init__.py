@@ -1,0 +1,1 @@
+"""Nets in plain PyTorch that the benchmarks compare with; nothing here needs JAX."""
