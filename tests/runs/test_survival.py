@@ -98,7 +98,8 @@ def test_a_killed_run_leaves_no_worker_and_no_lock(folder, tmp_path):
 
 def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(folder, tmp_path):
     run = tmp_path / "run"
-    with started(folder, run, *LONG) as process:
+    # Nobody reads its lines, which would fill a pipe and stop it.
+    with started(folder, run, *LONG, stdout=subprocess.DEVNULL) as process:
         wait_for_steps(process, run)
         before = (run / "config.json").read_bytes()
         for options in (("--seed", 1), ("--resume",)):
