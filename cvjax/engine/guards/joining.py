@@ -69,7 +69,7 @@ def place() -> tuple[int, int]:
 @contextlib.contextmanager
 def _relayed(lost: threading.Event) -> Iterator[None]:
     """Makes JAX's client, on hosts other than 0, connect through a relay while the block runs."""
-    library = getattr(private, "_jax", None)
+    library: Any = getattr(private, "_jax", None)
     if not hasattr(library, "get_distributed_runtime_client"):
         yield  # a JAX that does this elsewhere: hosts join all the same, and a lost process 0 gets JAX's own words
         return
