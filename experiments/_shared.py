@@ -91,17 +91,6 @@ NARROW_VGG = {"stage_sizes": (1, 1, 2, 2, 2), "widths": (16, 32, 64, 128, 128), 
 NARROW_REGIONS = NARROW_VGG | {"stage_sizes": (1, 1, 1, 2, 2)}
 QUICK_DENSE_OPTIM = replace(QUICK_DETECTOR_OPTIM, head_lr_mult=0.2, lr_mults=(("backbone/head/*", 0.15),))
 
-# What Caffe's own AlexNet has otherwise than torchvision's: bvlc_reference_caffenet, from which R-CNN and Fast R-CNN
-# start, and CaffeNet.v2, the same net.
-CAFFENET = {
-    "channels": (96, 256, 384, 384, 256),
-    "grouped": True,
-    "response_norm": True,
-    "lrn": (5, 1e-4 / 5, 0.75, 1.0),
-    "pool_first": True,
-    "drop_inputs": False,
-}
-
 
 def voc07(config: DetectionConfig, split: str = "trainval2007") -> DetectionConfig:
     """Returns a run on VOC 2007's trainval ("07+12": trainval0712), scored on its test by 11 points as papers are."""

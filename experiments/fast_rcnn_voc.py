@@ -23,8 +23,9 @@ The paper's nets start from these files of Caffe's (CaffeNet.v2.caffemodel is th
 from dataclasses import replace
 
 from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from cvjax.models.classification.alexnet import CAFFENET
 from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
-from experiments._shared import CAFFENET, NARROW_REGIONS, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
+from experiments._shared import NARROW_REGIONS, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
 
 _MODEL = ModelConfig(
     "fast_rcnn_vgg16", rois_per_image=32, bg_iou_low=0.0, dropout=0.2, backbone=NARROW_REGIONS, norm={"momentum": 0.95}

@@ -21,8 +21,9 @@ finished detector is in WORKDIR, see `cvjax.tasks.detection.staged.run`.
 from dataclasses import replace
 
 from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from cvjax.models.classification.alexnet import CAFFENET
 from cvjax.tasks.detection.config import DetectionData, DetectionEval, StagedDetectionConfig
-from experiments._shared import CAFFENET, NARROW_REGIONS, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
+from experiments._shared import NARROW_REGIONS, QUICK_DENSE_OPTIM, QUICK_DETECTION, QUICK_PROPOSALS, voc07
 
 _MODEL = ModelConfig(
     "rcnn_vgg16",

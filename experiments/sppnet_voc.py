@@ -21,6 +21,7 @@ that was trained on ImageNet, and has its paddings and normalization; `zfnet_spp
 from dataclasses import replace
 
 from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
+from cvjax.models.classification.zfnet import SPP_NET
 from cvjax.tasks.detection.config import DetectionData, DetectionEval, StagedDetectionConfig
 from experiments._shared import QUICK_DETECTION, QUICK_DETECTOR_OPTIM, QUICK_PROPOSALS, voc07
 
@@ -34,14 +35,6 @@ _MODEL = ModelConfig(
     dropout=0.2,
     backbone={"channels": (32, 64, 96, 96, 64), "hidden": 256},
 )
-# Of SPP_net's own ZF-5: each channel is normalized within its neighborhood, and pooling takes in what sticks out.
-_RELEASED = {
-    "lrn": (3, 5e-5 / 9, 0.75, 1.0),
-    "lrn_within": True,
-    "ceil_mode": True,
-    "paddings": (1, 0),
-    "pool_padding": 0,
-}
 _OPTIM = replace(QUICK_DETECTOR_OPTIM, learning_rate=4e-3)
 _QUICK = {**vars(QUICK_DETECTION), "input": QUICK_PROPOSALS, "optim": _OPTIM}
 
@@ -49,7 +42,7 @@ PRESETS = {
     "quick": StagedDetectionConfig(**_QUICK | {"model": _MODEL, "steps": 700, "images": 600}),
     "voc07": voc07(
         StagedDetectionConfig(
-            model=ModelConfig("sppnet_zf5", map_start=20.0, backbone=_RELEASED),
+            model=ModelConfig("sppnet_zf5", map_start=20.0, backbone=SPP_NET),
             input=DetectionData(crop=(500, 500), proposals=2000, workers=8),
             eval=DetectionEval(batch_size=1),
             steps=40_000,

@@ -22,7 +22,7 @@ from cvjax.weights import open_weights, to_torch, write_darknet, write_state_dic
 from cvjax.weights.convert import Variables, is_counter
 from cvjax.weights.darknet import is_darknet
 from cvjax.weights.hub import fetch_pretrained, is_pretrained
-from cvjax.weights.layouts.known import architectures
+from cvjax.weights.layouts.known import layouts_of
 from cvjax.weights.opened import describe
 from cvjax.weights.own import LAYOUT, is_own, note, to_own
 
@@ -120,12 +120,8 @@ def _spelled(
     """Returns a layout and the weights in it: by default the first that fits the net, our own if there is no other."""
     if layout is not None:
         return layout, to_own(variables) if layout == LAYOUT else to_torch(name, variables, layout=layout)
-    try:
-        known = architectures(name)
-    except ConfigError:
-        return LAYOUT, to_own(variables)
     # One that needs options says more of the net than one that needs none.
-    for architecture in sorted(known, key=lambda architecture: -len(architecture.options)):
+    for architecture in sorted(layouts_of(name), key=lambda architecture: -len(architecture.options)):
         if architecture.unmet(options, model_options(name)):
             continue
         try:

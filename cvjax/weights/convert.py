@@ -173,7 +173,7 @@ def misfits(
       ConfigError: No such model can be made.
     """
     options = _options(name, architecture, state_dict)
-    variables = jax.eval_shape(_drawn(name, options), jax.random.key(0))
+    variables = variable_shapes(name, options)
     _, faults = _compared(variables, architecture, state_dict)
     defaults = model_options(name)
     told = {key: value for key, value in options.items() if key == "num_classes" or defaults.get(key) != value}
@@ -207,6 +207,11 @@ def _options(
     if "in_channels" in model_options(name):
         options["in_channels"] = in_channels
     return options | dict(architecture.options)
+
+
+def variable_shapes(name: str, options: dict[str, Any]) -> Variables:
+    """Returns the shapes of the variables of a model that is made with these options."""
+    return jax.eval_shape(_drawn(name, options), jax.random.key(0))
 
 
 def _drawn(name: str, options: dict[str, Any]) -> Callable[[jax.Array], Variables]:

@@ -9,15 +9,13 @@ from typing import Any, NamedTuple
 import jax
 
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.models import create_model, list_models, model_info
-from cvjax.models.detection.detector import beside_images
+from cvjax.models import list_models, model_info
 from cvjax.models.info import Preprocessing
-from cvjax.weights.convert import COLLECTIONS, Variables
+from cvjax.weights.convert import COLLECTIONS, Variables, variable_shapes
 from cvjax.weights.readers.darknet import read_darknet, read_floats
 
 SUFFIX = ".weights"
 _NETS = ("yolov1", "yolov1_tiny", "darknet_yolov1", "darknet_yolov1_tiny")
-_CHANNELS = 3
 
 
 class DarknetWeights(NamedTuple):
@@ -59,7 +57,7 @@ def open_darknet(path: str | os.PathLike[str], name: str | None = None) -> Darkn
         info = model_info(model)
         classes = info.params_classes
         for options in ({}, {"batch_norm": True}):
-            shapes = _shapes(model, classes, options)
+            shapes = variable_shapes(model, {"num_classes": classes, **options})
             held = {key: shapes[key] for key in COLLECTIONS if key in shapes}
             floats = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(held))
             if floats == found:
@@ -70,10 +68,3 @@ def open_darknet(path: str | os.PathLike[str], name: str | None = None) -> Darkn
         f"{path} has {found} floats, and the nearest of YOLO v1 and its classifiers, {nearest}, has {sizes[nearest]}; "
         "if it is one of these with other options or classes, start a run that has them with --init"
     )
-
-
-def _shapes(name: str, classes: int, options: dict[str, Any]) -> Variables:
-    model, size = create_model(name, num_classes=classes, **options), model_info(name).image_size
-    shape = (1, size, size, _CHANNELS)
-    images = jax.ShapeDtypeStruct(shape, "float32")
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **beside_images(model, shape)), images)

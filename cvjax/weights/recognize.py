@@ -10,7 +10,7 @@ from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import list_models, model_info
 from cvjax.weights.convert import misfits
 from cvjax.weights.layouts.architecture import Architecture
-from cvjax.weights.layouts.known import architectures
+from cvjax.weights.layouts.known import architectures, layouts_of
 
 _SHOWN = 4
 
@@ -77,13 +77,7 @@ def find_model(state_dict: Mapping[str, np.ndarray], name: str | None = None, la
 
 def _candidates(state_dict: Mapping[str, np.ndarray], name: str | None, layout: str | None) -> Any:
     for model in [name] if name else list_models():
-        try:
-            known = architectures(model)
-        except ConfigError:
-            if name:
-                raise
-            continue
-        for architecture in known:
+        for architecture in architectures(model) if name else layouts_of(model):
             if layout not in (None, architecture.layout):
                 continue
             current = architecture.current(state_dict) if architecture.renamed else state_dict

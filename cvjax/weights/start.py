@@ -22,7 +22,7 @@ from cvjax.weights.convert import (
     recognize,
 )
 from cvjax.weights.layouts.architecture import Architecture
-from cvjax.weights.layouts.known import architectures
+from cvjax.weights.layouts.known import architectures, layouts_of
 from cvjax.weights.own import from_own, is_own
 from cvjax.weights.warm_start import warm_start
 
@@ -85,12 +85,8 @@ def start_from(model: ModelConfig, variables: Variables, weights: StateDict, wan
 
 def _of_the_same_net(name: str, variables: Variables, weights: StateDict) -> Architecture | None:
     """Returns the layout in which all but the heads of a net are among the weights; None where there is none."""
-    try:
-        known = architectures(name)
-    except ConfigError:
-        return None
     best = None
-    for architecture in known:
+    for architecture in layouts_of(name):
         state, _ = architecture.folded(architecture.current(weights))
         shapes = leaf_shapes(variables, architecture)
         trunk = _trunk(architecture, shapes)
@@ -118,11 +114,7 @@ def _heads_apart(
 
 def _check_structure(model: ModelConfig, variables: Variables, weights: StateDict) -> None:
     """Raises ConfigError where a net has the layers of these weights, and other sizes for want of options."""
-    try:
-        known = architectures(model.name)
-    except ConfigError:
-        return
-    for architecture in known:
+    for architecture in layouts_of(model.name):
         current = architecture.current(weights)
         trunk = _trunk(architecture, leaf_shapes(variables, architecture))
         if trunk and all(key in current for key in trunk):

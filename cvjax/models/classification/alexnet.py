@@ -140,6 +140,15 @@ class AlexNet(nn.Module):
         return self.head(pooled, train)[:, 0, 0].astype(jnp.float32)
 
 
+CAFFENET = {
+    "channels": (96, 256, 384, 384, 256),
+    "grouped": True,
+    "response_norm": True,
+    "lrn": (5, 1e-4 / 5, 0.75, 1.0),
+    "pool_first": True,
+    "drop_inputs": False,
+}
+"""Options of Caffe's own AlexNet, from which R-CNN and Fast R-CNN start: bvlc_reference_caffenet and CaffeNet.v2."""
 _info = partial(ModelInfo, task="classification", params_classes=1000)
 _GROUPED = {
     "channels": (96, 256, 384, 384, 256),

@@ -138,6 +138,11 @@ class ZFNet(nn.Module):
         return self.head(x, train)[:, 0, 0].astype(jnp.float32)
 
 
+RELEASED = {"lrn": (3, 5e-5 / 9, 0.75, 1.0), "lrn_within": True, "ceil_mode": True}
+"""Options of the ZF nets of py-faster-rcnn: each channel is normalized within its neighborhood, and pooling takes in
+what sticks out."""
+SPP_NET = RELEASED | {"paddings": (1, 0), "pool_padding": 0}
+"""Options of SPP_net's ZF-5."""
 _info = partial(ModelInfo, task="classification", image_size=224, gmacs=None, params_classes=1000)
 VARIANTS = (
     Variant(_info("zfnet", paper="1311.2901", year=2013, params=62_357_608), ZFNet, {}),

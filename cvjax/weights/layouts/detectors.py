@@ -6,8 +6,11 @@ The Caffe nets are those of SPP_net, R-CNN, Fast R-CNN and py-faster-rcnn. The p
 
 from typing import Any
 
+from cvjax.models.classification.alexnet import CAFFENET
+from cvjax.models.classification.zfnet import RELEASED, SPP_NET
 from cvjax.weights.layouts.architecture import Architecture, Fold, Table
 from cvjax.weights.layouts.caffe import IMAGENET, bgr
+from cvjax.weights.layouts.caffe_rows import VGG, VGG_DENSE, numbered, under
 from cvjax.weights.layouts.folds_detectors import BoxRows, Chain, HalvedInputs, Objectness, Unfitted
 from cvjax.weights.layouts.orders import BoxOrder, PyramidOrder
 
@@ -15,21 +18,11 @@ PIXELS = bgr((102.9801, 115.9465, 122.7717), resize=600)
 SWAPPED_PIXELS = bgr((122.7717, 115.9465, 102.9801), resize=600)
 """Of chenyuntc's published files, whose mean of red is subtracted from blue and that of blue from red."""
 _SPP_LEVELS = (6, 3, 2, 1)
-_ZF_LRN = {"lrn": (3, 5e-5 / 9, 0.75, 1.0), "lrn_within": True, "ceil_mode": True}
-_SPP = _ZF_LRN | {"paddings": (1, 0), "pool_padding": 0}
-_CAFFENET = {
-    "channels": (96, 256, 384, 384, 256),
-    "grouped": True,
-    "response_norm": True,
-    "lrn": (5, 1e-4 / 5, 0.75, 1.0),
-    "pool_first": True,
-    "drop_inputs": False,
-}
 
-_VGG = ((r"backbone/(conv\d_\d)", r"\1"),)
-_NUMBERED = tuple((rf"conv_{number}", rf"conv{number + 1}") for number in range(5))
-_FIVE = tuple((rf"backbone/{ours}", theirs) for ours, theirs in _NUMBERED)
-_DENSE = ((r"backbone/head/(fc\d)", r"\1"),)
+_VGG = under("backbone", VGG)
+_NUMBERED = numbered(5)
+_FIVE = under("backbone", _NUMBERED)
+_DENSE = under("backbone", VGG_DENSE)
 _FAST = ((r"classifier", r"cls_score"), (r"regressor", r"bbox_pred"))
 _PREDICTOR = ((r"predictor/classes", r"cls_score"), (r"predictor/deltas", r"bbox_pred"))
 _STAGES = ((r"(svm|regressor)", r"\1"),)
@@ -81,7 +74,7 @@ def _faster(body: Table, window: int, rpn: str, *, folds: tuple[Fold, ...] = (),
 
 def _zf(layout: str, rpn: str, sign: str) -> Architecture:
     folds = (HalvedInputs(("fc7", "cls_score", "bbox_pred")),)
-    return _faster(_FIVE, 6, rpn, folds=folds, layout=layout, sign=sign, options={"backbone": _ZF_LRN})
+    return _faster(_FIVE, 6, rpn, folds=folds, layout=layout, sign=sign, options={"backbone": RELEASED})
 
 
 def _port(layout: str, body: str, names: dict[str, str], **more: Any) -> Architecture:
@@ -111,7 +104,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
             (*_NUMBERED, (r"head/(fc\d)", r"\1"), (r"head/head", r"fc8")),
             classes="fc8",
             reorder=_SPP_ORDER,
-            options=_SPP | {"pyramid_windows": ((3, 2), (5, 4), (7, 7), (13, 13))},
+            options=SPP_NET | {"pyramid_windows": ((3, 2), (5, 4), (7, 7), (13, 13))},
             background=0,
             preprocessing=IMAGENET,
         ),
@@ -123,7 +116,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
             aux_classes_keys=_STAGES_KEYS,
             reorder=_SPP_ORDER,
             fold=Unfitted("fc8"),
-            options={"backbone": _SPP, "map_start": 20.0},
+            options={"backbone": SPP_NET, "map_start": 20.0},
             preprocessing=bgr((104.0, 117.0, 123.0)),
         ),
     ),
@@ -134,7 +127,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
             aux_classes_keys=_STAGES_KEYS,
             flattened={"fc6.weight": (6, 6)},
             fold=Unfitted("fc8_pascal"),
-            options={"backbone": _CAFFENET | {"stem_padding": 0}},
+            options={"backbone": CAFFENET | {"stem_padding": 0}},
             preprocessing=bgr((104.0, 117.0, 123.0)),
         ),
     ),
@@ -151,7 +144,7 @@ DETECTORS: dict[str, tuple[Architecture, ...]] = {
             options={"svd_ranks": (1024, 256)},
         ),
     ),
-    "fast_rcnn_alexnet": (_fast(_FIVE, 6, options={"backbone": _CAFFENET | {"ceil_mode": True}}),),
+    "fast_rcnn_alexnet": (_fast(_FIVE, 6, options={"backbone": CAFFENET | {"ceil_mode": True}}),),
     "fast_rcnn_vgg_cnn_m": (_fast(_FIVE, 6),),
     "faster_rcnn_zf": (
         _zf("caffe", r"rpn_conv/3x3", "rpn_conv/3x3.weight"),

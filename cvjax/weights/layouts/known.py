@@ -15,12 +15,8 @@ from cvjax.weights.layouts.unet import UNETS
 RELEASES = (CLASSIFIERS, CAFFE, DEEPLAB_RELEASES, DETECTORS, UNETS)
 
 
-def architectures(name: str) -> tuple[Architecture, ...]:
-    """Returns the layouts in which publishers have the weights of a model, see `cvjax.weights.layouts`.
-
-    Raises:
-      ConfigError: No conversion is known for the model.
-    """
+def layouts_of(name: str) -> tuple[Architecture, ...]:
+    """Returns the layouts in which publishers have the weights of a model, see `cvjax.weights.layouts`; maybe none."""
     found: list[Architecture] = []
     for pattern, architecture in ARCHITECTURES.items():
         if not found and fnmatch.fnmatchcase(name, pattern):
@@ -28,10 +24,20 @@ def architectures(name: str) -> tuple[Architecture, ...]:
     for table in RELEASES:
         for pattern, releases in table.items():
             found += releases if fnmatch.fnmatchcase(name, pattern) else ()
+    return tuple(found)
+
+
+def architectures(name: str) -> tuple[Architecture, ...]:
+    """Returns the layouts in which publishers have the weights of a model.
+
+    Raises:
+      ConfigError: No conversion is known for the model.
+    """
+    found = layouts_of(name)
     if not found:
         known = ", ".join(dict.fromkeys((*ARCHITECTURES, *(name for table in RELEASES for name in table))))
         raise ConfigError(f"there is no conversion of weights for {name!r}; there is one for {known}")
-    return tuple(found)
+    return found
 
 
 def with_layout(name: str, layout: str) -> Architecture:
