@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import pathlib
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from cvjax.inspection.chips import Topology, parse_topology
 from cvjax.inspection.roofline import largest_batch
 from cvjax.inspection.step_report import Run, StepReport
 from cvjax.runtime import topology
+from cvjax.storage import write_result
 from cvjax.tasks.detection.config import DetectionConfig, StagedDetectionConfig
 
 LAYOUTS: Mapping[str, Callable[[RunConfig, list[Any]], JitStrategy]] = {
@@ -211,12 +211,7 @@ def write(arguments: Arguments, found: StepReport) -> None:
       ConfigError: A file cannot be written.
     """
     if arguments.json is not None:
-        path = pathlib.Path(arguments.json)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(found.as_json(), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        write_result(arguments.json, found.as_json().encode())
     if arguments.picture is not None:
         found.save_picture(arguments.picture)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from cvjax.cli.somebodys import say_whose, told
 from cvjax.data.identity import listed
 from cvjax.engine.command import run_command
 from cvjax.engine.config import Mode
@@ -120,13 +121,10 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
       UserError: A missing or foreign checkpoint, missing data, or options of another task.
     """
     source = chosen(arguments.checkpoint, arguments.weights)
-    if is_weights(source) and arguments.data is None:
+    if arguments.data is None and is_weights(source):
         raise ConfigError(f"{source} is weights without a run; name the data to score them on with --data")
-    told: dict[str, Any] = {"name": arguments.as_, "layout": arguments.layout, "mean": arguments.mean}
-    told |= {"data": arguments.data, "manual_dir": arguments.manual_dir, "output_stride": arguments.output_stride}
-    loaded = load_for_inference(source, **{key: value for key, value in told.items() if value is not None})
-    if "weights" in loaded.metadata:
-        console.print(loaded.metadata["weights"], markup=False, emoji=False, highlight=False, soft_wrap=True)
+    loaded = load_for_inference(source, **told(arguments))
+    say_whose(loaded, console)
     task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
     task, dataset = open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size, spatial=arguments.spatial)

@@ -10,7 +10,7 @@ import tyro
 from cvjax.engine.command import run_command
 from cvjax.errors import ConfigError, UserError
 from cvjax.inspection import Inspection, inspect_model
-from cvjax.storage import as_path
+from cvjax.storage import write_result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +63,7 @@ def inspect(arguments: Arguments) -> Inspection:
         given, why = " ".join(arguments.options), str(error).splitlines()[0]
         raise ConfigError(f"{arguments.model} cannot be made with --options {given} ({why}); change them") from error
     if arguments.json is not None:
-        path = as_path(arguments.json)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(found.as_json(), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        write_result(arguments.json, found.as_json().encode())
     if arguments.png is not None:
         found.save_png(arguments.png)
     return found

@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from cvjax.cli.somebodys import say_whose, told
 from cvjax.data.photos import read_photo
 from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
@@ -93,11 +94,8 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     source, images = _model_and_images(arguments)
     sources = [as_path(image) for image in images]
     targets = _targets(sources, as_path(arguments.out))
-    told: dict[str, Any] = {"name": arguments.as_, "layout": arguments.layout, "mean": arguments.mean}
-    told |= {"output_stride": arguments.output_stride}
-    loaded = load.load_for_inference(source, **{key: value for key, value in told.items() if value is not None})
-    if console is not None and "weights" in loaded.metadata:
-        console.print(loaded.metadata["weights"], markup=False, emoji=False, highlight=False, soft_wrap=True)
+    loaded = load.load_for_inference(source, **told(arguments))
+    say_whose(loaded, console)
     task = loaded.task
     if isinstance(task, Classification):
         _print_classes(loaded, task, sources, arguments.crops, console or Console(quiet=True))

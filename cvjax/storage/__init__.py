@@ -12,6 +12,7 @@ from cvjax.storage.copies import (
     file_and_key,
     is_folder,
     put_folder,
+    write_result,
     written_file,
     written_folder,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "is_remote",
     "put_folder",
     "store_data_folder",
+    "write_result",
     "written_file",
     "written_folder",
 ]

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cvjax.errors import CheckpointError
+from cvjax.errors import CheckpointError, ConfigError
 from cvjax.files import copy_of, locked, replacing, scheme_of, write_json
 from cvjax.storage.places import AnyPath, UrlPath, as_path, is_remote
 
@@ -178,6 +178,20 @@ def written_file(path: AnyPath) -> Iterator[pathlib.Path]:
         partial = pathlib.Path(folder) / path.name
         yield partial
         path.put(partial)
+
+
+def write_result(path: str | AnyPath, content: bytes) -> None:
+    """Writes a file that a command was asked for, and makes its folder where it is missing.
+
+    Raises:
+      ConfigError: The place cannot be written.
+    """
+    place = as_path(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"cannot write {place}: {error.strerror or error}; choose another folder") from error
 
 
 def noted_in(path: pathlib.Path) -> dict[str, tuple[int, str]]:

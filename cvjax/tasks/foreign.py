@@ -87,7 +87,7 @@ def load_weights(
       ConfigError: The dataset has another number of classes than the weights, or no task has such a model.
       CheckpointError: The file cannot be read, or fits no model.
     """
-    fetched = fetch_pretrained(path) if is_pretrained(path) and is_weights(path) else None
+    fetched = fetch_pretrained(path) if is_pretrained(path) else None
     opened = _open(path, fetched, name, layout)
     kinds = {task.name: task for task in tasks}
     kind = model_info(opened.model).task

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cvjax.errors import ConfigError
-from cvjax.storage import AnyPath, as_path
+from cvjax.storage import AnyPath, write_result
 from cvjax.visual.palette import VOID, voc_palette
 
 PAPER = (255, 255, 255)
@@ -153,10 +152,6 @@ def write_png(path: str | AnyPath, picture: Image.Image) -> None:
     Raises:
       ConfigError: The place cannot be written.
     """
-    path, encoded = as_path(path), io.BytesIO()
+    encoded = io.BytesIO()
     picture.save(encoded, format="PNG")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.getvalue())
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    write_result(path, encoded.getvalue())
