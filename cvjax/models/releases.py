@@ -4,6 +4,8 @@ import fnmatch
 
 from cvjax.models.info import Figure
 
+TIMM_RESULTS = "timm's results-imagenet.csv"
+
 # The first pattern of a model's name that matches counts. A layout of `cvjax.weights` has this name; "paper" follows
 # the paper's text where no release has just these options; "own" is a net of ours that no paper scored.
 _RELEASES = (
@@ -136,7 +138,7 @@ def figure_of(name: str) -> Figure | None:
         return Figure(37.0, "AP", "COCO val2017", "torchvision")
     if name in _TIMM:
         value, side = _TIMM[name]
-        return Figure(value, "top-1", f"ImageNet at {side}", "timm's results-imagenet.csv")
+        return Figure(value, "top-1", f"ImageNet at {side}", TIMM_RESULTS)
     if name in _CIFAR:
         return Figure(_CIFAR[name], "top-1", "CIFAR-10 test", "best_prec1 in the file")
     if name in _AUTHORS_FCN:

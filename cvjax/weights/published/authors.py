@@ -8,18 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from cvjax.models.info import Figure
+from cvjax.models.releases import TIMM_RESULTS, figure_of
 from cvjax.weights.published.files import PublishedFile
-from cvjax.weights.published.names import HUB, TIMM_RESULTS
+from cvjax.weights.published.names import HUB
 
 _IMAGENET, _VOC07, _VOC12 = "ImageNet", "VOC 2007 test", "VOC 2012 val"
-
-
-def _paper(value: float, metric: str, data: str, number: str, more: str = "") -> Figure:
-    return Figure(value, metric, data, f"arXiv:{number}", more)
-
-
-def _fcn(value: float) -> Figure:
-    return Figure(value, "mIoU", "VOC seg11valid", "the authors' repository")
 
 
 def _theirs(value: float, metric: str, data: str, more: str = "") -> Figure:
@@ -67,57 +60,30 @@ _CAFFE: tuple[tuple[str, tuple[tuple[str, str, str, Figure | None], ...]], ...] 
     (
         "shelhamer/fcn.berkeleyvision.org",
         (
-            ("fcn32s_vgg16", "caffe", "fcn32s-heavy-pascal.caffemodel", _fcn(63.6)),
-            ("fcn16s_vgg16", "caffe", "fcn16s-heavy-pascal.caffemodel", _fcn(65.0)),
-            ("fcn8s_vgg16", "caffe", "fcn8s-heavy-pascal.caffemodel", _fcn(65.5)),
+            ("fcn32s_vgg16", "caffe", "fcn32s-heavy-pascal.caffemodel", figure_of("fcn32s_vgg16")),
+            ("fcn16s_vgg16", "caffe", "fcn16s-heavy-pascal.caffemodel", figure_of("fcn16s_vgg16")),
+            ("fcn8s_vgg16", "caffe", "fcn8s-heavy-pascal.caffemodel", figure_of("fcn8s_vgg16")),
             ("fcn8s_vgg16", "caffe_at_once", "fcn8s-atonce-pascal.caffemodel", None),
         ),
     ),
     (
         "DeepLab",
         (
-            (
-                "deeplabv1_largefov_vgg16",
-                "caffe",
-                "train2_iter_8000.caffemodel",
-                _paper(62.25, "mIoU", _VOC12, "1412.7062", "67.64 with a CRF"),
-            ),
-            (
-                "deeplabv2_vgg16",
-                "caffe",
-                "train2_iter_20000.caffemodel",
-                _paper(68.96, "mIoU", _VOC12, "1606.00915", "71.57 with a CRF"),
-            ),
-            (
-                "deeplabv2_resnet101",
-                "caffe",
-                "train2_iter_20000.caffemodel",
-                _paper(76.35, "mIoU", _VOC12, "1606.00915", "77.69 with a CRF"),
-            ),
+            ("deeplabv1_largefov_vgg16", "caffe", "train2_iter_8000.caffemodel", figure_of("deeplabv1_largefov_vgg16")),
+            ("deeplabv2_vgg16", "caffe", "train2_iter_20000.caffemodel", figure_of("deeplabv2_vgg16")),
+            ("deeplabv2_resnet101", "caffe", "train2_iter_20000.caffemodel", figure_of("deeplabv2_resnet101")),
         ),
     ),
     ("U-Net", (("unet_original", "caffe", "phseg_v5.caffemodel", None),)),
     (
         "rbgirshick/rcnn",
-        (
-            (
-                "rcnn_alexnet",
-                "caffe",
-                "finetune_voc_2007_trainval_iter_70k",
-                _paper(54.2, "mAP", _VOC07, "1311.2524", "58.5 with regressed boxes"),
-            ),
-        ),
+        (("rcnn_alexnet", "caffe", "finetune_voc_2007_trainval_iter_70k", figure_of("rcnn_alexnet")),),
     ),
     (
         "ShaoqingRen/SPP_net",
         (
             ("zfnet_spp", "caffe", "Zeiler_conv5", None),
-            (
-                "sppnet_zf5",
-                "caffe",
-                "Zeiler_conv5",
-                _paper(59.2, "mAP", _VOC07, "1406.4729", "of five scales, with regressed boxes"),
-            ),
+            ("sppnet_zf5", "caffe", "Zeiler_conv5", figure_of("sppnet_zf5")),
         ),
     ),
     (
@@ -125,23 +91,13 @@ _CAFFE: tuple[tuple[str, tuple[tuple[str, str, str, Figure | None], ...]], ...] 
         (
             ("fast_rcnn_alexnet", "caffe", "caffenet_fast_rcnn_iter_40000.caffemodel", None),
             ("fast_rcnn_vgg_cnn_m", "caffe", "vgg_cnn_m_1024_fast_rcnn_iter_40000.caffemodel", None),
-            (
-                "fast_rcnn_vgg16",
-                "caffe",
-                "vgg16_fast_rcnn_iter_40000.caffemodel",
-                _paper(66.9, "mAP", _VOC07, "1504.08083"),
-            ),
+            ("fast_rcnn_vgg16", "caffe", "vgg16_fast_rcnn_iter_40000.caffemodel", figure_of("fast_rcnn_vgg16")),
         ),
     ),
     (
         "rbgirshick/py-faster-rcnn",
         (
-            (
-                "faster_rcnn_vgg16",
-                "caffe",
-                "VGG16_faster_rcnn_final.caffemodel",
-                _paper(69.9, "mAP", _VOC07, "1506.01497"),
-            ),
+            ("faster_rcnn_vgg16", "caffe", "VGG16_faster_rcnn_final.caffemodel", figure_of("faster_rcnn_vgg16")),
             ("faster_rcnn_vgg16", "caffe_coco", "coco_vgg16_faster_rcnn_final.caffemodel", None),
             ("faster_rcnn_zf", "caffe_alt_opt", "ZF_faster_rcnn_final.caffemodel", None),
         ),
@@ -235,8 +191,8 @@ _OTHERS: tuple[tuple[str, tuple[tuple[str, str, str, Figure | None], ...]], ...]
     (
         "darknet",
         (
-            ("yolov1", "darknet", "yolov1.weights", _paper(63.4, "mAP", _VOC07, "1506.02640")),
-            ("yolov1_tiny", "darknet", "tiny-yolov1.weights", _paper(52.7, "mAP", _VOC07, "1506.02640")),
+            ("yolov1", "darknet", "yolov1.weights", figure_of("yolov1")),
+            ("yolov1_tiny", "darknet", "tiny-yolov1.weights", figure_of("yolov1_tiny")),
         ),
     ),
 )
