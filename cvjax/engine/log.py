@@ -34,14 +34,14 @@ class RunLog:
 
     Args:
       workdir: Folder of the run, or its URL.
-      steps: Length of the run, for the bar.
+      steps: Length of the run, for the bar; None where nobody knows it.
       start: Step that the run begins at.
       console: Console to print on; a terminal gets a live bar, anything else a line now and then.
       enabled: Whether this log writes; False on every host but one.
     """
 
     def __init__(
-        self, workdir: AnyPath, *, steps: int, start: int, console: Console | None = None, enabled: bool = True
+        self, workdir: AnyPath, *, steps: int | None, start: int, console: Console | None = None, enabled: bool = True
     ) -> None:
         self.console = make_console() if console is None else console
         self._enabled = enabled
@@ -68,7 +68,7 @@ class RunLog:
             self._bar = Progress(
                 TextColumn("training"),
                 BarColumn(bar_width=30),
-                MofNCompleteColumn(),
+                MofNCompleteColumn() if steps is not None else TextColumn("{task.completed}"),
                 TextColumn("{task.fields[figures]}", markup=False),
                 TimeElapsedColumn(),
                 console=self.console,
@@ -109,13 +109,17 @@ class RunLog:
         figures = f"loss {mean['loss']:.4f}  lr {lines[-1]['learning_rate']:.2e}"
         if step > self._last_step:  # not after the first step alone
             speed = (step - self._last_step) * batch_size / max(now - self._last_time, 1e-9)
-            remaining = (now - self._began) / (step - self._start) * (self._steps - step)
-            figures += f"  {speed:.1f} images/s  ETA {_clock(remaining)}"
+            figures += f"  {speed:.1f} images/s"
+            if self._steps is not None:
+                remaining = (now - self._began) / (step - self._start) * (self._steps - step)
+                figures += f"  ETA {_clock(remaining)}"
             lines[-1] = lines[-1] | {"images_per_second": round(speed, 2)}
             mean["images_per_second"] = speed
             for name, share in (shares or {}).items():
                 lines[-1][name] = mean[name] = share
                 figures += f"  {name.removesuffix('_share')} {share:.0%}"
+        if "progress" in lines[-1]:
+            figures += f"  {lines[-1]['progress']:.1%} of the time"
         self._last_time, self._last_step = now, step
         self._write(lines)
         if not show:
@@ -126,7 +130,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
         else:
-            self.say(f"step {step}/{self._steps}  {figures}")
+            self.say(f"step {step}{'' if self._steps is None else f'/{self._steps}'}  {figures}")
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
         """Records the scores of an evaluation under `val/`. Its time does not count for the speed of training."""

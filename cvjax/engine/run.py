@@ -37,6 +37,7 @@ from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
+from cvjax.engine.pacing.pace import check_pace, length_in_words
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
@@ -108,6 +109,7 @@ def check_run(config: RunConfig) -> None:
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
     steps_of(config.profile_steps)
     check_limits(config)
+    check_pace(config)
 
 
 def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
@@ -136,7 +138,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
             write_json(workdir / "config.json", metadata)
             console.print(
                 f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
-                f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
+                f" {eval_set.split} images, {length_in_words(config)} of {config.batch_size}, {strategy.device_count}"
                 f" {jax.devices()[0].platform} device(s), into {workdir}",
                 soft_wrap=True,
             )
@@ -167,12 +169,12 @@ def with_steps(config: Config, examples: int) -> Config:
     """Returns the configuration with `steps` set, computed from `epochs` where it is not given.
 
     Raises:
-      ConfigError: Neither is given.
+      ConfigError: Neither is given, nor a time budget.
     """
-    if config.steps is not None:
+    if config.steps is not None or config.hours is not None:
         return config
     if not config.epochs:
-        raise ConfigError("the run has no length; give --steps or --epochs")
+        raise ConfigError("the run has no length; give --steps, --epochs or --hours")
     return dataclasses.replace(config, steps=max(1, math.ceil(config.epochs * examples / config.batch_size)))
 
 

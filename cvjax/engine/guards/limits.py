@@ -41,10 +41,13 @@ _SHARE, _PART, _INSIDE = _Limit(0, 1), _Limit(0, 1, below=True), _Limit(0, 1, ab
 _LIMITS: dict[str, _Limit] = {
     "steps": _COUNT,
     "epochs": _POSITIVE,
+    "hours": _POSITIVE,
     "batch_size": _COUNT,
     "seed": _Limit(0, 2**32 - 1),
     "log_every": _NUMBER_OF,
     "eval_every": _NUMBER_OF,
+    "patience": _COUNT,
+    "min_delta": _FACTOR,
     "checkpoint_every": _NUMBER_OF,
     "keep": _COUNT,
     "spatial": _COUNT,
