@@ -78,8 +78,8 @@ def fit(
     resumed, it takes bit for bit the steps that it would have taken.
 
     Args:
-      config: Configuration of the run, whose `steps` or `hours` are known; `workdir` takes `checkpoints/`, `metrics.jsonl` and
-        `tensorboard/`.
+      config: Configuration of the run, whose `steps` or `hours` are known; `workdir` takes `checkpoints/`,
+        `metrics.jsonl` and `tensorboard/`.
       task: Task that is trained, see `Task`.
       model: Module that the task applies.
       variables: {"params", "batch_stats"} to start from.

@@ -32,8 +32,8 @@ class OptimizerConfig:
       clip_norm: Largest global norm of the gradient, None for no limit.
       accumulate: Number of micro-batches a step; the gradient is that of the whole batch.
       ema_decay: Decay of the average of parameters and statistics that evaluation then uses; None for no average.
-      ema_warmup: Let the decay grow into its value, as min(ema_decay, (1 + t) / (10 + t)) of step t, so that a short run
-        does not average its random start; False averages with `ema_decay` from the first step on.
+      ema_warmup: Let the decay grow into its value, as min(ema_decay, (1 + t) / (10 + t)) at step t, so that a short
+        run does not average its random start; False averages with `ema_decay` from the first step on.
       schedule: Decay of the learning rate: `poly` (1 - t/T)^power, `cosine`, `step`, `exponential` or `constant`.
       warmup: Fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
       power: Exponent of `poly`.
