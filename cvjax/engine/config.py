@@ -47,8 +47,8 @@ class RunConfig:
       epochs: Length in passes over the training split, where `steps` is None.
       hours: Length in hours of the run's own time, in the place of `steps` and `epochs`; the learning rate then follows
         the share of that time that is used up.
-      progress_from: `metrics.jsonl` of an earlier run with `hours`, whose share of the time at each step takes the place
-        of the clock's, so that the run takes the same steps.
+      progress_from: `metrics.jsonl` of an earlier run with `hours`, whose share of the time at each step is taken in
+        the place of the clock's, so that the run takes the same steps.
       batch_size: Number of examples a step, over all devices and hosts.
       find_batch_size: Take the largest batch that fits into the devices' memory in the place of `batch_size`; the
         learning rate stays as it is.

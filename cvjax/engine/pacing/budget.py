@@ -47,10 +47,10 @@ def scale_by_budget(schedule: optax.Schedule) -> optax.GradientTransformation:
         del params
         return BudgetState(jnp.zeros((), jnp.float32))
 
-    def update(updates: Any, state: BudgetState, params: Any = None) -> tuple[Any, BudgetState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, BudgetState]:
         del params
-        rate = schedule(state.budget_progress)
-        return jax.tree.map(lambda u: u * jnp.asarray(-rate, u.dtype), updates), state
+        rate = jnp.asarray(schedule(state.budget_progress))
+        return jax.tree.map(lambda u: u * -rate.astype(u.dtype), updates), state
 
     return optax.GradientTransformation(init, update)
 
