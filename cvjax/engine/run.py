@@ -14,7 +14,10 @@ import numpy as np
 from flax import linen as nn
 from rich.console import Console
 
+from cvjax.data.config import recorded
 from cvjax.data.dataset import Dataset
+from cvjax.data.drawing.balance import shares_of
+from cvjax.data.drawing.fraction import take_fraction
 from cvjax.data.identity import fingerprint_of, identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
@@ -118,7 +121,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
         rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
         check_cuts(rows, config.optim.accumulate)
-        train_set = task_class.open(config, config.input.train_split)
+        train_set = training_split(task_class, config)
         eval_set = task_class.open(config, config.input.eval_split)
         facts = host_facts(config, train_set, eval_set) if jax.process_count() > 1 else {}
     check_same_on_hosts(facts)
@@ -129,6 +132,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
+        shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     console, workdir = make_console(), as_path(config.workdir)
     main_host = jax.process_index() == 0
@@ -148,7 +152,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         task,
         model,
         variables,
-        functools.partial(train_stream, task, train_set, shard=strategy.shard),
+        functools.partial(train_stream, task, train_set, shard=strategy.shard, shares=shares),
         make_evaluator(scoring, model, eval_set, strategy, pulse.alive),
         strategy=strategy,
         metadata=metadata,
@@ -163,6 +167,11 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
     if main_host:
         show_results(task, model, final, eval_set, outcome.report, console)
     return outcome
+
+
+def training_split(task_class: type[Task], config: RunConfig) -> Dataset:
+    """Returns the split that trains, or the fraction of it that is configured."""
+    return take_fraction(task_class.open(config, config.input.train_split), config.input.fraction)
 
 
 def with_steps(config: Config, examples: int) -> Config:
@@ -208,9 +217,17 @@ def _as_flags(options: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 
 def train_stream(
-    task: Task, dataset: Dataset, start: int, *, shard: HostShard = ONE_HOST
+    task: Task, dataset: Dataset, start: int, *, shard: HostShard = ONE_HOST, shares: np.ndarray | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's rows of the endless stream of training batches, from batch `start` on."""
+    """Returns this host's rows of the endless stream of training batches, from batch `start` on.
+
+    Args:
+      task: Task of the run.
+      dataset: Split that trains.
+      start: Number of the first batch.
+      shard: Share of this host.
+      shares: Result of `shares_of`.
+    """
     config = task.config
     return train_batches(
         dataset,
@@ -224,6 +241,7 @@ def train_stream(
         workers=config.input.workers,
         shard=shard,
         on_bad_record=config.input.on_bad_record,
+        shares=shares,
     )
 
 
@@ -235,9 +253,6 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
       dataset: Training split of the run.
     """
     config = task.config
-    data = as_json(config.input)
-    for unrelated in ("workers", "eval_split"):  # may change when a run is resumed
-        data.pop(unrelated)
     return as_json(
         {
             "format": FORMAT,
@@ -249,7 +264,7 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
                 "identity": identity_of(dataset),
                 "seed": config.seed,
                 "batch_size": config.batch_size,
-                **data,
+                **recorded(config.input),
             },
             "run": as_json(config),
         }
