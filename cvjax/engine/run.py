@@ -45,6 +45,7 @@ from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
+from cvjax.engine.trackers import check_trackers
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
@@ -111,6 +112,7 @@ def check_run(config: RunConfig) -> None:
     if config.init == "":
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
     steps_of(config.profile_steps)
+    check_trackers(config.trackers)
     check_limits(config)
     check_pace(config)
 
