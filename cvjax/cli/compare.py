@@ -169,8 +169,9 @@ def _in_words(duel: _Duel) -> str:
     words = f"{found['images']} images of {duel.contestants[0].dataset.name} {duel.contestants[0].dataset.split}"
     if "mean_difference" in found:
         gap, low, high = (found[name] for name in ("mean_difference", "low", "high"))
+        side = "above" if gap >= 0 else "below"
         words += (
-            f": the first run's score of an image is {gap:+.4f} of the second's, 95% between {low:+.4f} and {high:+.4f}"
+            f": on average the first run scores {abs(gap):.4f} {side} the second ({low:+.4f} to {high:+.4f} at 95%)"
         )
     if "only_first" in found:
         words += (
@@ -230,7 +231,8 @@ def _page(
         for sign, positions, title in ((1, order, names[0]), (-1, order[::-1], names[1])):
             chosen = [int(position) for position in positions if duel.better(int(position)) == sign][:_CARDS]
             page.heading(f"{title} is better")
-            page.sheet([_card(duel, position, names) for position in chosen])
+            wide = duel.judgments[0][0].right is None
+            page.sheet([_card(duel, position, names) for position in chosen], wide=wide)
     return page
 
 

@@ -40,6 +40,7 @@ th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
 th { color: var(--faint); font-weight: 600; }
 .number { text-align: right; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .sheet figure { background: var(--mark); border-radius: .25rem; overflow: hidden; }
 .sheet img { width: 100%; }
@@ -112,9 +113,10 @@ class Page:
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{_image(picture, caption, lossless=True)}{below}</figure>")
 
-    def sheet(self, cards: Sequence[Card]) -> None:
-        """Adds thumbnails in as many columns as the window has room for."""
-        self._parts.append('<div class="sheet">\n' + "\n".join(_card(card) for card in cards) + "\n</div>")
+    def sheet(self, cards: Sequence[Card], *, wide: bool = False) -> None:
+        """Adds thumbnails in as many columns as the window has room for; `wide` ones take twice the width."""
+        kind, side = ("sheet wide", 2 * THUMBNAIL) if wide else ("sheet", THUMBNAIL)
+        self._parts.append(f'<div class="{kind}">\n' + "\n".join(_card(card, side) for card in cards) + "\n</div>")
 
     def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
         """Adds swatches of colors (red, green, blue; 0 to 255) with their names."""
@@ -160,11 +162,11 @@ def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
     return np.asarray(image)
 
 
-def _card(card: Card) -> str:
+def _card(card: Card, side: int) -> str:
     title = f"<b>{escape(card.title)}</b>" if card.title else ""
     below = title + "".join(f"<span>{escape(line)}</span>" for line in card.lines)
     caption = f"<figcaption>{below}</figcaption>" if below else ""
-    return f"<figure>{_image(thumbnail(card.picture), card.title)}{caption}</figure>"
+    return f"<figure>{_image(thumbnail(card.picture, side), card.title)}{caption}</figure>"
 
 
 def _image(picture: np.ndarray, words: str, lossless: bool = False) -> str:
