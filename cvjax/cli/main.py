@@ -1,6 +1,7 @@
 """`cvjax NAME ...` runs the command NAME of `cvjax.cli.commands`; nothing of another command is imported for it."""
 
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
 
 _HELP = ("-h", "--help")
+_EVERYWHERE = ("--quiet", "--traceback")
 _EXAMPLES = (
     "cvjax train deeplab_voc quick",
     "cvjax evaluate runs/deeplab_voc/quick",
@@ -34,7 +36,9 @@ def group_page(group: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in _HELP:
+    leading = list(itertools.takewhile(lambda word: word in _EVERYWHERE, words))
+    words = [*words[len(leading) :], *leading]  # commands take them behind their names
+    if not words or words[0] in (*_HELP, *_EVERYWHERE):
         print(overview(), end="")
     elif words[0] == "--version":
         from importlib.metadata import version
@@ -64,4 +68,5 @@ def _run(words: list[str]) -> None:
         return
     from cvjax.engine.command import run_command
 
-    run_command(lambda: importlib.import_module(COMMANDS[name].module).main(rest))
+    sys.argv[1:] = rest
+    run_command(lambda: importlib.import_module(COMMANDS[name].module).main())
