@@ -10,6 +10,8 @@ from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
 
 _HELP = ("-h", "--help")
+_BY_THEMSELVES = ("train", "completion")
+"""Commands that need no `run_command`: an experiment calls it itself, and completion must answer at once."""
 _EVERYWHERE = ("--quiet", "--traceback")
 _EXAMPLES = (
     "cvjax train deeplab_voc quick",
@@ -61,10 +63,8 @@ def _run(words: list[str]) -> None:
         # Whoever leaves the group out means its command.
         known = {word.split(" ")[-1]: word for word in (*first_words(), *COMMANDS)}
         refuse(no_such("command", name, known.values() if name not in known else [known[name]], "cvjax --help"))
-    if name == "train":
-        from cvjax.cli.shell.train import main as train
-
-        train(rest)  # an experiment calls run_command itself
+    if name in _BY_THEMSELVES:
+        importlib.import_module(COMMANDS[name].module).main(rest)
         return
     from cvjax.engine.command import run_command
 

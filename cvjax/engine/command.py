@@ -9,6 +9,7 @@
 | 130, 143 | stopped by Ctrl-C, or by SIGTERM; a run has saved its state |
 """
 
+import itertools
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ class Asked(NamedTuple):
 def take_asked(words: Sequence[str]) -> tuple[list[str], Asked]:
     """Takes off a command line what every command takes, and returns the other words and what was asked."""
     rest = [word for word in words if word not in ("--quiet", "--traceback")]
-    machine = "--json=-" in rest or ("--json", "-") in zip(rest, rest[1:])
+    machine = "--json=-" in rest or ("--json", "-") in itertools.pairwise(rest)
     return rest, Asked("--quiet" in words, "--traceback" in words, machine)
 
 

@@ -124,7 +124,7 @@ def _on_refusal(event: Any) -> None:
         count = event.argument.lowered.nargs
         _refuse(f"{_name(event.argument)} needs {'a value' if count == 1 else f'{count} values'} behind it")
     elif kind == "InstantiationFailure" and event.argument is not None:
-        given = re.search(r"from (\[.*?\])", event.message)
+        given = re.search(r"(?:from|arguments) (\[.*?\])", event.message)
         name, takes = _name(event.argument), str(event.argument.lowered.metavar).replace("{None}|", "").strip("{}")
         if given and takes:
             _refuse(f"{name} takes {takes}, not {' '.join(ast.literal_eval(given[1]))}")
@@ -196,9 +196,9 @@ def _plain(page: str) -> str:
         else:
             lines.append(line)
     width = min(WIDEST, shutil.get_terminal_size().columns)
-    lines = [part for line in lines for part in (line[:1].strip() and textwrap.wrap(line, width) or [line])]
+    lines = [part for line in lines for part in ((line[:1].strip() and textwrap.wrap(line, width)) or [line])]
     text = "\n".join(lines).rstrip() + "\n"
-    text = re.sub(r"\{None\}\|(.*?)(?=  |$)", r"\1       ", text, flags=re.MULTILINE)  # what follows stays in its column
+    text = re.sub(r"\{None\}\|(.*?)(?=  |$)", r"\1       ", text, flags=re.MULTILINE)  # in its column
     text = re.sub(r"[^\S\n]+$", "", text, flags=re.MULTILINE)
     text = text.replace("[-h] ", "").replace("[OPTIONS]", "[--flag value]")
     return re.sub(r"\s+\(default:\s+None\)", "", text)

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 
@@ -151,7 +151,6 @@ def make_console(*, stderr: bool = False, note: bool = False) -> Console:
       note: Whether its lines are only about what is being done, and not shown with `--quiet`.
     """
     quiet = hasattr(sys.stderr, "loud") and note
-    stream = sys.stderr if stderr else sys.stdout
-    if not isinstance(stream, (Silent, Aside)):
-        stream = tolerant(stream)
-    return Console(file=stream, markup=False, emoji=False, highlight=False, quiet=quiet)
+    stream: Any = sys.stderr if stderr else sys.stdout
+    stream = stream if isinstance(stream, (Silent, Aside)) else tolerant(stream)
+    return Console(file=cast(IO[str], stream), markup=False, emoji=False, highlight=False, quiet=quiet)
