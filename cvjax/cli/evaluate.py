@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli.shell.reading import read
-from cvjax.cli.somebodys import say_whose, told
+from cvjax.cli.shell.somebodys import say_whose, told
 from cvjax.data.identity import listed
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import Mode

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from cvjax.cli.shell.reading import read
-from cvjax.cli.somebodys import say_whose, told
+from cvjax.cli.shell.somebodys import say_whose, told
 from cvjax.data.photos import read_photo
 from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console

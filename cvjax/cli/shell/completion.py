@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from cvjax.cli.commands import COMMANDS, GROUPS, first_words, members
+from cvjax.cli.shell.examples import EXAMPLES
 from cvjax.cli.shell.experiments import experiment_files
 from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     row = COMMANDS["completion"]
     if not words or words[0] in ("-h", "--help"):
         shells = {shell: f"Print the script for {shell}." for shell in SCRIPTS}
-        print(page("cvjax completion SHELL", row.sentence, {"shells": shells}, row.examples), end="")
+        print(page("cvjax completion SHELL", row.sentence, {"shells": shells}, EXAMPLES["completion"]), end="")
     elif words[0] == "words":
         print("\n".join(candidates(words[2:])))
     elif words[0] in SCRIPTS:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from cvjax.cli.commands import COMMANDS
+from cvjax.cli.shell.examples import EXAMPLES
 from cvjax.cli.shell.names import nearest
 from cvjax.cli.shell.pages import WIDEST, examples_of
 from cvjax.errors import ConfigError
@@ -76,16 +76,12 @@ def _read(kind: Any, argv: Sequence[str] | None, command: str, **options: Any) -
     except SystemExit as ended:
         if not ended.code:
             name = re.sub(r" \[.*|^(train) .*", r"\1", command)
-            print(_plain(shown.getvalue()) + "\n" + EVERYWHERE + examples_of(_examples(name)), end="")
+            print(_plain(shown.getvalue()) + "\n" + EVERYWHERE + examples_of(EXAMPLES.get(name, ())), end="")
             raise
         sentence = _sentence(refused.getvalue(), lambda: _flags(kind, prog, options))
     way = f"cvjax {re.sub(r' .PRESET.$', '', command)} --help"
     sentence = sentence.rstrip(". ")
     raise ConfigError(f"{sentence}{' ' if sentence.endswith('?') else '; '}{way} lists what there is")
-
-
-def _examples(name: str) -> tuple[str, ...]:
-    return COMMANDS[name].examples if name in COMMANDS else ()
 
 
 @contextlib.contextmanager

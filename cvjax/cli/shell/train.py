@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cvjax.cli.commands import COMMANDS
+from cvjax.cli.shell.examples import EXAMPLES
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files, experiment_sentence
 from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         rows = {name: experiment_sentence(path) for name, path in files.items()}
         row = COMMANDS["train"]
-        print(page(USAGE, row.sentence, {"experiments": rows}, row.examples) + f"\n{MORE}\n", end="")
+        print(page(USAGE, row.sentence, {"experiments": rows}, EXAMPLES["train"]) + f"\n{MORE}\n", end="")
         return
     name = words[0]
     if name.startswith("-"):
