@@ -51,7 +51,7 @@ class RunLog:
         enabled: bool = True,
         track: Track = tensorboard_alone,
     ) -> None:
-        self.console = make_console() if console is None else console
+        self.console = make_console(note=True) if console is None else console
         self._enabled = enabled
         self._steps = steps
         self._began = self._last_time = time.monotonic()
