@@ -1,4 +1,4 @@
-"""Opens people's own data in the formats that they hold: recognizes the file or folder, checks it, reads it in place."""
+"""Opens people's own data in the formats that they hold: recognizes file or folder, checks it, reads it in place."""
 
 from cvjax.datasets.own.opening import NAME as NAME
 from cvjax.datasets.own.opening import open_own as open_own
