@@ -8,6 +8,7 @@ Labels number the classes of `train` in the order of their names; every split is
 """
 
 import collections
+import copy
 import logging
 import os
 import pathlib
@@ -49,7 +50,8 @@ class LabeledFolder:
         self._paths = [path for path, _ in entries]
         self._labels = np.array([label for _, label in entries], np.int32)
         stems = collections.Counter(os.path.splitext(path)[0] for path in self._paths)
-        self._shared = {stem for stem, count in stems.items() if count > 1}
+        stem_of = {path: os.path.splitext(path)[0] for path in self._paths}
+        self._ids = [path if stems[stem_of[path]] > 1 else stem_of[path] for path in self._paths]
         self._archive: zipfile.ZipFile | None = None
 
     def __len__(self) -> int:
@@ -60,8 +62,21 @@ class LabeledFolder:
             raise IndexError(index)
         path = self._paths[index]
         image = self._unzip(path) if self._zipped else read_file(os.path.join(self._place, path))
-        stem = os.path.splitext(path)[0]
-        return {"image": image, "label": int(self._labels[index]), "id": path if stem in self._shared else stem}
+        return {"image": image, "label": int(self._labels[index]), "id": self._ids[index]}
+
+    def ids(self) -> list[str]:
+        """Returns the ids in the order of the records."""
+        return list(self._ids)
+
+    def part(self, indices: Sequence[int], split: str) -> "LabeledFolder":
+        """Returns the dataset of some of the images, see `cvjax.data.part`."""
+        part = copy.copy(self)
+        for kept in ("_sizes", "_identity"):  # what other modules keep on a dataset
+            part.__dict__.pop(kept, None)
+        part.split = split
+        part._paths, part._ids = ([names[index] for index in indices] for names in (self._paths, self._ids))
+        part._labels = self._labels[np.asarray(indices, np.int64)]
+        return part
 
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records, or that of the zip."""

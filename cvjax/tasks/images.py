@@ -27,6 +27,7 @@ from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
 from cvjax.storage import is_folder
+from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
 
@@ -68,15 +69,16 @@ class ImageTask(Task):
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
-        """Opens a split of the configured dataset."""
-        return open_dataset(
+        """Opens a split of the configured dataset, see `cvjax.tasks.splits` for parts that are held out."""
+        open_split = functools.partial(
+            open_dataset,
             config.data,
-            split,
             target=cls.target,
             data_dir=config.data_dir,
             manual_dir=config.input.manual_dir,
             **cls.open_options(config),
         )
+        return open_part(config, split, open_split)
 
     @classmethod
     def open_options(cls, config: Any) -> dict[str, Any]:

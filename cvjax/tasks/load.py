@@ -70,9 +70,10 @@ def with_settings(
     """
     config = task.config
     given = {name: value for name in ("data", "data_dir") if (value := getattr(settings, name)) is not None}
-    changed = task.reconfigured(
-        input=_changed(config.input, settings, data_fields), eval=_changed(config.eval, settings, eval_fields), **given
-    )
+    data = _changed(config.input, settings, data_fields)
+    if given.get("data", config.data) != config.data:  # of other data no part was held out
+        data = dataclasses.replace(data, hold_out=None, split_file=None)
+    changed = task.reconfigured(input=data, eval=_changed(config.eval, settings, eval_fields), **given)
     check_limits(changed.config)
     return changed
 
