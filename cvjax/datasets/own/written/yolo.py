@@ -78,7 +78,7 @@ def _polygon(thing: Annotated, example: Example) -> np.ndarray | None:
 
 def _is_rectangle(thing: Annotated) -> bool:
     """Returns whether an outline is merely the box."""
-    if not isinstance(thing.outline, Polygons) or len(thing.outline.parts) > 1 or thing.box is None:
+    if not isinstance(thing.outline, Polygons) or len(thing.outline.parts) != 1 or thing.box is None:
         return False
     corners = thing.outline.parts[0]
     x1, y1, x2, y2 = thing.box
