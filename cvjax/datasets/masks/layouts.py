@@ -27,6 +27,7 @@ MASKS = (
     *("segmentationclass", "segmentations", "segmentation", "gt", "ground_truth", "groundtruth"),
 )
 _LISTS = (".", "ImageSets/Segmentation")
+_NO_LISTS = (CLASSES_FILE, "class_names.txt", "labels.txt", "labelmap.txt", "label_colors.txt")  # of classes
 _MASK_ENDS = ("mask", "masks", "seg", "segmentation", "label", "labels", "lbl", "gt", "annot", "annotation", "l")
 _IMAGE_ENDS = ("image", "img", "rgb", "sat")
 _PICTURES = (*IMAGE_SUFFIXES, ".gif", ".npy", ".mat", ".json", ".svg")
@@ -61,7 +62,7 @@ def find_splits(folder: pathlib.Path) -> dict[str, Split]:
             if (place.masks / split).is_dir():
                 found.setdefault(split, []).append(Split(place.images / split, place.masks / split))
         if not found:
-            lists = (path for name in _LISTS for path in (folder / name).glob("*.txt") if path.name != CLASSES_FILE)
+            lists = (path for name in _LISTS for path in (folder / name).glob("*.txt") if path.name not in _NO_LISTS)
             for path in lists:
                 found.setdefault(path.stem, []).append(Split(place.images, place.masks, path))
     for split in _folders(folder):

@@ -26,16 +26,15 @@ def recognize(place: pathlib.Path) -> bool:
     """Returns whether a folder holds images below a folder for each of two classes or more, and no annotations."""
     if not place.is_dir():
         return False
-    names = {entry.name.lower() for entry in place.iterdir() if entry.is_dir()}
-    if names & {*IMAGES, *MASKS}:
-        return False
     parts = [labeled_splits(place)[split] for split in splits(place)] or [place]
     try:
         trees = [list_images(part) for part in parts]
     except DataError:
         return False
-    annotated = any(os.path.splitext(path)[1].lower() in _ANNOTATIONS for tree in trees for path in tree.files)
-    return not annotated and any(len({name for _, name in tree.entries}) > 1 for tree in trees)
+    if any(os.path.splitext(path)[1].lower() in _ANNOTATIONS for tree in trees for path in tree.files):
+        return False
+    names = {name for tree in trees for _, name in tree.entries}
+    return len(names) > 1 and not {name.lower() for tree in trees for name in tree.classes} & {*IMAGES, *MASKS}
 
 
 def splits(place: pathlib.Path) -> list[str]:
@@ -43,7 +42,7 @@ def splits(place: pathlib.Path) -> list[str]:
     return [name for name in labeled_splits(place) if name.lower() in _SPLITS]
 
 
-def open_class_folders(place: pathlib.Path, split: str | None, target: Target = "label", **options: Any) -> Dataset:
+def open_folders(place: pathlib.Path, split: str | None, target: Target = "label", **options: Any) -> Dataset:
     """Opens a split of a folder of classes.
 
     Args:

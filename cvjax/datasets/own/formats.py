@@ -46,29 +46,17 @@ FORMATS: tuple[Format, ...] = (
     Format("cvat", "CVAT images XML", _OUTLINED, cvat.recognize, cvat.splits, cvat.read),
     Format("masks", "images and masks", ("mask",), masks.recognize, masks.splits, open=masks.open_masks),
     Format(
-        "csv",
-        "a CSV of files and labels",
-        ("label",),
-        label_table.recognize,
-        label_table.splits,
-        open=label_table.open_label_table,
+        "csv", "a CSV of labels", ("label",), label_table.recognize, label_table.splits, open=label_table.open_table
     ),
     Format(
         "folders",
-        "a folder for each class",
+        "class folders",
         ("label",),
         class_folders.recognize,
         class_folders.splits,
-        open=class_folders.open_class_folders,
+        open=class_folders.open_folders,
     ),
-    Format(
-        "parquet",
-        "parquet files",
-        ("label", "mask", "boxes"),
-        parquet.recognize,
-        parquet.splits,
-        open=parquet.open_parquet,
-    ),
+    Format("parquet", "parquet", ("label", "mask", "boxes"), parquet.recognize, parquet.splits, open=parquet.open_rows),
 )
 
 

@@ -62,7 +62,7 @@ def splits(place: pathlib.Path) -> list[str]:
     return list(dict.fromkeys(row.split for row in read_table(tables[0]) if row.split is not None))
 
 
-def open_label_table(place: pathlib.Path, split: str | None, target: Target = "label", **options: Any) -> Dataset:
+def open_table(place: pathlib.Path, split: str | None, target: Target = "label", **options: Any) -> Dataset:
     """Opens a split of a CSV of files and labels.
 
     Args:
@@ -223,9 +223,9 @@ def _candidates(place: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _is_table(path: pathlib.Path) -> bool:
-    """Returns whether a CSV has columns of files and labels by its header, or a file in its first cell."""
+    """Returns whether a CSV has columns of files and labels by its header, or files in a column."""
     try:
-        cells = _cells(path)[:1]
+        cells = _cells(path)[:2]
     except DataError:
         return False
     if not cells or len(cells[0]) < 2:
@@ -233,7 +233,12 @@ def _is_table(path: pathlib.Path) -> bool:
     names = {cell.lower() for cell in cells[0]}
     if names & _OTHERS:
         return False
-    return bool(names & {*_FILES} and names & {*_LABELS}) or _Finder(path).find(cells[0][0]) is not None
+    if names & {*_FILES} and names & {*_LABELS}:
+        return True
+    finder, column = _Finder(path), next((place for place, name in enumerate(cells[0]) if name.lower() in _FILES), None)
+    if column is not None and len(cells) > 1 and column < len(cells[1]) and finder.find(cells[1][column]) is not None:
+        return True
+    return finder.find(cells[0][0]) is not None
 
 
 def _tables(place: pathlib.Path) -> list[pathlib.Path]:

@@ -96,7 +96,8 @@ def _pairs(place: pathlib.Path, split: str | None) -> list[Files]:
 
 def _is_colored(mask: str | os.PathLike[str]) -> bool:
     """Returns whether a mask is a picture of colors: more than gray, and no palette, whose indices may be meant."""
-    data, name = read_file(mask), os.fspath(mask)
+    name = os.fspath(mask)
+    data = read_file(name)
     try:
         decode_label_numbers(data, name)
     except DataError:

@@ -1,5 +1,6 @@
 """Shows the rows of parquet files as a dataset of labels, masks or boxes; images are read by groups of rows."""
 
+import bisect
 import collections
 import itertools
 import json
@@ -8,7 +9,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -25,6 +26,15 @@ _LOG = logging.getLogger(__name__)
 _KEPT_BYTES = 2**28
 """How much of the images read last a process keeps, because neighbors lie in one group of rows."""
 _NAMES_FILE = "id2label.json"
+
+
+class _Group(NamedTuple):
+    """Says where a group of rows lies: its file and number, its first row in the split, and that of its file."""
+
+    path: str
+    number: int
+    first: int
+    start: int
 
 
 class ParquetDataset:
@@ -56,16 +66,18 @@ class ParquetDataset:
     ) -> None:
         self.split, self.class_names, self.void = split, tuple(class_names), tuple(void)
         self._paths, self._columns, self._target = [os.fspath(path) for path in paths], columns, target
-        self._number_of, self._on_bad_boxes = number_of, on_bad_boxes
-        self.are_corners = False
-        self._groups: list[tuple[str, int, int]] = []  # file, group, first row
+        self._number_of = number_of
+        self._on_bad_boxes: OnBadBoxes = on_bad_boxes
+        self.are_corners = False  # whether boxes are x1, y1, x2, y2, and not x, y, width, height
+        self._groups: list[_Group] = []
         count = 0
         for path in self._paths:
-            metadata = _opened(path).metadata
-            for group in range(metadata.num_row_groups):
-                self._groups.append((path, group, count))
-                count += metadata.row_group(group).num_rows
+            metadata, start = _opened(path).metadata, count
+            for number in range(metadata.num_row_groups):
+                self._groups.append(_Group(path, number, count, start))
+                count += metadata.row_group(number).num_rows
         self._length = count
+        self._firsts = [group.first for group in self._groups]
         self._kept: collections.OrderedDict[int, tuple[list[Any], list[Any], int]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -75,20 +87,29 @@ class ParquetDataset:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < self._length:
             raise IndexError(index)
-        place = np.searchsorted([first for _, _, first in self._groups], index, side="right") - 1
-        images, targets, _ = self._group(int(place))
-        row = index - self._groups[place][2]
-        name = self._row_name(index)
-        record: Record = {"image": self._bytes(images[row], name), "id": self.ids()[index]}
+        image, value, name = self.row(index)
+        record: Record = {"image": image, "id": f"{self.split}-{index:07d}"}
         if self._target == "label":
-            record["label"] = self.label(targets[row], name)
+            record["label"] = self.label(value, name)
         elif self._target == "mask":
-            record["mask"] = self._bytes(targets[row], name)
+            record["mask"] = self._bytes(value, name)
         else:
-            size = image_size(record["image"], name)
-            found = check_objects(self.objects(targets[row], name), size, name, self.class_names, self._on_bad_boxes)
+            size = image_size(image, name)
+            found = check_objects(self.objects(value, name), size, name, self.class_names, self._on_bad_boxes)
             record.update(cast(Record, found._asdict()))
         return record
+
+    def row(self, index: int) -> tuple[bytes, Any, str]:
+        """Returns the encoded image of a row, the value of its target's column, and the row's name for messages.
+
+        Raises:
+          DataError: It cannot be read.
+        """
+        place = bisect.bisect_right(self._firsts, index) - 1
+        group = self._groups[place]
+        name = f"{group.path}, row {index - group.start}"
+        images, values, _ = self._read(place)
+        return self._bytes(images[index - group.first], name), values[index - group.first], name
 
     def ids(self) -> list[str]:
         """Returns the ids in the order of the records."""
@@ -100,8 +121,8 @@ class ParquetDataset:
 
     def fingerprint(self) -> str:
         """Returns the digest of the files and of how they are read."""
-        read = [self._target, list(self._columns), self._on_bad_boxes, list(self.class_names), list(self.void)]
-        return fingerprint_of(self._paths, read=read, split=self.split)
+        read = [self._target, list(self._columns), self._on_bad_boxes, self.are_corners, list(self.class_names)]
+        return fingerprint_of(self._paths, read=read, void=list(self.void), split=self.split)
 
     def targets(self) -> list[Any]:
         """Returns the values of the target's column, of all rows."""
@@ -125,12 +146,7 @@ class ParquetDataset:
         Raises:
           DataError: A box is no four numbers, boxes and classes are not as many, or a class is none.
         """
-        rows = [] if value is None else value
-        if isinstance(rows, Mapping):
-            boxes, labels = rows[self._columns.boxes] or [], rows[self._columns.categories] or []
-        else:
-            boxes = [row[self._columns.boxes] for row in rows]
-            labels = [row[self._columns.categories] for row in rows]
+        boxes, labels = _fields(value, self._columns)
         if len(boxes) != len(labels) or any(box is None or len(box) != 4 for box in boxes):
             raise DataError(f"{name}: has {len(boxes)} boxes of four numbers and {len(labels)} classes; mend the row.")
         array = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -138,18 +154,20 @@ class ParquetDataset:
             array = np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)
         return make_objects(array, [self.label(label, name) for label in labels])
 
-    def _group(self, place: int) -> tuple[list[Any], list[Any], int]:
+    def _read(self, place: int) -> tuple[list[Any], list[Any], int]:
+        """Returns images, targets and bytes of a group of rows."""
         with self._lock:
             if place in self._kept:
                 self._kept.move_to_end(place)
                 return self._kept[place]
-            path, group, _ = self._groups[place]
+            group, columns = self._groups[place], self._columns
             try:
-                table = _opened(path).read_row_group(group, columns=[self._columns.image, self._columns.target])
+                table = _opened(group.path).read_row_group(group.number, columns=[columns.image, columns.target])
             except (OSError, ValueError) as error:
-                raise DataError(f"{path}: row group {group} cannot be read ({error}); fetch the file again.") from error
-            images = table[self._columns.image].to_pylist()
-            self._kept[place] = images, table[self._columns.target].to_pylist(), table.nbytes
+                raise DataError(
+                    f"{group.path}: row group {group.number} cannot be read ({error}); fetch the file again."
+                ) from error
+            self._kept[place] = table[columns.image].to_pylist(), table[columns.target].to_pylist(), table.nbytes
             while len(self._kept) > 1 and sum(size for _, _, size in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
             return self._kept[place]
@@ -164,12 +182,6 @@ class ParquetDataset:
             raise DataError(f"{name}: has no image; mend the row, or remove it.")
         return value
 
-    def _row_name(self, index: int) -> str:
-        """Returns the name of a row for messages: its file and its number there."""
-        rows = [(path, first) for path, _, first in self._groups if first <= index]
-        path = rows[-1][0]
-        return f"{path}, row {index - min(first for own, first in rows if own == path)}"
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_lock": None}
 
@@ -181,7 +193,7 @@ class ParquetDataset:
         return f"ParquetDataset({self.split!r}, {len(self)} records)"
 
 
-def open_parquet(
+def open_rows(
     place: pathlib.Path,
     split: str | None,
     target: Target,
@@ -208,29 +220,30 @@ def open_parquet(
     """
     del options
     if values:
-        raise ConfigError(
-            "--input.mask-values is of masks in files; name the numbers' classes in id2label.json instead"
-        )
+        raise ConfigError("--input.mask-values is for masks in files; in parquet, name all numbers in id2label.json")
     files = files_by_split(place)
-    paths = [path for own in files.values() for path in own] if split is None else files[split]
-    columns = columns_of(_opened(paths[0]).schema_arrow, target, paths[0])
-    make = ParquetDataset(split or "all", paths, columns, target, ("",))
-    everything = [path for own in files.values() for path in own]
-    names, number_of = _classes(place, ParquetDataset("all", everything, columns, target, ("",)), target)
-    found = ParquetDataset(make.split, paths, columns, target, names, number_of, void, on_bad_boxes)
+    every = [path for own in files.values() for path in own]
+    columns = columns_of(_opened(every[0]).schema_arrow, target, every[0])
+    all_rows = ParquetDataset("all", every, columns, target, ())
+    names, number_of = _classes(place, all_rows, columns, target)
+    chosen = every if split is None else files[split]
+    found = ParquetDataset(split or "all", chosen, columns, target, names, number_of, void, on_bad_boxes)
+    if target == "boxes":
+        found.are_corners = all_rows.are_corners = _are_corners(all_rows, columns)
+        for index in range(len(found)):
+            image, value, name = found.row(index)
+            check_objects(found.objects(value, name), image_size(image, name), name, names, on_bad_boxes)
     if target == "label":
         for index, value in enumerate(found.targets()):
             found.label(value, f"{place}, {found.split} row {index}")
-    if target == "boxes":
-        _check_boxes(found)
     return found
 
 
 def _classes(
-    place: pathlib.Path, source: ParquetDataset, target: Target
+    place: pathlib.Path, source: ParquetDataset, columns: Columns, target: Target
 ) -> tuple[Sequence[str], Mapping[Any, int] | None]:
     """Returns the names of the classes, and the labels of values that are not labels themselves."""
-    columns, folder = source._columns, place.parent if place.is_file() else place
+    folder = place.parent if place.is_file() else place
     if columns.names is not None:
         return columns.names, None
     if (folder / CLASSES_FILE).is_file():
@@ -244,14 +257,39 @@ def _classes(
         )
     values = source.targets()
     if target == "boxes":
-        fields = (
-            row if isinstance(row, Mapping) else {columns.categories: [own[columns.categories] for own in row]}
-            for row in values
-            if row
-        )
-        values = [value for row in fields for value in row[columns.categories] or []]
+        values = [label for value in values for label in _fields(value, columns)[1]]
     distinct = sorted({value for value in values if value is not None})
     return [str(value) for value in distinct], {value: label for label, value in enumerate(distinct)}
+
+
+def _fields(value: Any, columns: Columns) -> tuple[list[Any], list[Any]]:
+    """Returns the boxes and the classes in a value of the objects' column: an object of lists, or a list of objects."""
+    if isinstance(value, Mapping):
+        return value[columns.boxes] or [], value[columns.categories] or []
+    rows = value or []
+    return [row[columns.boxes] for row in rows], [row[columns.categories] for row in rows]
+
+
+def _are_corners(source: ParquetDataset, columns: Columns) -> bool:
+    """Returns whether boxes are [x1, y1, x2, y2], and not [x, y, width, height] as in most sets of the hub.
+
+    They are if each is a box inside its image that way, and one is not the other way.
+    """
+    boxes = [np.asarray(_fields(value, columns)[0], np.float64) for value in source.targets()]
+    filled = [index for index, own in enumerate(boxes) if own.ndim == 2 and own.shape[1] == 4]
+    if any((boxes[index][:, 2:] <= boxes[index][:, :2]).any() for index in filled):
+        return False  # without a look at the images
+    beyond = False
+    for index in filled:
+        image, _, name = source.row(index)
+        height, width = image_size(image, name)
+        limit = width + 1, height + 1  # sets round
+        if (boxes[index][:, 2:] > limit).any():
+            return False
+        beyond |= bool((boxes[index][:, :2] + boxes[index][:, 2:] > limit).any())
+    if beyond:
+        _LOG.warning("boxes are read as x1, y1, x2, y2, because as x, y, width, height they leave their images")
+    return beyond
 
 
 def _id2label(path: pathlib.Path) -> list[str]:
@@ -263,37 +301,6 @@ def _id2label(path: pathlib.Path) -> list[str]:
     if sorted(numbers) != list(range(len(numbers))) or not numbers:
         raise DataError(f"{path}: its numbers are not 0 to {len(numbers) - 1}; name each class from 0 on.")
     return [numbers[number] for number in range(len(numbers))]
-
-
-def _check_boxes(source: ParquetDataset) -> None:
-    """Finds out how boxes are written, and checks them all.
-
-    They are [x, y, width, height], as Hugging Face's own documents have them, unless such a box reaches beyond its image
-    and all boxes are corners [x1, y1, x2, y2] inside theirs.
-    """
-    values, fits_size, fits_corners = source.targets(), True, True
-    sizes = []
-    for index, value in enumerate(values):
-        images, _, _ = source._group(
-            int(np.searchsorted([first for _, _, first in source._groups], index, side="right") - 1)
-        )
-        name = source._row_name(index)
-        first = next(start for _, _, start in reversed(source._groups) if start <= index)
-        sizes.append(image_size(source._bytes(images[index - first], name), name))
-        height, width = sizes[-1]
-        boxes = source.objects(value, name).boxes
-        written = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        fits_size &= bool((boxes[:, 2:] <= (width + 1, height + 1)).all())
-        corners = (written[:, 2:] > written[:, :2]).all() and (written[:, 2:] <= (width + 1, height + 1)).all()
-        fits_corners &= bool(corners)
-    source.are_corners = (
-        not fits_size and fits_corners and any(len(source.objects(value, "").boxes) for value in values)
-    )
-    if source.are_corners:
-        _LOG.warning("%s: boxes are read as corners, as they fit their images only so", source._paths[0])
-    for index, (value, size) in enumerate(zip(values, sizes, strict=True)):
-        name = source._row_name(index)
-        check_objects(source.objects(value, name), size, name, source.class_names, source._on_bad_boxes)
 
 
 def _opened(path: str | pathlib.Path) -> Any:

@@ -143,10 +143,8 @@ def _label_column(schema: Any, features: Mapping[str, Any], image: str, path: pa
     label = next((name for name in _LABELS if name in named), named[0] if len(named) == 1 else None)
     label = label or next((name for name in _LABELS if name in plain and not named), None)
     if label is None:
-        what = (
-            f"several columns of labels ({listed(named)})" if named else f"no column of labels ({listed(schema.names)})"
-        )
-        raise DataError(f"{path}: has {what}; call the one that is meant label.")
+        what = "several columns of labels" if named else "no column of labels among"
+        raise DataError(f"{path}: has {what} ({listed(named or schema.names)}); call the one that is meant label.")
     return Columns(image, label, _names_in(features.get(label)))
 
 
