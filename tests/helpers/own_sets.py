@@ -1,136 +1,238 @@
-"""Writes one set of photographs with masks or labels in the formats that people hold."""
+"""One set of photographs with boxes and polygons, written in each format by hand, apart from cvjax's own writers."""
 
-import csv
+import base64
+import dataclasses
 import io
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.path import Path
 from PIL import Image
-from tiny_sets import encoded, write_tree
+from tiny_sets import box_xml, encoded, photo
 
-COLORS = ((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0), (192, 128, 128))
-COLORS = (*COLORS, (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192))
-VOID = (0, 0, 0)
-
-Example = tuple[str, bytes, np.ndarray]
-"""Stem, encoded image and mask of labels, 255 where it is void."""
+CLASSES = ("cat", "dog", "emu")
 
 
-def colored(mask: np.ndarray) -> np.ndarray:
-    """A mask of labels as a picture of colors."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(COLORS)] = COLORS
-    table[255] = VOID
-    return table[mask]
+@dataclasses.dataclass(frozen=True)
+class Thing:
+    """An object: its class, its box in our convention, and a polygon where it has one."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    polygon: tuple[tuple[float, float], ...] = ()
 
 
-def indexed(mask: np.ndarray) -> bytes:
-    """A mask as a PNG with a palette, in which 255 is VOC's color of borders."""
-    picture = Image.fromarray(mask, "P")
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(COLORS)], palette[255] = COLORS, (224, 224, 192)
-    picture.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A photograph: its stem, its encoded bytes, its size, and its objects."""
+
+    stem: str
+    data: bytes
+    size: tuple[int, int]
+    things: tuple[Thing, ...]
 
 
-def write_masks(kind: str, root: pathlib.Path, names: Sequence[str], sets: Mapping[str, Sequence[Example]]) -> None:
-    """Writes splits of images and masks in one of the formats."""
-    files: dict[str, bytes] = {}
-    for split, examples in sets.items():
-        if kind in ("voc", "cvat"):
-            stems = "\n".join(stem for stem, *_ in examples)
-            files[f"ImageSets/Segmentation/{split}.txt"] = stems.encode()
-        for stem, image, mask in examples:
-            color = encoded(colored(mask), "PNG")
-            if kind in ("voc", "cvat"):
-                files[f"JPEGImages/{stem}.jpg"] = image
-                files[f"SegmentationClass/{stem}.png"] = indexed(mask)
-            elif kind == "numbers":
-                files[f"{split}/images/{stem}.jpg"] = image
-                files[f"{split}/masks/{stem}.png"] = encoded(mask, "PNG")
-            elif kind == "class_dict":
-                files[f"{split}/{stem}.jpg"] = image
-                files[f"{split}_labels/{stem}_L.png"] = color
-            elif kind == "label_colors":
-                files[f"{split}/images/{stem}.jpg"] = image
-                files[f"{split}/labels/{stem}.png"] = color
-    rows = [*zip(names, COLORS, strict=False), ("Void", VOID)]
-    files |= {
-        "voc": {"class_names.txt": "\n".join(names).encode()},
-        "numbers": {"classes.txt": "\n".join(names).encode()},
-        "cvat": {"labelmap.txt": _lines(f"{name}:{r},{g},{b}::" for name, (r, g, b) in rows[:-1])},
-        "class_dict": {"class_dict.csv": _lines(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])},
-        "label_colors": {"label_colors.txt": _lines(f"{r} {g} {b}\t{name}" for name, (r, g, b) in rows)},
-    }.get(kind, {})
-    if kind == "parquet":
-        number = {str(label): name for label, name in enumerate(names)}
-        files["id2label.json"] = json.dumps(number).encode()
-        for split, examples in sets.items():
-            rows_of = [
-                {"image": _stored(image), "annotation": _stored(encoded(mask, "PNG"))} for _, image, mask in examples
-            ]
-            features = {"image": {"_type": "Image"}, "annotation": {"_type": "Image"}}
-            write_parquet(root / "data", split, rows_of, features)
-    write_tree(root, files)
+def outlined(name: str, *corners: tuple[float, float]) -> Thing:
+    """An object with a polygon and the box around it."""
+    x, y = zip(*corners)
+    return Thing(name, (min(x), min(y), max(x), max(y)), corners)
 
 
-def write_labels(
-    kind: str, root: pathlib.Path, names: Sequence[str], sets: Mapping[str, Sequence[tuple[str, bytes, int]]]
-) -> None:
-    """Writes splits of labeled images in one of the formats."""
-    for split, examples in sets.items():
-        if kind == "folders":
-            write_tree(root, {f"{split}/{names[label]}/{stem}.png": data for stem, data, label in examples})
-        elif kind == "parquet":
-            rows = [{"image": _stored(data), "label": label} for _, data, label in examples]
-            features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(names)}}
-            write_parquet(root / "data", split, rows, features)
-        else:
-            write_tree(root, {f"images/{stem}.png": data for stem, data, _ in examples})
-    rows = [(stem, names[label], split) for split, examples in sets.items() for stem, _, label in examples]
-    if kind == "csv":
-        _write_csv(
-            root / "labels.csv", [("Image", "Species", "Split"), *((f"images/{a}.png", b, c) for a, b, c in rows)]
-        )
-    if kind == "csv_of_split":  # without a header, relative to the folder of images, and with a semicolon
-        for split in sets:
-            _write_csv(root / f"{split}.csv", [(f"{a}.png", b) for a, b, c in rows if c == split], ";")
-    if kind == "csv_of_numbers":  # ids without a suffix
-        write_tree(root, {"classes.txt": "\n".join(names).encode()})
-        table = [("id", "label", "split"), *((a, names.index(b), c) for a, b, c in rows)]
-        _write_csv(root / "labels.csv", table)
+def photos() -> dict[str, list[Photo]]:
+    """Five small photographs in two splits; the corners lie off the pixels' centers, and polygons overlap."""
+    shapes = [
+        [outlined("cat", (3.2, 2.1), (20.7, 4.3), (17.9, 19.6), (5.1, 15.2))],
+        [
+            outlined("dog", (1.0, 1.0), (30.3, 2.2), (28.8, 21.7), (2.2, 20.9)),
+            outlined("cat", (10.3, 5.2), (19.8, 5.9), (15.3, 17.4)),
+        ],
+        [],
+        [outlined("emu", (4.3, 3.3), (25.2, 3.9), (13.1, 9.2), (24.4, 18.3), (5.7, 18.8))],
+        [
+            outlined("dog", (6.1, 6.2), (16.3, 6.7), (16.6, 17.1), (7.2, 16.4)),
+            outlined("emu", (20.4, 2.2), (34.7, 9.9), (21.3, 14.2)),
+        ],
+    ]
+    made = [
+        Photo(f"p{number}", encoded(photo(number, 24, 36 + number), "PNG"), (24, 36 + number), tuple(things))
+        for number, things in enumerate(shapes)
+    ]
+    return {"train": made[:3], "val": made[3:]}
 
 
-def write_parquet(
-    folder: pathlib.Path, split: str, rows: Sequence[Mapping[str, object]], features: Mapping[str, object]
-) -> None:
-    """Writes rows as two files with groups of two rows, and Hugging Face's metadata."""
-    import pyarrow
-    import pyarrow.parquet
-
-    folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    schema = pyarrow.Table.from_pylist(list(rows)).schema.with_metadata(metadata if features else None)
-    for part in range(2):
-        table = pyarrow.Table.from_pylist(
-            list(rows[part * len(rows) // 2 : (part + 1) * len(rows) // 2]), schema=schema
-        )
-        name = f"{split}-{part:05d}-of-00002.parquet"
-        pyarrow.parquet.write_table(table, folder / name, row_group_size=2)
+def mask_of(shown: Photo, names: Sequence[str] = CLASSES) -> np.ndarray:
+    """Labels from 1 on of the objects of a photograph, later ones over earlier ones, uint8 [H, W]; 0 is background."""
+    height, width = shown.size
+    rows, columns = np.mgrid[:height, :width]
+    centers = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=1)
+    mask = np.zeros(shown.size, np.uint8)
+    for thing in shown.things:
+        corners = [*thing.polygon, thing.polygon[0]]
+        inside = Path(corners, closed=True).contains_points(centers).reshape(shown.size)
+        mask[inside] = names.index(thing.name) + 1
+    return mask
 
 
-def _stored(data: bytes) -> dict[str, object]:
-    return {"bytes": data, "path": None}
+def put(folder: pathlib.Path, path: str, content: bytes | str) -> None:
+    """Writes a file below a folder."""
+    place = folder / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def _lines(lines) -> bytes:
-    return ("\n".join(lines) + "\n").encode()
+def coco_content(shown: Sequence[Photo], polygons: bool = True, folder: str = "") -> dict[str, Any]:
+    """A COCO file's content; ids of categories have gaps."""
+    things = [(image, thing) for image in range(len(shown)) for thing in shown[image].things]
+    return {
+        "info": {},
+        "images": [
+            {"id": 10 + n, "file_name": f"{folder}{each.stem}.png", "height": each.size[0], "width": each.size[1]}
+            for n, each in enumerate(shown)
+        ],
+        "categories": [{"id": 2 * n + 1, "name": name} for n, name in enumerate(CLASSES)],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": 10 + image,
+                "category_id": 2 * CLASSES.index(thing.name) + 1,
+                "bbox": [*thing.box[:2], thing.box[2] - thing.box[0], thing.box[3] - thing.box[1]],
+                "iscrowd": 0,
+                **({"segmentation": [[value for point in thing.polygon for value in point]]} if polygons else {}),
+            }
+            for number, (image, thing) in enumerate(things, 1)
+        ],
+    }
 
 
-def _write_csv(path: pathlib.Path, rows: Sequence[Sequence[object]], separator: str = ",") -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file, delimiter=separator).writerows(rows)
+def write_roboflow(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = True) -> None:
+    """A folder a split with `_annotations.coco.json`, and a category that only groups the others."""
+    for split, shown in splits.items():
+        split = {"val": "valid"}.get(split, split)
+        content = coco_content(shown, polygons)
+        content["categories"] = [{"id": 0, "name": "animals", "supercategory": "none"}] + [
+            {**entry, "supercategory": "animals"} for entry in content["categories"]
+        ]
+        put(folder, f"{split}/_annotations.coco.json", json.dumps(content))
+        for each in shown:
+            put(folder, f"{split}/{each.stem}.png", each.data)
+
+
+def write_coco(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = True) -> None:
+    """COCO's own layout, of no year."""
+    for split, shown in splits.items():
+        put(folder, f"annotations/instances_{split}.json", json.dumps(coco_content(shown, polygons)))
+        for each in shown:
+            put(folder, f"images/{split}/{each.stem}.png", each.data)
+
+
+def yolo_lines(shown: Photo, polygons: bool) -> str:
+    """The lines of a label file."""
+    height, width = shown.size
+    lines = []
+    for thing in shown.things:
+        x1, y1, x2, y2 = thing.box
+        numbers = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+        if polygons:
+            numbers = [value for x, y in thing.polygon for value in (x / width, y / height)]
+        lines.append(" ".join([str(CLASSES.index(thing.name)), *(f"{value:.12f}" for value in numbers)]))
+    return "\n".join(lines) + "\n"
+
+
+def write_yolo(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = True) -> None:
+    """Folders `images` and `labels` with a data.yaml; an image without an object has no label file."""
+    for split, shown in splits.items():
+        for each in shown:
+            put(folder, f"images/{split}/{each.stem}.png", each.data)
+            if each.things:
+                put(folder, f"labels/{split}/{each.stem}.txt", yolo_lines(each, polygons))
+    lines = [f"  {number}: {name}" for number, name in enumerate(CLASSES)]
+    splits_of = [f"{split}: images/{split}" for split in splits]
+    put(folder, "data.yaml", "\n".join(["path: /home/ann/datasets/pets", *splits_of, "names:", *lines]))
+
+
+def labelme_content(shown: Photo, polygons: bool, embedded: bool = False) -> dict[str, Any]:
+    """A file of LabelMe's, with a line that has no area."""
+    shapes = [
+        {
+            "label": thing.name,
+            "points": [list(point) for point in (thing.polygon if polygons else (thing.box[2:], thing.box[:2]))],
+            "group_id": None,
+            "shape_type": "polygon" if polygons else "rectangle",
+            "flags": {},
+        }
+        for thing in shown.things
+    ]
+    line = {"label": "edge", "points": [[1, 1], [9, 9]], "group_id": None, "shape_type": "line", "flags": {}}
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": [*shapes, line],
+        "imagePath": f"..\\photos\\{shown.stem}.png",
+        "imageData": base64.b64encode(shown.data).decode() if embedded else None,
+        "imageHeight": shown.size[0],
+        "imageWidth": shown.size[1],
+    }
+
+
+def write_labelme(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = True) -> None:
+    """A folder a split; every other image is inside its JSON alone."""
+    for split, shown in splits.items():
+        for number, each in enumerate(shown):
+            embedded = number % 2 == 1
+            put(folder, f"{split}/{each.stem}.json", json.dumps(labelme_content(each, polygons, embedded), indent=2))
+            if not embedded:
+                put(folder, f"{split}/{each.stem}.png", each.data)
+    put(folder, "labels.txt", "\n".join(["__ignore__", "_background_", *CLASSES]))
+
+
+def write_cvat(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = True) -> None:
+    """A project's export, with subsets, and `z_order` against the order of the file."""
+    labels = "".join(f"<label><name>{name}</name></label>" for name in CLASSES)
+    images = []
+    for split, shown in splits.items():
+        for number, each in enumerate(shown):
+            shapes = []
+            for order, thing in reversed(list(enumerate(each.things))):
+                x1, y1, x2, y2 = thing.box
+                corners = f'xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}"'
+                points = ";".join(f"{x},{y}" for x, y in thing.polygon)
+                tag, place = ("polygon", f'points="{points}"') if polygons else ("box", corners)
+                shapes.append(f'<{tag} label="{thing.name}" occluded="1" {place} z_order="{order}"></{tag}>')
+            height, width = each.size
+            images.append(
+                f'<image id="{number}" name="{each.stem}.png" subset="{split.title()}" width="{width}"'
+                f' height="{height}">{"".join(shapes)}</image>'
+            )
+            put(folder, f"images/{split.title()}/{each.stem}.png", each.data)
+    head = f"<version>1.1</version><meta><project><labels>{labels}</labels></project></meta>"
+    put(folder, "annotations.xml", f"<annotations>{head}{''.join(images)}</annotations>")
+
+
+def write_voc(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = False) -> None:
+    """VOC's layout: corners count from 1."""
+    for split, shown in splits.items():
+        put(folder, f"ImageSets/Main/{split}.txt", "".join(f"{each.stem}\n" for each in shown))
+        for each in shown:
+            corners = [(t.name, t.box[0] + 1, t.box[1] + 1, t.box[2], t.box[3]) for t in each.things]
+            put(folder, f"Annotations/{each.stem}.xml", box_xml(corners, size=each.size))  # pyright: ignore
+            put(folder, f"JPEGImages/{each.stem}.png", each.data)
+    put(folder, "classes.txt", "\n".join(CLASSES))
+
+
+WRITERS: Mapping[str, Callable[..., None]] = {
+    "coco": write_coco,
+    "roboflow": write_roboflow,
+    "yolo": write_yolo,
+    "labelme": write_labelme,
+    "cvat": write_cvat,
+    "voc": write_voc,
+}
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width of an encoded image."""
+    width, height = Image.open(io.BytesIO(data)).size
+    return height, width

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from own_sets import write_labels, write_parquet
+from own_pictures import write_labels, write_parquet
 from tiny_sets import encoded, photo, write_tree
 
 from cvjax.datasets.own import open_own, splits_of

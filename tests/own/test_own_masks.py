@@ -5,7 +5,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
-from own_sets import COLORS, colored, indexed, write_masks
+from own_pictures import COLORS, colored, indexed, write_masks
 from PIL import Image
 from tiny_sets import encoded, photo, write_tree
 
