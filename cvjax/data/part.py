@@ -58,8 +58,9 @@ class PartDataset:
     def image_files(self) -> list[str] | None:
         """Returns the paths of the images' files in the order of the records, or of the files that hold all."""
         files = getattr(self.source, "image_files", lambda: None)()
-        one_each = files is not None and len(files) == len(self.source)
-        return [files[index] for index in self.indices] if one_each else files
+        if files is None or len(files) != len(self.source):
+            return files
+        return [files[index] for index in self.indices]
 
     def fingerprint(self) -> str:
         """Returns the source's fingerprint with the positions that are taken, see `cvjax.data.identity`."""

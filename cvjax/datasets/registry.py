@@ -218,6 +218,7 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Dataset]]] = {
     "label": {
         "scenes": functools.partial(_open_scenes, target="label"),
         "image_folder_classification": _open_labeled_folder,
+        OWN: functools.partial(_open_own, target="label"),
         **{name: functools.partial(open_tfds_set, name) for name in SETS},
     },
     "objects": {

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from cvjax.data.dataset import Dataset, Target
-from cvjax.datasets.own import coco, cvat, labelme, voc, yolo
+from cvjax.datasets.own import class_folders, coco, cvat, label_table, labelme, masks, parquet, voc, yolo
 from cvjax.datasets.own.annotated.values import Annotations
 from cvjax.errors import ConfigError, DataError
 
@@ -44,6 +44,19 @@ FORMATS: tuple[Format, ...] = (
     Format("voc", "VOC XML", ("boxes",), voc.recognize, voc.splits, voc.read),
     Format("labelme", "LabelMe JSON", _OUTLINED, labelme.recognize, labelme.splits, labelme.read),
     Format("cvat", "CVAT images XML", _OUTLINED, cvat.recognize, cvat.splits, cvat.read),
+    Format("masks", "images and masks", ("mask",), masks.recognize, masks.splits, open=masks.open_masks),
+    Format(
+        "csv", "a CSV of labels", ("label",), label_table.recognize, label_table.splits, open=label_table.open_table
+    ),
+    Format(
+        "folders",
+        "class folders",
+        ("label",),
+        class_folders.recognize,
+        class_folders.splits,
+        open=class_folders.open_folders,
+    ),
+    Format("parquet", "parquet", ("label", "mask", "boxes"), parquet.recognize, parquet.splits, open=parquet.open_rows),
 )
 
 

@@ -1,5 +1,6 @@
 """Shows annotated images as a dataset of boxes, masks, or objects with masks."""
 
+import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -97,6 +98,16 @@ class OwnDataset:
     def ids(self) -> list[str]:
         """Returns the ids in the order of the records."""
         return [image.key for image in self._images]
+
+    def part(self, indices: Sequence[int], split: str) -> "OwnDataset":
+        """Returns the dataset of some of the images, see `cvjax.data.part`."""
+        part = copy.copy(self)
+        for kept in ("_sizes", "_identity"):  # what other modules keep on a dataset
+            part.__dict__.pop(kept, None)
+        part.split = split
+        part._images = [self._images[index] for index in indices]
+        part._headers = [self._headers[index] for index in indices]
+        return part
 
     def header_size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of an upright image, from its header."""
