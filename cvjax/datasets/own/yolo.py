@@ -25,7 +25,7 @@ from cvjax.datasets.own.annotated.texts import ImageFinder, ends_of, files_below
 from cvjax.datasets.own.annotated.values import Annotated, AnnotatedImage, Annotations, Box, Polygons
 from cvjax.errors import DataError
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "valid", "validation", "trainval", "minitrain", "minival")
 _YAML = (".yaml", ".yml")
 _NAMES = re.compile(rb"^\xef?\xbb?\xbf?names\s*:", re.MULTILINE)
 _SLACK = 0.01

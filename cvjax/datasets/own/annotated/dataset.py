@@ -15,7 +15,7 @@ from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.data.orientation import Header, check_stated_size, read_header
 from cvjax.datasets.listing import MOST_CLASSES
 from cvjax.datasets.own.annotated.outlines import extent_of, pixels_of
-from cvjax.datasets.own.annotated.values import Annotated, AnnotatedImage, Annotations, Polygons, Runs
+from cvjax.datasets.own.annotated.values import Annotated, AnnotatedImage, Annotations, Box, Polygons, Runs
 from cvjax.errors import DataError
 
 BACKGROUND = "background"
@@ -127,7 +127,7 @@ class OwnDataset:
         digest = hashlib.sha256()
         for image in self._images:
             things = image.objects
-            boxes = np.array([_box_of(thing) for thing in things], np.float64).reshape(-1, 4)
+            boxes = np.array([box_of(thing) for thing in things], np.float64).reshape(-1, 4)
             flags = np.array([(thing.difficult, thing.crowd) for thing in things], bool)
             outlines = [] if self._target == "boxes" else [part for thing in things for part in _arrays(thing)]
             said = [image.size, image.fractions, [thing.name for thing in things], [thing.area for thing in things]]
@@ -138,7 +138,7 @@ class OwnDataset:
     def _checked(self, image: AnnotatedImage, header: Header) -> Objects:
         """Returns the objects of an image in pixels of the upright image, after all checks."""
         scale = _scale(image, header)
-        boxes = np.array([_box_of(thing) for thing in image.objects], np.float64).reshape(-1, 4) * (*scale, *scale)
+        boxes = np.array([box_of(thing) for thing in image.objects], np.float64).reshape(-1, 4) * (*scale, *scale)
         areas = [np.nan if thing.area is None else thing.area for thing in image.objects]
         objects = make_objects(
             boxes,
@@ -210,7 +210,8 @@ def _with_background(names: Sequence[str]) -> tuple[str, ...]:
     return (BACKGROUND, *(name for name in names if not _is_background(name)))
 
 
-def _box_of(thing: Annotated) -> tuple[float, float, float, float]:
+def box_of(thing: Annotated) -> Box:
+    """Returns the box that an object states, or that around its outline, in the units of its file."""
     if thing.box is not None:
         return thing.box
     assert thing.outline is not None
