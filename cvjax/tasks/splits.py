@@ -119,7 +119,7 @@ def _held_out(config: Any, open_split: Open) -> tuple[dict[str, list[str]], AnyP
     from cvjax.datasets.own.splits import choose_held_out, traits_of
 
     examples = traits_of(source, skip=data.on_bad_record == "skip")
-    held = choose_held_out(examples, data.hold_out, seed)
+    held = choose_held_out(examples, data.hold_out, seed, f"{data.manual_dir or source.name}")
     keys = [example.key for example in examples]
     splits = {"train": [key for key in keys if key not in held], "val": [key for key in keys if key in held]}
     if jax.process_index() == 0 and not has_begun:

@@ -308,4 +308,4 @@ def _opened(path: str | pathlib.Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({error}); fetch the file again.") from error
+        raise DataError(f"{path}: cannot be read as parquet; fetch the file again.") from error
