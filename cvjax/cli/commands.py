@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Command] = {
     "completion": Command("cvjax.cli.shell.completion", "Prints what bash or zsh needs to complete names and flags."),
     "data prepare": Command("cvjax.cli.prepare", "Prepares a data set as ArrayRecord files."),
     "data boxes": Command("cvjax.cli.boxes", "Counts and measures the boxes of a data set."),
+    "data convert": Command("cvjax.cli.data.convert", "Writes your own data of any format as COCO JSON or YOLO text."),
     "data propose": Command("cvjax.cli.propose", "Proposes boxes for every image of a split, and keeps them."),
 }
 """Commands by name; a name of two words belongs to a group."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import configure, run
 from documented import PAGES, commands
+from own_sets import WRITERS, photos
 from tiny_run import draw_folder
 from tiny_sets import camvid_tree, class_tree, detection_tree, draw_membranes, photo, voc_tree, write_tree
 
@@ -82,6 +83,8 @@ def place(tmp_path_factory):
         draw_folder(place / "image_folder_segmentation", train=4, val=2)
         write_tree(place / "image_folder_classification", class_tree("train/", 2) | class_tree("val/", 1))
         write_tree(place / "xml_folder_detection", detection_tree({"train": range(4), "val": range(4, 7)}))
+        for kind, write in WRITERS.items():
+            write(place / f"pets-{kind}", photos(), kind != "voc")
         write_tree(place / "voc_segmentation" / "VOC2012", voc_tree(4, 2))
         for year, lists in (("VOC2007", ("trainval", "test")), ("VOC2012", ("trainval",))):
             write_tree(place / "voc_detection" / year, detection_tree({name: range(4) for name in lists}))

@@ -21,6 +21,7 @@ from cvjax.data.reader import Decode
 from cvjax.datasets.image_folder import NAME as IMAGE_FOLDER
 from cvjax.datasets.masks.checks import absent_classes
 from cvjax.datasets.masks.counts import MaskCounts, count_masks
+from cvjax.datasets.registry import OWN, own_place
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
@@ -38,6 +39,8 @@ from cvjax.tasks.segmentation.metrics import border_report, image_iou_sums, imag
 from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
+
+_FOLDERS = (IMAGE_FOLDER, OWN)  # whose masks people make themselves, and all are read before the first step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +69,12 @@ class Segmentation(ImageTask):
         """Returns the pixel values of the classes in a folder's masks, and those that are ignored.
 
         Raises:
-          ConfigError: Values are configured, and the dataset is not a folder.
+          ConfigError: Values are configured, and the dataset is not a folder of one's own.
         """
-        values, is_folder = config.input.mask_values, config.data == IMAGE_FOLDER
+        values, is_folder = config.input.mask_values, _is_folder(config)
         if values and not is_folder:
             raise ConfigError(
-                f"input.mask_values are of image_folder_segmentation, and the data set is {config.data}; leave them out"
+                f"input.mask_values are of {' and '.join(_FOLDERS)}, and the data set is {config.data}; leave them out"
             )
         return {"values": values, "void": config.input.void} if is_folder else {}
 
@@ -91,7 +94,7 @@ class Segmentation(ImageTask):
             model.output_size(data.crop)  # says which sizes fit
         if not 0 <= data.cells < classes and (data.border_weight or config.eval.em_thresholds):
             raise ConfigError(f"input.cells is {data.cells}, and the classes are 0 to {classes - 1}; give one of them")
-        class_weights, is_folder = None, config.data == IMAGE_FOLDER
+        class_weights, is_folder = None, _is_folder(config)
         if is_folder or config.class_balance:
             counts = cls._count(config, dataset)
             if is_folder:
@@ -278,3 +281,7 @@ class Segmentation(ImageTask):
 def _void(data: SegmentationData) -> tuple[int, ...]:
     """Returns the labels that decoding ignores; masks with values of their own come without any."""
     return () if data.mask_values else data.void
+
+
+def _is_folder(config: SegmentationConfig) -> bool:
+    return own_place(config.data, config.input.manual_dir)[0] in _FOLDERS
