@@ -78,9 +78,7 @@ def count_boxes(source: Dataset, advance: Callable[[], None] = lambda: None) -> 
     return measure_boxes(images, sizes, source.class_names)
 
 
-def measure_boxes(
-    images: Sequence[Objects], sizes: Sequence[tuple[int, int]], class_names: Sequence[str]
-) -> BoxCounts:
+def measure_boxes(images: Sequence[Objects], sizes: Sequence[tuple[int, int]], class_names: Sequence[str]) -> BoxCounts:
     """Counts and measures boxes.
 
     Args:

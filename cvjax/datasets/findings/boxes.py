@@ -38,18 +38,18 @@ def odd_boxes(
         return f"box {number + 1}, {class_names[objects.labels[number]]} at ({corners})"
 
     for number in np.flatnonzero(empty).tolist():
-        yield "empty box", f"{named(number)}, is empty or inverted", (number,)
+        yield "empty-box", f"{named(number)}, is empty or inverted", (number,)
     for number in np.flatnonzero(outside).tolist():
-        yield "box outside", f"{named(number)}, is outside of {width}x{height} (width x height)", (number,)
+        yield "box-outside", f"{named(number)}, is outside of {width}x{height} (width x height)", (number,)
     for number in np.flatnonzero(clipped).tolist():
         over = f"{beyond[number]:g} pixels beyond {width}x{height} (width x height)"
-        yield "clipped box", f"{named(number)}, reaches {over}", (number,)
+        yield "clipped-box", f"{named(number)}, reaches {over}", (number,)
     for number in np.flatnonzero(small).tolist():
-        yield "tiny box", f"{named(number)}, has a side of {shorter[number]:g} pixels", (number,)
+        yield "tiny-box", f"{named(number)}, has a side of {shorter[number]:g} pixels", (number,)
     good = ~empty & ~outside & ~objects.crowd
     for first, second, overlap in same_boxes(inside, objects.labels, good):
         what = f"{named(first)}, and box {second + 1} have an IoU of {overlap:.2f}"
-        yield "overlapping boxes", what, (first, second)
+        yield "overlapping-boxes", what, (first, second)
 
 
 def same_boxes(boxes: np.ndarray, labels: np.ndarray, good: np.ndarray) -> Iterator[tuple[int, int, float]]:

@@ -2,8 +2,12 @@
 
 A picture has a perceptual hash of 64 bits, OpenCV's `PHash`: the signs of the 8 x 8 lowest frequencies of its
 brightness, relative to their mean. OpenCV is installed in any case; ImageHash's `phash` is the same idea and would add a
-package. Hashes within `DISTANCE` bits are candidates, and a candidate is confirmed where small gray copies of the two
+package. Hashes within `DISTANCE` bits are candidates, and a candidate is confirmed where small color copies of the two
 correlate by at least `LIKENESS`. Brightness and contrast change neither.
+
+The limits come from 9,000 crops of 64 photographs and 1,000 altered copies: of copies that were compressed again, scaled
+or brightened 97 to 100% are found, of those that lost up to 8% of a side 58%, and no two crops of different photographs
+are taken for one. Copies in gray would have confirmed 83 such pairs, of skies and walls.
 """
 
 import dataclasses
@@ -17,11 +21,11 @@ from scipy.sparse.csgraph import connected_components
 DISTANCE = 10
 LIKENESS = 0.97
 _SIDE = 64
-"""Side of the gray copy that is hashed; averaging down to it keeps fine patterns from folding into the hash."""
+"""Side of the copy that is hashed; averaging down to it keeps fine patterns from folding into the hash."""
 _SMALL = 16
-"""Side of the gray copy that confirms."""
+"""Side of the color copy that confirms."""
 _FLAT = 2.0
-"""Standard deviation of gray levels below which a picture shows nothing that could be compared."""
+"""Standard deviation of levels below which a picture shows nothing that could be compared."""
 _BLOCK = 1024
 _CHUNK = 16_384
 
@@ -32,7 +36,7 @@ class Print:
 
     Attributes:
       hash: Perceptual hash, 64 bits.
-      small: Gray copy, uint8 [16, 16].
+      small: Color copy, uint8 [16, 16, 3].
     """
 
     hash: int
@@ -42,35 +46,40 @@ class Print:
 def print_of(image: np.ndarray) -> Print:
     """Returns what a picture, uint8 [H, W, 3] in RGB order, is compared by."""
     # Each picture is shrunk in one step, so that the same photograph at another size averages the same pixels.
-    gray = cv2.cvtColor(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    found = cv2.img_hash.PHash.create().compute(gray)
-    small = cv2.resize(gray, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    found = cv2.img_hash.PHash.create().compute(cv2.cvtColor(shrunk, cv2.COLOR_RGB2GRAY))
+    small = cv2.resize(shrunk, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
     return Print(int.from_bytes(found.tobytes(), "little"), small)
 
 
-def near_pairs(hashes: np.ndarray, small: np.ndarray, distance: int = DISTANCE, likeness: float = LIKENESS) -> np.ndarray:
+def near_pairs(
+    hashes: np.ndarray, small: np.ndarray, distance: int = DISTANCE, likeness: float = LIKENESS
+) -> np.ndarray:
     """Returns the pairs of pictures that are nearly the same, int [P, 2], the lower index first.
 
     Pictures without any contrast are in no pair.
 
     Args:
       hashes: Perceptual hashes, uint64 [N].
-      small: Gray copies, uint8 [N, 16, 16].
+      small: Color copies, uint8 [N, 16, 16, 3].
       distance: Largest number of bits in which the hashes differ.
       likeness: Least correlation of the copies.
     """
-    flat = small.reshape(len(small), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    spread = flat.std(axis=1, keepdims=True)
-    plain = spread[:, 0] < _FLAT
-    flat /= np.maximum(spread, _FLAT) * np.sqrt(flat.shape[1])
+    small = small.reshape(len(small), -1)
     kept = [np.zeros((0, 2), np.int64)]
     for pairs in _candidates(hashes, distance):
         for start in range(0, len(pairs), _CHUNK):
             some = pairs[start : start + _CHUNK]
-            alike = np.einsum("ij,ij->i", flat[some[:, 0]], flat[some[:, 1]]) >= likeness
-            kept.append(some[alike & ~plain[some].any(axis=1)])
+            kept.append(some[_correlation(small[some[:, 0]], small[some[:, 1]]) >= likeness])
     return np.concatenate(kept)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the correlation of each row of levels with that of the other array; 0 where one of them is flat."""
+    a, b = (rows - rows.mean(axis=1, keepdims=True, dtype=np.float32) for rows in (first, second))
+    spreads = a.std(axis=1), b.std(axis=1)
+    shared = (a * b).mean(axis=1) / np.maximum(spreads[0] * spreads[1], _FLAT**2)
+    return np.where(np.minimum(*spreads) < _FLAT, 0, shared)
 
 
 def _candidates(hashes: np.ndarray, distance: int) -> Iterator[np.ndarray]:

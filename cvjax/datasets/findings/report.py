@@ -51,7 +51,12 @@ class DataReport:
 
 
 def make_report(
-    name: str, surveys: Sequence[Survey], *, distance: int = DISTANCE, likeness: float = LIKENESS, ignore: Sequence[Kind] = ()
+    name: str,
+    surveys: Sequence[Survey],
+    *,
+    distance: int = DISTANCE,
+    likeness: float = LIKENESS,
+    ignore: Sequence[Kind] = (),
 ) -> DataReport:
     """Makes the report on the splits of a data set.
 
@@ -63,7 +68,9 @@ def make_report(
     """
     found = [finding for survey in surveys for seen in survey.seen for finding in seen.findings]
     found += absent_classes(surveys)
-    found += twins([seen for survey in surveys for seen in survey.seen], surveys[0].source.class_names, distance, likeness)
+    found += twins(
+        [seen for survey in surveys for seen in survey.seen], surveys[0].source.class_names, distance, likeness
+    )
     order = list(TITLES)
     kept = sorted((one for one in found if one.kind not in ignore), key=lambda one: order.index(one.kind))
     return DataReport(name, surveys[0].target, tuple(surveys[0].source.class_names), tuple(surveys), tuple(kept))
@@ -75,7 +82,7 @@ def absent_classes(surveys: Sequence[Survey]) -> list[Finding]:
     for survey in surveys:
         names = survey.source.class_names
         absent = [name for name, (images, _) in zip(names, survey.balance(), strict=True) if not images]
-        found += [Finding("absent class", survey.split, f"no image shows {name}") for name in absent]
+        found += [Finding("absent-class", survey.split, f"no image shows {name}") for name in absent]
     return found
 
 
@@ -106,13 +113,13 @@ def twins(seen: Sequence[Seen], class_names: Sequence[str], distance: int, liken
 def _group(members: Sequence[Seen], what: str, kind: Kind, class_names: Sequence[str]) -> list[Finding]:
     places: tuple[Place, ...] = tuple(one.place for one in members)
     splits = list(dict.fromkeys(place.split for place in places))
-    across = {"duplicates": "duplicates across splits", "near-duplicates": "near-duplicates across splits"}
+    across = {"duplicates": "duplicates-across-splits", "near-duplicates": "near-duplicates-across-splits"}
     found = [Finding(kind if len(splits) == 1 else across[kind], "+".join(splits), what, places)]  # type: ignore[arg-type]
     labels = [one.label for one in members]
     known = [label for label in labels if label is not None]
     if len(set(known)) > 1:
         named = ", ".join(f"{class_names[label]} {count}" for label, count in Counter(known).most_common())
-        found.append(Finding("contradicting labels", "+".join(splits), f"{what}, labeled {named}", places))
+        found.append(Finding("contradicting-labels", "+".join(splits), f"{what}, labeled {named}", places))
     return found
 
 

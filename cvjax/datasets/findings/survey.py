@@ -158,7 +158,7 @@ def _with_target(
 
 def _fault(place: Place, error: DataError) -> Finding:
     """Makes a finding of the error of a record, whose sentence names the file at fault."""
-    kind: Kind = "no class" if isinstance(error, NoClassError) else "unreadable"
+    kind: Kind = "no-class" if isinstance(error, NoClassError) else "unreadable"
     return _found(kind, place, str(error).removeprefix(f"{place.file}: "))
 
 

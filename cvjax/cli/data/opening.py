@@ -1,0 +1,120 @@
+"""This module opens the splits of the data that a command names."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cvjax.data.dataset import Dataset, Target
+from cvjax.datasets.image_folder import NAME as IMAGE_FOLDER
+from cvjax.datasets.registry import list_datasets, open_dataset
+from cvjax.errors import ConfigError, DataError
+
+TARGETS: tuple[Target, ...] = ("boxes", "mask", "label")
+"""What data are looked at for, the first of these that they have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataArguments:
+    """Names data."""
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Name of a data set, or path of a folder or file of your own."""
+    manual_dir: str | None = None
+    """Folder of your own files, for a data set that is named."""
+    data_dir: str | None = None
+    """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
+    target: Literal["boxes", "mask", "label"] | None = None
+    """What the examples carry; by default the first of these that the data have."""
+    splits: tuple[str, ...] = ()
+    """Names of the splits; by default train and val, of your own data all."""
+    mask_values: tuple[int, ...] = ()
+    """Folders of masks: the pixel value of each class, such as 0 255."""
+    void: tuple[int, ...] = ()
+    """Folders of masks: labels that mean "ignored"."""
+
+
+def target_of(arguments: DataArguments) -> Target:
+    """Returns what the examples carry.
+
+    Raises:
+      ConfigError: There are no such data, or they do not have the target that was asked for.
+    """
+    having = [target for target in TARGETS if arguments.data in list_datasets(target)]
+    if arguments.target is not None:
+        return arguments.target
+    if having:
+        return having[0]
+    raise ConfigError(
+        f"there is no data set {arguments.data!r}, and no such path; choose one of {', '.join(list_datasets())}."
+    )
+
+
+def splits_to_open(arguments: DataArguments) -> tuple[str, ...]:
+    """Returns the names of the splits, each once."""
+    return tuple(dict.fromkeys(arguments.splits)) or ("train", "val")
+
+
+def open_split(arguments: DataArguments, target: Target, split: str, on_bad_boxes: str) -> Dataset:
+    """Opens a split.
+
+    Args:
+      arguments: Data that the command names.
+      target: What the examples carry.
+      split: Name of the split.
+      on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
+
+    Raises:
+      ConfigError: The data do not have this target, or do not take one of the options.
+      DataError: The data, or the split, are not there or damaged.
+    """
+    options: dict[str, Any] = {"on_bad_boxes": on_bad_boxes} if target == "boxes" else {}
+    if arguments.mask_values or arguments.void:
+        if arguments.data != IMAGE_FOLDER:
+            raise ConfigError(
+                f"--mask-values and --void are of {IMAGE_FOLDER}, not of {arguments.data}; leave them out"
+            )
+        options |= {"values": arguments.mask_values, "void": arguments.void}
+    return open_dataset(
+        arguments.data,
+        split,
+        target=target,
+        data_dir=arguments.data_dir,
+        manual_dir=arguments.manual_dir,
+        **options,
+    )
+
+
+def open_splits(
+    arguments: DataArguments, target: Target, on_bad_boxes: str = "drop"
+) -> tuple[list[Dataset], list[tuple[str, DataError]]]:
+    """Opens all splits that can be opened, and at least one.
+
+    Returns:
+      The splits, and the names of the others with their errors.
+
+    Raises:
+      ConfigError: The data do not have this target, or do not take one of the options.
+      DataError: No split can be opened.
+    """
+    opened: list[Dataset] = []
+    failed: list[tuple[str, DataError]] = []
+    for split in splits_to_open(arguments):
+        try:
+            source = open_split(arguments, target, split, on_bad_boxes)
+        except DataError as error:
+            failed.append((split, error))
+        else:
+            if source.split not in [other.split for other in opened]:  # `val` may be another's name
+                opened.append(source)
+    if not opened:
+        raise failed[0][1]
+    return opened, failed
+
+
+def title_of(arguments: DataArguments, sources: Sequence[Dataset]) -> str:
+    """Returns how a page calls the data: the name of the set, or of the folder or file."""
+    place = arguments.manual_dir or arguments.data
+    return os.path.basename(os.path.normpath(place)) or sources[0].name
