@@ -40,6 +40,7 @@ th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
 th { color: var(--faint); font-weight: 600; }
 .number { text-align: right; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; }
+.together { grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); margin-bottom: 1.5rem; }
 figure { margin: 0; min-width: 0; }
 .sheet figure { background: var(--mark); border-radius: .25rem; overflow: hidden; }
 .sheet img { width: 100%; }
@@ -112,9 +113,15 @@ class Page:
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{_image(picture, caption, lossless=True)}{below}</figure>")
 
-    def sheet(self, cards: Sequence[Card]) -> None:
-        """Adds thumbnails in as many columns as the window has room for."""
-        self._parts.append('<div class="sheet">\n' + "\n".join(_card(card) for card in cards) + "\n</div>")
+    def sheet(self, cards: Sequence[Card], *, together: bool = False) -> None:
+        """Adds thumbnails in as many columns as the window has room for.
+
+        Args:
+          cards: Thumbnails in order.
+          together: Whether they are a few that belong together. These share a row where they can, at any width.
+        """
+        kind = "sheet together" if together else "sheet"
+        self._parts.append(f'<div class="{kind}">\n' + "\n".join(_card(card) for card in cards) + "\n</div>")
 
     def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
         """Adds swatches of colors (red, green, blue; 0 to 255) with their names."""
