@@ -18,7 +18,7 @@ from cvjax.cli.data.opening import DataArguments, open_splits, target_of, title_
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.names import no_such
 from cvjax.data.dataset import Dataset, Target
-from cvjax.datasets.findings.finding import file_names
+from cvjax.datasets.findings.finding import file_names, short_names
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig
 from cvjax.engine.guards.terminal import make_console
@@ -43,7 +43,7 @@ class Arguments(DataArguments):
     """
 
     like: str | None = None
-    """Experiment and preset, such as deeplab_voc/quick, or a run's folder or config.json, whose augmentation is shown."""
+    """Whose augmentation is shown: EXPERIMENT/PRESET, such as deeplab_voc/quick, or a run's folder or config.json."""
     count: int = 12
     """Number of examples of each split."""
     variants: int = 3
@@ -73,8 +73,8 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig, Targe
         config = task_class_of(target).config_class()
     else:
         config = config_of(arguments.like)
-        learned = next(kind.target for kind in TASKS if isinstance(config, kind.config_class))
-        target = arguments.target or learned
+        learned: Target = next(kind.target for kind in TASKS if isinstance(config, kind.config_class))
+        target: Target = arguments.target or learned
         check_target(config, target, arguments.like)
     if flags:
         kind = type(config.input)
@@ -127,6 +127,7 @@ def choose(task: ImageTask, source: Dataset, arguments: Arguments) -> list[Sampl
       ConfigError: There is no class of a name that was given.
     """
     names, files = source.class_names, file_names(source)
+    names_shown = None if files is None else short_names(files)
     unknown = [name for name in arguments.classes if name not in names]
     if unknown:
         raise ConfigError(f"{source.name} has no class {unknown[0]!r}; its classes are {', '.join(names)}")
@@ -149,7 +150,7 @@ def choose(task: ImageTask, source: Dataset, arguments: Arguments) -> list[Sampl
         height, width = image.shape[:2]
         sample = Sample(
             source.split,
-            key if files is None else "/".join(pathlib.PurePath(files[index]).parts[-2:]),
+            key if names_shown is None else names_shown[index],
             (height, width),
             tuple(names[label] for label in shown),
             draw_sample(task.target, image, truth, names),

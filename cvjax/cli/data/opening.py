@@ -42,7 +42,7 @@ def target_of(arguments: DataArguments) -> Target:
     Raises:
       ConfigError: There are no such data, or they do not have the target that was asked for.
     """
-    having = [target for target in TARGETS if arguments.data in list_datasets(target)]
+    having: list[Target] = [target for target in TARGETS if arguments.data in list_datasets(target)]
     if arguments.target is not None:
         return arguments.target
     if having:

@@ -1,13 +1,13 @@
 """Finds pictures that are the same or nearly the same: scaled, compressed again, brighter, a little cut.
 
 A picture has a perceptual hash of 64 bits, OpenCV's `PHash`: the signs of the 8 x 8 lowest frequencies of its
-brightness, relative to their mean. OpenCV is installed in any case; ImageHash's `phash` is the same idea and would add a
-package. Hashes within `DISTANCE` bits are candidates, and a candidate is confirmed where small color copies of the two
-correlate by at least `LIKENESS`. Brightness and contrast change neither.
+brightness, relative to their mean. OpenCV is installed in any case; ImageHash's `phash` is the same idea and would add
+a package. Hashes within `DISTANCE` bits are candidates, and a candidate is confirmed where small color copies of the
+two correlate by at least `LIKENESS`. Brightness and contrast change neither.
 
-The limits come from 9,000 crops of 64 photographs and 1,000 altered copies: of copies that were compressed again, scaled
-or brightened 97 to 100% are found, of those that lost up to 8% of a side 58%, and no two crops of different photographs
-are taken for one. Copies in gray would have confirmed 83 such pairs, of skies and walls.
+The limits come from 9,000 crops of 64 photographs and 1,000 altered copies: of copies that were compressed again,
+scaled or brightened 97 to 100% are found, of those that lost up to 8% of a side 58%, and no two crops of different
+photographs are taken for one. Copies in gray would have confirmed 83 such pairs, of skies and walls.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Defines what a check of a data set reports."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from cvjax.data.dataset import Dataset
@@ -91,3 +91,10 @@ def file_names(source: Dataset) -> list[str] | None:
     image_files = getattr(source, "image_files", None)
     files = None if image_files is None else image_files()
     return list(files) if files is not None and len(files) == len(source) and len(set(files)) == len(files) else None
+
+
+def short_names(files: Sequence[str]) -> list[str]:
+    """Returns the last parts of paths: the name alone, or with its folder where several files are called the same."""
+    parts = [file.replace("\\", "/").split("/") for file in files]
+    kept = 1 if len({path[-1] for path in parts}) == len(set(files)) else 2
+    return ["/".join(path[-kept:]) for path in parts]

@@ -8,7 +8,7 @@ import numpy as np
 from cvjax.data.annotations import Objects
 from cvjax.data.dataset import Dataset
 from cvjax.data.decode import decode_image
-from cvjax.datasets.findings.finding import TITLES, Finding, Place
+from cvjax.datasets.findings.finding import TITLES, Finding, Place, short_names
 from cvjax.datasets.findings.report import DataReport, size_figures
 from cvjax.errors import DataError
 from cvjax.visual.boxes import Boxes
@@ -92,7 +92,7 @@ def boxes_table(report: DataReport) -> tuple[list[str], list[list[Any]]]:
             figures = [round(value, 1) for value in (*row.sides, 100 * row.share)] + [round(row.aspect, 2)]
             known = figures if row.boxes else [None] * 5
             rows.append([survey.split, row.name, row.boxes, *known, row.difficult, row.crowd])
-    return (header + ["difficult", "crowd"], rows) if marked else (header, [row[:-2] for row in rows])
+    return ([*header, "difficult", "crowd"], rows) if marked else (header, [row[:-2] for row in rows])
 
 
 def _show(page: Page, found: Sequence[Finding], sources: dict[str, Dataset], class_names: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ def _show(page: Page, found: Sequence[Finding], sources: dict[str, Dataset], cla
             lines.append([finding.split, ", ".join(place.file for place in finding.places), finding.what])
             continue
         named |= bool(finding.boxes)
-        names = [_short_name(place.file) for place in finding.places]
+        names = short_names([place.file for place in finding.places])
         more = len(names) - 6
         files = (*names[1:6], *([f"and {more} more"] if more > 0 else []))
         cards.append(Card(picture, names[0], (*files, f"{finding.split}: {finding.what}")))
@@ -141,11 +141,6 @@ def _image(place: Place, sources: dict[str, Dataset]) -> tuple[np.ndarray | None
         return decode_image(record["image"], place.file), record
     except DataError:
         return None, {}
-
-
-def _short_name(file: str) -> str:
-    """Returns the last two parts of a path, which are enough to tell files apart by eye."""
-    return "/".join(file.replace("\\", "/").split("/")[-2:])
 
 
 def _spread(figures: Sequence[float]) -> str:

@@ -29,14 +29,13 @@ def fit(image: np.ndarray, side: int = THUMBNAIL) -> tuple[np.ndarray, float]:
 
 
 def legend_of(target: Target, class_names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Returns the color of each class by its name; none for labels of whole images."""
+    """Returns the color of each class by its name, of those that are drawn; none for labels of whole images."""
     if target == "label":
         return {}
     if target == "boxes":
         return {name: class_color(label) for label, name in enumerate(class_names)}
     palette = voc_palette().tolist()
-    colors = {name: _color(palette[label]) for label, name in enumerate(class_names)}
-    return colors | {"ignored": _color(palette[VOID])}
+    return {name: _color(palette[label]) for label, name in enumerate(class_names) if name != "background"}
 
 
 def draw_sample(target: Target, image: np.ndarray, truth: Any, class_names: Sequence[str]) -> np.ndarray:
@@ -71,6 +70,16 @@ def draw_scaled(image: np.ndarray, boxes: Boxes, class_names: Sequence[str]) -> 
     small, scale = fit(image)
     moved = Boxes(boxes.boxes * scale, boxes.labels, boxes.scores, boxes.faint)
     return draw_boxes(small, moved, class_names, text=_TEXT if len(boxes.labels) <= _NAMED else 0)
+
+
+def around(image: np.ndarray, box: Sequence[float]) -> tuple[slice, slice]:
+    """Returns the part of an image that shows a box with its surroundings, as slices of rows and columns."""
+    slices = []
+    for low, high, side in ((box[1], box[3], image.shape[0]), (box[0], box[2], image.shape[1])):
+        shown = min(side, max(3 * (high - low), side / 3))
+        start = int(np.clip((low + high - shown) / 2, 0, side - shown))
+        slices.append(slice(start, start + max(1, round(shown))))
+    return slices[0], slices[1]
 
 
 def augmented_truth(
