@@ -46,7 +46,8 @@ def mask_doubts(task: "Segmentation", model: nn.Module, variables: dict[str, Any
     sizes, names = image_sizes(dataset), task.class_names
     doubts = []
     for part in predicted(task, model, variables, dataset, rows):
-        for given, likeliest, guess, mask, index in zip(*part.values(), strict=True):
+        columns = (part[name] for name in ("given", "likeliest", "guess", "mask", "index"))
+        for given, likeliest, guess, mask, index in zip(*columns, strict=True):
             labeled = mask != IGNORE
             if not labeled.any():
                 continue
