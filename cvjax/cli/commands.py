@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("cvjax.cli.shell.train", "Trains an experiment: a preset, and flags that change it."),
     "evaluate": Command("cvjax.cli.evaluate", "Scores a trained run, or somebody's weights, on a data set."),
     "predict": Command("cvjax.cli.predict", "Predicts photographs with a trained run or somebody's weights."),
+    "compare": Command("cvjax.cli.compare", "Puts runs side by side: scores, curves, settings, and single images."),
     "convert": Command("cvjax.cli.convert", "Writes weights into a file that PyTorch, timm and cvjax read."),
     "inspect": Command("cvjax.cli.inspect", "Lists a model's layers with shapes, parameters and multiply-adds."),
     "crf": Command("cvjax.cli.crf", "Refines a net's probabilities for a photograph with a dense CRF."),
