@@ -40,8 +40,8 @@ class RunConfig:
     Attributes:
       model: Architecture and its options.
       workdir: Folder for everything that the run writes.
-      data: Name of the dataset; `auto` takes the experiment's own where it is prepared or found, otherwise the
-        embedded scenes.
+      data: Name of the dataset, or the path of a file or folder of one's own; `auto` takes the experiment's own where
+        it is prepared or found, otherwise the embedded scenes.
       data_dir: Folder of prepared datasets; None is $CVJAX_DATA_DIR, otherwise a folder in the user's cache.
       steps: Length of the run, over which the learning rate decays; None follows from `epochs`.
       epochs: Length in passes over the training split, where `steps` is None.

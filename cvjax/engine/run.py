@@ -280,7 +280,7 @@ def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict
     elif start is not None and start.exists():
         files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
         settings["init"] = (fingerprint_of(files), key)
-    for own in ("manual_dir", "proposals_from", "workers"):
+    for own in ("manual_dir", "proposals_from", "split_file", "workers"):
         settings["input"].pop(own, None)
     facts = {**code_facts(), "configuration": settings}
     for name, dataset in (("training", train_set), ("evaluation", eval_set)):

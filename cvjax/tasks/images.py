@@ -18,7 +18,7 @@ from rich.console import RenderableType
 from cvjax.data.classes import absent_classes, match_classes
 from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Dataset
-from cvjax.datasets.registry import open_dataset
+from cvjax.datasets.registry import OWN, open_dataset, own_place
 from cvjax.engine.checkpoint import find_checkpoint, read_metadata, read_stored_variables
 from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
@@ -27,6 +27,7 @@ from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
 from cvjax.storage import is_folder
+from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
 
@@ -71,15 +72,21 @@ class ImageTask(Task):
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
-        """Opens a split of the configured dataset."""
-        return open_dataset(
-            config.data,
-            split,
+        """Opens a split of the configured dataset, see `cvjax.tasks.splits` for parts that are held out."""
+        name, place = own_place(config.data, config.input.manual_dir)
+        if config.input.format is not None and name != OWN:
+            raise ConfigError(f"--input.format is of one's own data, and the data set is {name}; leave it out")
+        own = {"format": config.input.format} if name == OWN else {}
+        open_split = functools.partial(
+            open_dataset,
+            name,
             target=cls.target,
             data_dir=config.data_dir,
-            manual_dir=config.input.manual_dir,
+            manual_dir=place,
             **cls.open_options(config),
+            **own,
         )
+        return open_part(config, split, open_split)
 
     @classmethod
     def open_options(cls, config: Any) -> dict[str, Any]:

@@ -86,6 +86,8 @@ _LIMITS: dict[str, _Limit] = {
     "optim.decay_every": _INSIDE,
     "optim.decay_factor": _FACTOR,
     "optim.end_fraction": _FACTOR,
+    "input.hold_out": _INSIDE,
+    "input.hold_out_seed": _Limit(0, 2**32 - 1),
     "input.crop": _COUNT,
     "input.resize": _COUNT,
     "input.flip": _SHARE,

@@ -41,6 +41,8 @@ from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
 
+_FOLDERS = (IMAGE_FOLDER, "own")  # whose masks people make themselves, and all are read before the first step
+
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation(ImageTask):
@@ -68,12 +70,12 @@ class Segmentation(ImageTask):
         """Returns the pixel values of the classes in a folder's masks, and those that are ignored.
 
         Raises:
-          ConfigError: Values are configured, and the dataset is not a folder.
+          ConfigError: Values are configured, and the dataset is not a folder of one's own.
         """
-        values, is_folder = config.input.mask_values, config.data == IMAGE_FOLDER
+        values, is_folder = config.input.mask_values, config.data in _FOLDERS
         if values and not is_folder:
             raise ConfigError(
-                f"input.mask_values are of image_folder_segmentation, and the data set is {config.data}; leave them out"
+                f"input.mask_values are of {' and '.join(_FOLDERS)}, and the data set is {config.data}; leave them out"
             )
         return {"values": values, "void": config.input.void} if is_folder else {}
 
@@ -93,7 +95,7 @@ class Segmentation(ImageTask):
             model.output_size(data.crop)  # says which sizes fit
         if not 0 <= data.cells < classes and (data.border_weight or config.eval.em_thresholds):
             raise ConfigError(f"input.cells is {data.cells}, and the classes are 0 to {classes - 1}; give one of them")
-        class_weights, is_folder = None, config.data == IMAGE_FOLDER
+        class_weights, is_folder = None, config.data in _FOLDERS
         if is_folder or config.class_balance:
             counts = cls._count(config, dataset)
             if is_folder:
