@@ -7,13 +7,17 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cvjax.data.classes import match_classes
 from cvjax.data.dataset import Dataset, Target
 from cvjax.datasets.image_folder import NAME as IMAGE_FOLDER
-from cvjax.datasets.registry import list_datasets, open_dataset
+from cvjax.datasets.own import splits_of
+from cvjax.datasets.own.formats import format_of
+from cvjax.datasets.registry import OWN, list_datasets, open_dataset, own_place
 from cvjax.errors import ConfigError, DataError
 
 TARGETS: tuple[Target, ...] = ("boxes", "mask", "label")
 """What data are looked at for, the first of these that they have."""
+_UNIONS = ("trainval", "trainaug", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +40,30 @@ class DataArguments:
     """Folders of masks: labels that mean "ignored"."""
 
 
+def own_path(arguments: DataArguments) -> str | None:
+    """Returns the path of one's own data in a recognized format; None for a data set that is named.
+
+    Raises:
+      ConfigError: The data are a path, and a folder is given besides.
+    """
+    name, place = own_place(arguments.data, arguments.manual_dir)
+    return os.fspath(place) if name == OWN and place is not None else None
+
+
 def target_of(arguments: DataArguments) -> Target:
     """Returns what the examples carry.
 
     Raises:
-      ConfigError: There are no such data, or they do not have the target that was asked for.
+      ConfigError: There are no such data.
+      DataError: The format of one's own data is not recognized.
     """
-    having: list[Target] = [target for target in TARGETS if arguments.data in list_datasets(target)]
     if arguments.target is not None:
         return arguments.target
+    place = own_path(arguments)
+    if place is not None:
+        having: list[Target] = [target for target in TARGETS if target in format_of(place).targets]
+    else:
+        having = [target for target in TARGETS if arguments.data in list_datasets(target)]
     if having:
         return having[0]
     raise ConfigError(
@@ -52,9 +71,20 @@ def target_of(arguments: DataArguments) -> Target:
     )
 
 
-def splits_to_open(arguments: DataArguments) -> tuple[str, ...]:
-    """Returns the names of the splits, each once."""
-    return tuple(dict.fromkeys(arguments.splits)) or ("train", "val")
+def splits_to_open(arguments: DataArguments, target: Target) -> tuple[str, ...]:
+    """Returns the names of the splits, each once.
+
+    Raises:
+      DataError: The format of one's own data is not recognized.
+    """
+    given = tuple(dict.fromkeys(arguments.splits))
+    place = own_path(arguments)
+    if given or place is None:
+        return given or ("train", "val")
+    found = splits_of(place, target=target)
+    # A union of two others would show every picture twice.
+    apart = [name for name in found if name not in _UNIONS]
+    return tuple(apart or found or ["all"])
 
 
 def open_split(arguments: DataArguments, target: Target, split: str, on_bad_boxes: str) -> Dataset:
@@ -101,7 +131,7 @@ def open_splits(
     """
     opened: list[Dataset] = []
     failed: list[tuple[str, DataError]] = []
-    for split in splits_to_open(arguments):
+    for split in splits_to_open(arguments, target):
         try:
             source = open_split(arguments, target, split, on_bad_boxes)
         except DataError as error:
@@ -111,7 +141,8 @@ def open_splits(
                 opened.append(source)
     if not opened:
         raise failed[0][1]
-    return opened, failed
+    names = tuple(dict.fromkeys(name for source in opened for name in source.class_names))
+    return [match_classes(source, names, whose="all splits") for source in opened], failed
 
 
 def title_of(arguments: DataArguments, sources: Sequence[Dataset]) -> str:
