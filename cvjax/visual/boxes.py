@@ -29,18 +29,20 @@ class Boxes:
       labels: Classes from 0 on, int [N].
       scores: Score of each box, [N], or None for ground truth.
       faint: Boxes that are drawn thin and without a name, such as difficult objects, bool [N]; None for no such box.
+      texts: What is written at each box; None for its class and its score.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
     faint: np.ndarray | None = None
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.labels)
         if self.boxes.shape != (count, 4):
             raise ValueError(f"{count} labels go with boxes [{count}, 4], not {list(self.boxes.shape)}")
-        for name, values in (("scores", self.scores), ("faint", self.faint)):
+        for name, values in (("scores", self.scores), ("faint", self.faint), ("texts", self.texts)):
             if values is not None and len(values) != count:
                 raise ValueError(f"{count} labels go with {count} {name}, not {len(values)}")
 
@@ -206,7 +208,8 @@ def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: 
             continue
         name = canvas.class_name(int(found.labels[i]), class_names)
         score = "" if found.scores is None else f" {float(found.scores[i]):.2f}"
-        drawn.append((box, canvas.fit_text(name + score, width - 4, text), color))
+        written = name + score if found.texts is None else found.texts[i]
+        drawn.append((box, canvas.fit_text(written, width - 4, text), color))
     taken: list[tuple[int, int, int, int]] = []
     places = []
     for box, label, color in reversed(drawn):  # the surest choose their place first

@@ -49,7 +49,7 @@ class Place:
     Attributes:
       split: Name of its split.
       index: Index in the split.
-      file: Path of its image, or its id where it lies in no file of its own.
+      file: Path of its image or of another file of it that is at fault, or its id where it has no file of its own.
     """
 
     split: str

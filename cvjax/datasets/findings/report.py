@@ -81,7 +81,10 @@ def absent_classes(surveys: Sequence[Survey]) -> list[Finding]:
     found = []
     for survey in surveys:
         names = survey.source.class_names
-        absent = [name for name, (images, _) in zip(names, survey.balance(), strict=True) if not images]
+        balance = survey.balance()
+        if not any(images for images, _ in balance):  # nothing could be read, or nothing is labeled
+            continue
+        absent = [name for name, (images, _) in zip(names, balance, strict=True) if not images]
         found += [Finding("absent-class", survey.split, f"no image shows {name}") for name in absent]
     return found
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -157,9 +158,12 @@ def _with_target(
 
 
 def _fault(place: Place, error: DataError) -> Finding:
-    """Makes a finding of the error of a record, whose sentence names the file at fault."""
+    """Makes a finding of the error of a record, whose sentence begins with the file at fault: its image or another."""
     kind: Kind = "no-class" if isinstance(error, NoClassError) else "unreadable"
-    return _found(kind, place, str(error).removeprefix(f"{place.file}: "))
+    file, _, what = str(error).partition(": ")
+    if file != place.file and not os.path.exists(file):
+        return _found(kind, place, str(error))
+    return _found(kind, dataclasses.replace(place, file=file), what)
 
 
 def _found(kind: Kind, place: Place, what: str, boxes: tuple[int, ...] = ()) -> Finding:

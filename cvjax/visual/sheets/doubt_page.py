@@ -24,6 +24,8 @@ def doubt_page(title: str, lead: str, target: Target, class_names: Sequence[str]
     page = Page(title, lead)
     if target != "label":
         page.legend(legend_of(target, class_names))
+    if target == "mask":
+        page.text("Left what is labeled, right what is predicted; a region is outlined in white.")
     return page
 
 
@@ -49,16 +51,12 @@ def draw_box(
     x1, y1, x2, y2 = (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
     part = around(image, (float(x1), float(y1), float(x2), float(y2)))
     shift = np.array([part[1].start, part[0].start] * 2, np.float32)
-    picture = fit(image[part])[0]
-    wide = part[1].stop - part[1].start
-    for place, words in ((given, "label"), (found, "" if found is None or found[2] is None else f"{found[2]:.2f}")):
-        if place is None:
-            continue
-        # A small picture is enlarged by the first drawing.
-        moved = (np.array([place[0]], np.float32) - shift) * (picture.shape[1] / wide)
-        names = [f"{name} {words}" for name in class_names]
-        picture = draw_boxes(picture, Boxes(moved, np.array([place[1]])), names, text=20)
-    return picture
+    small, scale = fit(image[part])
+    texts = [] if given is None else [f"label {class_names[given[1]]}"]
+    if found is not None:
+        texts.append(class_names[found[1]] + ("" if found[2] is None else f" {found[2]:.2f}"))
+    labels = np.array([place[1] for place in (given, found) if place is not None])
+    return draw_boxes(small, Boxes((corners - shift) * scale, labels, texts=tuple(texts)), class_names, text=20)
 
 
 def _outlined(panel: np.ndarray, image: np.ndarray, box: Corners, part: tuple[slice, slice]) -> np.ndarray:

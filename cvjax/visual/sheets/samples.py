@@ -1,5 +1,6 @@
 """Draws examples of data sets as they stand on a sheet: an image with its mask, its boxes or its objects."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,15 +69,20 @@ def draw_sample(target: Target, image: np.ndarray, truth: Any, class_names: Sequ
 def draw_scaled(image: np.ndarray, boxes: Boxes, class_names: Sequence[str]) -> np.ndarray:
     """Draws boxes over an image that is brought to the size of a thumbnail; names of a few boxes alone."""
     small, scale = fit(image)
-    moved = Boxes(boxes.boxes * scale, boxes.labels, boxes.scores, boxes.faint)
+    moved = dataclasses.replace(boxes, boxes=boxes.boxes * scale)
     return draw_boxes(small, moved, class_names, text=_TEXT if len(boxes.labels) <= _NAMED else 0)
 
 
 def around(image: np.ndarray, box: Sequence[float]) -> tuple[slice, slice]:
-    """Returns the part of an image that shows a box with its surroundings, as slices of rows and columns."""
+    """Returns the part of an image that shows a box with its surroundings, as slices of rows and columns.
+
+    It has the image's shape, and is at least a third as high and wide.
+    """
+    height, width = image.shape[:2]
+    share = min(1.0, max(1 / 3, 2.5 * (box[3] - box[1]) / height, 2.5 * (box[2] - box[0]) / width))
     slices = []
-    for low, high, side in ((box[1], box[3], image.shape[0]), (box[0], box[2], image.shape[1])):
-        shown = min(side, max(3 * (high - low), side / 3))
+    for low, high, side in ((box[1], box[3], height), (box[0], box[2], width)):
+        shown = share * side
         start = int(np.clip((low + high - shown) / 2, 0, side - shown))
         slices.append(slice(start, start + max(1, round(shown))))
     return slices[0], slices[1]
@@ -118,7 +124,11 @@ def classes_shown(target: Target, truth: Any) -> list[int]:
 def strip(images: Sequence[np.ndarray], most: int = 4) -> np.ndarray:
     """Joins the first few images to one picture, two in a row, each at half of a thumbnail's width."""
     cell, gap = THUMBNAIL // 2 - 2, 4
-    smalls = [fit(image, cell)[0] for image in images[:most]]
+    smalls = []
+    for image in images[:most]:
+        scale = min(cell / image.shape[1], 1.5 * cell / image.shape[0])
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        smalls.append(canvas.resize_photo(image, (height, width)))
     rows = [smalls[start : start + 2] for start in range(0, len(smalls), 2)]
     heights = [max(image.shape[0] for image in row) for row in rows]
     picture = np.full((sum(heights) + gap * (len(rows) - 1), 2 * cell + gap, 3), 128, np.uint8)
