@@ -9,7 +9,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli.somebodys import say_whose, told
+from cvjax.cli.shell.reading import read
+from cvjax.cli.shell.somebodys import say_whose, told
 from cvjax.data.photos import read_photo
 from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
@@ -228,7 +229,7 @@ def _shares(labels: np.ndarray, class_names: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.predict")
+    arguments = read(Arguments, argv, "predict")
     predict_files(arguments, make_console())
 
 

@@ -43,7 +43,7 @@ class RunLog:
     def __init__(
         self, workdir: AnyPath, *, steps: int, start: int, console: Console | None = None, enabled: bool = True
     ) -> None:
-        self.console = make_console() if console is None else console
+        self.console = make_console(note=True) if console is None else console
         self._enabled = enabled
         self._steps = steps
         self._began = self._last_time = time.monotonic()

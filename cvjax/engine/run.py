@@ -19,7 +19,7 @@ from cvjax.data.identity import fingerprint_of, identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.checkpoint import complete_steps
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import (
     check_device_counts,
@@ -67,12 +67,21 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         spec = sys.modules["__main__"].__spec__
         if spec is None:
             raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+        sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
         config = parse(presets, docstring, spec.name, default=default)
         outcome = resolve(config.runner)(config)
+        if jax.process_index() == 0:
+            write_json_result(place, result_of(config, outcome))
         if outcome.signal is not None:
             sys.exit(status(outcome.signal))
 
     run_command(start)
+
+
+def result_of(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
+    """Returns what a run came to, as `--json` writes it: its folder, its last step, and the report of the task."""
+    report = None if outcome.report is None else plain(outcome.report)
+    return {"workdir": config.workdir, "step": outcome.step, "stopped": outcome.stopped, "report": report}
 
 
 def train(config: RunConfig) -> Outcome:
@@ -128,13 +137,13 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
         metadata = run_metadata(task, train_set)
-    console, workdir = make_console(), as_path(config.workdir)
+    notes, workdir = make_console(note=True), as_path(config.workdir)
     main_host = jax.process_index() == 0
 
     def begin() -> None:
         if main_host:
             write_json(workdir / "config.json", metadata)
-            console.print(
+            notes.print(
                 f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
                 f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
                 f" {jax.devices()[0].platform} device(s), into {workdir}",
@@ -159,7 +168,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         return outcome
     final = strategy.fetch(outcome.state.inference_variables)  # on every host: parts are gathered from all
     if main_host:
-        show_results(task, model, final, eval_set, outcome.report, console)
+        show_results(task, model, final, eval_set, outcome.report, make_console())
     return outcome
 
 

@@ -8,22 +8,20 @@ import sys
 from collections.abc import Sequence
 
 import rich.box
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cvjax.cli.data.opening import DataArguments, open_splits, target_of, title_of
+from cvjax.cli.shell.reading import read
 from cvjax.data.annotations import KEEP
 from cvjax.datasets.findings.duplicates import DISTANCE, LIKENESS
 from cvjax.datasets.findings.finding import TITLES, Finding, Kind
 from cvjax.datasets.findings.report import DataReport, make_report
 from cvjax.datasets.findings.survey import TINY, survey
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
-from cvjax.storage import as_path
 from cvjax.visual.sheets.check_page import balance_table, boxes_table, check_page, splits_table
 
 
@@ -102,11 +100,10 @@ def print_report(report: DataReport, console: Console, shown: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="cvjax data check")
+    arguments = read(Arguments, argv, "data check")
     report = check(arguments)
     print_report(report, make_console(), arguments.show)
-    if arguments.json is not None:
-        write_report(as_path(arguments.json), report.as_json())
+    write_json_result(arguments.json, report.as_json())
     if arguments.html is not None:
         sources = [one.source for one in report.surveys]
         check_page(report, title_of(arguments, sources), arguments.show).write(arguments.html)

@@ -24,6 +24,8 @@ class Arguments:
       to: Format to write.
       format: Format of the source, where it is not recognized.
       on_bad_boxes: Stop at a box that is empty, inverted or outside its image, or leave such boxes out.
+      void: Labels to ignore in masks; ignored pixels are background in what is written.
+      values: Level that stands for each class in masks, in the order of the classes.
       copy: Copy images also where hard links would do.
       json: File for what was written, as JSON.
     """
@@ -33,6 +35,8 @@ class Arguments:
     to: To
     format: str | None = None
     on_bad_boxes: Literal["error", "drop"] = "error"
+    void: tuple[int, ...] = ()
+    values: tuple[int, ...] = ()
     copy: bool = False
     json: pathlib.Path | None = None
 
@@ -65,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         format=arguments.format,
         on_bad_boxes=arguments.on_bad_boxes,
         copy=arguments.copy,
+        void=arguments.void,
+        values=arguments.values,
     )
     report(done, arguments, make_console())
     if arguments.json is not None:

@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.dataset import Dataset
 from cvjax.data.decode import decode_image
 from cvjax.datasets.findings.finding import file_names, short_names
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
-from cvjax.storage import as_path
 from cvjax.tasks.doubts import TITLES, Doubt
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.loaded import Loaded
@@ -157,18 +156,18 @@ def report_of(found: Found, count: int) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="cvjax data doubt")
+    arguments = read(Arguments, argv, "data doubt")
     found = find(arguments)
     title = f"Labels in doubt of {pathlib.PurePath(arguments.run).name}"
     page_of(found, title, arguments.count).write(arguments.html)
     if arguments.json is not None:
-        write_report(as_path(arguments.json), report_of(found, arguments.count))
+        write_json_result(arguments.json, report_of(found, arguments.count))
     console = make_console()
     for kind, doubts in found.of_kinds().items():
         flagged = sum(doubt.flagged for doubt in doubts)
         line = f"{kind}: {len(doubts):,}" + (f", {flagged:,} called wrong" if flagged < len(doubts) else "")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"-> {arguments.html}", markup=False, highlight=False, soft_wrap=True)
+    make_console(note=True).print(f"-> {arguments.html}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -11,27 +11,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tyro
 
 from cvjax.cli.commandline import read_config
 from cvjax.cli.data.opening import DataArguments, open_splits, target_of, title_of
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.names import no_such
+from cvjax.cli.shell.reading import read as read_arguments
+from cvjax.cli.shell.reading import read_known
 from cvjax.data.dataset import Dataset, Target
 from cvjax.datasets.findings.finding import file_names, short_names
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import RunConfig
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
-from cvjax.storage import as_path
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.load import TASKS
 from cvjax.tasks.variants import check_target, decoded, task_class_of, task_to_look, varied, without_proposals
 from cvjax.visual.sheets.look_page import Sample, look_page
 from cvjax.visual.sheets.samples import augmented_truth, classes_shown, draw_sample
 
-_PROG = "cvjax data look"
+_COMMAND = "data look"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig, Targe
     Raises:
       ConfigError: No such data, experiment or preset, or one of another task.
     """
-    arguments, flags = tyro.cli(Arguments, args=argv, prog=_PROG, return_unknown_args=True)
+    arguments, flags = read_known(Arguments, argv, _COMMAND)
     if arguments.like is None:
         target = target_of(arguments)
         config = task_class_of(target).config_class()
@@ -79,7 +78,7 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig, Targe
     if flags:
         kind = type(config.input)
         made = dataclasses.make_dataclass("Flags", [("input", kind, dataclasses.field(default=config.input))])
-        config = dataclasses.replace(config, input=tyro.cli(made, args=flags, prog=_PROG).input)
+        config = dataclasses.replace(config, input=read_arguments(made, flags, _COMMAND).input)
     changes: dict[str, Any] = {"manual_dir": arguments.manual_dir}
     if target == "mask":
         changes |= {"void": arguments.void, "mask_values": arguments.mask_values}
@@ -188,13 +187,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments, config, target = read(argv)
     samples = look(arguments, config, target)
-    if arguments.json is not None:
-        rows = [
-            {"split": sample.split, "file": sample.file, "size": list(sample.size), "classes": list(sample.classes)}
-            for sample in samples
-        ]
-        write_report(as_path(arguments.json), {"examples": rows})
-    make_console().print(f"{len(samples)} examples -> {arguments.html}", markup=False, highlight=False, soft_wrap=True)
+    rows = [
+        {"split": sample.split, "file": sample.file, "size": list(sample.size), "classes": list(sample.classes)}
+        for sample in samples
+    ]
+    write_json_result(arguments.json, {"examples": rows})
+    make_console(note=True).print(
+        f"{len(samples)} examples -> {arguments.html}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":
