@@ -102,9 +102,11 @@ def twins(seen: Sequence[Seen], class_names: Sequence[str], distance: int, liken
     for group in groups_of(exact, len(seen)):
         found += _group([seen[member] for member in group], "the same file", "duplicates", class_names)
     with_print = [(index, one.print) for index, one in enumerate(seen) if one.print is not None]
+    if not with_print:
+        return found
     rows = np.array([index for index, _ in with_print], np.int64)
     hashes = np.array([shown.hash for _, shown in with_print], np.uint64)
-    small = np.array([shown.small for _, shown in with_print], np.uint8).reshape(len(rows), -1)
+    small = np.stack([shown.small for _, shown in with_print])
     near = rows[near_pairs(hashes, small, distance, likeness)].reshape(-1, 2)
     for group in groups_of(np.concatenate([exact, near]), len(seen)):
         members = [seen[member] for member in group]
