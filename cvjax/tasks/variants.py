@@ -75,8 +75,8 @@ def varied(
     if varies_colors(task.config.input):
         key = jax.random.fold_in(jax.random.key(seed), number)
         batch = {"image": jnp.asarray(made)[None], "index": jnp.asarray([index])}
-        levels = task.images(batch, key)[0] * jnp.asarray(task.std) + jnp.asarray(task.mean)
-        made = np.asarray(jnp.clip(jnp.rint(levels), 0, 255).astype(jnp.uint8))
+        levels = np.asarray(task.images(batch, key))[0] * task.std + task.mean
+        made = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return made, target, dict(more[0]) if more else {}
 
 

@@ -102,9 +102,9 @@ def open_split(arguments: DataArguments, target: Target, split: str, on_bad_boxe
     """
     options: dict[str, Any] = {"on_bad_boxes": on_bad_boxes} if target == "boxes" else {}
     if arguments.mask_values or arguments.void:
-        if arguments.data != IMAGE_FOLDER:
+        if arguments.data != IMAGE_FOLDER and own_path(arguments) is None:
             raise ConfigError(
-                f"--mask-values and --void are of {IMAGE_FOLDER}, not of {arguments.data}; leave them out"
+                f"--mask-values and --void are of folders of your own, not of {arguments.data}; leave them out"
             )
         options |= {"values": arguments.mask_values, "void": arguments.void}
     return open_dataset(

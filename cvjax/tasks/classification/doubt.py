@@ -29,7 +29,8 @@ def label_doubts(task: "Classification", model: nn.Module, variables: dict[str, 
         return {"probability": probabilities, "label": batch["label"], "index": batch["index"]}
 
     parts = list(predicted(task, model, variables, dataset, rows))
-    probability, label, index = (np.concatenate([part[name] for part in parts]) for name in parts[0])
+    columns = ("probability", "label", "index")
+    probability, label, index = (np.concatenate([part[name] for part in parts]) for name in columns)
     margins, rivals = normalized_margins(probability, label)
     own = confident_labels(probability, label)
     doubts, names = [], task.class_names
