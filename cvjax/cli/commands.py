@@ -33,13 +33,18 @@ COMMANDS: Mapping[str, Command] = {
     "completion": Command("cvjax.cli.shell.completion", "Prints what bash or zsh needs to complete names and flags."),
     "data prepare": Command("cvjax.cli.prepare", "Prepares a data set as ArrayRecord files."),
     "data boxes": Command("cvjax.cli.boxes", "Counts and measures the boxes of a data set."),
+    "data look": Command("cvjax.cli.data.look", "Shows examples with their labels, before and after augmentation."),
+    "data check": Command(
+        "cvjax.cli.data.check", "Counts a data set and reports faults: files, boxes, labels, duplicates."
+    ),
+    "data doubt": Command("cvjax.cli.data.doubt", "Shows the labels that a trained run finds least likely."),
     "data convert": Command("cvjax.cli.data.convert", "Writes your own data of any format as COCO JSON or YOLO text."),
     "data propose": Command("cvjax.cli.propose", "Proposes boxes for every image of a split, and keeps them."),
 }
 """Commands by name; a name of two words belongs to a group."""
 
 GROUPS: Mapping[str, str] = {
-    "data": "Prepares and measures data sets.",
+    "data": "Looks at data sets, checks, converts and prepares them.",
 }
 """Sentence of each group, by the first word of its commands."""
 

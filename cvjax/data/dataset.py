@@ -28,7 +28,7 @@ from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast
 import numpy as np
 
 from cvjax.data.annotations import OnBadBoxes, StoredObjects
-from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
+from cvjax.data.decode import NoClassError, decode_label_numbers, encode_mask, image_size
 from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.data.photos import photo_size
 from cvjax.errors import DataError
@@ -261,7 +261,7 @@ class FolderDataset:
         labels = table[numbers]
         unknown = labels < 0
         if unknown.any():
-            raise DataError(
+            raise NoClassError(
                 f"{file}: {int(numbers[unknown][0])} is no label of {self.name}, whose masks hold"
                 f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or in a folder of your own name the"
                 " label with --input.void."

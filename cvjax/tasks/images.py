@@ -5,7 +5,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import chex
 import jax
@@ -30,6 +30,9 @@ from cvjax.storage import is_folder
 from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
+
+if TYPE_CHECKING:
+    from cvjax.tasks.doubts import Doubt
 
 _LOG = logging.getLogger("cvjax.weights")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
@@ -262,6 +265,15 @@ class ImageTask(Task):
         """
         del model, variables
         raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> "list[Doubt]":
+        """Returns the labels of a split that the net finds unlikely, the most doubtful of each kind first.
+
+        Raises:
+          ConfigError: The task has no rule for that.
+        """
+        del model, variables, dataset
+        raise ConfigError(f"there is no rule for labels in doubt of the task {self.name}; take a run of another task")
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of a report for the terminal: by default its line of scores."""

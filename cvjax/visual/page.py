@@ -41,6 +41,7 @@ th { color: var(--faint); font-weight: 600; }
 .number { text-align: right; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; }
 .wide { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); }
+.together { grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); margin-bottom: 1.5rem; }
 figure { margin: 0; min-width: 0; }
 .sheet figure { background: var(--mark); border-radius: .25rem; overflow: hidden; }
 .sheet img { width: 100%; }
@@ -113,9 +114,16 @@ class Page:
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{_image(picture, caption, lossless=True)}{below}</figure>")
 
-    def sheet(self, cards: Sequence[Card], *, wide: bool = False) -> None:
-        """Adds thumbnails in as many columns as the window has room for; `wide` ones take twice the width."""
-        kind, side = ("sheet wide", 2 * THUMBNAIL) if wide else ("sheet", THUMBNAIL)
+    def sheet(self, cards: Sequence[Card], *, together: bool = False, wide: bool = False) -> None:
+        """Adds thumbnails in as many columns as the window has room for.
+
+        Args:
+          cards: Thumbnails in order.
+          together: Whether they are a few that belong together. These share a row where they can, at any width.
+          wide: Whether they take twice the width, as several pictures side by side do.
+        """
+        kind = "sheet" + " together" * together + " wide" * wide
+        side = 2 * THUMBNAIL if wide else THUMBNAIL
         self._parts.append(f'<div class="{kind}">\n' + "\n".join(_card(card, side) for card in cards) + "\n</div>")
 
     def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:

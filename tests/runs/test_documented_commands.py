@@ -100,6 +100,8 @@ def _data(words: list[str]) -> str:
     """The name of the data of a command; each has a folder of that name."""
     if "--data" in words:
         return words[words.index("--data") + 1]
+    if words[0].startswith("cvjax.cli.data.") and words[1] == "FOLDER":
+        return "./xml_folder_detection"
     return words[1] if words[0].startswith("cvjax.cli") else words[0]
 
 

@@ -24,10 +24,12 @@ from cvjax.ops.geometry import pair
 from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
 from cvjax.tasks.classification.config import ClassificationConfig
+from cvjax.tasks.classification.doubt import label_doubts
 from cvjax.tasks.classification.metrics import classification_report, ranks
 from cvjax.tasks.classification.mixing import draw_mix, mix_images, mix_targets
 from cvjax.tasks.classification.transforms import CenterCrop, RandomCrop
 from cvjax.tasks.confusion import confusion_matrix
+from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_cross_entropy
 from cvjax.visual.tables import report_table
@@ -192,6 +194,10 @@ class Classification(ImageTask):
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the function from a photograph to probabilities, float32 [C]."""
         return predict.make_classifier(self, model, variables)
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
+        """Returns the labels that the net finds unlikely, see `cvjax.tasks.classification.doubt`."""
+        return label_doubts(self, model, variables, dataset)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of each class's accuracy."""

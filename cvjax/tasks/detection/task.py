@@ -25,6 +25,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth, beside
 from cvjax.storage import data_folder
 from cvjax.tasks.detection import pictures
 from cvjax.tasks.detection.config import DetectionConfig
+from cvjax.tasks.detection.doubt import box_doubts
 from cvjax.tasks.detection.metrics import DetectionScores
 from cvjax.tasks.detection.predict import Inputs, call_detector, make_box_finder, with_postprocessing
 from cvjax.tasks.detection.transforms import (
@@ -34,6 +35,7 @@ from cvjax.tasks.detection.transforms import (
     MultiScale,
     box_buckets,
 )
+from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
 from cvjax.visual.boxes import Boxes
 from cvjax.visual.detection_tables import detection_tables
@@ -195,6 +197,10 @@ class Detection(ImageTask):
             return find(image, propose(image, proposal_config(data)) if data.proposals else None)
 
         return detect
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
+        """Returns the labels that the net finds unlikely, see `cvjax.tasks.detection.doubt`."""
+        return box_doubts(self, model, variables, dataset)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the tables of average precision and of the kinds of errors."""
