@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -60,11 +61,13 @@ class Card:
       picture: uint8 [H, W, 3] of any size; the page holds a thumbnail of it.
       title: First line below it, such as the file's name.
       lines: Further lines.
+      link: Path of a file relative to the page, which opens where the picture is clicked.
     """
 
     picture: np.ndarray
     title: str = ""
     lines: tuple[str, ...] = ()
+    link: str = ""
 
 
 class Page:
@@ -116,6 +119,11 @@ class Page:
         """Adds thumbnails in as many columns as the window has room for."""
         self._parts.append('<div class="sheet">\n' + "\n".join(_card(card) for card in cards) + "\n</div>")
 
+    def links(self, targets: Mapping[str, str]) -> None:
+        """Adds links to files beside the page: their words and relative paths."""
+        entries = [f'<a href="{_relative(path)}">{escape(words)}</a>' for words, path in targets.items()]
+        self._parts.append(f"<nav>{''.join(entries)}</nav>")
+
     def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
         """Adds swatches of colors (red, green, blue; 0 to 255) with their names."""
         entries = [
@@ -164,7 +172,14 @@ def _card(card: Card) -> str:
     title = f"<b>{escape(card.title)}</b>" if card.title else ""
     below = title + "".join(f"<span>{escape(line)}</span>" for line in card.lines)
     caption = f"<figcaption>{below}</figcaption>" if below else ""
-    return f"<figure>{_image(thumbnail(card.picture), card.title)}{caption}</figure>"
+    image = _image(thumbnail(card.picture), card.title)
+    image = f'<a href="{_relative(card.link)}">{image}</a>' if card.link else image
+    return f"<figure>{image}{caption}</figure>"
+
+
+def _relative(path: str) -> str:
+    """Returns the address of a file beside the page; a colon in its name must not look like a scheme."""
+    return "./" + quote(path)
 
 
 def _image(picture: np.ndarray, words: str, lossless: bool = False) -> str:
