@@ -14,7 +14,7 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import display_threshold
-from cvjax.storage import AnyPath, as_path, is_remote
+from cvjax.storage import AnyPath, as_path, is_folder, is_remote
 from cvjax.tasks import load
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection

@@ -1,6 +1,5 @@
 """Finds the photographs and videos that a person names: files, folders, globs, and lists of them."""
 
-import functools
 import glob
 import os
 import pathlib
@@ -76,6 +75,7 @@ def find_inputs(words: Sequence[str], out: AnyPath) -> list[Input]:
     if not words:
         raise ConfigError("no image was given; name at least one after the checkpoint")
     found: dict[str, tuple[AnyPath, str]] = {}
+    out = out if is_remote(out) else out.resolve()
     for word in words:
         for path, below in _of_word(word, out):
             found.setdefault(str(path) if is_remote(path) else os.path.abspath(path), (path, below))
@@ -117,7 +117,7 @@ def _of_list(path: AnyPath, out: AnyPath) -> Iterator[tuple[AnyPath, str]]:
 
 
 def _in_folder(folder: AnyPath, out: AnyPath) -> Iterator[tuple[AnyPath, str]]:
-    if not is_remote(folder) and not is_remote(out) and folder.resolve() == out.resolve():
+    if not is_remote(folder) and not is_remote(out) and folder.resolve() == out:
         raise ConfigError(f"the results would lie among the images of {folder}; choose another folder with --out")
     if is_remote(folder):
         names = sorted(folder.files_below(), key=lambda name: name.split("/"))
@@ -145,12 +145,7 @@ def _names_below(folder: pathlib.Path) -> Iterator[str]:
 def _is_within(path: AnyPath, out: AnyPath) -> bool:
     if is_remote(path) or is_remote(out):
         return str(path).startswith(f"{str(out).rstrip('/')}/")
-    return _real(out) in path.resolve().parents
-
-
-@functools.cache
-def _real(path: pathlib.Path) -> pathlib.Path:
-    return path.resolve()
+    return out in path.resolve().parents
 
 
 def unique_names(paths: Sequence[AnyPath], below: Sequence[str]) -> list[str]:
