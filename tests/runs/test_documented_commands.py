@@ -110,7 +110,7 @@ def _execute(text: str) -> None:
     more = [*SHORT, *SMALL[module].split()]
     if "--resume" in argv:
         more += ["--steps", "2"]
-    elif pathlib.Path("runs", module, "quick").exists():  # where no run may start again
+    elif "--workdir" not in argv and pathlib.Path("runs", module, "quick").exists():  # where no run may start again
         more += ["--workdir", f"runs/{len(list(pathlib.Path('runs').iterdir()))}"]
     outcome = run(configure(importlib.import_module(f"experiments.{module}"), [*argv, *more]))
     assert outcome.step == (2 if "--resume" in argv else 1)
