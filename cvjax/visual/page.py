@@ -40,7 +40,8 @@ th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
   overflow-wrap: normal; }
 th { color: var(--faint); font-weight: 600; }
 .number { text-align: right; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem;
+  align-items: start; }
 figure { margin: 0; min-width: 0; }
 .sheet figure { background: var(--mark); border-radius: .25rem; overflow: hidden; }
 .sheet img { width: 100%; }

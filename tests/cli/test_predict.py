@@ -191,7 +191,7 @@ def test_images_of_one_name_and_broken_ones_in_a_folder(calls, tmp_path, capsys)
     assert report["counts"] == {"images": 2, "videos": 0, "frames": 0, "passed_over": 1}
     assert [pathlib.Path(one["path"]).name for one in report["passed_over"]] == ["0.png"]
     assert [one["name"] for one in report["images"]] == ["a_1", "b_1"]
-    assert report["images"][0]["shares"] == {name: 0.25 for name in NAMES}
+    assert report["images"][0]["shares"] == dict.fromkeys(NAMES, 0.25)
     assert report["programs"] == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("passed over: ")

@@ -9,7 +9,7 @@ from cvjax.engine.run import write_report
 from cvjax.storage import AnyPath, write_result
 from cvjax.tasks.prediction.coco_ids import CocoIds
 from cvjax.tasks.prediction.results import Item
-from cvjax.visual.boxes import Boxes, class_color, draw_boxes
+from cvjax.visual.boxes import Boxes, draw_boxes
 
 Format = Literal["json", "coco", "yolo"]
 _RESULTS, _IMAGES = "coco_results.json", "coco_images.json"
@@ -118,8 +118,8 @@ class BoxResults:
         return [out / _RESULTS, out / _IMAGES]
 
     def legend(self) -> Mapping[str, tuple[int, int, int]]:
-        """Returns the colors of the boxes."""
-        return {name: class_color(label) for label, name in enumerate(self._names)}
+        """Returns nothing: names stand on the boxes."""
+        return {}
 
 
 def yolo_text(found: Boxes, size: tuple[int, int]) -> str:

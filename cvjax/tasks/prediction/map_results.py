@@ -76,6 +76,6 @@ class MapResults:
         return []
 
     def legend(self) -> Mapping[str, tuple[int, int, int]]:
-        """Returns the palette's colors; those of a background are not drawn."""
-        colors = voc_palette()[: len(self._names)].tolist()
-        return {name: (red, green, blue) for name, (red, green, blue) in zip(self._names, colors)}
+        """Returns the palette's colors, but for a background, which is not drawn."""
+        colors = zip(self._names, voc_palette().tolist())
+        return {name: (red, green, blue) for name, (red, green, blue) in colors if name != "background"}

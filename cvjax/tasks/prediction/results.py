@@ -70,5 +70,5 @@ class Results(Protocol):
         ...
 
     def legend(self) -> Mapping[str, tuple[int, int, int]]:
-        """Returns the colors of the pictures by the names of the classes."""
+        """Returns the colors of `frame` by the names of the classes, for the sheet; nothing if that needs no legend."""
         ...

@@ -184,6 +184,8 @@ class Run:
             **self._results.entry(shown),
         }
         line = f"{item.path}: {found}" + (f" -> {files[0]}" if link else "")
+        if self._results.legend():  # one for all on the sheet
+            picture = self._results.frame(images.read(index), shown)
         thumb = make_thumb(picture, item.name, found.split(", "), link)
         return _Done(files, line, entry, [(item, self._results.kept(shown))], [thumb])
 

@@ -15,6 +15,10 @@ _ON_A_PAGE = 500
 """Pictures of a page: it holds some 15 MB with as many."""
 
 
+_LINES = 5
+"""Lines below a picture, at most."""
+
+
 class Thumb(NamedTuple):
     """Holds a picture of the sheet.
 
@@ -41,7 +45,8 @@ def make_thumb(picture: np.ndarray, title: str, lines: Sequence[str], link: str 
     """Shrinks and encodes a picture, uint8 [H, W, 3]."""
     file = io.BytesIO()
     Image.fromarray(thumbnail(picture)).save(file, "JPEG", quality=95, subsampling=0)
-    return Thumb(file.getvalue(), title, tuple(lines), link)
+    more = [f"and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
+    return Thumb(file.getvalue(), title, (*lines[:_LINES], *more), link)
 
 
 def write_sheet(

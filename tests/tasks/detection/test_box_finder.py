@@ -16,7 +16,13 @@ from cvjax.tasks.prediction.pieces import Views, predict_one
 from cvjax.visual.boxes import Boxes
 
 SIDE = 64
-SMALL = [(5, 6, 15, 20), (58, 40, 70, 52), (120, 60, 131, 70), (60, 90, 75, 105), (150, 120, 165, 134), (100, 3, 112, 9)]
+SMALL = [
+    (5, 6, 15, 20),
+    (58, 40, 70, 52),
+    (120, 60, 131, 70),
+    (60, 90, 75, 105),
+    (150, 120, 165, 134),
+]
 
 
 def drawn(boxes: list[tuple[int, ...]], height: int = 150, width: int = 200) -> np.ndarray:

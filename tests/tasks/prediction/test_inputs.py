@@ -35,7 +35,9 @@ def test_a_folder_gives_all_that_lies_below_in_alphabetical_order(tree):
 def test_globs_and_lists(tree):
     assert found("c/*.jpg") == [("c/1.jpg", "1"), ("c/2.jpg", "2")]
     assert [path for path, _ in found("a/**/*.jpg")] == ["a/2.jpg"]
-    (tree / "c" / "list.txt").write_text("# two beside the list, and one of the working directory\n2.jpg\n\n1.jpg\na/2.jpg\n")
+    (tree / "c" / "list.txt").write_text(
+        "# two beside the list, and one of the working directory\n2.jpg\n\n1.jpg\na/2.jpg\n"
+    )
     assert [str(pathlib.Path(path)) for path, _ in found("c/list.txt")] == ["c/2.jpg", "c/1.jpg", "a/2.jpg"]
 
 
@@ -46,7 +48,9 @@ def test_a_file_that_is_named_twice_counts_once(tree):
 def test_names_are_all_different(tree):
     names = [name for _, name in found("1.jpg", "c", "a")]
     assert names == [f"{tree.name}_1", "c_1", "c_2", "10", "a_2", "b/1", "b/clip"]
-    paths = [pathlib.Path(path) for path in ("/x/a.jpg", "/x/A.jpg", "/x/a.png", "/y/a.jpg", "/y/x_a.jpg", "/x_y/a.jpg")]
+    paths = [
+        pathlib.Path(path) for path in ("/x/a.jpg", "/x/A.jpg", "/x/a.png", "/y/a.jpg", "/y/x_a.jpg", "/x_y/a.jpg")
+    ]
     names = unique_names(paths, [path.name for path in paths])
     assert len({name.casefold() for name in names}) == len(paths)
     assert unique_names([pathlib.Path("x/a.jpg"), pathlib.Path("x/a.png")], ["a.jpg", "a.png"]) == ["a_jpg", "a_png"]

@@ -4,7 +4,6 @@ import csv
 import json
 import pathlib
 
-import cv2
 import numpy as np
 import pytest
 
