@@ -27,6 +27,7 @@ from cvjax.tasks.prediction.map_results import MapResults
 from cvjax.tasks.prediction.pieces import BatchPredictor, Views
 from cvjax.tasks.prediction.results import Results
 from cvjax.tasks.prediction.run import Outputs, Run
+from cvjax.tasks.prediction.sheet import FILE as SHEET
 from cvjax.tasks.prediction.stream import OnBad, Stream
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.predict import Kept
@@ -157,8 +158,8 @@ def _predict(arguments: Arguments, console: Console | None) -> Outputs:
     counts = done.report["counts"]
     if counts["passed_over"]:
         tell(f"{counts['passed_over']} of {len(inputs)} files passed over")
-    if done.common:
-        tell(f"all results: {done.common[-1]}")
+    if arguments.page:
+        tell(f"all results: {out / SHEET}")
     if arguments.json is not None:
         whose = {"checkpoint": source, "task": loaded.task.name, "out": str(out)}
         write_report(as_path(arguments.json), whose | done.report)

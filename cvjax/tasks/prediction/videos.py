@@ -1,6 +1,6 @@
 """Reads the frames of videos, and writes videos of pictures, by the FFmpeg that OpenCV brings.
 
-It reads H.264, HEVC, MPEG-4, VP8, VP9, MJPEG and whatever else that FFmpeg decodes, in MP4, AVI, MOV, MKV and WebM. It
+It reads H.264, HEVC, MPEG-2 and 4, VP8, VP9, ProRes, MJPEG and more in MP4, AVI, MOV, MKV and WebM, but not AV1. It
 has no encoder for H.264. Videos are written as MP4 with VP9, which browsers play, or with MPEG-4 where OpenCV has no
 VP9.
 """
