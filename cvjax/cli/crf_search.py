@@ -4,7 +4,6 @@ It prints the mean IoU of the best trials, and the command that evaluates with t
 """
 
 import dataclasses
-import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
+from cvjax.storage import as_path
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.scale_crop import resize_pair
 from cvjax.tasks.segmentation.config import CRFFlag
@@ -79,7 +79,7 @@ class Arguments:
     flip: bool | None = None
     window: tuple[int, int] | None = None
     output_stride: int | None = None
-    json: pathlib.Path | None = None
+    json: str | None = None
 
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf_search")
     found = search_checkpoint(arguments, make_console())
     if arguments.json is not None:
-        write_report(arguments.json, found)
+        write_report(as_path(arguments.json), found)
 
 
 if __name__ == "__main__":
