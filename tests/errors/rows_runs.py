@@ -247,4 +247,10 @@ ROWS = [
         _file,
         ("DATA/run",),
     ),
+    BadInput(
+        "files to prepare at a URL where there are none",
+        "cvjax.cli.prepare image_folder_segmentation --manual-dir memory://bucket/mine --data-dir DATA/run",
+        _images,
+        ("memory://bucket/mine", "check the address"),
+    ),
 ]
