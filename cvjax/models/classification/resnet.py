@@ -54,7 +54,7 @@ class ResNet(Classifier):
         legacy_* nets; "ceil_padded" with both, as in DeepLab v2's release.
       stride_in_1x1: Whether a bottleneck strides in its first 1x1 convolution, as in the authors' release, in SENet's
         and in DeepLab v2's, instead of in the 3x3 one.
-      zero_gamma, shortcut, norm_after: Fields of the blocks, see `ResidualBlock`.
+      zero_gamma, shortcut, norm_after, fold_norms: Fields of the blocks, see `ResidualBlock`.
       squeeze_excite: Reduction of channels in a gate on every block (1709.01507); 0 has no gates.
       deformable: Stages, from 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so the
         net starts as the plain one.
@@ -75,6 +75,7 @@ class ResNet(Classifier):
     zero_gamma: bool = False
     shortcut: str = "B"
     norm_after: bool = False
+    fold_norms: bool = False
     squeeze_excite: int = 0
     deformable: tuple[int, ...] = ()
     modulated: bool = False
@@ -108,6 +109,7 @@ class ResNet(Classifier):
             gate=gate if self.squeeze_excite else None,
             shortcut=self.shortcut,
             norm_after=self.norm_after,
+            fold_norms=self.fold_norms,
             zero_gamma=self.zero_gamma,
         )
         deformed = partial(DeformConv, modulated=self.modulated, use_bias=False, dtype=self.dtype)
@@ -132,6 +134,8 @@ class ResNet(Classifier):
             raise ConfigError(f"stem_pool is one of {', '.join(_STEM_POOLS)}, not {self.stem_pool!r}")
         if self.stride_in_1x1 and not self.bottleneck:
             raise ConfigError("stride_in_1x1 needs bottlenecks; set bottleneck=True or leave it out")
+        if self.fold_norms and (self.norm_after or not self.bottleneck):
+            raise ConfigError("fold_norms needs bottlenecks that end in a BatchNorm; leave it out")
         if self.shortcut not in SHORTCUTS:
             raise ConfigError(f"shortcut is one of {', '.join(SHORTCUTS)}, not {self.shortcut!r}")
         if self.zero_gamma and (self.norm_after or self.shortcut == "none"):
