@@ -91,7 +91,7 @@ class BatchNorm(nn.BatchNorm):
         """
         kept = {axis % x.ndim for axis in jax.tree.leaves(self.axis)}
         axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
-        factor, offset = self.affine(*self._statistics(x, axes, mask))
+        factor, offset = self.affine(*self.statistics(x, axes, mask))
         wide = x.astype(wider(x.dtype, factor.dtype))
         y = wide * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
         params = self.variables.get("params", {})
@@ -124,8 +124,16 @@ class BatchNorm(nn.BatchNorm):
             return means
         return lax.pmean(means, axis, axis_index_groups=self.axis_index_groups)
 
-    def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Returns mean and variance of the batch, over all devices of a bound axis, in float32 or wider."""
+    def statistics(
+        self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns mean and variance of the batch, over all devices of a bound axis, in float32 or wider.
+
+        Args:
+          x: Maps.
+          axes: Axes that are averaged over.
+          mask: Elements that are False do not count (broadcast against x).
+        """
         x = x.astype(wider(self.dtype or x.dtype, jnp.float32))
 
         def averages(*arrays: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from cvjax import nn
 
-X = jax.nn.relu(jax.random.normal(jax.random.key(0), (8, 6, 6, 8)) + 0.5)  # as behind a ReLU: the mean is not zero
+X = jax.nn.softplus(2 * jax.random.normal(jax.random.key(0), (8, 6, 6, 8)))  # as behind a ReLU: the mean is not zero
 FEATURES = 24
 SLOPES = np.arange(1, FEATURES + 1, dtype=np.float32)[None, None, None] / 8
 
@@ -91,9 +91,32 @@ def test_statistics_are_those_of_all_devices():
 def test_what_was_put_out_is_not_kept(folded):
     layers = Layers(folded)
     given = variables(layers)
-    _, pull = jax.vjp(
-        lambda params, x: layers.apply({**given, "params": params}, x, mutable=["batch_stats"])[0], given["params"], X
-    )
+
+    def apply(params, x):
+        return layers.apply({**given, "params": params}, x, mutable=["batch_stats"])[0]
+
+    _, pull = jax.vjp(apply, given["params"], X)
     kept = [x.shape for x in jax.tree.leaves(pull)]
     assert X.shape in kept
     assert ((*X.shape[:-1], FEATURES) in kept) is not folded
+
+
+def test_pooled_before_normalized_is_the_other_way_round():
+    pool = partial(nn.max_pool, window_shape=3, strides=2, padding=1)
+    norm = nn.BatchNorm(False, scale_init=linen.initializers.normal(1))
+    given = jax.jit(norm.init)(jax.random.key(1), X)
+    assert given["params"]["scale"].min() < 0 < given["params"]["scale"].max()
+
+    def after(bound, x):
+        y = bound(x)
+        return y, pool(y)
+
+    def outcomes(method):
+        def loss(params, x):
+            (y, pooled), new = norm.apply({**given, "params": params}, x, method=method, mutable=["batch_stats"])
+            return jnp.sum(jnp.sin(pooled)), (y, pooled, new)
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(given["params"], X)
+
+    # Pixels differ, so that no two of a window are the largest.
+    assert_close(outcomes(lambda bound, x: nn.norm_and_pool(bound, x, pool)), outcomes(after), 1e-5)
