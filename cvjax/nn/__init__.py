@@ -10,7 +10,7 @@ from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.deform import DeformConv
 from cvjax.nn.dense_crf import DenseCRF
 from cvjax.nn.dropout import Dropout, DropPath, row_keys
-from cvjax.nn.folded import folded_conv_norm, norm_and_pool
+from cvjax.nn.folded import folded_conv_norm, norm_and_pool, relu_by_output
 from cvjax.nn.initializers import (
     bilinear,
     gaussian,
@@ -65,6 +65,7 @@ __all__ = [
     "max_pool",
     "mirror_pad",
     "norm_and_pool",
+    "relu_by_output",
     "resize",
     "row_keys",
     "xavier_normal",

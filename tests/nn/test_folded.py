@@ -120,3 +120,11 @@ def test_pooled_before_normalized_is_the_other_way_round():
 
     # Pixels differ, so that no two of a window are the largest.
     assert_close(outcomes(lambda bound, x: nn.norm_and_pool(bound, x, pool)), outcomes(after), 1e-5)
+
+
+def test_relu_by_output_is_relu():
+    x, slopes = jnp.array([-2.0, -0.0, 0.0, 1e-30, 3.0]), jnp.arange(1.0, 6.0)
+    for ours, theirs in zip(*(jax.vjp(relu, x) for relu in (nn.relu_by_output, jax.nn.relu))):
+        if callable(ours):
+            ours, theirs = ours(slopes), theirs(slopes)
+        np.testing.assert_array_equal(ours, theirs)

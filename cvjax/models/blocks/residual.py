@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import folded_conv_norm, zero_gamma
+from cvjax.nn import folded_conv_norm, relu_by_output, zero_gamma
 
 SHORTCUTS = ("A", "B", "C", "none")
 
@@ -59,12 +59,13 @@ class ResidualBlock(nn.Module):
         if self.norm_after:
             y = y if last is None else last()(y)
         else:
-            y = norm(y, not train) if last is None else self._normalized(last, norm, y, train)
+            folds = last is not None and self._folds(norm, train)
+            y = folded_conv_norm(last, norm, y) if folds else norm(y if last is None else last()(y), not train)
         if self.gate is not None:
             y = self.gate(name="squeeze_excite")(y)
         if self.shortcut != "none":
             y = y + self._shortcut(x, y, train)
-        return nn.relu(norm(y, not train) if self.norm_after else y)
+        return (relu_by_output if self.fold_norms else nn.relu)(norm(y, not train) if self.norm_after else y)
 
     def _shortcut(self, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
         same = self.stride == 1 and x.shape == y.shape
@@ -73,15 +74,16 @@ class ResidualBlock(nn.Module):
         if self.shortcut == "A":
             x = x[:, :: self.stride, :: self.stride]
             return jnp.pad(x, ((0, 0),) * 3 + ((0, y.shape[-1] - x.shape[-1]),))
-        return self._normalized(self._projection(y.shape[-1]), self.norm(name="downsample_bn"), x, train)
+        projection, norm = self._projection(y.shape[-1]), self.norm(name="downsample_bn")
+        if self._folds(norm, train) and self.stride == 1 and x.shape[-1] < y.shape[-1]:
+            return folded_conv_norm(projection, norm, x)
+        return norm(projection()(x), not train)
 
     def _projection(self, features: int) -> ModuleMaker:
         return partial(self.conv, features, 1, self.stride, name="downsample_conv")
 
-    def _normalized(self, conv: ModuleMaker, norm: Any, x: jax.Array, train: bool) -> jax.Array:
-        if self.fold_norms and train and not norm.frozen:
-            return folded_conv_norm(conv, norm, x)
-        return norm(conv()(x), not train)
+    def _folds(self, norm: Any, train: bool) -> bool:
+        return self.fold_norms and train and not norm.frozen
 
 
 class BasicBlock(ResidualBlock):

@@ -89,7 +89,7 @@ def test_folded_norms_are_the_same_net():
     images = _images(8, 64, 64, 3)
     results = []
     for fold_norms in (False, True):
-        model = create_model("resnet50", num_classes=3, fold_norms=fold_norms, **TINY)
+        model = create_model("resnet50", num_classes=3, width=8, stage_sizes=(1, 1, 1, 1), fold_norms=fold_norms)
         variables = jax.jit(model.init)(jax.random.key(1), images)
 
         def loss(params, model=model, variables=variables):
