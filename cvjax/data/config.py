@@ -18,7 +18,13 @@ class DataConfig:
         equally likely, 0 draws each example once in an epoch. Of masks and boxes it is LVIS's repeat factor, see
         `cvjax.data.drawing.balance`.
       balance_threshold: Share of images with masks or boxes below which a class counts as rare; 0.001 in LVIS.
-      manual_dir: Folder with archives, an unpacked devkit, or images in folders, from which the data set is read.
+      manual_dir: Folder with archives, an unpacked devkit, or images in folders, from which the data set is read; or a
+        file of annotations.
+      format: Name of the format of one's own data, such as coco or yolo; recognized by default.
+      hold_out: Share of the training split's examples that becomes `val`, drawn so that each class keeps its share;
+        what was drawn is written to `split.json` in the work folder. By default the data set's own splits are used.
+      hold_out_seed: Seed of that draw; by default the run's.
+      split_file: File with the ids of each split, such as the `split.json` of another run.
       crop: Height and width of training crops, in pixels.
       flip: Probability of mirroring left and right.
       brightness: Half-width of the random factor on brightness around 1; 0 is off.
@@ -40,6 +46,10 @@ class DataConfig:
     balance: float = 0.0
     balance_threshold: float = 1.0
     manual_dir: str | None = None
+    format: str | None = None
+    hold_out: float | None = None
+    hold_out_seed: int | None = None
+    split_file: str | None = None
     crop: tuple[int, int] = (224, 224)
     flip: float = 0.5
     brightness: float = 0.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_ar
 from cvjax.data.config import DataConfig
 from cvjax.engine.distributed import ClusterConfig
 from cvjax.engine.optim import OptimizerConfig
+from cvjax.engine.trackers import TrackerName
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -40,8 +41,8 @@ class RunConfig:
     Attributes:
       model: Architecture and its options.
       workdir: Folder for everything that the run writes.
-      data: Name of the dataset; `auto` takes the experiment's own where it is prepared or found, otherwise the
-        embedded scenes.
+      data: Name of the dataset, or the path of a file or folder of one's own; `auto` takes the experiment's own where
+        it is prepared or found, otherwise the embedded scenes.
       data_dir: Folder of prepared datasets; None is $CVJAX_DATA_DIR, otherwise a folder in the user's cache.
       steps: Length of the run, over which the learning rate decays; None follows from `epochs`.
       epochs: Length in passes over the training split, where `steps` is None.
@@ -75,6 +76,9 @@ class RunConfig:
       keep: Number of latest checkpoints that stay, beside the best.
       stall_minutes: Minutes for which a run may do nothing new before it ends and says what it waited for; 0 waits
         forever, and None is 30 in a run of several processes and 0 in others.
+      trackers: Programs that take the figures of the run beside metrics.jsonl: `tensorboard`, `wandb`, `mlflow`,
+        `trackio`.
+      project: Name under which trackers gather runs.
       profile_steps: Steps `FIRST:LAST` that a profiler watches, both included, into `profile/` of the work folder.
       input: How examples are read and varied.
       optim: How parameters are updated.
@@ -109,6 +113,8 @@ class RunConfig:
     checkpoint_every: int = 500
     keep: int = 2
     stall_minutes: float | None = None
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    project: str = "cvjax"
     profile_steps: str | None = None
     input: DataConfig = DataConfig()
     optim: OptimizerConfig = OptimizerConfig()
@@ -127,6 +133,20 @@ def as_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     return json.loads(json.dumps(value, default=str))
+
+
+def by_flag(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values of a configuration that `as_json` made by their flags, such as {"optim.learning-rate": 0.1}.
+
+    A net's options are those of its flags: {"name", "options"} becomes `model.name` and `model.OPTION`.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "model" and isinstance(value, Mapping) and set(value) == {"name", "options"}:
+            value = {"name": value["name"], **value["options"]}
+        flag = prefix + name.replace("_", "-")
+        found |= by_flag(value, f"{flag}.") if isinstance(value, Mapping) and value else {flag: value}
+    return found
 
 
 def from_json(value: Any) -> Any:

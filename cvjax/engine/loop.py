@@ -15,7 +15,7 @@ from flax import linen as nn
 from cvjax.data.identity import data_differences
 from cvjax.data.loader import prefetch_to_device
 from cvjax.engine.checkpoint import Checkpoints, Restored, read_metadata
-from cvjax.engine.config import RunConfig, config_from_json
+from cvjax.engine.config import RunConfig, as_json, by_flag, config_from_json
 from cvjax.engine.evaluate import scalars
 from cvjax.engine.guards.hosts import HostWatch
 from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, HOST, SAVING, Pulse
@@ -29,6 +29,7 @@ from cvjax.engine.profile import DataAdvice, Profiler, shares, steps_of
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
 from cvjax.engine.task import Report, Task
+from cvjax.engine.trackers import open_trackers
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
 from cvjax.storage import as_path
 
@@ -115,7 +116,8 @@ def fit(
     try:
         begin()
         checkpoints.set_aside()
-        log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0)
+        track = functools.partial(open_trackers, config.trackers, config.project, workdir, by_flag(as_json(config)))
+        log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0, track=track)
     except OSError as error:
         raise checkpoints.unwritable(error) from error
     state = strategy.start(make, dict(variables)) if restored is None else strategy.place_state(restored.state)
@@ -224,7 +226,7 @@ def fit(
         if report is None and not stopped:  # resumed at its end, without a step to take
             report = evaluate(state)
         checkpoints.check(wait=True)
-        log.close()
+        log.close(finished=not stopped)
     except OSError as error:
         raise checkpoints.unwritable(error) from error
     finally:

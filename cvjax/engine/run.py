@@ -22,7 +22,7 @@ from cvjax.data.identity import fingerprint_of, identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.checkpoint import complete_steps
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import (
     check_device_counts,
@@ -46,6 +46,7 @@ from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
+from cvjax.engine.trackers import check_trackers
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
@@ -72,12 +73,21 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         spec = sys.modules["__main__"].__spec__
         if spec is None:
             raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+        sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
         config = parse(presets, docstring, spec.name, default=default)
         outcome = resolve(config.runner)(config)
+        if jax.process_index() == 0:
+            write_json_result(place, result_of(config, outcome))
         if outcome.signal is not None:
             sys.exit(status(outcome.signal))
 
     run_command(start)
+
+
+def result_of(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
+    """Returns what a run came to, as `--json` writes it: its folder, its last step, and the report of the task."""
+    report = None if outcome.report is None else plain(outcome.report)
+    return {"workdir": config.workdir, "step": outcome.step, "stopped": outcome.stopped, "report": report}
 
 
 def train(config: RunConfig) -> Outcome:
@@ -112,6 +122,7 @@ def check_run(config: RunConfig) -> None:
     if config.init == "":
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
     steps_of(config.profile_steps)
+    check_trackers(config.trackers)
     check_limits(config)
     check_pace(config)
 
@@ -137,13 +148,13 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         variables = initial_variables(task, model)
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
-    console, workdir = make_console(), as_path(config.workdir)
+    notes, workdir = make_console(note=True), as_path(config.workdir)
     main_host = jax.process_index() == 0
 
     def begin() -> None:
         if main_host:
             write_json(workdir / "config.json", metadata)
-            console.print(
+            notes.print(
                 f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
                 f" {eval_set.split} images, {length_in_words(config)} of {config.batch_size}, {strategy.device_count}"
                 f" {jax.devices()[0].platform} device(s), into {workdir}",
@@ -168,7 +179,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         return outcome
     final = strategy.fetch(outcome.state.inference_variables)  # on every host: parts are gathered from all
     if main_host:
-        show_results(task, model, final, eval_set, outcome.report, console)
+        show_results(task, model, final, eval_set, outcome.report, make_console())
     return outcome
 
 
@@ -300,7 +311,7 @@ def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict
     elif start is not None and start.exists():
         files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
         settings["init"] = (fingerprint_of(files), key)
-    for own in ("manual_dir", "proposals_from", "workers"):
+    for own in ("manual_dir", "proposals_from", "split_file", "workers"):
         settings["input"].pop(own, None)
     facts = {**code_facts(), "configuration": settings}
     for name, dataset in (("training", train_set), ("evaluation", eval_set)):

@@ -10,6 +10,7 @@ import tyro
 
 from cvjax.cli.commandline import parse
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
+from cvjax.cli.shell.reading import read_known
 from cvjax.data.drawing.balance import shares_of
 from cvjax.engine.command import run_command
 from cvjax.engine.config import RunConfig, resolve
@@ -60,7 +61,7 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
     Raises:
       ConfigError: An unknown experiment or preset, or rates that make no sweep.
     """
-    arguments, rest = tyro.cli(Arguments, args=argv, prog="cvjax lr", return_unknown_args=True)
+    arguments, rest = read_known(Arguments, argv, "lr")
     sweep_rates(arguments.low, arguments.high, arguments.sweep)
     if not 0.0 <= arguments.smooth < 1.0:
         raise ConfigError(f"--smooth is {arguments.smooth:g}; give a number from 0 to below 1")

@@ -93,6 +93,8 @@ _LIMITS: dict[str, _Limit] = {
     "input.fraction": _Limit(0, 1, above=True),
     "input.balance": _FACTOR,
     "input.balance_threshold": _Limit(0, 1, above=True),
+    "input.hold_out": _INSIDE,
+    "input.hold_out_seed": _Limit(0, 2**32 - 1),
     "input.crop": _COUNT,
     "input.resize": _COUNT,
     "input.flip": _SHARE,

@@ -54,7 +54,7 @@ def with_found_batch(config: Config, task_class: type[Task], dataset: Dataset, s
     model = config.model.build(num_classes=len(dataset.class_names))
     task = task_class.create(config, dataset, model)
     unit = strategy.shares * config.optim.accumulate
-    room, needed = device_room(), {}
+    room = device_room()
 
     def say(line: str) -> None:
         if main:
@@ -62,7 +62,7 @@ def with_found_batch(config: Config, task_class: type[Task], dataset: Dataset, s
 
     def temporaries(units: int) -> int | None:
         rows = units * unit
-        found = needed[rows] = step_bytes(task, model, dataset, strategy, rows)
+        found = step_bytes(task, model, dataset, strategy, rows)
         fits = found is not None and found.total <= _SHARE * room
         size = "more than the compiler has room for" if found is None else f"{found.total / 1e9:.2f} GB a device"
         say(f"{rows} images a step take {size} of {room / 1e9:.2f}: {'they fit' if fits else 'too many'}")
