@@ -116,7 +116,7 @@ def check_run(config: RunConfig) -> None:
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
-    for place in (config.workdir, config.data_dir, config.init):
+    for place in (config.workdir, config.data_dir, config.init, config.distill.teacher):
         if place:
             as_path(place)
     if config.init == "":
@@ -146,6 +146,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
+        teacher = task.teacher(model)
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     notes, workdir = make_console(note=True), as_path(config.workdir)
@@ -174,6 +175,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         begin=begin,
         pulse=pulse,
         hosts=watch,
+        teacher=teacher,
     )
     if outcome.report is None or outcome.stopped:
         return outcome
