@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...` predicts photographs of any size with a trained model."""
+"""`cvjax predict CHECKPOINT IMAGE...` predicts photographs of any size with a trained model."""
 
 import dataclasses
 import math
