@@ -5,6 +5,7 @@ The command line is `[PRESET] [--config FILE] [--field value] [--group.field val
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 from cvjax.cli.shell.reading import read
-from cvjax.datasets.registry import is_available
+from cvjax.datasets.registry import is_available, own_place
 from cvjax.engine.command import take_flag
 from cvjax.engine.config import RunConfig, config_from_json, mistyped
 from cvjax.engine.guards.terminal import make_console
@@ -63,7 +64,7 @@ def parse(
     def read(base: Config, name: str) -> Config:
         if not base.workdir:
             base = dataclasses.replace(base, workdir=f"runs/{experiment}/{name}")
-        config = _parse(_with_model(base, arguments), arguments, command, text)
+        config = _with_own_data(_parse(_with_model(base, arguments), arguments, command, text))
         usual = usual_start(docstring, experiment, name)
         if usual is not None and config.init is None and not config.resume:
             _say(f"{name} starts from drawn weights, as there is no --init; the usual start is --init {usual}")
@@ -133,6 +134,17 @@ def read_config(kind: type[Config], path: str) -> Config:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{', '.join(unknown)}, which such a run does not have" if unknown else f"other values ({error})"
         raise ConfigError(f"{path} holds {what}; {wanted}") from error
+
+
+def _with_own_data(config: Config) -> Config:
+    """Puts the path of one's own data, where it stands in the place of a data set's name, into `input.manual_dir`."""
+    if config.data == "auto":
+        return config
+    name, place = own_place(config.data, config.input.manual_dir)
+    if name == config.data:
+        return config
+    data = dataclasses.replace(config.input, manual_dir=None if place is None else os.fspath(place))
+    return dataclasses.replace(config, data=name, input=data)
 
 
 def _with_model(config: Config, arguments: Sequence[str]) -> Config:

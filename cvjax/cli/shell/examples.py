@@ -37,6 +37,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "cvjax data prepare scenes",
     ),
     "data boxes": ("cvjax data boxes xml_folder_detection --manual-dir FOLDER",),
+    "data look": (
+        "cvjax data look FOLDER --html look.html",
+        "cvjax data look FOLDER --like yolo_voc/quick --input.flip 0",
+    ),
+    "data check": ("cvjax data check FOLDER --html check.html --strict",),
+    "data doubt": ("cvjax data doubt runs/deeplab_voc/quick --html doubt.html",),
     "data propose": ("cvjax data propose voc_detection --split trainval2007 --mode fast",),
     "completion": (
         'eval "$(cvjax completion bash)"    # in ~/.bashrc',
