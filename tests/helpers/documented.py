@@ -47,7 +47,8 @@ def commands() -> list[Documented]:
         for line in _BLOCK.sub("", text).splitlines():
             calls = _INLINE.findall(line)
             calls = [call if call.startswith(("python", "cvjax ")) else f"python -m {call}" for call in calls]
-            lines += [(call, line) for call in calls if " " in (_as_module(call) or "")]  # others are names
+            shown = [call for call in calls if "EXPERIMENT" not in call and " " in (_as_module(call) or "")]
+            lines += [(call, line) for call in shown]  # the others are names
         for line, around in lines:
             for part in re.split(r"&&", re.sub(r"\s+#.*", "", line)):
                 text = _as_module(part.strip().strip('"'))
