@@ -27,7 +27,7 @@ class Arguments:
       void: Labels to ignore in masks; ignored pixels are background in what is written.
       values: Level that stands for each class in masks, in the order of the classes.
       copy: Copy images also where hard links would do.
-      json: File for what was written, as JSON; - is standard output.
+      json: File to write the counts to; - is standard output.
     """
 
     source: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
