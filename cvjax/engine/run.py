@@ -72,7 +72,7 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         # The module that was started with -m, whose own name is __main__.
         spec = sys.modules["__main__"].__spec__
         if spec is None:
-            raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+            raise ConfigError("an experiment is started by its name: cvjax train NAME")
         sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
         config = parse(presets, docstring, spec.name, default=default)
         outcome = resolve(config.runner)(config)
