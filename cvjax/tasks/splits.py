@@ -101,8 +101,8 @@ def _held_out(config: Any, open_split: Open) -> tuple[dict[str, list[str]], AnyP
     place = workdir / FILE
     seed = config.seed if data.hold_out_seed is None else data.hold_out_seed
     made = {"format": _FORMAT, "hold_out": data.hold_out, "seed": seed}
-    has_begun = bool(complete_steps(workdir / "checkpoints"))
     content = _read(place) if place.is_file() else None
+    has_begun = bool(complete_steps(workdir / "checkpoints")) or (config.resume and content is not None)
     if content is not None and isinstance(content, Mapping):
         same = all(content.get(name) == value for name, value in made.items())
         if has_begun and not same:
