@@ -12,6 +12,7 @@ from saved_run import drawn_run
 from tiny_sets import encoded, photo, write_tree
 
 from cvjax.data.part import ids_of
+from cvjax.datasets.own.splits import traits_of
 from cvjax.engine.config import resolve
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
@@ -97,6 +98,17 @@ def test_masks_of_colors_are_all_read_before_the_first_step(tmp_path):
     (tmp_path / "data" / "masks" / f"{bad}.png").write_bytes(encoded(spoiled, "PNG"))
     with pytest.raises(DataError, match=rf"{bad}\.png: the color \(1, 2, 250\) of 5 pixels is no class of class_dict"):
         resolve(config.task).create(config, train, None)
+
+
+def test_records_that_are_passed_over_have_a_side_too(table, tmp_path):
+    folder = shutil.copytree(table, tmp_path / "data")
+    source = open_split(labeled(tmp_path, folder), "train")
+    (folder / "03.png").unlink()
+    with pytest.raises(DataError, match=r"03\.png"):
+        traits_of(source)
+    traits = traits_of(source, skip=True)
+    assert [example.key for example in traits] == ids_of(source)
+    assert traits[3].classes == frozenset()
 
 
 def test_settings_that_contradict_each_other(table, tmp_path):
