@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from commands import configure
-from own_pictures import COLORS, colored
+from own_pictures import COLORS, colored, write_parquet
 from saved_run import drawn_run
 from tiny_sets import encoded, photo, write_tree
 
@@ -62,6 +62,20 @@ def test_a_part_that_is_held_out_is_the_same_for_the_run_and_for_all_who_load_it
     assert set(
         ids_of(open_split(labeled(tmp_path / "seed", folder, "--input.hold-out", "0.2", "--seed", "1"), "val"))
     ) != set(kept)
+
+
+def test_a_part_of_parquet_is_held_out(tmp_path):
+    rows = [
+        {"image": {"bytes": encoded(photo(number), "PNG"), "path": None}, "label": "ab"[number % 2]}
+        for number in range(12)
+    ]
+    write_parquet(tmp_path / "data", "train", rows, {})
+    config = labeled(tmp_path / "run", tmp_path / "data", "--input.hold-out", "0.34")
+    train, val = (open_split(config, split) for split in ("train", "val"))
+    assert (len(train), len(val), val.class_names) == (8, 4, ("a", "b"))
+    assert sorted(val[index]["label"] for index in range(4)) == [0, 0, 1, 1]
+    images = {part[index]["image"] for part in (train, val) for index in range(len(part))}
+    assert images == {row["image"]["bytes"] for row in rows}
 
 
 def test_other_data_are_scored_whole(table, tmp_path):
