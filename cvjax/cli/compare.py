@@ -9,12 +9,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cvjax.engine.command import run_command
+from cvjax.cli.shell.reading import read
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.finished import FinishedRun, differing_settings, read_runs
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
-from cvjax.storage import as_path
 from cvjax.tasks import load
 from cvjax.tasks.judging import Contestant, Judgment, paired_statistics, shared_examples
 from cvjax.visual.comparison import draw_curves, side_by_side
@@ -34,7 +33,7 @@ class Arguments:
       runs: Work folders of runs of one task.
       html: File to write a page to, with the tables, the curves, and the images that one run has right and the other
         wrong.
-      json: File to write all figures to.
+      json: File to write all figures to; - is standard output.
       images: Number of images of the split on which the first two runs are compared one by one; by default 100 with
         --html and two runs, and none otherwise. 0 compares none.
       split: Split of these images; by default the evaluation split of each run.
@@ -103,8 +102,7 @@ def compare_runs(arguments: Arguments, console: Console) -> dict[str, Any]:
         "notes": notes,
         "images": None if duel is None else _as_figures(duel),
     }
-    if arguments.json is not None:
-        write_report(as_path(arguments.json), figures)
+    write_json_result(arguments.json, figures)
     return figures
 
 
@@ -169,8 +167,9 @@ def _in_words(duel: _Duel) -> str:
     words = f"{found['images']} images of {duel.contestants[0].dataset.name} {duel.contestants[0].dataset.split}"
     if "mean_difference" in found:
         gap, low, high = (found[name] for name in ("mean_difference", "low", "high"))
+        side = "above" if gap >= 0 else "below"
         words += (
-            f": the first run's score of an image is {gap:+.4f} of the second's, 95% between {low:+.4f} and {high:+.4f}"
+            f": on average the first run scores {abs(gap):.4f} {side} the second ({low:+.4f} to {high:+.4f} at 95%)"
         )
     if "only_first" in found:
         words += (
@@ -230,7 +229,8 @@ def _page(
         for sign, positions, title in ((1, order, names[0]), (-1, order[::-1], names[1])):
             chosen = [int(position) for position in positions if duel.better(int(position)) == sign][:_CARDS]
             page.heading(f"{title} is better")
-            page.sheet([_card(duel, position, names) for position in chosen])
+            wide = duel.judgments[0][0].right is None
+            page.sheet([_card(duel, position, names) for position in chosen], wide=wide)
     return page
 
 
@@ -247,7 +247,7 @@ def _card(duel: _Duel, position: int, names: Sequence[str]) -> Card:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    compare_runs(tyro.cli(Arguments, args=argv, prog="cvjax compare"), make_console())
+    compare_runs(read(Arguments, argv, "compare"), make_console())
 
 
 if __name__ == "__main__":

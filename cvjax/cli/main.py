@@ -1,6 +1,7 @@
 """`cvjax NAME ...` runs the command NAME of `cvjax.cli.commands`; nothing of another command is imported for it."""
 
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,9 @@ from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
 
 _HELP = ("-h", "--help")
+_BY_THEMSELVES = ("train", "completion")
+"""Commands that need no `run_command`: an experiment calls it itself, and completion must answer at once."""
+_EVERYWHERE = ("--quiet", "--traceback")
 _EXAMPLES = (
     "cvjax train deeplab_voc quick",
     "cvjax evaluate runs/deeplab_voc/quick",
@@ -34,7 +38,9 @@ def group_page(group: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in _HELP:
+    leading = list(itertools.takewhile(lambda word: word in _EVERYWHERE, words))
+    words = [*words[len(leading) :], *leading]  # commands take them behind their names
+    if not words or words[0] in (*_HELP, *_EVERYWHERE):
         print(overview(), end="")
     elif words[0] == "--version":
         from importlib.metadata import version
@@ -57,11 +63,10 @@ def _run(words: list[str]) -> None:
         # Whoever leaves the group out means its command.
         known = {word.split(" ")[-1]: word for word in (*first_words(), *COMMANDS)}
         refuse(no_such("command", name, known.values() if name not in known else [known[name]], "cvjax --help"))
-    if name == "train":
-        from cvjax.cli.shell.train import main as train
-
-        train(rest)  # an experiment calls run_command itself
+    if name in _BY_THEMSELVES:
+        importlib.import_module(COMMANDS[name].module).main(rest)
         return
     from cvjax.engine.command import run_command
 
-    run_command(lambda: importlib.import_module(COMMANDS[name].module).main(rest))
+    sys.argv[1:] = rest
+    run_command(lambda: importlib.import_module(COMMANDS[name].module).main())

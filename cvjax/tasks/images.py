@@ -5,7 +5,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import chex
 import jax
@@ -27,9 +27,13 @@ from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
 from cvjax.storage import is_folder
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views, predict_one
 from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
+
+if TYPE_CHECKING:
+    from cvjax.tasks.doubts import Doubt
 
 _LOG = logging.getLogger("cvjax.weights")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
@@ -254,14 +258,39 @@ class ImageTask(Task):
         """Returns the model's input in evaluation, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return np.asarray(self.normalize(jnp.asarray(image)))
 
+    def batch_predictor(
+        self, model: nn.Module, variables: dict[str, Any], views: Views | None = None, *, multiple: int | None = None
+    ) -> BatchPredictor:
+        """Returns what predicts photographs of any size in batches.
+
+        Args:
+          model: Module of the run or checkpoint.
+          variables: Variables of the model.
+          views: Tiles, scales and mirror images; None predicts as the evaluation is configured.
+          multiple: Divisor of the sides of padded images; None is the task's own.
+
+        Raises:
+          ConfigError: The task cannot predict from a photograph alone, or not with these views.
+        """
+        del model, variables, views, multiple
+        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
         """Returns the function from a photograph, uint8 [H, W, 3] of any size, to its prediction.
 
         Raises:
           ConfigError: The task cannot predict from a photograph alone.
         """
-        del model, variables
-        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+        return functools.partial(predict_one, self.batch_predictor(model, variables))
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> "list[Doubt]":
+        """Returns the labels of a split that the net finds unlikely, the most doubtful of each kind first.
+
+        Raises:
+          ConfigError: The task has no rule for that.
+        """
+        del model, variables, dataset
+        raise ConfigError(f"there is no rule for labels in doubt of the task {self.name}; take a run of another task")
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of a report for the terminal: by default its line of scores."""

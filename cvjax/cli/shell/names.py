@@ -8,9 +8,13 @@ from typing import NoReturn
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Returns the name that is most like another one, or None where none is like it."""
-    folded = {known.lower().replace("_", "-"): known for known in names}
-    found = difflib.get_close_matches(name.lower().replace("_", "-"), folded, n=1, cutoff=0.5)
+    folded = {_folded(known): known for known in names}
+    found = difflib.get_close_matches(_folded(name), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-").lstrip("-")  # else all flags are alike
 
 
 def no_such(what: str, name: str, names: Iterable[str], way: str) -> str:

@@ -4,7 +4,8 @@ import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 
-_WIDEST = 100
+WIDEST = 100
+"""Largest number of columns of a page."""
 
 
 def page(usage: str, sentence: str, sections: Mapping[str, Mapping[str, str]], examples: Sequence[str] = ()) -> str:
@@ -16,7 +17,7 @@ def page(usage: str, sentence: str, sections: Mapping[str, Mapping[str, str]], e
       sections: Rows of each section by its title: a name, and what it is.
       examples: Commands to show.
     """
-    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
     lines = [f"usage: {usage}", "", *textwrap.wrap(sentence, width)]
     names = [name for rows in sections.values() for name in rows]
     column = min(max(map(len, names), default=0) + 4, width // 2)
@@ -26,6 +27,9 @@ def page(usage: str, sentence: str, sections: Mapping[str, Mapping[str, str]], e
             lines += textwrap.wrap(
                 what, width, initial_indent=f"  {name}".ljust(column), subsequent_indent=" " * column
             ) or [f"  {name}"]
-    if examples:
-        lines += ["", "examples:", *(f"  {example}" for example in examples)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + examples_of(examples)
+
+
+def examples_of(examples: Sequence[str]) -> str:
+    """Returns the last part of a page: commands to copy."""
+    return "".join(f"{line}\n" for line in ("", "examples:", *(f"  {example}" for example in examples)) if examples)

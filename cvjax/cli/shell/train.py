@@ -4,10 +4,13 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+from cvjax.cli.commands import COMMANDS
+from cvjax.cli.shell.examples import EXAMPLES
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files, experiment_sentence
 from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
 
+MORE = "cvjax train EXPERIMENT --help shows its presets and flags."
 USAGE = "cvjax train EXPERIMENT [PRESET] [--field value] [--group.field value]"
 
 
@@ -22,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse(f"the package {PACKAGE} is not installed beside cvjax; install both from this repository")
     if not words or words[0] in ("-h", "--help"):
         rows = {name: experiment_sentence(path) for name, path in files.items()}
-        examples = ("cvjax train deeplab_voc quick", "cvjax train camvid --help      presets and flags")
-        print(page(USAGE, "Trains an experiment.", {"experiments": rows}, examples), end="")
+        row = COMMANDS["train"]
+        print(page(USAGE, row.sentence, {"experiments": rows}, EXAMPLES["train"]) + f"\n{MORE}\n", end="")
         return
     name = words[0]
     if name.startswith("-"):

@@ -27,15 +27,19 @@ from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
 from cvjax.storage import data_folder
 from cvjax.tasks.confusion import confusion_matrix
+from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
+from cvjax.tasks.prediction.pieces import Views
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
 from cvjax.tasks.segmentation.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.crf import apply_crf, inside
+from cvjax.tasks.segmentation.doubt import mask_doubts
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
 from cvjax.tasks.segmentation.metrics import border_report, image_iou_sums, image_miou, segmentation_report
+from cvjax.tasks.segmentation.predict import Kept, MapPredictor
 from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
@@ -255,9 +259,32 @@ class Segmentation(ImageTask):
     def _absent_labels(self) -> tuple[int, ...]:
         return tuple(self.class_names.index(name) for name in self.absent)
 
+    def batch_predictor(
+        self,
+        model: nn.Module,
+        variables: dict[str, Any],
+        views: Views | None = None,
+        *,
+        multiple: int | None = None,
+        kept: Kept | None = None,
+    ) -> MapPredictor:
+        """Returns what predicts label maps of photographs, with probabilities if `kept` says how.
+
+        Scales and mirror images are those of the views, or without any those of the evaluation.
+        """
+        task = self
+        if views is not None:
+            scoring = dataclasses.replace(self.config.eval, scales=views.scales, flip=views.flip)
+            task = self.reconfigured(eval=scoring)
+        return MapPredictor(task, model, variables, views, multiple=multiple, kept=kept)
+
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the function from a photograph to labels, uint8 [H, W]."""
         return predict.make_map_predictor(self, model, variables)
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
+        """Returns the labels that the net finds unlikely, see `cvjax.tasks.segmentation.doubt`."""
+        return mask_doubts(self, model, variables, dataset)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of each class's IoU."""
