@@ -73,7 +73,7 @@ def test_an_unpacked_devkit_has_objects(tmp_path):
         open_dataset("voc_segmentation", "val", target="objects", data_dir=tmp_path / "none")
     with pytest.raises(ConfigError, match="camvid has masks, no objects; choose one of own, scenes, voc_segmentation"):
         open_dataset("camvid", "val", target="objects")
-    assert list_datasets("objects") == ["scenes", "voc_segmentation"]
+    assert list_datasets("objects") == ["own", "scenes", "voc_segmentation"]
 
 
 def test_boxes_of_scenes_lie_around_their_class(tmp_path):
