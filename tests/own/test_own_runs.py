@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from commands import configure
-from own_pictures import COLORS, colored, write_parquet
+from own_pictures import COLORS, colored, write_labels, write_masks, write_parquet
 from saved_run import drawn_run
 from tiny_sets import encoded, photo, write_tree
 
+from cvjax.data.loader import train_batches
 from cvjax.data.part import ids_of
 from cvjax.datasets.own.splits import traits_of
 from cvjax.engine.config import resolve
@@ -139,3 +140,42 @@ def test_settings_that_contradict_each_other(table, tmp_path):
     assert ids_of(open_split(config, "val")) == ["01"]
     with pytest.raises(DataError, match=r"1 of the 2 examples of train are not in own .*\(77\)"):
         open_split(config, "train")
+
+
+def batches(config) -> list[dict[str, np.ndarray]]:
+    task_class = resolve(config.task)
+    source = task_class.open(config, "train")
+    task = task_class(config, tuple(source.class_names))
+    stream = train_batches(
+        source, task.decoder(), task.train_transform(), batch_size=8, seed=3, threads=0, target=task.target
+    )
+    found = [next(stream) for _ in range(2)]
+    stream.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("experiment", "write", "kinds"),
+    [
+        (deeplab_voc, write_masks, ("numbers", "voc", "cvat", "class_dict", "label_colors", "parquet")),
+        (resnet_imagenet, write_labels, ("folders", "csv", "csv_of_split", "csv_of_numbers", "parquet")),
+    ],
+    ids=["masks", "labels"],
+)
+def test_each_format_makes_the_same_batches(experiment, write, kinds, tmp_path):
+    rng = np.random.default_rng(0)
+    masks = [np.repeat(np.repeat(rng.integers(0, 3, (3, 4)).astype(np.uint8), 10, 0), 10, 1) for _ in range(8)]
+    if write is write_masks:
+        images = [(f"{n}", encoded(photo(n), "JPEG"), mask) for n, mask in enumerate(masks)]
+    else:
+        images = [(f"{n}", encoded(photo(n), "PNG"), n // 3) for n in range(8)]  # class by class, as folders are read
+    expected = None
+    for kind in kinds:
+        write(kind, tmp_path / kind, ("ant", "bee", "cat"), {"train": images})
+        words = f"quick --data {tmp_path / kind} --input.crop 24 24 --workdir {tmp_path / 'run'}"
+        found = batches(configure(experiment, words.split()))
+        expected = expected or found
+        for one, other in zip(expected, found, strict=True):
+            assert one.keys() == other.keys()
+            for name in one:
+                np.testing.assert_array_equal(one[name], other[name], err_msg=f"{kind}: {name}")
