@@ -5,7 +5,6 @@ So it also finds the first bad one, or counts the bad ones with `--on-bad-boxes 
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -37,8 +36,8 @@ class Arguments:
     split: str = "train"
     """Name of the split; each dataset has its own."""
     data_dir: str | None = None
-    """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
-    manual_dir: pathlib.Path | None = None
+    """Folder or URL of prepared datasets; CVJAX_DATA_DIR changes the default."""
+    manual_dir: str | None = None
     """Your own folder: images and annotations, a VOCdevkit, COCO."""
     on_bad_boxes: Literal["error", "drop"] = "error"
     """Stop at a box that is empty, inverted or outside its image, or leave such boxes out and count them."""

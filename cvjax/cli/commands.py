@@ -22,7 +22,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "train": Command("cvjax.cli.shell.train", "Trains an experiment: a preset, and flags that change it."),
     "evaluate": Command("cvjax.cli.evaluate", "Scores a trained run, or somebody's weights, on a data set."),
-    "predict": Command("cvjax.cli.predict", "Predicts photographs with a trained run or somebody's weights."),
+    "predict": Command("cvjax.cli.predict", "Predicts photographs and videos with a run or somebody's weights."),
     "compare": Command("cvjax.cli.compare", "Puts runs side by side: scores, curves, settings, and single images."),
     "convert": Command("cvjax.cli.convert", "Writes weights into a file that PyTorch, timm and cvjax read."),
     "models": Command("cvjax.cli.models", "Lists the models with parameters, multiply-adds, accuracy and weights."),

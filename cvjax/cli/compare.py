@@ -11,11 +11,11 @@ from rich.table import Table
 
 from cvjax.cli.shell.reading import read
 from cvjax.engine.command import run_command, write_json_result
-from cvjax.engine.finished import FinishedRun, differing_settings, read_runs
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
 from cvjax.tasks import load
-from cvjax.tasks.judging import Contestant, Judgment, paired_statistics, shared_examples
+from cvjax.tasks.comparing.finished import FinishedRun, differing_settings, read_runs
+from cvjax.tasks.comparing.judging import Contestant, Judgment, paired_statistics, shared_examples
 from cvjax.visual.comparison import draw_curves, side_by_side
 from cvjax.visual.page import Card, Page
 
@@ -167,8 +167,9 @@ def _in_words(duel: _Duel) -> str:
     words = f"{found['images']} images of {duel.contestants[0].dataset.name} {duel.contestants[0].dataset.split}"
     if "mean_difference" in found:
         gap, low, high = (found[name] for name in ("mean_difference", "low", "high"))
+        side = "above" if gap >= 0 else "below"
         words += (
-            f": the first run's score of an image is {gap:+.4f} of the second's, 95% between {low:+.4f} and {high:+.4f}"
+            f": on average the first run scores {abs(gap):.4f} {side} the second ({low:+.4f} to {high:+.4f} at 95%)"
         )
     if "only_first" in found:
         words += (
@@ -228,7 +229,8 @@ def _page(
         for sign, positions, title in ((1, order, names[0]), (-1, order[::-1], names[1])):
             chosen = [int(position) for position in positions if duel.better(int(position)) == sign][:_CARDS]
             page.heading(f"{title} is better")
-            page.sheet([_card(duel, position, names) for position in chosen])
+            wide = duel.judgments[0][0].right is None
+            page.sheet([_card(duel, position, names) for position in chosen], wide=wide)
     return page
 
 

@@ -1,7 +1,7 @@
 """Configures how examples of any task are read and varied; every task's configuration has it."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +12,12 @@ class DataConfig:
       train_split: Name of the split that trains.
       eval_split: Name of the split that is scored; `val` is the split that a set holds out, also where the set names it
         otherwise.
+      fraction: Part of the training split that is used, above 0 to 1. It is the same at every start, and lies within
+        that of every larger fraction.
+      balance: Power of the inverse frequency of an example's label by which it is drawn more often: 1 makes all classes
+        equally likely, 0 draws each example once in an epoch. Of masks and boxes it is LVIS's repeat factor, see
+        `cvjax.data.drawing.balance`.
+      balance_threshold: Share of images with masks or boxes below which a class counts as rare; 0.001 in LVIS.
       manual_dir: Folder with archives, an unpacked devkit, or images in folders, from which the data set is read; or a
         file of annotations.
       format: Name of the format of one's own data, such as coco or yolo; recognized by default.
@@ -36,6 +42,9 @@ class DataConfig:
 
     train_split: str = "train"
     eval_split: str = "val"
+    fraction: float = 1.0
+    balance: float = 0.0
+    balance_threshold: float = 1.0
     manual_dir: str | None = None
     format: str | None = None
     hold_out: float | None = None
@@ -52,3 +61,17 @@ class DataConfig:
     repeated_aug: int = 1
     workers: int = 0
     on_bad_record: Literal["error", "skip"] = "error"
+
+
+def recorded(config: DataConfig) -> dict[str, Any]:
+    """Returns what a run records of its data, which must be the same where it goes on.
+
+    It leaves out what may change, and choices that earlier versions did not have, where they are not made.
+    """
+    data, default = dataclasses.asdict(config), DataConfig()
+    for unrelated in ("workers", "eval_split"):
+        data.pop(unrelated)
+    for later in ("fraction", "balance", "balance_threshold"):
+        if data[later] == getattr(default, later):
+            data.pop(later)
+    return data

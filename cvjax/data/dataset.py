@@ -301,16 +301,22 @@ class FolderDataset:
         return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"
 
 
-def image_sizes(source: Dataset) -> list[tuple[int, int] | None]:
-    """Returns (height, width) of every image in pixels, from the headers alone; None where one is unreadable.
+def image_sizes(source: Dataset, rows: range | None = None) -> list[tuple[int, int] | None]:
+    """Returns (height, width) of the images in pixels, from the headers alone; None where one is unreadable.
 
-    The loader reports unreadable records when it decodes them. The answer is kept on the dataset.
+    The loader reports unreadable records when it decodes them. The sizes of all images are kept on the dataset.
+
+    Args:
+      source: Dataset.
+      rows: Indices of the images; all by default.
     """
     known = getattr(source, "_sizes", None)
+    if known is None and rows is not None:
+        return [_header_size(source, index) for index in rows]
     if known is None:
         known = [_header_size(source, index) for index in range(len(source))]
         source._sizes = known  # type: ignore[attr-defined]
-    return known
+    return known if rows is None else [known[index] for index in rows]
 
 
 def max_size(source: Dataset) -> tuple[int, int]:

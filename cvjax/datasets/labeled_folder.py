@@ -87,6 +87,10 @@ class LabeledFolder:
         part._labels = self._labels[np.asarray(indices, np.int64)]
         return part
 
+    def labels(self) -> np.ndarray:
+        """Returns the label of each image, int32 [N], without reading it."""
+        return self._labels
+
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records, or that of the zip."""
         return [self._place] if self._zipped else [os.path.join(self._place, path) for path in self._paths]

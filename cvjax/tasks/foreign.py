@@ -136,7 +136,10 @@ def read_mean(path: str) -> np.ndarray:
     Raises:
       CheckpointError: The file cannot be read, or its image has other channels.
     """
-    image = read_binaryproto(path)
+    place, _ = file_and_key(path)
+    if is_remote(place):
+        raise CheckpointError(f"{path}: there is no such file; check the path")
+    image = read_binaryproto(place)
     if len(image) != 3:
         raise CheckpointError(f"{path} holds a mean image of {len(image)} channels, not of 3; give that of photographs")
     return np.ascontiguousarray(image[::-1].transpose(1, 2, 0))

@@ -27,6 +27,7 @@ from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
 from cvjax.storage import is_folder
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views, predict_one
 from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
@@ -257,14 +258,30 @@ class ImageTask(Task):
         """Returns the model's input in evaluation, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return np.asarray(self.normalize(jnp.asarray(image)))
 
+    def batch_predictor(
+        self, model: nn.Module, variables: dict[str, Any], views: Views | None = None, *, multiple: int | None = None
+    ) -> BatchPredictor:
+        """Returns what predicts photographs of any size in batches.
+
+        Args:
+          model: Module of the run or checkpoint.
+          variables: Variables of the model.
+          views: Tiles, scales and mirror images; None predicts as the evaluation is configured.
+          multiple: Divisor of the sides of padded images; None is the task's own.
+
+        Raises:
+          ConfigError: The task cannot predict from a photograph alone, or not with these views.
+        """
+        del model, variables, views, multiple
+        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
         """Returns the function from a photograph, uint8 [H, W, 3] of any size, to its prediction.
 
         Raises:
           ConfigError: The task cannot predict from a photograph alone.
         """
-        del model, variables
-        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+        return functools.partial(predict_one, self.batch_predictor(model, variables))
 
     def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> "list[Doubt]":
         """Returns the labels of a split that the net finds unlikely, the most doubtful of each kind first.

@@ -16,6 +16,7 @@ from cvjax.errors import CheckpointError, UserError
 from cvjax.models import create_model
 from cvjax.storage import AnyPath
 from cvjax.tasks.images import ImageTask
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views
 from cvjax.tasks.splits import find_split
 
 
@@ -54,6 +55,23 @@ class Loaded:
           ConfigError: The task cannot predict from a photograph alone.
         """
         return self._predictor(image)
+
+    def batch_predictor(self, views: Views | None = None) -> BatchPredictor:
+        """Returns what predicts many photographs, see `cvjax.tasks.prediction.stream`; the same for the same views.
+
+        Args:
+          views: Tiles, scales and mirror images; None predicts as the evaluation is configured.
+
+        Raises:
+          ConfigError: The task cannot predict from a photograph alone, or not with these views.
+        """
+        if views not in self._batch_predictors:
+            self._batch_predictors[views] = self.task.batch_predictor(self.model, self.variables, views)
+        return self._batch_predictors[views]
+
+    @functools.cached_property
+    def _batch_predictors(self) -> dict[Views | None, BatchPredictor]:
+        return {}
 
     @functools.cached_property
     def _predictor(self) -> Callable[[np.ndarray], Any]:

@@ -101,8 +101,8 @@ def _held_out(config: Any, open_split: Open) -> tuple[dict[str, list[str]], AnyP
     place = workdir / FILE
     seed = config.seed if data.hold_out_seed is None else data.hold_out_seed
     made = {"format": _FORMAT, "hold_out": data.hold_out, "seed": seed}
-    has_begun = bool(complete_steps(workdir / "checkpoints"))
     content = _read(place) if place.is_file() else None
+    has_begun = bool(complete_steps(workdir / "checkpoints")) or (config.resume and content is not None)
     if content is not None and isinstance(content, Mapping):
         same = all(content.get(name) == value for name, value in made.items())
         if has_begun and not same:
@@ -119,7 +119,7 @@ def _held_out(config: Any, open_split: Open) -> tuple[dict[str, list[str]], AnyP
     from cvjax.datasets.own.splits import choose_held_out, traits_of
 
     examples = traits_of(source, skip=data.on_bad_record == "skip")
-    held = choose_held_out(examples, data.hold_out, seed)
+    held = choose_held_out(examples, data.hold_out, seed, f"{data.manual_dir or source.name}")
     keys = [example.key for example in examples]
     splits = {"train": [key for key in keys if key not in held], "val": [key for key in keys if key in held]}
     if jax.process_index() == 0 and not has_begun:

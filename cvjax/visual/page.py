@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -39,7 +40,9 @@ th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
   overflow-wrap: normal; }
 th { color: var(--faint); font-weight: 600; }
 .number { text-align: right; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem;
+  align-items: start; }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); }
 .together { grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); margin-bottom: 1.5rem; }
 figure { margin: 0; min-width: 0; }
 .sheet figure { background: var(--mark); border-radius: .25rem; overflow: hidden; }
@@ -61,11 +64,13 @@ class Card:
       picture: uint8 [H, W, 3] of any size; the page holds a thumbnail of it.
       title: First line below it, such as the file's name.
       lines: Further lines.
+      link: Path of a file relative to the page, which opens where the picture is clicked.
     """
 
     picture: np.ndarray
     title: str = ""
     lines: tuple[str, ...] = ()
+    link: str = ""
 
 
 class Page:
@@ -113,15 +118,22 @@ class Page:
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{_image(picture, caption, lossless=True)}{below}</figure>")
 
-    def sheet(self, cards: Sequence[Card], *, together: bool = False) -> None:
+    def sheet(self, cards: Sequence[Card], *, together: bool = False, wide: bool = False) -> None:
         """Adds thumbnails in as many columns as the window has room for.
 
         Args:
           cards: Thumbnails in order.
           together: Whether they are a few that belong together. These share a row where they can, at any width.
+          wide: Whether they take twice the width, as several pictures side by side do.
         """
-        kind = "sheet together" if together else "sheet"
-        self._parts.append(f'<div class="{kind}">\n' + "\n".join(_card(card) for card in cards) + "\n</div>")
+        kind = "sheet" + " together" * together + " wide" * wide
+        side = 2 * THUMBNAIL if wide else THUMBNAIL
+        self._parts.append(f'<div class="{kind}">\n' + "\n".join(_card(card, side) for card in cards) + "\n</div>")
+
+    def links(self, targets: Mapping[str, str]) -> None:
+        """Adds links to files beside the page: their words and relative paths."""
+        entries = [f'<a href="{_relative(path)}">{escape(words)}</a>' for words, path in targets.items()]
+        self._parts.append(f"<nav>{''.join(entries)}</nav>")
 
     def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
         """Adds swatches of colors (red, green, blue; 0 to 255) with their names."""
@@ -167,11 +179,18 @@ def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
     return np.asarray(image)
 
 
-def _card(card: Card) -> str:
+def _card(card: Card, side: int) -> str:
     title = f"<b>{escape(card.title)}</b>" if card.title else ""
     below = title + "".join(f"<span>{escape(line)}</span>" for line in card.lines)
     caption = f"<figcaption>{below}</figcaption>" if below else ""
-    return f"<figure>{_image(thumbnail(card.picture), card.title)}{caption}</figure>"
+    image = _image(thumbnail(card.picture, side), card.title)
+    image = f'<a href="{_relative(card.link)}">{image}</a>' if card.link else image
+    return f"<figure>{image}{caption}</figure>"
+
+
+def _relative(path: str) -> str:
+    """Returns the address of a file beside the page; a colon in its name must not look like a scheme."""
+    return "./" + quote(path)
 
 
 def _image(picture: np.ndarray, words: str, lossless: bool = False) -> str:

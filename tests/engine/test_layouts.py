@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from layouts import NETS, collectives, loss_and_gradients
+from layouts import NETS, collectives, loss_and_gradients, loss_program
 from made import segmentation
 from toy import SIZE, toy_batch, toy_variables
 from toy_run import toy_fit
@@ -99,6 +99,22 @@ def test_nets_give_the_same_with_rows_split_over_four_devices(name):
     # Convolutions whose taps reach beyond the neighbor, on maps of few pixels, take the whole map.
     assert all(sizes <= 2 * 8 * 8 * 32 for sizes in gathers)
     assert name != "unet" or not gathers
+
+
+@pytest.mark.slow
+def test_maps_that_devices_cannot_share_evenly_are_split_all_the_same():
+    """The border of FCN's paper makes maps of 710, 355, 178, 89, 45 and 23 rows."""
+    backbone = {"widths": (8, 8, 8, 8, 8), "stage_sizes": (2, 2, 1, 1, 1), "hidden": 8}
+    model = create_model("fcn8s_vgg16", num_classes=3, backbone=backbone)
+    images = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    one, four = (
+        loss_program(model, strategy, variables, images)
+        for strategy in (JitStrategy(jax.devices()[:1]), SpatialStrategy(4, jax.devices()[:4]))
+    )
+    assert "all-gather" not in collectives(four)
+    alone, each = (program.memory_analysis().temp_size_in_bytes for program in (one, four))
+    assert each < 0.3 * alone
 
 
 def _losses(workdir):

@@ -89,8 +89,8 @@ def folder(tmp_path_factory):
 
 def run_of(folder, **given) -> types.SimpleNamespace:
     fields = {"train_split": "train", "eval_split": "val", "hold_out": None, "hold_out_seed": None, "split_file": None}
-    data = types.SimpleNamespace(**{**fields, "on_bad_record": "error", **given})
-    return types.SimpleNamespace(workdir=str(folder), seed=7, input=data)
+    data = types.SimpleNamespace(**{**fields, "on_bad_record": "error", "manual_dir": None, **given})
+    return types.SimpleNamespace(workdir=str(folder), seed=7, resume=False, input=data)
 
 
 def opened(config, split, folder):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from cvjax.cli.shell.reading import read
 from cvjax.datasets.own.written.convert import Converted, To, convert
 from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
@@ -61,7 +62,7 @@ def report(done: Converted, arguments: Arguments, console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="cvjax data convert")
+    arguments = read(Arguments, argv, "data convert")
     done = convert(
         arguments.source.expanduser(),
         arguments.out.expanduser(),

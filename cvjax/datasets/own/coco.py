@@ -128,7 +128,7 @@ def _image(said: CocoAnnotations, index: int, file: pathlib.Path, path: str) -> 
         objects.append(Annotated(name, (x1, y1, x2, y2), outline, crowd=crowd, area=area, place=said.places[row]))
     height, width = said.sizes[index].tolist()
     size = (height, width) if height or width else None
-    return AnnotatedImage(str(said.ids[index]), path, os.fspath(file), tuple(objects), size)
+    return AnnotatedImage(str(said.ids[index]), path, f"{file}, image {said.files[index]}", tuple(objects), size)
 
 
 def _is_coco(file: pathlib.Path) -> bool:

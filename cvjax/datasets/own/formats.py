@@ -83,7 +83,7 @@ def format_of(path: str | os.PathLike[str], target: Target | None = None, name: 
     if not fits:
         raise DataError(
             f"{place}: holds {_seen(place)} and none of the known formats ({', '.join(row.what for row in FORMATS)});"
-            f" name the folder that has the annotations, or the format ({known}) with --input.format."
+            f" name the folder that has the annotations, or one of {known} with --format (of a run: --input.format)."
         )
     able = [row for row in fits if target is None or target in row.targets]
     if not able:
@@ -94,8 +94,8 @@ def format_of(path: str | os.PathLike[str], target: Target | None = None, name: 
         )
     if len(able) > 1:
         raise DataError(
-            f"{place}: holds {' and '.join(row.what for row in able)}; choose one with --input.format"
-            f" ({' or '.join(row.name for row in able)})."
+            f"{place}: holds {' and '.join(row.what for row in able)}; choose {' or '.join(row.name for row in able)}"
+            " with --format (of a run: --input.format)."
         )
     return able[0]
 

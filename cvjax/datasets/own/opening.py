@@ -85,7 +85,7 @@ def choose_split(place: pathlib.Path, split: str, names: Sequence[str]) -> str |
     if not names:
         raise DataError(
             f"{place}: has no splits, and {split!r} is asked for; hold out a part of it with --input.hold-out 0.2, or"
-            " name the split all."
+            " score all of it with --input.eval-split all."
         )
     raise DataError(
         f"{place}: there is no split {split!r} (found: {', '.join(names)}); name one of these with --input.train-split"

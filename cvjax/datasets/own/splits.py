@@ -58,20 +58,21 @@ def traits_of(source: Dataset, *, skip: bool = False) -> list[Traits]:
     return found
 
 
-def choose_held_out(examples: Sequence[Traits], fraction: float, seed: int) -> set[str]:
+def choose_held_out(examples: Sequence[Traits], fraction: float, seed: int, where: str = "the data") -> set[str]:
     """Returns the ids of the examples that are held out; their order in the data set plays no part.
 
     Args:
       examples: The examples.
       fraction: Share of the examples to hold out, above 0 and below 1.
       seed: Seed of the draw among equals.
+      where: Name of the data set, for messages.
 
     Raises:
       DataError: There are too few different images for both parts, or every one is the only one of a class.
     """
     groups = _groups(examples, seed)
     if len(groups) < 2:
-        raise DataError(f"{len(groups)} different images cannot be split into two parts; add some.")
+        raise DataError(f"{where}: {len(groups)} different images cannot be split into two parts; add some.")
     sizes = np.array([len(group) for group in groups])
     classes = [frozenset().union(*(example.classes for example in group)) for group in groups]
     numbers = {label: row for row, label in enumerate(sorted(frozenset().union(*classes)))}
@@ -80,7 +81,8 @@ def choose_held_out(examples: Sequence[Traits], fraction: float, seed: int) -> s
     _level(held, sizes, rows, len(numbers), fraction)
     if not held.any():
         raise DataError(
-            f"none of {len(examples)} examples can be held out, because each is the only one of a class; add examples."
+            f"{where}: none of {len(examples)} examples can be held out, because each is the only one of a class; add"
+            " examples."
         )
     return {example.key for group, is_held in zip(groups, held, strict=True) if is_held for example in group}
 

@@ -73,7 +73,7 @@ class OwnDataset:
             raise DataError(f"masks tell at most {MOST_CLASSES} classes apart, and there are {len(self.class_names)}.")
         self._label = {name: label for label, name in enumerate(self.class_names)}
         if target != "boxes":  # any spelling of a background's name is the background
-            self._label |= {name: 0 for name in self._names if _is_background(name)}
+            self._label |= {name: 0 for name in self._names if is_background(name)}
         for image, header in zip(self._images, self._headers, strict=True):
             if header is not None:
                 self._checked(image, header)
@@ -202,12 +202,13 @@ class OwnDataset:
         return f"OwnDataset({self.split!r}, {len(self)} records)"
 
 
-def _is_background(name: str) -> bool:
+def is_background(name: str) -> bool:
+    """Returns whether a class is the background, however that is spelled."""
     return name.strip("_ ").lower() == BACKGROUND
 
 
 def _with_background(names: Sequence[str]) -> tuple[str, ...]:
-    return (BACKGROUND, *(name for name in names if not _is_background(name)))
+    return (BACKGROUND, *(name for name in names if not is_background(name)))
 
 
 def box_of(thing: Annotated) -> Box:

@@ -79,7 +79,7 @@ def decompressed(text: str) -> np.ndarray:
     """
     codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
     if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("has a text as counts that breaks off or is no run-length code")
+        raise ValueError("has a text as counts that breaks off or is no run-length code; export it again")
     counts: list[int] = []
     value = shift = 0
     for code in codes.tolist():
@@ -92,7 +92,7 @@ def decompressed(text: str) -> np.ndarray:
         counts.append(value + counts[-2] if len(counts) > 2 else value)
         value = shift = 0
     if min(counts) < 0:
-        raise ValueError("has a negative run among its counts")
+        raise ValueError("has a negative run among its counts; export it again")
     return np.array(counts, np.int64)
 
 

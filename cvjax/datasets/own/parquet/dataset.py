@@ -3,8 +3,6 @@
 import bisect
 import collections
 import itertools
-import json
-import logging
 import os
 import pathlib
 import threading
@@ -14,18 +12,16 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, make_objects
-from cvjax.data.dataset import Dataset, Record, Target, read_file
+from cvjax.data.dataset import Record, Target, read_file
 from cvjax.data.decode import image_size
 from cvjax.data.identity import fingerprint_of
-from cvjax.datasets.listing import CLASSES_FILE, listed, read_class_names
-from cvjax.datasets.own.parquet.tables import Columns, columns_of, files_by_split, pyarrow_parquet
-from cvjax.errors import ConfigError, DataError
+from cvjax.datasets.listing import listed
+from cvjax.datasets.own.parquet.tables import Columns, pyarrow_parquet
+from cvjax.errors import DataError
 
 NAME = "own"
-_LOG = logging.getLogger(__name__)
 _KEPT_BYTES = 2**28
 """How much of the images read last a process keeps, because neighbors lie in one group of rows."""
-_NAMES_FILE = "id2label.json"
 
 
 class _Group(NamedTuple):
@@ -72,7 +68,7 @@ class ParquetDataset:
         self._groups: list[_Group] = []
         count = 0
         for path in self._paths:
-            metadata, start = _opened(path).metadata, count
+            metadata, start = opened(path).metadata, count
             for number in range(metadata.num_row_groups):
                 self._groups.append(_Group(path, number, count, start))
                 count += metadata.row_group(number).num_rows
@@ -80,6 +76,7 @@ class ParquetDataset:
         self._firsts = [group.first for group in self._groups]
         self._kept: collections.OrderedDict[int, tuple[list[Any], list[Any], int]] = collections.OrderedDict()
         self._lock = threading.Lock()
+        self._files: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return self._length
@@ -126,7 +123,7 @@ class ParquetDataset:
 
     def targets(self) -> list[Any]:
         """Returns the values of the target's column, of all rows."""
-        tables = (_opened(path).read(columns=[self._columns.target]) for path in self._paths)
+        tables = (opened(path).read(columns=[self._columns.target]) for path in self._paths)
         return list(itertools.chain.from_iterable(table[self._columns.target].to_pylist() for table in tables))
 
     def label(self, value: Any, name: str) -> int:
@@ -146,7 +143,7 @@ class ParquetDataset:
         Raises:
           DataError: A box is no four numbers, boxes and classes are not as many, or a class is none.
         """
-        boxes, labels = _fields(value, self._columns)
+        boxes, labels = fields_of(value, self._columns)
         if len(boxes) != len(labels) or any(box is None or len(box) != 4 for box in boxes):
             raise DataError(f"{name}: has {len(boxes)} boxes of four numbers and {len(labels)} classes; mend the row.")
         array = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -162,7 +159,10 @@ class ParquetDataset:
                 return self._kept[place]
             group, columns = self._groups[place], self._columns
             try:
-                table = _opened(group.path).read_row_group(group.number, columns=[columns.image, columns.target])
+                if group.path not in self._files:
+                    self._files[group.path] = opened(group.path)
+                wanted = [columns.image, columns.target]
+                table = self._files[group.path].read_row_group(group.number, columns=wanted)
             except (OSError, ValueError) as error:
                 raise DataError(
                     f"{group.path}: row group {group.number} cannot be read ({error}); fetch the file again."
@@ -183,86 +183,17 @@ class ParquetDataset:
         return value
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_lock": None}
+        return {**self.__dict__, "_kept": None, "_lock": None, "_files": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._kept, self._lock = collections.OrderedDict(), threading.Lock()
+        self._kept, self._lock, self._files = collections.OrderedDict(), threading.Lock(), {}
 
     def __repr__(self) -> str:
         return f"ParquetDataset({self.split!r}, {len(self)} records)"
 
 
-def open_rows(
-    place: pathlib.Path,
-    split: str | None,
-    target: Target,
-    *,
-    on_bad_boxes: OnBadBoxes = "error",
-    void: tuple[int, ...] = (),
-    values: tuple[int, ...] = (),
-    **options: Any,
-) -> Dataset:
-    """Opens a split of a data set of parquet files; labels and boxes are checked at this point.
-
-    Args:
-      place: File, or folder of them.
-      split: Name of the split; None for all examples.
-      target: What records carry: labels, masks or boxes.
-      on_bad_boxes: Treatment of bad boxes, see `cvjax.data.annotations.check_objects`.
-      void: Numbers in masks that are ignored.
-      values: Numbers of the classes in masks; not supported here.
-      **options: Options of other formats.
-
-    Raises:
-      DataError: A file is missing or damaged, has not what the target needs, or a label or box is wrong.
-      ConfigError: pyarrow is missing, or values are given.
-    """
-    del options
-    if values:
-        raise ConfigError("--input.mask-values is for masks in files; in parquet, name all numbers in id2label.json")
-    files = files_by_split(place)
-    every = [path for own in files.values() for path in own]
-    columns = columns_of(_opened(every[0]).schema_arrow, target, every[0])
-    all_rows = ParquetDataset("all", every, columns, target, ())
-    names, number_of = _classes(place, all_rows, columns, target)
-    chosen = every if split is None else files[split]
-    found = ParquetDataset(split or "all", chosen, columns, target, names, number_of, void, on_bad_boxes)
-    if target == "boxes":
-        found.are_corners = all_rows.are_corners = _are_corners(all_rows, columns)
-        for index in range(len(found)):
-            image, value, name = found.row(index)
-            check_objects(found.objects(value, name), image_size(image, name), name, names, on_bad_boxes)
-    if target == "label":
-        for index, value in enumerate(found.targets()):
-            found.label(value, f"{place}, {found.split} row {index}")
-    return found
-
-
-def _classes(
-    place: pathlib.Path, source: ParquetDataset, columns: Columns, target: Target
-) -> tuple[Sequence[str], Mapping[Any, int] | None]:
-    """Returns the names of the classes, and the labels of values that are not labels themselves."""
-    folder = place.parent if place.is_file() else place
-    if columns.names is not None:
-        return columns.names, None
-    if (folder / CLASSES_FILE).is_file():
-        return read_class_names(folder / CLASSES_FILE), None
-    if (folder / _NAMES_FILE).is_file():
-        return _id2label(folder / _NAMES_FILE), None
-    if target == "mask":
-        raise DataError(
-            f"{place}: nothing names the classes of the masks; write {CLASSES_FILE} with a name a line, or"
-            f" {_NAMES_FILE}, into the folder."
-        )
-    values = source.targets()
-    if target == "boxes":
-        values = [label for value in values for label in _fields(value, columns)[1]]
-    distinct = sorted({value for value in values if value is not None})
-    return [str(value) for value in distinct], {value: label for label, value in enumerate(distinct)}
-
-
-def _fields(value: Any, columns: Columns) -> tuple[list[Any], list[Any]]:
+def fields_of(value: Any, columns: Columns) -> tuple[list[Any], list[Any]]:
     """Returns the boxes and the classes in a value of the objects' column: an object of lists, or a list of objects."""
     if isinstance(value, Mapping):
         return value[columns.boxes] or [], value[columns.categories] or []
@@ -270,42 +201,15 @@ def _fields(value: Any, columns: Columns) -> tuple[list[Any], list[Any]]:
     return [row[columns.boxes] for row in rows], [row[columns.categories] for row in rows]
 
 
-def _are_corners(source: ParquetDataset, columns: Columns) -> bool:
-    """Returns whether boxes are [x1, y1, x2, y2], and not [x, y, width, height] as in most sets of the hub.
+def opened(path: str | pathlib.Path) -> Any:
+    """Opens a file; its footer is read, and no rows.
 
-    They are if each is a box inside its image that way, and one is not the other way.
+    Raises:
+      DataError: It is not parquet, or cut short.
+      ConfigError: pyarrow is missing.
     """
-    boxes = [np.asarray(_fields(value, columns)[0], np.float64) for value in source.targets()]
-    filled = [index for index, own in enumerate(boxes) if own.ndim == 2 and own.shape[1] == 4]
-    if any((boxes[index][:, 2:] <= boxes[index][:, :2]).any() for index in filled):
-        return False  # without a look at the images
-    beyond = False
-    for index in filled:
-        image, _, name = source.row(index)
-        height, width = image_size(image, name)
-        limit = width + 1, height + 1  # sets round
-        if (boxes[index][:, 2:] > limit).any():
-            return False
-        beyond |= bool((boxes[index][:, :2] + boxes[index][:, 2:] > limit).any())
-    if beyond:
-        _LOG.warning("boxes are read as x1, y1, x2, y2, because as x, y, width, height they leave their images")
-    return beyond
-
-
-def _id2label(path: pathlib.Path) -> list[str]:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        numbers = {int(key): str(name) for key, name in stored.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f'{path}: cannot be read; write {{"0": "NAME", "1": "NAME"}}.') from error
-    if sorted(numbers) != list(range(len(numbers))) or not numbers:
-        raise DataError(f"{path}: its numbers are not 0 to {len(numbers) - 1}; name each class from 0 on.")
-    return [numbers[number] for number in range(len(numbers))]
-
-
-def _opened(path: str | pathlib.Path) -> Any:
     parquet = pyarrow_parquet()
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({error}); fetch the file again.") from error
+        raise DataError(f"{path}: cannot be read as parquet; fetch the file again.") from error

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from PIL import Image, UnidentifiedImageError
 
 from cvjax.data.annotations import OnBadBoxes
+from cvjax.data.dataset import Dataset, Target
+from cvjax.datasets.own.annotated.dataset import is_background
 from cvjax.datasets.own.formats import Format, format_of
 from cvjax.datasets.own.opening import read_split
 from cvjax.datasets.own.written import coco, yolo
@@ -20,7 +22,7 @@ from cvjax.datasets.own.written.examples import (
     Left,
     encoded_image,
     file_names,
-    mask_examples,
+    record_examples,
     upright_examples,
 )
 from cvjax.errors import ConfigError, DataError
@@ -119,12 +121,28 @@ def _examples(
         parts = {split or "": read_split(found, source, split) for split in (names or [None])}
         classes = list(dict.fromkeys(name for part in parts.values() for name in part.class_names))
         return classes, {split: list(upright_examples(part, on_bad_boxes, left)) for split, part in parts.items()}
-    if "mask" not in found.targets or found.open is None:
-        raise DataError(f"{source}: is {found.what}, which has no boxes, outlines or masks to write; there is no need.")
-    opened = {split or "": found.open(source, split, "mask", **options) for split in (names or [None])}
+    opened = _opened(found, source, names, options | {"on_bad_boxes": on_bad_boxes})
     every = dict.fromkeys(name for part in opened.values() for name in part.class_names)
-    classes = [name for name in every if name.strip("_ ").lower() != "background"]
-    return classes, {split: list(mask_examples(part, left)) for split, part in opened.items()}
+    classes = [name for name in every if not is_background(name)]
+    return classes, {split: list(record_examples(part, left)) for split, part in opened.items()}
+
+
+def _opened(found: Format, source: pathlib.Path, names: Sequence[str], options: dict[str, Any]) -> dict[str, Dataset]:
+    """Opens every split with masks, or with boxes where there are none.
+
+    Raises:
+      DataError: There are neither.
+    """
+    able: list[Target] = [target for target in ("mask", "boxes") if target in found.targets]
+    if not able or found.open is None:
+        raise DataError(f"{source}: is {found.what}, which has no boxes, outlines or masks to write; name another.")
+    for target in able:
+        try:
+            return {split or "": found.open(source, split, target, **options) for split in (names or [None])}
+        except DataError:
+            if target == able[-1]:
+                raise
+    raise AssertionError
 
 
 def _suffix(example: Example) -> str:

@@ -3,17 +3,18 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
-from cvjax.data.annotations import OnBadBoxes, check_objects, make_objects
+from cvjax.data.annotations import Objects, OnBadBoxes, check_objects, make_objects
 from cvjax.data.dataset import Dataset, read_file
-from cvjax.data.decode import IGNORE, decode_example
+from cvjax.data.decode import IGNORE, decode_example, image_size
 from cvjax.data.orientation import Header, check_stated_size, read_header, turned_upright
 from cvjax.data.pixels.turning import turn
-from cvjax.datasets.own.annotated.dataset import BACKGROUND, box_of, image_bytes
-from cvjax.datasets.own.annotated.outlines import pixels_of, pixels_runs
+from cvjax.datasets.own.annotated.dataset import box_of, image_bytes, is_background
+from cvjax.datasets.own.annotated.outlines import extent_of, pixels_of, pixels_runs
 from cvjax.datasets.own.annotated.values import Annotated, AnnotatedImage, Annotations, Outline, Polygons
 from cvjax.datasets.own.opening import headers_of
 
@@ -61,8 +62,8 @@ def upright_examples(annotations: Annotations, on_bad_boxes: OnBadBoxes, left: L
         yield Example(image.key, None if image.embedded else image.path, data, header.upright_size, objects)
 
 
-def mask_examples(source: Dataset, left: Left) -> Iterator[Example]:
-    """Yields the examples of a dataset with masks; all pixels of a class in an image are one object.
+def record_examples(source: Dataset, left: Left) -> Iterator[Example]:
+    """Yields the examples of a dataset of boxes, or of masks, where all pixels of a class in an image are one object.
 
     A class called background is none.
 
@@ -72,22 +73,31 @@ def mask_examples(source: Dataset, left: Left) -> Iterator[Example]:
     files = list(getattr(source, "image_files", list)() or ())
     one_each = len(files) == len(source)
     for index in range(len(source)):
-        record = source[index]
-        mask = decode_example(record, len(source.class_names), source.void)["mask"]
-        left.ignored_pixels += int((mask == IGNORE).sum())
-        objects = []
-        for label in np.unique(mask[mask != IGNORE]).tolist():
-            if source.class_names[label].strip("_ ").lower() != BACKGROUND:
-                outline = pixels_runs(mask == label)
-                objects.append(Annotated(source.class_names[label], None, outline))
-        boxed = tuple(dataclasses.replace(thing, box=box_of(thing)) for thing in objects)
-        yield Example(
-            str(record["id"]),
-            files[index] if one_each else None,
-            None if one_each else record["image"],
-            (mask.shape[0], mask.shape[1]),
-            boxed,
-        )
+        record = cast(Mapping[str, Any], source[index])
+        key, path = str(record["id"]), files[index] if one_each else None
+        size = image_size(record["image"], key)
+        if "boxes" in record:
+            left.bad_boxes += int(record.get("dropped_boxes", 0))
+            objects = _boxed(record, source)
+        else:
+            objects = _outlined(record, source, left)
+        yield Example(key, path, None if one_each else record["image"], size, tuple(objects))
+
+
+def _boxed(record: Mapping[str, Any], source: Dataset) -> Iterator[Annotated]:
+    objects = Objects(*(record[field] for field in ("boxes", "labels", "difficult", "crowd")))
+    for box, label, difficult, crowd in zip(*(column.tolist() for column in objects.arrays()), strict=True):
+        x1, y1, x2, y2 = box
+        yield Annotated(source.class_names[label], (x1, y1, x2, y2), difficult=difficult, crowd=crowd)
+
+
+def _outlined(record: Mapping[str, Any], source: Dataset, left: Left) -> Iterator[Annotated]:
+    mask = decode_example(record, len(source.class_names), source.void)["mask"]
+    left.ignored_pixels += int((mask == IGNORE).sum())
+    for label in np.unique(mask[mask != IGNORE]).tolist():
+        name, outline = source.class_names[label], pixels_runs(mask == label)
+        if not is_background(name):
+            yield Annotated(name, extent_of(outline), outline)
 
 
 def _upright(

@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cvjax.engine.config import by_flag
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.version01 import upgrade
 from cvjax.errors import CheckpointError
 from cvjax.storage import AnyPath, as_path
 from cvjax.visual.curves import Series, read_metrics
 
-_OWN = ("workdir", "resume", "cluster", "runner", "task")
-"""Fields of a configuration that say where and how a run ran, or are the same for all runs of a task."""
+_OWN = ("workdir", "resume", "cluster", "trackers", "project")
+"""Fields of a configuration that say where a run ran and who looked on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +43,7 @@ class FinishedRun:
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the values of the configuration by their flags, such as {"optim.learning-rate": 0.1}."""
-        run = {name: value for name, value in self.metadata["run"].items() if name not in _OWN}
-        model = run.pop("model")
-        return _flat({"model": {"name": model["name"], **model["options"]}, **run})
+        return by_flag({name: value for name, value in self.metadata["run"].items() if name not in _OWN})
 
     @property
     def steps(self) -> int:
@@ -121,17 +120,6 @@ def _short_names(paths: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return list(paths)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        flag = prefix + name.replace("_", "-")
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{flag}.")
-        else:
-            found[flag] = value
-    return found
 
 
 def _is_number(value: Any) -> bool:
