@@ -40,6 +40,7 @@ from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
+from cvjax.engine.pacing.batch_search import with_found_batch
 from cvjax.engine.pacing.pace import check_pace, length_in_words
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
@@ -137,6 +138,8 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         facts = host_facts(config, train_set, eval_set) if jax.process_count() > 1 else {}
     check_same_on_hosts(facts)
     with ending_together():
+        if config.find_batch_size:
+            config = with_found_batch(with_steps(config, len(train_set)), task_class, train_set, strategy)
         config = with_steps(config, len(train_set))
         model = config.model.build(num_classes=len(train_set.class_names))
         task = task_class.create(config, train_set, model)

@@ -8,6 +8,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "cvjax train camvid quick --input.manual-dir FOLDER --steps 600",
         "cvjax train deeplab_voc quick --resume",
     ),
+    "lr": ("cvjax lr deeplab_voc quick", "cvjax lr resnet_imagenet quick --high 1 --json lr.json"),
     "evaluate": (
         "cvjax evaluate runs/deeplab_voc/quick --json report.json",
         "cvjax evaluate --weights resnet50 --data imagenet2012",
@@ -19,6 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "convert": (
         "cvjax convert runs/resnet_imagenet/quick mine.safetensors",
         "cvjax convert resnet50.pth resnet50.npz",
+        "cvjax convert runs/resnet_imagenet/quick runs/average --average 2",
     ),
     "models": (
         "cvjax models",
