@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from cvjax.cli.shell.reading import read
 from cvjax.datasets.box_statistics import BoxCounts, count_boxes
 from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.engine.command import run_command
@@ -62,7 +63,7 @@ def boxes_table(counts: BoxCounts) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    options = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.boxes")
+    options = read(Arguments, argv, "data boxes")
     source = open_dataset(
         options.name,
         options.split,

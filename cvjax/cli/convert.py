@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import tyro
 
+from cvjax.cli.shell.reading import read
 from cvjax.engine.command import run_command
 from cvjax.engine.config import from_json
 from cvjax.engine.guards.terminal import make_console
@@ -142,7 +143,7 @@ def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: di
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.convert")
+    arguments = read(Arguments, argv, "convert")
     logging.basicConfig(format="%(message)s")
     what, state_dict = convert(arguments)
     numbers = sum(value.size for key, value in state_dict.items() if not is_counter(key))

@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.photos import photo_orientation, read_photo
 from cvjax.data.pixels.turning import turn
 from cvjax.engine.command import run_command
@@ -159,7 +160,7 @@ def read_probabilities(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), make_console())
+    crf_file(read(Arguments, argv, "crf"), make_console())
 
 
 if __name__ == "__main__":

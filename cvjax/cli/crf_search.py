@@ -15,12 +15,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.dataset import Dataset, max_size
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
-from cvjax.storage import as_path
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.scale_crop import resize_pair
 from cvjax.tasks.segmentation.config import CRFFlag
@@ -59,7 +58,7 @@ class Arguments:
       flip: Average with the mirrored image too; as in the run by default.
       window: Height and width of a sliding window; the run's own by default.
       output_stride: Output stride of the backbone, if other than in training.
-      json: File to write all trials to.
+      json: File to write all trials to; - is standard output.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -188,10 +187,9 @@ def _table(trials: Sequence[Tried], plain: float) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf_search")
+    arguments = read(Arguments, argv, "crf-search")
     found = search_checkpoint(arguments, make_console())
-    if arguments.json is not None:
-        write_report(as_path(arguments.json), found)
+    write_json_result(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import tyro
 
+from cvjax.cli.shell.reading import read
 from cvjax.datasets.published import PUBLISHED, prepare_published
 from cvjax.datasets.registry import folders_of
 from cvjax.datasets.tfds_sets import SETS, prepare_tfds_set
@@ -126,7 +127,7 @@ def _prepare(options: Prepare, data_dir: pathlib.Path, manual_dir: pathlib.Path 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parses the command line, prepares the dataset, and prints its splits and their sizes."""
-    options = tyro.cli(Prepare, args=args, prog="python -m cvjax.cli.prepare")
+    options = read(Prepare, args, "data prepare")
     builder = prepare(options)
     skipped = getattr(builder, "skipped", [])
     for message in skipped:

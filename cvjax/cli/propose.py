@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.dataset import Dataset
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
 from cvjax.datasets.proposals.files import WHOLE, ProposalSet, prepare_proposals
@@ -115,7 +116,7 @@ def _open(options: Propose) -> Dataset:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parses the command line, proposes boxes, and prints their number, the folder and the recall."""
-    options = tyro.cli(Propose, args=args, prog="python -m cvjax.cli.propose")
+    options = read(Propose, args, "data propose")
     found = propose_all(options)
     total = sum(len(found[index]) for index in range(len(found)))
     print(f"{total} boxes of {len(found)} images of {options.name} {options.split} in {found.folder}")

@@ -13,7 +13,7 @@ from flax import linen as nn
 from cvjax.data.dataset import Dataset
 from cvjax.data.order import example_rng
 from cvjax.data.reader import PerBatch, Reader
-from cvjax.engine.optim import make_optimizer, make_schedule
+from cvjax.engine.pacing.pace import make_rates
 from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import check_cuts, make_train_step
@@ -123,7 +123,7 @@ def abstract_batch(task: Task, dataset: Dataset, rows: int) -> dict[str, jax.Sha
 def abstract_state(task: Task, model: nn.Module) -> TrainState:
     """Returns shapes and dtypes of the state that training carries, optimizer and average included."""
     optim = task.config.optim
-    optimizer = make_optimizer(optim, task.config.steps)
+    _, optimizer = make_rates(task.config)
 
     def create(key: jax.Array) -> TrainState:
         return create_state(task.init(model, key), optimizer, ema=optim.ema_decay is not None)
@@ -146,15 +146,17 @@ def lower_train_step(
     Raises:
       ConfigError: The batch cannot be cut into the configured micro-batches, or the model cannot take it.
     """
-    optim, steps = task.config.optim, task.config.steps
+    optim = task.config.optim
+    schedule, optimizer = make_rates(task.config)
     check_cuts(batch["valid"].shape[0], optim.accumulate)
     step = make_train_step(
         model,
         task,
-        make_optimizer(optim, steps),
-        make_schedule(optim, steps),
+        optimizer,
+        schedule,
         accumulate=optim.accumulate,
         ema_decay=optim.ema_decay,
+        ema_warmup=optim.ema_warmup,
         axis_name=strategy.axis_name,
         layout=strategy.layout,
     )

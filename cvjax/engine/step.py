@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from cvjax.engine.pacing.budget import progress_of
 from cvjax.engine.state import TrainState
 from cvjax.engine.task import Batch, Task
 from cvjax.errors import ConfigError
@@ -43,6 +44,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float | None = None,
+    ema_warmup: bool = True,
     axis_name: str | None = None,
     layout: Layout = Layout(),
 ) -> TrainStep:
@@ -55,9 +57,10 @@ def make_train_step(
       model: Module that the task applies.
       task: Task that is trained, see `Task`.
       optimizer: Optimizer from `make_optimizer`.
-      schedule: Schedule from `make_schedule`; only reported.
+      schedule: Schedule from `make_schedule`, or of a run with a time budget `budget_schedule`; only reported.
       accumulate: Number of micro-batches that the batch is cut into; must divide each device's share.
       ema_decay: Decay of the running average of the variables, or None for no average.
+      ema_warmup: Whether that decay grows into its value over the first steps.
       axis_name: Name of the device axis under pmap; None under jit, where the batch is global already. Under an axis
         that is not `DATA_AXIS` each device normalizes and draws by itself.
       layout: How parameters and gradients are spread, where a mesh splits them.
@@ -125,15 +128,19 @@ def make_train_step(
         ema = state.ema
         if ema_decay is not None:
             new = {"params": params, "batch_stats": batch_stats}
-            # The decay grows into its value, else a short run would average its random start.
-            taken = state.step.astype(jnp.float32)
-            decay = jnp.minimum(ema_decay, (1.0 + taken) / (10.0 + taken))
+            decay = jnp.float32(ema_decay)
+            if ema_warmup:  # else a short run would average its random start
+                taken = state.step.astype(jnp.float32)
+                decay = jnp.minimum(ema_decay, (1.0 + taken) / (10.0 + taken))
             ema = jax.tree.map(lambda old, now: old + (1.0 - decay) * (now - old), ema, new)
-        metrics = {
-            "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
-        } | {name: value / weight for name, value in sums.items()}
+        progress = progress_of(state)
+        clock = {"learning_rate": jnp.asarray(schedule(state.step if progress is None else progress), jnp.float32)}
+        clock |= {} if progress is None else {"progress": progress}
+        metrics = (
+            {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+            | clock
+            | {name: value / weight for name, value in sums.items()}
+        )
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return train_step

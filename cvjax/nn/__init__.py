@@ -10,6 +10,7 @@ from cvjax.nn.conv_transpose import ConvTranspose
 from cvjax.nn.deform import DeformConv
 from cvjax.nn.dense_crf import DenseCRF
 from cvjax.nn.dropout import Dropout, DropPath, row_keys
+from cvjax.nn.folded import folded_conv_norm, norm_and_pool, relu_by_output
 from cvjax.nn.initializers import (
     bilinear,
     gaussian,
@@ -54,6 +55,7 @@ __all__ = [
     "bilinear",
     "data_axis",
     "data_devices",
+    "folded_conv_norm",
     "gaussian",
     "global_avg_pool",
     "global_max_pool",
@@ -62,6 +64,8 @@ __all__ = [
     "lecun_normal",
     "max_pool",
     "mirror_pad",
+    "norm_and_pool",
+    "relu_by_output",
     "resize",
     "row_keys",
     "xavier_normal",

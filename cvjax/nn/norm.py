@@ -83,7 +83,6 @@ class BatchNorm(nn.BatchNorm):
                 return super().__call__(x, use_running_average=use_running_average, mask=mask)
         return self._normalize_by_batch(x, mask)
 
-    @nn.compact
     def _normalize_by_batch(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Computes Flax's result as one product and one sum for each element, whose gradients need only x.
 
@@ -92,34 +91,54 @@ class BatchNorm(nn.BatchNorm):
         """
         kept = {axis % x.ndim for axis in jax.tree.leaves(self.axis)}
         axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
-        shape = [x.shape[axis] for axis in sorted(kept)]
+        factor, offset = self.affine(*self.statistics(x, axes, mask))
+        wide = x.astype(wider(x.dtype, factor.dtype))
+        y = wide * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
+        params = self.variables.get("params", {})
+        return y.astype(dtypes.canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+
+    @nn.compact
+    def affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns what normalization multiplies by and then adds, in training, and updates the running statistics.
+
+        Args:
+          mean: Mean of the batch.
+          var: Variance of the batch.
+        """
+        shape = mean.shape
         old_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         old_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
         bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
-
-        mean, var = self._statistics(x, axes, mask)
         if not self.is_initializing():
             old_mean.value = self.momentum * old_mean.value + (1 - self.momentum) * mean
             old_var.value = self.momentum * old_var.value + (1 - self.momentum) * var
         factor = lax.rsqrt(var + self.epsilon)
         factor = factor if scale is None else factor * scale
-        offset = -mean * factor if bias is None else bias - mean * factor
-        wide = x.astype(wider(x.dtype, factor.dtype))
-        y = wide * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
-        given = [a for a in (x, scale, bias) if a is not None]
-        return y.astype(dtypes.canonicalize_dtype(*given, dtype=self.dtype))
+        return factor, -mean * factor if bias is None else bias - mean * factor
 
-    def _statistics(self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Returns mean and variance of the batch, over all devices of a bound axis, in float32 or wider."""
+    def over_devices(self, means: Any) -> Any:
+        """Returns means over the batch as those of all devices' batches, where an axis of devices is bound."""
+        axis = self.axis_name or data_axis()
+        if axis is None or self.is_initializing():
+            return means
+        return lax.pmean(means, axis, axis_index_groups=self.axis_index_groups)
+
+    def statistics(
+        self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns mean and variance of the batch, over all devices of a bound axis, in float32 or wider.
+
+        Args:
+          x: Maps.
+          axes: Axes that are averaged over.
+          mask: Elements that are False do not count (broadcast against x).
+        """
         x = x.astype(wider(self.dtype or x.dtype, jnp.float32))
 
         def averages(*arrays: jax.Array) -> jax.Array:
             means = jnp.stack([a.mean(axes, where=None if mask is None else mask.astype(bool)) for a in arrays])
-            axis = self.axis_name or data_axis()
-            if axis is None or self.is_initializing():
-                return means
-            return lax.pmean(means, axis, axis_index_groups=self.axis_index_groups)
+            return self.over_devices(means)
 
         if not self.use_fast_variance:
             (mean,) = averages(x)

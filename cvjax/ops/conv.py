@@ -74,6 +74,28 @@ def conv2d(
     return bind(_conv, x, kernel, geometry=geometry)
 
 
+def channel_products(
+    x: Float[Array, "batch height width channels"],
+    y: Float[Array, "batch height width features"],
+    *,
+    precision: lax.PrecisionLike = None,
+) -> Float[jax.Array, "channels features"]:
+    """Sums products of each channel of one map with each of another over all pixels.
+
+    This is the gradient of a 1x1 convolution for its kernel.
+
+    Args:
+      x: Maps [B, H, W, C], floating point.
+      y: Maps [B, H, W, F], of the same dtype.
+      precision: As for `conv2d`.
+    """
+    chex.assert_equal_shape_prefix((x, y), 3)
+    geometry = Geometry(pair(x.shape[1:3]), (1, 1), precision=precision)
+    if is_explicitly_sharded(x, y):
+        return conv_xla.kernel_gradient(x, y, geometry)[0, 0]
+    return bind(_kernel_gradient, x, y, geometry=geometry)[0, 0]
+
+
 def conv_general_dilated(
     lhs: jax.Array,
     rhs: jax.Array,

@@ -5,7 +5,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import chex
 import jax
@@ -18,7 +18,7 @@ from rich.console import RenderableType
 from cvjax.data.classes import absent_classes, match_classes
 from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Dataset
-from cvjax.datasets.registry import open_dataset
+from cvjax.datasets.registry import OWN, open_dataset, own_place
 from cvjax.engine.checkpoint import find_checkpoint, read_metadata, read_stored_variables
 from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
@@ -27,8 +27,13 @@ from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
 from cvjax.shapes import Array
 from cvjax.storage import is_folder
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views, predict_one
+from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
+
+if TYPE_CHECKING:
+    from cvjax.tasks.doubts import Doubt
 
 _LOG = logging.getLogger("cvjax.weights")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
@@ -68,15 +73,21 @@ class ImageTask(Task):
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
-        """Opens a split of the configured dataset."""
-        return open_dataset(
-            config.data,
-            split,
+        """Opens a split of the configured dataset, see `cvjax.tasks.splits` for parts that are held out."""
+        name, place = own_place(config.data, config.input.manual_dir)
+        if config.input.format is not None and name != OWN:
+            raise ConfigError(f"--input.format is of one's own data, and the data set is {name}; leave it out")
+        own = {"format": config.input.format} if name == OWN else {}
+        open_split = functools.partial(
+            open_dataset,
+            name,
             target=cls.target,
             data_dir=config.data_dir,
-            manual_dir=config.input.manual_dir,
+            manual_dir=place,
             **cls.open_options(config),
+            **own,
         )
+        return open_part(config, split, open_split)
 
     @classmethod
     def open_options(cls, config: Any) -> dict[str, Any]:
@@ -247,14 +258,39 @@ class ImageTask(Task):
         """Returns the model's input in evaluation, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return np.asarray(self.normalize(jnp.asarray(image)))
 
+    def batch_predictor(
+        self, model: nn.Module, variables: dict[str, Any], views: Views | None = None, *, multiple: int | None = None
+    ) -> BatchPredictor:
+        """Returns what predicts photographs of any size in batches.
+
+        Args:
+          model: Module of the run or checkpoint.
+          variables: Variables of the model.
+          views: Tiles, scales and mirror images; None predicts as the evaluation is configured.
+          multiple: Divisor of the sides of padded images; None is the task's own.
+
+        Raises:
+          ConfigError: The task cannot predict from a photograph alone, or not with these views.
+        """
+        del model, variables, views, multiple
+        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
         """Returns the function from a photograph, uint8 [H, W, 3] of any size, to its prediction.
 
         Raises:
           ConfigError: The task cannot predict from a photograph alone.
         """
-        del model, variables
-        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+        return functools.partial(predict_one, self.batch_predictor(model, variables))
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> "list[Doubt]":
+        """Returns the labels of a split that the net finds unlikely, the most doubtful of each kind first.
+
+        Raises:
+          ConfigError: The task has no rule for that.
+        """
+        del model, variables, dataset
+        raise ConfigError(f"there is no rule for labels in doubt of the task {self.name}; take a run of another task")
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of a report for the terminal: by default its line of scores."""

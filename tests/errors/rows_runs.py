@@ -236,7 +236,10 @@ ROWS = [
         ("missing.jpg",),
     ),
     BadInput(
-        "a folder as the image to predict", "cvjax.cli.predict DATA/run DATA/images", _run, ("DATA/images is a folder",)
+        "a folder without images to predict",
+        "cvjax.cli.predict DATA/run DATA/run",
+        _run,
+        ("DATA/run is a folder without images or videos",),
     ),
     BadInput(
         "a file in the place of the folder for results",

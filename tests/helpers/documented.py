@@ -4,6 +4,8 @@ import pathlib
 import re
 from typing import NamedTuple
 
+from cvjax.cli.commands import COMMANDS
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -29,6 +31,13 @@ def blocks(page: pathlib.Path, language: str) -> list[str]:
     return [text for kind, text in _BLOCK.findall(page.read_text()) if kind == language]
 
 
+def module_call(words: str) -> str:
+    """A call of `cvjax` as one of the command's module."""
+    name = next(name for name in sorted(COMMANDS, key=len, reverse=True) if f"{words} ".startswith(f"{name} "))
+    rest = words.removeprefix(name).strip()
+    return f"experiments.{rest}" if name == "train" else f"{COMMANDS[name].module} {rest}".strip()
+
+
 def commands() -> list[Documented]:
     """Each call of ours, in the order of the pages; those in blocks come before those in sentences."""
     found = []
@@ -43,7 +52,8 @@ def commands() -> list[Documented]:
             lines += [("python -m " + re.sub(r"^python -m ", "", call), line) for call in _INLINE.findall(line)]
         for line, around in lines:
             for part in re.split(r"&&", re.sub(r"\s+#.*", "", line)):
-                call = re.search(r"python -m (.+)", part.strip().strip('"'))
+                part = re.sub(r"^cvjax (.+)", lambda match: f"python -m {module_call(match[1])}", part.strip())
+                call = re.search(r"python -m (.+)", part.strip('"'))
                 if call and not call[1].startswith(("venv", "pytest")):
                     found.append(Documented(page.name, call[1].strip().rstrip('"'), around))
     return found

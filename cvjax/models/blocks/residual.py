@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import zero_gamma
+from cvjax.nn import folded_conv_norm, relu_by_output, zero_gamma
 
 SHORTCUTS = ("A", "B", "C", "none")
 
@@ -27,6 +27,8 @@ class ResidualBlock(nn.Module):
         "B" projects by a 1x1 convolution. "C" projects everywhere. "none" leaves all shortcuts out (plain nets).
       norm_after: Whether the last BatchNorm comes after the addition instead of before it (1603.05027, figure 4b).
       zero_gamma: Start the last BatchNorm's scale at 0, so that the block starts as the identity (1706.02677).
+      fold_norms: Whether in training the BatchNorms behind 1x1 convolutions that add channels are folded into their
+        kernels, see `cvjax.nn.folded_conv_norm`.
     """
 
     features: int
@@ -39,19 +41,31 @@ class ResidualBlock(nn.Module):
     shortcut: str = "B"
     norm_after: bool = False
     zero_gamma: bool = False
+    fold_norms: bool = False
     expansion = 1
 
-    def _join(self, x: jax.Array, y: jax.Array, name: str, train: bool) -> jax.Array:
-        """Returns the block's output from its input x and its branch y, through the last BatchNorm `name`."""
+    def _join(self, x: jax.Array, y: jax.Array, name: str, train: bool, last: ModuleMaker | None = None) -> jax.Array:
+        """Returns the block's output from its input x and its branch y, through the last BatchNorm `name`.
+
+        Args:
+          x: Input of the block.
+          y: Branch before that BatchNorm, or before the convolution `last`.
+          name: Name of the BatchNorm.
+          train: Whether BatchNorm uses the batch's statistics.
+          last: Maker of a 1x1 convolution in front of the BatchNorm.
+        """
         scale = zero_gamma() if self.zero_gamma else nn.initializers.ones
-        norm = partial(self.norm(name=name, scale_init=scale), use_running_average=not train)
-        if not self.norm_after:
-            y = norm(y)
+        norm = self.norm(name=name, scale_init=scale)
+        if self.norm_after:
+            y = y if last is None else last()(y)
+        else:
+            folds = last is not None and self._folds(norm, train)
+            y = folded_conv_norm(last, norm, y) if folds else norm(y if last is None else last()(y), not train)
         if self.gate is not None:
             y = self.gate(name="squeeze_excite")(y)
         if self.shortcut != "none":
             y = y + self._shortcut(x, y, train)
-        return nn.relu(norm(y) if self.norm_after else y)
+        return (relu_by_output if self.fold_norms else nn.relu)(norm(y, not train) if self.norm_after else y)
 
     def _shortcut(self, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
         same = self.stride == 1 and x.shape == y.shape
@@ -60,10 +74,16 @@ class ResidualBlock(nn.Module):
         if self.shortcut == "A":
             x = x[:, :: self.stride, :: self.stride]
             return jnp.pad(x, ((0, 0),) * 3 + ((0, y.shape[-1] - x.shape[-1]),))
-        return self.norm(name="downsample_bn")(self._project(x, y.shape[-1]), not train)
+        projection, norm = self._projection(y.shape[-1]), self.norm(name="downsample_bn")
+        if self._folds(norm, train) and self.stride == 1 and x.shape[-1] < y.shape[-1]:
+            return folded_conv_norm(projection, norm, x)
+        return norm(projection()(x), not train)
 
-    def _project(self, x: jax.Array, features: int) -> jax.Array:
-        return self.conv(features, 1, self.stride, name="downsample_conv")(x)
+    def _projection(self, features: int) -> ModuleMaker:
+        return partial(self.conv, features, 1, self.stride, name="downsample_conv")
+
+    def _folds(self, norm: Any, train: bool) -> bool:
+        return self.fold_norms and train and not norm.frozen
 
 
 class BasicBlock(ResidualBlock):
@@ -111,5 +131,5 @@ class Bottleneck(ResidualBlock):
         y = nn.relu(self.norm(name="bn1")(y, not train))
         y = (self.spatial or self.conv)(inner, 3, second, name="conv2", **options)(y)
         y = nn.relu(self.norm(name="bn2")(y, not train))
-        y = self.conv(self.features * self.expansion, 1, name="conv3")(y)
-        return self._join(x, y, "bn3", train)
+        last = partial(self.conv, self.features * self.expansion, 1, name="conv3")
+        return self._join(x, y, "bn3", train, last)

@@ -21,7 +21,7 @@ from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
-from cvjax.nn import DeformConv, SqueezeExcite, TorchConv, max_pool
+from cvjax.nn import DeformConv, SqueezeExcite, TorchConv, max_pool, norm_and_pool
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 _STEM_POOLS: dict[str, dict[str, Any]] = {
@@ -55,6 +55,9 @@ class ResNet(Classifier):
       stride_in_1x1: Whether a bottleneck strides in its first 1x1 convolution, as in the authors' release, in SENet's
         and in DeepLab v2's, instead of in the 3x3 one.
       zero_gamma, shortcut, norm_after: Fields of the blocks, see `ResidualBlock`.
+      fold_norms: Whether in training BatchNorms are folded into 1x1 convolutions that add channels, see
+        `cvjax.nn.folded_conv_norm`, and the stem is pooled before it is normalized, see `cvjax.nn.norm_and_pool`. The
+        net, its parameters and statistics are the same; training needs less memory, and less of its bandwidth.
       squeeze_excite: Reduction of channels in a gate on every block (1709.01507); 0 has no gates.
       deformable: Stages, from 1 to 4, whose blocks have a deformable 3x3 convolution. Its offsets start at zero, so the
         net starts as the plain one.
@@ -75,6 +78,7 @@ class ResNet(Classifier):
     zero_gamma: bool = False
     shortcut: str = "B"
     norm_after: bool = False
+    fold_norms: bool = False
     squeeze_excite: int = 0
     deformable: tuple[int, ...] = ()
     modulated: bool = False
@@ -108,6 +112,7 @@ class ResNet(Classifier):
             gate=gate if self.squeeze_excite else None,
             shortcut=self.shortcut,
             norm_after=self.norm_after,
+            fold_norms=self.fold_norms,
             zero_gamma=self.zero_gamma,
         )
         deformed = partial(DeformConv, modulated=self.modulated, use_bias=False, dtype=self.dtype)
@@ -132,6 +137,8 @@ class ResNet(Classifier):
             raise ConfigError(f"stem_pool is one of {', '.join(_STEM_POOLS)}, not {self.stem_pool!r}")
         if self.stride_in_1x1 and not self.bottleneck:
             raise ConfigError("stride_in_1x1 needs bottlenecks; set bottleneck=True or leave it out")
+        if self.fold_norms and (self.norm_after or not self.bottleneck):
+            raise ConfigError("fold_norms needs bottlenecks that end in a BatchNorm; leave it out")
         if self.shortcut not in SHORTCUTS:
             raise ConfigError(f"shortcut is one of {', '.join(SHORTCUTS)}, not {self.shortcut!r}")
         if self.zero_gamma and (self.norm_after or self.shortcut == "none"):
@@ -156,11 +163,16 @@ class ResNet(Classifier):
         """
         check_images(images, self.in_channels)
         x = images.astype(self.dtype)
-        for conv, norm in zip(self.stem_conv, self.stem_bn):
+        for conv, norm in zip(self.stem_conv[:-1], self.stem_bn):
             x = nn.relu(norm(conv(x), use_running_average=not train))
-        maps = {"stem": x}
-        x = max_pool(x, 3, 2, **_STEM_POOLS[self.stem_pool])
-        return maps | self._through(STAGES, x, train)
+        x, norm = self.stem_conv[-1](x), self.stem_bn[-1]
+        pool = partial(max_pool, window_shape=3, strides=2, **_STEM_POOLS[self.stem_pool])
+        if self.fold_norms and train and not norm.frozen:
+            stem, x = map(nn.relu, norm_and_pool(norm, x, pool))
+        else:
+            stem = nn.relu(norm(x, use_running_average=not train))
+            x = pool(stem)
+        return {"stem": stem} | self._through(STAGES, x, train)
 
 
 def stage_plan(

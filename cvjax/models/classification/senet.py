@@ -19,6 +19,7 @@ from cvjax.models.classification.classifier import Classifier
 from cvjax.models.classification.resnet import SHAPES, STAGES, imagenet_variant, stage_plan
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
+from cvjax.models.maker import ModuleMaker
 from cvjax.nn import SqueezeExcite, TorchConv, max_pool
 
 _PAPER = ("1709.01507", 2017)
@@ -49,8 +50,8 @@ class SENetBottleneck(ResidualBlock):
         y = self.conv(4 * self.features, 1, name="conv3")(y)
         return self._join(x, y, "bn3", train)
 
-    def _project(self, x: jax.Array, features: int) -> jax.Array:
-        return self.conv(features, self.projection_size, self.stride, name="downsample_conv")(x)
+    def _projection(self, features: int) -> ModuleMaker:
+        return partial(self.conv, features, self.projection_size, self.stride, name="downsample_conv")
 
 
 class SENet(Classifier):

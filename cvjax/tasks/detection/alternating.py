@@ -60,7 +60,7 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError("the four steps hand proposals on from one process; train end to end on several")
     folder = as_path(config.workdir)
-    config = run.with_steps(config, len(Detection.open(config, config.input.train_split)))
+    config = run.with_steps(config, len(run.training_split(Detection, config)))
     shared = ("fpn/*",) if config.model.name.endswith("_fpn") else ()
     kept = folder / STEPS[0] / "proposals"
     # Name, fields of the model, parameters that stay, fields of the run, and where the proposals come from.

@@ -84,6 +84,23 @@ def test_norm_after_the_addition_normalizes_the_sum():
     assert jnp.abs(before["stage2"].mean((0, 1, 2)) - 0.4).max() > 0.1
 
 
+@pytest.mark.slow
+def test_folded_norms_are_the_same_net():
+    images = _images(8, 64, 64, 3)
+    results = []
+    for fold_norms in (False, True):
+        model = create_model("resnet50", num_classes=3, width=8, stage_sizes=(1, 1, 1, 1), fold_norms=fold_norms)
+        variables = jax.jit(model.init)(jax.random.key(1), images)
+
+        def loss(params, model=model, variables=variables):
+            logits, new = model.apply({**variables, "params": params}, images, True, mutable=["batch_stats"])
+            return jnp.sum(jnp.sin(logits)), (logits, new)
+
+        results.append((variables, jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])))
+    for want, got in zip(*map(jax.tree.leaves, results)):
+        np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+
+
 @pytest.mark.parametrize(
     ("name", "modulated"), [("resnet18", False), pytest.param("resnet50", True, marks=pytest.mark.slow)]
 )
@@ -166,6 +183,7 @@ def test_version_2_keeps_its_shortcuts_clean():
         ({"shortcut": "D"}, "A, B, C"),
         ({"shortcut": "none", "zero_gamma": True}, "leave it out"),
         ({"deformable": (5,)}, "1 to 4"),
+        ({"fold_norms": True}, "needs bottlenecks"),
     ],
 )
 def test_impossible_options(options, fix):
