@@ -29,15 +29,17 @@ Report = dict[str, Any]
 
 
 class Teacher(Protocol):
-    """Adds to a run's loss what a trained model says of its inputs.
+    """Adds to a run's loss what a trained model says of its inputs."""
 
-    Attributes:
-      variables: Variables of the trained model, as numpy arrays; a step takes them as an argument.
-      captured: Names of the layers of the student whose results `loss` compares.
-    """
+    @property
+    def variables(self) -> Any:
+        """Returns the variables of the trained model, as numpy arrays; a step takes them as an argument."""
+        ...
 
-    variables: Any
-    captured: tuple[str, ...]
+    @property
+    def captured(self) -> tuple[str, ...]:
+        """Returns the names of the layers of the student whose results `loss` compares."""
+        ...
 
     def loss(
         self,
