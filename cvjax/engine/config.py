@@ -110,6 +110,7 @@ class RunConfig:
 
     task: ClassVar[str] = ""  # "module:Class" of the task, so that a configuration imports no task
     runner: ClassVar[str] = "cvjax.engine.run:train"  # "module:function" that runs such a configuration
+    distiller: ClassVar[str] = "cvjax.tasks.distilling:open_teacher"  # that opens the teacher, of a task and its model
 
     model: Any = None
     workdir: str = ""

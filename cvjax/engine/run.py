@@ -146,7 +146,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
-        teacher = task.teacher(model)
+        teacher = None if config.distill.teacher is None else resolve(config.distiller)(task, model)
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     notes, workdir = make_console(note=True), as_path(config.workdir)

@@ -119,10 +119,6 @@ class Task(Protocol):
         """Returns fresh variables with a warm start from the weights that `config.init` names."""
         ...
 
-    def teacher(self, model: nn.Module) -> Teacher | None:
-        """Returns what `config.distill` names, for the training of the model; None without one."""
-        ...
-
     @property
     @abstractmethod
     def metric(self) -> str:

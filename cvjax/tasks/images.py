@@ -19,7 +19,7 @@ from cvjax.data.dataset import Dataset
 from cvjax.datasets.registry import OWN, open_dataset, own_place
 from cvjax.engine.checkpoint import find_checkpoint, read_metadata, read_stored_variables
 from cvjax.engine.state import init_variables
-from cvjax.engine.task import Batch, Report, Task, Teacher
+from cvjax.engine.task import Batch, Report, Task
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
@@ -160,18 +160,6 @@ class ImageTask(Task):
         """Returns the variables with somebody's weights: of the same net, or of a classifier in the backbone."""
         wanted = Preprocessing(mean=_of_bytes(self.mean), std=_of_bytes(self.std))
         return start_from(self.config.model, variables, weights, wanted)
-
-    def teacher(self, model: nn.Module) -> Teacher | None:
-        """Returns the trained model that `config.distill` names, see `cvjax.tasks.distilling`.
-
-        Raises:
-          ConfigError: This task has no loss of a teacher, or the teacher and the model do not go together.
-        """
-        if self.config.distill.teacher is None:
-            return None
-        from cvjax.tasks.distilling import open_teacher  # which imports all tasks
-
-        return open_teacher(self, model)
 
     def soft_loss(self, logits: jax.Array, taught: jax.Array, targets: Batch) -> jax.Array:
         """Returns the summed divergence of logits from a teacher's, in the unit of `loss`.
