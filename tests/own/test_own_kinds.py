@@ -29,6 +29,7 @@ from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.decode import decode_example
 from cvjax.data.objects import decode_objects
 from cvjax.datasets.own import open_own, splits_of
+from cvjax.errors import DataError
 
 SPLITS = photos()
 TRAIN = SPLITS["train"]
@@ -198,6 +199,21 @@ def test_boxes_reach_over_the_border_and_bad_ones_are_dropped(tmp_path):
     source = open_own(tmp_path, "all", "boxes", on_bad_boxes="drop")
     np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 10, 10]])
     assert [source[index]["dropped_boxes"] for index in range(3)] == [0, 1, 0]
+
+
+def test_what_masks_cannot_hold_is_refused(tmp_path):
+    content = coco_content(TRAIN[:1])
+    thing = content["annotations"][0]
+    content["annotations"] = [{**thing, "id": number} for number in range(255)]
+    put(tmp_path, "many.json", json.dumps(content))
+    content["annotations"] = [thing | {"segmentation": {"size": [12, 72], "counts": [864]}}]
+    put(tmp_path, "other.json", json.dumps(content))
+    put(tmp_path, "p0.png", TRAIN[0].data)
+    with pytest.raises(DataError, match=r"many.json, image p0.png: there are 255 objects in p0.png, and at most 254"):
+        open_own(tmp_path / "many.json", "all", "objects")
+    assert decode_example(open_own(tmp_path / "many.json", "all", "mask")[0], 4)["mask"].max() == 1
+    with pytest.raises(DataError, match=r"annotation 1 has run lengths of 12x72 \(height x width\) and .* has 24x36"):
+        open_own(tmp_path / "other.json", "all", "mask")
 
 
 def test_a_damaged_image_is_met_when_it_is_read(tmp_path):
