@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.boxes NAME [--split train] [--manual-dir DIR]` counts and measures the boxes of a dataset.
+"""`cvjax data boxes NAME [--split train] [--manual-dir DIR]` counts and measures the boxes of a dataset.
 
 It prints the number and size of the boxes of each class, and the largest number in an image. It reads all annotations.
 So it also finds the first bad one, or counts the bad ones with `--on-bad-boxes drop`.

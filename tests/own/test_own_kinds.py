@@ -29,6 +29,7 @@ from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.decode import decode_example
 from cvjax.data.objects import decode_objects
 from cvjax.datasets.own import open_own, splits_of
+from cvjax.errors import DataError
 
 SPLITS = photos()
 TRAIN = SPLITS["train"]
@@ -77,7 +78,9 @@ def test_coco_of_two_years(tmp_path):
     _same(tmp_path, "val", SPLITS["val"])
 
 
-@pytest.mark.parametrize("way", ["list of names", "list of files", "roboflow", "two folders", "beside", "windows"])
+@pytest.mark.parametrize(
+    "way", ["plain", "absolute list", "list of files", "roboflow", "two folders", "beside", "windows", "poses"]
+)
 def test_yolo_as_people_lay_it_out(tmp_path, way):
     write_yolo(tmp_path, {"train": TRAIN, "val": SPLITS["val"]})
     names = json.dumps(CLASSES)
@@ -85,6 +88,15 @@ def test_yolo_as_people_lay_it_out(tmp_path, way):
     if way == "list of files":
         rows["train"] = "lists/train.txt"
         put(tmp_path, "lists/train.txt", "".join(f"../images/train/{each.stem}.png\r\n" for each in TRAIN))
+    if way == "absolute list":
+        rows["train"] = "train.txt"
+        put(tmp_path, "train.txt", "".join(f"{tmp_path}/images/train/{each.stem}.png\n" for each in TRAIN))
+    if way == "poses":
+        rows["kpt_shape"] = "[2, 2]"
+        for split, shown in SPLITS.items():
+            for each in shown:
+                lines = yolo_lines(each, False).replace("\n", " 0.1 0.2 0.3 0.4\n") if each.things else ""
+                put(tmp_path, f"labels/{split}/{each.stem}.txt", lines)
     if way == "roboflow":
         for split, folder in (("train", "train"), ("val", "valid")):
             for kind in ("images", "labels"):
@@ -167,6 +179,16 @@ def test_shapes_of_cvat(tmp_path, caplog):
     assert (mask[5:15, 13:17] == 1).all()
 
 
+def test_cvats_labels_without_meta_are_those_of_all_subsets(tmp_path):
+    write_cvat(tmp_path, {"train": TRAIN, "val": SPLITS["val"]})
+    file = tmp_path / "annotations.xml"
+    head, _, behind = file.read_text().partition("<meta>")
+    file.write_text(head + behind.partition("</meta>")[2])
+    _same(tmp_path)
+    for split in ("train", "val"):
+        assert open_own(tmp_path, split, "boxes").class_names == CLASSES
+
+
 def test_boxes_reach_over_the_border_and_bad_ones_are_dropped(tmp_path):
     content = coco_content(TRAIN)
     content["annotations"][0]["bbox"] = [-5, -5, 15, 15]
@@ -177,6 +199,21 @@ def test_boxes_reach_over_the_border_and_bad_ones_are_dropped(tmp_path):
     source = open_own(tmp_path, "all", "boxes", on_bad_boxes="drop")
     np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 10, 10]])
     assert [source[index]["dropped_boxes"] for index in range(3)] == [0, 1, 0]
+
+
+def test_what_masks_cannot_hold_is_refused(tmp_path):
+    content = coco_content(TRAIN[:1])
+    thing = content["annotations"][0]
+    content["annotations"] = [{**thing, "id": number} for number in range(255)]
+    put(tmp_path, "many.json", json.dumps(content))
+    content["annotations"] = [thing | {"segmentation": {"size": [12, 72], "counts": [864]}}]
+    put(tmp_path, "other.json", json.dumps(content))
+    put(tmp_path, "p0.png", TRAIN[0].data)
+    with pytest.raises(DataError, match=r"many.json, image p0.png: there are 255 objects in p0.png, and at most 254"):
+        open_own(tmp_path / "many.json", "all", "objects")
+    assert decode_example(open_own(tmp_path / "many.json", "all", "mask")[0], 4)["mask"].max() == 1
+    with pytest.raises(DataError, match=r"annotation 1 has run lengths of 12x72 \(height x width\) and .* has 24x36"):
+        open_own(tmp_path / "other.json", "all", "mask")
 
 
 def test_a_damaged_image_is_met_when_it_is_read(tmp_path):

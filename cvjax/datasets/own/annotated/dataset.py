@@ -79,8 +79,10 @@ class OwnDataset:
         if target != "boxes":  # any spelling of a background's name is the background
             self._label |= {name: 0 for name in self._names if is_background(name)}
         for image, header in zip(self._images, self._headers, strict=True):
-            if header is not None:
-                self._checked(image, header)
+            if header is not None and target == "boxes":
+                self._objects(image, header)
+            elif header is not None:
+                self._check_outlines(image, self._annotated_size(image, header))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -92,7 +94,7 @@ class OwnDataset:
         data = image_bytes(image)
         header = read_header(data, image.path)
         if self._target == "boxes":
-            return cast(Record, {"image": data, "id": image.key, **self._checked(image, header)._asdict()})
+            return cast(Record, {"image": data, "id": image.key, **self._objects(image, header)._asdict()})
         masks = self._painted(image, header)
         record: Record = {"image": data, "id": image.key, "mask": encode_mask(masks[0])}
         if self._target == "objects":
@@ -139,7 +141,7 @@ class OwnDataset:
         options = {"target": self._target, "on_bad_boxes": self._on_bad_boxes, "classes": list(self._names)}
         return fingerprint_of(self.image_files(), ids=self.ids(), objects=digest.hexdigest()[:16], **options)
 
-    def _checked(self, image: AnnotatedImage, header: Header) -> Objects:
+    def _objects(self, image: AnnotatedImage, header: Header) -> Objects:
         """Returns the objects of an image in pixels of the upright image, after all checks."""
         scale = _scale(image, header)
         boxes = np.array([box_of(thing) for thing in image.objects], np.float64).reshape(-1, 4) * (*scale, *scale)
@@ -152,17 +154,24 @@ class OwnDataset:
             areas=None if np.isnan(areas).all() else areas,
         )
         names = image.annotation, os.path.basename(image.path)
-        stated, least = image.size, self._least_side
-        if self._target == "boxes":
-            return fit_objects(objects, header, stated, names, self.class_names, self._on_bad_boxes, least)
-        upright = check_stated_size(header, stated, *names)
-        size = header.upright_size if upright else (header.height, header.width)
+        return fit_objects(
+            objects, header, image.size, names, self.class_names, self._on_bad_boxes, least_side=self._least_side
+        )
+
+    def _annotated_size(self, image: AnnotatedImage, header: Header) -> tuple[int, int]:
+        """Returns height and width of the frame that the annotation is in: the upright image or the stored pixels."""
+        upright = check_stated_size(header, image.size, image.annotation, os.path.basename(image.path))
+        return header.upright_size if upright else (header.height, header.width)
+
+    def _check_outlines(self, image: AnnotatedImage, size: tuple[int, int]) -> None:
+        file = os.path.basename(image.path)
         if self._target == "objects" and len(image.objects) > _MOST_OBJECTS:
             raise DataError(
-                f"{image.annotation}: there are {len(image.objects)} objects in {names[1]}, and at most {_MOST_OBJECTS}"
-                " can be told apart; cut the image into parts."
+                f"{image.annotation}: there are {len(image.objects)} objects in {file}, and at most {_MOST_OBJECTS} can"
+                " be told apart; cut the image into parts."
             )
         for thing in image.objects:
+            self._number(thing, image)
             if thing.outline is None:
                 raise DataError(
                     f"{image.annotation}: {thing.place}, {thing.name}, is a box without an outline, and masks need"
@@ -171,19 +180,17 @@ class OwnDataset:
             if isinstance(thing.outline, Runs) and thing.outline.size != size:
                 raise DataError(
                     f"{image.annotation}: {thing.place} has run lengths of {thing.outline.size[0]}x"
-                    f"{thing.outline.size[1]} (height x width) and the file {names[1]} has {size[0]}x{size[1]}; put the"
+                    f"{thing.outline.size[1]} (height x width) and the file {file} has {size[0]}x{size[1]}; put the"
                     " image back that was annotated."
                 )
-        return objects
 
     def _painted(self, image: AnnotatedImage, header: Header) -> tuple[np.ndarray, np.ndarray]:
         """Paints the objects over one another; returns labels twice, or numbers and labels, uint8 [H, W].
 
         Where the annotation states the size of the stored pixels, so have the masks, which decoding then turns.
         """
-        self._checked(image, header)
-        upright = check_stated_size(header, image.size, image.annotation, os.path.basename(image.path))
-        size = header.upright_size if upright else (header.height, header.width)
+        size = self._annotated_size(image, header)
+        self._check_outlines(image, size)
         labels = np.zeros(size, np.uint8)
         numbers = labels if self._target == "mask" else np.zeros(size, np.uint8)
         for number, thing in enumerate(image.objects, 1):

@@ -115,6 +115,8 @@ class ImageFinder:
           name: Name as the annotation states it.
           other_suffix: Whether an image of the same stem will do.
         """
+        if os.path.isabs(name) and os.path.isfile(name):
+            return os.path.normpath(name)
         parts = [part for part in portable(name).split("/") if part not in ("", ".")]
         for start in range(len(parts)):
             for folder in self._folders:
