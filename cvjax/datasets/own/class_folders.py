@@ -36,7 +36,7 @@ def recognize(place: pathlib.Path) -> bool:
     except (DataError, OSError):
         return False
     names = {name for own, _ in seen for name in own}
-    is_annotated = any(annotated for _, annotated in seen)
+    is_annotated = any(annotated for _, annotated in seen) or any(map(_is_annotation, _listed(place)[0]))
     return len(names) > 1 and not is_annotated and not {name.lower() for name in names} & {*IMAGES, *MASKS}
 
 
@@ -97,7 +97,8 @@ def _seen(part: pathlib.Path) -> tuple[set[str], bool]:
     files, folders = _listed(part)
     while len(folders) == 1 and not any(_is_image(name) for name in files):  # a folder around the classes
         part = part / folders[0]
-        files, folders = _listed(part)
+        beside, folders = _listed(part)
+        files += beside
     names: set[str] = set()
     for folder in folders[:_LOOKED_AT]:
         for _, _, found in os.walk(part / folder):
@@ -105,13 +106,17 @@ def _seen(part: pathlib.Path) -> tuple[set[str], bool]:
             if any(map(_is_image, found)):
                 names.add(folder)
                 break
-    return names, any(name.lower().endswith(_ANNOTATIONS) for name in files)
+    return names, any(map(_is_annotation, files))
 
 
 def _listed(folder: pathlib.Path) -> tuple[list[str], list[str]]:
     """Returns the names of a folder's files and folders, sorted, without hidden ones."""
     entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name)
     return [e.name for e in entries if e.is_file()], [e.name for e in entries if e.is_dir()]
+
+
+def _is_annotation(name: str) -> bool:
+    return name.lower().endswith(_ANNOTATIONS)
 
 
 def _is_image(name: str) -> bool:
