@@ -149,6 +149,21 @@ def test_mistakes_in_parquet_are_one_sentence(tmp_path):
         open_own(tmp_path / "c", "train", "boxes")
 
 
+def test_parquet_in_folders_of_splits(tmp_path):
+    rows = [{"image": {"bytes": data, "path": None}, "label": label} for _, data, label in SETS["train"]]
+    write_parquet(tmp_path, "train", rows, {})
+    for part, split in enumerate(("train", "test")):
+        place = tmp_path / "hub" / "default" / split / "0000.parquet"
+        place.parent.mkdir(parents=True)
+        (tmp_path / f"train-{part:05d}-of-00002.parquet").rename(place)
+    assert sorted(splits_of(tmp_path / "hub")) == ["test", "train"]
+    assert [open_own(tmp_path / "hub", "val", "label")[index]["label"] for index in range(3)] == [0, 1, 2]
+    assert len(open_own(place, "train", "label")) == 3
+    write_parquet(tmp_path / "hub" / "other", "train", rows, {})
+    with pytest.raises(DataError, match="has data sets in default, other; name the folder of one"):
+        open_own(tmp_path / "hub", "train", "label")
+
+
 def test_formats_are_told_apart(tmp_path):
     write_labels("csv_of_split", tmp_path / "csv", NAMES, SETS)
     write_labels("folders", tmp_path / "folders", NAMES, SETS)

@@ -1,7 +1,9 @@
 """Reads images in a folder for each class, as ImageNet's are: below a folder for each split, or without splits.
 
-folder/train/CLASS/1.jpg   folder/val/CLASS/2.jpg     read as those of `cvjax.datasets.labeled_folder`, zips too
-folder/CLASS/1.jpg                                    no splits; a part can be held out
+    folder/train/CLASS/1.jpg   folder/val/CLASS/2.jpg     read as those of `cvjax.datasets.labeled_folder`, zips too
+    folder/CLASS/1.jpg                                    no splits; a part can be held out
+
+The labels are the order of the classes' names.
 """
 
 import logging
@@ -10,6 +12,7 @@ import pathlib
 from typing import Any
 
 from cvjax.data.dataset import Dataset, Target
+from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.data.joined import JoinedDataset
 from cvjax.datasets.class_folders.tree import ClassTree, list_images
 from cvjax.datasets.labeled_folder import LabeledFolder, labeled_splits, open_labeled_folder
@@ -20,6 +23,7 @@ NAME = "own"
 _LOG = logging.getLogger(__name__)
 _SPLITS = ("train", "training", "val", "validation", "valid", "test", "testing")
 _ANNOTATIONS = (".json", ".xml", ".parquet")
+_LOOKED_AT = 20
 
 
 def recognize(place: pathlib.Path) -> bool:
@@ -28,13 +32,12 @@ def recognize(place: pathlib.Path) -> bool:
         return False
     parts = [labeled_splits(place)[split] for split in splits(place)] or [place]
     try:
-        trees = [list_images(part) for part in parts]
-    except DataError:
+        seen = [_seen(part) for part in parts]
+    except (DataError, OSError):
         return False
-    if any(os.path.splitext(path)[1].lower() in _ANNOTATIONS for tree in trees for path in tree.files):
-        return False
-    names = {name for tree in trees for _, name in tree.entries}
-    return len(names) > 1 and not {name.lower() for tree in trees for name in tree.classes} & {*IMAGES, *MASKS}
+    names = {name for own, _ in seen for name in own}
+    is_annotated = any(annotated for _, annotated in seen) or any(map(_is_annotation, _listed(place)[0]))
+    return len(names) > 1 and not is_annotated and not {name.lower() for name in names} & {*IMAGES, *MASKS}
 
 
 def splits(place: pathlib.Path) -> list[str]:
@@ -81,3 +84,40 @@ def _whole(place: pathlib.Path, tree: ClassTree) -> LabeledFolder:
         _LOG.warning("%s: passed over %s", place, tree.other)
     label = {name: number for number, name in enumerate(tree.classes)}
     return LabeledFolder(place, "all", [(path, label[name]) for path, name in tree.entries], tree.classes, NAME)
+
+
+def _seen(part: pathlib.Path) -> tuple[set[str], bool]:
+    """Looks at the first folders of classes alone, because there may be a million files.
+
+    Returns:
+      The names of those that hold images, and whether annotations lie in or beside them.
+    """
+    if part.is_file():
+        return {name for _, name in list_images(part).entries}, False
+    files, folders = _listed(part)
+    while len(folders) == 1 and not any(_is_image(name) for name in files):  # a folder around the classes
+        part = part / folders[0]
+        beside, folders = _listed(part)
+        files += beside
+    names: set[str] = set()
+    for folder in folders[:_LOOKED_AT]:
+        for _, _, found in os.walk(part / folder):
+            files += found
+            if any(map(_is_image, found)):
+                names.add(folder)
+                break
+    return names, any(map(_is_annotation, files))
+
+
+def _listed(folder: pathlib.Path) -> tuple[list[str], list[str]]:
+    """Returns the names of a folder's files and folders, sorted, without hidden ones."""
+    entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name)
+    return [e.name for e in entries if e.is_file()], [e.name for e in entries if e.is_dir()]
+
+
+def _is_annotation(name: str) -> bool:
+    return name.lower().endswith(_ANNOTATIONS)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)

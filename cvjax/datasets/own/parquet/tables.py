@@ -9,15 +9,18 @@ tell. A README does not count.
 """
 
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cvjax.data.decode import IMAGE_SUFFIXES
 from cvjax.datasets.listing import listed
 from cvjax.errors import ConfigError, DataError
 
 SUFFIX = ".parquet"
+_DEPTH = 3  # folders below one another, such as CONFIG/SPLIT
 _SPLITS = ("train", "training", "val", "validation", "valid", "dev", "test", "testing")
 _SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]+)?")
 _IMAGES = ("image", "img", "picture", "photo", "pixel_values")
@@ -149,12 +152,26 @@ def _label_column(schema: Any, features: Mapping[str, Any], image: str, path: pa
 
 
 def _files(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the parquet files of a folder and of those below it, sorted; folders of images are not searched."""
     if place.is_file():
         yield place
     elif place.is_dir():
-        for path in sorted(place.rglob(f"*{SUFFIX}")):
-            if not any(part.startswith(".") for part in path.relative_to(place).parts):
-                yield path
+        yield from sorted(_below(place, _DEPTH))
+
+
+def _below(folder: pathlib.Path, depth: int) -> list[pathlib.Path]:
+    found, folders = [], []
+    for entry in os.scandir(folder):
+        name = entry.name.lower()
+        if depth < _DEPTH and name.endswith(IMAGE_SUFFIXES):
+            return []  # maybe with a million others
+        if name.startswith("."):
+            continue
+        if name.endswith(SUFFIX) and entry.is_file():
+            found.append(pathlib.Path(entry.path))
+        elif depth and entry.is_dir():
+            folders.append(pathlib.Path(entry.path))
+    return found + [path for own in folders for path in _below(own, depth - 1)]
 
 
 def _split_of(path: pathlib.Path, place: pathlib.Path) -> tuple[str, pathlib.Path]:
