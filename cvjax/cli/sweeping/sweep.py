@@ -159,7 +159,7 @@ def _behind(study: Study, trial: Trial) -> bool:
         metric = read_metadata(find_checkpoint(trial.folder)).get("metric")
     except UserError:  # it has not saved yet, or is just writing
         return False
-    steps, values = series.get(f"val/{metric}", ((), ()))
+    steps, values = series.get(f"val/{metric}", (np.zeros(0), np.zeros(0)))
     return len(steps) > 0 and study.given_up(trial, int(steps[-1]), float(values[-1]))
 
 
