@@ -1,5 +1,6 @@
 """Defines what a task reports of labels that a trained net finds unlikely."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -79,9 +80,11 @@ def predicted(
         inputs, _ = task.prepare(batch, None)
         return reduce(task.predict(model, variables, inputs), batch)
 
-    for batch in whole_split(task, dataset)():
-        found = jax.device_get(rows(variables, batch))
-        yield {name: np.asarray(value)[batch["valid"]] for name, value in found.items()}
+    batches: Any = whole_split(task, dataset)()
+    with contextlib.closing(batches):  # ends its worker processes, also where an error ends this
+        for batch in batches:
+            found = jax.device_get(rows(variables, batch))
+            yield {name: np.asarray(value)[batch["valid"]] for name, value in found.items()}
 
 
 def ranked(doubts: list[Doubt]) -> list[Doubt]:
