@@ -38,6 +38,8 @@ NEEDS = {
     r"prepare cifar10$|^resnet_imagenet cifar10$": r"a connection to the internet",
     r"fcn8s-heavy-pascal": r"the authors' file",
     r"(gs|s3)://BUCKET": r"a bucket of yours",
+    r"--average 5": r"kept five checkpoints",
+    r"--progress-from": r"an earlier run with a time budget",
     r"voc_pod|--cluster\.coordinator HOST0": r"[Ee](very|ach) host",
 }
 SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()
@@ -122,10 +124,16 @@ def _execute(text: str) -> None:
     words = shlex.split(text)
     words = [_data(words) if word == "FOLDER" else word for word in words]
     module, *argv = words
+    if module == "cvjax.cli.training.lr":
+        argv += [*SMALL[argv[0]].split(), "--batch-size", "8", "--sweep", "3"]
     if module.startswith("cvjax.cli."):
         importlib.import_module(module).main(argv)
         return
     more = [*SHORT, *SMALL[module].split()]
+    if "--patience" in argv:
+        more += ["--eval-every", "1"]
+    if "--hours" in argv:  # a step takes longer than that
+        more += ["--hours", "1e-9"]
     if "--resume" in argv:
         more += ["--steps", "2"]
     elif "--workdir" not in argv and pathlib.Path("runs", module, "quick").exists():  # where no run may start again
