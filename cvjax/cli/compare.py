@@ -11,11 +11,11 @@ from rich.table import Table
 
 from cvjax.cli.shell.reading import read
 from cvjax.engine.command import run_command, write_json_result
-from cvjax.engine.finished import FinishedRun, differing_settings, read_runs
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
 from cvjax.tasks import load
-from cvjax.tasks.judging import Contestant, Judgment, paired_statistics, shared_examples
+from cvjax.tasks.comparing.finished import FinishedRun, differing_settings, read_runs
+from cvjax.tasks.comparing.judging import Contestant, Judgment, paired_statistics, shared_examples
 from cvjax.visual.comparison import draw_curves, side_by_side
 from cvjax.visual.page import Card, Page
 

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax read."""
+"""`cvjax convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax read."""
 
 import dataclasses
 import logging

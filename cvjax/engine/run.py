@@ -72,7 +72,7 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         # The module that was started with -m, whose own name is __main__.
         spec = sys.modules["__main__"].__spec__
         if spec is None:
-            raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+            raise ConfigError("an experiment is started by its name: cvjax train NAME")
         sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
         config = parse(presets, docstring, spec.name, default=default)
         outcome = resolve(config.runner)(config)
@@ -116,7 +116,7 @@ def check_run(config: RunConfig) -> None:
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
-    for place in (config.workdir, config.data_dir, config.init):
+    for place in (config.workdir, config.data_dir, config.init, config.distill.teacher):
         if place:
             as_path(place)
     if config.init == "":
@@ -146,6 +146,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
+        teacher = task.teacher(model)
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     notes, workdir = make_console(note=True), as_path(config.workdir)
@@ -174,6 +175,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         begin=begin,
         pulse=pulse,
         hosts=watch,
+        teacher=teacher,
     )
     if outcome.report is None or outcome.stopped:
         return outcome

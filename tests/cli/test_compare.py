@@ -16,8 +16,8 @@ from tiny_run import draw_folder
 from cvjax.cli import compare
 from cvjax.engine.config import as_json
 from cvjax.errors import UserError
-from cvjax.tasks import judging
-from cvjax.tasks.judging import Judgment, count_boxes, image_iou, paired_statistics
+from cvjax.tasks.comparing import judging
+from cvjax.tasks.comparing.judging import Judgment, count_boxes, image_iou, paired_statistics
 from cvjax.tasks.loaded import Loaded
 from cvjax.visual.boxes import Boxes
 

@@ -176,7 +176,11 @@ def test_parts_are_saved_and_restored_as_parts(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"mode": "fsdp", "batch_size": 12}, "batch_size is 12, .* over 8 devices; use 16"),
+        ({"mode": "fsdp", "batch_size": 12}, "batch_size is 12, .* over 8 devices; use 16$"),
+        (
+            {"mode": "jit", "batch_size": 4},
+            "batch_size is 4, .* over 8 devices; use 8 with an --optim.learning-rate .*, or at most 4 devices",
+        ),
         ({"mode": "spatial", "batch_size": 3, "spatial": 4}, "batch_size is 3, .* over 2 devices; use 4"),
         (
             {"mode": "spatial", "batch_size": 8, "spatial": 3},

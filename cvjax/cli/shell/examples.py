@@ -44,11 +44,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "cvjax data look FOLDER --like yolo_voc/quick --input.flip 0",
     ),
     "data check": ("cvjax data check FOLDER --html check.html --strict",),
-    "data doubt": ("cvjax data doubt runs/deeplab_voc/quick --html doubt.html",),
     "data propose": ("cvjax data propose voc_detection --split trainval2007 --mode fast",),
     "completion": (
         'eval "$(cvjax completion bash)"    # in ~/.bashrc',
         'eval "$(cvjax completion zsh)"     # in ~/.zshrc',
     ),
+    "sweep": ("cvjax sweep deeplab_voc quick --vary optim.learning-rate=log:0.001..0.1 --trials 8 -- --steps 300",),
+    "data doubt": ("cvjax data doubt runs/deeplab_voc/quick --html doubt.html",),
     "compare": ("cvjax compare runs/camvid/quick runs/camvid/quick_deeplab --html compare.html",),
 }

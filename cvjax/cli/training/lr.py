@@ -12,12 +12,12 @@ from cvjax.cli.commandline import parse
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.reading import read_known
 from cvjax.data.drawing.balance import shares_of
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.pacing.rate_range import Sweep, find_rate, sweep_rates
 from cvjax.engine.parallel import make_strategy
-from cvjax.engine.run import check_run, initial_variables, train_stream, training_split, with_steps, write_report
+from cvjax.engine.run import check_run, initial_variables, train_stream, training_split, with_steps
 from cvjax.engine.step import check_cuts
 from cvjax.errors import ConfigError
 from cvjax.storage import as_path, written_folder
@@ -41,7 +41,7 @@ class Arguments:
       high: Learning rate of the last step.
       sweep: Number of steps.
       smooth: Decay of the running mean of the losses.
-      json: File to write the figures to; by default lr.json in the work folder.
+      json: File to write the figures to; - is standard output; by default lr.json in the work folder.
       picture: File to draw the losses into; by default lr.png in the work folder.
     """
 
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     marks = [("suggested", found.suggestion), ("lowest loss", found.lowest), ("steepest fall", found.steepest)]
     figures = arguments.json or str(workdir / FIGURES)
-    write_report(as_path(figures), found.as_json())
+    write_json_result(figures, found.as_json())
     picture = arguments.picture
     if picture is None:
         with written_folder(workdir) as folder:
