@@ -17,6 +17,7 @@ from cvjax.engine.optim import OptimizerConfig, make_schedule
 from cvjax.engine.pacing.budget import Budget, budget_schedule, recorded_progress
 from cvjax.engine.pacing.pace import check_pace
 from cvjax.engine.pacing.patience import standing
+from cvjax.engine.parallel import FsdpStrategy, PmapStrategy
 from cvjax.errors import CheckpointError, ConfigError
 
 STEADY = OptimizerConfig(learning_rate=0.05, schedule="constant")
@@ -127,6 +128,20 @@ def test_a_resumed_budget_goes_on_where_it_was_and_is_repeated_from_its_progress
     assert again.step == max(shares)
     for name in ("progress", "learning_rate", "loss"):
         assert by_step(second, name) == by_step(first, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [PmapStrategy, FsdpStrategy])
+def test_every_layout_takes_the_share_of_the_time(tmp_path, kind):
+    """Over 8 devices; 0.05 and half a cosine, worked out above."""
+    recorded = tmp_path / "metrics.jsonl"
+    recorded.write_text("".join(json.dumps({"step": n, "progress": n / 4}) + "\n" for n in (1, 2, 3)))
+    optim = OptimizerConfig(learning_rate=0.05, schedule="cosine")
+    toy_fit(
+        tmp_path / "run", hours=1.0, progress_from=str(recorded), strategy=kind(), optim=optim, eval_every=0, patience=1
+    )
+    rates = by_step(tmp_path / "run", "learning_rate")
+    assert rates == pytest.approx({n: 0.025 * (1 + math.cos(math.pi * n / 4)) for n in (1, 2, 3)}, rel=1e-4)
 
 
 def test_runs_of_steps_and_of_hours_do_not_resume_each_other(tmp_path):

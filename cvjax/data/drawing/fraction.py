@@ -17,8 +17,8 @@ def take_fraction(source: Dataset, fraction: float) -> Dataset:
     """Returns a fraction of a data set, rounded up; all of it is the data set itself.
 
     Each example has a place in a row that its id or its file's name decides, or its index where nothing is known of it
-    without reading it; the first of the row are taken. So 0.1 is a part of 0.2, and a file more changes little. Of
-    images whose labels are known without reading them, each class gives the same fraction.
+    without reading it; the first of the row are taken. So 0.1 is a part of 0.2, and a file more changes little. Each
+    class gives the same fraction, where the labels of images are known without reading them.
 
     Args:
       source: Data set.
