@@ -114,7 +114,7 @@ def evaluate(path: str | os.PathLike[str], **settings: Any) -> dict[str, Any]:
 
     Args:
       path: Folder of a run or of a checkpoint.
-      **settings: Settings of `python -m cvjax.cli.evaluate`, such as `split="test"`, `flip=True`; what is not given is
+      **settings: Settings of `cvjax evaluate`, such as `split="test"`, `flip=True`; what is not given is
         as in the run.
 
     Returns:

@@ -31,7 +31,8 @@ IMAGENET = replace(
 
 IMAGENET_POD = replace(
     imagenet(2048, imagenet_steps(90, 2048), log_every=50),
-    model=IMAGENET.model.replace(dtype="bfloat16"),
+    # The same net, with a quarter fewer bytes through a TPU's memory (docs/aot.md).
+    model=IMAGENET.model.replace(dtype="bfloat16", fold_norms=True),
     eval=replace(IMAGENET.eval, batch_size=2048),
     optim=replace(IMAGENET.optim, learning_rate=0.8),
     cluster=ClusterConfig(distributed=True),

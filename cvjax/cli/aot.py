@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.aot EXPERIMENT PRESET --topology v5e:4x4` says what a run needs of chips that are not here."""
+"""`cvjax aot EXPERIMENT PRESET --topology v5e:4x4` says what a run needs of chips that are not here."""
 
 import dataclasses
 import importlib

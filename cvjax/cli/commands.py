@@ -21,9 +21,11 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "train": Command("cvjax.cli.shell.train", "Trains an experiment: a preset, and flags that change it."),
+    "lr": Command("cvjax.cli.training.lr", "Finds a learning rate for an experiment, with a picture."),
     "evaluate": Command("cvjax.cli.evaluate", "Scores a trained run, or somebody's weights, on a data set."),
     "predict": Command("cvjax.cli.predict", "Predicts photographs and videos with a run or somebody's weights."),
     "compare": Command("cvjax.cli.compare", "Puts runs side by side: scores, curves, settings, and single images."),
+    "sweep": Command("cvjax.cli.sweeping.sweep", "Searches settings of a run by many runs."),
     "convert": Command("cvjax.cli.convert", "Writes weights into a file that PyTorch, timm and cvjax read."),
     "models": Command("cvjax.cli.models", "Lists the models with parameters, multiply-adds, accuracy and weights."),
     "inspect": Command("cvjax.cli.inspect", "Lists a model's layers with shapes, parameters and multiply-adds."),

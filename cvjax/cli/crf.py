@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.crf IMAGE PROBS` refines any net's probabilities for one photograph with a dense CRF."""
+"""`cvjax crf IMAGE PROBS` refines any net's probabilities for one photograph with a dense CRF."""
 
 import dataclasses
 import io

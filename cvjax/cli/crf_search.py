@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.crf_search CHECKPOINT` searches the best dense CRF for a net on a validation split.
+"""`cvjax crf-search CHECKPOINT` searches the best dense CRF for a net on a validation split.
 
 It prints the mean IoU of the best trials, and the command that evaluates with the best of all.
 """
@@ -151,7 +151,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 def _command(arguments: Arguments, crf: str) -> str:
     """Returns the command that evaluates with a CRF, and otherwise as this search did."""
-    words = ["python", "-m", "cvjax.cli.evaluate", arguments.checkpoint, "--crf", crf]
+    words = ["cvjax", "evaluate", arguments.checkpoint, "--crf", crf]
     for name in ("data", "data_dir", "manual_dir", "split", *_PREDICTING, "output_stride"):
         value = getattr(arguments, name)
         if value is not None:

@@ -1,6 +1,6 @@
-"""`python -m cvjax.cli.evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses.
+"""`cvjax evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses.
 
-`python -m cvjax.cli.evaluate --weights FILE --data NAME` scores somebody's weights in the same way.
+`cvjax evaluate --weights FILE --data NAME` scores somebody's weights in the same way.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.inspect MODEL` lists a model's layers with shapes, parameters, multiply-adds and fields."""
+"""`cvjax inspect MODEL` lists a model's layers with shapes, parameters, multiply-adds and fields."""
 
 import ast
 import dataclasses

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...` predicts photographs and videos with a trained model."""
+"""`cvjax predict CHECKPOINT IMAGE...` predicts photographs and videos with a trained model."""
 
 import dataclasses
 import math
@@ -10,9 +10,8 @@ from rich.console import Console
 
 from cvjax.cli.shell.reading import read
 from cvjax.cli.shell.somebodys import say_whose, told
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import display_threshold
 from cvjax.storage import AnyPath, as_path, is_folder, is_remote
@@ -161,9 +160,8 @@ def _predict(arguments: Arguments, console: Console | None) -> Outputs:
         tell(f"{counts['passed_over']} of {len(inputs)} files passed over")
     if arguments.page:
         tell(f"all results: {out / SHEET}")
-    if arguments.json is not None:
-        whose = {"checkpoint": source, "task": loaded.task.name, "out": str(out)}
-        write_report(as_path(arguments.json), whose | done.report)
+    whose = {"checkpoint": source, "task": loaded.task.name, "out": str(out)}
+    write_json_result(arguments.json, whose | done.report)
     return done
 
 

@@ -1,6 +1,6 @@
 """This command prepares a dataset as ArrayRecord files.
 
-    python -m cvjax.cli.prepare NAME [--data-dir DIR] [--manual-dir DIR]
+    cvjax data prepare NAME [--data-dir DIR] [--manual-dir DIR]
 
 It keeps files that are prepared already, so it can stand before every training.
 """

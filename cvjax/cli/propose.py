@@ -1,6 +1,6 @@
 """This command proposes boxes for every image of a split, and keeps them.
 
-    python -m cvjax.cli.propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
+    cvjax data propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
 
 R-CNN, SPPnet and Fast R-CNN look at no other boxes. The command keeps proposals that are made already, so it can stand
 before every training. Runs that need proposals make them themselves. With a data folder at a URL the proposals go

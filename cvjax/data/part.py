@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cvjax.data.dataset import Dataset, Record, image_sizes
 from cvjax.data.identity import fingerprint_of
+from cvjax.errors import DataError
 
 
 def part_of(source: Dataset, indices: Sequence[int], split: str) -> Dataset:
@@ -19,9 +20,24 @@ def part_of(source: Dataset, indices: Sequence[int], split: str) -> Dataset:
 
 
 def ids_of(source: Dataset) -> list[str]:
-    """Returns the ids of a dataset's examples in their order; where it does not know them, from its records."""
+    """Returns the ids of a dataset's examples in their order; where it does not know them, from its records.
+
+    A record that cannot be read has its position for an id.
+    """
     ids = getattr(source, "ids", None)
-    return [str(source[index]["id"]) for index in range(len(source))] if ids is None else ids()
+    return [_id_in(source, index) for index in range(len(source))] if ids is None else ids()
+
+
+def unknown_id(index: int) -> str:
+    """Returns the id that stands for that of a record which cannot be read."""
+    return f"record {index}"
+
+
+def _id_in(source: Dataset, index: int) -> str:
+    try:
+        return str(source[index]["id"])
+    except DataError:
+        return unknown_id(index)
 
 
 class PartDataset:
@@ -48,8 +64,8 @@ class PartDataset:
 
     def ids(self) -> list[str]:
         """Returns the ids in the order of the records."""
-        ids = getattr(self.source, "ids", lambda: None)()
-        return [str(self[index]["id"]) if ids is None else ids[self.indices[index]] for index in range(len(self))]
+        ids = ids_of(self.source)
+        return [ids[index] for index in self.indices]
 
     def header_size(self, index: int) -> tuple[int, int] | None:
         """Returns (height, width) of an image as the source states it; None where that is unreadable."""

@@ -42,7 +42,8 @@ def open_dataset(
     opener = _OPENERS[target].get(name)
     if opener is None:
         others: list[Target] = [other for other, openers in _OPENERS.items() if name in openers]
-        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
+        nothing = f"There is no data set {name!r}" + (", nor such a file or folder" if os.path.dirname(name) else "")
+        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else nothing
         raise ConfigError(f"{what}; choose one of {', '.join(list_datasets(target))}.")
     return opener(split, data_folder(data_dir, *folders_of(name)), _own_folder(manual_dir), **options)
 

@@ -35,6 +35,27 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """Says what a run learns from a model that is trained already, its teacher.
+
+    Attributes:
+      teacher: Work folder of the teacher's run, a file of weights, or a name of published ones; None learns from labels
+        alone.
+      weight: Share of the teacher in the loss; the rest is that of the labels.
+      temperature: Divisor of both nets' logits before they are compared (1503.02531).
+      features: Layers of which the maps are to attend to the same places (attention transfer, 1612.03928): names as
+        `cvjax inspect` lists them, such as backbone/stage4_2, or STUDENT=TEACHER where the two differ.
+      feature_weight: Factor of each layer's loss, the squared distance of the normalized maps of attention.
+    """
+
+    teacher: str | None = None
+    weight: float = 0.5
+    temperature: float = 4.0
+    features: tuple[str, ...] = ()
+    feature_weight: float = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Configures a run of any task.
 
@@ -83,6 +104,7 @@ class RunConfig:
       input: How examples are read and varied.
       optim: How parameters are updated.
       eval: How a split is scored.
+      distill: What the run learns from a trained model beside the labels.
       cluster: Processes that make up the run.
     """
 
@@ -119,6 +141,7 @@ class RunConfig:
     input: DataConfig = DataConfig()
     optim: OptimizerConfig = OptimizerConfig()
     eval: EvalConfig = EvalConfig()
+    distill: DistillConfig = DistillConfig()
     cluster: ClusterConfig = ClusterConfig()
 
 

@@ -28,7 +28,7 @@ from cvjax.engine.parallel import Strategy
 from cvjax.engine.profile import DataAdvice, Profiler, shares, steps_of
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
-from cvjax.engine.task import Report, Task
+from cvjax.engine.task import Report, Task, Teacher
 from cvjax.engine.trackers import open_trackers
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
 from cvjax.storage import as_path
@@ -72,6 +72,7 @@ def fit(
     pulse: Pulse | None = None,
     hosts: HostWatch | None = None,
     clock: Callable[[], float] = time.monotonic,
+    teacher: Teacher | None = None,
 ) -> Outcome:
     """Trains a model, and evaluates and saves on the way.
 
@@ -93,6 +94,7 @@ def fit(
       pulse: Takes note of what the loop does.
       hosts: What watches over the other hosts, where there are some.
       clock: Clock in seconds that a time budget is measured by.
+      teacher: Trained model that the loss follows, too.
 
     Raises:
       DivergedError: A loss or gradient is not finite.
@@ -132,9 +134,12 @@ def fit(
             ema_warmup=optim.ema_warmup,
             axis_name=strategy.axis_name,
             layout=strategy.layout,
+            teacher=teacher,
         )
     )
-    key = jax.random.key(config.seed)
+    key: Any = jax.random.key(config.seed)
+    if teacher is not None:
+        key = key, strategy.place_everywhere(teacher.variables)
     profiler = Profiler(steps_of(config.profile_steps), workdir, pulse)
     advice = DataAdvice(config.input.workers, config.batch_size // jax.process_count())
     for trouble in checkpoints.passed_over:

@@ -40,6 +40,7 @@ from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
+from cvjax.engine.pacing.batch_search import with_found_batch
 from cvjax.engine.pacing.pace import check_pace, length_in_words
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
@@ -71,7 +72,7 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         # The module that was started with -m, whose own name is __main__.
         spec = sys.modules["__main__"].__spec__
         if spec is None:
-            raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+            raise ConfigError("an experiment is started by its name: cvjax train NAME")
         sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
         config = parse(presets, docstring, spec.name, default=default)
         outcome = resolve(config.runner)(config)
@@ -115,7 +116,7 @@ def check_run(config: RunConfig) -> None:
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
-    for place in (config.workdir, config.data_dir, config.init):
+    for place in (config.workdir, config.data_dir, config.init, config.distill.teacher):
         if place:
             as_path(place)
     if config.init == "":
@@ -137,12 +138,15 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         facts = host_facts(config, train_set, eval_set) if jax.process_count() > 1 else {}
     check_same_on_hosts(facts)
     with ending_together():
+        if config.find_batch_size:
+            config = with_found_batch(with_steps(config, len(train_set)), task_class, train_set, strategy)
         config = with_steps(config, len(train_set))
         model = config.model.build(num_classes=len(train_set.class_names))
         task = task_class.create(config, train_set, model)
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
+        teacher = task.teacher(model)
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     notes, workdir = make_console(note=True), as_path(config.workdir)
@@ -171,6 +175,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         begin=begin,
         pulse=pulse,
         hosts=watch,
+        teacher=teacher,
     )
     if outcome.report is None or outcome.stopped:
         return outcome

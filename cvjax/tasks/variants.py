@@ -12,7 +12,8 @@ from cvjax.data.order import example_rng
 from cvjax.data.reader import PerBatch
 from cvjax.engine.config import RunConfig, resolve
 from cvjax.errors import ConfigError
-from cvjax.tasks.images import ImageTask, varies_colors
+from cvjax.tasks.colors import varies_colors
+from cvjax.tasks.images import ImageTask
 from cvjax.tasks.load import TASKS
 
 

@@ -78,7 +78,8 @@ def test_words_and_patterns_filter():
     assert _names("resnet*") == {name for name in names if name.startswith("resnet")}
     assert _names("deeplab", "resnet50") == {name for name in names if "deeplab" in name and "resnet50" in name}
     assert _names("1512.03385", task="classification") >= {"resnet50", "plain34"}
-    assert _names("1512.03385", task="segmentation").isdisjoint(cvjax.list_models("classification"))
+    with pytest.raises(ConfigError, match=r"no model fits 1512\.03385 segmentation; cvjax models lists all"):
+        _names("1512.03385", task="segmentation")
     assert _names(task="detection") == set(cvjax.list_models("detection"))
     assert _names(weights=True) == {row.model for row in list_pretrained()}
     with pytest.raises(ConfigError, match=r"no model fits resnett50; did you mean resnet50\?"):

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from commands import configure
 import cvjax
 from cvjax.cli.commands import COMMANDS, first_words, members
 from cvjax.cli.shell.completion import candidates
+from cvjax.cli.shell.examples import EXAMPLES
 from cvjax.cli.shell.experiments import experiment_files
 from cvjax.cli.shell.reading import flags_of
 from cvjax.cli.shell.sources import presets
@@ -48,6 +50,19 @@ def test_flags_of_experiments_are_those_of_their_help(name):
     assert set(candidates(["train", name, "quick", "--"])) == told | {"--model.name", "--config", "--json"}
 
 
+def test_examples_have_flags_that_exist():
+    for name, lines in EXAMPLES.items():
+        for line in lines:
+            first, *words = shlex.split(line, comments=True)
+            if first == "eval":
+                continue
+            words = words[: words.index("--")] if "--" in words else words
+            assert [first, *words][: 1 + len(name.split())] == ["cvjax", *name.split()]
+            flags = {word for word in words if word.startswith("--") and not word.startswith("--input.")}  # of a run
+            known = candidates([*words[: len(name.split()) + 2 * (name == "train")], "--"])
+            assert flags <= set(known), line
+
+
 def test_names_are_completed_at_their_places():
     assert candidates([""]) == list(first_words())
     assert candidates(["ev"]) == ["evaluate"]
@@ -55,6 +70,8 @@ def test_names_are_completed_at_their_places():
     assert candidates(["train", "cam"]) == ["camvid"]
     assert candidates(["inspect", "resnet5"]) == [name for name in cvjax.list_models() if name.startswith("resnet5")]
     assert "unet" in candidates(["train", "camvid", "quick", "--model.name", "un"])
+    assert candidates(["lr", "camvid", "qu"]) == ["quick", "quick_deeplab"]
+    assert {"--sweep", "--batch-size"} <= set(candidates(["lr", "camvid", "quick", "--"]))
     assert candidates(["completion", ""]) == ["bash", "zsh"]
     assert candidates(["evaluate", "runs/"]) == candidates(["nothing", ""]) == []  # the shell completes files
 

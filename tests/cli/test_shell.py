@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
+import re
+import signal
 import sys
 from typing import Annotated, Literal
 
@@ -9,11 +12,14 @@ import pytest
 import tyro
 
 from cvjax.cli import evaluate, inspect
+from cvjax.cli.commands import first_words, members
 from cvjax.cli.main import main
 from cvjax.cli.shell import reading
 from cvjax.cli.shell.reading import read
 from cvjax.engine import command
 from cvjax.engine.command import run_command, take_asked, take_flag, write_json_result
+from cvjax.engine.guards import stop
+from cvjax.engine.guards.ending import LOST, ending_of
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
 
@@ -163,6 +169,20 @@ def test_traceback_shows_where_a_users_error_comes_from(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
     assert err.splitlines()[-1].startswith("error: no model fits")
+
+
+def test_the_page_about_commands_has_them_all_and_every_status():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    named = set(re.findall(r"`cvjax ([a-z-]+)`", page))
+    assert named >= set(first_words())
+    (listed,) = re.findall(r"what there is for data sets: (.*) \|", page)
+    assert set(listed.split(", ")) == set(members("data"))
+    rows = dict(re.findall(r"^\| ([\d, ]+) \| (.*) \|$", page.partition("## How a command ends")[2], re.M))
+    told = {int(number) for numbers in rows for number in numbers.split(", ")}
+    user, stopped = ending_of(ConfigError(""))[0], ending_of(KeyboardInterrupt())[0]
+    assert told == {0, command.BUG, user, LOST, stopped, stop.status(signal.SIGTERM)}
+    assert "bug" in rows[str(command.BUG)]
+    assert "another host" in rows[str(LOST)]
 
 
 def test_a_result_goes_to_stdout_or_a_file(tmp_path, capsys, monkeypatch):

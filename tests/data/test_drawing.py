@@ -9,7 +9,7 @@ from test_loader import TRANSFORM, decode, draw
 from cvjax.data.decode import encode_mask
 from cvjax.data.drawing.balance import balanced_shares, classes_shown
 from cvjax.data.drawing.draws import Draws
-from cvjax.data.drawing.fraction import Subset, take_fraction
+from cvjax.data.drawing.fraction import take_fraction
 from cvjax.data.loader import HostShard, train_batches
 from cvjax.errors import ConfigError, DataError
 
@@ -47,10 +47,10 @@ def test_fractions_lie_within_one_another_and_keep_the_classes_shares(names):
     before: set[int] = set()
     for fraction in (0.01, 0.1, 0.2, 0.35, 0.7):
         part = take_fraction(source, fraction)
-        rows = set(part.rows.tolist())
+        rows = set(part.indices)
         assert before < rows
         expected = [-(-round(fraction * count * 100) // 100) for count in (60, 30, 10)]  # rounded up
-        assert np.bincount(part.labels(), minlength=3).tolist() == expected
+        assert np.bincount([part[i]["label"] for i in range(len(part))], minlength=3).tolist() == expected
         assert [part[i]["id"] for i in range(len(part))] == [str(row) for row in sorted(rows)]
         before = rows
     assert take_fraction(source, 1.0) is source
@@ -60,13 +60,13 @@ def test_fractions_lie_within_one_another_and_keep_the_classes_shares(names):
 def test_a_fraction_follows_files_and_not_their_order_or_place():
     names = [f"{number:03}.jpg" for number in range(200)]
     part = take_fraction(Labeled([0] * 200, names), 0.3)
-    chosen = {names[row] for row in part.rows}
+    chosen = {names[row] for row in part.indices}
     turned = names[::-1]
-    assert {turned[row] for row in take_fraction(Labeled([0] * 200, turned), 0.3).rows} == chosen
+    assert {turned[row] for row in take_fraction(Labeled([0] * 200, turned), 0.3).indices} == chosen
     more = [*names, "new.jpg"]
-    with_one_more = {more[row] for row in take_fraction(Labeled([0] * 201, more), 0.3).rows}
+    with_one_more = {more[row] for row in take_fraction(Labeled([0] * 201, more), 0.3).indices}
     assert len(with_one_more ^ chosen) <= 2  # one file more may take the place of another
-    assert part.image_files() == [f"/somewhere/{names[row]}" for row in part.rows]
+    assert part.image_files() == [f"/somewhere/{names[row]}" for row in part.indices]
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
@@ -178,11 +178,3 @@ def test_an_example_that_is_drawn_again_is_varied_anew():
     again = [image for index, image in found if index == 95]  # of ten, which an epoch draws 33 times
     assert len(again) >= 3
     assert not any((a == b).all() for a, b in itertools.combinations(again, 2))
-
-
-def test_a_subset_of_a_subset():
-    part = Subset(Subset(Labeled(LABELS), np.array([1, 70, 95])), np.array([2, 0]))
-    assert [part[i]["id"] for i in range(2)] == ["95", "1"]
-    assert part.labels().tolist() == [2, 0]
-    with pytest.raises(IndexError):
-        part[2]

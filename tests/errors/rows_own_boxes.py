@@ -20,6 +20,12 @@ def _nothing(folder: pathlib.Path) -> None:
     put(folder, "notes.doc", "no data")
 
 
+def _labels(folder: pathlib.Path) -> None:
+    put(folder, "labels.csv", "p0.png,cat\np1.png,dog\n")
+    for each in _SPLITS["train"][:2]:
+        put(folder, each.file, each.data)
+
+
 def _coco(change: Callable[[dict[str, Any]], object]) -> _Make:
     """Writes a file in COCO's format, changed, with its images."""
 
@@ -121,6 +127,7 @@ ROWS = [
         "a path where there is nothing, to convert", _CONVERT.replace("DATA ", "DATA/mine "), _nothing, ("DATA/mine",)
     ),
     BadInput("a format that does not exist", f"{_CONVERT} --format yollo", _nothing, ("yollo", "coco, yolo")),
+    BadInput("labels of images, to convert", _CONVERT, _labels, ("a CSV of labels", "no boxes, outlines or masks")),
     BadInput("a folder to convert into that is full", _CONVERT, _taken, ("DATA/out", "another folder")),
     BadInput(
         "a set without splits, to train on",

@@ -27,12 +27,18 @@ class Thing:
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A photograph: its stem, its encoded bytes, its size, and its objects."""
+    """A photograph: its stem, its encoded bytes, its size, its objects, and its suffix."""
 
     stem: str
     data: bytes
     size: tuple[int, int]
     things: tuple[Thing, ...]
+    suffix: str = ".png"
+
+    @property
+    def file(self) -> str:
+        """Returns the name of its file."""
+        return self.stem + self.suffix
 
 
 def outlined(name: str, *corners: tuple[float, float]) -> Thing:
@@ -89,7 +95,7 @@ def coco_content(shown: Sequence[Photo], polygons: bool = True, folder: str = ""
     return {
         "info": {},
         "images": [
-            {"id": 10 + n, "file_name": f"{folder}{each.stem}.png", "height": each.size[0], "width": each.size[1]}
+            {"id": 10 + n, "file_name": f"{folder}{each.file}", "height": each.size[0], "width": each.size[1]}
             for n, each in enumerate(shown)
         ],
         "categories": [{"id": 2 * n + 1, "name": name} for n, name in enumerate(CLASSES)],
@@ -117,7 +123,7 @@ def write_roboflow(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], 
         ]
         put(folder, f"{split}/_annotations.coco.json", json.dumps(content))
         for each in shown:
-            put(folder, f"{split}/{each.stem}.png", each.data)
+            put(folder, f"{split}/{each.file}", each.data)
 
 
 def write_coco(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polygons: bool = True) -> None:
@@ -125,7 +131,7 @@ def write_coco(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], poly
     for split, shown in splits.items():
         put(folder, f"annotations/instances_{split}.json", json.dumps(coco_content(shown, polygons)))
         for each in shown:
-            put(folder, f"images/{split}/{each.stem}.png", each.data)
+            put(folder, f"images/{split}/{each.file}", each.data)
 
 
 def yolo_lines(shown: Photo, polygons: bool) -> str:
@@ -145,7 +151,7 @@ def write_yolo(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], poly
     """Folders `images` and `labels` with a data.yaml; an image without an object has no label file."""
     for split, shown in splits.items():
         for each in shown:
-            put(folder, f"images/{split}/{each.stem}.png", each.data)
+            put(folder, f"images/{split}/{each.file}", each.data)
             if each.things:
                 put(folder, f"labels/{split}/{each.stem}.txt", yolo_lines(each, polygons))
     lines = [f"  {number}: {name}" for number, name in enumerate(CLASSES)]
@@ -170,7 +176,7 @@ def labelme_content(shown: Photo, polygons: bool, embedded: bool = False) -> dic
         "version": "5.4.1",
         "flags": {},
         "shapes": [*shapes, line],
-        "imagePath": f"..\\photos\\{shown.stem}.png",
+        "imagePath": f"..\\photos\\{shown.file}",
         "imageData": base64.b64encode(shown.data).decode() if embedded else None,
         "imageHeight": shown.size[0],
         "imageWidth": shown.size[1],
@@ -184,7 +190,7 @@ def write_labelme(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], p
             embedded = number % 2 == 1
             put(folder, f"{split}/{each.stem}.json", json.dumps(labelme_content(each, polygons, embedded), indent=2))
             if not embedded:
-                put(folder, f"{split}/{each.stem}.png", each.data)
+                put(folder, f"{split}/{each.file}", each.data)
     put(folder, "labels.txt", "\n".join(["__ignore__", "_background_", *CLASSES]))
 
 
@@ -203,10 +209,10 @@ def write_cvat(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], poly
                 shapes.append(f'<{tag} label="{thing.name}" occluded="1" {place} z_order="{order}"></{tag}>')
             height, width = each.size
             images.append(
-                f'<image id="{number}" name="{each.stem}.png" subset="{split.title()}" width="{width}"'
+                f'<image id="{number}" name="{each.file}" subset="{split.title()}" width="{width}"'
                 f' height="{height}">{"".join(shapes)}</image>'
             )
-            put(folder, f"images/{split.title()}/{each.stem}.png", each.data)
+            put(folder, f"images/{split.title()}/{each.file}", each.data)
     head = f"<version>1.1</version><meta><project><labels>{labels}</labels></project></meta>"
     put(folder, "annotations.xml", f"<annotations>{head}{''.join(images)}</annotations>")
 
@@ -218,7 +224,7 @@ def write_voc(folder: pathlib.Path, splits: Mapping[str, Sequence[Photo]], polyg
         for each in shown:
             corners = [(t.name, t.box[0] + 1, t.box[1] + 1, t.box[2], t.box[3]) for t in each.things]
             put(folder, f"Annotations/{each.stem}.xml", box_xml(corners, size=each.size))  # pyright: ignore
-            put(folder, f"JPEGImages/{each.stem}.png", each.data)
+            put(folder, f"JPEGImages/{each.file}", each.data)
     put(folder, "classes.txt", "\n".join(CLASSES))
 
 

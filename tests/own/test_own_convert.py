@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from own_sets import CLASSES, WRITERS, coco_content, mask_of, photos, put, write_coco, write_labelme, write_yolo
+from tiny_sets import encoded, mask_png, photo
 
 from cvjax.cli.data.convert import main
 from cvjax.data.decode import decode_example
@@ -124,6 +125,25 @@ def test_camvids_masks_come_back_from_both(tmp_path, shared_dir):
         for index, mask in enumerate(masks):
             wanted = np.where(mask < 11, mask + 1, 0)
             np.testing.assert_array_equal(decode_example(source[index], 12)["mask"], wanted)
+
+
+def test_masks_of_pictures_are_converted(tmp_path, capsys):
+    """All pixels of a class are one object; a class called background is none, and ignored pixels become it."""
+    masks = [np.random.default_rng(seed).choice([0, 1, 2, 255], (12, 16)).astype(np.uint8) for seed in range(3)]
+    put(tmp_path, "own/classes.txt", "background\nroad\ncar\n")
+    for number, mask in enumerate(masks):
+        split = "train" if number else "val"
+        put(tmp_path, f"own/{split}/images/{number}.png", encoded(photo(number, 12, 16), "PNG"))
+        put(tmp_path, f"own/{split}/masks/{number}.png", mask_png(mask))
+    for to in ("coco", "yolo"):
+        main([str(tmp_path / "own"), str(tmp_path / to), "--to", to])
+        source = open_own(tmp_path / to, "all", "mask")
+        assert source.class_names == ("background", "road", "car")
+        for index, path in enumerate(source.image_files()):
+            mask = masks[int(pathlib.Path(path).stem)]
+            np.testing.assert_array_equal(decode_example(source[index], 3)["mask"], np.where(mask == 255, 0, mask))
+    ignored = sum(int((mask == 255).sum()) for mask in masks)
+    assert f"{ignored} ignored pixels are background in it" in capsys.readouterr().out
 
 
 def _read(path: pathlib.Path) -> np.ndarray:

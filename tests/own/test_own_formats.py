@@ -3,17 +3,22 @@
 import json
 import pathlib
 import pickle
+import types
 
 import numpy as np
 import pytest
+from commands import configure
 from own_sets import CLASSES, WRITERS, coco_content, mask_of, photos, put, write_coco, write_yolo
 
 from cvjax.data.annotations import decode_boxes_example
 from cvjax.data.decode import decode_example
 from cvjax.data.objects import decode_objects
 from cvjax.datasets.own import open_own, splits_of
-from cvjax.datasets.registry import open_dataset
-from cvjax.errors import DataError
+from cvjax.datasets.registry import open_dataset, own_place
+from cvjax.errors import ConfigError, DataError
+from cvjax.tasks.detection.task import Detection
+from cvjax.tasks.load import open_scored, with_settings
+from experiments import yolo_voc
 
 SPLITS = photos()
 OUTLINED = [name for name in WRITERS if name != "voc"]
@@ -73,6 +78,32 @@ def test_a_path_stands_for_the_name(tmp_path, kind):
     by_name = open_dataset("own", "val", target="boxes", manual_dir=folder)
     assert by_path.ids() == by_name.ids()
     assert by_path.fingerprint() == by_name.fingerprint()
+
+
+def test_a_path_in_the_place_of_a_name(tmp_path, monkeypatch):
+    write_coco(tmp_path / "pets", SPLITS)
+    (tmp_path / "coco").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert own_place("pets") == ("own", str(tmp_path / "pets"))
+    assert own_place("coco") == ("coco", None)  # a name of the catalog is that
+    assert own_place("nowhere", "folder") == ("nowhere", "folder")
+    with pytest.raises(ConfigError, match="pets is a path and names the data already"):
+        own_place("pets", "folder")
+    config = configure(yolo_voc, ["quick", "--data", "pets"])
+    assert (config.data, config.input.manual_dir) == ("own", str(tmp_path / "pets"))
+    with pytest.raises(ConfigError, match=r"There is no data set '\./pots', nor such a file or folder; choose one of"):
+        open_dataset("./pots", "train", target="boxes")
+
+
+def test_a_run_is_scored_on_the_path_of_other_data(tmp_path):
+    """The path takes the place of the run's own name, folder and format."""
+    write_coco(tmp_path / "pets", SPLITS)
+    write_yolo(tmp_path / "others", {"val": SPLITS["train"]})
+    config = configure(yolo_voc, ["quick", "--data", tmp_path / "pets", "--input.format", "coco"])
+    task = Detection(config, CLASSES)
+    settings = types.SimpleNamespace(data=str(tmp_path / "others"), data_dir=None, manual_dir=None)
+    task, source = open_scored(with_settings(task, settings, data_fields=("manual_dir",)), None)
+    assert (len(source), len(open_scored(Detection(config, CLASSES), None)[1])) == (3, 2)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

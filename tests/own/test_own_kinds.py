@@ -77,7 +77,9 @@ def test_coco_of_two_years(tmp_path):
     _same(tmp_path, "val", SPLITS["val"])
 
 
-@pytest.mark.parametrize("way", ["list of names", "list of files", "roboflow", "two folders", "beside", "windows"])
+@pytest.mark.parametrize(
+    "way", ["plain", "absolute list", "list of files", "roboflow", "two folders", "beside", "windows", "poses"]
+)
 def test_yolo_as_people_lay_it_out(tmp_path, way):
     write_yolo(tmp_path, {"train": TRAIN, "val": SPLITS["val"]})
     names = json.dumps(CLASSES)
@@ -85,6 +87,15 @@ def test_yolo_as_people_lay_it_out(tmp_path, way):
     if way == "list of files":
         rows["train"] = "lists/train.txt"
         put(tmp_path, "lists/train.txt", "".join(f"../images/train/{each.stem}.png\r\n" for each in TRAIN))
+    if way == "absolute list":
+        rows["train"] = "train.txt"
+        put(tmp_path, "train.txt", "".join(f"{tmp_path}/images/train/{each.stem}.png\n" for each in TRAIN))
+    if way == "poses":
+        rows["kpt_shape"] = "[2, 2]"
+        for split, shown in SPLITS.items():
+            for each in shown:
+                lines = yolo_lines(each, False).replace("\n", " 0.1 0.2 0.3 0.4\n") if each.things else ""
+                put(tmp_path, f"labels/{split}/{each.stem}.txt", lines)
     if way == "roboflow":
         for split, folder in (("train", "train"), ("val", "valid")):
             for kind in ("images", "labels"):
@@ -165,6 +176,16 @@ def test_shapes_of_cvat(tmp_path, caplog):
     mask = decode_example(open_own(tmp_path, "train", "mask")[0], 4)["mask"]
     np.testing.assert_array_equal(mask[1:4, 30:34] == 3, inside)
     assert (mask[5:15, 13:17] == 1).all()
+
+
+def test_cvats_labels_without_meta_are_those_of_all_subsets(tmp_path):
+    write_cvat(tmp_path, {"train": TRAIN, "val": SPLITS["val"]})
+    file = tmp_path / "annotations.xml"
+    head, _, behind = file.read_text().partition("<meta>")
+    file.write_text(head + behind.partition("</meta>")[2])
+    _same(tmp_path)
+    for split in ("train", "val"):
+        assert open_own(tmp_path, split, "boxes").class_names == CLASSES
 
 
 def test_boxes_reach_over_the_border_and_bad_ones_are_dropped(tmp_path):

@@ -105,9 +105,9 @@ def test_boxes_in_parquet(kind, corners, tmp_path):
     rows = []
     for number in range(3):
         written = boxes[number] if corners else [[a, b, c - a, d - b] for a, b, c, d in boxes[number]]
-        objects = {"bbox": written, "category": labels[number]}
+        objects = {"bbox": written, "category": labels[number], "iscrowd": [bool(label) for label in labels[number]]}
         if kind == "list":
-            objects = [{"bbox": box, "category": label} for box, label in zip(written, labels[number], strict=True)]
+            objects = [dict(zip(objects, row, strict=True)) for row in zip(*objects.values(), strict=True)]
         rows.append({"image": {"bytes": encoded(photo(number), "PNG"), "path": None}, "objects": objects})
     fields = {
         "bbox": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "Sequence"},
@@ -120,6 +120,7 @@ def test_boxes_in_parquet(kind, corners, tmp_path):
     for number in range(3):
         np.testing.assert_array_equal(source[number]["boxes"], np.reshape(boxes[number], (-1, 4)))
         assert source[number]["labels"].tolist() == labels[number]
+        assert source[number]["crowd"].tolist() == [bool(label) for label in labels[number]]
 
 
 def test_mistakes_in_parquet_are_one_sentence(tmp_path):

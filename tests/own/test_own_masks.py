@@ -80,6 +80,13 @@ def test_folders_without_splits_are_all_train(tmp_path):
         open_own(tmp_path, "val", "mask")
 
 
+def test_an_undivided_export_of_cvat_is_all_train(tmp_path):
+    write_masks("cvat", tmp_path, NAMES, {"default": drawn()})
+    assert splits_of(tmp_path) == []
+    source = open_own(tmp_path, "train", "mask")
+    np.testing.assert_array_equal(decode_example(source[2], 4)["mask"], drawing(2))
+
+
 def test_tables_of_colors(tmp_path):
     files = {
         "class_dict.csv": b"\xef\xbb\xbfName; R; G; B\n sky;1;2;3\nroad;4;5;6\nsky;7;8;9\nVoid;0;0;0\n",

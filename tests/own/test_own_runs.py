@@ -7,11 +7,13 @@ import shutil
 import numpy as np
 import pytest
 from commands import configure
-from own_pictures import COLORS, colored
+from own_pictures import COLORS, colored, write_labels, write_masks, write_parquet
 from saved_run import drawn_run
 from tiny_sets import encoded, photo, write_tree
 
+from cvjax.data.loader import train_batches
 from cvjax.data.part import ids_of
+from cvjax.datasets.own.splits import traits_of
 from cvjax.engine.config import resolve
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
@@ -63,6 +65,20 @@ def test_a_part_that_is_held_out_is_the_same_for_the_run_and_for_all_who_load_it
     ) != set(kept)
 
 
+def test_a_part_of_parquet_is_held_out(tmp_path):
+    rows = [
+        {"image": {"bytes": encoded(photo(number), "PNG"), "path": None}, "label": "ab"[number % 2]}
+        for number in range(12)
+    ]
+    write_parquet(tmp_path / "data", "train", rows, {})
+    config = labeled(tmp_path / "run", tmp_path / "data", "--input.hold-out", "0.34")
+    train, val = (open_split(config, split) for split in ("train", "val"))
+    assert (len(train), len(val), val.class_names) == (8, 4, ("a", "b"))
+    assert sorted(val[index]["label"] for index in range(4)) == [0, 0, 1, 1]
+    images = {part[index]["image"] for part in (train, val) for index in range(len(part))}
+    assert images == {row["image"]["bytes"] for row in rows}
+
+
 def test_other_data_are_scored_whole(table, tmp_path):
     drawn_run(labeled(tmp_path / "run", table, "--input.hold-out", "0.2"), tmp_path / "run")
     task = load_for_inference(tmp_path / "run").task
@@ -99,6 +115,17 @@ def test_masks_of_colors_are_all_read_before_the_first_step(tmp_path):
         resolve(config.task).create(config, train, None)
 
 
+def test_records_that_are_passed_over_have_a_side_too(table, tmp_path):
+    folder = shutil.copytree(table, tmp_path / "data")
+    source = open_split(labeled(tmp_path, folder), "train")
+    (folder / "03.png").unlink()
+    with pytest.raises(DataError, match=r"03\.png"):
+        traits_of(source)
+    traits = traits_of(source, skip=True)
+    assert [example.key for example in traits] == ids_of(source)
+    assert traits[3].classes == frozenset()
+
+
 def test_settings_that_contradict_each_other(table, tmp_path):
     config = labeled(tmp_path, table, "--input.hold-out", "0.2", "--input.train-split", "val")
     with pytest.raises(ConfigError, match=r"makes the split val; give another --input\.train-split"):
@@ -113,3 +140,42 @@ def test_settings_that_contradict_each_other(table, tmp_path):
     assert ids_of(open_split(config, "val")) == ["01"]
     with pytest.raises(DataError, match=r"1 of the 2 examples of train are not in own .*\(77\)"):
         open_split(config, "train")
+
+
+def batches(config) -> list[dict[str, np.ndarray]]:
+    task_class = resolve(config.task)
+    source = task_class.open(config, "train")
+    task = task_class(config, tuple(source.class_names))
+    stream = train_batches(
+        source, task.decoder(), task.train_transform(), batch_size=8, seed=3, threads=0, target=task.target
+    )
+    found = [next(stream) for _ in range(2)]
+    stream.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("experiment", "write", "kinds"),
+    [
+        (deeplab_voc, write_masks, ("numbers", "voc", "cvat", "class_dict", "label_colors", "parquet")),
+        (resnet_imagenet, write_labels, ("folders", "csv", "csv_of_split", "csv_of_numbers", "parquet")),
+    ],
+    ids=["masks", "labels"],
+)
+def test_each_format_makes_the_same_batches(experiment, write, kinds, tmp_path):
+    rng = np.random.default_rng(0)
+    masks = [np.repeat(np.repeat(rng.integers(0, 3, (3, 4)).astype(np.uint8), 10, 0), 10, 1) for _ in range(8)]
+    if write is write_masks:
+        images = [(f"{n}", encoded(photo(n), "JPEG"), mask) for n, mask in enumerate(masks)]
+    else:
+        images = [(f"{n}", encoded(photo(n), "PNG"), n // 3) for n in range(8)]  # class by class, as folders are read
+    expected = None
+    for kind in kinds:
+        write(kind, tmp_path / kind, ("ant", "bee", "cat"), {"train": images})
+        words = f"quick --data {tmp_path / kind} --input.crop 24 24 --workdir {tmp_path / 'run'}"
+        found = batches(configure(experiment, words.split()))
+        expected = expected or found
+        for one, other in zip(expected, found, strict=True):
+            assert one.keys() == other.keys()
+            for name in one:
+                np.testing.assert_array_equal(one[name], other[name], err_msg=f"{kind}: {name}")

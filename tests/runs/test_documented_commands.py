@@ -38,7 +38,15 @@ NEEDS = {
     r"prepare cifar10$|^resnet_imagenet cifar10$": r"a connection to the internet",
     r"fcn8s-heavy-pascal": r"the authors' file",
     r"(gs|s3)://BUCKET": r"a bucket of yours",
+    r"--average 5": r"kept five checkpoints",
+    r"--progress-from": r"an earlier run with a time budget",
+    r"^cvjax\.cli\.sweeping\.sweep ": r"runs trials one after another",
     r"voc_pod|--cluster\.coordinator HOST0": r"[Ee](very|ach) host",
+}
+OWN = {
+    "deeplab_voc": "image_folder_segmentation",
+    "resnet_imagenet": "image_folder_classification",
+    "yolo_voc": "xml_folder_detection",
 }
 SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()
 SMALL = {
@@ -112,7 +120,8 @@ def place(tmp_path_factory):
 def _data(words: list[str]) -> str:
     """The name of the data of a command; each has a folder of that name."""
     if "--data" in words:
-        return words[words.index("--data") + 1]
+        name = words[words.index("--data") + 1]
+        return f"./{OWN[words[0]]}" if name == "FOLDER" else name
     if words[0].startswith("cvjax.cli.data.") and words[1] == "FOLDER":
         return "./xml_folder_detection"
     return words[1] if words[0].startswith("cvjax.cli") else words[0]
@@ -122,10 +131,16 @@ def _execute(text: str) -> None:
     words = shlex.split(text)
     words = [_data(words) if word == "FOLDER" else word for word in words]
     module, *argv = words
+    if module == "cvjax.cli.training.lr":
+        argv += [*SMALL[argv[0]].split(), "--batch-size", "8", "--sweep", "3"]
     if module.startswith("cvjax.cli."):
         importlib.import_module(module).main(argv)
         return
     more = [*SHORT, *SMALL[module].split()]
+    if "--patience" in argv:
+        more += ["--eval-every", "1"]
+    if "--hours" in argv:  # a step takes longer than that
+        more += ["--hours", "1e-9"]
     if "--resume" in argv:
         more += ["--steps", "2"]
     elif "--workdir" not in argv and pathlib.Path("runs", module, "quick").exists():  # where no run may start again

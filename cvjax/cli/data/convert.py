@@ -10,9 +10,8 @@ from rich.console import Console
 
 from cvjax.cli.shell.reading import read
 from cvjax.datasets.own.written.convert import Converted, To, convert
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Arguments:
       void: Labels to ignore in masks; ignored pixels are background in what is written.
       values: Level that stands for each class in masks, in the order of the classes.
       copy: Copy images also where hard links would do.
-      json: File for what was written, as JSON.
+      json: File to write the counts to; - is standard output.
     """
 
     source: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
@@ -39,7 +38,7 @@ class Arguments:
     void: tuple[int, ...] = ()
     values: tuple[int, ...] = ()
     copy: bool = False
-    json: pathlib.Path | None = None
+    json: str | None = None
 
 
 def report(done: Converted, arguments: Arguments, console: Console) -> None:
@@ -74,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values=arguments.values,
     )
     report(done, arguments, make_console())
-    if arguments.json is not None:
-        write_json(arguments.json, dataclasses.asdict(done))
+    write_json_result(arguments.json, dataclasses.asdict(done))
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def page_of(found: Found, title: str, count: int) -> Page:
         for doubt in doubts[:count]:
             name = str(dataset[doubt.index]["id"]) if names is None else names[doubt.index]
             cards.append(Card(draw(doubt), name, (doubt.what,)))
-        add_section(page, kind, len(doubts), cards)
+        add_section(page, kind, len(doubts), sum(doubt.flagged for doubt in doubts), cards)
     if not found.doubts:
         page.text("No label is in doubt.")
     return page

@@ -35,6 +35,8 @@ compdef _cvjax cvjax
 }
 """Text for each shell; files are completed by the shell itself, where there is nothing to say."""
 
+_OF_EXPERIMENTS = ("train", "aot", "lr", "sweep")
+"""Commands that take an experiment and a preset; all but the last take the experiment's flags, too."""
 _EVERYWHERE = ("--help", "--quiet", "--traceback")
 
 
@@ -59,9 +61,8 @@ def _all(before: list[str], *, flag: bool) -> list[str]:
     if name not in COMMANDS:
         return []
     if flag:
-        if name == "train":
-            return [*(experiment_flags(rest[0]) if rest else ()), *_EVERYWHERE]
-        return [*command_flags(COMMANDS[name].module), *_EVERYWHERE]
+        of_run = experiment_flags(rest[0]) if rest and name in _OF_EXPERIMENTS[:-1] else []
+        return list(dict.fromkeys([*command_flags(COMMANDS[name].module), *of_run, *_EVERYWHERE]))
     return _arguments(name, rest)
 
 
@@ -71,7 +72,7 @@ def _arguments(name: str, rest: list[str]) -> list[str]:
         return _models()
     if rest and rest[-1].startswith("-"):
         return []
-    if name in ("train", "aot"):
+    if name in _OF_EXPERIMENTS:
         return list(experiment_files()) if not rest else presets(rest[0]) if len(rest) == 1 else []
     if name in ("inspect", "models"):
         return _models() if not rest or name == "models" else []

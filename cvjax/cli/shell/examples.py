@@ -8,6 +8,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "cvjax train camvid quick --input.manual-dir FOLDER --steps 600",
         "cvjax train deeplab_voc quick --resume",
     ),
+    "lr": ("cvjax lr deeplab_voc quick", "cvjax lr resnet_imagenet quick --high 1 --json lr.json"),
     "evaluate": (
         "cvjax evaluate runs/deeplab_voc/quick --json report.json",
         "cvjax evaluate --weights resnet50 --data imagenet2012",
@@ -19,6 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "convert": (
         "cvjax convert runs/resnet_imagenet/quick mine.safetensors",
         "cvjax convert resnet50.pth resnet50.npz",
+        "cvjax convert runs/resnet_imagenet/quick runs/average --average 2",
     ),
     "models": (
         "cvjax models",
@@ -42,11 +44,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "cvjax data look FOLDER --like yolo_voc/quick --input.flip 0",
     ),
     "data check": ("cvjax data check FOLDER --html check.html --strict",),
-    "data doubt": ("cvjax data doubt runs/deeplab_voc/quick --html doubt.html",),
     "data propose": ("cvjax data propose voc_detection --split trainval2007 --mode fast",),
     "completion": (
         'eval "$(cvjax completion bash)"    # in ~/.bashrc',
         'eval "$(cvjax completion zsh)"     # in ~/.zshrc',
     ),
+    "sweep": ("cvjax sweep deeplab_voc quick --vary optim.learning-rate=log:0.001..0.1 --trials 8 -- --steps 300",),
+    "data doubt": ("cvjax data doubt runs/deeplab_voc/quick --html doubt.html",),
     "compare": ("cvjax compare runs/camvid/quick runs/camvid/quick_deeplab --html compare.html",),
 }

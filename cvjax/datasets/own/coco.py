@@ -22,7 +22,7 @@ import numpy as np
 
 from cvjax.datasets.coco.annotations import CocoAnnotations, read_annotations
 from cvjax.datasets.own.annotated.outlines import decompressed, extent_of
-from cvjax.datasets.own.annotated.texts import ImageFinder, ends_of, find_all
+from cvjax.datasets.own.annotated.texts import ImageFinder, ends_of, find_all, split_folders
 from cvjax.datasets.own.annotated.values import Annotated, AnnotatedImage, Annotations, Outline, Polygons, Runs
 from cvjax.errors import DataError
 
@@ -144,8 +144,12 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     Raises:
       DataError: Two files are of one split.
     """
-    places = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name[:1] != ".")]
-    found = [file for place in places for file in sorted(place.glob("*.json")) if not _OTHERS.match(file.name)]
+    found = [
+        file
+        for place in (folder, *split_folders(folder))
+        for file in sorted(place.glob("*.json"))
+        if not _OTHERS.match(file.name)
+    ]
     # A folder of LabelMe's has a file an image; the first one tells.
     files = [file for file in found if _is_coco(file)] if found and any(_is_coco(file) for file in found[:8]) else []
     names = [_name(file, folder) for file in files]

@@ -30,6 +30,7 @@ from cvjax.errors import DataError
 FILE = "annotations.xml"
 _ROOT = b"<annotations"
 _NO_AREA = ("points", "polyline", "tag", "cuboid", "skeleton", "image_tag")
+_WITH_AREA = ("box", "polygon", "ellipse", "mask")
 _BOX = ("xtl", "ytl", "xbr", "ybr")
 _CORNERS = 64  # of the polygon that stands for an ellipse
 _LOG = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ def _class_names(
             f"{file}, image {image}: {shape.place} is labeled {unknown[0]!r}, which is none of the labels of meta"
             f" ({listed(names)}); mend the label, or add it there."
         )
-    names = names or tuple(sorted(used))
+    drawn = {(shape.get("label") or "").strip() for tag in _WITH_AREA for shape in root.iterfind(f"image/{tag}")}
+    names = names or tuple(sorted(drawn))
     if not names:
         raise DataError(f"{file}: no shape has an area and a label; label some.")
     return names

@@ -23,7 +23,7 @@ from cvjax.data.decode import IMAGE_SUFFIXES, decode_label_numbers
 from cvjax.datasets.listing import listed, read_lines
 from cvjax.datasets.own.annotated.grouping import Shape, joined, rectangle, report_passed
 from cvjax.datasets.own.annotated.outlines import pixels_runs
-from cvjax.datasets.own.annotated.texts import ImageFinder, ends_of, read_json
+from cvjax.datasets.own.annotated.texts import ImageFinder, ends_of, read_json, split_folders
 from cvjax.datasets.own.annotated.values import AnnotatedImage, Annotations, Outline, Polygons
 from cvjax.errors import DataError
 
@@ -36,12 +36,12 @@ _LOG = logging.getLogger(__name__)
 
 def recognize(path: pathlib.Path) -> bool:
     """Returns whether a path is a folder of LabelMe's files, maybe one for each split, or such a file."""
-    return _is_labelme(path) if path.is_file() else any(map(_holds, (path, *_folders(path))))
+    return _is_labelme(path) if path.is_file() else any(map(_holds, (path, *split_folders(path))))
 
 
 def splits(path: pathlib.Path) -> list[str]:
     """Returns the names of the folders with LabelMe's files; none where they lie in `path` itself."""
-    return [] if path.is_file() or _holds(path) else [place.name for place in _folders(path) if _holds(place)]
+    return [] if path.is_file() or _holds(path) else [place.name for place in split_folders(path) if _holds(place)]
 
 
 def read(path: pathlib.Path, split: str | None) -> Annotations:
@@ -51,7 +51,7 @@ def read(path: pathlib.Path, split: str | None) -> Annotations:
       DataError: A file is damaged, a shape is wrong or of an unknown label, or an image is missing.
     """
     folder = path.parent if path.is_file() else path
-    places = [place for place in (folder, *_folders(folder)) if path.is_dir() and _holds(place)]
+    places = [place for place in (folder, *split_folders(folder)) if path.is_dir() and _holds(place)]
     files = [file for place in places for file in _jsons(place)] if path.is_dir() else [path]
     contents = {file: _content(file) for file in files}
     passed: dict[str, int] = {}
@@ -93,10 +93,6 @@ def _jsons(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _holds(folder: pathlib.Path) -> bool:
     return any(map(_is_labelme, _jsons(folder)[:8]))
-
-
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def _content(file: pathlib.Path) -> Mapping[str, Any]:

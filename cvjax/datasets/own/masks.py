@@ -20,6 +20,7 @@ from cvjax.datasets.own.colors import TABLES, ColorMasks, find_table, read_table
 from cvjax.errors import DataError
 
 NAME = "own"
+_UNSPLIT = "default"  # the one list in an export of CVAT whose images were not divided
 _NAMES = (CLASSES_FILE, "class_names.txt")  # the second is what labelme2voc writes
 
 
@@ -39,7 +40,8 @@ def splits(place: pathlib.Path) -> list[str]:
     Raises:
       DataError: It is not clear which of several folders is meant.
     """
-    return list(find_splits(place))
+    found = list(find_splits(place))
+    return [] if found == [_UNSPLIT] else found
 
 
 def open_masks(

@@ -20,6 +20,7 @@ import numpy as np
 
 from cvjax.data.dataset import Dataset
 from cvjax.data.decode import IGNORE, decode_label_numbers
+from cvjax.data.part import ids_of, unknown_id
 from cvjax.errors import DataError
 
 _SHOW_FROM = 1000  # so many records take seconds, and a bar is shown
@@ -155,15 +156,18 @@ def _in_threads(source: Dataset, skip: bool) -> Iterator[Traits]:
     from rich.console import Console
     from rich.progress import Progress
 
+    keys = ids_of(source) if skip and hasattr(source, "ids") else None
+
     def read(index: int) -> Traits:
+        key, classes, digest = keys[index] if keys else unknown_id(index), set[int](), f"record {index}"
         try:
             record = cast(dict[str, Any], source[index])
+            key, digest = str(record["id"]), hashlib.sha256(record["image"]).hexdigest()
             classes = _classes(record, source.void)
         except DataError:
             if not skip:
                 raise
-            return Traits(f"record {index}", frozenset(), f"record {index}")
-        return Traits(str(record["id"]), frozenset(classes), hashlib.sha256(record["image"]).hexdigest())
+        return Traits(key, frozenset(classes), digest)
 
     count = len(source)
     if count:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from cvjax.datasets import xml_folder
-from cvjax.datasets.own.annotated.texts import ends_of
+from cvjax.datasets.own.annotated.texts import ends_of, split_folders
 from cvjax.datasets.own.annotated.values import Annotated, AnnotatedImage, Annotations
 from cvjax.datasets.voc import xml
 
@@ -13,8 +13,7 @@ def recognize(path: pathlib.Path) -> bool:
     """Returns whether a path is a folder of images and XML files as VOC's."""
     if path.is_file():
         return False
-    places = [path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name[:1] != ".")]
-    found = (place for folder in places if (place := xml_folder.place_of(folder)) is not None)
+    found = (place for folder in (path, *split_folders(path)) if (place := xml_folder.place_of(folder)) is not None)
     first = next((file for _, place in found for file in sorted(place.glob("*.[xX][mM][lL]"))), None)
     # Another tool's XML is told by what it begins with, and a damaged file of VOC's is to be reported as such.
     return first is not None and b"<annotations" not in ends_of(first)

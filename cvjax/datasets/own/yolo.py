@@ -54,6 +54,7 @@ def read(path: pathlib.Path, split: str | None) -> Annotations:
       DataError: data.yaml is damaged, a folder or an image is missing, or a line of a label file is wrong.
     """
     file = _yaml_of(path)
+    has_points = False
     if file is None:
         names = read_class_names(path / CLASSES_FILE)
         below = path / "images" / (split or "")
@@ -61,6 +62,7 @@ def read(path: pathlib.Path, split: str | None) -> Annotations:
     else:
         content = _content(file)
         names, place = _class_names(file, content), file
+        has_points = "kpt_shape" in content
         stated = content[split] if split is not None else [content[key] for key in SPLITS if content.get(key)]
         stated = stated if isinstance(stated, list) else [stated]
         found = [image for entry in stated for image in _images(file, content, entry, split or "all")]
@@ -75,7 +77,7 @@ def read(path: pathlib.Path, split: str | None) -> Annotations:
     root = os.path.commonpath([os.path.dirname(image) for image in found]) if found else ""
     keys = [os.path.splitext(os.path.relpath(image, root))[0].replace(os.sep, "/") for image in found]
     images = [
-        AnnotatedImage(key, image, label, tuple(_objects(label, names)), fractions=True)
+        AnnotatedImage(key, image, label, tuple(_objects(label, names, has_points)), fractions=True)
         for key, image, label in zip(keys, found, labels, strict=True)
     ]
     return Annotations(tuple(names), images)
@@ -188,15 +190,15 @@ def _refuse_shared(images: Sequence[str], labels: Sequence[str]) -> None:
             raise DataError(f"{os.path.dirname(image)}: {two} share a stem, and so {label}; keep one of them.")
 
 
-def _objects(file: str, names: Sequence[str]) -> list[Annotated]:
-    """Reads a label file; one that is not there has no objects."""
+def _objects(file: str, names: Sequence[str], has_points: bool) -> list[Annotated]:
+    """Reads a label file; one that is not there has no objects. A pose is its box; its points are left out."""
     if not os.path.isfile(file):
         return []
     objects = []
     try:
         with open(file, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
-                if words := line.split():
+                if words := line.split()[: 5 if has_points else None]:
                     objects.append(_object(words, names, f"line {number}"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); export the labels again.") from error

@@ -131,7 +131,7 @@ def open_proposals(
     folder = proposal_folder(source, config, data_dir)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there are no such proposals of these images; python -m cvjax.cli.propose {source.name} --split"
+            f"{folder}: there are no such proposals of these images; cvjax data propose {source.name} --split"
             f" {source.split} --mode {config.mode} --limit {config.limit} makes them"
         )
     return ProposalSet(folder)
@@ -267,7 +267,7 @@ def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tupl
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
                 "the processes that propose boxes could not start, or were ended; put your script's code under"
-                ' `if __name__ == "__main__":`, or run `python -m cvjax.cli.propose`'
+                ' `if __name__ == "__main__":`, or run `cvjax data propose`'
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

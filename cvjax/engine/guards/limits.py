@@ -55,6 +55,8 @@ _LIMITS: dict[str, _Limit] = {
     "stall_minutes": _FACTOR,
     "cluster.wait": _POSITIVE,
     "cluster.silence": _POSITIVE,
+    "distill.weight": _SHARE,
+    "distill.temperature": _POSITIVE,
     "*_weight": _FACTOR,
     "loss_stride": _COUNT,
     "focal_gamma": _FACTOR,

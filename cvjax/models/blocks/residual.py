@@ -1,5 +1,6 @@
 """Residual blocks (He et al., 1512.03385), with the choices that the literature has made about them."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -56,11 +57,11 @@ class ResidualBlock(nn.Module):
         """
         scale = zero_gamma() if self.zero_gamma else nn.initializers.ones
         norm = self.norm(name=name, scale_init=scale)
-        if self.norm_after:
-            y = y if last is None else last()(y)
+        if last is not None and not self.norm_after:
+            y = self._conv_norm(last, norm, y, train)
         else:
-            folds = last is not None and self._folds(norm, train)
-            y = folded_conv_norm(last, norm, y) if folds else norm(y if last is None else last()(y), not train)
+            y = y if last is None else last()(y)
+            y = y if self.norm_after else norm(y, not train)
         if self.gate is not None:
             y = self.gate(name="squeeze_excite")(y)
         if self.shortcut != "none":
@@ -75,15 +76,17 @@ class ResidualBlock(nn.Module):
             x = x[:, :: self.stride, :: self.stride]
             return jnp.pad(x, ((0, 0),) * 3 + ((0, y.shape[-1] - x.shape[-1]),))
         projection, norm = self._projection(y.shape[-1]), self.norm(name="downsample_bn")
-        if self._folds(norm, train) and self.stride == 1 and x.shape[-1] < y.shape[-1]:
-            return folded_conv_norm(projection, norm, x)
-        return norm(projection()(x), not train)
+        if self.stride > 1 or x.shape[-1] >= y.shape[-1]:  # a slice's gradient, or squares of more channels, cost more
+            return norm(projection()(x), not train)
+        return self._conv_norm(projection, norm, x, train)
 
     def _projection(self, features: int) -> ModuleMaker:
         return partial(self.conv, features, 1, self.stride, name="downsample_conv")
 
-    def _folds(self, norm: Any, train: bool) -> bool:
-        return self.fold_norms and train and not norm.frozen
+    def _conv_norm(self, conv: Callable[..., Any], norm: Any, x: jax.Array, train: bool) -> jax.Array:
+        if self.fold_norms and train and not norm.frozen:
+            return folded_conv_norm(conv, norm, x)
+        return norm(conv()(x), not train)
 
 
 class BasicBlock(ResidualBlock):

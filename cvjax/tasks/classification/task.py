@@ -32,7 +32,7 @@ from cvjax.tasks.classification.transforms import CenterCrop, RandomCrop
 from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
-from cvjax.tasks.losses import soft_cross_entropy
+from cvjax.tasks.losses import soft_cross_entropy, soft_divergence
 from cvjax.tasks.prediction.pieces import Views
 from cvjax.visual.tables import report_table
 
@@ -162,6 +162,10 @@ class Classification(ImageTask):
             total += self.config.aux_weight * (soft_cross_entropy(branch, target) * valid).sum()
         correct = jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)
         return total, {"accuracy": (correct.astype(jnp.float32) * valid).sum()}
+
+    def soft_loss(self, logits: jax.Array, taught: jax.Array, targets: Batch) -> jax.Array:
+        """Returns the divergence from a teacher's logits [B, C], summed over valid images."""
+        return (soft_divergence(logits, taught) * self.image_weights(targets)).sum()
 
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Returns the sums of one batch that `compute` scores.

@@ -29,6 +29,7 @@ from cvjax.storage import data_folder
 from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
+from cvjax.tasks.losses import soft_divergence
 from cvjax.tasks.prediction.pieces import Views
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
@@ -202,6 +203,17 @@ class Segmentation(ImageTask):
         if not self.config.normalize_loss:  # an image's fraction, since images are what it is divided by
             correct = correct.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1.0)
         return total, {"accuracy": correct.sum()}
+
+    def soft_loss(self, logits: jax.Array, taught: jax.Array, targets: Batch) -> jax.Array:
+        """Returns the divergence from a teacher's logits [B, H, W, C], summed over pixels by their weights."""
+        divergence = soft_divergence(self._thin(logits), self._thin(taught))
+        return (divergence * self._weights(targets)).sum()
+
+    def image_weights(self, targets: Batch) -> jax.Array:
+        """Returns the sum of the weights of each image's pixels, [B]; without `normalize_loss` 1 for a valid image."""
+        if not self.config.normalize_loss:
+            return super().image_weights(targets)
+        return self._weights(targets).sum((1, 2))
 
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Returns the sums of one batch that `compute` scores: confusion matrices, int32 [C, C] and larger, and counts.

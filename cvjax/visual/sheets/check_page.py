@@ -18,7 +18,7 @@ from cvjax.visual.sheets.samples import draw_scaled, fit, legend_of, strip
 SHOWN = 24
 """Number of findings of a kind that the page shows; all of them are in the JSON."""
 _UNITS = {"mask": "pixels", "boxes": "boxes", "label": "images"}
-_FIGURES = {"height": "height", "width": "width", "aspect": "w/h"}
+_FIGURES = {"height": "height (median)", "width": "width", "aspect": "w/h"}
 
 
 def check_page(report: DataReport, title: str, shown: int = SHOWN) -> Page:
@@ -105,7 +105,7 @@ def _show(page: Page, found: Sequence[Finding], sources: dict[str, Dataset], cla
             lines.append([finding.split, ", ".join(place.file for place in finding.places), finding.what])
             continue
         named |= bool(finding.boxes)
-        names = short_names([place.file for place in finding.places])
+        names = _names(finding)
         more = len(names) - 6
         files = (*names[1:6], *([f"and {more} more"] if more > 0 else []))
         cards.append(Card(picture, names[0], (*files, f"{finding.split}: {finding.what}")))
@@ -115,6 +115,16 @@ def _show(page: Page, found: Sequence[Finding], sources: dict[str, Dataset], cla
         page.sheet(cards)
     if lines:
         page.table(["split", "file", "what"], lines)
+
+
+def _names(finding: Finding) -> list[str]:
+    """Returns short names of the files: of several with their folders, and with their splits where these differ."""
+    places = finding.places
+    if len(places) == 1:
+        return short_names([places[0].file])
+    splits = len({place.split for place in places}) > 1
+    names = ["/".join(place.file.replace("\\", "/").split("/")[-2:]) for place in places]
+    return [f"{place.split}: {name}" if splits else name for place, name in zip(places, names)]
 
 
 def _picture(finding: Finding, sources: dict[str, Dataset], class_names: Sequence[str]) -> np.ndarray | None:
@@ -144,6 +154,6 @@ def _image(place: Place, sources: dict[str, Dataset]) -> tuple[np.ndarray | None
 
 
 def _spread(figures: Sequence[float]) -> str:
-    """Returns least and most, and the median where they differ."""
-    least, median, most = (f"{value:.4g}" for value in figures)
-    return least if least == most else f"{least} to {most}, median {median}"
+    """Returns least and most, and in brackets the median where they differ."""
+    least, median, most = (f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in figures)
+    return least if least == most else f"{least}-{most} ({median})"

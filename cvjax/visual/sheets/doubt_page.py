@@ -72,9 +72,9 @@ def _outlined(panel: np.ndarray, image: np.ndarray, box: Corners, part: tuple[sl
     return panel
 
 
-def add_section(page: Page, title: str, count: int, cards: Sequence[Card]) -> None:
-    """Adds a kind of doubts with its number, of which the first are shown."""
-    page.heading(f"{title}: {count:,}")
+def add_section(page: Page, title: str, count: int, flagged: int, cards: Sequence[Card]) -> None:
+    """Adds a kind of doubts: how many there are, how many the rule calls wrong, and the first of them."""
+    page.heading(f"{title}: {count:,}" + (f", {flagged:,} called wrong" if flagged < count else ""))
     if count > len(cards):
         page.text(f"The {len(cards)} most doubtful are shown.")
     page.sheet(cards)

@@ -1,6 +1,7 @@
 """Shows annotated images as a dataset of boxes, masks, or objects with masks."""
 
 import copy
+import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
@@ -67,7 +68,10 @@ class OwnDataset:
         self.split, self._target = split, target
         self._on_bad_boxes: OnBadBoxes = on_bad_boxes
         self._names, self._least_side = annotations.class_names, annotations.least_side
-        self._images, self._headers = list(annotations.images), list(headers)
+        images = annotations.images
+        if target == "boxes":  # so that no outlines travel to the processes that decode
+            images = [dataclasses.replace(image, objects=tuple(map(_boxed, image.objects))) for image in images]
+        self._images, self._headers = list(images), list(headers)
         self.class_names = self._names if target == "boxes" else _with_background(self._names)
         if len(self.class_names) > MOST_CLASSES and target != "boxes":
             raise DataError(f"masks tell at most {MOST_CLASSES} classes apart, and there are {len(self.class_names)}.")
@@ -187,8 +191,8 @@ class OwnDataset:
             inside = pixels_of(_scaled(thing.outline, _scale(image, header)), size)
             labels[inside] = self._number(thing, image)
             if self._target == "objects":
-                known = labels[inside].any() and not (thing.crowd or thing.difficult)
-                numbers[inside] = number if known else IGNORE
+                unknown = thing.crowd or thing.difficult
+                numbers[inside] = IGNORE if unknown else number if self._number(thing, image) else 0
         return numbers, labels
 
     def _number(self, thing: Annotated, image: AnnotatedImage) -> int:
@@ -200,6 +204,10 @@ class OwnDataset:
 
     def __repr__(self) -> str:
         return f"OwnDataset({self.split!r}, {len(self)} records)"
+
+
+def _boxed(thing: Annotated) -> Annotated:
+    return dataclasses.replace(thing, box=box_of(thing), outline=None)
 
 
 def is_background(name: str) -> bool:

@@ -12,6 +12,7 @@ from cvjax.datasets.listing import listed
 from cvjax.errors import DataError
 
 _HEAD = 65_536  # bytes that tell the format of a file
+_MOST_SPLITS = 50  # more folders are those of classes, and may hold a million files
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -70,6 +71,12 @@ def portable(name: str) -> str:
     return name[2:] if name[1:2] == ":" and name[:1].isalpha() else name
 
 
+def split_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Lists the folders in a folder that may be those of splits: none of them if there are very many."""
+    found = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    return found if len(found) <= _MOST_SPLITS else []
+
+
 def files_below(folder: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
     """Lists the files of a folder and of all folders below, in the order of their names, without hidden ones."""
     found = []
@@ -108,6 +115,8 @@ class ImageFinder:
           name: Name as the annotation states it.
           other_suffix: Whether an image of the same stem will do.
         """
+        if os.path.isabs(name) and os.path.isfile(name):
+            return os.path.normpath(name)
         parts = [part for part in portable(name).split("/") if part not in ("", ".")]
         for start in range(len(parts)):
             for folder in self._folders:

@@ -20,6 +20,7 @@ from cvjax.datasets.own.parquet.tables import Columns, pyarrow_parquet
 from cvjax.errors import DataError
 
 NAME = "own"
+_CROWD, _DIFFICULT, _AREA = ("iscrowd", "is_crowd", "crowd"), ("difficult", "is_difficult"), ("area",)
 _KEPT_BYTES = 2**28
 """How much of the images read last a process keeps, because neighbors lie in one group of rows."""
 
@@ -144,12 +145,13 @@ class ParquetDataset:
           DataError: A box is no four numbers, boxes and classes are not as many, or a class is none.
         """
         boxes, labels = fields_of(value, self._columns)
+        crowd, difficult, areas = (_optional(value, names, len(boxes)) for names in (_CROWD, _DIFFICULT, _AREA))
         if len(boxes) != len(labels) or any(box is None or len(box) != 4 for box in boxes):
             raise DataError(f"{name}: has {len(boxes)} boxes of four numbers and {len(labels)} classes; mend the row.")
         array = np.asarray(boxes, np.float64).reshape(-1, 4)
         if not self.are_corners:
             array = np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)
-        return make_objects(array, [self.label(label, name) for label in labels])
+        return make_objects(array, [self.label(label, name) for label in labels], difficult, crowd, areas=areas)
 
     def _read(self, place: int) -> tuple[list[Any], list[Any], int]:
         """Returns images, targets and bytes of a group of rows."""
@@ -199,6 +201,15 @@ def fields_of(value: Any, columns: Columns) -> tuple[list[Any], list[Any]]:
         return value[columns.boxes] or [], value[columns.categories] or []
     rows = value or []
     return [row[columns.boxes] for row in rows], [row[columns.categories] for row in rows]
+
+
+def _optional(value: Any, names: Sequence[str], count: int) -> list[Any] | None:
+    """Returns what the objects' column says about each object under one of the names; None where it says nothing."""
+    if isinstance(value, Mapping):
+        found = next((value[name] for name in names if value.get(name) is not None), None)
+    else:
+        found = next(([row[name] for row in value] for name in names if value and name in value[0]), None)
+    return found if found is not None and len(found) == count and None not in found else None
 
 
 def opened(path: str | pathlib.Path) -> Any:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from cvjax.data.drawing.fraction import Subset
+from cvjax.data.part import part_of
 from cvjax.engine import run
 from cvjax.engine.checkpoint import Checkpoints, find_checkpoint
 from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
@@ -69,7 +69,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     _, train_set = task.matched(train_set)
     scoring, eval_set = task.matched(eval_set)
     count = min(len(train_set), config.images or len(train_set))
-    chosen = Subset(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int))
+    chosen = part_of(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int).tolist(), train_set.split)
     console.print(f"support vector machines and regressions, on {count} images")
     batches = whole_split(task, chosen)
     fitted = fit_stages(
