@@ -38,8 +38,8 @@ def config(workdir: object, data_dir: object, *, resume: bool = False) -> Denois
 def slowly(stream):
     """A stream of which every batch takes a while, so that a run can be killed between two steps."""
 
-    def slow(*arguments):
-        for batch in stream(*arguments):
+    def slow(*arguments, **options):
+        for batch in stream(*arguments, **options):
             time.sleep(0.5)
             yield batch
 
