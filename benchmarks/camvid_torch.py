@@ -1,4 +1,4 @@
-"""How well PyTorch learns CamVid in a given time: the peer of `python -m experiments.camvid quick`.
+"""How well PyTorch learns CamVid in a given time: the peer of `cvjax train camvid quick`.
 
     path/to/python-with-torch benchmarks/camvid_torch.py CAMVID --seconds 1200
 

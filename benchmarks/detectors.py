@@ -6,7 +6,7 @@
 R-CNN runs the whole net for every proposal, SPPnet and Fast R-CNN share the convolutions, Faster R-CNN makes its own
 300 proposals, YOLO has none. Nets are the papers', at their papers' sizes, with fresh weights: an image of 600x800, for
 YOLO 448x448, and AlexNet or ZF where the system has it, as well as VGG-16. Making the proposals is not measured, but
-printed by `python -m cvjax.cli.propose`. One system after another in one process; times are medians.
+printed by `cvjax data propose`. One system after another in one process; times are medians.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,13 @@ from cvjax.data.photos import read_photo
 from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.loop import Outcome
 from cvjax.models import Preprocessing, create_model
+from cvjax.storage import as_path
 from cvjax.tasks.load import Loaded, load_for_inference
+from cvjax.tasks.prediction.inputs import Photo
+from cvjax.tasks.prediction.pieces import Views, check_image
+from cvjax.tasks.prediction.stream import Images, Stream
+from cvjax.tasks.prediction.videos import Frame
+from cvjax.tasks.segmentation.predict import LabelMap
 from cvjax.weights import hub, open_weights, preprocess
 
 
@@ -107,7 +114,7 @@ def evaluate(path: str | os.PathLike[str], **settings: Any) -> dict[str, Any]:
 
     Args:
       path: Folder of a run or of a checkpoint.
-      **settings: Settings of `python -m cvjax.cli.evaluate`, such as `split="test"`, `flip=True`; what is not given is
+      **settings: Settings of `cvjax evaluate`, such as `split="test"`, `flip=True`; what is not given is
         as in the run.
 
     Returns:
@@ -119,19 +126,45 @@ def evaluate(path: str | os.PathLike[str], **settings: Any) -> dict[str, Any]:
     return evaluate_checkpoint(Arguments(os.fspath(path), **settings), Console(quiet=True))
 
 
-def predict(model: Loaded | str | os.PathLike[str], image: np.ndarray | str | os.PathLike[str]) -> Any:
-    """Predicts one photograph of any size.
+def predict(
+    model: Loaded | str | os.PathLike[str],
+    image: np.ndarray | str | os.PathLike[str] | Sequence[np.ndarray | str | os.PathLike[str]],
+    *,
+    batch_size: int = 8,
+    **views: Any,
+) -> Any:
+    """Predicts one photograph of any size, or many.
 
     Args:
       model: What `load` returned, which compiles once for each size of images, or a path for a single call.
-      image: uint8 [H, W, 3], RGB, or a path.
+      image: uint8 [H, W, 3], RGB, or a path; or a sequence of these, which are predicted in batches of about the same
+        size and read in threads.
+      batch_size: Number of images of up to 640x640 pixels in a batch, of a sequence.
+      **views: Fields of `cvjax.tasks.prediction.pieces.Views`, such as `flip=True`, `scales=(0.75, 1.0)`, `tile=1024`;
+        without any, as the evaluation is configured.
 
     Returns:
       Labels uint8 [H, W] of a segmentation, probabilities float32 [C] of a classification, `cvjax.visual.boxes.Boxes`
-      of a detection.
+      of a detection; of a sequence their list, in its order.
 
     Raises:
-      UserError: A missing or damaged checkpoint or image, or a model that predicts no photographs.
+      UserError: A missing or damaged checkpoint or image, or a model that predicts no photographs, or not so.
     """
     loaded = model if isinstance(model, Loaded) else load_for_inference(model)
-    return loaded.predict(image if isinstance(image, np.ndarray) else read_photo(image))
+    is_one = isinstance(image, np.ndarray | str | os.PathLike)
+    if is_one and not views:
+        return loaded.predict(image if isinstance(image, np.ndarray) else read_photo(image))
+    images: Sequence[Any] = [image] if is_one else image
+    for array in images:
+        if isinstance(array, np.ndarray):
+            check_image(array)
+    sources = [
+        Frame(number, one, f"image {number}") if isinstance(one, np.ndarray) else Photo(as_path(one))
+        for number, one in enumerate(images)
+    ]
+    seen = Views(**views) if views else None
+    stream = Stream(loaded.batch_predictor(seen), batch_size)
+    results: list[Any] = [None] * len(sources)
+    for found in stream.over(Images(sources)):
+        results[found.number] = found.result.labels if isinstance(found.result, LabelMap) else found.result
+    return results[0] if is_one else results

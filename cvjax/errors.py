@@ -1,7 +1,7 @@
 """Defines the errors that a caller can mend; each message is one sentence that names the file and the fix.
 
 Any room may import this module. Commands print such an error as one line and end with status 2. Every other exception
-is a bug of ours and keeps its traceback.
+is a bug of ours, whose traceback is kept in a file.
 """
 
 

@@ -67,6 +67,11 @@ def test_prediction_takes_arrays_and_files(checkpoint, tmp_path):
     assert (labels == np.argmax(np.asarray(likely[0] + likely[1, :, ::-1]), -1)).mean() > 0.999
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     np.testing.assert_array_equal(cvjax.predict(loaded, tmp_path / "a.png"), labels)
+    both = cvjax.predict(loaded, [image[:, ::-1], tmp_path / "a.png"])
+    assert len(both) == 2
+    np.testing.assert_array_equal(both[1], labels)
+    with pytest.raises(ConfigError, match="--tile is 3"):
+        cvjax.predict(loaded, image, tile=3)
 
 
 @pytest.mark.slow

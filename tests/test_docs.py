@@ -40,8 +40,9 @@ def test_commands_parse(page, command, tmp_path):
         configure(importlib.import_module(module), argv)
         return
     command_line = importlib.import_module(module)
-    if hasattr(command_line, "read"):  # its further flags are an experiment's
-        command_line.read(argv)
+    read = getattr(command_line, "read", None)
+    if getattr(read, "__module__", None) == module:  # its further flags are an experiment's
+        read(["scenes" if word == "FOLDER" else word for word in argv])
         return
     names = ("Arguments", "Prepare", "Propose")
     kind = next(getattr(command_line, name) for name in names if hasattr(command_line, name))

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.aot EXPERIMENT PRESET --topology v5e:4x4` says what a run needs of chips that are not here."""
+"""`cvjax aot EXPERIMENT PRESET --topology v5e:4x4` says what a run needs of chips that are not here."""
 
 import dataclasses
 import importlib
@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import tyro
 
 from cvjax.cli.commandline import parse
+from cvjax.cli.shell.reading import read_known
 from cvjax.data.stand_in import StandIn
 from cvjax.datasets.sizes import class_count, example_count
 from cvjax.engine.ahead import TooLarge, compile_step
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
 from cvjax.engine.run import with_steps
@@ -22,7 +23,6 @@ from cvjax.inspection.chips import Topology, parse_topology
 from cvjax.inspection.roofline import largest_batch
 from cvjax.inspection.step_report import Run, StepReport
 from cvjax.runtime import topology
-from cvjax.storage import write_result
 from cvjax.tasks.detection.config import DetectionConfig, StagedDetectionConfig
 
 LAYOUTS: Mapping[str, Callable[[RunConfig, list[Any]], JitStrategy]] = {
@@ -51,7 +51,7 @@ class Arguments:
       num_classes: Number of classes; by default that of the preset's data set, which need not be here.
       examples: Number of training examples, for a preset whose length is given in epochs.
       largest_batch: Search the largest batch that fits; compiles several times.
-      json: File to write all figures to.
+      json: File to write all figures to; - is standard output.
       picture: File to draw memory, bytes and times into.
       hlo: File to write the compiled program to, as text.
     """
@@ -75,8 +75,7 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
     Raises:
       ConfigError: An unknown experiment, preset, layout or topology.
     """
-    prog = "python -m cvjax.cli.aot"
-    arguments, rest = tyro.cli(Arguments, args=argv, prog=prog, return_unknown_args=True)
+    arguments, rest = read_known(Arguments, argv, "aot")
     if arguments.layout not in (None, *LAYOUTS):
         raise ConfigError(f"there is no layout {arguments.layout!r}; choose one of {', '.join(LAYOUTS)}")
     parse_topology(arguments.topology)
@@ -210,8 +209,7 @@ def write(arguments: Arguments, found: StepReport) -> None:
     Raises:
       ConfigError: A file cannot be written.
     """
-    if arguments.json is not None:
-        write_result(arguments.json, found.as_json().encode())
+    write_json_result(arguments.json, found.as_json())
     if arguments.picture is not None:
         found.save_picture(arguments.picture)
 

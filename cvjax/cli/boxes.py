@@ -1,13 +1,12 @@
-"""`python -m cvjax.cli.boxes NAME [--split train] [--manual-dir DIR]` counts and measures the boxes of a dataset.
+"""`cvjax data boxes NAME [--split train] [--manual-dir DIR]` counts and measures the boxes of a dataset.
 
 It prints the number and size of the boxes of each class, and the largest number in an image. It reads all annotations.
 So it also finds the first bad one, or counts the bad ones with `--on-bad-boxes drop`.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
 import rich.box
 import tyro
@@ -16,28 +15,24 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from cvjax.cli.shell.reading import read
 from cvjax.datasets.box_statistics import BoxCounts, count_boxes
-from cvjax.datasets.registry import list_datasets, open_dataset
+from cvjax.datasets.registry import open_dataset
 from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
-
-if TYPE_CHECKING:
-    Name = str
-else:
-    Name = Literal[*list_datasets("boxes")]
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Counts and measures the boxes of a dataset."""
 
-    name: tyro.conf.Positional[Name]
-    """Name of the dataset."""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Name of the dataset, or path of a file or folder of your own."""
     split: str = "train"
     """Name of the split; each dataset has its own."""
     data_dir: str | None = None
-    """Folder of prepared datasets; CVJAX_DATA_DIR changes the default."""
-    manual_dir: pathlib.Path | None = None
+    """Folder or URL of prepared datasets; CVJAX_DATA_DIR changes the default."""
+    manual_dir: str | None = None
     """Your own folder: images and annotations, a VOCdevkit, COCO."""
     on_bad_boxes: Literal["error", "drop"] = "error"
     """Stop at a box that is empty, inverted or outside its image, or leave such boxes out and count them."""
@@ -63,7 +58,7 @@ def boxes_table(counts: BoxCounts) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    options = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.boxes")
+    options = read(Arguments, argv, "data boxes")
     source = open_dataset(
         options.name,
         options.split,

@@ -5,6 +5,7 @@ The command line is `[PRESET] [--config FILE] [--field value] [--group.field val
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,11 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from cvjax.datasets.registry import is_available
+from cvjax.cli.shell.reading import read
+from cvjax.datasets.registry import is_available, own_place
+from cvjax.engine.command import take_flag
 from cvjax.engine.config import RunConfig, config_from_json, mistyped
+from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.version01 import upgrade
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import default_data_dir
@@ -22,6 +26,8 @@ from cvjax.models.schema import Field, attribute_sentences, model_fields
 from cvjax.storage import as_path
 
 Config = TypeVar("Config", bound=RunConfig)
+
+_JSON = "With --json FILE what the run came to is written there too; - is standard output."
 
 
 def parse(
@@ -47,22 +53,21 @@ def parse(
     Where the docstring shows a preset with --init, and there is none, a line says so.
 
     Raises:
-      ConfigError: No such preset or model, or a file that holds no configuration. An unknown or mistyped flag prints
-        its own message and exits with status 2.
+      ConfigError: No such preset, model or flag, a value that is none, or a file that holds no configuration.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     experiment = module.rpartition(".")[2]
-    prog, summary = f"python -m {module} [PRESET]", (docstring or experiment).splitlines()[0]
-    text = f"{summary}\n\nPresets, one of which may come first: {', '.join(presets)}."
+    command, summary = f"train {experiment} [PRESET]", (docstring or experiment).splitlines()[0]
+    text = f"{summary}\n\nPresets, one of which may come first: {', '.join(presets)}. {_JSON}"
 
     # tyro's overridable_config_cli makes presets subcommands, but the flags of a model follow from --model.name.
     def read(base: Config, name: str) -> Config:
         if not base.workdir:
             base = dataclasses.replace(base, workdir=f"runs/{experiment}/{name}")
-        config = _parse(_with_model(base, arguments), arguments, prog, text)
+        config = _with_own_data(_parse(_with_model(base, arguments), arguments, command, text))
         usual = usual_start(docstring, experiment, name)
         if usual is not None and config.init is None and not config.resume:
-            print(f"{name} starts from drawn weights, as there is no --init; the usual start is --init {usual}")
+            _say(f"{name} starts from drawn weights, as there is no --init; the usual start is --init {usual}")
         return config
 
     if arguments and not arguments[0].startswith("-"):
@@ -70,7 +75,7 @@ def parse(
         if name not in presets:
             raise ConfigError(f"there is no preset {name!r}; presets are {', '.join(presets)}")
         return read(presets[name], name)
-    path = _taken(arguments, "--config")
+    arguments, path = take_flag(arguments, "--config")
     if path is not None:
         return read(read_config(type(presets["quick"]), path), "quick")
     if default == "quick":
@@ -84,8 +89,12 @@ def parse(
     if is_available(wanted.data, splits, data_dir=config.data_dir, manual_dir=config.input.manual_dir):
         return read(wanted, default)
     root = config.data_dir or default_data_dir()
-    print(f"{wanted.data} is not prepared or found under {root}, so this trains on the embedded scenes (preset quick)")
+    _say(f"{wanted.data} is not prepared or found under {root}, so this trains on the embedded scenes (preset quick)")
     return dataclasses.replace(config, data="scenes")
+
+
+def _say(line: str) -> None:
+    make_console(note=True).print(line, soft_wrap=True)
 
 
 def usual_start(docstring: str | None, experiment: str, preset: str) -> str | None:
@@ -127,39 +136,35 @@ def read_config(kind: type[Config], path: str) -> Config:
         raise ConfigError(f"{path} holds {what}; {wanted}") from error
 
 
-def _taken(arguments: list[str], flag: str) -> str | None:
-    """Takes a flag and its value off a command line, and returns the value."""
-    for place, word in enumerate(arguments):
-        if word.startswith(f"{flag}="):
-            del arguments[place]
-            return word.partition("=")[2]
-        if word == flag and place + 1 < len(arguments):
-            value = arguments[place + 1]
-            del arguments[place : place + 2]
-            return value
-        if word == flag:
-            raise ConfigError(f"{flag} needs a value behind it")
-    return None
+def _with_own_data(config: Config) -> Config:
+    """Puts the path of one's own data, where it stands in the place of a data set's name, into `input.manual_dir`."""
+    if config.data == "auto":
+        return config
+    name, place = own_place(config.data, config.input.manual_dir)
+    if name == config.data:
+        return config
+    data = dataclasses.replace(config.input, manual_dir=None if place is None else os.fspath(place))
+    return dataclasses.replace(config, data=name, input=data)
 
 
 def _with_model(config: Config, arguments: Sequence[str]) -> Config:
     """Changes the architecture if the command line names one, and says which options of the preset it lacks."""
-    rest, name = list(arguments), None
-    while (given := _taken(rest, "--model.name")) is not None:
-        name = given  # the last one counts, as of any flag
+    rest, name = take_flag(arguments, "--model.name")
+    while name is not None and "--model.name" in {word.partition("=")[0] for word in rest}:
+        rest, name = take_flag(rest, "--model.name")  # the last one counts, as of any flag
     if name is None or name == config.model.name:
         return config
     model, dropped = config.model.with_name(name)
     if dropped:
-        print(f"{name} has no option {', '.join(dropped)}; left out")
+        _say(f"{name} has no option {', '.join(dropped)}; left out")
     return dataclasses.replace(config, model=model)
 
 
-def _parse(config: Config, arguments: Sequence[str], prog: str, text: str) -> Config:
+def _parse(config: Config, arguments: Sequence[str], command: str, text: str) -> Config:
     """Lets flags override the fields of a configuration, among them those of its architecture."""
     fields = model_fields(config.model.name)
     shown = _with_help(type(config), config, {"model": _model_type(fields, config.model)})
-    return _restored(tyro.cli(shown[0], default=shown[1], args=arguments, prog=prog, description=text), config, fields)
+    return _restored(read(shown[0], arguments, command, default=shown[1], description=text), config, fields)
 
 
 def _model_type(fields: Sequence[Field], model: ModelConfig) -> tuple[type, Any]:

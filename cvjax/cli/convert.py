@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax read."""
+"""`cvjax convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax read."""
 
 import dataclasses
 import logging
@@ -10,6 +10,8 @@ import jax
 import numpy as np
 import tyro
 
+from cvjax.cli.shell.reading import read
+from cvjax.engine.checkpoint.averaging import write_as_run
 from cvjax.engine.command import run_command
 from cvjax.engine.config import from_json
 from cvjax.engine.guards.terminal import make_console
@@ -18,6 +20,8 @@ from cvjax.models import model_info, model_options
 from cvjax.models.config import Options
 from cvjax.storage import is_folder
 from cvjax.tasks import load
+from cvjax.tasks.averaged import load_average
+from cvjax.tasks.loaded import Loaded
 from cvjax.weights import open_weights, to_torch, write_darknet, write_state_dict
 from cvjax.weights.convert import Variables, is_counter
 from cvjax.weights.darknet import is_darknet
@@ -39,13 +43,19 @@ class Arguments:
       source: Trained run's work folder or checkpoint, a file (.safetensors, .npz, .caffemodel, .pth, .pt, .th, .tar,
         .bin, .ckpt or darknet's .weights; one of several state dicts in it as FILE::KEY), or the name of published
         weights, such as resnet50 or hf-hub:timm/resnet50.a1_in1k.
-      target: File to write: .safetensors, .npz, .pth or .pt, or .weights for darknet.
+      target: File to write: .safetensors, .npz, .pth or .pt, or .weights for darknet. Of an average also a folder: a
+        run with one checkpoint, which evaluate, predict and --init take.
       as_: Name of the model of a file's weights, where the file leaves it open.
       layout: Names to write the weights under: those of a library or repository, such as torchvision, timm or caffe,
         or cvjax for our own. By default those that a file has, and of a run the first that its net has.
       num_classes: Number of classes of a new head, drawn with `seed`; 0 leaves the head out.
       in_channels: Number of channels of the images; the first convolution is adapted to it.
       seed: Seed of a new head.
+      average: Number of a run's latest checkpoints whose mean is written in the place of the best; a run keeps as many
+        as its --keep says.
+      average_steps: Steps of the checkpoints to average, where these are not the latest.
+      average_bn: Number of training batches over which BatchNorm's statistics are measured anew with the averaged
+        parameters; by default they are averaged as well.
       data_dir: Folder of published weights; CVJAX_DATA_DIR, or a folder in the user's cache by default.
     """
 
@@ -56,6 +66,9 @@ class Arguments:
     num_classes: int | None = None
     in_channels: int | None = None
     seed: int = 0
+    average: int | None = None
+    average_steps: tuple[int, ...] = ()
+    average_bn: int | None = None
     data_dir: str | None = None
 
 
@@ -69,20 +82,29 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
       UserError: A source that is missing, damaged or of no model of ours, a layout that the model does not have, or a
         target that cannot be written.
     """
+    averages = arguments.average is not None or bool(arguments.average_steps)
+    if arguments.average_bn is not None and not averages:
+        raise ConfigError("--average-bn belongs to an average; give --average or --average-steps too")
+    if averages and not is_folder(arguments.source):
+        raise ConfigError(f"--average is for the checkpoints of a run, and {arguments.source} is none; leave it out")
     if is_folder(arguments.source):
         if arguments.as_ is not None:
             raise ConfigError(f"--as is for files; {arguments.source} says itself what it is of")
-        loaded = load.load_for_inference(arguments.source)
+        loaded, steps = _loaded(arguments, averages)
         record, names = loaded.metadata["model"], tuple(loaded.metadata.get("task", {}).get("class_names", ()))
         options = from_json(record["options"])
         if is_darknet(arguments.target):
             return _write_darknet(arguments, record["name"], options, loaded.variables)
+        average = f", the average of steps {', '.join(map(str, steps))}" if averages else ""
+        if averages and not pathlib.PurePath(arguments.target).suffix:
+            write_as_run(arguments.target, loaded.variables, loaded.metadata, steps)
+            return f"{record['name']}{average}, as a run", to_own(loaded.variables)
         layout, state_dict = _spelled(record["name"], options, loaded.variables, arguments.layout)
         known = model_info(record["name"]).preprocessing
         seen = None if known is None else loaded.task.seen(known)
         told = describe(record["name"], record["options"], len(names), names, seen)
         _write(arguments.target, state_dict, layout, told)
-        return f"{record['name']}, in the layout of {layout}", state_dict
+        return f"{record['name']}{average}, in the layout of {layout}", state_dict
     path, name = arguments.source, arguments.as_
     if is_pretrained(arguments.source):
         fetched = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
@@ -103,6 +125,15 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
     told = describe(opened.model, opened.options, opened.num_classes, opened.class_names, expects)
     _write(arguments.target, state_dict, layout or opened.whose, told)
     return opened.whose, state_dict
+
+
+def _loaded(arguments: Arguments, averages: bool) -> tuple[Loaded, list[int]]:
+    """Loads the best checkpoint of a run, or an average, with the steps that it is of."""
+    if not averages:
+        return load.load_for_inference(arguments.source), []
+    if arguments.average is not None and arguments.average_steps:
+        raise ConfigError("--average counts the latest checkpoints, and --average-steps names some; give one of them")
+    return load_average(arguments.source, arguments.average, arguments.average_steps, arguments.average_bn)
 
 
 def _write_darknet(
@@ -142,7 +173,7 @@ def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: di
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.convert")
+    arguments = read(Arguments, argv, "convert")
     logging.basicConfig(format="%(message)s")
     what, state_dict = convert(arguments)
     numbers = sum(value.size for key, value in state_dict.items() if not is_counter(key))

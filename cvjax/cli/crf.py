@@ -1,21 +1,24 @@
-"""`python -m cvjax.cli.crf IMAGE PROBS` refines any net's probabilities for one photograph with a dense CRF."""
+"""`cvjax crf IMAGE PROBS` refines any net's probabilities for one photograph with a dense CRF."""
 
 import dataclasses
-import pathlib
+import io
+import os
 import zipfile
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, BinaryIO, cast
 
 import jax
 import numpy as np
 import tyro
 from rich.console import Console
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.photos import photo_orientation, read_photo
 from cvjax.data.pixels.turning import turn
 from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
+from cvjax.storage import AnyPath, as_path, write_result
 from cvjax.tasks.segmentation.config import CRFFlag
 from cvjax.tasks.segmentation.crf import CRFS, apply_crf
 from cvjax.visual.canvas import save_mask, save_png
@@ -34,7 +37,7 @@ class Arguments:
     are class numbers.
 
     Attributes:
-      image: Photograph in any common format.
+      image: Photograph in any common format, a path or a URL.
       probs: File of the probabilities, .npy, or .npz with one array: numbers [H, W, C] or [C, H, W] for each pixel.
       crf: Parameters of the CRF, by DeepLab's names or as the numbers of its kernels.
       logits: The numbers are logits, not probabilities.
@@ -43,11 +46,11 @@ class Arguments:
       marginals: Also write the probabilities after the CRF, as NAME_marginals.npy, float32 [H, W, C].
     """
 
-    image: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    probs: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="PROBS")]
+    image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    probs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBS")]
     crf: CRFFlag = CRFS["v2"]
     logits: bool = False
-    out: pathlib.Path = pathlib.Path("predictions")
+    out: str = "predictions"
     names: tuple[str, ...] = ()
     marginals: bool = False
 
@@ -78,7 +81,9 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     save_grid(targets["before_after"], [pair], names, titles=("image", "before the CRF", "after it"))
     save_mask(targets["mask"], after)
     if arguments.marginals:
-        np.save(targets["marginals"], marginals)
+        content = io.BytesIO()
+        np.save(content, marginals)
+        write_result(targets["marginals"], content.getvalue())
     line = (
         f"{arguments.image}: {(before != after).mean():.1%} of the pixels changed their class -> {targets['overlay']}"
     )
@@ -86,11 +91,12 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     return marginals
 
 
-def _targets(arguments: Arguments) -> dict[str, pathlib.Path]:
+def _targets(arguments: Arguments) -> dict[str, AnyPath]:
     """Returns the paths of the results by kind, and checks that no result replaces a file that was given."""
-    given = {arguments.image.resolve(), arguments.probs.resolve()}
+    image, out = as_path(arguments.image), as_path(arguments.out)
+    given = {image.resolve(), as_path(arguments.probs).resolve()}
     kinds = {"overlay": "png", "before_after": "png", "mask": "png", "marginals": "npy"}
-    targets = {kind: arguments.out / f"{arguments.image.stem}_{kind}.{suffix}" for kind, suffix in kinds.items()}
+    targets = {kind: out / f"{image.stem}_{kind}.{suffix}" for kind, suffix in kinds.items()}
     for path in targets.values():
         if path.resolve() in given:
             raise ConfigError(f"the result would replace {path}; choose another folder with --out")
@@ -98,12 +104,12 @@ def _targets(arguments: Arguments) -> dict[str, pathlib.Path]:
 
 
 def read_probabilities(
-    path: pathlib.Path, size: tuple[int, int], orientation: int = 1, *, logits: bool = False
+    path: str | os.PathLike[str], size: tuple[int, int], orientation: int = 1, *, logits: bool = False
 ) -> np.ndarray:
     """Reads the probabilities of an image's pixels from a file of numpy's.
 
     Args:
-      path: File, .npy, or .npz with one array; numbers [H, W, C], or [C, H, W].
+      path: File or URL, .npy, or .npz with one array; numbers [H, W, C], or [C, H, W].
       size: Height and width of the upright image; where both orders fit, [H, W, C] is meant.
       orientation: Turn that EXIF states for the image. Numbers that fit only its stored pixels are turned with it.
       logits: Whether the file holds logits.
@@ -115,11 +121,12 @@ def read_probabilities(
       DataError: No such file, other shapes, numbers that are not finite, or no probabilities.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            if len(loaded.files) != 1:
-                raise DataError(f"{path} holds the arrays {', '.join(loaded.files)}; keep one of them")
-            loaded = loaded[loaded.files[0]]
+        with as_path(path).open("rb") as file:
+            loaded = np.load(cast(BinaryIO, file), allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                if len(loaded.files) != 1:
+                    raise DataError(f"{path} holds the arrays {', '.join(loaded.files)}; keep one of them")
+                loaded = loaded[loaded.files[0]]
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; check the path") from error
     except DataError:
@@ -153,7 +160,7 @@ def read_probabilities(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    crf_file(tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf"), make_console())
+    crf_file(read(Arguments, argv, "crf"), make_console())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""`python -m cvjax.cli.crf_search CHECKPOINT` searches the best dense CRF for a net on a validation split.
+"""`cvjax crf-search CHECKPOINT` searches the best dense CRF for a net on a validation split.
 
 It prints the mean IoU of the best trials, and the command that evaluates with the best of all.
 """
 
 import dataclasses
-import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.dataset import Dataset, max_size
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError, DataError
 from cvjax.tasks.load import load_for_inference, open_scored, with_settings
 from cvjax.tasks.scale_crop import resize_pair
@@ -59,7 +58,7 @@ class Arguments:
       flip: Average with the mirrored image too; as in the run by default.
       window: Height and width of a sliding window; the run's own by default.
       output_stride: Output stride of the backbone, if other than in training.
-      json: File to write all trials to.
+      json: File to write all trials to; - is standard output.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -79,7 +78,7 @@ class Arguments:
     flip: bool | None = None
     window: tuple[int, int] | None = None
     output_stride: int | None = None
-    json: pathlib.Path | None = None
+    json: str | None = None
 
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
@@ -152,7 +151,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 def _command(arguments: Arguments, crf: str) -> str:
     """Returns the command that evaluates with a CRF, and otherwise as this search did."""
-    words = ["python", "-m", "cvjax.cli.evaluate", arguments.checkpoint, "--crf", crf]
+    words = ["cvjax", "evaluate", arguments.checkpoint, "--crf", crf]
     for name in ("data", "data_dir", "manual_dir", "split", *_PREDICTING, "output_stride"):
         value = getattr(arguments, name)
         if value is not None:
@@ -188,10 +187,9 @@ def _table(trials: Sequence[Tried], plain: float) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.crf_search")
+    arguments = read(Arguments, argv, "crf-search")
     found = search_checkpoint(arguments, make_console())
-    if arguments.json is not None:
-        write_report(arguments.json, found)
+    write_json_result(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""`python -m cvjax.cli.evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses.
+"""`cvjax evaluate CHECKPOINT` scores a checkpoint, by the code that the training loop uses.
 
-`python -m cvjax.cli.evaluate --weights FILE --data NAME` scores somebody's weights in the same way.
+`cvjax evaluate --weights FILE --data NAME` scores somebody's weights in the same way.
 """
 
 import dataclasses
@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from cvjax.cli.somebodys import say_whose, told
+from cvjax.cli.shell.reading import read
+from cvjax.cli.shell.somebodys import say_whose, told
 from cvjax.data.identity import listed
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import Mode
 from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.parallel import make_strategy
-from cvjax.engine.run import write_report
 from cvjax.errors import ConfigError
 from cvjax.storage import as_path, written_folder
 from cvjax.tasks.foreign import chosen, is_weights
@@ -74,7 +74,7 @@ class Arguments:
       parallel: Way to spread a step over devices: jit, pmap, fsdp or spatial.
       spatial: Number of devices that share each image, with `parallel` spatial; None takes those of one host.
       on_bad_record: Stop at a damaged record, or pass it over and count it.
-      json: File to write the report to.
+      json: File to write the report to; - is standard output.
     """
 
     checkpoint: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
@@ -152,10 +152,9 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.evaluate")
+    arguments = read(Arguments, argv, "evaluate")
     report = evaluate_checkpoint(arguments, make_console())
-    if arguments.json is not None:
-        write_report(as_path(arguments.json), report)
+    write_json_result(arguments.json, report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m cvjax.cli.inspect MODEL` lists a model's layers with shapes, parameters, multiply-adds and fields."""
+"""`cvjax inspect MODEL` lists a model's layers with shapes, parameters, multiply-adds and fields."""
 
 import ast
 import dataclasses
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from cvjax.engine.command import run_command
+from cvjax.cli.shell.reading import read
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.errors import ConfigError, UserError
 from cvjax.inspection import Inspection, inspect_model
-from cvjax.storage import write_result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Arguments:
       num_classes: Number of classes; by default the one that the published number of parameters is given for.
       options: Options of the architecture, such as output_stride=8.
       depth: Number of nested modules at which to print blocks instead of their layers.
-      json: File to write the totals and all layers to.
+      json: File to write the totals and all layers to; - is standard output.
       png: File to draw parameters and activations along the depth into.
     """
 
@@ -62,8 +62,7 @@ def inspect(arguments: Arguments) -> Inspection:
             raise
         given, why = " ".join(arguments.options), str(error).splitlines()[0]
         raise ConfigError(f"{arguments.model} cannot be made with --options {given} ({why}); change them") from error
-    if arguments.json is not None:
-        write_result(arguments.json, found.as_json().encode())
+    write_json_result(arguments.json, found.as_json())
     if arguments.png is not None:
         found.save_png(arguments.png)
     return found
@@ -82,7 +81,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.inspect")
+    arguments = read(Arguments, argv, "inspect")
     print(inspect(arguments).as_text(arguments.depth), end="")
 
 

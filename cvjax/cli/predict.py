@@ -1,45 +1,54 @@
-"""`python -m cvjax.cli.predict CHECKPOINT IMAGE...` predicts photographs of any size with a trained model."""
+"""`cvjax predict CHECKPOINT IMAGE...` predicts photographs and videos with a trained model."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 
-from cvjax.cli.somebodys import say_whose, told
-from cvjax.data.photos import read_photo
-from cvjax.engine.command import run_command
+from cvjax.cli.shell.reading import read
+from cvjax.cli.shell.somebodys import say_whose, told
+from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.run import write_report
-from cvjax.errors import ConfigError, DataError
+from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import display_threshold
-from cvjax.ops.geometry import pair
-from cvjax.storage import AnyPath, as_path, is_folder
+from cvjax.storage import AnyPath, as_path, is_folder, is_remote
 from cvjax.tasks import load
 from cvjax.tasks.classification.task import Classification
-from cvjax.tasks.detection.pictures import at_least
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.foreign import chosen
+from cvjax.tasks.prediction.box_results import BoxResults, Format
+from cvjax.tasks.prediction.class_results import ClassResults
+from cvjax.tasks.prediction.coco_ids import CocoIds
+from cvjax.tasks.prediction.inputs import Input, find_inputs
+from cvjax.tasks.prediction.map_results import MapResults
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views
+from cvjax.tasks.prediction.results import Results
+from cvjax.tasks.prediction.run import Outputs, Run
+from cvjax.tasks.prediction.sheet import FILE as SHEET
+from cvjax.tasks.prediction.stream import OnBad, Stream
 from cvjax.tasks.segmentation.config import CRFFlag
+from cvjax.tasks.segmentation.predict import Kept
 from cvjax.tasks.segmentation.task import Segmentation
-from cvjax.visual.boxes import Boxes, draw_boxes
-from cvjax.visual.canvas import save_mask, save_png
-from cvjax.visual.overlay import draw_overlay
 
-_SHOWN = 5
-"""Number of classes that a classification names for each image."""
+_OF_TASKS = {
+    "classification": ("crops",),
+    "detection": ("score", "formats", "coco_file", "whole", "tile", "overlap", "pad_multiple"),
+    "segmentation": ("window", "crf", "probabilities", "tile", "overlap", "pad_multiple"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Predicts photographs with a trained model.
+    """Predicts photographs and videos with a trained model.
 
-    A segmentation writes for each IMAGE NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose
+    A segmentation writes for each image NAME_overlay.png, to be looked at, and NAME_mask.png, a palette PNG whose
     pixels are class numbers. A detection writes NAME_overlay.png with its boxes, and NAME_boxes.json with their
-    classes, scores and corners. A classification prints the five likeliest classes of each.
+    classes, scores and corners. A classification prints the five likeliest classes of each and writes them into
+    classes.csv. Of a video it writes NAME_overlay.mp4, and masks or boxes of its frames into NAME_frames. index.html
+    shows all results.
 
     Attributes:
       checkpoint: Work folder of a run (its best checkpoint is taken), folder of one checkpoint, or what `weights`
@@ -49,16 +58,36 @@ class Arguments:
       as_: Name of the model of a file's weights, where the file leaves it open.
       layout: Layout of a file's weights, where the file leaves it open.
       mean: File with the mean image (.binaryproto) of the weights of a net of Caffe's.
-      images: Photographs of any size and any common format.
-      out: Segmentation, detection: folder for the results.
-      scales: Segmentation: image scales whose probabilities are averaged.
-      flip: Segmentation: average with the mirrored image too.
+      images: Photographs of any size and any common format, videos, folders of them with their subfolders, globs in
+        quotes, and lists (.txt) with a path in each line.
+      out: Folder for the results.
+      json: File to write a report of all results to.
+      page: Write index.html, a sheet of all results.
+      on_bad: Stop at a file that cannot be read, or pass it over and count it.
+      batch_size: Number of images of up to 640x640 pixels that the net sees at once; larger ones are fewer.
+      pad_multiple: Segmentation, detection: sides of padded images are multiples of this number of pixels; by default
+        64 and 32, as evaluations pad. Each padded size compiles once, so a larger number waits less for compilation.
+      every: Predict one of so many frames of a video.
+      scales: Image scales whose results are joined.
+      flip: Join the results of the mirrored image too.
+      tile: Segmentation, detection: longest side in pixels of overlapping tiles that larger images are cut into; by
+        default 2048 for segmentations, and none for detections.
+      overlap: Segmentation, detection: number of pixels that neighboring tiles share; a quarter of a tile, at most 256,
+        by default.
+      whole: Detection: with tiles, look at the whole image too, for objects that are larger than a tile.
       window: Segmentation: height and width of a sliding window; the whole image by default.
       crf: Segmentation: a dense CRF after the net, by DeepLab's names or as the numbers of its kernels.
+      probabilities: Segmentation: also write NAME_probabilities.npz, with the array `probabilities` [H, W, C] as
+        float16, or as uint8 in units of 1/255.
       output_stride: Output stride of the backbone, if other than in training.
       crops: Classification: center or ten; the run's own by default.
       score: Detection: boxes with a lower score are neither drawn nor written; by default 0.5, 0.2 for YOLO, and 0 for
-        scores of support vector machines (R-CNN, SPPnet), which may be any number.
+        scores of support vector machines (R-CNN, SPPnet), which may be any number. COCO's results hold all boxes by
+        default.
+      formats: Detection: json for NAME_boxes.json, coco for coco_results.json and its ids in coco_images.json, yolo for
+        labels/NAME.txt with a score at the end of each line.
+      coco_file: Detection: file of annotations in COCO's format, whose ids of images and categories the results have.
+        By default images have the number at the end of their names, and categories count from 1 on.
     """
 
     checkpoint: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")] = None
@@ -68,167 +97,133 @@ class Arguments:
     layout: str | None = None
     mean: str | None = None
     out: str = "predictions"
+    json: str | None = None
+    page: bool = True
+    on_bad: OnBad = "error"
+    batch_size: int = 8
+    pad_multiple: int | None = None
+    every: int = 1
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    tile: int | None = None
+    overlap: int | None = None
+    whole: bool = True
     window: tuple[int, int] | None = None
     crf: CRFFlag = None
+    probabilities: Kept | None = None
     output_stride: int | None = None
     crops: Literal["center", "ten"] | None = None
     score: float | None = None
+    formats: tuple[Format, ...] = ("json",)
+    coco_file: str | None = None
 
 
 def predict_files(arguments: Arguments, console: Console | None = None) -> list[AnyPath]:
-    """Predicts every image; writes the overlay and mask of a segmentation, and the overlay and boxes of a detection.
+    """Predicts every image and video, and writes the results.
 
     Args:
       arguments: Arguments as on the command line.
       console: Console for one line an image; None prints nothing.
 
     Returns:
-      Files written: overlay, and mask or boxes, of each image in turn; an empty list for a classification.
+      Files written of each image or video in turn, such as overlay, and mask or boxes; an empty list for images that
+      are classified, whose table is about all.
 
     Raises:
-      UserError: A missing or damaged checkpoint or image, names that collide, or a folder that cannot be written.
+      UserError: A missing or damaged checkpoint or image, or a folder that cannot be written.
     """
+    return _predict(arguments, console).files
+
+
+def _predict(arguments: Arguments, console: Console | None) -> Outputs:
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
-    source, images = _model_and_images(arguments)
-    sources = [as_path(image) for image in images]
-    targets = _targets(sources, as_path(arguments.out))
+    source, words = _model_and_images(arguments)
+    out = as_path(arguments.out)
+    inputs = find_inputs(words, out)
+    _check_targets(inputs, out)
+    views = Views(arguments.scales, arguments.flip, arguments.tile, arguments.overlap, arguments.whole)
+    if arguments.pad_multiple is not None and arguments.pad_multiple < 1:
+        raise ConfigError(f"--pad-multiple is {arguments.pad_multiple}; give 1 pixel or more")
     loaded = load.load_for_inference(source, **told(arguments))
     say_whose(loaded, console)
-    task = loaded.task
+    predictor, results = _of_task(loaded, arguments, views, source)
+
+    def tell(line: str) -> None:
+        if console is not None:
+            console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    stream = Stream(predictor, arguments.batch_size, arguments.on_bad)
+    run = Run(stream, results, out, skips=arguments.on_bad == "skip", every=arguments.every, tell=tell)
+    done = run.over(inputs, title=f"Predictions of {source}", page=arguments.page)
+    counts = done.report["counts"]
+    if counts["passed_over"]:
+        tell(f"{counts['passed_over']} of {len(inputs)} files passed over")
+    if arguments.page:
+        tell(f"all results: {out / SHEET}")
+    whose = {"checkpoint": source, "task": loaded.task.name, "out": str(out)}
+    write_json_result(arguments.json, whose | done.report)
+    return done
+
+
+def _of_task(loaded: load.Loaded, arguments: Arguments, views: Views, source: str) -> tuple[BatchPredictor, Results]:
+    """Returns the predictor of a checkpoint's task, and what writes its results."""
+    task, net, multiple = loaded.task, (loaded.model, loaded.variables), arguments.pad_multiple
+    _check_settings(arguments, task.name)
     if isinstance(task, Classification):
-        _print_classes(loaded, task, sources, arguments.crops, console or Console(quiet=True))
-        return []
+        if arguments.crops is not None:
+            task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=arguments.crops))
+        return task.batch_predictor(*net, views), ClassResults(task.class_names)
     if isinstance(task, Detection):
-        return _detect(loaded, task, sources, targets, arguments.score, console or Console(quiet=True))
+        least = display_threshold(loaded.model) if arguments.score is None else arguments.score
+        if not math.isfinite(least):
+            raise ConfigError(f"--score is {arguments.score}; give a number")
+        ids = arguments.coco_file and CocoIds.of_file(arguments.coco_file, task.class_names)
+        results = BoxResults(task.class_names, least, arguments.formats, all_least=arguments.score, ids=ids or None)
+        return task.batch_predictor(*net, views, multiple=multiple), results
     if not isinstance(task, Segmentation):
         raise ConfigError(f"{source} draws masks inside given boxes; photographs have none")
-    scoring = dataclasses.replace(
-        task.config.eval,
-        scales=arguments.scales,
-        flip=arguments.flip,
-        window=arguments.window,
-        crf=arguments.crf,
-    )
-    predict = task.reconfigured(eval=scoring).predictor(loaded.model, loaded.variables)
-    for source, (overlay, mask, _) in zip(sources, targets):
-        image = read_photo(source)
-        labels = predict(image)
-        save_png(overlay, draw_overlay(image, labels, task.class_names))
-        save_mask(mask, labels)
-        if console is not None:
-            height, width = labels.shape
-            line = f"{source} ({width}x{height}): {_shares(labels, task.class_names)} -> {overlay}"
-            console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
-    return [path for overlay, mask, _ in targets for path in (overlay, mask)]
+    task = task.reconfigured(eval=dataclasses.replace(task.config.eval, window=arguments.window, crf=arguments.crf))
+    kept = arguments.probabilities
+    predictor = task.batch_predictor(*net, views, multiple=multiple, kept=kept)
+    return predictor, MapResults(task.class_names, kept is not None)
+
+
+def _check_settings(arguments: Arguments, task: str) -> None:
+    """Raises ConfigError where a setting of other tasks is given, which would change nothing."""
+    mine = _OF_TASKS.get(task, ())
+    others = {name for names in _OF_TASKS.values() for name in names} - set(mine)
+    defaults: Any = Arguments()
+    given = sorted(name for name in others if getattr(arguments, name) != getattr(defaults, name))
+    if given and mine:
+        flag = given[0].replace("_", "-")
+        raise ConfigError(f"--{flag} is of no use to a {task}; leave it out")
 
 
 def _model_and_images(arguments: Arguments) -> tuple[str, tuple[str, ...]]:
     """Returns what names the model, and the images; with `--weights` the first word is an image too."""
     first, images = arguments.checkpoint, arguments.images
-    if arguments.weights is None or first is None or is_folder(first):
+    if arguments.weights is None or first is None or is_folder(as_path(first) / "checkpoints"):
         return chosen(first, arguments.weights), images
     return chosen(None, arguments.weights), (first, *images)
 
 
-def boxes_json(found: Boxes, size: tuple[int, int], class_names: Sequence[str]) -> dict[str, Any]:
-    """Returns detections as JSON holds them: the class, score and box (x1, y1, x2, y2) of each in pixels, best first.
-
-    Args:
-      found: Boxes with scores.
-      size: Height and width of the image.
-      class_names: Names of the classes by label.
-    """
-    assert found.scores is not None
-    rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist())
-    boxes = [{"class": class_names[label], "label": label, "score": score, "box": box} for label, score, box in rows]
-    return {"height": size[0], "width": size[1], "boxes": boxes}
+def _check_targets(inputs: Sequence[Input], out: AnyPath) -> None:
+    """Raises ConfigError where a result would be written over an image that was given."""
+    given = {_place(found.path) for found in inputs}
+    for found in inputs:
+        for kind in ("_overlay.mp4",) if found.is_video else ("_overlay.png", "_mask.png"):
+            path = out / f"{found.name}{kind}"
+            if _place(path) in given:
+                raise ConfigError(f"the result would replace the image {path}; choose another folder with --out")
 
 
-def _detect(
-    loaded: load.Loaded,
-    task: Detection,
-    sources: Sequence[AnyPath],
-    targets: Sequence[tuple[AnyPath, ...]],
-    score: float | None,
-    console: Console,
-) -> list[AnyPath]:
-    """Writes two files of each image, its boxes drawn and as JSON, and returns the paths of all files."""
-    least = display_threshold(loaded.model) if score is None else score
-    if not math.isfinite(least):
-        raise ConfigError(f"--score is {score}; give a number")
-    find = task.predictor(loaded.model, loaded.variables)
-    written = []
-    for source, (overlay, _, boxes) in zip(sources, targets):
-        image = read_photo(source)
-        found = at_least(find(image), least)
-        save_png(overlay, draw_boxes(image, found, task.class_names))
-        write_report(boxes, boxes_json(found, pair(image.shape[:2]), task.class_names))
-        counts = np.bincount(found.labels, minlength=task.num_classes)
-        named = ", ".join(f"{task.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts))
-        console.print(
-            f"{source}: {named or 'nothing'} -> {overlay}", markup=False, emoji=False, highlight=False, soft_wrap=True
-        )
-        written += [overlay, boxes]
-    return written
-
-
-def _print_classes(
-    loaded: load.Loaded,
-    task: Classification,
-    sources: Sequence[AnyPath],
-    crops: Literal["center", "ten"] | None,
-    console: Console,
-) -> None:
-    """Prints one line an image: its likeliest classes with their probabilities."""
-    if crops is not None:
-        task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=crops))
-    classify = task.predictor(loaded.model, loaded.variables)
-    for source in sources:
-        probabilities = classify(read_photo(source))
-        order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
-        classes = ", ".join(f"{task.class_names[label]} {probabilities[label]:.1%}" for label in order)
-        console.print(f"{source}: {classes}", markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
-def _targets(sources: Sequence[AnyPath], out: AnyPath) -> list[tuple[AnyPath, ...]]:
-    """Returns the paths of overlay, mask and boxes of each image.
-
-    It checks that no file would be written twice, or over an image that was given.
-    """
-    if not sources:
-        raise ConfigError("no image was given; name at least one after the checkpoint")
-    by_stem: dict[str, AnyPath] = {}
-    for source in sources:
-        if source.is_dir():
-            raise DataError(f"{source} is a folder; give its image files, as {source / '*.jpg'}")
-        if not source.is_file():
-            raise DataError(f"there is no image {source}; check the path")
-        other = by_stem.setdefault(source.stem, source)
-        if other is not source:
-            raise ConfigError(
-                f"{other} and {source} would both become {source.stem}_overlay.png; predict one at a time"
-            )
-    kinds = ("overlay.png", "mask.png", "boxes.json")
-    targets = [tuple(out / f"{source.stem}_{kind}" for kind in kinds) for source in sources]
-    given = {source.resolve() for source in sources}
-    for path in (path for paths in targets for path in paths):
-        if path.resolve() in given:
-            raise ConfigError(f"the result would replace the image {path}; choose another folder with --out")
-    return targets
-
-
-def _shares(labels: np.ndarray, class_names: Sequence[str]) -> str:
-    """Lists the classes that occur with their share of the pixels, the largest first."""
-    counts = np.bincount(labels.ravel(), minlength=len(class_names))
-    order = [label for label in np.argsort(-counts, kind="stable") if counts[label]]
-    return ", ".join(f"{class_names[label]} {counts[label] / labels.size:.1%}" for label in order)
+def _place(path: AnyPath) -> str:
+    return str(path if is_remote(path) else path.resolve())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m cvjax.cli.predict")
+    arguments = read(Arguments, argv, "predict")
     predict_files(arguments, make_console())
 
 

@@ -1,6 +1,6 @@
 """This command prepares a dataset as ArrayRecord files.
 
-    python -m cvjax.cli.prepare NAME [--data-dir DIR] [--manual-dir DIR]
+    cvjax data prepare NAME [--data-dir DIR] [--manual-dir DIR]
 
 It keeps files that are prepared already, so it can stand before every training.
 """
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import tyro
 
+from cvjax.cli.shell.reading import read
 from cvjax.datasets.published import PUBLISHED, prepare_published
 from cvjax.datasets.registry import folders_of
 from cvjax.datasets.tfds_sets import SETS, prepare_tfds_set
 from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
-from cvjax.storage import checked_url, store_data_folder
+from cvjax.storage import checked_url, fetched_folder, store_data_folder
 
 _OURS = ("scenes", "voc_segmentation", "image_folder_segmentation", "voc_detection", "xml_folder_detection")
 _FOLDERS = {
@@ -48,8 +49,9 @@ class Prepare:
     """Name of the dataset."""
     data_dir: str | None = None
     """Folder or URL of prepared datasets; CVJAX_DATA_DIR, or a folder in the user's cache by default."""
-    manual_dir: pathlib.Path | None = None
-    """Your own files: published archives or their contents, or the folder of images and masks or annotations.
+    manual_dir: str | None = None
+    """Your own files: published archives or their contents, or the folder of images and masks or annotations. Those at
+    a URL are copied to the user's cache first.
     """
     void: tuple[int, ...] = ()
     """image_folder_segmentation: labels that mean 'ignored'."""
@@ -79,11 +81,12 @@ def prepare(options: Prepare) -> Any:
     """
     if options.workers is not None and options.workers < 0:
         raise ConfigError(f"--workers is {options.workers}; give 0 or more, where 0 draws in this process")
+    manual_dir = None if options.manual_dir is None else fetched_folder(options.manual_dir)
     with store_data_folder(options.data_dir, *folders_of(options.name)) as data_dir:
-        return _prepare(options, data_dir)
+        return _prepare(options, data_dir, manual_dir)
 
 
-def _prepare(options: Prepare, data_dir: pathlib.Path) -> Any:
+def _prepare(options: Prepare, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Any:
     shared: _Shared = {
         "skip_damaged": options.skip_damaged,
         "overwrite": options.overwrite,
@@ -96,37 +99,35 @@ def _prepare(options: Prepare, data_dir: pathlib.Path) -> Any:
     if options.name == "voc_segmentation":
         from cvjax.datasets.voc.segmentation import prepare_voc
 
-        return prepare_voc(
-            data_dir, manual_dir=options.manual_dir, download=options.download, sbd=options.sbd, **shared
-        )
+        return prepare_voc(data_dir, manual_dir=manual_dir, download=options.download, sbd=options.sbd, **shared)
     if options.name in SETS:
-        return prepare_tfds_set(options.name, data_dir, options.manual_dir, overwrite=options.overwrite)
+        return prepare_tfds_set(options.name, data_dir, manual_dir, overwrite=options.overwrite)
     if options.name in PUBLISHED:
-        return prepare_published(options.name, data_dir, options.manual_dir, **shared)
+        return prepare_published(options.name, data_dir, manual_dir, **shared)
     if options.name == "voc_detection":
         from cvjax.datasets.voc.detection import prepare_voc_detection
 
         return prepare_voc_detection(
             data_dir,
-            manual_dir=options.manual_dir,
+            manual_dir=manual_dir,
             download=options.download,
             on_bad_boxes=options.on_bad_boxes,
             **shared,
         )
-    if options.manual_dir is None:
+    if manual_dir is None:
         raise ConfigError(f"{options.name}: name {_FOLDERS[options.name]} with --manual-dir.")
     if options.name == "xml_folder_detection":
         from cvjax.datasets.xml_folder import prepare_xml_folder
 
-        return prepare_xml_folder(data_dir, options.manual_dir, on_bad_boxes=options.on_bad_boxes, **shared)
+        return prepare_xml_folder(data_dir, manual_dir, on_bad_boxes=options.on_bad_boxes, **shared)
     from cvjax.datasets.image_folder import prepare_image_folder
 
-    return prepare_image_folder(data_dir, options.manual_dir, void=options.void, values=options.values, **shared)
+    return prepare_image_folder(data_dir, manual_dir, void=options.void, values=options.values, **shared)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parses the command line, prepares the dataset, and prints its splits and their sizes."""
-    options = tyro.cli(Prepare, args=args, prog="python -m cvjax.cli.prepare")
+    options = read(Prepare, args, "data prepare")
     builder = prepare(options)
     skipped = getattr(builder, "skipped", [])
     for message in skipped:

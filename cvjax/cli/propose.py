@@ -1,25 +1,27 @@
 """This command proposes boxes for every image of a split, and keeps them.
 
-    python -m cvjax.cli.propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
+    cvjax data propose DATASET --split train [--mode fast|quality|grid] [--limit 2000]
 
 R-CNN, SPPnet and Fast R-CNN look at no other boxes. The command keeps proposals that are made already, so it can stand
-before every training. Runs that need proposals make them themselves.
+before every training. Runs that need proposals make them themselves. With a data folder at a URL the proposals go
+there, too.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tyro
 
+from cvjax.cli.shell.reading import read
 from cvjax.data.dataset import Dataset
 from cvjax.datasets.proposals.boxes import Mode, ProposalConfig
-from cvjax.datasets.proposals.files import ProposalSet, prepare_proposals
+from cvjax.datasets.proposals.files import WHOLE, ProposalSet, prepare_proposals
 from cvjax.datasets.registry import list_datasets, open_dataset
 from cvjax.engine import command as _main
 from cvjax.errors import ConfigError
+from cvjax.storage import put_in_store
 from cvjax.tasks.detection.metrics.recall import proposal_recall
 
 _TARGETS = ("boxes", "objects", "mask", "label")
@@ -38,7 +40,7 @@ class Propose:
       limit: Largest number of boxes of an image.
       min_side: Least side of a box, in pixels.
       longest: Limit of the longer side of an image in pixels; larger images are reduced to it before selective search.
-      data_dir: Folder of prepared datasets; CVJAX_DATA_DIR changes the default.
+      data_dir: Folder or URL of prepared datasets; CVJAX_DATA_DIR changes the default.
       manual_dir: Your own files, where the dataset lies in them.
       workers: Number of processes; by default one for each core.
       overwrite: Propose again where there are proposals already.
@@ -52,7 +54,7 @@ class Propose:
     min_side: int = ProposalConfig.min_side
     longest: int = ProposalConfig.longest
     data_dir: str | None = None
-    manual_dir: pathlib.Path | None = None
+    manual_dir: str | None = None
     workers: int | None = None
     overwrite: bool = False
     progress: bool = True
@@ -73,7 +75,7 @@ def propose_all(options: Propose) -> ProposalSet:
         if value < least:
             raise ConfigError(f"--{flag} is {value}; give {least} or more")
     config = ProposalConfig(options.mode, options.limit, options.min_side, options.longest)
-    return prepare_proposals(
+    found = prepare_proposals(
         _open(options),
         config,
         options.data_dir,
@@ -81,6 +83,8 @@ def propose_all(options: Propose) -> ProposalSet:
         overwrite=options.overwrite,
         progress=options.progress,
     )
+    put_in_store(options.data_dir, found.folder, last=WHOLE)
+    return found
 
 
 def recall_line(dataset: Dataset, found: ProposalSet) -> str:
@@ -112,7 +116,7 @@ def _open(options: Propose) -> Dataset:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parses the command line, proposes boxes, and prints their number, the folder and the recall."""
-    options = tyro.cli(Propose, args=args, prog="python -m cvjax.cli.propose")
+    options = read(Propose, args, "data propose")
     found = propose_all(options)
     total = sum(len(found[index]) for index in range(len(found)))
     print(f"{total} boxes of {len(found)} images of {options.name} {options.split} in {found.folder}")

@@ -2,7 +2,8 @@
 
 A box is (x1, y1, x2, y2) in pixels of the upright image, see `cvjax.data.orientation`. It is half-open and float32, see
 `cvjax.ops.detection.boxes`. The part of a box that lies beyond the image is cut off. A box that is empty, inverted or
-wholly outside is bad. It raises an error that names the file. With "drop" it is left out and counted instead.
+wholly outside is bad. It raises an error that names the file. With "drop" it is left out and counted instead. With
+"keep", which is for looking at data and no choice of a run, all boxes stay as they are stated.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from cvjax.data.orientation import Header, check_stated_size, turned_upright
 from cvjax.errors import ConfigError, DataError
 
 OnBadBoxes = Literal["error", "drop"]
+KEEP: OnBadBoxes = "keep"  # pyright: ignore[reportAssignmentType]  # not in the type, from which flags are made
 
 
 class Objects(NamedTuple):
@@ -115,7 +117,8 @@ def check_objects(
       size: Height and width of the image, in pixels.
       name: Name of the annotation's file, for the message.
       class_names: Names of the classes by label, for the message.
-      on_bad_boxes: "error" raises at the first bad box; "drop" leaves bad boxes out and adds to `dropped_boxes`.
+      on_bad_boxes: "error" raises at the first bad box; "drop" leaves bad boxes out and adds to `dropped_boxes`;
+        "keep" returns all boxes as they are stated, except that sides of an empty box become 0.
       least_side: Length that the sides of a good box exceed, in pixels. It is 1 where the corners are pixels that
         belong to the box. Tools write equal corners for an empty box, and these then do not pass for a box of one
         pixel.
@@ -129,6 +132,11 @@ def check_objects(
     check_on_bad_boxes(on_bad_boxes)
     boxes = objects.boxes
     empty = ~np.asarray(np.all(boxes[:, 2:] - boxes[:, :2] > least_side, axis=1))  # not a number is not longer, either
+    if on_bad_boxes == KEEP:
+        # An inverted box stays so; one between equal corners is empty only to a reader who knows `least_side`.
+        shut = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] - boxes[:, :2] <= least_side)
+        second = np.where(shut, boxes[:, :2], boxes[:, 2:])
+        return objects._replace(boxes=np.concatenate([boxes[:, :2], second], axis=1))
     height, width = size
     clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
     outside = ~np.asarray(np.all(clipped[:, 2:] > clipped[:, :2], axis=1))
@@ -169,8 +177,8 @@ def decode_boxes_example(record: Mapping[str, Any], num_classes: int) -> dict[st
 
 
 def check_on_bad_boxes(value: str) -> None:
-    """Raises ConfigError unless the value is one of `OnBadBoxes`."""
-    if value not in ("error", "drop"):
+    """Raises ConfigError unless the value is one of `OnBadBoxes`, or "keep"."""
+    if value not in ("error", "drop", KEEP):
         raise ConfigError(f'on_bad_boxes is {value!r}: give "error" or "drop".')
 
 

@@ -115,7 +115,12 @@ class RelabeledDataset:
 
     def header_size(self, index: int) -> tuple[int, int] | None:
         """Returns (height, width) of an image as the source states it; None where that is unreadable."""
-        return image_sizes(self.source)[index]
+        return image_sizes(self.source, range(index, index + 1))[0]
+
+    def image_files(self) -> list[str] | None:
+        """Returns the paths of the source's images; None where it has none."""
+        image_files = getattr(self.source, "image_files", None)
+        return None if image_files is None else image_files()
 
     def fingerprint(self) -> str:
         """Returns the source's fingerprint with the names of its classes, see `cvjax.data.identity`."""

@@ -13,9 +13,13 @@ into 255. `fingerprint()` tells whether two datasets hold the same. `cvjax.datas
 A dataset that reads its images from files has a method `image_files`. It returns their paths in the order of the
 records, or the paths of the files that hold all records.
 
+A dataset that knows its ids without reading records has a method `ids`, which returns them in their order. One that can
+show some of its examples better than `cvjax.data.part.PartDataset` has a method `part`.
+
 Datasets pickle. Only names travel, and each process opens its own files at its first read.
 """
 
+import copy
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +28,7 @@ from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast
 import numpy as np
 
 from cvjax.data.annotations import OnBadBoxes, StoredObjects
-from cvjax.data.decode import decode_label_numbers, encode_mask, image_size
+from cvjax.data.decode import NoClassError, decode_label_numbers, encode_mask, image_size
 from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.data.photos import photo_size
 from cvjax.errors import DataError
@@ -257,7 +261,7 @@ class FolderDataset:
         labels = table[numbers]
         unknown = labels < 0
         if unknown.any():
-            raise DataError(
+            raise NoClassError(
                 f"{file}: {int(numbers[unknown][0])} is no label of {self.name}, whose masks hold"
                 f" {_some(np.flatnonzero(table >= 0))}; mend the mask, or in a folder of your own name the"
                 " label with --input.void."
@@ -267,7 +271,19 @@ class FolderDataset:
     def fingerprint(self) -> str:
         """Returns the digest of the files, the order of the ids, and our labels for the numbers in the masks."""
         table = None if self._table is None else digest_of_arrays(self._table)
-        return fingerprint_of(self.files(), ids=[key for key, *_ in self.pairs], labels=table)
+        return fingerprint_of(self.files(), ids=self.ids(), labels=table)
+
+    def ids(self) -> list[str]:
+        """Returns the ids in the order of the records."""
+        return [key for key, *_ in self.pairs]
+
+    def part(self, indices: Sequence[int], split: str) -> "FolderDataset":
+        """Returns the dataset of some of the pairs, see `cvjax.data.part`."""
+        part = copy.copy(self)
+        for kept in ("_sizes", "_identity"):  # what other modules keep on a dataset
+            part.__dict__.pop(kept, None)
+        part.split, part.pairs = split, [self.pairs[index] for index in indices]
+        return part
 
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records."""
@@ -285,16 +301,22 @@ class FolderDataset:
         return f"FolderDataset({self.name!r}, {self.split!r}, {len(self)} records)"
 
 
-def image_sizes(source: Dataset) -> list[tuple[int, int] | None]:
-    """Returns (height, width) of every image in pixels, from the headers alone; None where one is unreadable.
+def image_sizes(source: Dataset, rows: range | None = None) -> list[tuple[int, int] | None]:
+    """Returns (height, width) of the images in pixels, from the headers alone; None where one is unreadable.
 
-    The loader reports unreadable records when it decodes them. The answer is kept on the dataset.
+    The loader reports unreadable records when it decodes them. The sizes of all images are kept on the dataset.
+
+    Args:
+      source: Dataset.
+      rows: Indices of the images; all by default.
     """
     known = getattr(source, "_sizes", None)
+    if known is None and rows is not None:
+        return [_header_size(source, index) for index in rows]
     if known is None:
         known = [_header_size(source, index) for index in range(len(source))]
         source._sizes = known  # type: ignore[attr-defined]
-    return known
+    return known if rows is None else [known[index] for index in rows]
 
 
 def max_size(source: Dataset) -> tuple[int, int]:

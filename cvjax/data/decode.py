@@ -47,6 +47,10 @@ _SUFFIXES = (
 _PNG_HEADER = 33  # Bytes of the signature and of the chunk that follows it.
 
 
+class NoClassError(DataError):
+    """Reports a label that is no class, in a file that can be read."""
+
+
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes a photograph to uint8 [H, W, 3] in RGB order, upright.
 
@@ -109,7 +113,7 @@ def decode_mask(data: bytes, name: str, num_classes: int, void: tuple[int, ...] 
         bad = (labels >= num_classes) & (labels != IGNORE)
     if bad.any():
         label = int(labels[bad][0])
-        raise DataError(
+        raise NoClassError(
             f"{name}: label {label} is outside [0, {num_classes}) and is not {IGNORE}; correct the mask, list {label} "
             "as void (--input.void) if it means 'ignored', or say which value each class has in your masks "
             "(--input.mask-values)."
@@ -189,7 +193,7 @@ def decode_labeled(record: Mapping[str, Any], num_classes: int) -> dict[str, np.
     name = f"{record['id']}{_suffix(record['image'])}"
     label = int(record["label"])
     if not 0 <= label < num_classes:
-        raise DataError(f"{name}: label {label} is outside [0, {num_classes}); correct it or the number of classes.")
+        raise NoClassError(f"{name}: label {label} is outside [0, {num_classes}); correct it or the number of classes.")
     return {"image": decode_image(record["image"], name), "label": np.asarray(label, np.int32)}
 
 

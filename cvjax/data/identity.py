@@ -20,7 +20,7 @@ _SHOWN = 12  # How many class names a message lists.
 MOST_FILES = 100_000
 """Number of files whose sizes are read, some seconds' worth; of larger sets, as many that are spread evenly."""
 
-_PLACES = ("manual_dir", "proposals_from")  # of a run's record: where the data lie
+_PLACES = ("manual_dir", "proposals_from", "split_file")  # of a run's record: where the data lie
 
 
 def digest_of_files(root: pathlib.Path, paths: Iterable[str | os.PathLike[str]], *, times: bool, **options: Any) -> str:

@@ -38,7 +38,7 @@ class JoinedDataset:
     def header_size(self, index: int) -> tuple[int, int] | None:
         """Reads (height, width) of an image from its header; returns None where that is unreadable."""
         source, local = self._find(index)
-        return image_sizes(source)[local]
+        return image_sizes(source, range(local, local + 1))[0]
 
     def image_files(self) -> list[str] | None:
         """Returns the paths of the files of all parts; None where a part names none."""

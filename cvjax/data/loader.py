@@ -20,6 +20,7 @@ from absl import flags
 from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
 from cvjax.data.dataset import Dataset, Target
+from cvjax.data.drawing.draws import Draws
 from cvjax.data.order import ONE_HOST, Bucket, HostShard, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
 from cvjax.data.reader import Augment, Batch, Decode, PerBatch, Reader, ResizeAndPad
@@ -52,6 +53,7 @@ class _TrainBatches:
     rows: range
     seed: int
     repeats: int
+    draws: Draws | None = None
 
     def __len__(self) -> int:
         return sys.maxsize  # The stream is endless, and Grain asks for a length.
@@ -65,7 +67,11 @@ class _TrainBatches:
         for row, global_row in enumerate(self.rows):
             epoch, position = divmod(index * self.batch_size + global_row, length)
             drawn, repeat = divmod(position, self.repeats)
-            wanted = shuffled_index(drawn, length, self.seed, epoch)
+            if self.draws is None:
+                wanted = shuffled_index(drawn, length, self.seed, epoch)
+            else:
+                wanted, before = self.draws.at(drawn, self.seed, epoch)
+                repeat += before * self.repeats  # each draw of an epoch is varied in its own way
             image, target, used, skipped = self.reader.read_first_good(wanted)
             image, target, *more = transform(image, target, example_rng(self.seed, epoch, used, repeat))
             if not batch:
@@ -191,6 +197,7 @@ def train_batches(
     on_bad_record: str = "error",
     threads: int | None = None,
     target: Target = "mask",
+    shares: np.ndarray | None = None,
 ) -> BatchIterator:
     """Returns the endless training stream: shuffled anew each epoch, augmented and batched.
 
@@ -218,6 +225,7 @@ def train_batches(
         makes batches when they are asked for. The default without workers is one thread per core, at most 16. The
         default with workers is 0 in each of them.
       target: Key of the target that `decode` and the batches hold beside the image.
+      shares: Probability of each example, float64 [N], with which it is drawn; None draws each once in an epoch.
 
     Returns:
       An iterator of batches with `image`, the target, `index`, `valid` and `skipped`; see docs/architecture.md.
@@ -233,7 +241,8 @@ def train_batches(
     if start < 0:
         raise ConfigError(f"start is {start}: give the number of batches drawn so far, 0 or more.")
     reader = _make_reader(source, decode, on_bad_record, target)
-    batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed, repeats)
+    draws = None if shares is None else Draws(shares)
+    batches = _TrainBatches(reader, transform, batch_size, shard.rows(batch_size), seed, repeats, draws)
     return _iterate(grain.MapDataset.source(batches)[start:], workers, threads)
 
 

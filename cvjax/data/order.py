@@ -38,6 +38,7 @@ class HostShard:
 
 
 _ROUNDS = 6
+_OFFSET = 0x7F4A7C15  # what tells the offset's hash from those of the rounds
 
 ONE_HOST = HostShard()
 
@@ -68,6 +69,11 @@ def _mix(value: int) -> int:
     value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
     value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
     return value ^ value >> 16
+
+
+def epoch_offset(seed: int, epoch: int) -> float:
+    """Returns a number from 0 to below 1 that is the epoch's own, evenly spread over epochs and seeds."""
+    return _mix(_mix(_mix(seed) + epoch) + _OFFSET) / 2**32
 
 
 def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:

@@ -1,14 +1,17 @@
 """Counts the boxes of a dataset: how many of each class, how large, and how many in an image."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
+from cvjax.data.annotations import Objects
 from cvjax.data.dataset import Dataset
 from cvjax.data.decode import image_size
 from cvjax.errors import DataError
+
+_OBJECTS = ("boxes", "labels", "difficult", "crowd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +69,34 @@ def count_boxes(source: Dataset, advance: Callable[[], None] = lambda: None) -> 
     """
     if not len(source):
         raise DataError(f"{source.name}/{source.split}: there are no images; choose another split.")
-    rows, counts, dropped = [], np.zeros(len(source), np.int64), 0
+    images, sizes = [], []
     for index in range(len(source)):
         record = cast(Mapping[str, Any], source[index])
-        boxes, dropped = record["boxes"], dropped + record["dropped_boxes"]
-        counts[index] = len(boxes)
-        height, width = image_size(record["image"], record["id"])
+        images.append(Objects(**{name: record[name] for name in (*_OBJECTS, "dropped_boxes")}))
+        sizes.append(image_size(record["image"], record["id"]))
+        advance()
+    return measure_boxes(images, sizes, source.class_names)
+
+
+def measure_boxes(images: Sequence[Objects], sizes: Sequence[tuple[int, int]], class_names: Sequence[str]) -> BoxCounts:
+    """Counts and measures boxes.
+
+    Args:
+      images: Objects of each image, with good boxes.
+      sizes: Height and width of each image, in pixels.
+      class_names: Names of the classes by label.
+    """
+    rows = [np.zeros((0, 7))]
+    for index, (objects, (height, width)) in enumerate(zip(images, sizes, strict=True)):
+        boxes = objects.boxes
         wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
         side = np.sqrt(wide * high)
         columns = (np.full(len(boxes), index), side, side / np.sqrt(height * width), wide / high)
-        rows.append(np.stack([*columns, record["labels"], record["difficult"], record["crowd"]], axis=1))
-        advance()
-    table = np.concatenate(rows)
-    classes = tuple(_summary(name, table[table[:, 4] == label]) for label, name in enumerate(source.class_names))
-    total = _summary("all", table)
-    return BoxCounts(classes, total, len(source), int((counts == 0).sum()), int(counts.max()), dropped)
+        rows.append(np.stack([*columns, objects.labels, objects.difficult, objects.crowd], axis=1))
+    table, counts = np.concatenate(rows), [len(objects.boxes) for objects in images]
+    classes = tuple(_summary(name, table[table[:, 4] == label]) for label, name in enumerate(class_names))
+    dropped = sum(objects.dropped_boxes for objects in images)
+    return BoxCounts(classes, _summary("all", table), len(images), counts.count(0), max(counts, default=0), dropped)
 
 
 def _summary(name: str, table: np.ndarray) -> ClassCounts:

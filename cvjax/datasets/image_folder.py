@@ -9,9 +9,10 @@ other content with the same name is prepared beside it.
 
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cvjax.data.dataset import Dataset, FolderDataset, TfdsDataset, held_out, prepared_dir
+from cvjax.data.dataset import Dataset, Files, FolderDataset, TfdsDataset, held_out, prepared_dir
 from cvjax.data.decode import IGNORE
 from cvjax.data.identity import digest_of_files
 from cvjax.datasets.listing import CLASSES_FILE, read_class_names, repeated
@@ -54,12 +55,35 @@ def image_folder_source(
             f"{split}/images and {split}/masks, or a list of stems into {split}.txt beside them."
         )
     pairs = read_pairs(folder, split, splits[split])
-    names = read_class_names(folder / CLASSES_FILE)
-    _check_levels(folder, len(names), void, values)
+    return folder_of_numbers(NAME, split, folder, pairs, read_class_names(folder / CLASSES_FILE), void, values)
+
+
+def folder_of_numbers(
+    name: str,
+    split: str,
+    folder: pathlib.Path,
+    pairs: Sequence[Files],
+    class_names: Sequence[str],
+    void: tuple[int, ...] = (),
+    values: tuple[int, ...] = (),
+) -> FolderDataset:
+    """Returns the dataset of images and masks of numbers.
+
+    Args:
+      name, split: Attributes that every dataset has.
+      folder: The user's folder, for messages.
+      pairs: Id, image path and mask path of each example, in order.
+      class_names: Names of the classes, in the order of their labels.
+      void, values: Arguments of `image_folder_source`.
+
+    Raises:
+      ConfigError: The levels are not one for each class, or contradict each other.
+    """
+    _check_levels(folder, len(class_names), void, values)
     if not values:
-        return FolderDataset(NAME, split, pairs, class_names=names, void=void)
+        return FolderDataset(name, split, pairs, class_names=class_names, void=void)
     labels = {IGNORE: IGNORE} | dict.fromkeys(void, IGNORE) | {value: label for label, value in enumerate(values)}
-    return FolderDataset(NAME, split, pairs, class_names=names, labels=labels)
+    return FolderDataset(name, split, pairs, class_names=class_names, labels=labels)
 
 
 def image_folder_splits(folder: pathlib.Path) -> list[str]:

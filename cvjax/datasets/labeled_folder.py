@@ -8,6 +8,7 @@ Labels number the classes of `train` in the order of their names; every split is
 """
 
 import collections
+import copy
 import logging
 import os
 import pathlib
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cvjax.data.dataset import Dataset, Record, held_out, read_file
+from cvjax.data.dataset import Record, held_out, read_file
 from cvjax.data.identity import digest_of_arrays, fingerprint_of
 from cvjax.datasets.class_folders.tree import list_images
 from cvjax.datasets.listing import listed
@@ -36,20 +37,26 @@ class LabeledFolder:
       split: Name of the split.
       entries: Path below `place` and label of each image.
       class_names: Name of each label.
+      name: Name of the dataset.
     """
 
-    name = NAME
     void: tuple[int, ...] = ()
 
     def __init__(
-        self, place: pathlib.Path, split: str, entries: Sequence[tuple[str, int]], class_names: Sequence[str]
+        self,
+        place: pathlib.Path,
+        split: str,
+        entries: Sequence[tuple[str, int]],
+        class_names: Sequence[str],
+        name: str = NAME,
     ) -> None:
-        self.split, self.class_names = split, tuple(class_names)
+        self.name, self.split, self.class_names = name, split, tuple(class_names)
         self._place, self._zipped = os.fspath(place), place.is_file()
         self._paths = [path for path, _ in entries]
         self._labels = np.array([label for _, label in entries], np.int32)
         stems = collections.Counter(os.path.splitext(path)[0] for path in self._paths)
-        self._shared = {stem for stem, count in stems.items() if count > 1}
+        stem_of = {path: os.path.splitext(path)[0] for path in self._paths}
+        self._ids = [path if stems[stem_of[path]] > 1 else stem_of[path] for path in self._paths]
         self._archive: zipfile.ZipFile | None = None
 
     def __len__(self) -> int:
@@ -60,8 +67,29 @@ class LabeledFolder:
             raise IndexError(index)
         path = self._paths[index]
         image = self._unzip(path) if self._zipped else read_file(os.path.join(self._place, path))
-        stem = os.path.splitext(path)[0]
-        return {"image": image, "label": int(self._labels[index]), "id": path if stem in self._shared else stem}
+        return {"image": image, "label": int(self._labels[index]), "id": self._ids[index]}
+
+    def entries(self) -> list[tuple[str, int]]:
+        """Returns path and label of each image."""
+        return list(zip(self._paths, self._labels.tolist(), strict=True))
+
+    def ids(self) -> list[str]:
+        """Returns the ids in the order of the records."""
+        return list(self._ids)
+
+    def part(self, indices: Sequence[int], split: str) -> "LabeledFolder":
+        """Returns the dataset of some of the images, see `cvjax.data.part`."""
+        part = copy.copy(self)
+        for kept in ("_sizes", "_identity"):  # what other modules keep on a dataset
+            part.__dict__.pop(kept, None)
+        part.split = split
+        part._paths, part._ids = ([names[index] for index in indices] for names in (self._paths, self._ids))
+        part._labels = self._labels[np.asarray(indices, np.int64)]
+        return part
+
+    def labels(self) -> np.ndarray:
+        """Returns the label of each image, int32 [N], without reading it."""
+        return self._labels
 
     def image_files(self) -> list[str]:
         """Returns the paths of the images' files in the order of the records, or that of the zip."""
@@ -86,7 +114,9 @@ class LabeledFolder:
         return f"LabeledFolder({self._place!r}, {len(self)} records)"
 
 
-def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None) -> Dataset:
+def open_labeled_folder(
+    split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None = None, *, name: str = NAME
+) -> LabeledFolder:
     """Opens a split of the folder `manual_dir`; "val" is the split held out, under any name that the folder gives it.
 
     Raises:
@@ -98,7 +128,7 @@ def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
             f"{NAME}: no folder was given; name the one that holds train/CLASS/*.jpg, or train.zip, with"
             " --input.manual-dir."
         )
-    places = _splits(manual_dir)
+    places = labeled_splits(manual_dir)
     split = held_out(split, places)
     if split not in places:
         raise DataError(
@@ -116,11 +146,11 @@ def open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
         )
     if here.other:
         _LOG.warning("%s: passed over %s", places[split], here.other)
-    number = {name: label for label, name in enumerate(class_names)}
-    return LabeledFolder(places[split], split, [(path, number[name]) for path, name in here.entries], class_names)
+    number = {own: label for label, own in enumerate(class_names)}
+    return LabeledFolder(places[split], split, [(path, number[own]) for path, own in here.entries], class_names, name)
 
 
-def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def labeled_splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Finds the folder or zip of every split."""
     if not folder.is_dir():
         return {}

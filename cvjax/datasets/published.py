@@ -307,7 +307,7 @@ def _nowhere(name: str, known: PublishedSet, roots: Sequence[pathlib.Path], data
     for root in roots:
         if known.archives and all((root / file).is_file() for file in known.archives):
             return DataError(
-                f"{name}: its archives in {root} must be prepared once; run `python -m cvjax.cli.prepare {name}"
+                f"{name}: its archives in {root} must be prepared once; run `cvjax data prepare {name}"
                 f" --data-dir {data_dir} --manual-dir {root}`."
             )
     files = f"{' and '.join(known.archives)} or, unpacked, " if known.archives else ""

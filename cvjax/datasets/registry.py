@@ -25,25 +25,46 @@ def open_dataset(
     """Opens a split of a data set by name.
 
     Args:
-      name: Name of the data set, one of `list_datasets(target)`.
+      name: Name of the data set, one of `list_datasets(target)`, or the path of a file or folder of one's own.
       split: Name of the split, such as "train" or "val"; the data set decides which there are.
       target: Whether its records are to carry masks, labels, objects (masks in boxes) or boxes.
       data_dir: Folder of prepared sets, by default `default_data_dir()`; of one at a URL the set is copied to the
         user's cache first.
       manual_dir: Folder of the user's own: archives, an unpacked VOCdevkit, an image folder.
       **options: Options of the data set: `void`, `values` and `config` of image_folder_segmentation; `workers` of
-        scenes; `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
+        scenes; `format` of own; `on_bad_boxes` of sets of boxes, see `cvjax.data.annotations.check_objects`.
 
     Raises:
       ConfigError: There is no data set of that name with such a target.
       DataError: The data set, or the split, is not there.
     """
+    name, manual_dir = own_place(name, manual_dir)
     opener = _OPENERS[target].get(name)
     if opener is None:
         others: list[Target] = [other for other, openers in _OPENERS.items() if name in openers]
-        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else f"There is no data set {name!r}"
+        nothing = f"There is no data set {name!r}" + (", nor such a file or folder" if os.path.dirname(name) else "")
+        what = f"{name} has {_PLURAL[others[0]]}, no {_PLURAL[target]}" if others else nothing
         raise ConfigError(f"{what}; choose one of {', '.join(list_datasets(target))}.")
     return opener(split, data_folder(data_dir, *folders_of(name)), _own_folder(manual_dir), **options)
+
+
+def own_place(name: str, manual_dir: str | os.PathLike[str] | None = None) -> tuple[str, str | os.PathLike[str] | None]:
+    """Returns the name of a data set and the user's folder, where the path of one's own data may stand for both.
+
+    A name of the catalog is taken as that, even where there is a file of this name.
+
+    Args:
+      name: Name of the data set, or an existing path.
+      manual_dir: Folder of the user's own.
+
+    Raises:
+      ConfigError: The name is a path, and a folder is given besides.
+    """
+    if name in list_datasets() or not name or not os.path.exists(os.path.expanduser(name)):
+        return name, manual_dir
+    if manual_dir is not None:
+        raise ConfigError(f"{name} is a path and names the data already; leave out --input.manual-dir {manual_dir}.")
+    return OWN, os.path.abspath(os.path.expanduser(name))
 
 
 def folders_of(name: str) -> tuple[str, ...]:
@@ -165,12 +186,24 @@ def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.
     return open_voc_detection(split, data_dir, manual_dir, **options)
 
 
+def _open_own(
+    split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, *, target: Target = "mask", **options: Any
+) -> Dataset:
+    from cvjax.datasets.own import open_own
+
+    if manual_dir is None:
+        raise DataError("own: no file or folder was given; name yours with --input.manual-dir, or as --data PATH.")
+    return open_own(manual_dir, split, target, data_dir=data_dir, **options)
+
+
 def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
     from cvjax.datasets.coco.dataset import open_coco
 
     return open_coco(split, data_dir, manual_dir, **options)
 
 
+OWN = "own"
+"""The name of one's own data in any format that is recognized, see `cvjax.datasets.own`."""
 _PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects", "boxes": "boxes"}
 
 # Openers import their data set's module when called, so that naming a data set costs nothing.
@@ -180,18 +213,25 @@ _OPENERS: Mapping[Target, Mapping[str, Callable[..., Dataset]]] = {
         "voc_segmentation": _open_voc,
         "image_folder_segmentation": _open_folder,
         "isbi_membrane": _open_isbi,
+        OWN: functools.partial(_open_own, target="mask"),
         **{name: functools.partial(open_published, name) for name in PUBLISHED},
     },
     "label": {
         "scenes": functools.partial(_open_scenes, target="label"),
         "image_folder_classification": _open_labeled_folder,
+        OWN: functools.partial(_open_own, target="label"),
         **{name: functools.partial(open_tfds_set, name) for name in SETS},
     },
-    "objects": {"scenes": functools.partial(_open_scenes, target="objects"), "voc_segmentation": _open_voc_objects},
+    "objects": {
+        "scenes": functools.partial(_open_scenes, target="objects"),
+        "voc_segmentation": _open_voc_objects,
+        OWN: functools.partial(_open_own, target="objects"),
+    },
     "boxes": {
         "scenes": functools.partial(_open_scenes, target="boxes"),
         "voc_detection": _open_voc_detection,
         "coco": _open_coco,
         "xml_folder_detection": _open_xml_folder,
+        OWN: functools.partial(_open_own, target="boxes"),
     },
 }

@@ -75,7 +75,7 @@ def open_tfds_set(name: str, split: str, data_dir: pathlib.Path, manual_dir: pat
     """
     place, known = find_prepared(data_dir, name), SETS[name]
     if place is None:
-        fix = f"run `python -m cvjax.cli.prepare {name} --data-dir {data_dir}"
+        fix = f"run `cvjax data prepare {name} --data-dir {data_dir}"
         if known.archives:
             fix = f"put {' and '.join(known.archives)} into a folder and {fix} --manual-dir {manual_dir or 'FOLDER'}"
         raise DataError(f"{name} is not prepared in {data_dir}; {fix}`.")

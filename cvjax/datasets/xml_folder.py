@@ -66,7 +66,7 @@ def xml_folder_source(
     splits = xml_folder_splits(folder)
     split = split if split == "all" else held_out(split, splits)
     if split == "all":
-        entries = [entry for part in _disjoint(folder) for entry in part]
+        entries = [entry for part in xml_folder_examples(folder) for entry in part]
     elif split in splits:
         entries = splits[split]
     else:
@@ -76,7 +76,7 @@ def xml_folder_source(
         )
     if not entries:
         raise DataError(f"{folder}: split {split!r} has no images; add some, or take split all.")
-    names, parsed = _class_names(folder, on_bad_boxes)
+    names, parsed = xml_folder_classes(folder, on_bad_boxes)
     for entry, header in zip(entries, read_headers([entry.image for entry in entries], data_dir), strict=True):
         if header is not None:
             stated = parsed[entry.annotation]
@@ -95,9 +95,9 @@ def xml_folder_splits(folder: pathlib.Path) -> dict[str, list[Annotated]]:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         return {}
-    place = _place(folder)
+    place = place_of(folder)
     if place is None:
-        below = {entry.name: _place(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+        below = {entry.name: place_of(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
         return {name: _pairs(*found) for name, found in below.items() if found is not None}
     lists = next((where for name in _LISTS if (where := _lists(folder / name))), {})
     if not lists:
@@ -187,7 +187,12 @@ def prepare_xml_folder(
     )
 
 
-def _place(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+def has_splits(folder: pathlib.Path) -> bool:
+    """Returns whether a folder has lists or folders of splits; else `xml_folder_splits` makes them up."""
+    return place_of(folder) is None or any(_lists(folder / name) for name in _LISTS)
+
+
+def place_of(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
     """Finds the folders of images and of annotations, maybe the same one; None where there are no annotations."""
     below = _named(folder, _ANNOTATIONS)
     deeper = [place for parent in below for place in _named(parent, _BELOW_ANNOTATIONS)]
@@ -221,9 +226,13 @@ def _pairs(images: pathlib.Path, annotations: pathlib.Path) -> list[Annotated]:
     return [Annotated(stem, files[stem], found[stem]) for stem in sorted(files)]
 
 
-def _disjoint(folder: pathlib.Path) -> list[list[Annotated]]:
-    """Lists all examples of a folder, each once, independently of its lists."""
-    place = _place(folder) if folder.is_dir() else None
+def xml_folder_examples(folder: pathlib.Path) -> list[list[Annotated]]:
+    """Lists all examples of a folder, each once, independently of its lists.
+
+    Raises:
+      DataError: Images and annotations do not match.
+    """
+    place = place_of(folder) if folder.is_dir() else None
     return [_pairs(*place)] if place is not None else list(xml_folder_splits(folder).values())
 
 
@@ -233,10 +242,14 @@ def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     return {path.stem: path for path in paths if re.fullmatch(r"train|val|validation|valid|test|trainval", path.stem)}
 
 
-def _class_names(folder: pathlib.Path, on_bad_boxes: OnBadBoxes) -> tuple[list[str], dict[str, XmlAnnotation]]:
-    """Returns the names that `classes.txt` or the annotations give, and all annotations by their paths, checked."""
+def xml_folder_classes(folder: pathlib.Path, on_bad_boxes: OnBadBoxes) -> tuple[list[str], dict[str, XmlAnnotation]]:
+    """Returns the names that `classes.txt` or the annotations give, and all annotations by their paths, checked.
+
+    Raises:
+      DataError: An annotation is damaged, is of an unknown class or has a bad box, or there is no class.
+    """
     places = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
-    folders = {found[1] for place in places if (found := _place(place)) is not None}
+    folders = {found[1] for place in places if (found := place_of(place)) is not None}
     paths = sorted(os.fspath(path) for place in folders for path in place.iterdir() if _has_suffix(path, (_SUFFIX,)))
     parsed = {path: parse_xml(read_file(path), path) for path in paths}
     if (folder / CLASSES_FILE).is_file():

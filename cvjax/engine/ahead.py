@@ -13,7 +13,7 @@ from flax import linen as nn
 from cvjax.data.dataset import Dataset
 from cvjax.data.order import example_rng
 from cvjax.data.reader import PerBatch, Reader
-from cvjax.engine.optim import make_optimizer, make_schedule
+from cvjax.engine.pacing.pace import make_rates
 from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import check_cuts, make_train_step
@@ -48,10 +48,8 @@ def compile_step(
       TooLarge: The step does not fit.
       ConfigError: The file cannot be written.
     """
-    state, batch = abstract_state(task, model), abstract_batch(task, dataset, run.batch)
-    lowered = lower_train_step(task, model, strategy, state, batch)
     try:
-        compiled = lowered.compile()
+        compiled, memory = compiled_step(task, model, dataset, strategy, run.batch)
     except jax.errors.JaxRuntimeError as error:
         raise too_large(run, str(error)) or error from error
     text = compiled.as_text() or ""
@@ -61,8 +59,6 @@ def compile_step(
         except OSError as error:
             raise ConfigError(f"cannot write {hlo}: {error.strerror or error}; choose another folder") from error
     counted: Any = compiled.cost_analysis() or {}  # a GPU's compiler without a GPU counts nothing
-    (state_parts, batch_parts, *_), _ = compiled.input_shardings
-    memory = _memory(compiled.memory_analysis(), state, batch, state_parts, batch_parts)
     room = run.topology.chip.memory
     if memory.total > room:  # only TPU's compiler says so itself
         raise _too_large(run, f"it needs {memory.total / 1e9:.2f} GB of {room / 1e9:.1f} GB")
@@ -73,6 +69,24 @@ def compile_step(
         xla_flops=float(counted.get("flops", 0)),
         xla_bytes=float(counted.get("bytes accessed", 0)),
     )
+
+
+def compiled_step(
+    task: Task, model: nn.Module, dataset: Dataset, strategy: JitStrategy, rows: int
+) -> tuple[jax.stages.Compiled, Memory]:
+    """Compiles the step of a run, and returns it with what it takes of a device's memory.
+
+    Args:
+      task: Task of the run, whose configuration knows its steps.
+      model: Module that the task applies.
+      dataset: Dataset with at least one record.
+      strategy: JitStrategy over the devices to compile for.
+      rows: Number of examples of the batch, over all devices.
+    """
+    state, batch = abstract_state(task, model), abstract_batch(task, dataset, rows)
+    compiled = lower_train_step(task, model, strategy, state, batch).compile()
+    (state_parts, batch_parts, *_), _ = compiled.input_shardings
+    return compiled, _memory(compiled.memory_analysis(), state, batch, state_parts, batch_parts)
 
 
 def _memory(said: Any, state: TrainState, batch: Any, state_parts: Any, batch_parts: Any) -> Memory:
@@ -123,7 +137,7 @@ def abstract_batch(task: Task, dataset: Dataset, rows: int) -> dict[str, jax.Sha
 def abstract_state(task: Task, model: nn.Module) -> TrainState:
     """Returns shapes and dtypes of the state that training carries, optimizer and average included."""
     optim = task.config.optim
-    optimizer = make_optimizer(optim, task.config.steps)
+    _, optimizer = make_rates(task.config)
 
     def create(key: jax.Array) -> TrainState:
         return create_state(task.init(model, key), optimizer, ema=optim.ema_decay is not None)
@@ -146,15 +160,17 @@ def lower_train_step(
     Raises:
       ConfigError: The batch cannot be cut into the configured micro-batches, or the model cannot take it.
     """
-    optim, steps = task.config.optim, task.config.steps
+    optim = task.config.optim
+    schedule, optimizer = make_rates(task.config)
     check_cuts(batch["valid"].shape[0], optim.accumulate)
     step = make_train_step(
         model,
         task,
-        make_optimizer(optim, steps),
-        make_schedule(optim, steps),
+        optimizer,
+        schedule,
         accumulate=optim.accumulate,
         ema_decay=optim.ema_decay,
+        ema_warmup=optim.ema_warmup,
         axis_name=strategy.axis_name,
         layout=strategy.layout,
     )

@@ -142,6 +142,11 @@ def check_same_on_hosts(facts: Mapping[str, Any]) -> None:
         raise ConfigError(sentence)
 
 
+def rows_of_all(rows: np.ndarray) -> np.ndarray:
+    """Returns the rows of all hosts, end to end; each host gives as many, of one shape and dtype."""
+    return np.asarray(multihost_utils.process_allgather(rows, tiled=True))
+
+
 def check_device_counts() -> None:
     """Checks that all hosts have as many devices each; JAX knows of all of them, so no host asks another.
 

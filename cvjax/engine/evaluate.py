@@ -4,12 +4,14 @@ import collections
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from flax import linen as nn
 
-from cvjax.data.dataset import Dataset
+from cvjax.data.dataset import Dataset, Record, image_sizes
 from cvjax.data.loader import eval_batches, prefetch_to_device
 from cvjax.data.order import ONE_HOST, HostShard
+from cvjax.engine.distributed import rows_of_all
 from cvjax.engine.parallel import Strategy, check_divides
 from cvjax.engine.state import TrainState
 from cvjax.engine.step import make_eval_step
@@ -49,9 +51,10 @@ def make_evaluator(
 def whole_split(task: Task, dataset: Dataset, shard: HostShard = ONE_HOST) -> HostBatches:
     """Returns a function that gives this host's batches of every example once, as an evaluation sees them.
 
-    This function groups the examples into batches once, so that a pass need not look at the images' sizes again.
+    This function groups the examples into batches once, so that a pass need not look at the images' sizes again. Of
+    several hosts, which all call it, each reads the sizes of its part of the images.
     """
-    transform, buckets = task.eval_buckets(dataset)
+    transform, buckets = task.eval_buckets(dataset if jax.process_count() == 1 else _SharedSizes(dataset))
     data = task.config.input
     return lambda: eval_batches(
         dataset,
@@ -64,6 +67,42 @@ def whole_split(task: Task, dataset: Dataset, shard: HostShard = ONE_HOST) -> Ho
         shard=shard,
         on_bad_record=data.on_bad_record,
     )
+
+
+class _SharedSizes:
+    """Shows a dataset to `Task.eval_buckets` on several hosts: each reads its part of the sizes, and all get all."""
+
+    def __init__(self, source: Dataset) -> None:
+        self._source = source
+        self.name, self.split = source.name, source.split
+        self.class_names, self.void = source.class_names, source.void
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[index]
+
+    def fingerprint(self) -> str:
+        return self._source.fingerprint()
+
+    @property
+    def _sizes(self) -> list[tuple[int, int] | None]:
+        """Returns what `image_sizes` is to find here; it is kept on the dataset itself."""
+        known = getattr(self._source, "_sizes", None)
+        if known is None:
+            length = len(self._source)
+            part = -(-length // jax.process_count())
+            own = range(length)[jax.process_index() * part :][:part]
+            rows = np.full((part, 2), -1, np.int32)  # an unreadable image's stay -1
+            for row, size in enumerate(image_sizes(self._source, own)):
+                rows[row] = -1 if size is None else size
+            known = [None if height < 0 else (height, width) for height, width in rows_of_all(rows)[:length].tolist()]
+            self._source._sizes = known  # type: ignore[attr-defined]
+        return known
 
 
 def evaluate(

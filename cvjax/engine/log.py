@@ -9,9 +9,9 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from tensorboardX import SummaryWriter
 
 from cvjax.engine.guards.terminal import make_console
+from cvjax.engine.trackers import Track, Trackers, tensorboard_alone
 from cvjax.files import json_text
 from cvjax.storage import AnyPath, Mirror, is_remote
 
@@ -34,22 +34,30 @@ class RunLog:
 
     Args:
       workdir: Folder of the run, or its URL.
-      steps: Length of the run, for the bar.
+      steps: Length of the run, for the bar; None where nobody knows it.
       start: Step that the run begins at.
       console: Console to print on; a terminal gets a live bar, anything else a line now and then.
       enabled: Whether this log writes; False on every host but one.
+      track: Function from the local folder of the run's files, and one that prints a line, to the run's trackers.
     """
 
     def __init__(
-        self, workdir: AnyPath, *, steps: int, start: int, console: Console | None = None, enabled: bool = True
+        self,
+        workdir: AnyPath,
+        *,
+        steps: int | None,
+        start: int,
+        console: Console | None = None,
+        enabled: bool = True,
+        track: Track = tensorboard_alone,
     ) -> None:
-        self.console = make_console() if console is None else console
+        self.console = make_console(note=True) if console is None else console
         self._enabled = enabled
         self._steps = steps
         self._began = self._last_time = time.monotonic()
         self._start = self._last_step = start
         self._file: IO[str] | None = None
-        self._events: SummaryWriter | None = None
+        self._trackers: Trackers | None = None
         self._bar: Progress | None = None
         self._mirror: Mirror | None = None
         self._sent = time.monotonic()
@@ -60,15 +68,14 @@ class RunLog:
         folder = workdir if self._mirror is None else self._mirror.folder
         cut = _end_lines(folder / METRICS_FILE)
         self._file = (folder / METRICS_FILE).open("a", encoding="utf-8")
-        # Absolute, because a folder that is called `s3:` is no address.
-        self._events = SummaryWriter(str((folder / "tensorboard").absolute()))
+        self._trackers = track(folder, self.say)
         if cut:
             self.say(f"the last line of {workdir / METRICS_FILE} was unfinished, and {cut} bytes of it are cut off")
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("training"),
                 BarColumn(bar_width=30),
-                MofNCompleteColumn(),
+                MofNCompleteColumn() if steps is not None else TextColumn("{task.completed}"),
                 TextColumn("{task.fields[figures]}", markup=False),
                 TimeElapsedColumn(),
                 console=self.console,
@@ -109,44 +116,46 @@ class RunLog:
         figures = f"loss {mean['loss']:.4f}  lr {lines[-1]['learning_rate']:.2e}"
         if step > self._last_step:  # not after the first step alone
             speed = (step - self._last_step) * batch_size / max(now - self._last_time, 1e-9)
-            remaining = (now - self._began) / (step - self._start) * (self._steps - step)
-            figures += f"  {speed:.1f} images/s  ETA {_clock(remaining)}"
+            figures += f"  {speed:.1f} images/s"
+            if self._steps is not None:
+                remaining = (now - self._began) / (step - self._start) * (self._steps - step)
+                figures += f"  ETA {_clock(remaining)}"
             lines[-1] = lines[-1] | {"images_per_second": round(speed, 2)}
             mean["images_per_second"] = speed
             for name, share in (shares or {}).items():
                 lines[-1][name] = mean[name] = share
                 figures += f"  {name.removesuffix('_share')} {share:.0%}"
+        if "progress" in lines[-1]:
+            figures += f"  {lines[-1]['progress']:.1%} of the time"
         self._last_time, self._last_step = now, step
         self._write(lines)
         if not show:
             return
-        assert self._events is not None  # an enabled log has both until it is closed
-        for key, value in mean.items():
-            self._events.add_scalar(f"train/{key}", value, step)
+        assert self._trackers is not None  # an enabled log has both until it is closed
+        self._trackers.log(step, {f"train/{key}": value for key, value in mean.items()})
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
         else:
-            self.say(f"step {step}/{self._steps}  {figures}")
+            self.say(f"step {step}{'' if self._steps is None else f'/{self._steps}'}  {figures}")
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
         """Records the scores of an evaluation under `val/`. Its time does not count for the speed of training."""
         if not self._enabled:
             return
         self._write([{"step": step} | {f"val/{key}": value for key, value in scores.items()}])
-        assert self._events is not None
+        assert self._trackers is not None
         known = {key: value for key, value in scores.items() if math.isfinite(value)}  # nan: no object has this size
-        for key, value in known.items():
-            self._events.add_scalar(f"val/{key}", value, step)
+        self._trackers.log(step, {f"val/{key}": value for key, value in known.items()})
         self.say(f"step {step}: " + "  ".join(f"{key} {value:.4f}" for key, value in known.items()))
         self.send()
         self._last_time = time.monotonic()
 
     def send(self) -> None:
         """Copies what was written up, where the run's folder is at a URL; what fails is tried again later."""
-        if self._mirror is not None and self._events is not None:
+        if self._mirror is not None and self._trackers is not None:
             self._sent = time.monotonic()
             try:
-                self._events.flush()
+                self._trackers.flush()
                 self._mirror.send()
             except OSError as error:
                 self.say(f"warning: the logs could not be copied to the store ({error.strerror}); the run goes on")
@@ -158,20 +167,23 @@ class RunLog:
         if time.monotonic() - self._sent > _SEND_SECONDS:
             self.send()
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = False) -> None:
         """Closes the files and the bar; a second time does nothing.
+
+        Args:
+          finished: Whether the run came to its end, which trackers are told.
 
         Raises:
           OSError: The last lines cannot be written.
         """
-        bar, events, file = self._bar, self._events, self._file
-        self._bar = self._events = self._file = None
+        bar, trackers, file = self._bar, self._trackers, self._file
+        self._bar = self._trackers = self._file = None
         if bar is not None:
             bar.stop()
         if file is not None:
             file.close()
-        if events is not None:
-            events.close()
+        if trackers is not None:
+            trackers.close(finished=finished)
         mirror, self._mirror = self._mirror, None
         if mirror is not None:
             mirror.close()

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,20 +14,22 @@ from flax import linen as nn
 
 from cvjax.data.identity import data_differences
 from cvjax.data.loader import prefetch_to_device
-from cvjax.engine.checkpoint import Checkpoints, read_metadata
-from cvjax.engine.config import RunConfig, config_from_json
+from cvjax.engine.checkpoint import Checkpoints, Restored, read_metadata
+from cvjax.engine.config import RunConfig, as_json, by_flag, config_from_json
 from cvjax.engine.evaluate import scalars
 from cvjax.engine.guards.hosts import HostWatch
 from cvjax.engine.guards.pulse import DATA, DEVICES, EVALUATING, HOST, SAVING, Pulse
 from cvjax.engine.guards.stall import stall_minutes, watched_for_stalls
 from cvjax.engine.guards.stop import StopSignal
 from cvjax.engine.log import RunLog
-from cvjax.engine.optim import OptimizerConfig, make_optimizer, make_schedule, schedule_change
+from cvjax.engine.optim import OptimizerConfig, schedule_change
+from cvjax.engine.pacing.pace import Pace, check_same_length, known, length_in_words, make_rates
 from cvjax.engine.parallel import Strategy
 from cvjax.engine.profile import DataAdvice, Profiler, shares, steps_of
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import make_train_step
-from cvjax.engine.task import Report, Task
+from cvjax.engine.task import Report, Task, Teacher
+from cvjax.engine.trackers import open_trackers
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
 from cvjax.storage import as_path
 
@@ -40,9 +43,9 @@ class Outcome:
     """Holds the result of a run.
 
     Attributes:
-      state: State after the last step, placed as the strategy holds it.
+      state: State after the last step, of a run with `patience` its best one, placed as the strategy holds it.
       step: Number of steps taken.
-      report: Report of the last evaluation, None if there was none.
+      report: Report on that state, None if there was no evaluation.
       stopped: Whether a signal ended the run before its last step.
       signal: Number of that signal, None without one.
     """
@@ -68,6 +71,8 @@ def fit(
     begin: Callable[[], None] = lambda: None,
     pulse: Pulse | None = None,
     hosts: HostWatch | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    teacher: Teacher | None = None,
 ) -> Outcome:
     """Trains a model, and evaluates and saves on the way.
 
@@ -75,8 +80,8 @@ def fit(
     resumed, it takes bit for bit the steps that it would have taken.
 
     Args:
-      config: Configuration of the run, whose `steps` are known; `workdir` takes `checkpoints/`, `metrics.jsonl` and
-        `tensorboard/`.
+      config: Configuration of the run, whose `steps` or `hours` are known; `workdir` takes `checkpoints/`,
+        `metrics.jsonl` and `tensorboard/`.
       task: Task that is trained, see `Task`.
       model: Module that the task applies.
       variables: {"params", "batch_stats"} to start from.
@@ -88,31 +93,36 @@ def fit(
       begin: Function that is called once nothing speaks against the run, before it writes anything into `workdir`.
       pulse: Takes note of what the loop does.
       hosts: What watches over the other hosts, where there are some.
+      clock: Clock in seconds that a time budget is measured by.
+      teacher: Trained model that the loss follows, too.
 
     Raises:
       DivergedError: A loss or gradient is not finite.
       CheckpointError: A checkpoint cannot be written or read, or the folder holds a run and `resume` is off.
     """
     workdir, optim, pulse = as_path(config.workdir), config.optim, pulse or Pulse()
-    steps = _known(config.steps)
-    schedule, optimizer = make_schedule(optim, steps), make_optimizer(optim, steps)
+    steps = None if config.hours is not None else config.steps
+    schedule, optimizer = make_rates(config)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
     make = functools.partial(create_state, optimizer=optimizer, ema=optim.ema_decay is not None)
-    restored, start, change = None, 0, ""
+    restored, change = None, ""
+    like = strategy.like(jax.eval_shape(make, dict(variables)))
     if config.resume:
-        like = strategy.like(jax.eval_shape(make, dict(variables)))
-        restored, start, change = _restore(checkpoints, like, metadata, config)
+        restored, change = _restore(checkpoints, like, metadata, config)
     else:
         _require_empty(checkpoints)
-    if start > steps:
+    start = 0 if restored is None else restored.step
+    pace = Pace(config, task.metric, start, {} if restored is None else restored.metadata, clock)
+    if steps is not None and start > steps:
         raise ConfigError(f"{checkpoints.directory} is at step {start} already; --steps {steps} must be above it")
     try:
         begin()
         checkpoints.set_aside()
-        log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0)
+        track = functools.partial(open_trackers, config.trackers, config.project, workdir, by_flag(as_json(config)))
+        log = RunLog(workdir, steps=steps, start=start, enabled=jax.process_index() == 0, track=track)
     except OSError as error:
         raise checkpoints.unwritable(error) from error
-    state = strategy.start(make, dict(variables)) if restored is None else strategy.place_state(restored)
+    state = strategy.start(make, dict(variables)) if restored is None else strategy.place_state(restored.state)
     train_step = strategy.compile_train(
         make_train_step(
             model,
@@ -121,17 +131,21 @@ def fit(
             schedule,
             accumulate=optim.accumulate,
             ema_decay=optim.ema_decay,
+            ema_warmup=optim.ema_warmup,
             axis_name=strategy.axis_name,
             layout=strategy.layout,
+            teacher=teacher,
         )
     )
-    key = jax.random.key(config.seed)
+    key: Any = jax.random.key(config.seed)
+    if teacher is not None:
+        key = key, strategy.place_everywhere(teacher.variables)
     profiler = Profiler(steps_of(config.profile_steps), workdir, pulse)
     advice = DataAdvice(config.input.workers, config.batch_size // jax.process_count())
     for trouble in checkpoints.passed_over:
         log.say(f"passed over and kept as STEP.damaged: {trouble}")
     if start:
-        log.say(f"resuming {workdir} at step {start:,} of {steps:,}{change}")
+        log.say(f"resuming {workdir} at step {start:,} of {f'{steps:,}' if steps else length_in_words(config)}{change}")
     pending: list[tuple[int, Any, np.ndarray]] = []
     skipped = 0
 
@@ -155,6 +169,7 @@ def fit(
         pulse.now(SAVING)
         scores = None if report is None else scalars(report)
         at_step = dict(metadata) | {"position": step, "scores": scores, "metric": task.metric}
+        at_step["pace"] = pace.record()
         log.send()  # the lines up to a checkpoint are there with it
         checkpoints.save(strategy.snapshot(state), at_step, scores, wait=wait)
         pulse.now(HOST)
@@ -165,12 +180,12 @@ def fit(
     )
     try:
         with stop, watched_for_stalls(pulse, stall_minutes(config), workdir, hosts):
-            for step in range(start + 1, steps + 1):
+            for step in pace.steps():
                 profiler.before(step)
                 pulse.now(DATA, step)
                 batch, indices, passed_over = next(stream)
                 pulse.now(HOST)
-                state, metrics = train_step(state, batch, key)
+                state, metrics = train_step(pace.prepared(state, step, strategy), batch, key)
                 pending.append((step, metrics, indices))
                 pulse.now(DEVICES)
                 if step == start + 1:
@@ -185,7 +200,7 @@ def fit(
                 if passed_over:
                     skipped += passed_over
                     log.say(f"step {step}: {passed_over} bad records passed over, {skipped} so far")
-                last = step == steps
+                last = pace.is_last(step)
                 stopped = stop.requested(step) and not last
                 if last or stopped or _due(step, config.log_every or UNSEEN):
                     flush()
@@ -197,17 +212,26 @@ def fit(
                     report = evaluate(state)
                     pulse.now(HOST)
                     log.evaluated(step, scalars(report))
-                saving = evaluated and config.checkpoint_every > 0
+                    pace.evaluated(step, scalars(report))
+                    last = last or pace.out_of_patience
+                saving = evaluated and (config.checkpoint_every > 0 or pace.reports_best)
                 if last or stopped or saving or _due(step, config.checkpoint_every):
                     flush()
                     save(report if evaluated else None, wait=last or stopped)
                 if stopped:
                     log.say(f"stopped by a signal at step {step}, which is saved; continue with --resume")
+                if last or stopped:
                     break
+        if not stopped and pace.reports_best:
+            best = checkpoints.restore_best(like)
+            log.say(pace.farewell(step, best.step))
+            if best.step != step or report is None:
+                state = strategy.place_state(best.state)
+                report = evaluate(state)
         if report is None and not stopped:  # resumed at its end, without a step to take
             report = evaluate(state)
         checkpoints.check(wait=True)
-        log.close()
+        log.close(finished=not stopped)
     except OSError as error:
         raise checkpoints.unwritable(error) from error
     finally:
@@ -224,12 +248,6 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _known(steps: int | None) -> int:
-    if steps is None:
-        raise ConfigError("the run has no length; give --steps or --epochs")
-    return steps
-
-
 def _require_empty(checkpoints: Checkpoints) -> None:
     steps = checkpoints.steps()
     if steps:
@@ -241,27 +259,28 @@ def _require_empty(checkpoints: Checkpoints) -> None:
 
 def _restore(
     checkpoints: Checkpoints, like: TrainState, metadata: Mapping[str, Any], config: RunConfig
-) -> tuple[TrainState | None, int, str]:
-    """Returns the latest state, or None, and its step, and what becomes of the schedule there, in words."""
+) -> tuple[Restored | None, str]:
+    """Returns the latest checkpoint, or None, and what becomes of the schedule there, in words."""
     if not checkpoints.steps():
-        return None, 0, ""
+        return None, ""
     # Before the state, because other classes also mean other variables.
-    _check_same_data(checkpoints, metadata)
+    _check_same_run(checkpoints, metadata, config)
     restored = checkpoints.restore(like)
     run = restored.metadata.get("run") or {}
-    if not run.get("steps"):
-        return restored.state, restored.step, ""
+    if not run.get("steps") or config.hours is not None:
+        return restored, ""
     before = config_from_json(OptimizerConfig, run["optim"]), int(run["steps"])
-    change = schedule_change(restored.step, before, (config.optim, _known(config.steps)))
-    return restored.state, restored.step, change
+    return restored, schedule_change(restored.step, before, (config.optim, known(config.steps)))
 
 
-def _check_same_data(checkpoints: Checkpoints, metadata: Mapping[str, Any]) -> None:
+def _check_same_run(checkpoints: Checkpoints, metadata: Mapping[str, Any], config: RunConfig) -> None:
     before: Mapping[str, Any] = {}
     for step in reversed(checkpoints.steps()):  # of a damaged one the one before it tells
         with contextlib.suppress(CheckpointError):
             before = read_metadata(checkpoints.directory / str(step))
             break
+    if before:
+        check_same_length(before, config, checkpoints.directory)
     then, now = before.get("data") or {}, metadata.get("data") or {}
     old, new = (record.get("task", {}).get("class_names", ()) for record in (before, metadata))
     differences = data_differences(then, now, (old, new)) if then else []

@@ -32,6 +32,8 @@ class OptimizerConfig:
       clip_norm: Largest global norm of the gradient, None for no limit.
       accumulate: Number of micro-batches a step; the gradient is that of the whole batch.
       ema_decay: Decay of the average of parameters and statistics that evaluation then uses; None for no average.
+      ema_warmup: Let the decay grow into its value, as min(ema_decay, (1 + t) / (10 + t)) at step t, so that a short
+        run does not average its random start; False averages with `ema_decay` from the first step on.
       schedule: Decay of the learning rate: `poly` (1 - t/T)^power, `cosine`, `step`, `exponential` or `constant`.
       warmup: Fraction of the run in which the rate climbs linearly to the peak, before the schedule starts.
       power: Exponent of `poly`.
@@ -52,6 +54,7 @@ class OptimizerConfig:
     clip_norm: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
+    ema_warmup: bool = True
     schedule: Literal["poly", "cosine", "step", "exponential", "constant"] = "poly"
     warmup: float = 0.0
     power: float = 0.9
@@ -201,12 +204,15 @@ def _joined(path: tuple[Any, ...]) -> str:
     return "/".join(str(key.key) for key in path)
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, rate: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:
     """Returns the optax transformation that a configuration names, schedule included.
 
     Args:
       config: Configuration, see `OptimizerConfig`.
       steps: Length of the run, which the schedule spans.
+      rate: Transformation that multiplies by minus the learning rate; by default by that of the schedule.
 
     Raises:
       ConfigError: Values that no schedule can have; see `make_schedule`.
@@ -228,7 +234,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         parts.append(optax.trace(config.momentum))
     else:
         parts += [decay, optax.trace(config.momentum, nesterov=config.name == "nesterov")]
-    parts.append(optax.scale_by_learning_rate(make_schedule(config, steps)))
+    parts.append(optax.scale_by_learning_rate(make_schedule(config, steps)) if rate is None else rate)
     if config.head_lr_mult != 1.0:
         parts.append(scale_outside_backbone(config.head_lr_mult))
     if config.bias_lr_mult != 1.0:

@@ -14,12 +14,15 @@ import numpy as np
 from flax import linen as nn
 from rich.console import Console
 
+from cvjax.data.config import recorded
 from cvjax.data.dataset import Dataset
+from cvjax.data.drawing.balance import shares_of
+from cvjax.data.drawing.fraction import take_fraction
 from cvjax.data.identity import fingerprint_of, identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.checkpoint import complete_steps
-from cvjax.engine.command import run_command
+from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import (
     check_device_counts,
@@ -37,10 +40,13 @@ from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
+from cvjax.engine.pacing.batch_search import with_found_batch
+from cvjax.engine.pacing.pace import check_pace, length_in_words
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables
+from cvjax.engine.trackers import check_trackers
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
@@ -66,13 +72,22 @@ def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, 
         # The module that was started with -m, whose own name is __main__.
         spec = sys.modules["__main__"].__spec__
         if spec is None:
-            raise ConfigError("an experiment is started as a module: python -m experiments.NAME")
+            raise ConfigError("an experiment is started by its name: cvjax train NAME")
+        sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
         config = parse(presets, docstring, spec.name, default=default)
         outcome = resolve(config.runner)(config)
+        if jax.process_index() == 0:
+            write_json_result(place, result_of(config, outcome))
         if outcome.signal is not None:
             sys.exit(status(outcome.signal))
 
     run_command(start)
+
+
+def result_of(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
+    """Returns what a run came to, as `--json` writes it: its folder, its last step, and the report of the task."""
+    report = None if outcome.report is None else plain(outcome.report)
+    return {"workdir": config.workdir, "step": outcome.step, "stopped": outcome.stopped, "report": report}
 
 
 def train(config: RunConfig) -> Outcome:
@@ -101,13 +116,15 @@ def check_run(config: RunConfig) -> None:
     """
     if not config.workdir:
         raise ConfigError("the run has no folder to write into; give workdir, such as runs/NAME")
-    for place in (config.workdir, config.data_dir, config.init):
+    for place in (config.workdir, config.data_dir, config.init, config.distill.teacher):
         if place:
             as_path(place)
     if config.init == "":
         raise ConfigError("--init is empty; name weights, a file or a run's folder, or leave it out")
     steps_of(config.profile_steps)
+    check_trackers(config.trackers)
     check_limits(config)
+    check_pace(config)
 
 
 def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
@@ -116,27 +133,31 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
         rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
         check_cuts(rows, config.optim.accumulate)
-        train_set = task_class.open(config, config.input.train_split)
+        train_set = training_split(task_class, config)
         eval_set = task_class.open(config, config.input.eval_split)
         facts = host_facts(config, train_set, eval_set) if jax.process_count() > 1 else {}
     check_same_on_hosts(facts)
     with ending_together():
+        if config.find_batch_size:
+            config = with_found_batch(with_steps(config, len(train_set)), task_class, train_set, strategy)
         config = with_steps(config, len(train_set))
         model = config.model.build(num_classes=len(train_set.class_names))
         task = task_class.create(config, train_set, model)
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
+        teacher = task.teacher(model)
+        shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
-    console, workdir = make_console(), as_path(config.workdir)
+    notes, workdir = make_console(note=True), as_path(config.workdir)
     main_host = jax.process_index() == 0
 
     def begin() -> None:
         if main_host:
             write_json(workdir / "config.json", metadata)
-            console.print(
+            notes.print(
                 f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
-                f" {eval_set.split} images, {config.steps} steps of {config.batch_size}, {strategy.device_count}"
+                f" {eval_set.split} images, {length_in_words(config)} of {config.batch_size}, {strategy.device_count}"
                 f" {jax.devices()[0].platform} device(s), into {workdir}",
                 soft_wrap=True,
             )
@@ -146,7 +167,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         task,
         model,
         variables,
-        functools.partial(train_stream, task, train_set, shard=strategy.shard),
+        functools.partial(train_stream, task, train_set, shard=strategy.shard, shares=shares),
         make_evaluator(scoring, model, eval_set, strategy, pulse.alive),
         strategy=strategy,
         metadata=metadata,
@@ -154,25 +175,31 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         begin=begin,
         pulse=pulse,
         hosts=watch,
+        teacher=teacher,
     )
     if outcome.report is None or outcome.stopped:
         return outcome
     final = strategy.fetch(outcome.state.inference_variables)  # on every host: parts are gathered from all
     if main_host:
-        show_results(task, model, final, eval_set, outcome.report, console)
+        show_results(task, model, final, eval_set, outcome.report, make_console())
     return outcome
+
+
+def training_split(task_class: type[Task], config: RunConfig) -> Dataset:
+    """Returns the split that trains, or the fraction of it that is configured."""
+    return take_fraction(task_class.open(config, config.input.train_split), config.input.fraction)
 
 
 def with_steps(config: Config, examples: int) -> Config:
     """Returns the configuration with `steps` set, computed from `epochs` where it is not given.
 
     Raises:
-      ConfigError: Neither is given.
+      ConfigError: Neither is given, nor a time budget.
     """
-    if config.steps is not None:
+    if config.steps is not None or config.hours is not None:
         return config
     if not config.epochs:
-        raise ConfigError("the run has no length; give --steps or --epochs")
+        raise ConfigError("the run has no length; give --steps, --epochs or --hours")
     return dataclasses.replace(config, steps=max(1, math.ceil(config.epochs * examples / config.batch_size)))
 
 
@@ -206,9 +233,17 @@ def _as_flags(options: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 
 def train_stream(
-    task: Task, dataset: Dataset, start: int, *, shard: HostShard = ONE_HOST
+    task: Task, dataset: Dataset, start: int, *, shard: HostShard = ONE_HOST, shares: np.ndarray | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's rows of the endless stream of training batches, from batch `start` on."""
+    """Returns this host's rows of the endless stream of training batches, from batch `start` on.
+
+    Args:
+      task: Task of the run.
+      dataset: Split that trains.
+      start: Number of the first batch.
+      shard: Share of this host.
+      shares: Result of `shares_of`.
+    """
     config = task.config
     return train_batches(
         dataset,
@@ -222,6 +257,7 @@ def train_stream(
         workers=config.input.workers,
         shard=shard,
         on_bad_record=config.input.on_bad_record,
+        shares=shares,
     )
 
 
@@ -233,9 +269,6 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
       dataset: Training split of the run.
     """
     config = task.config
-    data = as_json(config.input)
-    for unrelated in ("workers", "eval_split"):  # may change when a run is resumed
-        data.pop(unrelated)
     return as_json(
         {
             "format": FORMAT,
@@ -247,7 +280,7 @@ def run_metadata(task: Task, dataset: Dataset) -> dict[str, Any]:
                 "identity": identity_of(dataset),
                 "seed": config.seed,
                 "batch_size": config.batch_size,
-                **data,
+                **recorded(config.input),
             },
             "run": as_json(config),
         }
@@ -280,7 +313,7 @@ def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict
     elif start is not None and start.exists():
         files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
         settings["init"] = (fingerprint_of(files), key)
-    for own in ("manual_dir", "proposals_from", "workers"):
+    for own in ("manual_dir", "proposals_from", "split_file", "workers"):
         settings["input"].pop(own, None)
     facts = {**code_facts(), "configuration": settings}
     for name, dataset in (("training", train_set), ("evaluation", eval_set)):

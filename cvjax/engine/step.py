@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from cvjax.engine.pacing.budget import progress_of
 from cvjax.engine.state import TrainState
-from cvjax.engine.task import Batch, Task
+from cvjax.engine.task import Batch, Task, Teacher
 from cvjax.errors import ConfigError
 from cvjax.nn import DATA_AXIS
 
-TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[Any, Batch], tuple[dict[str, jax.Array], dict[str, jax.Array]]]
 
 
@@ -43,8 +44,10 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float | None = None,
+    ema_warmup: bool = True,
     axis_name: str | None = None,
     layout: Layout = Layout(),
+    teacher: Teacher | None = None,
 ) -> TrainStep:
     """Builds `train_step(state, batch, key) -> (state, metrics)`, a pure function.
 
@@ -55,34 +58,44 @@ def make_train_step(
       model: Module that the task applies.
       task: Task that is trained, see `Task`.
       optimizer: Optimizer from `make_optimizer`.
-      schedule: Schedule from `make_schedule`; only reported.
+      schedule: Schedule from `make_schedule`, or of a run with a time budget `budget_schedule`; only reported.
       accumulate: Number of micro-batches that the batch is cut into; must divide each device's share.
       ema_decay: Decay of the running average of the variables, or None for no average.
+      ema_warmup: Whether that decay grows into its value over the first steps.
       axis_name: Name of the device axis under pmap; None under jit, where the batch is global already. Under an axis
         that is not `DATA_AXIS` each device normalizes and draws by itself.
       layout: How parameters and gradients are spread, where a mesh splits them.
+      teacher: Trained model that the loss follows, too. The third argument of the step is then a pair: the key, and
+        the teacher's variables.
     """
 
     def total(tree: Any) -> Any:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
     def losses(
-        params: Any, batch_stats: Any, batch: Batch, weight: jax.Array, keys: tuple[jax.Array, jax.Array]
+        params: Any, batch_stats: Any, batch: Batch, weight: jax.Array, keys: tuple[jax.Array, jax.Array], taught: Any
     ) -> Any:
         color_key, dropout_key = keys
         inputs, targets = task.prepare(batch, color_key)
+        captured = () if teacher is None else teacher.captured
         outputs, updates = task.apply(
             model,
             {"params": params, "batch_stats": batch_stats},
             inputs,
             train=True,
             rngs={"dropout": dropout_key},
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "intermediates"] if captured else ["batch_stats"],
+            capture_intermediates=is_one_of(captured) if captured else False,
         )
         loss_sum, sums = task.loss(outputs, targets)
+        if teacher is not None:
+            maps = maps_of(updates.get("intermediates", {}), captured)
+            loss_sum, more = teacher.loss(taught, outputs, maps, inputs, targets, loss_sum)
+            sums |= more
         return loss_sum / weight, (updates.get("batch_stats", batch_stats), sums)
 
-    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(state: TrainState, batch: Batch, given: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        key, taught = (given, None) if teacher is None else given
         key = jax.random.fold_in(key, state.step)
         if axis_name not in (None, DATA_AXIS):
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -93,7 +106,7 @@ def make_train_step(
         whole = layout.whole(state.params)
 
         def grad(batch_stats: Any, batch: Batch, keys: tuple[jax.Array, jax.Array]) -> Any:
-            values, grads = jax.value_and_grad(losses, has_aux=True)(whole, batch_stats, batch, weight, keys)
+            values, grads = jax.value_and_grad(losses, has_aux=True)(whole, batch_stats, batch, weight, keys, taught)
             return values, layout.split(grads)
 
         if accumulate == 1:
@@ -125,18 +138,38 @@ def make_train_step(
         ema = state.ema
         if ema_decay is not None:
             new = {"params": params, "batch_stats": batch_stats}
-            # The decay grows into its value, else a short run would average its random start.
-            taken = state.step.astype(jnp.float32)
-            decay = jnp.minimum(ema_decay, (1.0 + taken) / (10.0 + taken))
+            decay = jnp.float32(ema_decay)
+            if ema_warmup:  # else a short run would average its random start
+                taken = state.step.astype(jnp.float32)
+                decay = jnp.minimum(ema_decay, (1.0 + taken) / (10.0 + taken))
             ema = jax.tree.map(lambda old, now: old + (1.0 - decay) * (now - old), ema, new)
-        metrics = {
-            "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
-        } | {name: value / weight for name, value in sums.items()}
+        progress = progress_of(state)
+        clock = {"learning_rate": jnp.asarray(schedule(state.step if progress is None else progress), jnp.float32)}
+        clock |= {} if progress is None else {"progress": progress}
+        metrics = (
+            {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+            | clock
+            | {name: value / weight for name, value in sums.items()}
+        )
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return train_step
+
+
+def is_one_of(names: tuple[str, ...]) -> Callable[[nn.Module, str], bool]:
+    """Returns the filter of `capture_intermediates` for the layers of these names, such as backbone/stage3."""
+    return lambda module, method: method == "__call__" and "/".join(module.path) in names
+
+
+def maps_of(intermediates: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Returns the captured results of layers by name; of a layer that is called several times the last."""
+    found = {}
+    for name in names:
+        node = intermediates
+        for part in name.split("/"):
+            node = node[part]
+        found[name] = node["__call__"][-1]
+    return found
 
 
 def check_cuts(rows: int, pieces: int) -> None:

@@ -28,6 +28,41 @@ Variables = dict[str, Any]
 Report = dict[str, Any]
 
 
+class Teacher(Protocol):
+    """Adds to a run's loss what a trained model says of its inputs."""
+
+    @property
+    def variables(self) -> Any:
+        """Returns the variables of the trained model, as numpy arrays; a step takes them as an argument."""
+        ...
+
+    @property
+    def captured(self) -> tuple[str, ...]:
+        """Returns the names of the layers of the student whose results `loss` compares."""
+        ...
+
+    def loss(
+        self,
+        variables: Any,
+        outputs: Any,
+        maps: Mapping[str, jax.Array],
+        inputs: Any,
+        targets: Batch,
+        labels_loss: jax.Array,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the summed loss, of labels and teacher together, and further sums over the same weight.
+
+        Args:
+          variables: Placed variables of the trained model.
+          outputs: Outputs of the student in training.
+          maps: Results of the student's captured layers by name.
+          inputs: Prepared inputs of both.
+          targets: Prepared targets.
+          labels_loss: Summed loss of the labels.
+        """
+        ...
+
+
 class Task(Protocol):
     """Defines a task of a run, made for the classes of a dataset.
 
@@ -82,6 +117,10 @@ class Task(Protocol):
 
     def warm_start(self, variables: Variables) -> Variables:
         """Returns fresh variables with a warm start from the weights that `config.init` names."""
+        ...
+
+    def teacher(self, model: nn.Module) -> Teacher | None:
+        """Returns what `config.distill` names, for the training of the model; None without one."""
         ...
 
     @property

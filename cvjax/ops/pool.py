@@ -203,13 +203,23 @@ def _xla_spread(ct: jax.Array, geometry: Geometry) -> jax.Array:
 def _cpu_split_scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.Array:
     """Does without XLA's own on CPU, which keeps places of pixels beside values, where that keeps rows apart.
 
-    That is where windows neither overlap nor stick out, and each device has whole ones.
+    That is where windows do not overlap. Maps are completed below and to the right, so that each device has whole
+    windows, and as many as the others.
     """
     mesh = height_mesh()
-    tiled = pair(n * step for n, step in zip(geometry.output_size, geometry.strides)) == geometry.input_size
-    alone = geometry.kernel_size == geometry.strides and geometry.padding == ((0, 0), (0, 0))
-    whole = mesh is not None and geometry.output_size[0] % mesh.shape[HEIGHT_AXIS] == 0
-    return (cpu.scatter if tiled and alone and whole else _xla_scatter)(x, ct, geometry)
+    if mesh is None or geometry.kernel_size != geometry.strides or any(low for low, _ in geometry.padding):
+        return _xla_scatter(x, ct, geometry)
+    rows, columns = geometry.output_size
+    rows += -rows % mesh.shape[HEIGHT_AXIS]
+    size = pair(n * step for n, step in zip((rows, columns), geometry.strides))
+    more = [max(0, n - now) for n, now in zip(size, geometry.input_size)]
+    whole = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), ((0, 0, 0), (0, more[0], 0), (0, more[1], 0), (0, 0, 0)))
+    whole = whole[:, : size[0], : size[1]]  # where the last pixels are in no window
+    below = ((0, 0), (0, rows - ct.shape[1]), (0, 0), (0, 0))
+    found = cpu.scatter(whole, jnp.pad(ct, below), Geometry(size, geometry.kernel_size, geometry.strides))
+    beside = [max(0, now - n) for n, now in zip(size, geometry.input_size)]
+    found = jnp.pad(found, ((0, 0), (0, beside[0]), (0, beside[1]), (0, 0)))
+    return found[:, : geometry.input_size[0], : geometry.input_size[1]]
 
 
 # x -> the maxima; (x, t) -> t at the places of the maxima; (x, ct) -> the transpose of that.

@@ -1,12 +1,26 @@
-"""Tells the C library's allocator to keep the memory that a training step gives back."""
+"""Tells how much memory the host has free, and its allocator to keep what a training step gives back."""
 
+import contextlib
 import ctypes
 import os
+import pathlib
 import sys
 
 # Parameters of mallopt(3), from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _OWN_CHOICES = ("GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
+
+
+def free_host_memory() -> int:
+    """Returns the bytes of this machine's memory that are free for this process, also where a container allows less."""
+    rooms = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        rooms.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+        group = pathlib.Path("/sys/fs/cgroup")
+        rooms.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(0, min(rooms))
 
 
 def keep_host_memory() -> bool:

@@ -16,7 +16,7 @@ from cvjax.storage.copies import (
     written_file,
     written_folder,
 )
-from cvjax.storage.data import data_folder, store_data_folder
+from cvjax.storage.data import data_folder, fetched_folder, put_in_store, store_data_folder
 from cvjax.storage.places import AnyPath, UrlPath, as_path, checked_url, is_remote
 
 __all__ = [
@@ -28,10 +28,12 @@ __all__ = [
     "copy_folder",
     "data_folder",
     "fetch_file",
+    "fetched_folder",
     "file_and_key",
     "is_folder",
     "is_remote",
     "put_folder",
+    "put_in_store",
     "store_data_folder",
     "write_result",
     "written_file",

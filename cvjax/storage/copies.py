@@ -181,7 +181,7 @@ def written_file(path: AnyPath) -> Iterator[pathlib.Path]:
 
 
 def write_result(path: str | AnyPath, content: bytes) -> None:
-    """Writes a file that a command was asked for, and makes its folder where it is missing.
+    """Writes a file that a command was asked for, whole or not at all, and makes its folder where it is missing.
 
     Raises:
       ConfigError: The place cannot be written.
@@ -189,7 +189,8 @@ def write_result(path: str | AnyPath, content: bytes) -> None:
     place = as_path(path)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+        with written_file(place) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise ConfigError(f"cannot write {place}: {error.strerror or error}; choose another folder") from error
 

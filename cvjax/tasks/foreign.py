@@ -1,11 +1,13 @@
 """Makes a model that is ready for use of somebody's weights, without a run: for evaluation and prediction."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cvjax.datasets.registry import own_place
 from cvjax.datasets.voc.segmentation import VOC_CLASSES
 from cvjax.engine.config import RunConfig
 from cvjax.errors import CheckpointError, ConfigError
@@ -74,9 +76,9 @@ def load_weights(
     Args:
       tasks: Classes of the tasks that there are.
       path: File that `cvjax.weights.open_weights` reads, or a name that `cvjax.load_pretrained` knows.
-      data: Name of the dataset that it is for. Its classes are the weights' in the same order, where the file names
-        none. Without one, 21 classes of a segmentation and 20 of a detection are those of VOC, and other classes are
-        called by their numbers.
+      data: Name of the dataset that it is for, or the path of one's own. Its classes are the weights' in the same
+        order, where the file names none. Without one, 21 classes of a segmentation and 20 of a detection are those of
+        VOC, and other classes are called by their numbers.
       manual_dir: Folder of the dataset's files.
       name, layout: Name of the weights' model and layout, where a file leaves them open.
       mean: File of Caffe's with the mean image that is subtracted instead of the mean that the layout has. Where images
@@ -103,6 +105,8 @@ def load_weights(
         prepared = dataclasses.replace(prepared, mean=_channels(image / 255))
     config = _config(kinds[kind].config_class, opened, prepared, options)
     if data is not None:
+        data, place = own_place(data, manual_dir)
+        manual_dir = None if place is None else os.fspath(place)
         config = dataclasses.replace(config, data=data, input=dataclasses.replace(config.input, manual_dir=manual_dir))
     names = opened.class_names or _names(kinds[kind], config, opened, data)
     normalization = {"mean": in_bytes(prepared.mean), "std": in_bytes(prepared.std)}
@@ -132,7 +136,10 @@ def read_mean(path: str) -> np.ndarray:
     Raises:
       CheckpointError: The file cannot be read, or its image has other channels.
     """
-    image = read_binaryproto(path)
+    place, _ = file_and_key(path)
+    if is_remote(place):
+        raise CheckpointError(f"{path}: there is no such file; check the path")
+    image = read_binaryproto(place)
     if len(image) != 3:
         raise CheckpointError(f"{path} holds a mean image of {len(image)} channels, not of 3; give that of photographs")
     return np.ascontiguousarray(image[::-1].transpose(1, 2, 0))

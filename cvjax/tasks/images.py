@@ -5,36 +5,35 @@ import functools
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Float
 from rich.console import RenderableType
 
 from cvjax.data.classes import absent_classes, match_classes
-from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Dataset
-from cvjax.datasets.registry import open_dataset
+from cvjax.datasets.registry import OWN, open_dataset, own_place
 from cvjax.engine.checkpoint import find_checkpoint, read_metadata, read_stored_variables
 from cvjax.engine.state import init_variables
-from cvjax.engine.task import Batch, Report, Task
+from cvjax.engine.task import Batch, Report, Task, Teacher
 from cvjax.errors import ConfigError
 from cvjax.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from cvjax.models.info import Preprocessing
-from cvjax.shapes import Array
 from cvjax.storage import is_folder
+from cvjax.tasks.colors import recolor, varies_colors
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views, predict_one
+from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
 
+if TYPE_CHECKING:
+    from cvjax.tasks.doubts import Doubt
+
 _LOG = logging.getLogger("cvjax.weights")
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as every photo library uses for saturation
-# Principal components of ImageNet's pixels, a row each, and the standard deviations along them, in units of 0..255.
-_PCA_DIRECTIONS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
-_PCA_DEVIATIONS = (55.46, 4.794, 1.148)
 
 
 def in_bytes(levels: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -68,15 +67,21 @@ class ImageTask(Task):
 
     @classmethod
     def open(cls, config: Any, split: str) -> Dataset:
-        """Opens a split of the configured dataset."""
-        return open_dataset(
-            config.data,
-            split,
+        """Opens a split of the configured dataset, see `cvjax.tasks.splits` for parts that are held out."""
+        name, place = own_place(config.data, config.input.manual_dir)
+        if config.input.format is not None and name != OWN:
+            raise ConfigError(f"--input.format is of one's own data, and the data set is {name}; leave it out")
+        own = {"format": config.input.format} if name == OWN else {}
+        open_split = functools.partial(
+            open_dataset,
+            name,
             target=cls.target,
             data_dir=config.data_dir,
-            manual_dir=config.input.manual_dir,
+            manual_dir=place,
             **cls.open_options(config),
+            **own,
         )
+        return open_part(config, split, open_split)
 
     @classmethod
     def open_options(cls, config: Any) -> dict[str, Any]:
@@ -155,6 +160,36 @@ class ImageTask(Task):
         """Returns the variables with somebody's weights: of the same net, or of a classifier in the backbone."""
         wanted = Preprocessing(mean=_of_bytes(self.mean), std=_of_bytes(self.std))
         return start_from(self.config.model, variables, weights, wanted)
+
+    def teacher(self, model: nn.Module) -> Teacher | None:
+        """Returns the trained model that `config.distill` names, see `cvjax.tasks.distilling`.
+
+        Raises:
+          ConfigError: This task has no loss of a teacher, or the teacher and the model do not go together.
+        """
+        if self.config.distill.teacher is None:
+            return None
+        from cvjax.tasks.distilling import open_teacher  # which imports all tasks
+
+        return open_teacher(self, model)
+
+    def soft_loss(self, logits: jax.Array, taught: jax.Array, targets: Batch) -> jax.Array:
+        """Returns the summed divergence of logits from a teacher's, in the unit of `loss`.
+
+        Args:
+          logits: Logits of the student [B, ..., C], divided by the temperature.
+          taught: Logits of the teacher [B, ..., C], divided by the temperature.
+          targets: Prepared targets.
+
+        Raises:
+          ConfigError: The task has no such loss.
+        """
+        del logits, taught, targets
+        raise ConfigError(f"a run of the task {self.name} learns from labels alone; leave --distill.teacher out")
+
+    def image_weights(self, targets: Batch) -> jax.Array:
+        """Returns what each image counts in the weight, float32 [B]: by default 1 for a valid one."""
+        return targets["valid"].astype(jnp.float32)
 
     @property
     def num_classes(self) -> int:
@@ -247,14 +282,39 @@ class ImageTask(Task):
         """Returns the model's input in evaluation, float32 [height, width, 3], for a photograph, uint8 [H, W, 3]."""
         return np.asarray(self.normalize(jnp.asarray(image)))
 
+    def batch_predictor(
+        self, model: nn.Module, variables: dict[str, Any], views: Views | None = None, *, multiple: int | None = None
+    ) -> BatchPredictor:
+        """Returns what predicts photographs of any size in batches.
+
+        Args:
+          model: Module of the run or checkpoint.
+          variables: Variables of the model.
+          views: Tiles, scales and mirror images; None predicts as the evaluation is configured.
+          multiple: Divisor of the sides of padded images; None is the task's own.
+
+        Raises:
+          ConfigError: The task cannot predict from a photograph alone, or not with these views.
+        """
+        del model, variables, views, multiple
+        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
         """Returns the function from a photograph, uint8 [H, W, 3] of any size, to its prediction.
 
         Raises:
           ConfigError: The task cannot predict from a photograph alone.
         """
-        del model, variables
-        raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+        return functools.partial(predict_one, self.batch_predictor(model, variables))
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> "list[Doubt]":
+        """Returns the labels of a split that the net finds unlikely, the most doubtful of each kind first.
+
+        Raises:
+          ConfigError: The task has no rule for that.
+        """
+        del model, variables, dataset
+        raise ConfigError(f"there is no rule for labels in doubt of the task {self.name}; take a run of another task")
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of a report for the terminal: by default its line of scores."""
@@ -268,64 +328,3 @@ class ImageTask(Task):
         """Writes tables and plots of a report and returns the names of the files; none by default."""
         del folder, report
         return []
-
-
-def varies_colors(colors: DataConfig) -> bool:
-    """Returns whether any random change of colors is on."""
-    widths = colors.brightness, colors.contrast, colors.saturation, colors.pca_noise
-    return any(widths) or max(colors.exposure, colors.hsv_saturation) > 1
-
-
-def recolor(
-    colors: DataConfig, image: Float[Array, "height width 3"], key: jax.Array
-) -> Float[jax.Array, "height width 3"]:
-    """Changes the colors of one image at random.
-
-    Args:
-      colors: Ranges of the random changes.
-      image: Image, float [H, W, 3] in 0..255.
-      key: Random key of this example.
-
-    Returns:
-      float [H, W, 3] in 0..255.
-    """
-    widths = jnp.asarray([colors.brightness, colors.contrast, colors.saturation])
-    bright, contrast, saturation = 1.0 + widths * jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
-    image = image * bright
-    luma = image @ jnp.asarray(_LUMA)
-    image = (image - luma.mean()) * contrast + luma.mean()
-    luma = (image @ jnp.asarray(_LUMA))[..., None]
-    image = (image - luma) * saturation + luma
-    if colors.pca_noise:
-        amounts = colors.pca_noise * jax.random.normal(jax.random.fold_in(key, 1), (3,))
-        noise = (amounts * jnp.asarray(_PCA_DEVIATIONS)) @ jnp.asarray(_PCA_DIRECTIONS)
-        image = image + noise[None, None]
-    image = jnp.clip(image, 0.0, 255.0)
-    if max(colors.exposure, colors.hsv_saturation) > 1:
-        drawn = jax.random.uniform(jax.random.fold_in(key, 2), (2,), minval=-1.0, maxval=1.0)
-        factors = 1 + jnp.abs(drawn) * (jnp.asarray([colors.exposure, colors.hsv_saturation]) - 1)
-        # A factor is as likely as its inverse.
-        image = scale_hsv(image, *jnp.where(drawn < 0, 1 / factors, factors))
-    return image
-
-
-def scale_hsv(
-    images: Float[Array, "*pixels 3"], exposure: jax.Array | float, saturation: jax.Array | float
-) -> Float[jax.Array, "*pixels 3"]:
-    """Scales the value and the saturation of images in HSV, clipped to their bounds; the hue does not change.
-
-    Args:
-      images: RGB images, float [..., 3] in 0..255.
-      exposure, saturation: Factors on value and saturation, not negative.
-
-    Returns:
-      [..., 3] in 0..255.
-    """
-    value = images.max(axis=-1, keepdims=True)
-    chroma = value - images.min(axis=-1, keepdims=True)
-    colored = chroma > 0
-    # A channel's distance below the value, as a fraction of the chroma, depends on the hue alone.
-    fall = (value - images) / jnp.where(colored, chroma, 1)
-    brighter = jnp.minimum(value * exposure, 255.0)
-    stronger = jnp.minimum(chroma / jnp.where(colored, value, 1) * saturation, 1.0)
-    return brighter * (1 - stronger * fall)

@@ -5,6 +5,7 @@ import os
 from typing import Any, TypeVar
 
 from cvjax.data.dataset import Dataset
+from cvjax.datasets.registry import own_place
 from cvjax.engine.checkpoint import find_checkpoint
 from cvjax.engine.guards.limits import check_limits
 from cvjax.errors import ConfigError
@@ -70,9 +71,14 @@ def with_settings(
     """
     config = task.config
     given = {name: value for name in ("data", "data_dir") if (value := getattr(settings, name)) is not None}
-    changed = task.reconfigured(
-        input=_changed(config.input, settings, data_fields), eval=_changed(config.eval, settings, eval_fields), **given
-    )
+    data = _changed(config.input, settings, data_fields)
+    if "data" in given:
+        given["data"], own = own_place(given["data"], getattr(settings, "manual_dir", None))
+        if given["data"] != settings.data:  # a path, which stands for name and folder
+            data = dataclasses.replace(data, manual_dir=own, format=None, hold_out=None, split_file=None)
+    if given.get("data", config.data) != config.data:  # of other data no part was held out
+        data = dataclasses.replace(data, hold_out=None, split_file=None)
+    changed = task.reconfigured(input=data, eval=_changed(config.eval, settings, eval_fields), **given)
     check_limits(changed.config)
     return changed
 

@@ -16,6 +16,8 @@ from cvjax.errors import CheckpointError, UserError
 from cvjax.models import create_model
 from cvjax.storage import AnyPath
 from cvjax.tasks.images import ImageTask
+from cvjax.tasks.prediction.pieces import BatchPredictor, Views
+from cvjax.tasks.splits import find_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,23 @@ class Loaded:
         """
         return self._predictor(image)
 
+    def batch_predictor(self, views: Views | None = None) -> BatchPredictor:
+        """Returns what predicts many photographs, see `cvjax.tasks.prediction.stream`; the same for the same views.
+
+        Args:
+          views: Tiles, scales and mirror images; None predicts as the evaluation is configured.
+
+        Raises:
+          ConfigError: The task cannot predict from a photograph alone, or not with these views.
+        """
+        if views not in self._batch_predictors:
+            self._batch_predictors[views] = self.task.batch_predictor(self.model, self.variables, views)
+        return self._batch_predictors[views]
+
+    @functools.cached_property
+    def _batch_predictors(self) -> dict[Views | None, BatchPredictor]:
+        return {}
+
     @functools.cached_property
     def _predictor(self) -> Callable[[np.ndarray], Any]:
         return self.task.predictor(self.model, self.variables)
@@ -76,7 +95,7 @@ def rebuild(task_classes: Iterable[type[ImageTask]], place: pathlib.Path, **mode
         raise CheckpointError(f"{place / 'info'} is of the task {kind!r}; give a checkpoint of {', '.join(tasks)}")
     try:
         name, options = metadata["model"]["name"], from_json(metadata["model"]["options"]) | model_overrides
-        config = config_from_json(tasks[kind].config_class, metadata["run"])
+        config = _with_written_split(config_from_json(tasks[kind].config_class, metadata["run"]), place)
         task = tasks[kind].restore(config, from_json(metadata["task"]))
     except UserError:
         raise
@@ -92,3 +111,11 @@ def rebuild(task_classes: Iterable[type[ImageTask]], place: pathlib.Path, **mode
         raise CheckpointError(f"{place} cannot be rebuilt: {error}") from error
     like = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
     return Loaded(model, read_variables(place, like), task, metadata, place)
+
+
+def _with_written_split(config: Any, place: AnyPath) -> Any:
+    """Returns a run's configuration with the split that it wrote beside its checkpoints, wherever these lie now."""
+    written = None if config.input.hold_out is None else find_split(place.parent.parent)
+    if written is None:
+        return config
+    return dataclasses.replace(config, input=dataclasses.replace(config.input, split_file=str(written)))

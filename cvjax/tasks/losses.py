@@ -34,6 +34,15 @@ def soft_cross_entropy(
     return jax.nn.logsumexp(logits, axis=-1) - (logits * targets).sum(axis=-1)
 
 
+def soft_divergence(
+    logits: Real[Array, "*rows classes"], taught: Real[Array, "*rows classes"]
+) -> Float[jax.Array, "*rows"]:
+    """Computes the Kullback-Leibler divergence, float32 [...], of a softmax from a teacher's, of logits [..., C]."""
+    ours = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    theirs = jax.nn.log_softmax(taught.astype(jnp.float32), axis=-1)
+    return (jnp.exp(theirs) * (theirs - ours)).sum(axis=-1)
+
+
 def focal_loss(
     logits: Real[Array, "*pixels classes"],
     labels: Integer[Array, "*pixels"],

@@ -29,18 +29,20 @@ class Boxes:
       labels: Classes from 0 on, int [N].
       scores: Score of each box, [N], or None for ground truth.
       faint: Boxes that are drawn thin and without a name, such as difficult objects, bool [N]; None for no such box.
+      texts: What is written at each box; None for its class and its score.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
     faint: np.ndarray | None = None
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.labels)
         if self.boxes.shape != (count, 4):
             raise ValueError(f"{count} labels go with boxes [{count}, 4], not {list(self.boxes.shape)}")
-        for name, values in (("scores", self.scores), ("faint", self.faint)):
+        for name, values in (("scores", self.scores), ("faint", self.faint), ("texts", self.texts)):
             if values is not None and len(values) != count:
                 raise ValueError(f"{count} labels go with {count} {name}, not {len(values)}")
 
@@ -62,7 +64,7 @@ class BoxesExample:
     caption: str = ""
 
 
-def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str]) -> np.ndarray:
+def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str], *, text: int | None = None) -> np.ndarray:
     """Draws boxes with class and score over an image, each class in its own color.
 
     Lines and text grow with the picture; pictures under 512 pixels are enlarged by a whole factor. Labels keep out of
@@ -72,6 +74,7 @@ def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str]) -> n
       image: Photograph, uint8 [H, W, 3].
       found: Boxes in its pixels; parts outside are cut off, and boxes without a part inside left out.
       class_names: Name of each label.
+      text: Height of the labels' text in pixels of the picture; 0 draws no labels, and None suits the picture.
 
     Returns:
       Picture, uint8 [factor * H, factor * W, 3].
@@ -82,7 +85,8 @@ def draw_boxes(image: np.ndarray, found: Boxes, class_names: Sequence[str]) -> n
     _check(image)
     factor = max(1, _SMALLEST // max(image.shape[:2]))
     large = np.repeat(np.repeat(image, factor, 0), factor, 1)
-    text = int(np.clip(max(large.shape) / 48, 13, 64))
+    if text is None:
+        text = int(np.clip(max(large.shape) / 48, 13, 64))
     return _draw(large, found, class_names, float(factor), text)
 
 
@@ -172,11 +176,14 @@ def _row(
 
 
 def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: float, text: int) -> np.ndarray:
-    """Draws boxes over a picture that is `scale` times the image they were found in; `text` is the labels' size."""
+    """Draws boxes over a picture that is `scale` times the image they were found in.
+
+    `text` is the size of the labels, and 0 for none.
+    """
     made = Image.fromarray(picture)
     draw = ImageDraw.Draw(made)
     height, width = picture.shape[:2]
-    line = max(2, round(text / 6))
+    line = max(2, round(text / 6)) if text else max(2, round(max(picture.shape) / 200))
     # The least sure first, so that the surest lie on top.
     order = np.arange(len(found.labels)) if found.scores is None else np.argsort(found.scores, kind="stable")
     drawn: list[tuple[tuple[int, ...], str, tuple[int, int, int]]] = []
@@ -197,9 +204,12 @@ def _draw(picture: np.ndarray, found: Boxes, class_names: Sequence[str], scale: 
         # White around the colored line keeps it visible on any ground.
         draw.rectangle(_grown(box, 1), outline=_WHITE, width=line + 2)
         draw.rectangle(box, outline=color, width=line)
+        if not text:
+            continue
         name = canvas.class_name(int(found.labels[i]), class_names)
         score = "" if found.scores is None else f" {float(found.scores[i]):.2f}"
-        drawn.append((box, canvas.fit_text(name + score, width - 4, text), color))
+        written = name + score if found.texts is None else found.texts[i]
+        drawn.append((box, canvas.fit_text(written, width - 4, text), color))
     taken: list[tuple[int, int, int, int]] = []
     places = []
     for box, label, color in reversed(drawn):  # the surest choose their place first

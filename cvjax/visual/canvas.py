@@ -42,6 +42,14 @@ def fit_text(text: str, width: int, size: int = TEXT) -> str:
     return ""
 
 
+def draw_text(text: str, width: int, size: int = TEXT) -> np.ndarray:
+    """Draws one line of text, cut where it is wider than `width` pixels; returns uint8 [1.6 size, width, 3]."""
+    picture = Image.new("RGB", (width, round(1.6 * size)), PAPER)
+    shown = fit_text(text, max(1, width - size), size)
+    ImageDraw.Draw(picture).text((size // 2, picture.height // 2), shown, fill=INK, font=font(size), anchor="lm")
+    return np.asarray(picture)
+
+
 def resize_photo(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes uint8 [H, W, 3] to (height, width): averaging to shrink, sharp pixels to enlarge."""
     method = Image.Resampling.LANCZOS if size[0] < image.shape[0] else Image.Resampling.NEAREST

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Series = tuple[np.ndarray, np.ndarray]
-# Metric, title, color, whether fractions are shown as percent.
-_PANELS = (
+PANELS = (
     ("loss", "training loss", "#2f6db5", False),
     ("learning_rate", "learning rate", "#8a6d3b", False),
     ("val/miou", "validation mIoU (%)", "#2e8b57", True),
     ("val/top1", "validation top-1 accuracy (%)", "#2e8b57", True),
     ("val/map", "validation mAP at 0.5 (%)", "#2e8b57", True),
 )
-_MANY = 60
+"""Metric, title, color, and whether fractions are shown as percent, of each panel."""
+MANY = 60
 """Number of points from which a line needs no markers, and a noisy loss gets a moving average."""
 
 
@@ -85,9 +85,9 @@ def plot_curves(jsonl_path: str | AnyPath, png_path: str | pathlib.Path) -> None
     import matplotlib.ticker
 
     series = read_metrics(jsonl_path)
-    panels = [panel for panel in _PANELS if panel[0] in series]
+    panels = [panel for panel in PANELS if panel[0] in series]
     if not panels:
-        wanted = ", ".join(panel[0] for panel in _PANELS)
+        wanted = ", ".join(panel[0] for panel in PANELS)
         raise DataError(f"{jsonl_path} has none of {wanted}; train for some steps first")
     figure = plots.new_figure(8, 0.6 + 2.3 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -112,13 +112,13 @@ def plot_curves(jsonl_path: str | AnyPath, png_path: str | pathlib.Path) -> None
 
 
 def _draw_line(ax: "Axes", steps: np.ndarray, values: np.ndarray, color: str, *, smooth: bool) -> None:
-    if not smooth or len(steps) < _MANY:
-        marker = {"marker": "o", "markersize": 3.5} if len(steps) < _MANY else {}
+    if not smooth or len(steps) < MANY:
+        marker = {"marker": "o", "markersize": 3.5} if len(steps) < MANY else {}
         ax.plot(steps, values, color=color, linewidth=1.5, **marker)
         return
     ax.plot(steps, values, color=color, linewidth=0.8, alpha=0.3, label="each logged step")
-    window = len(steps) // _MANY * 2 + 1
-    ax.plot(steps, _moving_mean(values, window), color=color, linewidth=1.7, label=f"mean of {window}")
+    window = len(steps) // MANY * 2 + 1
+    ax.plot(steps, moving_mean(values, window), color=color, linewidth=1.7, label=f"mean of {window}")
     ax.legend(frameon=False, fontsize=8, loc="upper right", labelcolor="#50555c")
 
 
@@ -151,7 +151,7 @@ def _without_exponent(values: np.ndarray, title: str) -> tuple[np.ndarray, str]:
     return values / 10.0**exponent, f"{title} (units of $10^{{{exponent}}}$)"
 
 
-def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
+def moving_mean(values: np.ndarray, window: int) -> np.ndarray:
     """Returns the centered mean of up to `window` neighbors, fewer at the ends, without values that are not finite."""
     finite = np.isfinite(values)
     ones = np.ones(window)

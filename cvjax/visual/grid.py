@@ -1,12 +1,12 @@
 """This module draws examples: rows of image, ground truth and prediction, with captions and a legend."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cvjax.storage import AnyPath
 from cvjax.visual import canvas
 from cvjax.visual.palette import colorize
 
@@ -82,7 +82,7 @@ def draw_grid(
     return np.concatenate([*blocks, legend])
 
 
-def save_grid(path: str | pathlib.Path, examples: Sequence[Example], class_names: Sequence[str], **options) -> None:
+def save_grid(path: str | AnyPath, examples: Sequence[Example], class_names: Sequence[str], **options) -> None:
     """Writes the picture of `draw_grid` into a PNG file."""
     canvas.save_png(path, draw_grid(examples, class_names, **options))
 

@@ -45,7 +45,7 @@ def draw_overlay(
     palette = voc_palette() if palette is None else palette
     factor = max(1, _SMALLEST // max(mask.shape))
     image, mask = (np.repeat(np.repeat(x, factor, 0), factor, 1) for x in (image, mask))
-    picture = _tint(image, mask, class_names, opacity, palette)
+    picture = tint(image, mask, class_names, opacity=opacity, palette=palette)
 
     text = int(np.clip(max(mask.shape) / 40, canvas.TEXT, 96))
     entries = canvas.legend_entries([mask], class_names)
@@ -66,9 +66,20 @@ def _clear(class_names: Sequence[str]) -> list[int]:
     return [VOID, *(label for label, name in enumerate(class_names) if name == "background")]
 
 
-def _tint(
-    image: np.ndarray, mask: np.ndarray, class_names: Sequence[str], opacity: float, palette: np.ndarray
+def tint(
+    image: np.ndarray,
+    mask: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    opacity: float = 0.45,
+    palette: np.ndarray | None = None,
 ) -> np.ndarray:
+    """Tints the classes over the image and draws their contours, with the arguments of `draw_overlay`.
+
+    Returns:
+      Picture of the image's size, without a legend.
+    """
+    palette = voc_palette() if palette is None else palette
     colors = colorize(mask, palette)
     tinted = ~np.isin(mask, _clear(class_names))
     # Integer arithmetic: a float copy of a large photograph would take 4 times its memory.

@@ -29,18 +29,23 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def drawn_figure(figure: "Figure") -> np.ndarray:
+    """Returns the pixels of a figure of `new_figure`, uint8 [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawing = figure.canvas
+    assert isinstance(drawing, FigureCanvasAgg)  # of `new_figure`
+    drawing.draw()
+    return np.asarray(drawing.buffer_rgba())[..., :3].copy()
+
+
 def save_figure(figure: "Figure", path: str | pathlib.Path) -> None:
     """Writes a figure into a PNG file.
 
     Raises:
       ConfigError: The place cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    drawing = figure.canvas
-    assert isinstance(drawing, FigureCanvasAgg)  # of `new_figure`
-    drawing.draw()
-    canvas.save_png(path, np.asarray(drawing.buffer_rgba())[..., :3].copy())
+    canvas.save_png(path, drawn_figure(figure))
 
 
 def style(ax: "Axes", title: str) -> None:

@@ -24,5 +24,4 @@ if ! gcloud compute tpus tpu-vm describe "$NAME" --zone "$ZONE" > /dev/null 2>&1
 fi
 
 everywhere "cd cvjax && source .venv/bin/activate && bash docs/launch/restart.sh \
-    python -m experiments.deeplab_voc voc_pod --workdir gs://$BUCKET/runs/voc --data-dir gs://$BUCKET/data \
-    --batch-size 128 --eval.batch-size 128 --resume"
+    python -m experiments.deeplab_voc voc_pod --workdir gs://$BUCKET/runs/voc --data-dir gs://$BUCKET/data --resume"

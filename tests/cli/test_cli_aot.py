@@ -167,10 +167,21 @@ def test_batches_have_the_loader_s_shapes(experiment):
 
 def test_batches_that_do_not_divide_are_said():
     plan = plan_of("deeplab_voc voc_pod --topology v5e:2x4 --batch-size 12")
-    assert (plan.run.batch_per_chip, plan.run.batch, plan.run.images) == (2, 16, 30_000 * 12)
+    assert (plan.run.batch_per_chip, plan.run.batch, plan.run.images) == (2, 16, 1_875 * 12)
     assert "12 cannot be spread evenly over 8 shares" in plan.run.notes[0]
     assert plan.run.model == "deeplabv3plus_resnet101 in bfloat16"
     assert len(plan.task.class_names) == 21
+
+
+def test_the_preset_for_pods_divides_over_a_whole_one():
+    config = aot.read("deeplab_voc voc_pod --topology v5e:16x16".split())[1]
+    assert config.batch_size == config.eval.batch_size == 256
+    usual = aot.read("deeplab_voc voc --topology v5e:16x16".split())[1]
+    more = config.batch_size // usual.batch_size
+    assert config.steps * more == usual.steps
+    assert config.optim.learning_rate == pytest.approx(usual.optim.learning_rate * more)
+    kept = [run.model.get("norm")["momentum"] for run in (config, usual)]
+    assert kept[0] == pytest.approx(kept[1] ** more)
 
 
 def test_epochs_need_the_number_of_examples():

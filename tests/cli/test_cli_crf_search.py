@@ -129,7 +129,7 @@ def test_the_command_finds_a_crf_and_evaluate_agrees(checkpoint, tmp_path, capsy
     assert len(found["trials"]) == 4
     *_, command = printed.splitlines()
     words = shlex.split(command)
-    assert words == ["python", "-m", "cvjax.cli.evaluate", "run", "--crf", found["best"]]
+    assert words == ["cvjax", "evaluate", "run", "--crf", found["best"]]
     plain, refined = (
         evaluate.evaluate_checkpoint(evaluate.Arguments("run", crf=crf), Console(quiet=True))
         for crf in (None, parse_crf(found["best"]))

@@ -165,5 +165,6 @@ def test_what_names_the_model_is_said_once(tmp_path):
     ):
         with pytest.raises((ConfigError, CheckpointError), match=message):
             evaluate.main([*words, "--data", "scenes"])
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match="name a model; give one of them"):
-        predict.main([str(tmp_path), "--weights", str(weights), str(tmp_path / "image.png")])
+        predict.main([str(tmp_path / "run"), "--weights", str(weights), str(tmp_path / "image.png")])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -52,7 +53,10 @@ def test_image_folder_needs_its_folder(tmp_path):
         prepare.main(["image_folder_segmentation", "--data-dir", str(tmp_path)])
 
 
-def test_run_keeps_the_traceback_of_bugs(capsys):
+def test_run_keeps_the_traceback_of_bugs(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["cvjax", "a"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     def mistaken() -> None:
         raise DataError("a.jpg: damaged; fetch it again.")
 
@@ -66,8 +70,21 @@ def test_run_keeps_the_traceback_of_bugs(capsys):
         _main.run_command(mistaken)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: a.jpg: damaged; fetch it again.\n"
-    with pytest.raises(ValueError, match="a bug"):
+    with pytest.raises(SystemExit) as ended:
         _main.run_command(broken)
+    assert ended.value.code == 1
+    (kept,) = tmp_path.iterdir()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ValueError: a bug; this is a bug of cvjax")
+    assert str(kept) in line
+    assert "--traceback" in line
+    assert 'raise ValueError("a bug")' in kept.read_text()
+    monkeypatch.setattr(sys, "argv", ["cvjax", "a", "--traceback"])
+    with pytest.raises(SystemExit) as ended:
+        _main.run_command(broken)
+    assert ended.value.code == 1
+    assert 'raise ValueError("a bug")' in capsys.readouterr().err
+    assert sys.argv == ["cvjax", "a"]
     with pytest.raises(SystemExit) as ended:
         _main.run_command(interrupted)
     assert ended.value.code == 130

@@ -1,7 +1,10 @@
 """The predict command, with a small model in the place of a checkpoint's."""
 
+import json
+import pathlib
 import types
 
+import cv2
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -139,15 +142,14 @@ def test_several_images_share_one_compilation(calls, tmp_path, monkeypatch):
     for number, size in enumerate([(10, 20), (30, 40), (64, 64)]):
         Image.fromarray(stripes(*size)[0]).save(tmp_path / f"{number}.png")
     command("run", *sorted(tmp_path.glob("*.png")), "--out", tmp_path / "out")
-    assert shapes == [(1, 64, 64, 3)]
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert shapes == [(3, 64, 64, 3)]
+    assert len(list((tmp_path / "out").iterdir())) == 6 + 1  # and index.html
 
 
 def test_what_the_user_can_mend(calls, tmp_path):
     good = tmp_path / "good.png"
     Image.fromarray(stripes(8, 8)[0]).save(good)
     (tmp_path / "sub").mkdir()
-    Image.fromarray(stripes(8, 8)[0]).save(tmp_path / "sub" / "good.png")
     Image.fromarray(stripes(8, 8)[0]).save(tmp_path / "good_mask.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "file").write_text("")
@@ -157,14 +159,108 @@ def test_what_the_user_can_mend(calls, tmp_path):
             command("run", *arguments)
 
     fails(DataError, r"no image .*missing\.png", tmp_path / "missing.png")
-    fails(DataError, "is a folder", tmp_path)
-    fails(ConfigError, "good_overlay.png", good, tmp_path / "sub" / "good.png")
+    fails(DataError, "sub is a folder without images or videos", tmp_path / "sub")
     fails(ConfigError, "--out", good, tmp_path / "good_mask.png", "--out", tmp_path)
+    fails(ConfigError, "--tile is 1;", good, "--tile", 1)
+    fails(ConfigError, "--pad-multiple is 0", good, "--pad-multiple", 0)
     assert calls == []  # all of these before the checkpoint is read
+    fails(ConfigError, "--formats is of no use to a segmentation", good, "--formats", "coco")
+    fails(ConfigError, "--every is 0", good, "--every", 0)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    fails(DataError, r"broken\.mp4: no frame of this video can be decoded; convert it", tmp_path / "broken.mp4")
     fails(DataError, r"broken\.png", tmp_path / "broken.png")
     fails(ConfigError, "scales", good, "--scales", 0)
     fails(ConfigError, "window", good, "--window", 0, 5)
     fails(ConfigError, "cannot write", good, "--out", tmp_path / "file")
+
+
+def test_images_of_one_name_and_broken_ones_in_a_folder(calls, tmp_path, capsys):
+    wide, tall = stripes(20, 80), stripes(90, 30)
+    for place, (image, _) in (("a", wide), ("b", tall)):
+        (tmp_path / place).mkdir()
+        Image.fromarray(image).save(tmp_path / place / "1.png")
+    (tmp_path / "a" / "0.png").write_bytes((tmp_path / "a" / "1.png").read_bytes()[:60])
+    where = ("--out", tmp_path / "out", "--json", tmp_path / "report.json")
+    command("run", tmp_path / "a", tmp_path / "b" / "1.png", *where, "--on-bad", "skip", "--probabilities", "uint8")
+    for name, (_, labels) in (("a_1", wide), ("b_1", tall)):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / f"{name}_mask.png")), labels)
+        with np.load(tmp_path / "out" / f"{name}_probabilities.npz") as file:
+            assert file["probabilities"].dtype == np.uint8
+            np.testing.assert_array_equal(file["probabilities"].argmax(-1), labels)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["counts"] == {"images": 2, "videos": 0, "frames": 0, "passed_over": 1}
+    assert [pathlib.Path(one["path"]).name for one in report["passed_over"]] == ["0.png"]
+    assert [one["name"] for one in report["images"]] == ["a_1", "b_1"]
+    assert report["images"][0]["shares"] == dict.fromkeys(NAMES, 0.25)
+    assert report["programs"] == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("passed over: ")
+    assert "0.png" in lines[0]
+    assert lines[1].startswith(f"{tmp_path / 'a' / '1.png'}: background 25.0%")
+    assert "1 of 3 files passed over" in lines
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<img ") == 2
+    assert 'href="./b_1_overlay.png"' in page
+    assert "Passed over" in page
+    with pytest.raises(DataError, match=r"0\.png"):
+        command("run", tmp_path / "a", "--out", tmp_path / "out")
+
+
+def write_video(path: pathlib.Path, count: int, size: tuple[int, int]) -> None:
+    """Frames of one class each, in turn, without loss."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 10.0, size[::-1])
+    assert writer.isOpened()
+    colors = [(128, 128, 128), (10, 10, 250), (10, 250, 10), (250, 10, 10)]  # blue first
+    for number in range(count):
+        writer.write(np.full((*size, 3), colors[number % 4], np.uint8))
+    writer.release()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_video_gives_one_of_the_same_length(calls, tmp_path, every):
+    write_video(tmp_path / "clip.avi", 22, (46, 64))
+    command("run", tmp_path / "clip.avi", "--out", tmp_path / "out", "--every", every, "--batch-size", 4)
+    made = cv2.VideoCapture(str(tmp_path / "out" / "clip_overlay.mp4"))
+    assert made.get(cv2.CAP_PROP_FPS) == pytest.approx(10 / every, rel=1e-3)
+    chosen, palette, gray = range(0, 22, every), voc_palette().astype(int), np.array([128, 128, 128])
+    colors = np.array([[128] * 3, [250, 10, 10], [10, 250, 10], [10, 10, 250]])
+    for number in chosen:
+        there, frame = made.read()
+        assert there
+        assert frame.shape == (46, 64, 3)
+        label = number % 4
+        expected = gray if label == 0 else 0.55 * colors[label] + 0.45 * palette[label]
+        np.testing.assert_allclose(frame[23, 32, ::-1], expected, atol=20)
+        mask = np.asarray(Image.open(tmp_path / "out" / "clip_frames" / f"{number:06d}_mask.png"))
+        assert mask.shape == (46, 64)
+        assert (mask == label).all()
+    assert not made.read()[0]
+    assert len(list((tmp_path / "out" / "clip_frames").iterdir())) == len(chosen)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"{len(chosen)} frames of 1 video." in page
+    assert page.count("<img ") == 4
+
+
+def test_a_killed_command_leaves_whole_files(calls, tmp_path, monkeypatch):
+    """The second image's results end in the middle of their writing; the first's are whole, and no part is left."""
+    for number in range(2):
+        Image.fromarray(stripes(20, 80)[0]).save(tmp_path / f"{number}.png")
+    written = []
+
+    def interrupted(place: pathlib.Path, partial: pathlib.Path) -> pathlib.Path:
+        written.append(partial)
+        if pathlib.Path(partial).name == "1_mask.png":
+            raise KeyboardInterrupt
+        return original(place, partial)
+
+    original = pathlib.Path.replace
+    monkeypatch.setattr(pathlib.Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        command("run", tmp_path / "0.png", tmp_path / "1.png", "--out", tmp_path / "out", "--batch-size", 1)
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"0_overlay.png", "0_mask.png", "1_overlay.png"}
+    for name in left:
+        Image.open(tmp_path / "out" / name).load()
 
 
 def test_no_image_is_an_error(calls):

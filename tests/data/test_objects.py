@@ -71,9 +71,9 @@ def test_an_unpacked_devkit_has_objects(tmp_path):
         open_dataset("voc_segmentation", "trainaug", target="objects", manual_dir=manual)
     with pytest.raises(DataError, match=r"no VOC 2012 with a folder SegmentationObject is in .*; unpack"):
         open_dataset("voc_segmentation", "val", target="objects", data_dir=tmp_path / "none")
-    with pytest.raises(ConfigError, match="camvid has masks, no objects; choose one of scenes, voc_segmentation"):
+    with pytest.raises(ConfigError, match="camvid has masks, no objects; choose one of own, scenes, voc_segmentation"):
         open_dataset("camvid", "val", target="objects")
-    assert list_datasets("objects") == ["scenes", "voc_segmentation"]
+    assert list_datasets("objects") == ["own", "scenes", "voc_segmentation"]
 
 
 def test_boxes_of_scenes_lie_around_their_class(tmp_path):

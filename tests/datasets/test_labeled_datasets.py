@@ -244,7 +244,7 @@ def test_scenes_have_labels_without_the_background(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(tfds_sets.SETS))
 def test_a_missing_set_says_how_to_get_it(name, tmp_path):
-    fix = rf"^{name} is not prepared in .*python -m cvjax.cli.prepare {name} --data-dir"
+    fix = rf"^{name} is not prepared in .*cvjax data prepare {name} --data-dir"
     with pytest.raises(DataError, match=fix):
         open_dataset(name, "train", target="label", data_dir=tmp_path)
 

@@ -79,7 +79,7 @@ def test_a_set_is_made_once_whole_and_the_same_by_any_workers(tmp_path):
     assert [p.name for p in made.folder.parent.iterdir() if not p.name.endswith(".lock")] == [made.folder.name]
     other = ProposalConfig(mode="grid", limit=51)
     assert proposal_folder(source, other, tmp_path) != made.folder
-    with pytest.raises(DataError, match=r"cvjax.cli.propose mine --split train --mode grid --limit 51"):
+    with pytest.raises(DataError, match=r"cvjax data propose mine --split train --mode grid --limit 51"):
         open_proposals(source, other, tmp_path)
     with pytest.raises(DataError, match="there are no such proposals of these images"):
         open_proposals(Images((60, 80)), GRID, tmp_path)

@@ -149,7 +149,7 @@ def archives(name: str, manual) -> None:
 def test_archives_are_prepared_as_the_folder_is_read(unpacked, tmp_path, capsys, name):
     archives(name, tmp_path / "archives")
     data = tmp_path / "data"
-    with pytest.raises(DataError, match=rf"prepared once; run `python -m cvjax\.cli\.prepare {name} --data-dir"):
+    with pytest.raises(DataError, match=rf"prepared once; run `cvjax data prepare {name} --data-dir"):
         open_dataset(name, "train", data_dir=data, manual_dir=tmp_path / "archives")
     command = [name, "--data-dir", str(data), "--manual-dir", str(tmp_path / "archives"), "--no-progress"]
     prepare.main(command)

@@ -11,7 +11,7 @@ from cvjax.datasets.sizes import class_count, example_count
 
 def test_only_folders_of_the_user_do_not_tell():
     unknown = {name for target in get_args(Target) for name in list_datasets(target) if not class_count(name, target)}
-    assert unknown == {"image_folder_segmentation", "image_folder_classification", "xml_folder_detection"}
+    assert unknown == {"image_folder_segmentation", "image_folder_classification", "xml_folder_detection", "own"}
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_without_network_the_message_says_where_to_put_the_archive(archives, tmp
 
 
 def test_nowhere(tmp_path):
-    message = rf"^voc_segmentation is not in {re.escape(str(tmp_path))}, .*; put one there, or run `python -m"
+    message = rf"^voc_segmentation is not in {re.escape(str(tmp_path))}, .*; put one there, or run `cvjax data"
     with pytest.raises(DataError, match=message):
         open_voc("train", tmp_path)
     with pytest.raises(DataError, match=message):

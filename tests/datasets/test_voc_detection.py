@@ -41,7 +41,9 @@ def test_classes_and_splits():
     assert len(CLASS_NAMES) == 20
     assert (CLASS_NAMES[0], CLASS_NAMES[7], CLASS_NAMES[14]) == ("aeroplane", "cat", "person")
     assert "voc_detection" in list_datasets("boxes")
-    with pytest.raises(ConfigError, match="voc_segmentation has masks, no boxes; choose one of coco, scenes, voc_det"):
+    with pytest.raises(
+        ConfigError, match="voc_segmentation has masks, no boxes; choose one of coco, own, scenes, voc_det"
+    ):
         open_dataset("voc_segmentation", "train", target="boxes")
     counts = {part + known.year: count for known in OFFICIAL for part, count in known.counts.items()}
     assert sum(counts[part] for part in SPLITS["trainval0712"]) == 16_551

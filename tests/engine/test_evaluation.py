@@ -1,5 +1,7 @@
 """Scores of a split: the same whatever carries them, also those that the host computes image by image."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,13 @@ import pytest
 from made import segmentation
 from toy import toy_batch
 
+from cvjax.data.dataset import image_sizes
+from cvjax.data.joined import JoinedDataset
+from cvjax.engine import evaluate as evaluation
 from cvjax.engine.evaluate import evaluate, scalars
 from cvjax.engine.parallel import JitStrategy, PmapStrategy
 from cvjax.engine.step import make_eval_step
+from cvjax.errors import DataError
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
 
 THRESHOLDS = (0.2, 0.5, 0.6)
@@ -66,3 +72,47 @@ def test_nothing_is_kept_unless_it_is_asked_for():
     rows = task.gather(jnp.zeros((8, 12, 12, 4)), toy_batch(0, rows=8))
     assert rows == {}
     assert task.summarize(rows) == ({}, {})
+
+
+class Images:
+    """A split of images without content, whose sizes are known from headers; one is unreadable."""
+
+    name, split, class_names, void = "mine", "val", ("a",), ()
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        raise AssertionError("headers tell the size")
+
+    def fingerprint(self):
+        return ""
+
+    def header_size(self, index):
+        self.read.append(index)
+        if index == 4:
+            raise DataError("damaged")
+        return 10 + index, 20
+
+
+def test_hosts_read_the_sizes_of_their_own_images(monkeypatch):
+    rows, splits, seen = [], [Images() for _ in range(3)], []
+    task = types.SimpleNamespace(
+        config=TASK.config, eval_buckets=lambda source: (None, seen.append(image_sizes(source)))
+    )
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    for hosts_speak in (False, True):  # first what each hands over, then what each hears
+        for number, images in enumerate(splits):
+            monkeypatch.setattr(jax, "process_index", lambda number=number: number)
+            if hosts_speak:
+                monkeypatch.setattr(evaluation, "rows_of_all", lambda own: np.concatenate(rows))
+                evaluation.whole_split(task, JoinedDataset("all", "val", [images]))
+            else:
+                monkeypatch.setattr(evaluation, "rows_of_all", lambda own: rows.append(own) or np.tile(own, (3, 1)))
+                evaluation.whole_split(task, Images())
+    assert [images.read for images in splits] == [[0, 1, 2], [3, 4, 5], [6]]
+    known = [None if index == 4 else (10 + index, 20) for index in range(7)]
+    assert seen[3:] == [known] * 3

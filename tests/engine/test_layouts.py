@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from layouts import NETS, collectives, loss_and_gradients
+from layouts import NETS, collectives, loss_and_gradients, loss_program
 from made import segmentation
 from toy import SIZE, toy_batch, toy_variables
 from toy_run import toy_fit
@@ -101,6 +101,22 @@ def test_nets_give_the_same_with_rows_split_over_four_devices(name):
     assert name != "unet" or not gathers
 
 
+@pytest.mark.slow
+def test_maps_that_devices_cannot_share_evenly_are_split_all_the_same():
+    """The border of FCN's paper makes maps of 710, 355, 178, 89, 45 and 23 rows."""
+    backbone = {"widths": (8, 8, 8, 8, 8), "stage_sizes": (2, 2, 1, 1, 1), "hidden": 8}
+    model = create_model("fcn8s_vgg16", num_classes=3, backbone=backbone)
+    images = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    one, four = (
+        loss_program(model, strategy, variables, images)
+        for strategy in (JitStrategy(jax.devices()[:1]), SpatialStrategy(4, jax.devices()[:4]))
+    )
+    assert "all-gather" not in collectives(four)
+    alone, each = (program.memory_analysis().temp_size_in_bytes for program in (one, four))
+    assert each < 0.3 * alone
+
+
 def _losses(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line], [line for line in lines if "val/miou" in line]
@@ -160,7 +176,11 @@ def test_parts_are_saved_and_restored_as_parts(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"mode": "fsdp", "batch_size": 12}, "batch_size is 12, .* over 8 devices; use 16"),
+        ({"mode": "fsdp", "batch_size": 12}, "batch_size is 12, .* over 8 devices; use 16$"),
+        (
+            {"mode": "jit", "batch_size": 4},
+            "batch_size is 4, .* over 8 devices; use 8 with an --optim.learning-rate .*, or at most 4 devices",
+        ),
         ({"mode": "spatial", "batch_size": 3, "spatial": 4}, "batch_size is 3, .* over 2 devices; use 4"),
         (
             {"mode": "spatial", "batch_size": 8, "spatial": 3},

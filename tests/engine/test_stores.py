@@ -116,3 +116,69 @@ def test_a_lease_shows_signs_of_life_and_says_when_it_was_taken(workdir, capfd):
         time.sleep(0.1)
     lease.release()
     assert (workdir / FILE).read_bytes() == taken, "it is the other run's now"
+
+
+class Racing(Lease):
+    """A run that does something right before or behind the claim by which it takes over from a killed run."""
+
+    def __init__(self, path, at, act):
+        self._at, self._act, self._asked = at, act, 0
+        super().__init__(path, beat=30, patience=0)
+
+    def _after(self, found):
+        self._asked += 1
+        if self._at == "before" and self._asked == 2:  # the first time it looks who is taking over
+            self._act()
+        return super()._after(found)
+
+    def _read(self, path):
+        if self._at == "behind" and any(self._mine["run"].encode() in lock.read_bytes() for lock in _locks(self._path)):
+            self._at = ""
+            self._act()
+        return super()._read(path)
+
+
+def _locks(path):
+    return [path.parent / name for name in path.parent.files_below() if name.startswith(FILE)]
+
+
+def _left_by_a_killed_run(path):
+    path.write_bytes(json.dumps({"holder": "process 4 on gpu7", "run": "killed", "beat": 3}).encode())
+
+
+@pytest.mark.parametrize("at", ["before", "behind"])
+def test_one_of_two_runs_takes_over(workdir, at):
+    """The second takes over as a whole while the first is about to, and both have seen the killed run."""
+    path, held = workdir / FILE, []
+    _left_by_a_killed_run(path)
+    with pytest.raises(ConfigError, match=f"is in use by process {os.getpid()}"):
+        Racing(path, at, lambda: held.append(Lease(path, beat=30, patience=0)))
+    assert json.loads(path.read_bytes())["run"] == held[0]._mine["run"]
+    assert _locks(path) == [path]
+    held[0].release()
+    assert not _locks(path)
+
+
+def test_a_run_is_taken_over_by_one_alone(workdir):
+    path = workdir / FILE
+    _left_by_a_killed_run(path)
+    other = json.dumps({"holder": "process 5 on gpu8", "run": "other"}).encode()
+    with pytest.raises(ConfigError, match="is in use by process 5 on gpu8"):
+        Racing(path, "before", lambda: (path.parent / f"{FILE}.killed").create_bytes(other))
+    assert sorted(_locks(path)) == [path, path.parent / f"{FILE}.killed"]
+
+
+def test_who_is_killed_while_taking_over_is_taken_over(workdir):
+    path = workdir / FILE
+    _left_by_a_killed_run(path)
+
+    def die():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Racing(path, "behind", die)
+    assert len(_locks(path)) == 2
+    held = Lease(path, beat=30, patience=0)
+    assert json.loads(path.read_bytes())["run"] == held._mine["run"]
+    assert _locks(path) == [path]
+    held.release()

@@ -236,12 +236,21 @@ ROWS = [
         ("missing.jpg",),
     ),
     BadInput(
-        "a folder as the image to predict", "cvjax.cli.predict DATA/run DATA/images", _run, ("DATA/images is a folder",)
+        "a folder without images to predict",
+        "cvjax.cli.predict DATA/run DATA/run",
+        _run,
+        ("DATA/run is a folder without images or videos",),
     ),
     BadInput(
         "a file in the place of the folder for results",
         "cvjax.cli.prepare image_folder_segmentation --manual-dir DATA/images --data-dir DATA/run/below",
         _file,
         ("DATA/run",),
+    ),
+    BadInput(
+        "files to prepare at a URL where there are none",
+        "cvjax.cli.prepare image_folder_segmentation --manual-dir memory://bucket/mine --data-dir DATA/run",
+        _images,
+        ("memory://bucket/mine", "check the address"),
     ),
 ]

@@ -4,10 +4,15 @@ import pathlib
 import re
 from typing import NamedTuple
 
+from cvjax.cli.commands import COMMANDS, GROUPS
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-_INLINE = re.compile(r"`((?:python -m )?(?:cvjax\.cli\.\w+|[a-z]+_(?:voc|imagenet|isbi|masks)|camvid) [^`]+)`")
+_EXPERIMENT = r"[a-z]+_(?:voc|imagenet|isbi|masks)|camvid"
+_INLINE = re.compile(rf"`((?:python -m )?(?:cvjax\.cli\.\w+|cvjax(?! train)|{_EXPERIMENT}) [^`]+)`")
+_PYTHON = re.compile(r"python -m (.+)")
+_CVJAX = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?cvjax ([a-z].*)")
 
 
 class Documented(NamedTuple):
@@ -15,7 +20,7 @@ class Documented(NamedTuple):
 
     Attributes:
       page: Name of the page's file.
-      text: The command, without what precedes `-m` and without its remark.
+      text: The command as a module and its arguments, without what precedes them and without its remark.
       around: What a reader sees with it: its line or table row, and what its block's paragraph says.
     """
 
@@ -40,10 +45,29 @@ def commands() -> list[Documented]:
                 paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
                 lines += [(line, f"{paragraph}\n{line}") for line in match[2].replace("\\\n", " ").splitlines()]
         for line in _BLOCK.sub("", text).splitlines():
-            lines += [("python -m " + re.sub(r"^python -m ", "", call), line) for call in _INLINE.findall(line)]
+            calls = _INLINE.findall(line)
+            calls = [call if call.startswith(("python", "cvjax ")) else f"python -m {call}" for call in calls]
+            shown = [call for call in calls if "EXPERIMENT" not in call and " " in (_as_module(call) or "")]
+            lines += [(call, line) for call in shown]  # the others are names
         for line, around in lines:
             for part in re.split(r"&&", re.sub(r"\s+#.*", "", line)):
-                call = re.search(r"python -m (.+)", part.strip().strip('"'))
-                if call and not call[1].startswith(("venv", "pytest")):
-                    found.append(Documented(page.name, call[1].strip().rstrip('"'), around))
+                text = _as_module(part.strip().strip('"'))
+                if text and not text.startswith(("venv", "pytest")):
+                    found.append(Documented(page.name, text, around))
     return found
+
+
+def _as_module(line: str) -> str | None:
+    """Returns a command as a module and its arguments; None for a line that is none of ours, or one that only lists."""
+    call = _CVJAX.search(line)
+    if call is None:
+        other = _PYTHON.search(line)
+        return other and other[1].strip().rstrip('"')
+    first, *rest = call[1].split()
+    if first in GROUPS:
+        first, rest = f"{first} {rest[0]}" if rest else first, rest[1:]
+    if first == "train":
+        return f"experiments.{' '.join(rest)}" if rest else None
+    if first in GROUPS or first == "completion":
+        return None
+    return " ".join([COMMANDS[first].module, *rest])

@@ -1,12 +1,14 @@
 """A small U-Net's run under each layout, one after another, as one host of several.
 
-`python layout_runs.py DATA OUT HOSTS ID PORT LAYOUT ...` writes a run's folder for each layout into OUT.
+`python layout_runs.py DATA OUT HOSTS ID PORT LAYOUT ...` writes a run's folder for each layout into OUT. This host adds
+a line to OUT/sizes-ID.txt whenever it reads the size of an image.
 """
 
 import dataclasses
 import pathlib
 import sys
 
+from cvjax.data.dataset import FolderDataset
 from cvjax.engine.distributed import ClusterConfig, initialize
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.run import train
@@ -40,6 +42,14 @@ CONFIG = SegmentationConfig(
 def main(data: str, out: str, hosts: int, number: int, port: int, layouts: list[str]) -> None:
     if hosts > 1:
         initialize(ClusterConfig(coordinator=f"127.0.0.1:{port}", num_processes=hosts, process_id=number))
+    read_size = FolderDataset.header_size
+
+    def header_size(source: FolderDataset, index: int) -> tuple[int, int]:
+        with open(pathlib.Path(out) / f"sizes-{number}.txt", "a") as file:
+            file.write(f"{source.split} {index}\n")
+        return read_size(source, index)
+
+    FolderDataset.header_size = header_size
     shared = dataclasses.replace(CONFIG, input=dataclasses.replace(CONFIG.input, manual_dir=data))
     for name in layouts:
         train(dataclasses.replace(shared, workdir=str(pathlib.Path(out) / name), **LAYOUTS[name]))

@@ -51,16 +51,27 @@ def loss_and_gradients(name: str, strategy: Any, size: int, rows: int = 2) -> tu
     variables = jax.tree.map(
         lambda x: x + 0.02 * rng.normal(size=x.shape).astype(x.dtype), variables
     )  # nothing is zero
+    compiled = loss_program(model, strategy, variables, images)
+    params, others = _split(variables)
+    at = strategy.batch_shardings({"image": images})["image"]
+    with strategy.context():
+        placed = strategy.place_state(params), strategy.place_state(others), jax.device_put(images, at)
+        return jax.device_get(compiled(*placed)), compiled
+
+
+def loss_program(model: Any, strategy: Any, variables: Any, images: Any) -> Any:
+    """The compiled loss, outputs and gradients of a net, of arrays or their shapes."""
 
     def loss(params: Any, others: Any, images: jax.Array) -> Any:
         options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(1)}}
         outputs, _ = model.apply({**others, "params": params}, images, **options)
         return sum(jnp.square(x).mean() for x in jax.tree.leaves(outputs)), outputs
 
-    params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     everywhere, at = strategy.everywhere, strategy.batch_shardings({"image": images})["image"]
     program = jax.jit(jax.value_and_grad(loss, has_aux=True), in_shardings=(everywhere, everywhere, at))
     with strategy.context():
-        compiled = program.lower(params, others, images).compile()
-        placed = strategy.place_state(params), strategy.place_state(others), jax.device_put(images, at)
-        return jax.device_get(compiled(*placed)), compiled
+        return program.lower(*_split(variables), images).compile()
+
+
+def _split(variables: Any) -> tuple[Any, Any]:
+    return variables["params"], {k: v for k, v in variables.items() if k != "params"}

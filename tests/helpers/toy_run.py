@@ -21,8 +21,9 @@ OPTIM = OptimizerConfig(learning_rate=0.05, ema_decay=0.99)
 def toy_fit(
     workdir, steps=12, *, width=8, resume=False, pause=0.0, optim=OPTIM, metadata=METADATA, strategy=None, **loop
 ):
-    """Runs the toy as an experiment runs its model."""
+    """Runs the toy as an experiment runs its model; `crash` is the batch at which its data fail."""
     strategy = strategy or JitStrategy(jax.devices()[:1])
+    crash, clock = loop.pop("crash", None), loop.pop("clock", time.monotonic)
     model, task = ToyNet(width=width), toy_task()
 
     step = strategy.compile_eval(make_eval_step(model, task, strategy.axis_name))
@@ -31,8 +32,10 @@ def toy_fit(
         return evaluate(step, state.inference_variables, iter([toy_batch(99), toy_batch(98)]), task, strategy)
 
     def stream(start):
-        for batch in toy_stream(start):
+        for number, batch in enumerate(toy_stream(start), start):
             time.sleep(pause)
+            if number == crash:
+                raise RuntimeError(f"batch {number}")
             yield batch
 
     settings = {"steps": steps, "batch_size": 16, "log_every": 2, "eval_every": 6, "checkpoint_every": 3, "keep": 2}
@@ -46,6 +49,7 @@ def toy_fit(
         strategy=strategy,
         metadata=metadata,
         example_name=lambda index: f"noise-{index:04d}",
+        clock=clock,
     )
 
 

@@ -78,6 +78,24 @@ def test_only_borders_are_exchanged(name):
     assert all(size < 1.01 * limits.get(kind, 0) for kind, sizes in kinds.items() for size in sizes)
 
 
+def _below(x, height):
+    return jnp.pad(x, ((0, 0), (0, height - x.shape[1]), (0, 0), (0, 0)))
+
+
+@pytest.mark.parametrize(("height", "ceil_mode"), [(54, False), (55, True), (55, False), (61, True)])
+def test_windows_on_heights_that_are_not_shared_evenly(height, ceil_mode):
+    """No device collects a map, neither for the maxima nor for the gradient."""
+
+    def pooled(x):
+        y = max_pool(_below(x, height), 2, 2, 0, ceil_mode=ceil_mode)
+        return _below(y, 32)  # what comes out of a program must be shared evenly
+
+    want, got, kinds = _values(pooled, (2, 48, 17, 8))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+    assert set(kinds) == {"collective-permute"}, kinds
+    assert max(kinds["collective-permute"]) <= 48 * 17 * 8 // 4
+
+
 @pytest.mark.parametrize(("source", "target"), [(33, 64), (3, 64), (64, 6)])
 def test_heights_that_are_not_shared_evenly_are_resized_all_the_same(source, target):
     x = np.random.default_rng(0).normal(size=(2, source, 8, 3)).astype(np.float32)

@@ -101,9 +101,10 @@ def test_predict_names_the_likeliest_classes(trained, tmp_path):
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
     console = quiet()
     files = tuple(str(tmp_path / f"{name}.png") for name in ("wide", "dot"))
-    assert predict_files(PredictArguments(str(trained), files), console) == []
+    assert predict_files(PredictArguments(str(trained), files, out=str(tmp_path / "out")), console) == []
     lines = console.file.getvalue().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3  # the last names the sheet
+    assert len((tmp_path / "out" / "classes.csv").read_text().splitlines()) == 1 + 2 * 3
     for line, file in zip(lines, files):
         assert line.startswith(f"{file}: ")
         chances = [float(part.rsplit(" ", 1)[1].rstrip("%")) for part in line.removeprefix(f"{file}: ").split(", ")]

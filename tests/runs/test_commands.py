@@ -253,3 +253,15 @@ def test_a_crop_that_nobody_can_take_is_refused(folder, tmp_path):
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
     assert f"{tmp_path} holds no checkpoint" in one_line(command("cvjax.cli.evaluate", tmp_path))
+
+
+def test_cvjax_train_is_the_same_run_and_says_its_result_alone(folder, trained, tmp_path):
+    place = ("--input.manual-dir", folder, "--workdir", tmp_path / "run", "--quiet", "--json", "-")
+    process = command("cvjax", "train", "deeplab_voc", "quick", *TINY, *place)
+    assert process.returncode == 0, process.err
+    result = json.loads(process.out)
+    assert result["workdir"] == str(tmp_path / "run")
+    assert (result["step"], result["stopped"]) == (10, False)
+    assert result["report"] == json.loads((trained / "report.json").read_text())
+    assert "step" not in process.err
+    assert metrics(tmp_path / "run")[0] == metrics(trained)[0]

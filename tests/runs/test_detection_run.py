@@ -1,15 +1,20 @@
 """A detection run from a folder of XML to pictures, and the commands on its checkpoint."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import pathlib
 import shutil
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
 import toy_detector
 from commands import run
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 
 from cvjax.cli import evaluate, predict
@@ -149,6 +154,43 @@ def test_predict_draws_boxes_and_writes_them(trained, folder, tmp_path):
         assert box["class"] == ("disc", "square")[box["label"]]
     with pytest.raises(ConfigError, match="--score is nan"):
         predict.predict_files(predict.Arguments(str(trained), (str(images[0]),), out=str(tmp_path), score=float("nan")))
+
+
+@pytest.mark.slow
+def test_cocos_results_score_as_evaluate_does(trained, folder, tmp_path):
+    """By pycocotools itself, on annotations read from the XML by other code; no object is difficult, as in COCO."""
+    shutil.copytree(folder, tmp_path / "shapes")
+    images, annotations = [], []
+    for number, path in enumerate(sorted((tmp_path / "shapes" / "val").glob("*.xml"))):
+        path.write_text(path.read_text().replace("<difficult>1<", "<difficult>0<"))
+        root = ElementTree.parse(path).getroot()
+        images.append({"id": 100 + number, "file_name": f"{path.stem}.png"})
+        for thing in root.iter("object"):
+            x1, y1, x2, y2 = (int(thing.findtext(f"bndbox/{name}")) for name in ("xmin", "ymin", "xmax", "ymax"))
+            box = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+            category = {"disc": 7, "square": 4}[thing.findtext("name")]
+            row = {"id": len(annotations) + 1, "image_id": 100 + number, "category_id": category, "bbox": box}
+            annotations.append(row | {"area": box[2] * box[3], "iscrowd": 0})
+    categories = [{"id": 4, "name": "square"}, {"id": 7, "name": "disc"}]
+    truth = {"images": images, "categories": categories, "annotations": annotations}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    arguments = predict.Arguments(
+        str(trained), (str(tmp_path / "shapes" / "val"),), out=str(tmp_path / "out"), formats=("coco",),
+        coco_file=str(tmp_path / "truth.json"), batch_size=3,
+    )  # fmt: skip
+    predict.predict_files(arguments)
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO(str(tmp_path / "truth.json"))
+        scoring = COCOeval(known, known.loadRes(str(tmp_path / "out" / "coco_results.json")), "bbox")
+        scoring.evaluate()
+        scoring.accumulate()
+        scoring.summarize()
+    report = evaluate.evaluate_checkpoint(
+        evaluate.Arguments(str(trained), manual_dir=str(tmp_path / "shapes"), coco=True), Console(quiet=True)
+    )
+    assert report["coco_ap"] > 0.1
+    assert scoring.stats[0] == pytest.approx(report["coco_ap"], abs=1e-6)
+    assert scoring.stats[1] == pytest.approx(report["coco_ap50"], abs=1e-6)
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import dataclasses
 import importlib
 import json
+import pathlib
+import uuid
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from cvjax.engine.checkpoint import read_stored_variables
 from cvjax.engine.optim import OptimizerConfig, freeze
 from cvjax.errors import ConfigError
 from cvjax.models.config import ModelConfig
+from cvjax.storage import as_path, data_folder, put_folder
 from cvjax.tasks.detection import alternating
 from cvjax.tasks.detection.config import DetectionEval
 from cvjax.tasks.detection.staged.run import NET
@@ -110,10 +113,18 @@ def test_machines_and_regressions_end_a_run_of_rcnn(rcnn):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_finished_again_alike(rcnn):
+def test_a_finished_run_is_finished_again_alike_in_a_store(rcnn, tmp_path, monkeypatch):
     config, outcome = rcnn
-    again = run(dataclasses.replace(config, resume=True))
+    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path / "cache"))
+    url = as_path(f"memory://{uuid.uuid4().hex}/run")
+    put_folder(pathlib.Path(config.workdir), url)
+    again = run(dataclasses.replace(config, workdir=str(url), resume=True))
     assert again.report["map"] == outcome.report["map"]
+    stored, expected = (read_stored_variables(place) for place in (url, config.workdir))
+    jax.tree.map(np.testing.assert_array_equal, stored, expected)
+    there = {name.partition("/")[0] for name in url.files_below()}
+    assert there >= {"checkpoints", "config.json", "net", "report.json", "predictions.png"}
+    assert "run.lock" not in there
 
 
 @pytest.mark.slow
@@ -138,7 +149,9 @@ def test_the_softmax_alone_is_a_plain_run_and_several_processes_are_refused(rcnn
 
 
 @pytest.mark.slow
-def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_path):
+def test_four_steps_in_a_store_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CVJAX_DATA_DIR", str(tmp_path / "cache"))
+    workdir = as_path(f"memory://{uuid.uuid4().hex}/run")
     quick = faster_rcnn_voc.PRESETS["quick"]
     model = ModelConfig(
         "faster_rcnn_vgg16",
@@ -155,7 +168,7 @@ def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_
         quick,
         **COMMON,
         steps=4,
-        workdir=str(tmp_path),
+        workdir=str(workdir),
         model=model,
         input=_reading(folder),
         eval=DetectionEval(batch_size=8, boxes=4),
@@ -163,7 +176,7 @@ def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_
     )
     outcome = run(config)
     assert outcome.step == 2
-    first, second, third, fourth = (read_stored_variables(tmp_path / name)["params"] for name in alternating.STEPS)
+    first, second, third, fourth = (read_stored_variables(workdir / name)["params"] for name in alternating.STEPS)
 
     def same(a, b, part, layer):
         return np.array_equal(a[part][layer]["kernel"], b[part][layer]["kernel"])
@@ -175,7 +188,8 @@ def test_four_steps_share_convolutions_and_leave_the_rest_to_itself(folder, tmp_
     assert same(third, fourth, "rpn", "conv")
     assert same(second, third, "predictor", "classes")
     assert not same(third, fourth, "predictor", "classes")
-    kept = ProposalSet(tmp_path / alternating.STEPS[0] / "proposals" / "xml_folder_detection" / "train")
+    below = "xml_folder_detection/train"
+    kept = ProposalSet(data_folder(workdir / alternating.STEPS[0] / "proposals", below) / below)
     assert len(kept) == 24
     assert 0 < len(kept[0]) <= 20
     assert len(np.unique(kept[0], axis=0)) == len(kept[0])

@@ -1,6 +1,7 @@
 """Commands of README and docs: each runs as it stands, but for fewer, smaller steps, or says there what it needs."""
 
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from commands import configure, run
 from documented import PAGES, commands
+from own_sets import WRITERS, photos
 from tiny_run import draw_folder
 from tiny_sets import camvid_tree, class_tree, detection_tree, draw_membranes, photo, voc_tree, write_tree
 
 from cvjax.datasets.scenes import render
+from cvjax.datasets.scenes.objects import CLASS_NAMES
 from cvjax.models import create_model
 from cvjax.weights import to_torch, write_state_dict
 
@@ -35,6 +38,8 @@ NEEDS = {
     r"prepare cifar10$|^resnet_imagenet cifar10$": r"a connection to the internet",
     r"fcn8s-heavy-pascal": r"the authors' file",
     r"(gs|s3)://BUCKET": r"a bucket of yours",
+    r"--average 5": r"kept five checkpoints",
+    r"--progress-from": r"an earlier run with a time budget",
     r"voc_pod|--cluster\.coordinator HOST0": r"[Ee](very|ach) host",
 }
 SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()
@@ -78,10 +83,23 @@ def place(tmp_path_factory):
         patch.setattr(render, "SIZES", {"train": 8, "val": 2, "test": 2})
         for name in ("a.jpg", "photo.jpg"):
             cv2.imwrite(name, photo(3, 50, 70))
+        (place / "photos").mkdir()
+        for number, size in enumerate(((50, 70), (66, 40))):
+            cv2.imwrite(f"photos/{number}.jpg", photo(number, *size))
+        (place / "list.txt").write_text("photos/0.jpg\nphoto.jpg\n")
+        categories = [{"id": 5 + number, "name": name} for number, name in enumerate(CLASS_NAMES)]
+        images = [{"id": number, "file_name": f"{number}.jpg"} for number in range(2)]
+        (place / "val.json").write_text(json.dumps({"images": images, "categories": categories}))
+        clip = cv2.VideoWriter("clip.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+        for number in range(11):
+            clip.write(photo(number, 48, 64))
+        clip.release()
         np.save("a.npy", np.random.default_rng(0).dirichlet(np.ones(3), (50, 70)).astype(np.float32))
         draw_folder(place / "image_folder_segmentation", train=4, val=2)
         write_tree(place / "image_folder_classification", class_tree("train/", 2) | class_tree("val/", 1))
         write_tree(place / "xml_folder_detection", detection_tree({"train": range(4), "val": range(4, 7)}))
+        for kind, write in WRITERS.items():
+            write(place / f"pets-{kind}", photos(), kind != "voc")
         write_tree(place / "voc_segmentation" / "VOC2012", voc_tree(4, 2))
         for year, lists in (("VOC2007", ("trainval", "test")), ("VOC2012", ("trainval",))):
             write_tree(place / "voc_detection" / year, detection_tree({name: range(4) for name in lists}))
@@ -97,6 +115,8 @@ def _data(words: list[str]) -> str:
     """The name of the data of a command; each has a folder of that name."""
     if "--data" in words:
         return words[words.index("--data") + 1]
+    if words[0].startswith("cvjax.cli.data.") and words[1] == "FOLDER":
+        return "./xml_folder_detection"
     return words[1] if words[0].startswith("cvjax.cli") else words[0]
 
 
@@ -104,13 +124,19 @@ def _execute(text: str) -> None:
     words = shlex.split(text)
     words = [_data(words) if word == "FOLDER" else word for word in words]
     module, *argv = words
+    if module == "cvjax.cli.training.lr":
+        argv += [*SMALL[argv[0]].split(), "--batch-size", "8", "--sweep", "3"]
     if module.startswith("cvjax.cli."):
         importlib.import_module(module).main(argv)
         return
     more = [*SHORT, *SMALL[module].split()]
+    if "--patience" in argv:
+        more += ["--eval-every", "1"]
+    if "--hours" in argv:  # a step takes longer than that
+        more += ["--hours", "1e-9"]
     if "--resume" in argv:
         more += ["--steps", "2"]
-    elif pathlib.Path("runs", module, "quick").exists():  # where no run may start again
+    elif "--workdir" not in argv and pathlib.Path("runs", module, "quick").exists():  # where no run may start again
         more += ["--workdir", f"runs/{len(list(pathlib.Path('runs').iterdir()))}"]
     outcome = run(configure(importlib.import_module(f"experiments.{module}"), [*argv, *more]))
     assert outcome.step == (2 if "--resume" in argv else 1)

@@ -1,5 +1,6 @@
 """Hosts and devices as they come, under every layout: the same losses, score and checkpoint as one process's."""
 
+import collections
 import json
 import os
 import pathlib
@@ -85,3 +86,8 @@ def test_hosts_give_what_one_process_gives_under_every_layout(data, alone, tmp_p
     _run(data, tmp_path, hosts, devices, layout_runs.LAYOUTS)
     for name in layout_runs.LAYOUTS:
         _check(tmp_path / name, alone)
+    part = -(-EXAMPLES // hosts)
+    for number in range(hosts):  # each host read the sizes of its own part, once for each layout's run
+        read = collections.Counter((tmp_path / f"sizes-{number}.txt").read_text().splitlines())
+        own = range(EXAMPLES)[number * part :][:part]
+        assert read == {f"val {index}": len(layout_runs.LAYOUTS) for index in own}

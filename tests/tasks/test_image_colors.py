@@ -9,7 +9,7 @@ import pytest
 from made import classification
 
 from cvjax.errors import ConfigError
-from cvjax.tasks.images import scale_hsv
+from cvjax.tasks.colors import scale_hsv
 
 COLORS = np.concatenate(
     [

@@ -89,7 +89,7 @@ def test_draws_long_runs_and_losses_that_are_not_finite(write, tmp_path, recwarn
 
 def test_moving_mean_by_hand():
     values = np.array([1.0, 2.0, 6.0, np.nan, 4.0])
-    np.testing.assert_allclose(curves._moving_mean(values, 3), [1.5, 3.0, 4.0, np.nan, 4.0])
+    np.testing.assert_allclose(curves.moving_mean(values, 3), [1.5, 3.0, 4.0, np.nan, 4.0])
 
 
 def test_small_learning_rates_are_scaled():

@@ -27,6 +27,9 @@ class CocoAnnotations(NamedTuple):
       sizes: Height and width of each image, int [images, 2]; 0 where the file states none.
       objects: Objects of all images, image after image.
       ends: Number of objects up to and including each image, int [images].
+      outlines: What `outline` returned for each object, in the order of the objects; empty without it.
+      places: Where each object stands in the file, such as "annotation 7"; empty without `outline`.
+      corners: Boxes of the objects as the file states them, float64 [objects, 4].
     """
 
     class_names: tuple[str, ...]
@@ -35,6 +38,9 @@ class CocoAnnotations(NamedTuple):
     sizes: np.ndarray
     objects: Objects
     ends: np.ndarray
+    outlines: Sequence[Any] = ()
+    places: Sequence[str] = ()
+    corners: np.ndarray | None = None
 
     def of_image(self, index: int) -> Objects:
         """Returns the objects of an image, by its position."""
@@ -45,16 +51,30 @@ class CocoAnnotations(NamedTuple):
         return digest_of_arrays(*self.objects.arrays(), self.objects.sized(), self.ends, self.sizes)
 
 
-def read_annotations(path: str | os.PathLike[str]) -> CocoAnnotations:
+def read_annotations(
+    path: str | os.PathLike[str],
+    outline: Callable[[Mapping[str, Any]], tuple[Any, list[float] | None]] | None = None,
+    is_class: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], bool]
+    | None = None,
+) -> CocoAnnotations:
     """Reads a file of annotations in COCO's format.
 
-    Outlines are not read. An object's area is the one that the file states, as in pycocotools, else that of its box.
+    An object's area is the one that the file states, as in pycocotools, else that of its box.
+
+    Args:
+      path: Path of the file.
+      outline: Function from an annotation to its outline and a box [x, y, width, height] that stands in for a `bbox`
+        that is not stated, if there is one; a ValueError says what is wrong. Without it outlines are not read.
+      is_class: Function from a category, all categories and all annotations to whether it is a class; all are by
+        default.
 
     Raises:
       DataError: The file is not JSON or lacks an entry, an id or a category's name occurs twice, or an annotation has
         no proper box or is of an unknown image or category.
     """
     images, categories, things = _load(path)
+    if is_class is not None:
+        categories = [entry for entry in categories if is_class(entry, categories, things)]
     categories = _by_id(path, "category", categories)
     names = [_text(path, f"category {_shown(entry['id'])}", entry, "name") for entry in categories]
     _refuse_twins(path, "categories", names, categories)
@@ -65,17 +85,22 @@ def read_annotations(path: str | os.PathLike[str]) -> CocoAnnotations:
 
     position = {entry["id"]: number for number, entry in enumerate(images)}
     label = {entry["id"]: number for number, entry in enumerate(categories)}
-    owner, labels, boxes, crowd, areas = [], [], [], [], []
+    owner, labels, boxes, crowd, areas, outlines, places = [], [], [], [], [], [], []
     for number, thing in enumerate(things, 1):
         try:
             owner.append(_known(thing, "image", position))
             labels.append(_known(thing, "category", label))
+            if outline is not None:
+                found, around = outline(thing)
+                outlines.append(found)
+                places.append(_place(thing, number))
+                thing = thing if around is None or thing.get("bbox") else {**thing, "bbox": around}
             boxes.append(_box(thing))
             crowd.append(_flag(thing))
             areas.append(_area(thing))
         except ValueError as error:
-            what = f"annotation {_shown(thing['id'])}" if "id" in thing else f"annotation {number} of {len(things)}"
-            raise DataError(f"{path}: {what} {error}.") from error
+            of = "" if "id" in thing else f" of {len(things)}"
+            raise DataError(f"{path}: {_place(thing, number)}{of} {error}.") from error
     _refuse_twice(path, "annotation", things, lambda number: files[owner[number]])
     corners = np.array(boxes, np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
@@ -84,7 +109,13 @@ def read_annotations(path: str | os.PathLike[str]) -> CocoAnnotations:
     order = np.argsort(owner, kind="stable")
     objects = make_objects(corners, labels, crowd=crowd, areas=areas).take(order)
     ends = np.cumsum(np.bincount(owner, minlength=len(images)))
-    return CocoAnnotations(tuple(names), files, [entry["id"] for entry in images], sizes, objects, ends)
+    outlines, places = ([column[row] for row in order] if column else [] for column in (outlines, places))
+    ids = [entry["id"] for entry in images]
+    return CocoAnnotations(tuple(names), files, ids, sizes, objects, ends, outlines, places, corners[order])
+
+
+def _place(thing: Mapping[str, Any], number: int) -> str:
+    return f"annotation {_shown(thing['id']) if 'id' in thing else number}"
 
 
 def _load(path: str | os.PathLike[str]) -> list[list[dict[str, Any]]]:

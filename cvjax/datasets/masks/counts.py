@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from cvjax.files import replacing
 _FOLDER = "mask_counts"
 _VERSION = 1
 """Raised whenever the same masks would be counted differently."""
-_SHOW_FROM = 1000  # so many masks take seconds, and a bar is shown
+_SHOW_FROM = 1000  # so many pictures take seconds, and a bar is shown
+
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,19 +91,34 @@ def _count(source: Dataset, num_classes: int, void: tuple[int, ...], skip: bool)
             return error
         return np.bincount(mask.ravel(), minlength=IGNORE + 1)
 
-    pixels, beside, total = np.zeros(IGNORE + 1, np.int64), np.zeros(IGNORE + 1, np.int64), 0
-    damaged = 0
-    for found in _in_threads(histogram, len(source)):
+    histograms, damaged = [], 0
+    for found in in_threads(histogram, len(source), "Reading masks"):
         if isinstance(found, DataError):
             if not skip:
                 raise found
             damaged += 1
             continue
-        pixels += found
-        beside += np.where(found > 0, found.sum(), 0)
-        total += int(found.sum())
+        histograms.append(found)
+    return sum_masks(histograms, num_classes, damaged)
+
+
+def sum_masks(histograms: Iterable[np.ndarray], num_classes: int, damaged: int = 0) -> MaskCounts:
+    """Sums up what is in the masks of a split.
+
+    Args:
+      histograms: Number of pixels of each label of each mask, int [256].
+      num_classes: Number of classes.
+      damaged: Number of records that could not be read.
+    """
+    masks, total = 0, 0
+    pixels, beside = np.zeros((2, IGNORE + 1), np.int64)
+    for histogram in histograms:
+        masks += 1
+        pixels += histogram
+        beside += np.where(histogram > 0, histogram.sum(), 0)
+        total += int(histogram.sum())
     return MaskCounts(
-        masks=len(source) - damaged,
+        masks=masks,
         damaged=damaged,
         pixels=tuple(pixels[:num_classes].tolist()),
         beside=tuple(beside[:num_classes].tolist()),
@@ -110,8 +127,14 @@ def _count(source: Dataset, num_classes: int, void: tuple[int, ...], skip: bool)
     )
 
 
-def _in_threads(work: Any, count: int) -> Iterator[np.ndarray | DataError]:
-    """Yields the results for the indices in their order; decoding leaves Python's lock."""
+def in_threads(work: Callable[[int], Result], count: int, description: str) -> Iterator[Result]:
+    """Yields the results for the indices in their order, with a bar if there are many; decoding leaves Python's lock.
+
+    Args:
+      work: Function from an index to its result, which opens files at its first call and is safe in threads then.
+      count: Number of indices.
+      description: Text beside the bar.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -122,7 +145,7 @@ def _in_threads(work: Any, count: int) -> Iterator[np.ndarray | DataError]:
         concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool,
     ):
         try:
-            yield from bar.track(pool.map(work, range(1, count)), total=count, completed=1, description="Reading masks")
+            yield from bar.track(pool.map(work, range(1, count)), total=count, completed=1, description=description)
         finally:
             pool.shutdown(cancel_futures=True)
 

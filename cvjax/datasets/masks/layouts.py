@@ -3,6 +3,7 @@
     folder/train/images/1.jpg   folder/train/masks/1.png                      a folder for each split
     folder/images/train/1.jpg   folder/masks/train/1.png                      the same, the other way round
     folder/images/1.jpg         folder/masks/1.png         folder/train.txt   a list of names for each split
+    folder/train/1.jpg          folder/train_labels/1.png                     masks in a folder beside the images'
 
 The folders may have any of the names in `IMAGES` and `MASKS`, in capitals or not. Lists may also lie in VOC's
 `ImageSets/Segmentation`. An image and its mask share a stem, or the mask's has a suffix such as `_mask` besides.
@@ -26,6 +27,7 @@ MASKS = (
     *("segmentationclass", "segmentations", "segmentation", "gt", "ground_truth", "groundtruth"),
 )
 _LISTS = (".", "ImageSets/Segmentation")
+_NO_LISTS = (CLASSES_FILE, "class_names.txt", "labels.txt", "labelmap.txt", "label_colors.txt")  # of classes
 _MASK_ENDS = ("mask", "masks", "seg", "segmentation", "label", "labels", "lbl", "gt", "annot", "annotation", "l")
 _IMAGE_ENDS = ("image", "img", "rgb", "sat")
 _PICTURES = (*IMAGE_SUFFIXES, ".gif", ".npy", ".mat", ".json", ".svg")
@@ -60,17 +62,34 @@ def find_splits(folder: pathlib.Path) -> dict[str, Split]:
             if (place.masks / split).is_dir():
                 found.setdefault(split, []).append(Split(place.images / split, place.masks / split))
         if not found:
-            lists = (path for name in _LISTS for path in (folder / name).glob("*.txt") if path.name != CLASSES_FILE)
+            lists = (path for name in _LISTS for path in (folder / name).glob("*.txt") if path.name not in _NO_LISTS)
             for path in lists:
                 found.setdefault(path.stem, []).append(Split(place.images, place.masks, path))
     for split in _folders(folder):
         if (own := _pair(folder / split)) is not None:
             found.setdefault(split, []).append(own)
+    for split, own in () if found else _beside(folder):
+        found.setdefault(split, []).append(own)
     for split, places in found.items():
         if len(places) > 1:
             shown = " and ".join(os.path.relpath(place.listing or place.images, folder) for place in places)
             raise DataError(f"{folder}: the split {split!r} is in {shown}; rename what is not meant.")
     return {split: found[split][0] for split in sorted(found)}
+
+
+def find_whole(folder: pathlib.Path) -> Split | None:
+    """Finds the folders of images and masks of a folder that has no splits; None where there are no such two.
+
+    Raises:
+      DataError: It is not clear which of several folders holds the images or the masks.
+    """
+    place = _pair(folder) if folder.is_dir() else None
+    return place if place is not None and all(map(_holds_pictures, (place.images, place.masks))) else None
+
+
+def holds_masks(split: Split) -> bool:
+    """Returns whether the masks' folder of a split holds pictures, and not annotations of another kind."""
+    return _holds_pictures(split.masks)
 
 
 def read_pairs(folder: pathlib.Path, name: str, split: Split) -> list[Files]:
@@ -109,6 +128,22 @@ def read_pairs(folder: pathlib.Path, name: str, split: Split) -> list[Files]:
 
 def _folders(folder: pathlib.Path) -> Iterator[str]:
     return (entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _beside(folder: pathlib.Path) -> Iterator[tuple[str, Split]]:
+    """Finds folders of images that have a folder of masks beside them, called after them."""
+    names = list(_folders(folder))
+    for split in names:
+        ends = [name for name in names if name.lower().startswith(split.lower()) and name != split]
+        masks = [name for name in ends if name[len(split) :].lower().lstrip("_-. ") in MASKS]
+        if len(masks) == 1 and all(_has_files(folder / name) for name in (split, masks[0])):
+            yield split, Split(folder / split, folder / masks[0])
+
+
+def _has_files(folder: pathlib.Path) -> bool:
+    """Returns whether pictures lie in a folder itself."""
+    names = (name.lower() for name in os.listdir(folder) if not name.startswith("."))
+    return any(name.endswith((*MASK_SUFFIXES, ".jpg", ".jpeg")) for name in names)
 
 
 def _pair(folder: pathlib.Path) -> Split | None:

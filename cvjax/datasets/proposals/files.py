@@ -36,6 +36,9 @@ from cvjax.errors import DataError
 from cvjax.files import locked
 from cvjax.runtime.children import deaf_children, end_with_parent
 
+WHOLE = "config.json"
+"""File of a set that goes up to a store last."""
+
 
 class ProposalSet:
     """Holds the proposals of a split, one array per image, in the order of its dataset.
@@ -59,7 +62,7 @@ class ProposalSet:
         try:
             self._ends = np.load(folder / "ends.npy")
             self.ids: tuple[str, ...] = tuple(json.loads((folder / "ids.json").read_text()))
-            self.images: str | None = json.loads((folder / "config.json").read_text()).get("images")
+            self.images: str | None = json.loads((folder / WHOLE).read_text()).get("images")
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder}: proposals cannot be read ({error}); remove the folder and propose again"
@@ -128,7 +131,7 @@ def open_proposals(
     folder = proposal_folder(source, config, data_dir)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there are no such proposals of these images; python -m cvjax.cli.propose {source.name} --split"
+            f"{folder}: there are no such proposals of these images; cvjax data propose {source.name} --split"
             f" {source.split} --mode {config.mode} --limit {config.limit} makes them"
         )
     return ProposalSet(folder)
@@ -216,7 +219,7 @@ def write_proposals(
         np.save(private / "boxes.npy", np.concatenate([np.zeros((0, 4), np.float32), *boxes]))
         np.save(private / "ends.npy", np.cumsum([len(found) for found in boxes], dtype=np.int64))
         (private / "ids.json").write_text(json.dumps(list(ids)))
-        (private / "config.json").write_text(json.dumps(dict(origin), indent=2) + "\n")
+        (private / WHOLE).write_text(json.dumps(dict(origin), indent=2) + "\n")
         if overwrite:
             shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -264,7 +267,7 @@ def _all(source: Dataset, config: ProposalConfig, workers: int) -> Iterator[tupl
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
                 "the processes that propose boxes could not start, or were ended; put your script's code under"
-                ' `if __name__ == "__main__":`, or run `python -m cvjax.cli.propose`'
+                ' `if __name__ == "__main__":`, or run `cvjax data propose`'
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

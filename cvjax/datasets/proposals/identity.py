@@ -10,7 +10,7 @@ from cvjax.data.dataset import Dataset
 from cvjax.data.identity import digest_of_files
 from cvjax.datasets.proposals.boxes import ProposalConfig
 from cvjax.errors import DataError
-from cvjax.storage import data_folder
+from cvjax.storage import checked_url, data_folder
 
 _VERSION = 1
 """Raised whenever the same parameters would give other boxes."""
@@ -55,8 +55,18 @@ def digest_of_source(source: Dataset, *, here: bool) -> str:
 def proposal_folder(
     source: Dataset, config: ProposalConfig, data_dir: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-    """Returns the folder for the proposals of these images with these parameters; it need not exist."""
-    return folder_of_key(source, config, data_dir, digest_of_source(source, here=True))
+    """Returns the folder for the proposals of these images with these parameters; it need not exist.
+
+    Of images in the local copy of a store's data folder, neither the copy's place nor its times count, so that all
+    machines find the same set.
+    """
+    return folder_of_key(source, config, data_dir, digest_of_source(source, here=not _are_copies(source, data_dir)))
+
+
+def _are_copies(source: Dataset, data_dir: str | os.PathLike[str] | None) -> bool:
+    files, root = files_of(source), data_folder(data_dir)
+    is_copy = checked_url(data_dir or os.environ.get("CVJAX_DATA_DIR")) is not None
+    return is_copy and all(pathlib.Path(path).is_relative_to(root.absolute()) for path in files or ())
 
 
 def folder_of_key(

@@ -132,7 +132,7 @@ def _drawers(workers: int) -> Iterator[Encode]:
         except concurrent.futures.process.BrokenProcessPool as error:
             raise DataError(
                 "the processes that draw the scenes could not start; put your script's code under"
-                ' `if __name__ == "__main__":`, or run `python -m cvjax.cli.prepare scenes` first'
+                ' `if __name__ == "__main__":`, or run `cvjax data prepare scenes` first'
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

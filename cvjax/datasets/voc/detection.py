@@ -36,7 +36,7 @@ NAME = "voc_detection"
 CONFIG = "0712"
 CLASS_NAMES = VOC_CLASSES[1:]
 ANNOTATIONS, LISTS = "Annotations", "ImageSets/Main"
-_COMMAND = f"python -m cvjax.cli.prepare {NAME}"
+_COMMAND = f"cvjax data prepare {NAME}"
 _URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007"
 
 SPLITS: Mapping[str, tuple[str, ...]] = {

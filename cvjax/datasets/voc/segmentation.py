@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 NAME = "voc_segmentation"
 CONFIG = "2012"
-_COMMAND = f"python -m cvjax.cli.prepare {NAME}"
+_COMMAND = f"cvjax data prepare {NAME}"
 
 VOC_CLASSES: tuple[str, ...] = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus"),

@@ -182,6 +182,24 @@ class Checkpoints:
             )
         raise CheckpointError(f"there is no checkpoint in {self.directory}; start without --resume")
 
+    def restore_best(self, like: TrainState) -> Restored:
+        """Reads the checkpoint with the best score, of equal ones the latest.
+
+        Args:
+          like: As in `restore`.
+
+        Raises:
+          CheckpointError: No checkpoint has a score, or the best one is damaged.
+        """
+        scores: dict[int, float] = {}
+        for step in self.steps():
+            score = (read_metadata(self.directory / str(step)).get("scores") or {}).get(self._metric)
+            if score is not None and score == score:
+                scores[step] = score
+        if not scores:
+            raise CheckpointError(f"no checkpoint in {self.directory} has a score of {self._metric}; evaluate it first")
+        return self._read(like, max(scores, key=lambda step: (scores[step], step)))
+
     def _read(self, like: TrainState, step: int) -> Restored:
         place = self.directory / str(step)
         with stores.local_step(place) as local:

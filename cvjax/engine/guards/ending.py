@@ -51,6 +51,7 @@ def end_process(line: str, status: int) -> NoReturn:
         with contextlib.suppress(Exception):  # the end comes, whatever becomes of the terminal
             if stream is sys.stderr and line:
                 # A bar that was live has hidden the cursor.
+                stream = getattr(stream, "loud", stream)  # an error is seen with --quiet, too
                 stream.write((_SHOW_CURSOR + "\n" if stream.isatty() else "") + line + "\n")
             stream.flush()
     os._exit(status)

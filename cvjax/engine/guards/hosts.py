@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from cvjax.engine.guards.ending import LOST, end_process, ending_of
 from cvjax.engine.guards.pulse import DEVICES, STARTING, Pulse
+from cvjax.engine.guards.terminal import loud_stderr
 
 _BEATS, _ENDS = "cvjax/beat/", "cvjax/end/"
 _SECONDS = 2.0  # between beats
@@ -263,7 +264,7 @@ def watched(watch: HostWatch) -> Iterator[None]:
         watch.fail(error)
         status, line = ending_of(error)
         if not line:
-            traceback.print_exc()
+            traceback.print_exc(file=loud_stderr())
         watch.leave()
         end_process(line, status)
     watch.finish()

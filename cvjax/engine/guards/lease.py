@@ -2,8 +2,11 @@
 
 The lock is a small file that the run writes anew every few seconds. Who finds one waits: if the file changes, that run
 lives, and the newcomer is refused; if it does not, that run was killed, and the newcomer takes over. A run that was
-killed on this same machine is known at once. Making the file is atomic at gs:// and s3://. Taking over is not: of two
-runs that take over in the same moment, both may go on, and the one that lost says so at its next beat.
+killed on this same machine is known at once.
+
+Making a file that is not there is atomic at gs:// and s3://, and so is taking over: the newcomer first makes a file
+named after the run that was killed, which one of several newcomers alone can, and then writes the lock anew. Whoever is
+killed between the two is taken over from in the same way, by the name of that file's run.
 """
 
 import contextlib
@@ -59,7 +62,8 @@ class Lease:
         self._thread.start()
 
     def _take(self, patience: float) -> None:
-        found, until = self._read(), time.monotonic() + patience
+        claims, until = self._claims(), time.monotonic() + patience
+        found = claims[-1] if claims else None
         if found and not _is_dead(found):
             holder = found.get("holder", "another process")
             print(
@@ -70,24 +74,45 @@ class Lease:
             )
             while time.monotonic() < until:
                 time.sleep(min(self._beat, patience) / 5)
-                now = self._read()
+                now = self._claims()
                 if not now:
+                    claims = []
                     break
-                if now != found:
-                    raise _in_use(self._path.parent, now)
-        if found:
-            self._path.unlink(missing_ok=True)
+                if now[-1] != found:
+                    raise _in_use(self._path.parent, now[-1])
+        claim = self._after(claims[-1]) if claims else self._path
         try:
-            self._path.create_bytes(self._content())
+            claim.create_bytes(self._content())
         except FileExistsError:
-            raise _in_use(self._path.parent, self._read() or {}) from None
+            raise _in_use(self._path.parent, [{}, *self._claims()][-1]) from None
+        if not claims:
+            return
+        if (self._read(self._path) or {}).get("run") != claims[0].get("run"):  # somebody was through meanwhile
+            claim.unlink(missing_ok=True)
+            raise _in_use(self._path.parent, self._read(self._path) or {})
+        self._path.write_bytes(self._content())
+        for taken in claims:
+            self._after(taken).unlink(missing_ok=True)
+
+    def _claims(self) -> list[dict[str, Any]]:
+        """Returns what the lock holds, and behind it the runs that are taking over; none if the folder is free."""
+        claims, found = [], self._read(self._path)
+        while found:
+            claims.append(found)
+            found = self._read(self._after(found))
+        return claims
+
+    def _after(self, found: dict[str, Any]) -> UrlPath:
+        """Returns the file of who takes over from a run."""
+        run = str(found.get("run", ""))
+        return self._path.with_name(f"{self._path.name}.{run if run.isalnum() else 'unknown'}")
 
     def _content(self) -> bytes:
         return json.dumps(self._mine | {"beat": self._count}).encode()
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, path: UrlPath) -> dict[str, Any] | None:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = json.loads(path.read_bytes())
             return found if isinstance(found, dict) else {"holder": "another process"}
         except FileNotFoundError:
             return None
@@ -97,7 +122,7 @@ class Lease:
     def _live(self) -> None:
         while not self._over.wait(self._beat):
             with contextlib.suppress(OSError):  # a store that is out of reach for a while
-                found = self._read()
+                found = self._read(self._path)
                 if found is not None and found.get("run") != self._mine["run"]:
                     other = found.get("holder", "another process")
                     warning = f"warning: {self._path.parent} has been taken over by {other}; stop one of the two"
@@ -111,7 +136,7 @@ class Lease:
         self._over.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            if (self._read() or {}).get("run") == self._mine["run"]:
+            if (self._read(self._path) or {}).get("run") == self._mine["run"]:
                 self._path.unlink(missing_ok=True)
 
 

@@ -30,7 +30,8 @@ class _Limit:
         text += f" {self.least:.15g}"
         if math.isinf(self.most):
             return text if self.above else f"{text} on"
-        return f"{text} {'and' if self.above else 'to'} {'below ' if self.below else ''}{self.most:.15g}"
+        joint = ("and" if self.below else "and up to") if self.above else "to"
+        return f"{text} {joint} {'below ' if self.below else ''}{self.most:.15g}"
 
 
 _COUNT, _NUMBER_OF = _Limit(1), _Limit(0)
@@ -41,16 +42,21 @@ _SHARE, _PART, _INSIDE = _Limit(0, 1), _Limit(0, 1, below=True), _Limit(0, 1, ab
 _LIMITS: dict[str, _Limit] = {
     "steps": _COUNT,
     "epochs": _POSITIVE,
+    "hours": _POSITIVE,
     "batch_size": _COUNT,
     "seed": _Limit(0, 2**32 - 1),
     "log_every": _NUMBER_OF,
     "eval_every": _NUMBER_OF,
+    "patience": _COUNT,
+    "min_delta": _FACTOR,
     "checkpoint_every": _NUMBER_OF,
     "keep": _COUNT,
     "spatial": _COUNT,
     "stall_minutes": _FACTOR,
     "cluster.wait": _POSITIVE,
     "cluster.silence": _POSITIVE,
+    "distill.weight": _SHARE,
+    "distill.temperature": _POSITIVE,
     "*_weight": _FACTOR,
     "loss_stride": _COUNT,
     "focal_gamma": _FACTOR,
@@ -86,6 +92,11 @@ _LIMITS: dict[str, _Limit] = {
     "optim.decay_every": _INSIDE,
     "optim.decay_factor": _FACTOR,
     "optim.end_fraction": _FACTOR,
+    "input.fraction": _Limit(0, 1, above=True),
+    "input.balance": _FACTOR,
+    "input.balance_threshold": _Limit(0, 1, above=True),
+    "input.hold_out": _INSIDE,
+    "input.hold_out_seed": _Limit(0, 2**32 - 1),
     "input.crop": _COUNT,
     "input.resize": _COUNT,
     "input.flip": _SHARE,

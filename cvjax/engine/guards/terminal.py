@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 
@@ -69,6 +69,53 @@ class Tolerant:
         return getattr(self._stream, name)
 
 
+class Silent:
+    """Takes text and shows none of it. What must be seen is written to `loud`, the stream in whose place it stands.
+
+    Args:
+      stream: Stream of text, such as `sys.stderr`.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.loud = stream
+
+    def write(self, text: str) -> int:
+        """Drops text and returns its length."""
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Returns False: nothing is drawn that moves."""
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loud, name)
+
+
+class Aside:
+    """Writes where another stream writes, and keeps standard output free for `machine`'s readers.
+
+    Args:
+      stream: Stream that takes the text, such as `sys.stderr`.
+      machine: Standard output.
+    """
+
+    def __init__(self, stream: Any, machine: Any) -> None:
+        self._stream, self.machine = stream, machine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def loud_stderr() -> Any:
+    """Returns the stream for what must be seen, also by those who asked for quiet."""
+    return getattr(sys.stderr, "loud", sys.stderr)
+
+
+def machine_stdout() -> Any:
+    """Returns standard output for a result that a program reads; people's text may go elsewhere meanwhile."""
+    return getattr(sys.stdout, "machine", sys.stdout)
+
+
 def tolerant(stream: Any) -> Any:
     """Returns a stream that never fails, see `Tolerant`; None, a process without that stream, becomes a silent one."""
     if stream is None:
@@ -77,23 +124,33 @@ def tolerant(stream: Any) -> Any:
 
 
 @contextlib.contextmanager
-def tolerant_output() -> Iterator[None]:
-    """Makes stdout and stderr streams that never fail, for the time of a command."""
+def tolerant_output(*, quiet: bool = False, machine: bool = False) -> Iterator[None]:
+    """Makes stdout and stderr streams that never fail, for the time of a command.
+
+    Args:
+      quiet: Show nothing on stderr but errors, and no notes.
+      machine: Keep stdout for the result that a program reads; people's text goes to stderr.
+    """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
+    out, err = tolerant(sys.stdout), tolerant(sys.stderr)
+    sys.stderr = Silent(err) if quiet else err
+    sys.stdout = Aside(sys.stderr, out) if machine else out
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (out, err):
             stream.flush()
         sys.stdout, sys.stderr = before
 
 
-def make_console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False, note: bool = False) -> Console:
     """Returns a console that prints text as it is: no part of a name or path is markup, an emoji or a number to color.
 
     Args:
       stderr: Whether it prints on stderr.
+      note: Whether its lines are only about what is being done, and not shown with `--quiet`.
     """
-    stream = tolerant(sys.stderr if stderr else sys.stdout)
-    return Console(file=stream, markup=False, emoji=False, highlight=False)
+    quiet = hasattr(sys.stderr, "loud") and note
+    stream: Any = sys.stderr if stderr else sys.stdout
+    stream = stream if isinstance(stream, (Silent, Aside)) else tolerant(stream)
+    return Console(file=cast(IO[str], stream), markup=False, emoji=False, highlight=False, quiet=quiet)

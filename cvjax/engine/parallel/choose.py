@@ -46,6 +46,8 @@ def check_divides(batch_size: int, shares: int, field: str) -> None:
     """
     if batch_size <= 0 or batch_size % shares:
         nearest = max(1, round(batch_size / shares)) * shares
-        raise ConfigError(
-            f"{field} is {batch_size}, which cannot be spread evenly over {shares} devices; use {nearest}"
-        )
+        way = f"use {nearest}"
+        if 0 < batch_size < shares:
+            suited = " with an --optim.learning-rate that suits it" if field == "batch_size" else ""
+            way += f"{suited}, or at most {batch_size} devices"
+        raise ConfigError(f"{field} is {batch_size}, which cannot be spread evenly over {shares} devices; {way}")

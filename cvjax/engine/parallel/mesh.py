@@ -116,6 +116,10 @@ class JitStrategy:
         """Places values, see `Strategy`."""
         return jax.tree.map(lambda x: placed(x, self.state_sharding(x)), tree)
 
+    def place_everywhere(self, tree: Any) -> Any:
+        """Places whole values, see `Strategy`."""
+        return jax.tree.map(lambda x: placed(x, self.everywhere), tree)
+
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
         """Spreads rows over devices, see `Strategy`."""
         return {name: jax.make_array_from_process_local_data(self.rows, x) for name, x in batch.items()}

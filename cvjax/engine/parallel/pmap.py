@@ -54,6 +54,10 @@ class PmapStrategy:
         """Replicates host values, see `Strategy`."""
         return jax_utils.replicate(jax.tree.map(host_value, tree))
 
+    def place_everywhere(self, tree: Any) -> Any:
+        """Places whole values, see `Strategy`; pmap copies them to the other devices at each step."""
+        return jax.device_put(tree)
+
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
         """Spreads rows over devices, see `Strategy`."""
         devices = jax.local_device_count()

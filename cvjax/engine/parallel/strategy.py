@@ -50,6 +50,10 @@ class Strategy(Protocol):
         """Places host values, which must be the same on every host, and what was read by `like`."""
         ...
 
+    def place_everywhere(self, tree: Any) -> Any:
+        """Places host values whole on every device, for the third argument of a training step."""
+        ...
+
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
         """Spreads this host's rows of a batch over its devices."""
         ...

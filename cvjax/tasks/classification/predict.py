@@ -1,6 +1,8 @@
 """Computes class probabilities of images, as an evaluation is configured."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import chex
@@ -10,8 +12,11 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float, Float32
 
+from cvjax.errors import ConfigError
+from cvjax.ops.geometry import pair
 from cvjax.runtime.compiler import compiled
 from cvjax.shapes import Array
+from cvjax.tasks.prediction.pieces import Piece, Rows, Views, predict_one
 
 if TYPE_CHECKING:
     from cvjax.tasks.classification.task import Classification
@@ -64,25 +69,72 @@ def classify(
     return jax.lax.map(probabilities_of, jnp.stack(crops)).mean(axis=0)
 
 
-def make_classifier(
-    task: "Classification", model: nn.Module, variables: dict[str, Any]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from an image, uint8 [H, W, 3] of any size, to probabilities, float32 [C].
+class ClassPredictor:
+    """Predicts class probabilities of images of any size, see `cvjax.tasks.prediction.pieces.BatchPredictor`.
 
-    The function crops and averages as the evaluation is configured.
+    Images are cropped and averaged as the evaluation is configured. The result is the mean over scales and mirror
+    images; a scale of 1.2 brings the shorter side to 1.2 times its length before the crop.
 
     Args:
       task: Task of the run or checkpoint.
       model: Module of the run or checkpoint.
       variables: Variables of the model.
+      views: Scales and mirror images.
+
+    Raises:
+      ConfigError: Tiles are asked for.
     """
-    variables, transform = jax.device_put(variables), task.eval_crop()
 
-    @compiled
-    def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        return task.predict(model, variables, task.normalize(images))
+    def __init__(
+        self, task: "Classification", model: nn.Module, variables: dict[str, Any], views: Views | None = None
+    ) -> None:
+        views, crop = views or Views(), task.eval_crop()
+        if views.tile is not None:
+            raise ConfigError("--tile cuts images for segmentations and detections, and this is a classification")
+        self._views, self._variables = views, jax.device_put(variables)
+        side = crop.resize or max(crop.size)
+        self._crops = {
+            scale: crop if scale == 1 else dataclasses.replace(crop, resize=max(1, round(side * scale)))
+            for scale in views.scales
+        }
+        self._shape = pair(crop.size)
 
-    def classify_image(image: np.ndarray) -> np.ndarray:
-        return np.asarray(probabilities(variables, transform(image, np.asarray(0, np.int32))[0][None]))[0]
+        @compiled
+        def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
+            return task.predict(model, variables, task.normalize(images))
 
-    return classify_image
+        self._probabilities = probabilities
+
+    def pieces(self, size: tuple[int, int]) -> list[Piece]:
+        """Returns a piece for each scale and mirror image, each of the whole image."""
+        window = (0, 0, *size)
+        flips = (False, True) if self._views.flip else (False,)
+        return [Piece(self._shape, window, window, scale, flip) for scale in self._views.scales for flip in flips]
+
+    def prepare(self, image: np.ndarray, piece: Piece) -> Rows:
+        """Returns the crop that the net sees."""
+        return {"image": self._crops[piece.scale](piece.cut(image), np.asarray(0, np.int32))[0]}
+
+    def start(self, rows: Rows) -> jax.Array:
+        """Starts the net on a batch of crops."""
+        return self._probabilities(self._variables, rows["image"])
+
+    def part(self, outputs: np.ndarray, rows: Rows, piece: Piece) -> np.ndarray:
+        """Returns the probabilities, float32 [C]."""
+        del rows, piece
+        return outputs
+
+    def join(self, size: tuple[int, int], pieces: Sequence[Piece], parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the mean of the probabilities, float32 [C]."""
+        del size, pieces
+        return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
+
+
+def make_classifier(
+    task: "Classification", model: nn.Module, variables: dict[str, Any]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from an image, uint8 [H, W, 3] of any size, to probabilities, float32 [C].
+
+    See `ClassPredictor`.
+    """
+    return functools.partial(predict_one, ClassPredictor(task, model, variables))

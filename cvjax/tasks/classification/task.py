@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,12 +24,16 @@ from cvjax.ops.geometry import pair
 from cvjax.tasks.classification import pictures, predict
 from cvjax.tasks.classification.calibration import calibration_sums
 from cvjax.tasks.classification.config import ClassificationConfig
+from cvjax.tasks.classification.doubt import label_doubts
 from cvjax.tasks.classification.metrics import classification_report, ranks
 from cvjax.tasks.classification.mixing import draw_mix, mix_images, mix_targets
+from cvjax.tasks.classification.predict import ClassPredictor
 from cvjax.tasks.classification.transforms import CenterCrop, RandomCrop
 from cvjax.tasks.confusion import confusion_matrix
+from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
-from cvjax.tasks.losses import soft_cross_entropy
+from cvjax.tasks.losses import soft_cross_entropy, soft_divergence
+from cvjax.tasks.prediction.pieces import Views
 from cvjax.visual.tables import report_table
 
 _NONE = -1  # the label of rows that are not valid
@@ -159,6 +163,10 @@ class Classification(ImageTask):
         correct = jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)
         return total, {"accuracy": (correct.astype(jnp.float32) * valid).sum()}
 
+    def soft_loss(self, logits: jax.Array, taught: jax.Array, targets: Batch) -> jax.Array:
+        """Returns the divergence from a teacher's logits [B, C], summed over valid images."""
+        return (soft_divergence(logits, taught) * self.image_weights(targets)).sum()
+
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Returns the sums of one batch that `compute` scores.
 
@@ -189,9 +197,16 @@ class Classification(ImageTask):
         """Returns the normalized crop of an evaluation, float32 [height, width, 3]."""
         return super().preprocess(self.eval_crop()(image, np.asarray(0, np.int32))[0])
 
-    def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns the function from a photograph to probabilities, float32 [C]."""
-        return predict.make_classifier(self, model, variables)
+    def batch_predictor(
+        self, model: nn.Module, variables: dict[str, Any], views: Views | None = None, *, multiple: int | None = None
+    ) -> ClassPredictor:
+        """Returns what predicts the probabilities, float32 [C], of photographs; they have one size for the net."""
+        del multiple
+        return ClassPredictor(self, model, variables, views)
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
+        """Returns the labels that the net finds unlikely, see `cvjax.tasks.classification.doubt`."""
+        return label_doubts(self, model, variables, dataset)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of each class's accuracy."""

@@ -25,7 +25,7 @@ from cvjax.engine.guards.lock import one_run
 from cvjax.engine.loop import Outcome
 from cvjax.errors import ConfigError
 from cvjax.runtime.compiler import compiled
-from cvjax.storage import AnyPath, as_path, is_remote, written_folder
+from cvjax.storage import AnyPath, as_path, written_folder
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.loaded import rebuild
@@ -60,7 +60,7 @@ def train_four_steps(config: DetectionConfig) -> Outcome:
     if jax.process_count() > 1 or config.cluster.coordinator is not None:
         raise ConfigError("the four steps hand proposals on from one process; train end to end on several")
     folder = as_path(config.workdir)
-    config = run.with_steps(config, len(Detection.open(config, config.input.train_split)))
+    config = run.with_steps(config, len(run.training_split(Detection, config)))
     shared = ("fpn/*",) if config.model.name.endswith("_fpn") else ()
     kept = folder / STEPS[0] / "proposals"
     # Name, fields of the model, parameters that stay, fields of the run, and where the proposals come from.
@@ -135,9 +135,6 @@ def _write_proposals(config: DetectionConfig, net: AnyPath, folder: AnyPath) -> 
                 boxes[batch["index"][row]] = original[row][found.valid[row]].astype(np.float32)
         ids = [str(index) for index in range(len(source))]
         origin = {"checkpoint": str(loaded.place), "images": digest_of_source(source, here=False)}
-        if is_remote(place):
-            with written_folder(place.parent) as local:
-                write_proposals(local / source.split, ids, boxes, origin)
-        else:
-            write_proposals(place, ids, boxes, origin)
+        with written_folder(place.parent) as local:
+            write_proposals(local / source.split, ids, boxes, origin)
     return after

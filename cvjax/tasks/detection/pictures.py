@@ -10,7 +10,7 @@ from cvjax.data.annotations import Objects
 from cvjax.data.dataset import Dataset
 from cvjax.engine.task import Report
 from cvjax.models.detection.detector import display_threshold
-from cvjax.tasks.detection.predict import make_box_finder
+from cvjax.tasks.detection.box_finder import make_box_finder
 from cvjax.tasks.examples import ROWS, decoded_examples
 from cvjax.visual.boxes import Boxes, BoxesExample, save_boxes_grid
 from cvjax.visual.detection_plots import plot_precision_recall

@@ -1,24 +1,13 @@
-"""Calls detectors on prepared batches, and on single images of any size."""
+"""Calls detectors on prepared batches."""
 
-import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from cvjax.data.annotations import make_objects
-from cvjax.data.box_rows import restore_boxes
 from cvjax.errors import ConfigError
-from cvjax.models.detection.detector import POSTPROCESSING, Detections, Proposals, Truth
-from cvjax.runtime.compiler import compiled
+from cvjax.models.detection.detector import POSTPROCESSING, Proposals, Truth
 from cvjax.tasks.detection.config import DetectionEval
-from cvjax.visual.boxes import Boxes
-
-if TYPE_CHECKING:
-    from cvjax.tasks.detection.task import Detection
 
 
 class Inputs(NamedTuple):
@@ -74,39 +63,3 @@ def with_postprocessing(model: nn.Module, config: DetectionEval) -> nn.Module:
     if unknown:
         raise ConfigError(f"{type(model).__name__} has no {', '.join(unknown)}; leave out --eval.{unknown[0]}")
     return model.clone(**given) if given else model
-
-
-def make_box_finder(task: "Detection", model: nn.Module, variables: dict[str, Any]) -> Callable[..., Boxes]:
-    """Returns a function from an image, uint8 [H, W, 3] of any size, to its detections, sorted by descending score.
-
-    The function detects as the evaluation is configured, and compiles once per padded size. If the configuration has
-    proposals, its second argument are the proposals [P, 4], in pixels of the image.
-
-    Args:
-      task: Task of the run or checkpoint.
-      model: Module of the run or checkpoint.
-      variables: Variables of the model.
-    """
-    variables, transform = jax.device_put(variables), task.eval_transform()
-    multiple = task.config.eval.pad_multiple or 32
-
-    @compiled
-    def detections(variables: dict[str, Any], inputs: Inputs) -> Detections:
-        return task.predict(model, variables, inputs._replace(images=task.normalize(inputs.images)))
-
-    def find(image: np.ndarray, proposals: np.ndarray | None = None) -> Boxes:
-        placed = transform
-        if transform.short_side:
-            shown = transform.fitted(image.shape[:2], inside=False)
-            placed = dataclasses.replace(transform, size=tuple(-(-side // multiple) * multiple for side in shown))
-        padded, _, shown, more = placed(image, make_objects([], [])._replace(proposals=proposals))
-        given = None
-        if "proposals" in more:
-            given = Proposals(jnp.asarray(more["proposals"][None]), jnp.asarray(more["proposal_valid"][None]))
-        inputs = Inputs(jnp.asarray(padded[None]), jnp.asarray([shown], jnp.int32), given, None)
-        found = jax.device_get(detections(variables, inputs))
-        here = found.valid[0]
-        boxes = restore_boxes(found.boxes[0], more["scale"], more["original_size"])
-        return Boxes(boxes[here], found.classes[0][here], found.scores[0][here])
-
-    return find

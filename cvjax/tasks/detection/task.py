@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +18,17 @@ from cvjax.data.box_rows import restore_boxes
 from cvjax.data.dataset import Dataset, Target
 from cvjax.data.order import Bucket
 from cvjax.data.reader import Decode
-from cvjax.datasets.proposals.boxes import ProposalConfig, propose
+from cvjax.datasets.proposals.boxes import ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, ProposedDataset, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
 from cvjax.models.detection.detector import Detections, Proposals, Truth, beside_images
 from cvjax.storage import data_folder
 from cvjax.tasks.detection import pictures
+from cvjax.tasks.detection.box_finder import BoxPredictor
 from cvjax.tasks.detection.config import DetectionConfig
+from cvjax.tasks.detection.doubt import box_doubts
 from cvjax.tasks.detection.metrics import DetectionScores
-from cvjax.tasks.detection.predict import Inputs, call_detector, make_box_finder, with_postprocessing
+from cvjax.tasks.detection.predict import Inputs, call_detector, with_postprocessing
 from cvjax.tasks.detection.transforms import (
     BoxEvalTransform,
     BoxTrainTransform,
@@ -34,8 +36,9 @@ from cvjax.tasks.detection.transforms import (
     MultiScale,
     box_buckets,
 )
+from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
-from cvjax.visual.boxes import Boxes
+from cvjax.tasks.prediction.pieces import Views
 from cvjax.visual.detection_tables import detection_tables
 
 _DETECTED = ("boxes", "scores", "classes")
@@ -187,14 +190,15 @@ class Detection(ImageTask):
     def _scores(self) -> DetectionScores:
         return DetectionScores(self.class_names, coco=self.config.eval.coco)
 
-    def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Boxes]:
-        """Returns the function from a photograph to its boxes, best first; it makes proposals if needed."""
-        find, data = make_box_finder(self, model, variables), self.config.input
+    def batch_predictor(
+        self, model: nn.Module, variables: dict[str, Any], views: Views | None = None, *, multiple: int | None = None
+    ) -> BoxPredictor:
+        """Returns what finds boxes in photographs, best first; it makes proposals if needed."""
+        return BoxPredictor(self, model, variables, views, multiple=multiple)
 
-        def detect(image: np.ndarray) -> Boxes:
-            return find(image, propose(image, proposal_config(data)) if data.proposals else None)
-
-        return detect
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
+        """Returns the labels that the net finds unlikely, see `cvjax.tasks.detection.doubt`."""
+        return box_doubts(self, model, variables, dataset)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the tables of average precision and of the kinds of errors."""

@@ -1,10 +1,6 @@
-"""Predicts segmentations with several scales, mirror images and sliding windows, for images of any size.
-
-`segment` is pure and runs under `jax.jit`. `predict_image` is its companion on the host, for one image of any size.
-"""
+"""Predicts segmentations with several scales, mirror images and sliding windows, in pure functions under `jax.jit`."""
 
 import functools
-import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -19,34 +15,10 @@ from cvjax.errors import ConfigError
 from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
 from cvjax.shapes import Array
+from cvjax.tasks.prediction.pieces import window_starts
 from cvjax.tasks.segmentation.tiles import Unpadded, overlap_tile_logits
 
 LogitsFn = Callable[[jax.Array], jax.Array]
-
-
-def window_starts(size: int, window: int, overlap: float = 1 / 3) -> tuple[int, ...]:
-    """Computes the first positions of windows that cover `size` pixels; the last window is shifted to end inside.
-
-    Args:
-      size: Number of pixels to cover.
-      window: Number of pixels of one window; if it is `size` or more, there is one window, at 0.
-      overlap: Fraction of a window that it shares with the next, in [0, 1); the last may share more.
-
-    Returns:
-      First position of each window, ascending.
-
-    Raises:
-      ConfigError: `size` or `window` is below 1, or `overlap` is outside [0, 1).
-    """
-    if size < 1 or window < 1:
-        raise ConfigError(f"window {window} and image side {size} must be at least 1 pixel; give a larger --window")
-    if not 0 <= overlap < 1:
-        raise ConfigError(f"overlap must lie in [0, 1), not {overlap}; 1/3 is the usual value")
-    if window >= size:
-        return (0,)
-    stride = max(1, round(window * (1 - overlap)))
-    count = math.ceil((size - window) / stride) + 1
-    return tuple(min(i * stride, size - window) for i in range(count))
 
 
 def sliding_logits(
@@ -147,83 +119,6 @@ def segment(
         else:
             parts.append(probabilities_of(scaled))
     return functools.reduce(operator.add, parts) / len(scales)
-
-
-def predict_image(
-    predict_fn: Callable[[np.ndarray, np.ndarray], jax.Array],
-    image: np.ndarray,
-    *,
-    multiple: int = 64,
-    fill: Sequence[float] = (123.675, 116.28, 103.53),
-    tile: int = 2048,
-    margin: int = 256,
-) -> np.ndarray:
-    """Predicts the labels of one image of any size, by a function that compiles once per shape.
-
-    The image is padded at the bottom and right with `fill` until both sides are multiples of `multiple`, which bounds
-    the number of compilations. The result is cropped back. An image with a side above `tile` is cut into overlapping
-    tiles, which bounds the memory. Each label is taken from the tile where it lies further from the cut.
-
-    Args:
-      predict_fn: Function to labels [1, h, w], from an image uint8 [1, h, w, 3] and its height and width without
-        padding, int32 [1, 2].
-      image: Image, uint8 [H, W, 3].
-      multiple: Divisor of the padded sides.
-      fill: RGB color in 0..255, the dataset's mean: after normalization the padding is about 0.
-      tile: Longest side that is predicted in one piece, in pixels.
-      margin: Least number of pixels that neighboring tiles share, below `tile`.
-
-    Returns:
-      Labels [H, W] in `predict_fn`'s dtype.
-
-    Raises:
-      ValueError: The image has another shape or dtype, or is empty; or `multiple`, `margin` or `tile` is outside its
-        range.
-    """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"predict_image needs a non-empty uint8 [H, W, 3] image, not {image.dtype} {image.shape}")
-    if multiple < 1 or not 0 <= margin < tile:
-        raise ValueError(f"need multiple >= 1 and 0 <= margin < tile, not {multiple=}, {margin=}, {tile=}")
-    height, width = image.shape[:2]
-    labels = None
-    for top, bottom, keep_rows in _tiles(height, tile, margin):
-        for left, right, keep_columns in _tiles(width, tile, margin):
-            part = _predict_padded(predict_fn, image[top:bottom, left:right], multiple, fill)
-            if labels is None:
-                labels = np.empty((height, width), part.dtype)
-            rows, columns = slice(*keep_rows), slice(*keep_columns)
-            inner = part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-            labels[rows, columns] = inner
-    assert labels is not None  # there is a tile at least
-    return labels
-
-
-def _tiles(size: int, tile: int, margin: int) -> list[tuple[int, int, tuple[int, int]]]:
-    """Returns (start, stop, (first, last + 1) to keep) of each tile.
-
-    The kept parts cover `size` without gaps and without overlap.
-    """
-    starts = window_starts(size, tile, margin / tile)
-    stops = [min(start + tile, size) for start in starts]
-    cuts = [0, *((stop + start) // 2 for stop, start in zip(stops[:-1], starts[1:])), size]
-    return list(zip(starts, stops, itertools.pairwise(cuts)))
-
-
-def _predict_padded(
-    predict_fn: Callable[[np.ndarray, np.ndarray], jax.Array],
-    image: np.ndarray,
-    multiple: int,
-    fill: Sequence[float],
-) -> np.ndarray:
-    height, width = image.shape[:2]
-    padded_size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
-    padded = np.empty((1, *padded_size, 3), np.uint8)
-    padded[:] = np.clip(np.rint(np.asarray(fill)), 0, 255).astype(np.uint8)
-    padded[0, :height, :width] = image
-    labels = np.asarray(predict_fn(padded, np.array([[height, width]], np.int32)))
-    if labels.shape != padded.shape[:3]:
-        raise ValueError(f"predict_fn must return labels {padded.shape[:3]}, not {labels.shape}")
-    return labels[0, :height, :width]
 
 
 def _apply(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:

@@ -21,23 +21,31 @@ from cvjax.data.reader import Decode
 from cvjax.datasets.image_folder import NAME as IMAGE_FOLDER
 from cvjax.datasets.masks.checks import absent_classes
 from cvjax.datasets.masks.counts import MaskCounts, count_masks
+from cvjax.datasets.registry import OWN, own_place
 from cvjax.datasets.statistics import balancing_weights, class_frequencies
 from cvjax.engine.task import Batch, Report
 from cvjax.errors import ConfigError
 from cvjax.storage import data_folder
 from cvjax.tasks.confusion import confusion_matrix
+from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
+from cvjax.tasks.losses import soft_divergence
+from cvjax.tasks.prediction.pieces import Views
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
 from cvjax.tasks.segmentation.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.crf import apply_crf, inside
+from cvjax.tasks.segmentation.doubt import mask_doubts
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
 from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
 from cvjax.tasks.segmentation.metrics import border_report, image_iou_sums, image_miou, segmentation_report
+from cvjax.tasks.segmentation.predict import Kept, MapPredictor
 from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
+
+_FOLDERS = (IMAGE_FOLDER, OWN)  # whose masks people make themselves, and all are read before the first step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +74,12 @@ class Segmentation(ImageTask):
         """Returns the pixel values of the classes in a folder's masks, and those that are ignored.
 
         Raises:
-          ConfigError: Values are configured, and the dataset is not a folder.
+          ConfigError: Values are configured, and the dataset is not a folder of one's own.
         """
-        values, is_folder = config.input.mask_values, config.data == IMAGE_FOLDER
+        values, is_folder = config.input.mask_values, _is_folder(config)
         if values and not is_folder:
             raise ConfigError(
-                f"input.mask_values are of image_folder_segmentation, and the data set is {config.data}; leave them out"
+                f"input.mask_values are of {' and '.join(_FOLDERS)}, and the data set is {config.data}; leave them out"
             )
         return {"values": values, "void": config.input.void} if is_folder else {}
 
@@ -91,7 +99,7 @@ class Segmentation(ImageTask):
             model.output_size(data.crop)  # says which sizes fit
         if not 0 <= data.cells < classes and (data.border_weight or config.eval.em_thresholds):
             raise ConfigError(f"input.cells is {data.cells}, and the classes are 0 to {classes - 1}; give one of them")
-        class_weights, is_folder = None, config.data == IMAGE_FOLDER
+        class_weights, is_folder = None, _is_folder(config)
         if is_folder or config.class_balance:
             counts = cls._count(config, dataset)
             if is_folder:
@@ -196,6 +204,17 @@ class Segmentation(ImageTask):
             correct = correct.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1.0)
         return total, {"accuracy": correct.sum()}
 
+    def soft_loss(self, logits: jax.Array, taught: jax.Array, targets: Batch) -> jax.Array:
+        """Returns the divergence from a teacher's logits [B, H, W, C], summed over pixels by their weights."""
+        divergence = soft_divergence(self._thin(logits), self._thin(taught))
+        return (divergence * self._weights(targets)).sum()
+
+    def image_weights(self, targets: Batch) -> jax.Array:
+        """Returns the sum of the weights of each image's pixels, [B]; without `normalize_loss` 1 for a valid image."""
+        if not self.config.normalize_loss:
+            return super().image_weights(targets)
+        return self._weights(targets).sum((1, 2))
+
     def update(self, predictions: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Returns the sums of one batch that `compute` scores: confusion matrices, int32 [C, C] and larger, and counts.
 
@@ -252,9 +271,32 @@ class Segmentation(ImageTask):
     def _absent_labels(self) -> tuple[int, ...]:
         return tuple(self.class_names.index(name) for name in self.absent)
 
+    def batch_predictor(
+        self,
+        model: nn.Module,
+        variables: dict[str, Any],
+        views: Views | None = None,
+        *,
+        multiple: int | None = None,
+        kept: Kept | None = None,
+    ) -> MapPredictor:
+        """Returns what predicts label maps of photographs, with probabilities if `kept` says how.
+
+        Scales and mirror images are those of the views, or without any those of the evaluation.
+        """
+        task = self
+        if views is not None:
+            scoring = dataclasses.replace(self.config.eval, scales=views.scales, flip=views.flip)
+            task = self.reconfigured(eval=scoring)
+        return MapPredictor(task, model, variables, views, multiple=multiple, kept=kept)
+
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the function from a photograph to labels, uint8 [H, W]."""
         return predict.make_map_predictor(self, model, variables)
+
+    def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
+        """Returns the labels that the net finds unlikely, see `cvjax.tasks.segmentation.doubt`."""
+        return mask_doubts(self, model, variables, dataset)
 
     def table(self, report: Report) -> RenderableType:
         """Returns the table of each class's IoU."""
@@ -278,3 +320,7 @@ class Segmentation(ImageTask):
 def _void(data: SegmentationData) -> tuple[int, ...]:
     """Returns the labels that decoding ignores; masks with values of their own come without any."""
     return () if data.mask_values else data.void
+
+
+def _is_folder(config: SegmentationConfig) -> bool:
+    return own_place(config.data, config.input.manual_dir)[0] in _FOLDERS

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from cvjax.data.dataset import Dataset, Record
-from cvjax.data.identity import fingerprint_of
+from cvjax.data.part import part_of
 from cvjax.engine import run
 from cvjax.engine.checkpoint import Checkpoints, find_checkpoint
 from cvjax.engine.evaluate import make_evaluator, scalars, whole_split
@@ -63,14 +62,14 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     """Fits the SVMs and regressions, scores the detector, saves its checkpoint and shows the results."""
     workdir = as_path(config.workdir)
     loaded = rebuild([Detection], find_checkpoint(workdir / NET), scorer="svm")
-    train_set = Detection.open(config, config.input.train_split)
+    train_set = run.training_split(Detection, config)
     eval_set = Detection.open(config, config.input.eval_split)
     config = run.with_steps(config, len(train_set))
     task, model = dataclasses.replace(loaded.task, config=config), loaded.model
     _, train_set = task.matched(train_set)
     scoring, eval_set = task.matched(eval_set)
     count = min(len(train_set), config.images or len(train_set))
-    chosen = _Subset(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int))
+    chosen = part_of(train_set, np.linspace(0, len(train_set) - 1, count).round().astype(int).tolist(), train_set.split)
     console.print(f"support vector machines and regressions, on {count} images")
     batches = whole_split(task, chosen)
     fitted = fit_stages(
@@ -97,25 +96,6 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     checkpoints.close()
     run.show_results(task, model, variables, eval_set, report, console)
     return Outcome(state, tuned.step, report, False)
-
-
-class _Subset:
-    """Takes some examples of a dataset."""
-
-    def __init__(self, source: Dataset, rows: np.ndarray) -> None:
-        self.source, self.rows = source, rows
-        self.name, self.split = source.name, source.split
-        self.class_names, self.void = source.class_names, source.void
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.source[int(self.rows[index])]
-
-    def fingerprint(self) -> str:
-        """Returns the digest of the dataset's fingerprint and of the chosen rows."""
-        return fingerprint_of([], of=self.source.fingerprint(), rows=self.rows.tolist())
 
 
 def _make_describe(loaded: Loaded) -> Any:

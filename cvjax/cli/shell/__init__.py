@@ -1,0 +1,1 @@
+"""What lies between the shell and every command: names, help, refusals, experiments and completion."""

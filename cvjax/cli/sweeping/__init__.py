@@ -1,0 +1,1 @@
+"""Searches settings of a run by many runs; the command is `cvjax sweep`."""

@@ -1,0 +1,1 @@
+"""This folder has the commands that prepare a training run."""

@@ -1,0 +1,1 @@
+"""Finds what is wrong with a data set: files, boxes, labels, and pictures that are there twice."""

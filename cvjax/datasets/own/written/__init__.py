@@ -1,0 +1,1 @@
+"""Writes own data of any format as COCO JSON or YOLO text."""

@@ -1,0 +1,1 @@
+"""Pages about data sets: samples, findings, and labels in doubt."""

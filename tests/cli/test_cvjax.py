@@ -1,0 +1,114 @@
+"""The command `cvjax`: its table, its pages, its refusals, and how little it imports to answer."""
+
+import importlib.util
+import runpy
+import subprocess
+import sys
+
+import pytest
+
+from cvjax.cli import commands
+from cvjax.cli.main import main
+from cvjax.cli.shell.experiments import experiment_files
+
+_HEAVY = {"jax", "numpy", "tyro", "rich", "flax", "experiments", "cv2"}
+
+
+def _refused(capsys, *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_each_row_is_a_module_with_a_main(name):
+    row = commands.COMMANDS[name]
+    spec = importlib.util.find_spec(row.module)
+    assert spec is not None
+    assert "\ndef main(" in spec.loader.get_source(row.module)
+    assert row.sentence.endswith(".")
+    assert name.count(" ") == (name.partition(" ")[0] in commands.GROUPS)
+
+
+def test_the_overview_lists_what_may_follow(capsys):
+    main([])
+    shown = capsys.readouterr().out
+    main(["--help"])
+    assert capsys.readouterr().out == shown
+    assert shown.startswith("usage: cvjax COMMAND")
+    for word in ("train", "evaluate", "predict", "convert", "inspect", "crf", "crf-search", "aot", "data"):
+        assert f"\n  {word} " in shown
+    assert "\n  prepare" not in shown
+
+
+def test_a_group_lists_its_commands(capsys):
+    main(["data"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: cvjax data COMMAND")
+    for word in ("prepare", "boxes", "propose"):
+        assert f"\n  {word} " in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["trian"], "train"),
+        (["crf_serch"], "crf-search"),
+        (["prepare"], "data prepare"),
+        (["data", "bokes"], "boxes"),
+        (["train", "deeplab"], "deeplab_voc"),
+        (["train", "camvit"], "camvid"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_answered_with_the_nearest(capsys, words, meant):
+    assert f"did you mean {meant}?" in _refused(capsys, *words)
+
+
+def test_nothing_is_guessed_where_no_name_is_like_it(capsys):
+    assert "did you mean" not in _refused(capsys, "xyzzy")
+    assert "cvjax --help lists them" in _refused(capsys, "xyzzy")
+    assert "before --steps" in _refused(capsys, "train", "--steps", "1")
+
+
+def test_train_alone_lists_the_experiments(capsys):
+    main(["train"])
+    shown = capsys.readouterr().out
+    names = experiment_files()
+    assert len(names) > 15
+    assert all(f"\n  {name} " in shown for name in names)
+    assert "Street scenes of CamVid with U-Net or DeepLab v3+." in shown
+
+
+def test_train_runs_the_experiment_as_python_does(monkeypatch):
+    seen = {}
+
+    def run_module(name, **how):
+        seen.update(how, name=name, argv=sys.argv[1:])
+
+    monkeypatch.setattr(runpy, "run_module", run_module)
+    monkeypatch.setattr(sys, "argv", ["cvjax"])
+    main(["train", "camvid", "quick", "--steps", "1"])
+    assert seen == {
+        "name": "experiments.camvid",
+        "argv": ["quick", "--steps", "1"],
+        "run_name": "__main__",
+        "alter_sys": True,
+    }
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data"], ["train"], ["--version"]], ids=" ".join)
+def test_answers_import_nothing_heavy(words):
+    code = "import sys; from cvjax.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert not _HEAVY & set(done.stderr.split())
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "cvjax", "data"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: cvjax data COMMAND")
