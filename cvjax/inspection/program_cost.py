@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from cvjax.inspection.hlo import ArrayType, Instruction, Program
 from cvjax.inspection.products import flops_of, is_product, kind_of
@@ -100,7 +101,8 @@ def cost_of(program: Program) -> ProgramCost:
     """Counts the costs of a compiled program."""
     kinds: defaultdict[str, Cost] = defaultdict(Cost)
     blocks: defaultdict[str, Cost] = defaultdict(Cost)
-    collectives = []
+    collectives: list[Collective] = []
+    seen: set[tuple[Any, ...]] = set()
     places: dict[str, _Place] = {}
     for computation, instruction, times in _running(program, program.entry, 1):
         if computation not in places:
@@ -109,11 +111,27 @@ def cost_of(program: Program) -> ProgramCost:
         cost = where.cost(instruction).times(times)
         kinds[where.kind(instruction)] += cost
         blocks[where.block(instruction)] += cost
-        kind = _collective(instruction.opcode)
-        if kind:
-            moved = _exchanged(instruction, where)
-            collectives.append(Collective(kind, moved, _group(instruction.attributes), instruction.op_name, times))
+        for name, inner in _exchanging(program, computation, instruction):
+            channel = re.search(r"channel_id=\d+", inner.attributes)
+            if name != computation and channel:  # a fusion that starts an exchange, one that goes on, one that ends it
+                same = channel[0], *((one.dtype, one.shape) for one in inner.results)
+                if same in seen:
+                    continue
+                seen.add(same)
+            kind = "reduce-scatter" if name.startswith("all-reduce-scatter") else _collective(inner.opcode) or ""
+            moved = _exchanged(inner, where if name == computation else _Place(program, name))
+            collectives.append(Collective(kind, moved, _group(inner.attributes), inner.op_name, times))
     return ProgramCost(dict(kinds), dict(blocks), tuple(collectives))
+
+
+def _exchanging(program: Program, computation: str, instruction: Instruction) -> Iterator[tuple[str, Instruction]]:
+    """Yields what devices exchange in an instruction, which TPU's compiler may have fused, with its computation."""
+    if _collective(instruction.opcode):
+        yield computation, instruction
+    elif instruction.opcode == "fusion":
+        for name, inner in program.inside(instruction):
+            if _collective(inner.opcode):
+                yield name, inner
 
 
 def _running(program: Program, computation: str, times: int) -> Iterator[tuple[str, Instruction, int]]:

@@ -45,6 +45,42 @@ def test_exchanges_by_hand():
     )
 
 
+FUSED = """
+HloModule jit_train_step
+
+%all-reduce-scatter.1 (a: f32[16,4]) -> f32[2,4] {
+  %a = f32[16,4]{1,0} parameter(0)
+  %sum = f32[16,4]{1,0} all-reduce(%a), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add
+  ROOT %own = f32[2,4]{1,0} dynamic-slice(%sum), dynamic_slice_sizes={2,4}
+}
+
+%begun (b: bf16[1,4]) -> bf16[8,4] {
+  %b = bf16[1,4]{1,0} parameter(0)
+  ROOT %g = bf16[8,4]{1,0} all-gather(%b), channel_id=2, replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+}
+
+%ended (c: bf16[1,4]) -> bf16[8,4] {
+  %c = bf16[1,4]{1,0} parameter(0)
+  ROOT %h = bf16[8,4]{1,0} all-gather(%c), channel_id=2, replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+}
+
+ENTRY %main (x: f32[16,4], y: bf16[1,4]) -> f32[2,4] {
+  %x = f32[16,4]{1,0} parameter(0)
+  %y = bf16[1,4]{1,0} parameter(1)
+  %s = bf16[8,4]{1,0} fusion(%y), kind=kCustom, calls=%begun
+  %d = bf16[8,4]{1,0} fusion(%y), kind=kCustom, calls=%ended
+  ROOT %f = f32[2,4]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+
+
+def test_fused_exchanges_count_once():
+    assert cost_of(parse_program(FUSED)).collectives == (
+        Collective("all-gather", 8 * 4 * 2, 8, ""),
+        Collective("reduce-scatter", 16 * 4 * 4, 8, ""),
+    )
+
+
 CUDNN = """
 HloModule jit_train_step
 
