@@ -6,7 +6,7 @@ The same U-Net (width, depth, BatchNorm), crops, scales, mirroring, loss, optimi
 many threads, in channels_last; `--optimizer adamw --learning-rate 0.002` is PyTorch's usual choice. Images are decoded
 once and kept, and the clock runs while it trains alone: reading and scoring are PyTorch's for free. The cosine schedule
 ends with the time. Imports neither JAX nor cvjax, needs torch, numpy and Pillow. Scores `val` at 180x240 as
-`cvjax.tasks.segmentation.metrics` defines them: a class in neither truth nor prediction has no IoU.
+`cvjax.tasks.segmentation.scores.regions` defines them: a class in neither truth nor prediction has no IoU.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cvjax.tasks.scale_crop import resize_pair
-from cvjax.tasks.segmentation.metrics import segmentation_report
+from cvjax.tasks.segmentation.scores.regions import segmentation_report
 from experiments.camvid import QUICK
 
 

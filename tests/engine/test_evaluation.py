@@ -16,7 +16,7 @@ from cvjax.engine.evaluate import evaluate, scalars
 from cvjax.engine.parallel import JitStrategy, PmapStrategy
 from cvjax.engine.step import make_eval_step
 from cvjax.errors import DataError
-from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
+from cvjax.tasks.segmentation.scores.membranes import membrane_report, membrane_sums
 
 THRESHOLDS = (0.2, 0.5, 0.6)
 

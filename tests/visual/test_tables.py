@@ -5,7 +5,7 @@ import io
 import numpy as np
 import rich.console
 
-from cvjax.tasks.segmentation.metrics import segmentation_report
+from cvjax.tasks.segmentation.scores.regions import segmentation_report
 from cvjax.visual import tables
 
 REPORT = segmentation_report(np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]]), ("[red]ground", "cat|dog", "cow"))

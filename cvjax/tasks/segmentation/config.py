@@ -43,7 +43,7 @@ class SegmentationEval(EvalConfig):
         is scored too (1210.5644).
       crf: Dense CRF that is applied to the probabilities first.
       em_thresholds: Thresholds of the probability of `input.cells` at which pixel, Rand and warping error are counted.
-        Each error is reported at its best threshold (see `cvjax.tasks.segmentation.membranes`). The probabilities are
+        Each error is reported at its best threshold, see `cvjax.tasks.segmentation.scores.membranes`. Probabilities are
         the net's own, before any CRF. Empty is off.
 
     Raises:

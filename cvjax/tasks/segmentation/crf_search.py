@@ -21,7 +21,7 @@ from cvjax.ops.crf.dense_crf import CRFKernels, dense_crf
 from cvjax.runtime.compiler import compiled
 from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log
-from cvjax.tasks.segmentation.metrics import segmentation_report
+from cvjax.tasks.segmentation.scores.regions import segmentation_report
 from cvjax.tasks.segmentation.task import Segmentation
 
 Grid = Mapping[str, Sequence[float]]

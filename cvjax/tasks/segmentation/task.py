@@ -33,14 +33,14 @@ from cvjax.tasks.losses import soft_divergence
 from cvjax.tasks.prediction.pieces import Views
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
-from cvjax.tasks.segmentation.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.crf import apply_crf, inside
 from cvjax.tasks.segmentation.doubt import mask_doubts
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
-from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums
-from cvjax.tasks.segmentation.metrics import border_report, image_iou_sums, image_miou, segmentation_report
 from cvjax.tasks.segmentation.predict import Kept, MapPredictor
+from cvjax.tasks.segmentation.scores.borders import boundary_confusion, trimap_confusions
+from cvjax.tasks.segmentation.scores.membranes import membrane_report, membrane_sums
+from cvjax.tasks.segmentation.scores.regions import border_report, image_iou_sums, image_miou, segmentation_report
 from cvjax.tasks.segmentation.transforms import SegmentationData
 from cvjax.tasks.segmentation.warp import WarpTransform
 from cvjax.visual.tables import report_table
@@ -251,7 +251,7 @@ class Segmentation(ImageTask):
         return {"cells": cells, "mask": batch["mask"], "valid": batch["valid"]}
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Returns sums of the errors of cells over a batch, see `cvjax.tasks.segmentation.membranes`."""
+        """Returns sums of the errors of cells over a batch, see `cvjax.tasks.segmentation.scores.membranes`."""
         if not rows:
             return {}, {}
         mask, valid = rows["mask"], rows["valid"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cvjax.tasks.segmentation.borders import border_distance, boundary_confusion, trimap_confusions
-from cvjax.tasks.segmentation.metrics import border_report
+from cvjax.tasks.segmentation.scores.borders import border_distance, boundary_confusion, trimap_confusions
+from cvjax.tasks.segmentation.scores.regions import border_report
 
 _boundary = jax.jit(boundary_confusion, static_argnums=2, static_argnames="ratio")
 SQUARE = np.ones((3, 3), bool)

@@ -6,7 +6,7 @@ import scipy.ndimage
 from sklearn.metrics import rand_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from cvjax.tasks.segmentation.membranes import membrane_report, membrane_sums, rand_errors, warp, warping_errors
+from cvjax.tasks.segmentation.scores.membranes import membrane_report, membrane_sums, rand_errors, warp, warping_errors
 
 
 def drawn(text: str) -> np.ndarray:

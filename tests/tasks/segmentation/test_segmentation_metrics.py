@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cvjax.tasks.confusion import confusion_matrix
-from cvjax.tasks.segmentation import metrics
+from cvjax.tasks.segmentation.scores import regions as metrics
 
 
 def count_by_hand(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Computes the scores of segmentation: regions, their borders, and cells."""
