@@ -44,6 +44,10 @@ def test_commands_parse(page, command, tmp_path):
     if getattr(read, "__module__", None) == module:  # its further flags are an experiment's
         read(["scenes" if word == "FOLDER" else word for word in argv])
         return
+    if "--" in argv:  # of each run of a sweep
+        place = argv.index("--")
+        configure(importlib.import_module(f"experiments.{argv[0]}"), [argv[1], *argv[place + 1 :]])
+        argv = argv[:place]
     names = ("Arguments", "Prepare", "Propose")
     kind = next(getattr(command_line, name) for name in names if hasattr(command_line, name))
     tyro.cli(kind, args=argv)
