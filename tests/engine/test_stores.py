@@ -168,6 +168,16 @@ def test_a_run_is_taken_over_by_one_alone(workdir):
     assert sorted(_locks(path)) == [path, path.parent / f"{FILE}.killed"]
 
 
+def test_locks_that_are_none_of_ours_end_no_run_in_a_circle(workdir):
+    path = workdir / FILE
+    path.write_bytes(b"{")
+    Lease(path, beat=30, patience=0).release()
+    path.write_bytes(b"{")
+    (path.parent / f"{FILE}.unknown").write_bytes(b"{")
+    with pytest.raises(ConfigError, match="is in use by another process"):
+        Lease(path, beat=30, patience=0)
+
+
 def test_who_is_killed_while_taking_over_is_taken_over(workdir):
     path = workdir / FILE
     _left_by_a_killed_run(path)

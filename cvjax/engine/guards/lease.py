@@ -96,10 +96,13 @@ class Lease:
 
     def _claims(self) -> list[dict[str, Any]]:
         """Returns what the lock holds, and behind it the runs that are taking over; none if the folder is free."""
-        claims, found = [], self._read(self._path)
-        while found:
+        claims, path = [], self._path
+        while found := self._read(path):
             claims.append(found)
-            found = self._read(self._after(found))
+            behind = self._after(found)
+            if behind == path:  # what is no lock of ours has no name for who comes next
+                break
+            path = behind
         return claims
 
     def _after(self, found: dict[str, Any]) -> UrlPath:
