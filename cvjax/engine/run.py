@@ -18,20 +18,19 @@ from cvjax.data.config import recorded
 from cvjax.data.dataset import Dataset
 from cvjax.data.drawing.balance import shares_of
 from cvjax.data.drawing.fraction import take_fraction
-from cvjax.data.identity import fingerprint_of, identity_of
+from cvjax.data.identity import identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
-from cvjax.engine.checkpoint import complete_steps
 from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import (
     check_device_counts,
     check_same_on_hosts,
-    code_facts,
     ending_together,
     initialize,
 )
 from cvjax.engine.evaluate import make_evaluator, plain
+from cvjax.engine.guards.facts import host_facts
 from cvjax.engine.guards.hosts import HostWatch, watched
 from cvjax.engine.guards.limits import check_limits
 from cvjax.engine.guards.lock import one_run
@@ -51,7 +50,7 @@ from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
 from cvjax.runtime.compiler import compiler_options
-from cvjax.storage import AnyPath, as_path, file_and_key, is_remote, written_folder
+from cvjax.storage import AnyPath, as_path, written_folder
 from cvjax.visual.curves import plot_curves
 
 Parse = Callable[..., RunConfig]
@@ -297,29 +296,6 @@ def write_report(path: AnyPath, report: Report) -> None:
         write_json(path, report)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); make room, or give another place") from error
-
-
-def host_facts(config: RunConfig, train_set: Dataset, eval_set: Dataset) -> dict[str, Any]:
-    """Returns what must be the same on all hosts of a run: code, configuration, both splits, and the checkpoints.
-
-    Where the data lie may differ, and so may the number of worker processes.
-    """
-    settings = as_json(config)
-    for own in ("workdir", "data_dir", "cluster"):
-        del settings[own]
-    start, key = (None, None) if config.init is None else file_and_key(config.init)
-    if start is not None and is_remote(start):  # a run at a URL; of a file there is a copy here
-        settings["init"] = (sorted(start.files_below().items()), key)
-    elif start is not None and start.exists():
-        files = sorted(path for path in start.rglob("*") if path.is_file()) if start.is_dir() else [start]
-        settings["init"] = (fingerprint_of(files), key)
-    for own in ("manual_dir", "proposals_from", "split_file", "workers"):
-        settings["input"].pop(own, None)
-    facts = {**code_facts(), "configuration": settings}
-    for name, dataset in (("training", train_set), ("evaluation", eval_set)):
-        facts[f"{name} split"] = {"data": dataset.name, "examples": len(dataset), **identity_of(dataset)}
-    steps = complete_steps(as_path(config.workdir) / "checkpoints")
-    return facts | {"latest checkpoint": steps[-1] if steps else "none"}
 
 
 def show_results(

@@ -8,7 +8,7 @@ from made import segmentation
 
 from cvjax.engine import distributed
 from cvjax.engine.distributed import check_same_on_hosts, code_facts, difference_of_hosts, ending_together
-from cvjax.engine.run import host_facts
+from cvjax.engine.guards.facts import host_facts
 from cvjax.errors import ConfigError, DataError, UserError
 
 FACTS = {"cvjax": "1", "training split.examples": "24", "configuration.optim.momentum": "0.9"}
