@@ -1,5 +1,6 @@
 """This module compiles the training step of a run ahead of time, without data and for devices that are not here."""
 
+import dataclasses
 import math
 import pathlib
 import re
@@ -17,7 +18,7 @@ from cvjax.engine.pacing.pace import make_rates
 from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.state import TrainState, create_state
 from cvjax.engine.step import check_cuts, make_train_step
-from cvjax.engine.task import Task
+from cvjax.engine.task import Task, Teacher, open_teacher
 from cvjax.errors import ConfigError
 from cvjax.inspection.hlo import parse_program
 from cvjax.inspection.program_cost import cost_of
@@ -83,10 +84,14 @@ def compiled_step(
       strategy: JitStrategy over the devices to compile for.
       rows: Number of examples of the batch, over all devices.
     """
-    state, batch = abstract_state(task, model), abstract_batch(task, dataset, rows)
-    compiled = lower_train_step(task, model, strategy, state, batch).compile()
-    (state_parts, batch_parts, *_), _ = compiled.input_shardings
-    return compiled, _memory(compiled.memory_analysis(), state, batch, state_parts, batch_parts)
+    state, batch, teacher = abstract_state(task, model), abstract_batch(task, dataset, rows), open_teacher(task, model)
+    compiled = lower_train_step(task, model, strategy, state, batch, teacher).compile()
+    (state_parts, batch_parts, given_parts, *_), _ = compiled.input_shardings
+    memory = _memory(compiled.memory_analysis(), state, batch, state_parts, batch_parts)
+    if teacher is not None:
+        taught = bytes_of(teacher.variables, given_parts[1])
+        memory = dataclasses.replace(memory, parameters=memory.parameters + taught)
+    return compiled, memory
 
 
 def _memory(said: Any, state: TrainState, batch: Any, state_parts: Any, batch_parts: Any) -> Memory:
@@ -146,7 +151,12 @@ def abstract_state(task: Task, model: nn.Module) -> TrainState:
 
 
 def lower_train_step(
-    task: Task, model: nn.Module, strategy: JitStrategy, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
+    task: Task,
+    model: nn.Module,
+    strategy: JitStrategy,
+    state: TrainState,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    teacher: Teacher | None = None,
 ) -> jax.stages.Lowered:
     """Lowers the step that `cvjax.engine.loop.fit` takes, over the devices of a strategy.
 
@@ -156,6 +166,7 @@ def lower_train_step(
       strategy: JitStrategy over the devices to compile for.
       state: Result of `abstract_state`.
       batch: Result of `abstract_batch`.
+      teacher: Trained model that the run follows.
 
     Raises:
       ConfigError: The batch cannot be cut into the configured micro-batches, or the model cannot take it.
@@ -173,10 +184,14 @@ def lower_train_step(
         ema_warmup=optim.ema_warmup,
         axis_name=strategy.axis_name,
         layout=strategy.layout,
+        teacher=teacher,
     )
+    given: Any = jax.eval_shape(lambda: jax.random.key(0))
+    if teacher is not None:
+        given = given, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), teacher.variables)
     program: Any = strategy.train_program(step, state, batch)
     with strategy.context():
-        return program.lower(state, batch, jax.eval_shape(lambda: jax.random.key(0)))
+        return program.lower(state, batch, given)
 
 
 def bytes_of(tree: Any, shardings: Any) -> int:

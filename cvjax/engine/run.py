@@ -44,7 +44,7 @@ from cvjax.engine.pacing.pace import check_pace, length_in_words
 from cvjax.engine.parallel import make_strategy
 from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
-from cvjax.engine.task import Report, Task, Variables
+from cvjax.engine.task import Report, Task, Variables, open_teacher
 from cvjax.engine.trackers import check_trackers
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
@@ -145,7 +145,7 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         scoring, eval_set = task.matched(eval_set)
         task.train_transform()  # says now what is wrong with its settings, not once the data flows
         variables = initial_variables(task, model)
-        teacher = None if config.distill.teacher is None else resolve(config.distiller)(task, model)
+        teacher = open_teacher(task, model)
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     notes, workdir = make_console(note=True), as_path(config.workdir)

@@ -21,7 +21,7 @@ from rich.console import RenderableType
 from cvjax.data.dataset import Dataset, Target
 from cvjax.data.order import Bucket
 from cvjax.data.reader import Augment, Decode, ResizeAndPad
-from cvjax.engine.config import RunConfig
+from cvjax.engine.config import RunConfig, resolve
 
 Batch = Mapping[str, jax.Array]
 Variables = dict[str, Any]
@@ -61,6 +61,16 @@ class Teacher(Protocol):
           labels_loss: Summed loss of the labels.
         """
         ...
+
+
+def open_teacher(task: "Task", model: nn.Module) -> Teacher | None:
+    """Returns the trained model that a run follows in the training of a model; None where it follows none.
+
+    Raises:
+      UserError: It cannot be read, or does not go with the task and the model.
+    """
+    config = task.config
+    return None if config.distill.teacher is None else resolve(config.distiller)(task, model)
 
 
 class Task(Protocol):

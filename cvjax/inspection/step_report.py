@@ -19,7 +19,7 @@ class Memory:
     """Holds the bytes of a step on each chip.
 
     Attributes:
-      parameters: Parameters and the statistics of the norms.
+      parameters: Parameters and the statistics of the norms, of a run that follows a teacher also the teacher's.
       average: Running average of these, where the run keeps one.
       optimizer: State of the optimizer.
       batch: The chip's rows of the batch.

@@ -15,7 +15,9 @@ from made import classification, detection, segmentation
 from saved_run import drawn_run
 from scipy.special import log_softmax, softmax
 
+from cvjax.engine import ahead
 from cvjax.engine.config import DistillConfig
+from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.state import create_state
 from cvjax.engine.step import make_train_step
 from cvjax.errors import UserError
@@ -190,6 +192,17 @@ def test_tasks_are_not_mixed(monkeypatch):
 
 def test_layers_are_listed_without_running_the_net():
     assert layer_shapes(Net(), None, jnp.zeros((1, 8, 8, 3)))["stage"] == (1, 8, 8, 4)
+
+
+def test_a_step_compiled_ahead_takes_the_teacher_along(monkeypatch):
+    """As aot, `cvjax lr` and --find-batch-size do; the teacher's bytes count with the parameters."""
+    plain = classification(NAMES, steps=10)
+    task = taught(monkeypatch, plain, drawn(Net(), 1))
+    strategy = JitStrategy(jax.devices()[:1])
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch().items()}
+    monkeypatch.setattr(ahead, "abstract_batch", lambda task, dataset, rows: shapes)
+    memory = [ahead.compiled_step(each, Net(), None, strategy, 4)[1].parameters for each in (plain, task)]
+    assert memory == [4 * (3 * 3 * 3 * 4 + 4 + 4 * 3 + 3), 2 * memory[0]]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from cvjax.engine.optim import make_optimizer
 from cvjax.engine.parallel import Strategy
 from cvjax.engine.state import create_state
 from cvjax.engine.step import make_train_step
-from cvjax.engine.task import Task
+from cvjax.engine.task import Task, open_teacher
 from cvjax.errors import ConfigError
 
 
@@ -115,8 +115,9 @@ def find_rate(
 
     Raises:
       ConfigError: The loss is not finite at the first step already.
+      UserError: The run's teacher cannot be read, or does not go with the model.
     """
-    optim = task.config.optim
+    optim, teacher = task.config.optim, open_teacher(task, model)
     first, factor = float(rates[0]), float(rates[1] / rates[0])
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
@@ -133,14 +134,18 @@ def find_rate(
             accumulate=optim.accumulate,
             axis_name=strategy.axis_name,
             layout=strategy.layout,
+            teacher=teacher,
         )
     )
+    key: Any = jax.random.key(task.config.seed)
+    if teacher is not None:
+        key = key, strategy.place_everywhere(teacher.variables)
     losses: list[float] = []
     lowest, diverged = math.inf, False
     stream = prefetch_to_device(batches(0), strategy.place_batch)
     try:
         for number, rate in enumerate(rates):
-            state, metrics = step(state, next(stream), jax.random.key(task.config.seed))
+            state, metrics = step(state, next(stream), key)
             values: Mapping[str, Any] = strategy.fetch(metrics)
             loss = float(values["loss"])
             if not math.isfinite(loss):
