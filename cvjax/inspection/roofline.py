@@ -96,6 +96,8 @@ def largest_batch(
             guess = (fits + fails) // 2
         else:
             fits = guess
-            guess = int(fits * room / max(found, 1)) if fails > most else (fits + fails) // 2
+            guess = (fits + fails) // 2
+            if fails > most:  # the guess comes ever closer from below, so a last step goes beyond
+                guess = max(int(fits * room / max(found, 1)), fits + max(1, fits // _EACH))
         guess = min(max(guess, fits + 1), fails - 1)
     return fits, tried

@@ -47,6 +47,13 @@ def test_the_search_needs_few_compilations_where_memory_grows_with_the_batch():
     assert len(tried) <= 6
 
 
+def test_the_search_does_not_creep_up_to_its_guess():
+    """Temporaries that mostly do not grow, as of a small net: each guess is closer to the room, and below it."""
+    found, tried = largest_batch(lambda b: 8000 + 6 * b if b <= 1400 else None, 800, room=16_000)
+    assert 1400 - 88 < found <= 1400
+    assert len(tried) <= 10
+
+
 def test_topologies():
     assert parse_topology("h100:8").chips == 8
     pod = parse_topology("v5e:16x16")
