@@ -27,14 +27,14 @@ _POOLS = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}
 def _stock_pool(
     pool: Callable[..., jax.Array],
     x: jax.Array,
-    window: Any,
+    window_shape: Any,
     strides: Any = 1,
     padding: Any = "VALID",
     ceil_mode: bool = False,
     **options: Any,
 ) -> jax.Array:
     """Flax's pooling, where ours takes a number for both sides, and rounds sizes up if asked."""
-    window, strides = ((side, side) if isinstance(side, int) else side for side in (window, strides))
+    window, strides = ((side, side) if isinstance(side, int) else side for side in (window_shape, strides))
     padding = ((padding, padding),) * 2 if isinstance(padding, int) else padding
     if ceil_mode:
         sizes = zip(x.shape[1:3], padding, window, strides)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cvjax.experiment import OptimizerConfig
+from cvjax.experiment import ClusterConfig, OptimizerConfig
 from cvjax.tasks.classification.config import ClassificationConfig, ClassificationData, ClassificationEval
 from cvjax.tasks.detection.config import DetectionConfig, DetectionData, DetectionEval
 from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
@@ -96,3 +96,21 @@ def voc07(config: DetectionConfig, split: str = "trainval2007") -> DetectionConf
     """Returns a run on VOC 2007's trainval ("07+12": trainval0712), scored on its test by 11 points as papers are."""
     data = replace(config.input, train_split=split, eval_split="test2007")
     return replace(config, data="voc_detection", input=data, eval=replace(config.eval, metric="map_voc07"))
+
+
+def on_a_pod(config: SegmentationConfig, more: int, *, momentum: float) -> SegmentationConfig:
+    """Returns a run with so many times the batch by the linear rule (1706.02677), in bfloat16, whose cluster JAX finds.
+
+    The learning rate grows as the batch does, after a warm-up, and steps become fewer. BatchNorm's averages, of so many
+    fewer steps, forget as much of the data as with `momentum` before.
+    """
+    assert config.steps is not None
+    return replace(
+        config,
+        model=config.model.replace(dtype="bfloat16", norm={"momentum": momentum**more}),
+        cluster=ClusterConfig(distributed=True),
+        steps=config.steps // more,
+        batch_size=config.batch_size * more,
+        eval=replace(config.eval, batch_size=config.eval.batch_size * more),
+        optim=replace(config.optim, learning_rate=config.optim.learning_rate * more, warmup=0.1),
+    )

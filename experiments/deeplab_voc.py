@@ -20,18 +20,16 @@
 | quick_v2 | v2's branches and scales, the backbone of `quick` | 1,210 x 16 |  |
 | quick_v3 | `quick` with the head of v3 | 1,210 x 16 |  |
 
-`voc_pod` has a batch that 256 devices share, and lets JAX find the cluster. It follows from `voc` by the linear rule of
-1706.02677: 16 times the batch, 16 times the learning rate after a warm-up, a sixteenth of the steps, and BatchNorm's
-averages forget 16 times as fast. Nobody has trained it. On up to 16 devices `voc --cluster.distributed --model.dtype
-bfloat16` keeps the recipe of the paper.
+`voc_pod` follows from `voc` by the linear rule (1706.02677): 16 times the batch and the rate, a sixteenth of the steps.
+Nobody has trained it; `voc --cluster.distributed --model.dtype bfloat16` is the paper's recipe on up to 16 devices.
 """
 
 from dataclasses import replace
 
-from cvjax.experiment import ClusterConfig, ModelConfig, OptimizerConfig, main, parse
+from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
 from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
 from cvjax.tasks.segmentation.crf import CRFS
-from experiments._shared import ADAMW, MUON, NARROW_VGG, QUICK_SEGMENTATION
+from experiments._shared import ADAMW, MUON, NARROW_VGG, QUICK_SEGMENTATION, on_a_pod
 
 V3PLUS = ModelConfig("deeplabv3plus_resnet101", multi_grid=(1, 2, 4), dropout=0.1, norm={"momentum": 0.9997})
 VOC = SegmentationConfig(
@@ -42,21 +40,7 @@ VOC = SegmentationConfig(
     optim=OptimizerConfig(learning_rate=0.007, weight_decay=1e-4, schedule="poly"),
 )
 
-_MORE = 16  # times as many images a step as the paper's
-VOC_POD = replace(
-    VOC,
-    model=V3PLUS.replace(dtype="bfloat16", norm={"momentum": 0.9997**_MORE}),
-    cluster=ClusterConfig(distributed=True),
-    steps=30_000 // _MORE,
-    batch_size=16 * _MORE,
-    eval=replace(VOC.eval, batch_size=16 * _MORE),
-    optim=replace(VOC.optim, learning_rate=0.007 * _MORE, warmup=0.1),
-    eval_every=500,
-    checkpoint_every=125,
-)
-
 _NARROW = {"width": 32, "stage_sizes": (2, 1, 1, 1)}
-# The crops are a third as large as the paper's, and so are the rates.
 _SMALL = {"aspp_features": 48, "aspp_rates": (2, 4, 6), "dropout": 0.0, "backbone": _NARROW, "norm": {"momentum": 0.95}}
 QUICK = replace(
     QUICK_SEGMENTATION,
@@ -95,7 +79,7 @@ _NARROW_V2 = {"output_stride": 16, "aspp_rates": (4, 8, 12, 16), "backbone": _NA
 PRESETS = {
     "quick": QUICK,
     "voc": VOC,
-    "voc_pod": VOC_POD,
+    "voc_pod": replace(on_a_pod(VOC, 16, momentum=0.9997), eval_every=500, checkpoint_every=125),
     "v1": V1,
     "v2_vgg16": V2,
     "v2_resnet101": replace(

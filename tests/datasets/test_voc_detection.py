@@ -96,7 +96,7 @@ def test_archives_are_checked_and_prepared(tmp_path):
         archive = Archive(known.archive.name, "", len(content), "", digest)
         official.append(YearArchive(archive, "2007", dict.fromkeys(known.counts, 3)))
     options = {"manual_dir": tmp_path / "manual", "progress": False}
-    with pytest.raises(DataError, match=r"train2007: the archives in .*manual must be prepared once; run `python"):
+    with pytest.raises(DataError, match=r"train2007: the archives in .*manual must be prepared once; run `cvjax"):
         opened("train2007", tmp_path / "data", tmp_path / "manual")
     wrong = [official[0]._replace(counts={"train": 4})]
     with pytest.raises(DataError, match="train has 3 images and not 4; fetch the archive again"):

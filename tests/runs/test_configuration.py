@@ -216,7 +216,7 @@ def test_epochs_are_steps_where_no_steps_are_given():
     config = dataclasses.replace(resnet_imagenet.PRESETS["cifar10"], epochs=2.0)
     assert with_steps(config, 45_000).steps == 704  # 703.125
     assert with_steps(dataclasses.replace(config, steps=7), 45_000).steps == 7
-    with pytest.raises(ConfigError, match="--steps or --epochs"):
+    with pytest.raises(ConfigError, match="--steps, --epochs or --hours"):
         with_steps(dataclasses.replace(config, epochs=None), 45_000)
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +25,8 @@ EVERYWHERE = (
     "  --quiet      Print errors and the result alone.\n"
     "  --traceback  Print where an error comes from.\n"
 )
+_UNBROKEN = 20_000
+"""Width in letters of what tyro refuses, which is read and not shown."""
 _TITLES = {"positional arguments": "arguments", "subcommands": "commands"}
 
 
@@ -69,7 +72,7 @@ def _read(kind: Any, argv: Sequence[str] | None, command: str, **options: Any) -
     prog = f"cvjax {command}"
     refused, shown = _Page(), _Page()
     try:
-        with _narrow(), _hooked(), contextlib.redirect_stderr(refused), contextlib.redirect_stdout(shown):
+        with _laid_out(argv), _hooked(), contextlib.redirect_stderr(refused), contextlib.redirect_stdout(shown):
             return tyro.cli(kind, args=argv, prog=prog, **options)
     except _Refused as error:
         sentence = str(error)
@@ -85,10 +88,11 @@ def _read(kind: Any, argv: Sequence[str] | None, command: str, **options: Any) -
 
 
 @contextlib.contextmanager
-def _narrow() -> Iterator[None]:
-    """Has tyro lay its boxes out below one another, which on a wide terminal it lays out side by side."""
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(min(WIDEST, shutil.get_terminal_size().columns))
+def _laid_out(argv: Sequence[str] | None) -> Iterator[None]:
+    """Has tyro lay out the boxes of its help below one another, and break no word of what it refuses."""
+    before, helps = os.environ.get("COLUMNS"), {"-h", "--help"} & set(sys.argv[1:] if argv is None else argv)
+    # On a wide terminal boxes stand side by side, and a narrow one cuts paths into pieces.
+    os.environ["COLUMNS"] = str(min(WIDEST, shutil.get_terminal_size().columns) if helps else _UNBROKEN)
     try:
         yield
     finally:
@@ -165,7 +169,7 @@ def _sentence(box: str, flags: Any) -> str:
 def _flags(kind: Any, prog: str, options: dict[str, Any]) -> list[str]:
     """Returns the flags that the page of help lists."""
     page = _Page()
-    with _narrow(), contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+    with _laid_out(["--help"]), contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
         tyro.cli(kind, args=["--help"], prog=prog, **options)
     return flags_of(page.getvalue())
 
