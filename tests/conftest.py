@@ -30,12 +30,12 @@ import pytest
 # import the packages as they are.
 jaxtyping.install_import_hook(["cvjax.ops", "cvjax.nn", "cvjax.tasks"], "shape_checks.after_the_call")
 
-_ZOO = ("inspection", "models", "weights")
+_ZOO = ("benchmarks", "errors", "inspection", "models", "visual", "weights")
 _TESTS = pathlib.Path(__file__).resolve().parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that look at one architecture after another."""
+    """Marks the tests that look at one architecture, refused input or picture after another."""
     for item in items:
         if item.path.relative_to(_TESTS).parts[0] in _ZOO:
             item.add_marker(pytest.mark.zoo)

@@ -44,11 +44,13 @@ def commands() -> list[Documented]:
             if match[1] == "sh":
                 paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
                 lines += [(line, f"{paragraph}\n{line}") for line in match[2].replace("\\\n", " ").splitlines()]
-        for line in _BLOCK.sub("", text).splitlines():
+        sentences = _BLOCK.sub("", text).splitlines()
+        for number, line in enumerate(sentences):
             calls = _INLINE.findall(line)
             calls = [call if call.startswith(("python", "cvjax ")) else f"python -m {call}" for call in calls]
             shown = [call for call in calls if "EXPERIMENT" not in call and " " in (_as_module(call) or "")]
-            lines += [(call, line) for call in shown]  # the others are names
+            near = " ".join(part.strip() for part in sentences[max(0, number - 1) : number + 2])
+            lines += [(call, near) for call in shown]  # the others are names
         for line, around in lines:
             for part in re.split(r"&&", re.sub(r"\s+#.*", "", line)):
                 text = _as_module(part.strip().strip('"'))

@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_one_sentence(trained, folder, tmp_path):
         run(config(folder, trained))
     with pytest.raises(ConfigError, match="label_smoothing is 1"):
         run(config(folder, tmp_path, "--label-smoothing", "1"))
-    with pytest.raises(ConfigError, match="--steps or --epochs"):
+    with pytest.raises(ConfigError, match="--steps, --epochs or --hours"):
         run(config(folder, tmp_path, "--steps", "None"))
     with pytest.raises(ConfigError, match="voc_segmentation has masks, no labels"):
         run(config(folder, tmp_path, "--data", "voc_segmentation"))

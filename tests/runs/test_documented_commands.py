@@ -41,6 +41,7 @@ NEEDS = {
     r"--average 5": r"kept five checkpoints",
     r"--progress-from": r"an earlier run with a time budget",
     r"^cvjax\.cli\.sweeping\.sweep ": r"runs trials one after another",
+    r"^cvjax\.cli\.aot .*--topology v5e": r"By TPU's own compiler",
     r"voc_pod|--cluster\.coordinator HOST0": r"[Ee](very|ach) host",
 }
 OWN = {
@@ -50,9 +51,10 @@ OWN = {
 }
 SHORT = "--steps 1 --log-every 0 --eval-every 0 --checkpoint-every 0 --batch-size 8 --eval.batch-size 8".split()
 SMALL = {
-    "deeplab_voc": "--input.crop 33 33 --model.aspp-features 8 --model.backbone.width 8 --eval.no-flip",
+    "deeplab_voc": "--input.crop 33 33 --model.aspp-features 8 --model.backbone.width 8"
+    " --model.backbone.stage-sizes 1 1 1 1 --eval.no-flip",
     "resnet_imagenet": "--input.crop 32 32 --eval.resize 32 --model.width 8 --model.stage-sizes 1 1 1 1",
-    "camvid": "--input.crop 32 32 --model.width 4 --eval.no-flip",
+    "camvid": "--input.crop 32 32 --model.width 4 --model.depth 2 --eval.no-flip",
     "unet_isbi": "--model.width 4 --optim.warmup 0",
     "yolo_voc": "--input.crop 64 64 --model.grid 4 4 --model.hidden 16",
     "faster_rcnn_voc": "--input.crop 64 64 --model.backbone.width 8 --model.rpn-pre-nms-top-n 64 64"
