@@ -64,10 +64,10 @@ def test_segmenters_give_logits_of_every_pixel(name):
     model = cvjax.create_model(name)
     unpadded = hasattr(model, "margin")  # its logits are smaller than its images, which must fit
     sizes = [model.input_size(size) if unpadded else size for size in ((96, 96), (97, 71))]
-    _, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), _images(*sizes[0]))
+    first, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), _images(*sizes[0]))
     _assert_published(variables, info)
-    for size in sizes:
-        logits = jax.eval_shape(model.apply, variables, _images(*size))
+    second = jax.eval_shape(model.apply, variables, _images(*sizes[1]))
+    for size, logits in zip(sizes, (first, second)):
         chex.assert_shape(logits, (BATCH, *(model.output_size(size) if unpadded else size), info.params_classes))
         chex.assert_type(logits, jnp.float32)
 
