@@ -47,6 +47,7 @@ def test_a_model_needs_no_number_of_classes():
     assert jax.eval_shape(model.init_with_output, jax.random.key(0), images)[0].shape == (1, 1000)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_model_variables_and_preprocessing(checkpoint):
     loaded = cvjax.load(checkpoint)
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
@@ -57,6 +58,7 @@ def test_a_checkpoint_gives_model_variables_and_preprocessing(checkpoint):
     assert cvjax.load(checkpoint, output_stride=8).model.output_stride == 8
 
 
+@pytest.mark.slow
 def test_prediction_takes_arrays_and_files(checkpoint, tmp_path):
     loaded = cvjax.load(checkpoint)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -125,6 +125,7 @@ def run_inside(tmp_path, words):
     return rows
 
 
+@pytest.mark.slow
 def test_tiny_form_runs_on_cpu(tmp_path):
     rows = run_inside(tmp_path, ["training unet training", "NMS", "transposed"])
     assert {row["group"] for row in rows} == {"training", "operators", "lowerings"}

@@ -65,6 +65,7 @@ def fcn(tmp_path, monkeypatch):
     return path, classes
 
 
+@pytest.mark.slow
 def test_an_fcn_of_caffe_is_scored_on_voc_as_its_authors_do(fcn, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, classes = fcn

@@ -36,6 +36,7 @@ def test_a_first_convolution_that_reads_blue_first_is_turned_and_computes_the_sa
     np.testing.assert_array_equal(kernels[0][:, :, ::-1], kernels[1])
 
 
+@pytest.mark.slow
 def test_a_classifier_is_scored_on_data_of_as_many_classes(tmp_path, capsys):
     _, model, variables = _file(tmp_path, "resnet20_cifar", "akamaster", 32, 3)
     state = to_torch("resnet20_cifar", variables, layout="akamaster")

@@ -65,6 +65,7 @@ def test_photographs_are_predicted(runs, tmp_path):
     assert cv2.imdecode(np.frombuffer((url / "out" / "a_overlay.png").read_bytes(), np.uint8), 1).ndim == 3
 
 
+@pytest.mark.slow
 def test_weights_go_and_come(runs, tmp_path):
     config, folder, url = runs
     convert.main([str(folder / "run"), str(tmp_path / "net.safetensors")])

@@ -131,6 +131,7 @@ def test_workers_change_nothing(workers):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_in_evaluation():
     assert_same(evaluate(), evaluate(workers=3))  # Four batches: one worker makes two, the others one.
 
@@ -305,6 +306,7 @@ def test_host_shard_is_checked():
         HostShard(2, 2)
 
 
+@pytest.mark.slow
 def test_close_ends_every_worker_also_those_not_yet_read():
     batches = train_batches(ToyDataset(), decode, TRANSFORM, batch_size=4, seed=0, workers=2)
     next(batches)
@@ -314,6 +316,7 @@ def test_close_ends_every_worker_also_those_not_yet_read():
         next(batches)
 
 
+@pytest.mark.slow
 def test_interpreter_exits_with_everything_left_open():
     code = """
 import functools, sys, jax

@@ -103,6 +103,7 @@ def test_a_relative_folder_and_one_behind_a_link(tmp_path, monkeypatch):
     assert same(read_stored_variables("link"), state.ema)
 
 
+@pytest.mark.slow
 def test_every_damaged_file_is_named_and_the_checkpoint_before_is_read(tmp_path):
     """Emptied, cut, overwritten, one bit turned, removed: each file of a checkpoint, none with a wrong result."""
     old, new = some_state(1.0), some_state(2.0)

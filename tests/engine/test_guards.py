@@ -90,6 +90,7 @@ def test_every_preset_is_within_the_limits():
             check_limits(preset)
 
 
+@pytest.mark.slow
 def test_every_0_means_never_but_at_the_end(tmp_path, capsys):
     outcome = toy_fit(tmp_path, 7, log_every=0, eval_every=0, checkpoint_every=0)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -236,6 +236,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_examples(tmp_path):
     assert message.count(str(tmp_path / "checkpoints" / str(good))) == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_older_checkpoints(tmp_path):
     """A limit on file size stands for the full disk: the same write fails, at the same place."""
     toy_fit(tmp_path, 6)

@@ -84,6 +84,7 @@ def test_yolos_detections_are_those_of_linen():
     _assert_same(model, images, jnp.asarray([[448, 448]]))
 
 
+@pytest.mark.slow
 def test_a_training_step_is_linens():
     """Loss, gradients (through one step of SGD) and BatchNorm's statistics."""
     model = cvjax.create_model("resnet20_cifar", num_classes=4)

@@ -77,6 +77,7 @@ def _by_hand(run: pathlib.Path, folder: pathlib.Path, names) -> dict[str, float]
     return {n: ((truth == n) & (guess == n)).sum() / ((truth == n) | (guess == n)).sum() for n in names}
 
 
+@pytest.mark.slow
 def test_a_segmentation_is_scored_by_name_in_any_order(segmenter, tmp_path):
     run, folder = segmenter
     own = _evaluate(run)
@@ -124,6 +125,7 @@ def test_a_crf_is_searched_by_name(segmenter, tmp_path):
     assert found[0]["trials"] == found[1]["trials"]
 
 
+@pytest.mark.slow
 def test_cases_void6_and_swapped_score_the_same(shared_dir, tmp_path):
     cases = shared_dir / "cases"
     drawn_run(_segmentation(cases / "void6"), tmp_path / "run", balanced="classifier")
@@ -141,6 +143,7 @@ def _start_from(run: pathlib.Path, folder: pathlib.Path) -> dict:
     return jax.device_get(initial_variables(Segmentation.create(config, dataset, model), model))
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_another_takes_the_head_by_name(segmenter, tmp_path, caplog):
     run, _ = segmenter
     before = load_for_inference(run).variables["params"]["classifier"]

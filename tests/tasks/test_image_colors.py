@@ -37,6 +37,7 @@ def _exposures(task, index, train=True):
     return np.asarray(task.images({"image": images, "index": jnp.asarray(index)}, jax.random.key(0) if train else None))
 
 
+@pytest.mark.slow
 def test_training_draws_factors_between_a_divisor_and_a_factor_for_each_example():
     task = classification(("a",), mean=(0, 0, 0), std=(1, 1, 1), exposure=1.5)
     index = np.arange(200)

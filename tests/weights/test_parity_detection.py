@@ -84,6 +84,7 @@ def _load_narrow():
     return state, outputs
 
 
+@pytest.mark.slow
 def test_narrow_net_detects_and_loses_what_torchvisions_does(narrow):
     _, outputs, model, variables = narrow
     images = reference.images((2, 64, 96, 3))

@@ -21,6 +21,7 @@ def _init(model, *shape):
     return images, jax.jit(model.init)(jax.random.key(1), images)
 
 
+@pytest.mark.slow
 def test_sliding_dense_layers_give_the_logits_of_each_window():
     dense = create_model("vgg11", num_classes=5, **TINY)
     sliding = create_model("vgg11", num_classes=5, fully_convolutional=True, **TINY)

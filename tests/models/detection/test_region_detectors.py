@@ -65,6 +65,7 @@ def _variables(model, *inputs):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_bad_boxes_and_empty_images_train_and_are_reported_in_order(name):
     model = create_model(name, num_classes=3, score_threshold=-jnp.inf, max_detections=7, **MODELS[name])
     images, sizes, proposals, truth = _inputs(0)

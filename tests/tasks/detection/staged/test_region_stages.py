@@ -52,6 +52,7 @@ def test_rows_leave_out_padding_and_what_is_ignored():
     assert (pairs.labels == 0).all()
 
 
+@pytest.mark.slow
 def test_stages_find_classes_and_move_boxes():
     config = SVMConfig(cost=1.0, batch=50)
     fitted = fit_stages(_describe, _batches, 3, svm=config, penalty=0.1)
