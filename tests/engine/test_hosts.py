@@ -257,6 +257,7 @@ def test_of_several_hosts_all_stop_at_the_step_that_they_agree_on(monkeypatch):
     monkeypatch.setattr(stop.multihost_utils, "reached_preemption_sync_point", lambda step: step == 5)
     monkeypatch.setattr(os, "kill", lambda process, number: sent.append(number))
     before = signal.getsignal(signal.SIGTERM)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
     for number, status in ((signal.SIGINT, 130), (None, 143)):
         with StopSignal() as asked:
             assert signal.getsignal(signal.SIGTERM) is before  # JAX's own, which Python does not see
@@ -265,6 +266,7 @@ def test_of_several_hosts_all_stop_at_the_step_that_they_agree_on(monkeypatch):
                 assert sent == [signal.SIGTERM]
             assert [asked.requested(step) for step in (3, 4, 5)] == [False, False, True]
             assert stop.status(asked.number) == status
+    signal.signal(signal.SIGINT, heard)
 
 
 def test_statuses_are_those_that_a_scheduler_can_act_on():
