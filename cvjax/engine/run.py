@@ -41,7 +41,7 @@ from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
 from cvjax.engine.pacing.batch_search import with_found_batch
 from cvjax.engine.pacing.pace import check_pace, length_in_words
-from cvjax.engine.parallel import make_strategy
+from cvjax.engine.parallel import Strategy, make_strategy
 from cvjax.engine.profile import steps_of
 from cvjax.engine.step import check_cuts
 from cvjax.engine.task import Report, Task, Variables, open_teacher
@@ -129,9 +129,7 @@ def check_run(config: RunConfig) -> None:
 def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
     task_class = resolve(config.task)
     with ending_together():
-        strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
-        rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
-        check_cuts(rows, config.optim.accumulate)
+        strategy = checked_strategy(config)
         train_set = training_split(task_class, config)
         eval_set = task_class.open(config, config.input.eval_split)
         facts = host_facts(config, train_set, eval_set) if jax.process_count() > 1 else {}
@@ -182,6 +180,18 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
     if main_host:
         show_results(task, model, final, eval_set, outcome.report, make_console())
     return outcome
+
+
+def checked_strategy(config: RunConfig) -> Strategy:
+    """Returns the strategy of a run, whose devices can share its batches and cut them into its micro-batches.
+
+    Raises:
+      ConfigError: They cannot.
+    """
+    strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
+    rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
+    check_cuts(rows, config.optim.accumulate)
+    return strategy
 
 
 def training_split(task_class: type[Task], config: RunConfig) -> Dataset:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -51,12 +50,11 @@ def draw_curves(runs: Mapping[str, Mapping[str, Series]]) -> np.ndarray | None:
         plots.style(ax, title)
         ax.margins(x=0.02, y=0.12)
     axes[-1].set_xlabel("step (optimizer updates)", fontsize=9, color="#50555c")
-    with matplotlib.rc_context({"text.parse_math": False}):  # names of folders may hold dollar signs
-        lines, names = axes[0].get_legend_handles_labels()
-        legend = figure.legend(lines, names, loc="outside upper left", frameon=False, fontsize=9, ncols=2)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-        return plots.drawn_figure(figure)
+    lines, names = axes[0].get_legend_handles_labels()
+    legend = figure.legend(lines, names, loc="outside upper left", frameon=False, fontsize=9, ncols=2)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names of folders may hold dollar signs
+    return plots.drawn_figure(figure)
 
 
 def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str], side: int = 320) -> np.ndarray:

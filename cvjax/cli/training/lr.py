@@ -16,9 +16,7 @@ from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.pacing.rate_range import Sweep, find_rate, sweep_rates
-from cvjax.engine.parallel import make_strategy
-from cvjax.engine.run import check_run, initial_variables, train_stream, training_split, with_steps
-from cvjax.engine.step import check_cuts
+from cvjax.engine.run import check_run, checked_strategy, initial_variables, train_stream, training_split, with_steps
 from cvjax.errors import ConfigError
 from cvjax.storage import as_path, written_folder
 from cvjax.visual.rate_plot import draw_rates
@@ -80,9 +78,7 @@ def sweep(arguments: Arguments, config: RunConfig) -> Sweep:
     """
     check_run(config)
     task_class, console = resolve(config.task), make_console()
-    strategy = make_strategy(config.parallel, config.batch_size, config.sync_batch_norm, config.spatial)
-    rows = config.batch_size if strategy.axis_name is None else config.batch_size // strategy.device_count
-    check_cuts(rows, config.optim.accumulate)
+    strategy = checked_strategy(config)
     dataset = training_split(task_class, config)
     config = with_steps(config, len(dataset))
     model = config.model.build(num_classes=len(dataset.class_names))

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -17,6 +19,7 @@ from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.load import open_scored
 from cvjax.tasks.loaded import Loaded
 from cvjax.tasks.scale_crop import resize_pair
+from cvjax.tasks.segmentation.scores.regions import image_iou_sums, image_miou
 from cvjax.tasks.segmentation.task import Segmentation
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.overlay import draw_overlay
@@ -182,9 +185,7 @@ def image_iou(mask: np.ndarray, prediction: np.ndarray, num_classes: int, ignore
     counted = mask != ignore
     truth, guess = mask[counted].astype(np.int64), prediction[counted].astype(np.int64)
     confusion = np.bincount(truth * num_classes + guess, minlength=num_classes**2).reshape(num_classes, num_classes)
-    hits, union = np.diag(confusion), confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
-    present = union > 0
-    return float((hits[present] / union[present]).mean()) if present.any() else float("nan")
+    return image_miou(jax.device_get(image_iou_sums(jnp.asarray(confusion[None]))))
 
 
 def count_boxes(found: Boxes, truth: Boxes) -> tuple[int, int, int]:
