@@ -20,7 +20,9 @@ from cvjax.engine.run import with_steps
 from cvjax.errors import ConfigError
 from experiments import deeplab_voc, efficientnet_imagenet, faster_rcnn_voc, rcnn_voc, resnet_imagenet, unet_isbi
 
-EXPERIMENTS = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_"]
+EXPERIMENTS = [
+    module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg and module.name[0] != "_"
+]
 PRESETS = deeplab_voc.PRESETS
 
 
