@@ -2,9 +2,8 @@
 
 Krizhevsky (1404.5997) noted that the convolutions of nets such as his do nearly all of the work and hold hardly any of
 the parameters, and that dense layers are the other way round: a kernel is used at every pixel of a map, a dense layer's
-weight once. Here both are counted, layer by layer, in nets from AlexNet to EfficientNet as their papers have them.
-Layers of training alone, such as
-auxiliary classifiers, do not count. Nothing is trained, and no data are read.
+weight once. Here both are counted, layer by layer, in nets from AlexNet to EfficientNet as their papers have them;
+layers of training alone, such as auxiliary classifiers, do not count. Nothing is trained, and no data are read.
 
     cvjax study parameters                     at 224 pixels, or the size that a net is made for
 """
@@ -155,9 +154,9 @@ STUDY = Study(
     claim="Dense layers hold the parameters, convolutions do the work",
     paper="convolutions hold about 5% of the parameters and do 90 to 95% of the computation; dense layers hold about"
     " 95% and do 5 to 10% (1404.5997, section 2).",
-    meaning="A weight of a convolution is used at every pixel of a map, one of a dense layer once, so a net may be heavy"
-    " in one place and slow in another. Nets without hidden dense layers have both in their convolutions, and from"
-    " ResNet on most of it in the 1x1 ones.",
+    meaning="A weight of a convolution is used at every pixel of a map, one of a dense layer once, so a net may be"
+    " heavy in one place and slow in another. Nets without hidden dense layers have both in their convolutions; from"
+    " ResNet-50 on, more than half of the work is in the 1x1 ones.",
     measure=measure,
     conclude=conclude,
     draw=draw,
