@@ -1,0 +1,193 @@
+"""Do auxiliary classifiers halfway strengthen the gradients of early layers, and what is left of it at test?
+
+GoogLeNet (Szegedy et al., 1409.4842) has two small classifiers on maps halfway through the net, whose losses count 0.3
+each in training and which are thrown away afterwards. The paper meant them to bring gradients to early layers, and to
+regularize; Inception v3's (1512.00567) found later that they change nothing early in training.
+The net of 2014, without BatchNorm, is narrowed here and trained with and without them: the same first parameters,
+steps, data and optimizer. Gradients are taken on one batch at several steps of the training; those of the net with
+auxiliary classifiers by all losses, and by the last classifier's alone.
+
+    cvjax study auxiliary                          the embedded scenes
+    cvjax study auxiliary --data FOLDER            CIFAR-10, or any labeled images
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvjax.engine.short_run import ShortRun
+from cvjax.engine.state import TrainState
+from cvjax.experiment import ModelConfig
+from experiments.studies._gradients import Gradients, kernel_gradients
+from experiments.studies._recipes import SMALL_IMAGES
+from experiments.studies._study import (
+    Cells,
+    Finding,
+    Lab,
+    Settings,
+    Study,
+    main,
+    of_seeds,
+    once,
+    panel,
+    plot_line,
+    spread,
+    with_error,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+_LAYERS = (*(f"conv{number}/conv" for number in (1, 2, 3)), *(f"inception{name}/branch2_1/conv" for name in _BLOCKS))
+_EARLY = 5  # the stem's convolutions and the blocks before the first auxiliary classifier
+_KINDS = {"with": True, "without": False}
+_CLIP = 1.0  # norm of the gradient: the net has no BatchNorm
+_CURVE = 20  # points of a curve over training
+
+
+@dataclass(frozen=True)
+class AuxiliarySettings(Settings):
+    """Says how the study is run.
+
+    Attributes: those of `Settings`, and
+      width: Factor on the channels of all layers.
+      side: Side in pixels to which images are brought; the net divides it by 32.
+      steps: Number of training steps of each net.
+      looks: Number of times, evenly over the training, that gradients are taken after the start.
+      examples: Number of images that are scored.
+    """
+
+    width: float = 0.25
+    side: int = 64
+    steps: int = 240
+    looks: int = 4
+    examples: int = 1000
+
+
+def runs_of(settings: AuxiliarySettings, kind: str) -> tuple[ShortRun, dict[str, Gradients]]:
+    """Returns the runs of one net, and the functions to its gradients."""
+    model = ModelConfig("googlenet_original", width=settings.width, aux=_KINDS[kind])
+    images = replace(SMALL_IMAGES.input, crop=(settings.side, settings.side))
+    optim = replace(SMALL_IMAGES.optim, clip_norm=_CLIP)
+    config = replace(SMALL_IMAGES, model=model, input=images, optim=optim, steps=settings.steps)
+    run = ShortRun(settings.on_data(config), examples=settings.examples)
+    losses = {"all losses": False} | ({"last loss": True} if _KINDS[kind] else {})
+    return run, {name: kernel_gradients(run, _LAYERS, last) for name, last in losses.items()}
+
+
+def measure(settings: AuxiliarySettings, lab: Lab) -> None:
+    """Trains both nets with each seed, and notes gradients and accuracy on the way, and accuracy at the end."""
+    for kind in _KINDS:
+        runs = once(lambda kind=kind: runs_of(settings, kind))
+        for seed in range(settings.seeds):
+            lab.measure(f"{kind}/{seed}", lambda seed=seed, runs=runs: _figures(settings, *runs(), seed))
+
+
+def _figures(
+    settings: AuxiliarySettings, run: ShortRun, gradients: dict[str, Gradients], seed: int
+) -> dict[str, object]:
+    start = run.start(seed)
+    looks = sorted({round(settings.steps * (look + 1) / settings.looks) for look in range(settings.looks)})
+    found = {name: [gradients[name](start)] for name in gradients}
+    accuracies: list[float] = []
+
+    def watch(step: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        accuracies.append(float(metrics["accuracy"]))
+        if step in looks:
+            for name in gradients:
+                found[name].append(gradients[name](state.variables))
+
+    trained = run.train(seed, watch=watch)
+    parts = np.array_split(accuracies, min(_CURVE, len(accuracies)))
+    values = {name: [[float(f"{x:.3e}") for x in look] for look in rows] for name, rows in found.items()}
+    return {
+        "top1": run.score(trained.variables)["top1"],
+        "accuracies": [round(float(part.mean()), 4) for part in parts],
+        "looks": [0, *looks],
+        "steps": settings.steps,
+        **values,
+    }
+
+
+def _early(cells: Cells, kind: str, losses: str) -> np.ndarray:
+    """Returns the common logarithm of the early layers' gradients, averaged over the layers, float64 [seeds, looks]."""
+    return _logarithms(cells, kind, losses)[..., :_EARLY].mean(axis=-1)
+
+
+def _logarithms(cells: Cells, kind: str, losses: str) -> np.ndarray:
+    return np.log10(np.maximum(of_seeds(cells, kind, losses), 1e-30))
+
+
+def conclude(cells: Cells) -> Finding:
+    """Returns the table of both nets, and by how much the classifiers strengthen gradients and accuracy."""
+    rows = []
+    for kind, losses in _SERIES:
+        early, late = _early(cells, kind, losses), _logarithms(cells, kind, losses)[..., _EARLY:].mean(axis=-1)
+        columns = [with_error(1e3 * 10**values, 1, 2) for values in (early[:, 0], early[:, 1:].mean(axis=1))]
+        top1 = with_error(of_seeds(cells, kind, "top1"), 100)
+        rows.append([f"{kind}, {losses}", *columns, with_error(10 ** (early - late)[:, 0], 1, 2), top1])
+    more = _early(cells, *_SERIES[0]) - _early(cells, *_SERIES[2])
+    start, later = 10 ** more[:, 0], 10 ** more[:, 1:].mean(axis=1)
+    better = 100 * (of_seeds(cells, "with", "top1") - of_seeds(cells, "without", "top1"))
+    stronger = (more[:, 0].mean() > spread(more[:, 0]), more[:, 1:].mean() > spread(more[:, 1:].mean(axis=1)))
+    says = {
+        (True, True): "holds",
+        (True, False): "holds at the start only",
+        (False, True): "holds after the start only",
+    }
+    gain = "gain" if better.mean() > spread(better) else "loss" if -better.mean() > spread(better) else None
+    verdict = (
+        f"auxiliary classifiers multiply the early layers' gradient by {with_error(start, 1, 2)} at the start and by"
+        f" {with_error(later, 1, 2)} in training: the claim {says.get(stronger, 'does not show')}. At test, without"
+        f" them, the accuracy changes by {with_error(better)} points,"
+        f" {f'a {gain}' if gain else 'no difference that stands out from the seeds'} at this budget."
+    )
+    heads = "auxiliary classifiers", "early gradient at the start, 1e-3", "in training", "early / late", "top-1 %"
+    return Finding(heads, rows, verdict)
+
+
+def draw(cells: Cells, figure: "Figure") -> None:
+    """Draws the gradients by layer at the start, those of early layers over training, and the training accuracy."""
+    panels = figure.subplots(1, 3)
+    looks = next(iter(cells.values()))["looks"]
+    for number, (kind, losses) in enumerate(_SERIES):
+        label = f"{kind} auxiliary classifiers" + (f", {losses}" if kind == "with" else "")
+        plot_line(panels[0], range(len(_LAYERS)), _logarithms(cells, kind, losses)[:, 0], label, number)
+        plot_line(panels[1], looks, _early(cells, kind, losses), label, number)
+        if losses == "all losses":
+            curve, steps = 100 * of_seeds(cells, kind, "accuracies"), looks[-1]
+            ends = steps * (np.arange(curve.shape[1]) + 1) / curve.shape[1]
+            plot_line(panels[2], ends, curve, label, number)
+    names = [layer.split("/")[0].removeprefix("inception").replace("conv", "c") for layer in _LAYERS]
+    panels[0].set_xticks(range(len(_LAYERS)), names, fontsize=8)
+    for axes in panels[:2]:
+        axes.yaxis.set_major_formatter(lambda value, place: f"$10^{{{value:.1f}}}$")
+    size = "root mean square of the kernels' gradient"
+    panel(panels[0], "at the start", "convolution, or 3x3 of inception block", size)
+    panel(panels[1], "early layers (c1 to 3b)", "step", size, legend=False)
+    panel(panels[2], "training, last classifier", "step", "accuracy on training batches (%)", legend=False)
+
+
+_SERIES = (("with", "all losses"), ("with", "last loss"), ("without", "all losses"))
+
+STUDY = Study(
+    settings=AuxiliarySettings(),
+    trial=AuxiliarySettings(seeds=1, width=0.03, side=32, steps=2, looks=1, examples=8),
+    task="classification",
+    claim="Auxiliary classifiers strengthen the gradients of early layers; at test they are gone",
+    paper="the classifiers were added to bring gradients to early layers and to regularize (1409.4842, section 5);"
+    " Inception v3 saw no difference early in training, and a slightly higher plateau at its end (1512.00567,"
+    " section 4).",
+    meaning="",
+    measure=measure,
+    conclude=conclude,
+    draw=draw,
+    size=(12.0, 4.8),
+)
+
+if __name__ == "__main__":
+    main(STUDY, __doc__)
