@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from cvjax.data.decode import IGNORE
 from cvjax.engine.config import resolve
 from cvjax.engine.evaluate import whole_split
 from cvjax.engine.short_run import ShortRun
 from cvjax.tasks.segmentation.config import SegmentationConfig
+from cvjax.tasks.segmentation.scores.regions import segmentation_report
 from experiments.studies._recipes import SMALL_MASKS
 from experiments.studies._study import Settings
 
@@ -54,6 +56,15 @@ class Labeled(NamedTuple):
 
     truth: np.ndarray
     found: np.ndarray
+
+
+def miou(labeled: Labeled) -> float:
+    """Returns the mean IoU of the classes that occur."""
+    known = labeled.truth != IGNORE
+    truth, found = labeled.truth[known].astype(np.int64), labeled.found[known]
+    classes = int(max(truth.max(), found.max())) + 1
+    confusion = np.bincount(classes * truth + found, minlength=classes**2).reshape(classes, classes)
+    return segmentation_report(confusion, [str(label) for label in range(classes)])["miou"]
 
 
 def class_count(config: SegmentationConfig) -> int:

@@ -218,7 +218,13 @@ _SHOWN = ("start", "trained", "miou")
 STUDY = Study(
     settings=UpsamplingSettings(),
     trial=UpsamplingSettings(
-        seeds=1, strides=(2,), kernels=(2, 3), ways=("transposed 3x3", "nearest + 3x3"), width=2, steps=2, examples=8,
+        seeds=1,
+        strides=(2,),
+        kernels=(2, 3),
+        ways=("transposed 3x3", "nearest + 3x3"),
+        width=2,
+        steps=2,
+        examples=8,
         size=(32, 32),
     ),
     task="segmentation",
