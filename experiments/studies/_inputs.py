@@ -1,4 +1,4 @@
-"""What a net sees when it is scored, for studies that look inside one."""
+"""What a net sees when it is scored, and how many classes it tells apart, for studies with nets of their own."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.evaluate import whole_split
+from cvjax.engine.run import training_split
 from cvjax.engine.short_run import ShortRun
 
 
@@ -18,3 +20,8 @@ def scored_inputs(run: ShortRun) -> Iterator[tuple[jax.Array, Mapping[str, np.nd
     prepare: Any = jax.jit(lambda batch: run.scoring.prepare(batch, None)[0])
     for batch in whole_split(run.scoring, run.eval_set)():
         yield prepare(batch), batch
+
+
+def classes_of(config: RunConfig) -> int:
+    """Returns the number of classes of the data that a run trains on."""
+    return len(training_split(resolve(config.task), config).class_names)
