@@ -109,6 +109,16 @@ def test_a_run_is_scored_on_the_path_of_other_data(tmp_path):
     assert (len(source), len(open_scored(Detection(config, CLASSES), None)[1])) == (3, 2)
 
 
+def test_a_class_without_a_box_to_learn_from_is_a_warning(tmp_path, capsys):
+    write_coco(tmp_path, SPLITS)
+    config = configure(yolo_voc, ["quick", "--data", tmp_path])
+    Detection.create(config, Detection.open(config, "train"), config.model.build(num_classes=3))
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {tmp_path}, split train: emu is in none of the 3 images and cannot be learned;")
+    Detection.create(config, Detection.open(config, "all"), config.model.build(num_classes=3))
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_datasets_pickle_and_know_their_content(tmp_path, kind):
     source = open_own(_written(tmp_path / "a", kind, kind != "voc"), "train", "boxes")

@@ -22,6 +22,7 @@ from cvjax.datasets.findings.survey import TINY, survey
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
+from cvjax.visual.page import cells
 from cvjax.visual.sheets.check_page import balance_table, boxes_table, check_page, splits_table
 
 
@@ -80,13 +81,9 @@ def print_report(report: DataReport, console: Console, shown: int) -> None:
         for number, name in enumerate(header):
             words = any(isinstance(row[number], str) for row in rows)
             table.add_column(name, justify="left" if words else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(
-                *(
-                    Text("-" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
-                    for value in row
-                )
-            )
+        columns = [cells([row[number] for row in rows]) for number in range(len(header))]
+        for row in zip(*columns, strict=True):
+            table.add_row(*(Text(text or "-") for text in row))
         console.print(table)
     for kind, found in report.by_kind().items():
         console.print(Text(f"{TITLES[kind]}: {len(found)}", style="bold"))

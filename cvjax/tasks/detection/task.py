@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
@@ -18,6 +19,8 @@ from cvjax.data.box_rows import restore_boxes
 from cvjax.data.dataset import Dataset, Target
 from cvjax.data.order import Bucket
 from cvjax.data.reader import Decode
+from cvjax.datasets.listing import listed
+from cvjax.datasets.own.annotated.dataset import OwnDataset
 from cvjax.datasets.proposals.boxes import ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, ProposedDataset, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
@@ -76,6 +79,19 @@ class Detection(ImageTask):
             below = f"{dataset.name}/{dataset.split}"
             return attach(dataset, ProposalSet(data_folder(data.proposals_from, below) / below))
         return ProposedDataset(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
+
+    @classmethod
+    def create(cls, config: DetectionConfig, dataset: Dataset, model: nn.Module) -> Self:
+        """Makes the task of a run; warns of classes that have no box to learn from, where the data set tells them."""
+        absent = dataset.absent_classes() if isinstance(dataset, OwnDataset) else []
+        if absent and jax.process_index() == 0:
+            print(
+                f"warning: {config.input.manual_dir}, split {dataset.split}: {listed(absent)}"
+                f" {'is' if len(absent) == 1 else 'are'} in none of the {len(dataset)} images and cannot be learned;"
+                " mend the names if they are spelled otherwise there.",
+                file=sys.stderr,
+            )
+        return super().create(config, dataset, model)
 
     @classmethod
     def open_options(cls, config: DetectionConfig) -> dict[str, Any]:

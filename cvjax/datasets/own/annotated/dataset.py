@@ -105,6 +105,11 @@ class OwnDataset:
         """Returns the ids in the order of the records."""
         return [image.key for image in self._images]
 
+    def absent_classes(self) -> list[str]:
+        """Returns the names of the classes of which no image has an object; the background is not one of them."""
+        seen = {thing.name for image in self._images for thing in image.objects}
+        return [name for name in self._names if name not in seen and not is_background(name)]
+
     def part(self, indices: Sequence[int], split: str) -> "OwnDataset":
         """Returns the dataset of some of the images, see `cvjax.data.part`."""
         part = copy.copy(self)
