@@ -137,7 +137,7 @@ def gradients(model: nn.Module, variables: Any, seed: int) -> np.ndarray:
     @jax.jit
     def shares(images: jax.Array) -> list[jax.Array]:
         def maps(images: jax.Array) -> list[jax.Array]:
-            _, kept = model.apply(variables, images, mutable=["intermediates"])
+            kept: Any = model.apply(variables, images, mutable=["intermediates"])[1]
             return [x[:, x.shape[1] // 2, x.shape[2] // 2] for x in kept["intermediates"]["stages"]]
 
         middles, pull = jax.vjp(maps, images)
