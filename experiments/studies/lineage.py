@@ -58,7 +58,7 @@ class LineageSettings(Settings):
 
     nets: tuple[str, ...] = ("AlexNet", "NIN", "VGG", "GoogLeNet", "ResNet", "DenseNet", "SENet", "EfficientNet")
     budget: float = 5.0
-    steps: int = 200
+    steps: int = 150
     examples: int = 1000
 
 
@@ -101,7 +101,7 @@ _LINES = {
     "ResNet": Line("resnet20_cifar", lambda f: {"width": _times(f, 16)[0]}, 32, "resnet20_cifar"),
     "DenseNet": Line(
         "densenet100_k12_cifar",
-        lambda f: {"growth": _times(f, 12)[0], "stem_features": _times(f, 24)[0], "block_sizes": (4, 4, 4)},
+        lambda f: {"growth": _times(f, 12)[0], "stem_features": _times(f, 24)[0], "block_sizes": (3, 3, 3)},
         32,
         "densenet100_k12_cifar",
     ),
@@ -110,7 +110,7 @@ _LINES = {
         "efficientnet_b0",
         lambda f: {
             "width_coefficient": f,
-            "depth_coefficient": 0.5,
+            "depth_coefficient": 0.3,
             "drop_connect": 0.0,
             "norm": {"momentum": 0.9},
             **_STILL,
@@ -255,7 +255,8 @@ STUDY = Study(
     claim="At equal multiply-adds, ten years of architectures get more accuracy out of fewer parameters",
     paper="at their own sizes on ImageNet, AlexNet's 61 M parameters reach about 57% top-1 and EfficientNet-B0's 5.3 M"
     " 77.1% (1905.11946, table 2), with about half of the multiply-adds.",
-    meaning="",
+    meaning="Equal work is not equal time, and not an equal number of parameters: dense layers hold many and do little,"
+    " and layers that are thin or many take longer than their multiply-adds say.",
     measure=measure,
     conclude=conclude,
     draw=draw,
