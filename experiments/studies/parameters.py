@@ -75,7 +75,7 @@ def measure(settings: ParametersSettings, lab: Lab) -> None:
         lab.measure(f"{model}/0", lambda model=model: _counts(model))
 
 
-def _counts(model: str) -> dict[str, float]:
+def _counts(model: str) -> dict[str, int]:
     info, found = model_info(model), inspect_model(model)
     params, macs = Counter(), Counter()
     for layer in found.layers:
