@@ -24,8 +24,8 @@ def kernel_gradients(run: ShortRun, layers: Sequence[str], main_only: bool = Fal
       layers: Paths of layers, such as inception3a/branch1/conv.
       main_only: Whether the losses of auxiliary classifiers are left out.
     """
-    stream = train_stream(run.task, run.train_set, 0)
-    batch = next(stream)
+    stream: Any = train_stream(run.task, run.train_set, 0)
+    batch: Any = next(stream)
     stream.close()
 
     def loss(params: Any, rest: Any) -> jax.Array:
@@ -38,7 +38,7 @@ def kernel_gradients(run: ShortRun, layers: Sequence[str], main_only: bool = Fal
 
     @jax.jit
     def sizes(params: Any, rest: Any) -> jax.Array:
-        grads = flatten_dict(jax.grad(loss)(params, rest), sep="/")
+        grads: Any = flatten_dict(jax.grad(loss)(params, rest), sep="/")
         return jnp.stack([jnp.sqrt(jnp.mean(grads[f"{layer}/kernel"] ** 2)) for layer in layers])
 
     def gradients(variables: Mapping[str, Any]) -> np.ndarray:
