@@ -5,7 +5,8 @@ zero and saturates beside it; a ReLU's is 1 wherever it is on. AlexNet (Krizhevs
 trained several times faster with them. The nets here are plain stacks of 3x3 convolutions of one width without any
 normalization or shortcut, which would hide the difference. Each starts as its literature says: sigmoid and tanh from
 Xavier's deviation (Glorot and Bengio, 2010), ReLU from He's (1502.01852), and ReLU from Xavier's, too, because He's
-paper says that half of the signal is then lost at each layer.
+paper says that half of the signal is then lost at each layer. All have the same steps, data, learning rate and limit on
+the gradient's norm.
 
     cvjax study activations                          the embedded scenes
     cvjax study activations --data FOLDER            CIFAR-10, or any labeled images

@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
-_LAYERS = (*(f"conv{number}/conv" for number in (1, 2, 3)), *(f"inception{name}/branch2_1/conv" for name in _BLOCKS))
-_EARLY = 5  # the stem's convolutions and the blocks before the first auxiliary classifier
 _KINDS = ("with", "without")
 _LOSSES = {"all losses": 1.0, "last loss": 0.0}  # weight of the auxiliary ones
 _CLIP = 1.0  # norm of the gradient: the net has no BatchNorm
@@ -59,6 +56,7 @@ class AuxiliarySettings(Settings):
     Attributes: those of `Settings`, and
       kinds: Nets with and without auxiliary classifiers.
       width: Factor on the channels of all layers.
+      stage_sizes: Number of inception blocks in each stage.
       side: Side in pixels to which images are brought; the net divides it by 32.
       steps: Number of training steps of each net.
       looks: Number of times, evenly over the training, that gradients are taken after the start.
@@ -67,15 +65,22 @@ class AuxiliarySettings(Settings):
 
     kinds: tuple[str, ...] = _KINDS
     width: float = 0.25
+    stage_sizes: tuple[int, int, int] = (2, 5, 2)
     side: int = 64
     steps: int = 240
     looks: int = 4
     examples: int = 1000
 
 
+def _layers(settings: AuxiliarySettings) -> list[str]:
+    """Returns the paths of the stem's convolutions and of the 3x3 convolutions of all blocks."""
+    blocks = [f"{stage + 3}{'abcde'[number]}" for stage in range(3) for number in range(settings.stage_sizes[stage])]
+    return [f"conv{number}/conv" for number in (1, 2, 3)] + [f"inception{block}/branch2_1/conv" for block in blocks]
+
+
 def runs_of(settings: AuxiliarySettings, kind: str) -> ShortRun:
     """Returns the runs with or without auxiliary losses; without, the classifiers are there and count nothing."""
-    model = ModelConfig("googlenet_original", width=settings.width)
+    model = ModelConfig("googlenet_original", width=settings.width, stage_sizes=settings.stage_sizes)
     images = replace(SMALL_IMAGES.input, crop=(settings.side, settings.side))
     optim = replace(SMALL_IMAGES.optim, clip_norm=_CLIP)
     config = replace(SMALL_IMAGES, model=model, input=images, optim=optim, steps=settings.steps)
@@ -86,7 +91,7 @@ def runs_of(settings: AuxiliarySettings, kind: str) -> ShortRun:
 def measure(settings: AuxiliarySettings, lab: Lab) -> None:
     """Trains both nets with each seed, and notes gradients and accuracy on the way, and accuracy at the end."""
     runs = {kind: once(lambda kind=kind: runs_of(settings, kind)) for kind in settings.kinds}
-    gradients = once(lambda: kernel_gradients(runs_of(settings, "with"), _LAYERS))
+    gradients = once(lambda: kernel_gradients(runs_of(settings, "with"), _layers(settings)))
     for kind in settings.kinds:
         for seed in range(settings.seeds):
             lab.measure(
@@ -115,17 +120,23 @@ def _figures(
     look(first)
     trained = run.train(seed, first, watch)
     parts = np.array_split(accuracies, min(_CURVE, len(accuracies)))
+    names = [layer.split("/")[0].removeprefix("inception").replace("conv", "c") for layer in _layers(settings)]
     return {
         "top1": run.score(trained.variables)["top1"],
         "accuracies": [round(float(part.mean()), 4) for part in parts],
         "looks": [0, *looks],
+        "layers": names,
         **found,
     }
 
 
 def _early(cells: Cells, kind: str, losses: str) -> np.ndarray:
-    """Returns the common logarithm of the early layers' gradients, averaged over the layers, float64 [seeds, looks]."""
-    return _logarithms(cells, kind, losses)[..., :_EARLY].mean(axis=-1)
+    """Returns the common logarithm of the gradients before the first auxiliary classifier, float64 [seeds, looks]."""
+    return _logarithms(cells, kind, losses)[..., : _first_of_4(cells)].mean(axis=-1)
+
+
+def _first_of_4(cells: Cells) -> int:
+    return next(iter(cells.values()))["layers"].index("4a")
 
 
 def _logarithms(cells: Cells, kind: str, losses: str) -> np.ndarray:
@@ -136,7 +147,10 @@ def conclude(cells: Cells) -> Finding:
     """Returns the table of both nets, and by how much the classifiers strengthen gradients and accuracy."""
     rows = []
     for kind, losses in _series(cells):
-        early, late = _early(cells, kind, losses), _logarithms(cells, kind, losses)[..., _EARLY:].mean(axis=-1)
+        early, late = (
+            _early(cells, kind, losses),
+            _logarithms(cells, kind, losses)[..., _first_of_4(cells) :].mean(axis=-1),
+        )
         columns = [with_error(1e3 * 10**values, 1, 2) for values in (early[:, 0], early[:, 1:].mean(axis=1))]
         top1 = with_error(of_seeds(cells, kind, "top1"), 100)
         rows.append([f"{kind}, {losses}", *columns, with_error(10 ** (early - late)[:, 0], 1, 2), top1])
@@ -167,28 +181,29 @@ def _series(cells: Cells) -> list[tuple[str, str]]:
 def draw(cells: Cells, figure: "Figure") -> None:
     """Draws the gradients by layer at the start, those of early layers over training, and the training accuracy."""
     panels = figure.subplots(1, 3)
-    looks = next(iter(cells.values()))["looks"]
+    looks, names = (next(iter(cells.values()))[figure] for figure in ("looks", "layers"))
     for number, (kind, losses) in enumerate(_series(cells)):
         label = f"{kind}: {losses}"
-        plot_line(panels[0], range(len(_LAYERS)), _logarithms(cells, kind, losses)[:, 0], label, number)
+        plot_line(panels[0], range(len(names)), _logarithms(cells, kind, losses)[:, 0], label, number)
         plot_line(panels[1], looks, _early(cells, kind, losses), label, number)
         if kind == "without" or losses == "all losses":
             curve, steps = 100 * of_seeds(cells, kind, "accuracies"), looks[-1]
             ends = steps * (np.arange(curve.shape[1]) + 1) / curve.shape[1]
             plot_line(panels[2], ends, curve, label, number)
-    names = [layer.split("/")[0].removeprefix("inception").replace("conv", "c") for layer in _LAYERS]
-    panels[0].set_xticks(range(len(_LAYERS)), names, fontsize=8)
+    panels[0].set_xticks(range(len(names)), names, fontsize=8)
     for axes in panels[:2]:
-        axes.yaxis.set_major_formatter(lambda value, place: f"$10^{{{value:.1f}}}$")
+        axes.yaxis.set_major_formatter(lambda value, place: f"{10**value:.1g}")
     size = "root mean square of the kernels' gradient"
     panel(panels[0], "at the start", "convolution, or 3x3 of inception block", size)
-    panel(panels[1], "early layers (c1 to 3b)", "step", size, legend=False)
+    panel(panels[1], "layers before the first auxiliary classifier", "step", size, legend=False)
     panel(panels[2], "training, last classifier", "step", "accuracy on training batches (%)", legend=False)
 
 
 STUDY = Study(
     settings=AuxiliarySettings(),
-    trial=AuxiliarySettings(seeds=1, kinds=("with",), width=0.03, side=32, steps=2, looks=1, examples=8),
+    trial=AuxiliarySettings(
+        seeds=1, kinds=("with",), stage_sizes=(1, 1, 1), width=0.03, side=32, steps=2, looks=1, examples=8
+    ),
     task="classification",
     claim="Auxiliary classifiers strengthen the gradients of early layers; at test they are gone",
     paper="the classifiers were added to bring gradients to early layers and to regularize (1409.4842, section 5);"

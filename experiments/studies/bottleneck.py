@@ -50,6 +50,7 @@ class BottleneckSettings(Settings):
     Attributes: those of `Settings`, and
       kinds: Nets with and without reduction.
       width: Factor on the channels of GoogLeNet.
+      stage_sizes: Number of inception blocks in each stage.
       side: Side in pixels to which images are brought; the net divides it by 32.
       steps: Number of training steps of each net.
       examples: Number of images that are scored.
@@ -57,6 +58,7 @@ class BottleneckSettings(Settings):
 
     kinds: tuple[str, ...] = _KINDS
     width: float = 0.125
+    stage_sizes: tuple[int, int, int] = (2, 5, 2)
     side: int = 64
     steps: int = 160
     examples: int = 1000
@@ -64,7 +66,9 @@ class BottleneckSettings(Settings):
 
 def model_of(settings: BottleneckSettings, kind: str, classes: int = 10) -> ModelConfig:
     """Returns one of the nets."""
-    reduced = ModelConfig("googlenet", width=settings.width, aux=False, large_kernel=5)
+    reduced = ModelConfig(
+        "googlenet", width=settings.width, aux=False, large_kernel=5, stage_sizes=settings.stage_sizes
+    )
     if kind == "with 1x1":
         return reduced
     naive = reduced.replace(naive=True)
@@ -160,7 +164,9 @@ _ENDS = (("top1", 100), ("seconds_per_step", 1e3))
 
 STUDY = Study(
     settings=BottleneckSettings(),
-    trial=BottleneckSettings(seeds=1, kinds=_KINDS[:2], width=0.03, side=32, steps=2, examples=8),
+    trial=BottleneckSettings(
+        seeds=1, kinds=_KINDS[:2], stage_sizes=(1, 1, 1), width=0.03, side=32, steps=2, examples=8
+    ),
     task="classification",
     claim="1x1 convolutions before larger kernels save parameters and time, and no accuracy",
     paper="the naive block's 5x5 kernels and its pooling lead to a blow-up of computation within a few blocks; with 1x1"
