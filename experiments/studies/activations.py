@@ -5,7 +5,8 @@ zero and saturates beside it; a ReLU's is 1 wherever it is on. AlexNet (Krizhevs
 trained several times faster with them. The nets here are plain stacks of 3x3 convolutions of one width without any
 normalization or shortcut, which would hide the difference. Each starts as its literature says: sigmoid and tanh from
 Xavier's deviation (Glorot and Bengio, 2010), ReLU from He's (1502.01852), and ReLU from Xavier's, too, because He's
-paper says that half of the signal is then lost at each layer.
+paper says that half of the signal is then lost at each layer. All have the same steps, data, learning rate and limit on
+the gradient's norm.
 
     cvjax study activations                          the embedded scenes
     cvjax study activations --data FOLDER            CIFAR-10, or any labeled images
@@ -148,8 +149,9 @@ def conclude(cells: Cells) -> Finding:
     kept = [kind for kind, values in factors.items() if values.mean() - spread(values) > 0.5]
     shows = "sigmoid" in lost and {"tanh", "ReLU"} & set(kept)
     verdict = (
-        f"at the start each layer toward the input multiplies the gradient by: {', '.join(words)}; the"
-        f" claim {'holds' if shows else 'does not show'}. Most accurate at this budget is {best}, {with_error(top[best])}%."
+        f"at the start each layer toward the input multiplies the gradient by: {', '.join(words)};"
+        f" the claim {'holds' if shows else 'does not show'}. Most accurate at this budget is {best}:"
+        f" {with_error(top[best])}%."
     )
     if {"tanh", "ReLU"} <= set(top):
         lead = top["ReLU"] - top["tanh"]
@@ -185,7 +187,8 @@ def draw(cells: Cells, figure: "Figure") -> None:
         ends = steps * (np.arange(losses.shape[1]) + 1) / losses.shape[1]
         plot_line(panels[2], ends, losses, kind, number)
     for axes, title in zip(panels, ("gradients at the start", "gradients after training")):
-        axes.yaxis.set_major_formatter(lambda value, place: f"$10^{{{value:.0f}}}$" if value % 1 == 0 else "")
+        axes.locator_params(integer=True)
+        axes.yaxis.set_major_formatter(lambda value, place: f"$10^{{{value:.0f}}}$")
         panel(axes, title, "layer, from the image on", "root mean square of the kernel's gradient", axes is panels[0])
     panel(panels[2], "training", "step", "training loss (cross entropy)", legend=False)
 

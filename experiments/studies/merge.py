@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_KEPT = {"concatenation, halved": 0.5, "concatenation, all kept": 1.0}
+_KEPT = {"concatenation (halved)": 0.5, "concatenation (all kept)": 1.0}
 _KINDS = ("sum", *_KEPT)
 _SIDE = 32  # pixels
 
@@ -50,12 +50,14 @@ class MergeSettings(Settings):
     """Says how the study is run.
 
     Attributes: those of `Settings`, and
+      kinds: Ways to merge.
       blocks: Number of residual blocks in each of three stages; dense blocks have twice as many layers.
       width: Channels of the residual net's first stage. Its parameters are the budget.
       steps: Number of training steps of each net.
       examples: Number of images that are scored.
     """
 
+    kinds: tuple[str, ...] = _KINDS
     blocks: int = 2
     width: int = 6
     steps: int = 200
@@ -77,7 +79,7 @@ def model_of(settings: MergeSettings, kind: str, classes: int = 10) -> ModelConf
     def params(model: ModelConfig) -> int:
         return inspected(model.build(classes), _SIDE).params
 
-    return dense(closest(lambda growth: params(dense(growth)), params(residual), 1, 64))
+    return dense(closest(lambda growth: params(dense(growth)), params(residual), 1, 2 * settings.width))
 
 
 def runs_of(settings: MergeSettings, kind: str) -> ShortRun:
@@ -88,7 +90,7 @@ def runs_of(settings: MergeSettings, kind: str) -> ShortRun:
 
 def measure(settings: MergeSettings, lab: Lab) -> None:
     """Counts what each net costs, trains it with each seed, and notes its training loss and its accuracy."""
-    for kind in _KINDS:
+    for kind in settings.kinds:
         runs = once(lambda kind=kind: runs_of(settings, kind))
         for seed in range(settings.seeds):
             lab.measure(f"{kind}/{seed}", lambda seed=seed, runs=runs: _figures(runs(), seed))
@@ -122,14 +124,14 @@ def conclude(cells: Cells) -> Finding:
         seconds = with_error(of_seeds(cells, kind, "seconds_per_step"), 1e3, 0)
         loss = with_error(of_seeds(cells, kind, "train_loss"), 1, 2)
         rows.append([kind, *counts, seconds, loss, with_error(top[kind])])
-    halved, kept = (top[kind] - top["sum"] for kind in _KEPT)
-    costs = [of_seeds(cells, kind, "macs")[0] for kind in ("sum", "concatenation, halved")]
-    shows = halved.mean() > spread(halved)
+    leads = {kind: top[kind] - top["sum"] for kind in _KEPT if kind in top}
+    words = [f"{kind} by {with_error(lead)}" for kind, lead in leads.items()]
+    costs = [of_seeds(cells, kind, "macs")[0] for kind in _KINDS[:2]]
+    shows = leads[_KINDS[1]].mean() > spread(leads[_KINDS[1]])
     verdict = (
-        f"at equal parameters concatenation differs from the sum by {with_error(halved)} points with transitions that"
-        f" halve the channels, by {with_error(kept)} with those that keep them: the claim"
-        f" {'holds' if shows else 'does not show'} at this budget. It takes {costs[1] / costs[0]:.1f} times the sum's"
-        " multiply-adds."
+        f"at equal parameters these differ from the sum in accuracy (points): {', '.join(words)}; the claim"
+        f" {'holds' if shows else 'does not show'} at this budget. Concatenation takes {costs[1] / costs[0]:.1f} times"
+        " the sum's multiply-adds."
     )
     heads = "net", "1e3 parameters", "1e6 multiply-adds", "1e3 values in maps", "most channels", "ms a step"
     return Finding((*heads, "training loss", "top-1 %"), rows, verdict)
@@ -140,24 +142,24 @@ def draw(cells: Cells, figure: "Figure") -> None:
     left, right = figure.subplots(1, 2)
     for number, kind in enumerate(variants_of(cells)):
         look: dict[str, Any] = dict(LOOKS[number])
-        layers = cells[f"{kind}/0"]["layers"]
-        channels = [
-            count
-            for name, count in zip(layers, of_seeds(cells, kind, "channels")[0])
-            if not name.endswith("_bn") and not name.startswith("transition")
-        ]
-        depth = np.linspace(0, 1, len(channels))  # blocks of two convolutions beside layers of two
-        left.step(depth, channels, where="post", label=kind, markersize=5, **look)
+        layers, channels = cells[f"{kind}/0"]["layers"], of_seeds(cells, kind, "channels")[0]
+        merges = [place for place, name in enumerate(layers) if name == "stem_conv" or name[:5] in ("stage", "block")]
+        convolutions = 1 + np.arange(len(merges)) * (2 if kind == "sum" else 1)
+        left.step(convolutions, channels[merges], where="post", label=kind, markersize=5, **look)
         top1, macs = 100 * of_seeds(cells, kind, "top1"), of_seeds(cells, kind, "macs")[0] / 1e6
         right.errorbar([macs], [top1.mean()], yerr=[spread(top1)], capsize=4, markersize=8, label=kind, **look)
     right.set_xlim(left=0)
-    panel(left, "channels of the maps", "place in the net (0: first convolution, 1: last block)", "channels")
-    panel(right, "accuracy at equal parameters", "multiply-adds an image (millions)", "top-1 accuracy (%)")
+    right.margins(x=0.15, y=0.3)
+    left.locator_params(integer=True)
+    panel(left, "channels of the maps", "3x3 convolutions up to the map", "channels")
+    panel(
+        right, "accuracy at equal parameters", "multiply-adds (millions an image)", "top-1 accuracy (%)", legend=False
+    )
 
 
 STUDY = Study(
     settings=MergeSettings(),
-    trial=MergeSettings(seeds=1, blocks=1, width=2, steps=2, examples=8),
+    trial=MergeSettings(seeds=1, kinds=_KINDS[:2], blocks=1, width=2, steps=2, examples=8),
     task="classification",
     claim="Concatenation makes more of the same number of parameters than the sum",
     paper="on CIFAR-10 with augmentation a DenseNet-BC of 100 layers and 0.8 million parameters has 4.51% error, a"

@@ -56,12 +56,12 @@ class PathSettings(Settings):
       examples: Number of images that are scored.
     """
 
-    blocks: int = 4
+    blocks: int = 3
     width: int = 8
-    steps: int = 300
-    removed: tuple[int, ...] = (2, 4, 6, 8)
+    steps: int = 200
+    removed: tuple[int, ...] = (2, 4, 6)
     draws: int = 3
-    examples: int = 500
+    examples: int = 600
 
 
 def runs_of(settings: PathSettings, kind: str) -> ShortRun:
