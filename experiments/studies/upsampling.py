@@ -198,7 +198,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     places = np.arange(len(nets))
     for number, (name, label, hatch) in enumerate((("start", "random start", ""), ("trained", "trained", "///"))):
         values = 100 * np.stack([of_seeds(cells, way, name) for way in nets], axis=1)
-        look = {"color": ("#c9ced6", LOOKS[0]["color"])[number], "hatch": hatch, "edgecolor": "white"}
+        look: dict[str, Any] = {"color": ("#c9ced6", LOOKS[0]["color"])[number], "hatch": hatch, "edgecolor": "white"}
         offset = 0.4 * number - 0.2
         right.bar(places + offset, values.mean(axis=0), 0.38, yerr=spread(values), label=label, capsize=3, **look)
     right.set_xticks(places, [way.replace(" ", "\n", 1) for way in nets])
