@@ -10,7 +10,6 @@ region of one label.
     cvjax study pyramid --data FOLDER --void 11           CamVid, or any images with masks
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +112,7 @@ def _size(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _figures(labeled: Labeled) -> Mapping[str, Any]:
+def _figures(labeled: Labeled) -> dict[str, Any]:
     """Returns the mean share of pixels found of the objects of each size, their number, and the mean IoU."""
     found: list[list[float]] = [[] for _ in _NAMES]
     for truth, labels in zip(*labeled):

@@ -198,10 +198,10 @@ def draw(cells: Cells, figure: "Figure") -> None:
     places = np.arange(len(nets))
     for number, (name, label, hatch) in enumerate((("start", "random start", ""), ("trained", "trained", "///"))):
         values = 100 * np.stack([of_seeds(cells, way, name) for way in nets], axis=1)
-        look = {"color": ("#c9ced6", LOOKS[0]["color"])[number], "hatch": hatch, "edgecolor": "white"}
+        look: dict[str, Any] = {"color": ("#c9ced6", LOOKS[0]["color"])[number], "hatch": hatch, "edgecolor": "white"}
         offset = 0.4 * number - 0.2
         right.bar(places + offset, values.mean(axis=0), 0.38, yerr=spread(values), label=label, capsize=3, **look)
-    right.set_xticks(places, [way.replace(" ", "\n", 1) for way in nets])
+    right.set_xticks(places, [way.replace(" ", "\n", 1) for way in nets], fontsize=8)
     panel(left, "one transposed convolution", "side of the kernel (taps)", "checkerboard (% of energy)")
     panel(right, f"nets of {DOUBLINGS} doublings", "way to double", "checkerboard (% of energy)")
     for number, way in enumerate(nets):
@@ -232,7 +232,9 @@ STUDY = Study(
     paper="pictures of generators show checkerboards with transposed convolutions, less where the kernel is a multiple"
     " of the stride, and none with nearest or bilinear enlarging (Odena, Dumoulin and Olah, Distill 2016,"
     " doi 10.23915/distill.00003).",
-    meaning="TODO",
+    meaning="A kernel that is a multiple of the stride avoids the checkerboard only while all weights are equal: with"
+    " random weights every transposed convolution draws one, and training on labels removes most but not all of it, more"
+    " of it where kernels are larger. Interpolation with a convolution after it has none from the start.",
     measure=measure,
     conclude=conclude,
     draw=draw,
