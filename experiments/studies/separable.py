@@ -63,9 +63,9 @@ class SeparableSettings(Settings):
       repeats: Number of times that all nets are timed in turn.
     """
 
-    width: int = 12
+    width: int = 10
     layers: int = 5
-    steps: int = 200
+    steps: int = 150
     examples: int = 1000
     timed: int = 128
     repeats: int = 5
