@@ -80,6 +80,7 @@ def classifier_of(settings: AnySizeSettings, padded: bool) -> ShortRun:
 def unet_of(settings: AnySizeSettings) -> ShortRun:
     """Returns the runs of the U-Net without padding."""
     config = replace(SMALL_MASKS, model=ModelConfig("unet_original", width=settings.width, depth=2, dropout=0.0))
+    config = replace(config, input=replace(config.input, crop=(76, 76)))  # a size that fits, with 36 pixels of logits
     config = replace(replace(settings, data=settings.masks).on_data(config), steps=settings.steps)
     return ShortRun(config, examples=settings.examples)
 

@@ -58,9 +58,9 @@ class AttentionSettings(Settings):
     """
 
     blocks: int = 2
-    width: int = 12
+    width: int = 8
     reduction: int = 4
-    steps: int = 250
+    steps: int = 200
     examples: int = 1000
 
 
