@@ -188,7 +188,9 @@ def _as_figures(duel: _Duel) -> dict[str, Any]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    table = Table(*header)
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")  # paths differ at their ends
     for row in rows:
         table.add_row(*(_shown(value) for value in row))
     return table
