@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cvjax.cli.shell.reading import read
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
@@ -169,8 +170,9 @@ def _duel(arguments: Arguments, console: Console) -> _Duel | None:
 
 
 def _in_words(duel: _Duel) -> str:
-    found = duel.statistics
-    words = f"{found['images']} images of {duel.contestants[0].dataset.name} {duel.contestants[0].dataset.split}"
+    found, first = duel.statistics, duel.contestants[0]
+    where = said_name(first.dataset.name, first.task.config.input.manual_dir)
+    words = f"{found['images']} images of {where} {first.dataset.split}"
     if "mean_difference" in found:
         gap, low, high = (found[name] for name in ("mean_difference", "low", "high"))
         side = "above" if gap >= 0 else "below"
