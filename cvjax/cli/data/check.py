@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cvjax.cli.data.opening import DataArguments, open_splits, target_of, title_of
+from cvjax.cli.data.opening import DataArguments, open_splits, own_path, target_of, title_of
 from cvjax.cli.shell.reading import read
 from cvjax.data.annotations import KEEP
 from cvjax.datasets.findings.duplicates import DISTANCE, LIKENESS
 from cvjax.datasets.findings.finding import TITLES, Finding, Kind
 from cvjax.datasets.findings.report import DataReport, make_report
 from cvjax.datasets.findings.survey import TINY, survey
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
@@ -63,7 +64,11 @@ def check(arguments: Arguments) -> DataReport:
     sources, failed = open_splits(arguments, target, KEEP)
     surveys = [survey(source, target, tiny=arguments.tiny) for source in sources]
     report = make_report(
-        sources[0].name, surveys, distance=arguments.distance, likeness=arguments.likeness, ignore=arguments.ignore
+        said_name(sources[0].name, own_path(arguments)),
+        surveys,
+        distance=arguments.distance,
+        likeness=arguments.likeness,
+        ignore=arguments.ignore,
     )
     closed = [
         Finding("unreadable", split, str(error)) for split, error in failed if "unreadable" not in arguments.ignore

@@ -19,8 +19,6 @@ from cvjax.data.box_rows import restore_boxes
 from cvjax.data.dataset import Dataset, Target
 from cvjax.data.order import Bucket
 from cvjax.data.reader import Decode
-from cvjax.datasets.listing import listed
-from cvjax.datasets.own.annotated.dataset import OwnDataset
 from cvjax.datasets.proposals.boxes import ProposalConfig
 from cvjax.datasets.proposals.files import ProposalSet, ProposedDataset, attach, prepare_proposals
 from cvjax.engine.task import Batch, Report
@@ -28,6 +26,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth, beside
 from cvjax.storage import data_folder
 from cvjax.tasks.detection import pictures
 from cvjax.tasks.detection.box_finder import BoxPredictor
+from cvjax.tasks.detection.checks import check_scored, training_warnings
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.doubt import box_doubts
 from cvjax.tasks.detection.metrics import DetectionScores
@@ -82,16 +81,19 @@ class Detection(ImageTask):
 
     @classmethod
     def create(cls, config: DetectionConfig, dataset: Dataset, model: nn.Module) -> Self:
-        """Makes the task of a run; warns of classes that have no box to learn from, where the data set tells them."""
-        absent = dataset.absent_classes() if isinstance(dataset, OwnDataset) else []
-        if absent and jax.process_index() == 0:
-            print(
-                f"warning: {config.input.manual_dir}, split {dataset.split}: {listed(absent)}"
-                f" {'is' if len(absent) == 1 else 'are'} in none of the {len(dataset)} images and cannot be learned;"
-                " mend the names if they are spelled otherwise there.",
-                file=sys.stderr,
-            )
+        """Makes the task of a run; warns of boxes that it cannot learn from, see `training_warnings`."""
+        for warning in training_warnings(config, dataset) if jax.process_index() == 0 else ():
+            print(f"warning: {warning}", file=sys.stderr)
         return super().create(config, dataset, model)
+
+    def matched(self, dataset: Dataset) -> tuple[Self, Dataset]:
+        """Matches the classes, see `ImageTask`, and checks that the evaluation has room for all boxes.
+
+        Raises:
+          DataError: The dataset has a class that the model lacks, or an image has too many boxes.
+        """
+        check_scored(self.config.eval.boxes, dataset)
+        return super().matched(dataset)
 
     @classmethod
     def open_options(cls, config: DetectionConfig) -> dict[str, Any]:
