@@ -96,10 +96,7 @@ def conclude(cells: Cells) -> Finding:
     ]
     first, last = _depths(cells)[0], _depths(cells)[-1]
     rises = {kind: np.diff(_table(cells, kind, "train_loss")[:, [0, -1]])[:, 0] for kind in ("plain", "residual")}
-    words = [
-        f"of {kind} nets it {'rises' if rise.mean() > 0 else 'falls'} by {with_error(abs(rise), 1, 2)}"
-        for kind, rise in rises.items()
-    ]
+    words = [f"of {kind} nets by {with_error(rise, 1, 2)}" for kind, rise in rises.items()]
     holds = rises["plain"].mean() > spread(rises["plain"]) and rises["residual"].mean() < rises["plain"].mean()
     verdict = (
         f"from {first} to {last} layers the training loss changes: {', '.join(words)}; the claim"
