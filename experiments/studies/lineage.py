@@ -205,8 +205,8 @@ def conclude(cells: Cells) -> Finding:
     sizes = [np.exp(np.mean([np.log(cells[f"{net}/0"]["params"]) for net in nets])) / 1e3 for nets in (early, late)]
     holds = gain.mean() > spread(gain) and sizes[1] < sizes[0]
     verdict = (
-        f"the nets since 2015 have on average {with_error(abs(gain))} points {'more' if gain.mean() > 0 else 'less'}"
-        f" top-1 than those before, with {sizes[1]:.0f} thousand parameters against {sizes[0]:.0f} (geometric means);"
+        f"the nets since 2015 have on average {sizes[1]:.0f} thousand parameters (geometric mean), those before"
+        f" {sizes[0]:.0f}, and their mean top-1 differs by {with_error(gain)} points;"
         f" {words}. The claim {'holds' if holds else 'does not show'} at this budget."
     )
     return Finding(heads, rows, verdict)
