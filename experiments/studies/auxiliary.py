@@ -67,7 +67,7 @@ class AuxiliarySettings(Settings):
     width: float = 0.25
     stage_sizes: tuple[int, int, int] = (2, 5, 2)
     side: int = 64
-    steps: int = 240
+    steps: int = 200
     looks: int = 4
     examples: int = 1000
 
