@@ -209,7 +209,8 @@ STUDY = Study(
     paper="the classifiers were added to bring gradients to early layers and to regularize (1409.4842, section 5);"
     " Inception v3 saw no difference early in training, and a slightly higher plateau at its end (1512.00567,"
     " section 4).",
-    meaning="",
+    meaning="A loss halfway is nearer to the early layers, so it adds to their gradient as long as it is there. Whether"
+    " the net that is left at test is better for it is another question, which accuracies answer and gradients do not.",
     measure=measure,
     conclude=conclude,
     draw=draw,

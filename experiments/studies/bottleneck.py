@@ -172,7 +172,8 @@ STUDY = Study(
     claim="1x1 convolutions before larger kernels save parameters and time, and no accuracy",
     paper="the naive block's 5x5 kernels and its pooling lead to a blow-up of computation within a few blocks; with 1x1"
     " reduction GoogLeNet won ILSVRC 2014 with 12 times fewer parameters than AlexNet (1409.4842, sections 1 and 4).",
-    meaning="",
+    meaning="Large kernels are dear because each of their taps reads all channels; a 1x1 convolution makes the channels"
+    " few before. Without it the channels of pooling pile up from block to block, and the cost with them.",
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -164,7 +164,9 @@ STUDY = Study(
     paper="on CIFAR-10 removing any one layer takes VGG to chance, while a residual net of 110 layers hardly changes"
     " but where maps are downsampled; without more and more blocks its error grows smoothly (1605.06431, figures 3"
     " and 5).",
-    meaning="",
+    meaning="Blocks that add to what is there depend little on one another, so that each can be missed; layers that"
+    " replace what is there cannot. The blocks that matter most are those that change the number of pixels and channels,"
+    " where the shortcut alone passes few of them.",
     measure=measure,
     conclude=conclude,
     draw=draw,
