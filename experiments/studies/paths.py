@@ -165,8 +165,7 @@ STUDY = Study(
     " but where maps are downsampled; without more and more blocks its error grows smoothly (1605.06431, figures 3"
     " and 5).",
     meaning="Blocks that add to what is there depend little on one another, so that each can be missed; layers that"
-    " replace what is there cannot. The blocks that matter most are those that change the number of pixels and channels,"
-    " where the shortcut alone passes few of them.",
+    " replace what is there cannot.",
     measure=measure,
     conclude=conclude,
     draw=draw,
