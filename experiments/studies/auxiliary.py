@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 _KINDS = ("with", "without")
-_LOSSES = {"all losses": 1.0, "last loss": 0.0}  # weight of the auxiliary ones
+_LOSSES = {"all losses": 1.0, "last loss alone": 0.0}  # weight of the auxiliary ones
 _CLIP = 1.0  # norm of the gradient: the net has no BatchNorm
 _CURVE = 20  # points of a curve over training
 
@@ -67,7 +67,7 @@ class AuxiliarySettings(Settings):
     width: float = 0.25
     stage_sizes: tuple[int, int, int] = (2, 5, 2)
     side: int = 64
-    steps: int = 240
+    steps: int = 200
     looks: int = 4
     examples: int = 1000
 
@@ -154,7 +154,7 @@ def conclude(cells: Cells) -> Finding:
         columns = [with_error(1e3 * 10**values, 1, 2) for values in (early[:, 0], early[:, 1:].mean(axis=1))]
         top1 = with_error(of_seeds(cells, kind, "top1"), 100)
         rows.append([f"{kind}, {losses}", *columns, with_error(10 ** (early - late)[:, 0], 1, 2), top1])
-    more = _early(cells, "with", "all losses") - _early(cells, "with", "last loss")
+    more = _early(cells, "with", "all losses") - _early(cells, "with", "last loss alone")
     start, later = more[:, 0], more[:, 1:].mean(axis=1)
     stronger = (start.mean() > spread(start), later.mean() > spread(later))
     says = {(True, True): "holds", (True, False): "holds at the start alone", (False, True): "holds later alone"}
@@ -183,7 +183,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     panels = figure.subplots(1, 3)
     looks, names = (next(iter(cells.values()))[figure] for figure in ("looks", "layers"))
     for number, (kind, losses) in enumerate(_series(cells)):
-        label = f"{kind}: {losses}"
+        label = f"{kind} auxiliary classifiers: {losses}"
         plot_line(panels[0], range(len(names)), _logarithms(cells, kind, losses)[:, 0], label, number)
         plot_line(panels[1], looks, _early(cells, kind, losses), label, number)
         if kind == "without" or losses == "all losses":
@@ -192,7 +192,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
             plot_line(panels[2], ends, curve, label, number)
     panels[0].set_xticks(range(len(names)), names, fontsize=8)
     for axes in panels[:2]:
-        axes.yaxis.set_major_formatter(lambda value, place: f"{10**value:.1g}")
+        axes.yaxis.set_major_formatter(lambda value, place: f"{10**value:.2g}")
     size = "root mean square of the kernels' gradient"
     panel(panels[0], "at the start", "convolution, or 3x3 of inception block", size)
     panel(panels[1], "layers before the first auxiliary classifier", "step", size, legend=False)
@@ -209,7 +209,8 @@ STUDY = Study(
     paper="the classifiers were added to bring gradients to early layers and to regularize (1409.4842, section 5);"
     " Inception v3 saw no difference early in training, and a slightly higher plateau at its end (1512.00567,"
     " section 4).",
-    meaning="",
+    meaning="A loss halfway is nearer to the early layers, so it adds to their gradient as long as it is there. Whether"
+    " the net that is left at test is better for it is another question, which accuracies answer and gradients do not.",
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -3,8 +3,9 @@
 An inception block (Szegedy et al., 1409.4842) looks at its input with 1x1, 3x3 and 5x5 kernels and a pooling side by
 side. In the naive form (figure 2a) the large kernels read all channels, and the pooling passes all of them on, so that
 channels pile up from block to block. In the form of the paper (figure 2b) 1x1 convolutions reduce the channels first.
-Narrowed GoogLeNets with BatchNorm and without auxiliary classifiers are trained here for the same number of steps: with
-reduction; without, at the same width; and without, at the width with as many multiply-adds as the net with reduction.
+Narrowed GoogLeNets of fewer blocks, with BatchNorm and without auxiliary classifiers, are trained here for the same
+number of steps: with reduction; without, at the same width; and without, at the width with as many multiply-adds as the
+net with reduction.
 
     cvjax study bottleneck                          the embedded scenes
     cvjax study bottleneck --data FOLDER            CIFAR-10, or any labeled images
@@ -58,7 +59,7 @@ class BottleneckSettings(Settings):
 
     kinds: tuple[str, ...] = _KINDS
     width: float = 0.125
-    stage_sizes: tuple[int, int, int] = (2, 5, 2)
+    stage_sizes: tuple[int, int, int] = (2, 2, 1)
     side: int = 64
     steps: int = 160
     examples: int = 1000
@@ -155,7 +156,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
         panels[2].errorbar([seconds.mean()], [top1.mean()], label=kind, capsize=4, **errors, **look)
     panels[2].set_xlim(left=0)
     panel(panels[0], "channels that a block puts out", "inception block", "channels")
-    panel(panels[1], "multiply-adds of a block", "inception block", "millions an image", legend=False)
+    panel(panels[1], "multiply-adds of a block", "inception block", "multiply-adds (millions)", legend=False)
     panel(panels[2], "accuracy over time", "training step (ms)", "top-1 accuracy (%)", legend=False)
 
 
@@ -171,7 +172,8 @@ STUDY = Study(
     claim="1x1 convolutions before larger kernels save parameters and time, and no accuracy",
     paper="the naive block's 5x5 kernels and its pooling lead to a blow-up of computation within a few blocks; with 1x1"
     " reduction GoogLeNet won ILSVRC 2014 with 12 times fewer parameters than AlexNet (1409.4842, sections 1 and 4).",
-    meaning="",
+    meaning="Large kernels are dear because each of their taps reads all channels; a 1x1 convolution makes the channels"
+    " few before. Without it the channels of pooling pile up from block to block, and the cost with them.",
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -164,7 +164,9 @@ STUDY = Study(
     claim="Concatenation makes more of the same number of parameters than the sum",
     paper="on CIFAR-10 with augmentation a DenseNet-BC of 100 layers and 0.8 million parameters has 4.51% error, a"
     " pre-activation ResNet of 1001 layers and 10.2 million 4.62% (1608.06993, table 2).",
-    meaning="",
+    meaning="Concatenation keeps what earlier layers found and lets later ones read it, with few new channels a layer."
+    " The price is not parameters but maps and multiply-adds, and channels that grow with depth unless transitions hold"
+    " them down.",
     measure=measure,
     conclude=conclude,
     draw=draw,
