@@ -153,8 +153,8 @@ STUDY = Study(
     paper="mean IU of FCN-32s, 16s and 8s on a part of PASCAL VOC 2011 val is 59.4, 62.4 and 62.7%, and borders become"
     " finer (1411.4038, table 2 and figure 4).",
     meaning="Coarse scores know what is there and fine maps where it ends: each finer map that FCN adds makes borders"
-    " better, for hardly any parameters. In images this small it helps away from borders even more: what is thinner than"
-    " a pixel of the coarse map is not found at all without. U-Net's larger decoder needs more steps than these.",
+    " better, for hardly any parameters. In images this small it helps even more away from borders: what is thinner"
+    " than a pixel of the coarse map is not found at all without. U-Net's larger decoder needs more steps than these.",
     measure=measure,
     conclude=conclude,
     draw=draw,
