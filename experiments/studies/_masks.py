@@ -27,17 +27,20 @@ class MaskSettings(Settings):
       void: Labels in a folder's masks that are ignored, beside 255; 11 in CamVid's.
       size: Height and width in pixels that all images are brought to, in training and in scoring.
       steps: Number of training steps of each net.
+      learning_rate: Highest learning rate; nets that normalize every layer take a higher one.
       examples: Number of images that are scored.
     """
 
     void: tuple[int, ...] = ()
     size: tuple[int, int] = (96, 128)
     steps: int = 200
+    learning_rate: float = 2e-3
     examples: int = 100
 
     def config(self, **changes: Any) -> SegmentationConfig:
         """Returns the configuration of a short run on images of the size, in whole, mirrored at random."""
-        config = self.on_data(replace(SMALL_MASKS, steps=self.steps, **changes))
+        optim = replace(SMALL_MASKS.optim, learning_rate=self.learning_rate)
+        config = self.on_data(replace(SMALL_MASKS, steps=self.steps, optim=optim, **changes))
         whole = {"resize": self.size, "crop": self.size, "min_scale": 1.0, "max_scale": 1.0}
         return replace(
             config,

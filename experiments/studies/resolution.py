@@ -61,6 +61,7 @@ class ResolutionSettings(MaskSettings):
     halvings: int = 4
     strides: tuple[int, ...] = (16, 8, 4, 1)
     steps: int = 120
+    learning_rate: float = 6e-3
 
 
 class Stack(nn.Module):

@@ -63,7 +63,7 @@ class SkipsSettings(MaskSettings):
 
     nets: tuple[str, ...] = tuple(_NETS)
     width: int = 16
-    steps: int = 120
+    steps: int = 140
 
 
 def measure(settings: SkipsSettings, lab: Lab) -> None:
@@ -119,11 +119,12 @@ def conclude(cells: Cells) -> Finding:
         f"{net} {100 * gain[near]:.1f} ({100 * gain[-1]:.1f})"
         for net, gain in ((net, _gain(cells, net).mean(axis=0)) for net in nets[1:])
     ]
-    more = all(_gain(cells, net)[:, near].mean() > _gain(cells, net)[:, -1].mean() for net in nets[1:])
+    gains = [_gain(cells, net)[:, [near, -1]].mean(axis=0) for net in nets[1:] if net.startswith("FCN")]
+    more = all(border > everywhere for border, everywhere in gains)
     verdict = (
         f"points of mean IoU above {nets[0]} within {_NEAR} pixels of a border (and on all pixels): {', '.join(words)};"
         f" that finer skips of FCN are better at borders {'holds' if all(rises) else 'does not show at every step'} at"
-        f" this budget, and the gain is {'' if more else 'not always '}larger there than in all."
+        f" this budget, that they gain most there {'holds' if more else 'does not'}."
     )
     columns = ("net", f"mean IoU within {_NEAR} pixels %", "all pixels %", "parameters / 1000", "multiply-adds / 10^6")
     return Finding(columns, rows, verdict)
@@ -151,7 +152,9 @@ STUDY = Study(
     claim="Skips from finer maps make segmentation more accurate, above all at the borders of objects",
     paper="mean IU of FCN-32s, 16s and 8s on a part of PASCAL VOC 2011 val is 59.4, 62.4 and 62.7%, and borders become"
     " finer (1411.4038, table 2 and figure 4).",
-    meaning="TODO",
+    meaning="Coarse scores know what is there and fine maps where it ends: each finer map that FCN adds makes borders"
+    " better, for hardly any parameters. In images this small it helps even more away from borders: what is thinner"
+    " than a pixel of the coarse map is not found at all without. U-Net's larger decoder needs more steps than these.",
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -233,8 +233,8 @@ STUDY = Study(
     " of the stride, and none with nearest or bilinear enlarging (Odena, Dumoulin and Olah, Distill 2016,"
     " doi 10.23915/distill.00003).",
     meaning="A kernel that is a multiple of the stride avoids the checkerboard only while all weights are equal: with"
-    " random weights every transposed convolution draws one, and training on labels removes most but not all of it, more"
-    " of it where kernels are larger. Interpolation with a convolution after it has none from the start.",
+    " random weights every transposed convolution draws one, and training on labels removes most but not all of it, the"
+    " more the larger the kernel. Interpolation with a convolution after it has none from the start.",
     measure=measure,
     conclude=conclude,
     draw=draw,
