@@ -125,10 +125,10 @@ def _points(run: ShortRun, variables: Mapping[str, Any], read: Reader, shown: bo
     groups = [table[table[:, 0] == number] for number in range(len(_GROUPS))]
     means = [part[:, 1:].mean(axis=0) if len(part) else np.full(4, np.nan) for part in groups]
     objects = table[table[:, 0] < len(_GROUPS) - 1]
-    found: dict[str, Any] = {"filters": [len(part) for part in groups]}
+    result: dict[str, Any] = {"filters": [len(part) for part in groups]}
     for number, name in enumerate(("distance", "inside", "inside_grid"), start=1):
-        found[name] = [None if np.isnan(mean[number]) else float(mean[number]) for mean in means]
-    return {**found, "correlation": rank_correlation(objects[:, 1], objects[:, 2]), **best[1]}
+        result[name] = [None if np.isnan(mean[number]) else float(mean[number]) for mean in means]
+    return {**result, "correlation": rank_correlation(objects[:, 1], objects[:, 2]), **best[1]}
 
 
 def _shown(
