@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from cvjax.cli.shell.reading import read
+from cvjax.cli.commandline import read_fields
 from cvjax.datasets.registry import own_place
 from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json
@@ -262,9 +262,9 @@ def main(study: Study, docstring: str | None) -> None:
         words, place = take_flag(sys.argv[1:], "--json")
         trial = "--trial" in words
         base, words = study.trial if trial else study.settings, [word for word in words if word != "--trial"]
-        text = f"{docstring or name}\nWith --trial first the smallest settings that take every path are the defaults."
+        text = f"{docstring or name}\nWith --trial the smallest settings that take every path are the defaults."
         base = dataclasses.replace(base, workdir=f"runs/studies/{name}{'-trial' if trial else ''}")
-        settings = read(type(base), words, f"study {name}", default=base, description=text)
+        settings = read_fields(base, words, f"study {name}", text)
         write_json_result(place, run_study(study, name, settings))
 
     run_command(start)

@@ -20,7 +20,7 @@ from cvjax.models.segmentation.heads import FCNHead, with_auxiliary
 from cvjax.nn import BatchNormOptions, ConvBNReLU, Dropout, TorchConv, gaussian, max_pool, mirror_pad
 from cvjax.ops.geometry import pair
 
-OddSides = Literal["mirror", "zeros"]
+OddSides = Literal["mirror", "zeros", "crop"]
 
 
 class UNet(nn.Module):
@@ -37,7 +37,8 @@ class UNet(nn.Module):
       narrow: Whether the bottom, and the second convolution of each level on the way up, have the channels of the level
         above, as in milesial's bilinear U-Net, whose upsampling keeps the number of channels.
       odd_sides: What happens where a side does not halve evenly. "mirror" continues the image; "zeros" drops the last
-        row or column on the way down and has zeros in its place on the way up, as in milesial's U-Nets.
+        row or column on the way down and has zeros in its place on the way up, as in milesial's U-Nets; "crop" drops it
+        on both ways, and the last logits continue to the image's border.
       dropout: Rate of dropout at the bottom.
       head_width: Channels of a 3x3 convolution with BatchNorm and ReLU before the classifier; None has none.
         mmsegmentation's FCN-UNet has 64.
@@ -66,7 +67,7 @@ class UNet(nn.Module):
         if self.depth < 1 or self.width < 1:
             raise ConfigError(f"a U-Net has a depth and a width of at least 1, not {self.depth} and {self.width}")
         if self.odd_sides not in get_args(OddSides):
-            raise ConfigError(f"odd_sides is {' or '.join(get_args(OddSides))}, not {self.odd_sides!r}")
+            raise ConfigError(f"odd_sides is {', '.join(get_args(OddSides))}, not {self.odd_sides!r}")
         if self.head_width is not None and self.head_width < 1:
             raise ConfigError(f"head_width is None or at least 1, not {self.head_width}")
         layer = partial(ConvBNReLU, dtype=self.dtype, norm=self.norm)
@@ -93,7 +94,7 @@ class UNet(nn.Module):
 
         Returns:
           `level1`, `level2`, ... with strides 1, 2, ..., of the image continued to a multiple of the last stride. With
-          `odd_sides="zeros"` sides are rounded down.
+          `odd_sides` "zeros" and "crop" sides are rounded down.
 
         Raises:
           ConfigError: Images that it cannot take.
@@ -113,7 +114,10 @@ class UNet(nn.Module):
         *skips, x = self.features(images, train).values()
         maps = [x]
         for skip, up, layers in zip(reversed(skips), reversed(self.up), reversed(self.join)):
-            x = _with_zeros(doubled(up, x, train), skip)
+            x = doubled(up, x, train)
+            if self.odd_sides == "crop":
+                skip = skip[:, : x.shape[1], : x.shape[2]]
+            x = _with_zeros(x, skip)
             x = _through(layers, jnp.concatenate([skip, x], axis=-1), train)
             maps.append(x)
         return maps
@@ -126,7 +130,7 @@ class UNet(nn.Module):
         *_, half, x = self.decoded(images, train)
         x = self.classifier(x) if self.head_width is None else self.head(x, train)
         output = with_auxiliary(self, x.astype(jnp.float32), half, train)
-        return jax.tree.map(lambda x: x[:, : images.shape[1], : images.shape[2]], output)
+        return jax.tree.map(lambda x: _continued(x[:, : images.shape[1], : images.shape[2]], images), output)
 
 
 def _with_zeros(x: jax.Array, skip: jax.Array) -> jax.Array:
@@ -135,6 +139,12 @@ def _with_zeros(x: jax.Array, skip: jax.Array) -> jax.Array:
     if not any(missing):
         return x
     return jnp.pad(x, ((0, 0), *((side // 2, side - side // 2) for side in missing), (0, 0)))
+
+
+def _continued(x: jax.Array, images: jax.Array) -> jax.Array:
+    """Repeats the last row and column of a map up to the size of the images."""
+    missing = [want - have for want, have in zip(images.shape[1:3], x.shape[1:3])]
+    return jnp.pad(x, ((0, 0), *((0, side) for side in missing), (0, 0)), mode="edge") if any(missing) else x
 
 
 def pad_to_multiple(x: jax.Array, multiple: int, smallest: int = 1) -> jax.Array:

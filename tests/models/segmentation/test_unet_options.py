@@ -109,10 +109,11 @@ def test_defaults_have_the_parameters_that_checkpoints_hold():
     assert variables["params"]["classifier"]["kernel"].shape == (1, 1, 3, 2)
 
 
+@pytest.mark.parametrize("odd_sides", ["zeros", "crop"])
 @pytest.mark.parametrize("size", [(7, 9), (8, 8), (6, 11)])
-def test_borders_of_zeros(size):
-    """What does not halve is dropped on the way down, and zero on the way up."""
-    model, variables, images = built("unet", size, width=2, depth=2, odd_sides="zeros")
+def test_borders_of_zeros_and_without(size, odd_sides):
+    """What does not halve is dropped on the way down, and zero on the way up, or is absent from there too."""
+    model, variables, images = built("unet", size, width=2, depth=2, odd_sides=odd_sides)
     plain = Plain(variables)
     maps = [plain.pair(images, "down_0")]
     for level in (1, 2):
@@ -122,9 +123,13 @@ def test_borders_of_zeros(size):
     x = maps[2]
     for level in (1, 0):
         up, skip = transposed(x, variables["params"][f"up_{level}"]["conv"]), maps[level]
-        up = np.pad(up, ((0, 0), *((0, have - want) for have, want in zip(skip.shape[1:3], up.shape[1:3])), (0, 0)))
+        if odd_sides == "zeros":
+            up = np.pad(up, ((0, 0), *((0, have - want) for have, want in zip(skip.shape[1:3], up.shape[1:3])), (0, 0)))
+        skip = skip[:, : up.shape[1], : up.shape[2]]
         x = plain.pair(np.concatenate([skip, up], axis=-1), f"join_{level}")
     expected = conv(x, variables["params"]["classifier"])
+    rows, columns = (np.minimum(np.arange(side), have - 1) for side, have in zip(size, expected.shape[1:3]))
+    expected = expected[:, rows][:, :, columns]
     np.testing.assert_allclose(run(model, variables, images), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -208,7 +213,7 @@ def test_the_released_unpadded_net_rectifies_a_wider_up_convolution():
 @pytest.mark.parametrize(
     ("name", "options", "fault"),
     [
-        ("unet", {"odd_sides": "wrap"}, "odd_sides is mirror or zeros"),
+        ("unet", {"odd_sides": "wrap"}, "odd_sides is mirror, zeros, crop"),
         ("unet", {"odd_sides": "zeros"}, "16x16"),
         ("unet", {"head_width": 0}, "head_width is None or at least 1"),
         ("unet", {"upsampling": "bare"}, "nearest_bare, corners_bare, bilinear_pointwise"),
