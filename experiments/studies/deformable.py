@@ -226,7 +226,8 @@ STUDY = Study(
     claim="Sampling points of deformable convolution follow the object's shape and scale",
     paper="on PASCAL VOC 2007 the effective dilation of the filters grows with the objects that they are centered on,"
     " that of filters on background lies between those on medium and large ones (1703.06211, table 2).",
-    meaning="",
+    meaning="Where a filter reads can be learned from the task alone, place by place. How far the points have come from"
+    " the grid says how much the task, and the length of training, asked for it.",
     measure=measure,
     conclude=conclude,
     draw=draw,
