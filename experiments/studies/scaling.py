@@ -214,8 +214,8 @@ STUDY = Study(
     claim="At equal cost, scaling width, depth and resolution together is better than scaling one of them",
     paper="at about the same multiply-adds, compound scaling of EfficientNet-B0 is up to 2.5 points of ImageNet"
     " accuracy better than scaling width, depth or resolution alone (1905.11946, figure 8).",
-    meaning="What a net lacks depends on where it starts: each way of scaling alone saturates, and finer images are worth"
-    " their cost only if there is more to see in them.",
+    meaning="What a net lacks depends on where it starts: each way of scaling alone saturates, and finer images are"
+    " worth their cost only if there is more to see in them.",
     measure=measure,
     conclude=conclude,
     draw=draw,
