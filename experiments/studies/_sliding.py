@@ -78,8 +78,9 @@ def slide(run: ShortRun, seed: int, sides: Sequence[int], repeats: int) -> dict[
 
 
 def mosaic(images: np.ndarray, side: int) -> np.ndarray:
-    """Returns the first images [side * H, side * W, 3] side by side."""
-    rows = images[np.arange(side**2) % len(images)].reshape(side, side, *images.shape[1:])
+    """Returns images [side * H, side * W, 3] side by side, spread evenly over all."""
+    spread = np.linspace(0, len(images) - 1, side**2).round().astype(int)
+    rows = images[spread].reshape(side, side, *images.shape[1:])
     return rows.transpose(0, 2, 1, 3, 4).reshape(side * images.shape[1], side * images.shape[2], 3)
 
 

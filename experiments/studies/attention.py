@@ -191,7 +191,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
         panel(
             axes, f"mean gates of classes: {block.replace('_', ' block ')}", "channel", "gate (0 to 1)", axes is early
         )
-    early.legend(frameon=False, fontsize=8, ncols=_SHOWN, loc="lower left", labelcolor="#333333")
+    early.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", labelcolor="#333333")
     blocks = _blocks(cells)
     for axes, name, title, unit in (
         (apart, "apart", "distance of the classes' mean gates", "deviation of classes (% of a gate's range)"),
@@ -212,7 +212,8 @@ STUDY = Study(
     paper="in SE-ResNet-50 on ImageNet the mean gates of goldfish, pug, plane and cliff are nearly the same in early"
     " stages and ever more class-specific with depth, except in the last two blocks, where gates saturate near 1 or"
     " look alike but for scale (1709.01507, Role of Excitation).",
-    meaning="",
+    meaning="Early gates weigh features that all classes need; late ones pick those of the class, and that is learned:"
+    " in the untrained net the class explains equally little at every depth.",
     measure=measure,
     conclude=conclude,
     draw=draw,
