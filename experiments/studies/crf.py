@@ -11,12 +11,12 @@ for each net; others are scored after 0 to 20 steps: by mean IoU of all pixels, 
 """
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cvjax.data.dataset import Dataset
@@ -36,6 +36,7 @@ from experiments.studies._study import (
     Settings,
     Study,
     main,
+    milliseconds,
     of_seeds,
     once,
     panel,
@@ -104,9 +105,8 @@ class _Net:
         config = replace(SMALL_MASKS, model=model, steps=settings.steps, batch_size=settings.batch_size, input=data)
         self.settings = settings
         self.run = ShortRun(settings.on_data(config), examples=settings.examples + settings.searched)
-        self.task: Segmentation = self.run.scoring.reconfigured(
-            eval=replace(config.eval, boundary=True, trimap=_REACHES)
-        )
+        scoring: Any = self.run.scoring
+        self.task: Segmentation = scoring.reconfigured(eval=replace(config.eval, boundary=True, trimap=_REACHES))
         self.kept, self._sums = functools.cache(self._kept), functools.cache(self._make_sums)
 
     def _kept(self, seed: int) -> tuple[list[Kept], list[Kept]]:
@@ -157,30 +157,20 @@ class _Net:
     def times(self, crf: CRFConfig) -> dict[str, Any]:
         """Times the net and each CRF on one image, one after the other in each round."""
         item, variables = self.kept(0)[1][0], jax.device_put(self.run.start(0))
-        image, within = item.image[None], np.asarray(inside(item.size[None], (1, *item.mask.shape)))
+        image, within = item.image[None], inside(jnp.asarray(item.size[None]), (1, *item.mask.shape))
         predict = compiled(
             lambda images, variables: self.task.predict(self.run.model, variables, self.task.normalize(images))
         )
-        programs: list[Callable[[], Any]] = [lambda: predict(image, variables)]
+        calls: dict[str, Callable[[], Any]] = {"0": functools.partial(predict, image, variables)}
         for each in self._crfs(crf)[1:]:
             infer = compiled(lambda p, image, within, crf=each: apply_crf(p, image, crf, within))
-            programs.append(lambda infer=infer: infer(item.probabilities[None].astype(np.float32), image, within))
-        net, *steps = _milliseconds(programs, self.settings.rounds)
+            unary = item.probabilities[None].astype(np.float32)
+            calls[str(each.iterations)] = functools.partial(infer, unary, image, within)
+        net, *steps = milliseconds(calls, self.settings.rounds).values()
         return {"iterations": self.settings.iterations, "net_ms": net, "crf_ms": [0.0, *steps], "size": item.mask.shape}
 
     def _crfs(self, crf: CRFConfig) -> list[CRFConfig]:
         return [replace(crf, iterations=number) for number in self.settings.iterations]
-
-
-def _milliseconds(programs: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Returns the median time of each program over rounds of all, after one round that compiles."""
-    taken = np.zeros((rounds + 1, len(programs)))
-    for row in taken:
-        for i, program in enumerate(programs):
-            begun = time.perf_counter()
-            jax.block_until_ready(program())
-            row[i] = 1000 * (time.perf_counter() - begun)
-    return np.median(taken[1:], axis=0).round(2).tolist()
 
 
 def measure(settings: CRFSettings, lab: Lab) -> None:
