@@ -203,7 +203,13 @@ def conclude(cells: Cells) -> Finding:
         for i, number in enumerate(times["iterations"]):
             shown = [scores["miou"][:, i], scores["trimap"][:, i, _NEAR], scores["boundary_iou"][:, i]]
             taken = f"{times['crf_ms'][i]:.0f}"
-            rows.append([f"{net}, {number} steps", *(with_error(values, 100) for values in shown), taken])
+            rows.append(
+                [
+                    f"{net}, {number} step{'' if number == 1 else 's'}",
+                    *(with_error(values, 100) for values in shown),
+                    taken,
+                ]
+            )
     last = int(np.abs(np.array(times["iterations"]) - 10).argmin())  # ten steps, or what is nearest
     number, reach, words = times["iterations"][last], _REACHES[_NEAR], []
     for net in nets:
@@ -211,7 +217,8 @@ def conclude(cells: Cells) -> Finding:
         words.append(f"{net}: {with_error(near)} within {reach} px of a border, {with_error(region)} over all pixels")
     gains = _gains(cells, COARSE, "trimap")
     gain, more = gains[:, last], gains[:, -1] - gains[:, last]
-    holds = gain.mean() > spread(gain) and gain.mean() > _gains(cells, COARSE, "miou")[:, last].mean()
+    better = gain.mean() > spread(gain) and gain.mean() > _gains(cells, COARSE, "miou")[:, last].mean()
+    holds = better and abs(more.mean()) < gain.mean() / 4
     verdict = (
         f"{number} steps change the mean IoU by points: {'; '.join(words)}. {times['iterations'][-1]} steps change the"
         f" first by another {with_error(more)}. {number} steps take {times['crf_ms'][last]:.0f} ms an image, the net"
@@ -236,6 +243,9 @@ def draw(cells: Cells, figure: "Figure") -> None:
     for number, (net, name) in enumerate(kinds):
         where = f"within {_REACHES[_NEAR]} px" if name == "trimap" else "all pixels"
         plot_line(gains, iterations, _gains(cells, net, name), f"{net}, {where}", number)
+    gains.set_ylim(top=gains.get_ylim()[1] * 1.45)  # room for the legend
+    gains.set_xticks(iterations)
+    clock.set_xticks(iterations)
     gains.axhline(0, color="#999999", linewidth=0.8)
     panel(gains, "what the CRF adds", "steps of mean field inference", "gain in mean IoU (points)")
     clock.plot(iterations, cells[TIME]["crf_ms"], label="CRF", **LOOKS[0])
@@ -262,10 +272,12 @@ STUDY = Study(
         rounds=1,
     ),
     task="segmentation",
-    claim="Ten steps of a dense CRF sharpen the borders of a coarse net; more steps add nothing",
-    paper="mean field inference settles within ten steps and takes 0.2 s an image (1210.5644, abstract and section 6);"
-    " behind DeepLab-LargeFOV ten steps raise the mean IoU on VOC 2012 from 62.25% to 67.64% (1412.7062, table 1).",
-    meaning="",
+    claim="Ten steps of a dense CRF sharpen the borders of a coarse net; more steps add little",
+    paper="mean field inference settles within about ten steps, in a fraction of a second an image (1210.5644); behind"
+    " DeepLab-LargeFOV ten steps raise the mean IoU on VOC 2012 from 62.25% to 67.64% (1412.7062, table 1).",
+    meaning="The colors of an image tell where things end. The net with coarse scores gains most, above all at borders;"
+    " one with skips to the image's own resolution gains less. Most comes with the first few steps, but even one takes"
+    " several times as long as a small net: later nets learned to do without.",
     measure=measure,
     conclude=conclude,
     draw=draw,
