@@ -51,13 +51,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIME = "time"
-_RECIPES = {
-    "R-CNN": rcnn_voc,
-    "SPPnet": sppnet_voc,
-    "Fast R-CNN": fast_rcnn_voc,
-    "Faster R-CNN": fast_rcnn_voc,
-    "YOLO": yolo_voc,
-}
+_RECIPES = dict(zip(("R-CNN", "SPPnet", "Fast R-CNN", "YOLO"), (rcnn_voc, sppnet_voc, fast_rcnn_voc, yolo_voc)))
+_RECIPES["Faster R-CNN"] = fast_rcnn_voc  # on the same VGG, in the place of its recipe's ResNet
 PARTS = ("selective search", "convolutions", "proposal network", "regions", "suppression")
 _SHADES = (("#c9ccd1", "//"), ("#1b3a5c", ""), ("#a05fa8", "xx"), ("#d9822b", ".."), ("#5f9e6e", "--"))
 
@@ -93,7 +88,7 @@ def config_of(settings: ProposalSettings, name: str) -> DetectionConfig:
     model = config.model.replace(scorer="softmax") if name in ("R-CNN", "SPPnet") else config.model
     if name == "SPPnet":
         model = model.replace(scales=(192,))
-    if name == "Faster R-CNN":  # on the same VGG, in the place of its recipe's ResNet
+    if name == "Faster R-CNN":
         model = ModelConfig(
             "faster_rcnn_vgg16",
             rpn_channels=64,
