@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIME = "time"
-_RECIPES = dict(zip(("R-CNN", "SPPnet", "Fast R-CNN", "YOLO"), (rcnn_voc, sppnet_voc, fast_rcnn_voc, yolo_voc)))
+_RECIPES: dict[str, Any] = dict(
+    zip(("R-CNN", "SPPnet", "Fast R-CNN", "YOLO"), (rcnn_voc, sppnet_voc, fast_rcnn_voc, yolo_voc))
+)
 _RECIPES["Faster R-CNN"] = fast_rcnn_voc  # on the same VGG, in the place of its recipe's ResNet
 PARTS = ("selective search", "convolutions", "proposal network", "regions", "suppression")
 _SHADES = (("#c9ccd1", "//"), ("#1b3a5c", ""), ("#a05fa8", "xx"), ("#d9822b", ".."), ("#5f9e6e", "--"))
