@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import jax
 import numpy as np
 
 from cvjax.cli.commandline import read_fields
@@ -185,6 +186,17 @@ def with_error(values: np.ndarray, scale: float = 1.0, digits: int = 1) -> str:
     """Formats the mean over seeds and the standard deviation: 71.2 ± 0.4; of one seed the value alone."""
     mean, error = scale * values.mean(), scale * spread(values)
     return f"{mean:.{digits}f}" + (f" ± {error:.{digits}f}" if len(values) > 1 else "")
+
+
+def milliseconds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Returns the median time of each call, one after the other in each round, after a round that compiles."""
+    taken = np.zeros((rounds + 1, len(calls)))
+    for row in taken:
+        for place, call in enumerate(calls.values()):
+            begun = time.perf_counter()
+            jax.block_until_ready(call())
+            row[place] = 1000 * (time.perf_counter() - begun)
+    return dict(zip(calls, np.median(taken[1:], axis=0).round(2).tolist()))
 
 
 def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, number: int) -> None:
