@@ -194,8 +194,10 @@ def draw(cells: Cells, figure: "Figure") -> None:
     for axes in panels[:2]:
         axes.yaxis.set_major_formatter(lambda value, place: f"{10**value:.2g}")
     size = "root mean square of the kernels' gradient"
-    panel(panels[0], "at the start", "convolution, or 3x3 of inception block", size)
-    panel(panels[1], "layers before the first auxiliary classifier", "step", size, legend=False)
+    panel(panels[0], "at the start", "convolution, or 3x3 of inception block", size, legend=False)
+    panel(panels[1], "layers before the first auxiliary classifier", "step", size)
+    panels[1].set_ylim(bottom=panels[1].get_ylim()[0] - 0.7)  # room for the legend
+    panels[1].legend(loc="lower right", frameon=False, fontsize=8, labelcolor="#333333")
     panel(panels[2], "training, last classifier", "step", "accuracy on training batches (%)", legend=False)
 
 

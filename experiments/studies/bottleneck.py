@@ -133,11 +133,16 @@ def conclude(cells: Cells) -> Finding:
     leads = {kind: top1[_KINDS[0]] - top1[kind] for kind in _KINDS[1:] if kind in top1}
     words = [f"{with_error(lead)} points from the net {kind}" for kind, lead in leads.items()]
     lead = leads[_KINDS[1]]
-    holds = lead.mean() + spread(lead) >= 0 and min(params, macs, seconds) > 1
+    factors = {"parameters": params, "multiply-adds": macs, "time": seconds}
+    saved = [name for name, factor in factors.items() if factor > 1.05]
+    missed = [name for name in factors if name not in saved]
+    holds = lead.mean() + spread(lead) >= 0 and saved
+    says = f"holds for {' and '.join(saved)}" if holds else "does not show"
+    says += f", not for {' and '.join(missed)}," if holds and missed else ""
     verdict = (
         f"without reduction the same width takes {params:.1f} times the parameters, {macs:.1f} times the multiply-adds"
         f" and {seconds:.1f} times the time of a step. The accuracy with reduction differs by {', by '.join(words)}:"
-        f" that reduction saves at no less accuracy {'holds' if holds else 'does not show'} at this budget."
+        f" that reduction saves at no less accuracy {says} at this budget."
     )
     heads = "1x1 reduction", "1e3 parameters", "1e6 multiply-adds", "channels at the end", "ms a step"
     return Finding((*heads, "training loss", "top-1 %"), rows, verdict)
