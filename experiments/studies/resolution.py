@@ -188,7 +188,8 @@ STUDY = Study(
     claim="At equal parameters dilation beats stride; a net that does neither loses the context",
     paper="of ResNet-50 with further blocks the mean IoU on PASCAL VOC 2012 val is 75.18% at an output stride of 8,"
     " 73.88% at 16, 70.06% at 32 and 59.99% at 64 (1706.05587, table 1).",
-    meaning="TODO",
+    meaning="Parameters do not say how far a net sees: strides and dilation widen the view alike, and dilation alone"
+    " keeps the map. It is paid for in multiply-adds, which grow with the map.",
     measure=measure,
     conclude=conclude,
     draw=draw,
