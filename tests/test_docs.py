@@ -15,6 +15,7 @@ import tyro
 from commands import configure
 from documented import PAGES, ROOT, blocks, commands
 
+from cvjax.cli.commandline import read_fields
 from cvjax.engine.config import as_json
 from experiments import deeplab_voc
 
@@ -32,6 +33,10 @@ def test_commands_parse(page, command, tmp_path):
     if "." not in module:
         module = f"experiments.{module}"
     argv = [word for word in argv if not word.startswith("$")]
+    if module.startswith("experiments.studies."):
+        words = [word for word in argv if word != "--trial"]
+        read_fields(importlib.import_module(module).STUDY.settings, words, "study", "")
+        return
     if module.startswith("experiments."):
         if "--config" in argv:
             path = tmp_path / "config.json"

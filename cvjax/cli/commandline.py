@@ -26,6 +26,7 @@ from cvjax.models.schema import Field, attribute_sentences, model_fields
 from cvjax.storage import as_path
 
 Config = TypeVar("Config", bound=RunConfig)
+Setting = TypeVar("Setting")
 
 _JSON = "With --json FILE what the run came to is written there too; - is standard output."
 
@@ -91,6 +92,22 @@ def parse(
     root = config.data_dir or default_data_dir()
     _say(f"{wanted.data} is not prepared or found under {root}, so this trains on the embedded scenes (preset quick)")
     return dataclasses.replace(config, data="scenes")
+
+
+def read_fields(base: Setting, argv: Sequence[str] | None, command: str, text: str) -> Setting:
+    """Returns a dataclass whose fields are changed by flags; the help of each is what the docstrings of its bases say.
+
+    Args:
+      base: Value that holds the defaults.
+      argv: Words of the command line, those of the process by default.
+      command: Name of the command, as it stands behind `cvjax`.
+      text: Sentences about the command.
+
+    Raises:
+      ConfigError: A flag that does not exist, or a value that is none.
+    """
+    shown = _with_help(type(base), base, {})
+    return _restored(read(shown[0], argv, command, default=shown[1], description=text), base)
 
 
 def _say(line: str) -> None:

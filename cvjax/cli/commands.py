@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Command] = {
     "predict": Command("cvjax.cli.predict", "Predicts photographs and videos with a run or somebody's weights."),
     "compare": Command("cvjax.cli.compare", "Puts runs side by side: scores, curves, settings, and single images."),
     "sweep": Command("cvjax.cli.sweeping.sweep", "Searches settings of a run by many runs."),
+    "study": Command("cvjax.cli.studying.study", "Lists studies of the field's claims, and runs them."),
     "convert": Command("cvjax.cli.convert", "Writes weights into a file that PyTorch, timm and cvjax read."),
     "models": Command("cvjax.cli.models", "Lists the models with parameters, multiply-adds, accuracy and weights."),
     "inspect": Command("cvjax.cli.inspect", "Lists a model's layers with shapes, parameters and multiply-adds."),

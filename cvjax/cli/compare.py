@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cvjax.cli.shell.reading import read
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
-from cvjax.errors import ConfigError
+from cvjax.errors import ConfigError, DataError
 from cvjax.tasks import load
 from cvjax.tasks.comparing.finished import FinishedRun, differing_settings, read_runs
 from cvjax.tasks.comparing.judging import Contestant, Judgment, paired_statistics, shared_examples
@@ -51,7 +52,7 @@ class _Duel:
     """Holds two runs' judgments on the same images."""
 
     contestants: tuple[Contestant, Contestant]
-    examples: list[tuple[int, str]]
+    examples: list[tuple[tuple[int, int], str]]
     judgments: tuple[list[Judgment], list[Judgment]]
     statistics: dict[str, float | int]
 
@@ -155,16 +156,23 @@ def _duel(arguments: Arguments, console: Console) -> _Duel | None:
     if count == 0:
         return None
     first, second = (Contestant(load.load_for_inference(run), arguments.split) for run in arguments.runs[:2])
-    examples = list(shared_examples(first.dataset, second.dataset, count))
-    judgments = [first.judge(index) for index, _ in examples], [second.judge(index) for index, _ in examples]
+    try:
+        examples = list(shared_examples(first.dataset, second.dataset, count))
+    except DataError as error:
+        if arguments.images is not None:
+            raise
+        console.print(f"not compared image by image: {error}", soft_wrap=True)
+        return None
+    judgments = [first.judge(here) for (here, _), _ in examples], [second.judge(there) for (_, there), _ in examples]
     duel = _Duel((first, second), examples, judgments, paired_statistics(*judgments))
     console.print(f"{_in_words(duel)}.", soft_wrap=True)
     return duel
 
 
 def _in_words(duel: _Duel) -> str:
-    found = duel.statistics
-    words = f"{found['images']} images of {duel.contestants[0].dataset.name} {duel.contestants[0].dataset.split}"
+    found, first = duel.statistics, duel.contestants[0]
+    where = said_name(first.dataset.name, first.task.config.input.manual_dir)
+    words = f"{found['images']} images of {where} {first.dataset.split}"
     if "mean_difference" in found:
         gap, low, high = (found[name] for name in ("mean_difference", "low", "high"))
         side = "above" if gap >= 0 else "below"
@@ -188,7 +196,9 @@ def _as_figures(duel: _Duel) -> dict[str, Any]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    table = Table(*header)
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")  # paths differ at their ends
     for row in rows:
         table.add_row(*(_shown(value) for value in row))
     return table
@@ -235,11 +245,11 @@ def _page(
 
 
 def _card(duel: _Duel, position: int, names: Sequence[str]) -> Card:
-    index, name = duel.examples[position]
+    (here, there), name = duel.examples[position]
     judged = [judgments[position] for judgments in duel.judgments]
     words = tuple(f"{run}: {judgment.words}" for run, judgment in zip(names, judged))
-    truth, first = duel.contestants[0].draw(index)
-    _, second = duel.contestants[1].draw(index)
+    truth, first = duel.contestants[0].draw(here)
+    _, second = duel.contestants[1].draw(there)
     if judged[0].right is not None:  # the image itself, of which the words say all
         return Card(truth, name, words)
     return Card(side_by_side([truth, first, second], ["truth", *names[:2]]), name, words)

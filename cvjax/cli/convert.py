@@ -1,7 +1,6 @@
 """`cvjax convert SOURCE TARGET` writes weights into a file that PyTorch, timm and cvjax read."""
 
 import dataclasses
-import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -174,7 +173,6 @@ def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: di
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments = read(Arguments, argv, "convert")
-    logging.basicConfig(format="%(message)s")
     what, state_dict = convert(arguments)
     numbers = sum(value.size for key, value in state_dict.items() if not is_counter(key))
     make_console().print(

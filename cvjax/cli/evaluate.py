@@ -13,6 +13,7 @@ from rich.console import Console
 from cvjax.cli.shell.reading import read
 from cvjax.cli.shell.somebodys import say_whose, told
 from cvjax.data.identity import listed
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import Mode
 from cvjax.engine.evaluate import make_evaluator, plain
@@ -129,9 +130,10 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     task, dataset = open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size, spatial=arguments.spatial)
     report = make_evaluator(task, loaded.model, dataset, strategy)(strategy.place_state(loaded.variables))
+    where = said_name(dataset.name, task.config.input.manual_dir)
     console.print(task.table(report))
     console.print(
-        f"{loaded.place}: {task.headline(report)} on {report['examples']} images of {dataset.name} {dataset.split}"
+        f"{loaded.place}: {task.headline(report)} on {report['examples']} images of {where} {dataset.split}"
         + (f", {report['skipped']} bad records passed over" if report["skipped"] else ""),
         markup=False,
         emoji=False,
@@ -139,14 +141,14 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
         soft_wrap=True,
     )
     if task.absent:
-        line = f"absent from {dataset.name}, and in no mean: {listed(task.absent)}"
+        line = f"absent from {where}, and in no mean: {listed(task.absent)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if arguments.pictures is not None:
         place = as_path(arguments.pictures)
         place.mkdir(parents=True, exist_ok=True)
         with written_folder(place) as folder:
             task.draw_report(folder, report)
-    scored = {"checkpoint": str(loaded.place), "data": dataset.name, "split": dataset.split}
+    scored = {"checkpoint": str(loaded.place), "data": where, "split": dataset.split}
     return plain(report) | scored | ({"absent": list(task.absent)} if task.absent else {})
 
 

@@ -10,8 +10,8 @@ from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
 
 _HELP = ("-h", "--help")
-_BY_THEMSELVES = ("train", "completion")
-"""Commands that need no `run_command`: an experiment calls it itself, and completion must answer at once."""
+_BY_THEMSELVES = ("train", "study", "completion")
+"""Commands that need no `run_command`: an experiment or study calls it itself, and completion must answer at once."""
 _EVERYWHERE = ("--quiet", "--traceback")
 _EXAMPLES = (
     "cvjax train deeplab_voc quick",

@@ -12,7 +12,12 @@ from cvjax.errors import DataError
 
 
 def match_classes(
-    source: Dataset, class_names: Sequence[str], *, whose: str = "the model", void: Collection[int] = ()
+    source: Dataset,
+    class_names: Sequence[str],
+    *,
+    whose: str = "the model",
+    void: Collection[int] = (),
+    where: str | None = None,
 ) -> Dataset:
     """Returns a data set whose labels number the classes of a model.
 
@@ -25,11 +30,13 @@ def match_classes(
       whose: Whose classes these are, for the message.
       void: Numbers in the masks that the run ignores. They stay ignored, unless the data set has a class of this
         number.
+      where: Name or path of the data, for the message; the name by default.
 
     Raises:
       DataError: The data set has a class that the model lacks, or a name stands for two classes.
     """
-    _check_distinct(source.class_names, f"{source.name} {source.split}")
+    where = f"{where or source.name} {source.split}"
+    _check_distinct(source.class_names, where)
     if tuple(source.class_names) == tuple(class_names):
         return source
     _check_distinct(class_names, whose)
@@ -37,7 +44,7 @@ def match_classes(
     if unknown:
         verb = "is no class" if len(unknown) == 1 else "are no classes"
         raise DataError(
-            f"{source.name} {source.split}: {listed(unknown)} {verb} of {whose}, which knows {listed(class_names)};"
+            f"{where}: {listed(unknown)} {verb} of {whose}, which knows {listed(class_names)};"
             " give data with these names, or mend the names."
         )
     return RelabeledDataset(source, class_names, void)

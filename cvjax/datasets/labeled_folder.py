@@ -141,9 +141,8 @@ def open_labeled_folder(
     here.check(fills_all=split == "train")
     unknown = sorted({name for _, name in here.entries} - set(class_names))
     if unknown:
-        raise DataError(
-            f"{places[split]}: {listed(unknown)} are no classes of the split train; rename or remove these folders."
-        )
+        verb, them = ("is no class", "this folder") if len(unknown) == 1 else ("are no classes", "these folders")
+        raise DataError(f"{places[split]}: {listed(unknown)} {verb} of the split train; rename or remove {them}.")
     if here.other:
         _LOG.warning("%s: passed over %s", places[split], here.other)
     number = {own: label for label, own in enumerate(class_names)}

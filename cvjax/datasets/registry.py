@@ -67,6 +67,11 @@ def own_place(name: str, manual_dir: str | os.PathLike[str] | None = None) -> tu
     return OWN, os.path.abspath(os.path.expanduser(name))
 
 
+def said_name(name: str, manual_dir: str | os.PathLike[str] | None) -> str:
+    """Returns how a line calls a data set: a person's own by its path, others by their names."""
+    return os.fspath(manual_dir) if name == OWN and manual_dir is not None else name
+
+
 def folders_of(name: str) -> tuple[str, ...]:
     """Returns the subfolders of `data_dir` in which a data set may be prepared."""
     return (name, "voc") if name == "voc_detection" else (name,)

@@ -17,7 +17,7 @@ from cvjax.data.reader import PerBatch, Reader
 from cvjax.engine.pacing.pace import make_rates
 from cvjax.engine.parallel import JitStrategy
 from cvjax.engine.state import TrainState, create_state
-from cvjax.engine.step import check_cuts, make_train_step
+from cvjax.engine.step import check_cuts, make_run_step
 from cvjax.engine.task import Task, Teacher, open_teacher
 from cvjax.errors import ConfigError
 from cvjax.inspection.hlo import parse_program
@@ -172,20 +172,8 @@ def lower_train_step(
       ConfigError: The batch cannot be cut into the configured micro-batches, or the model cannot take it.
     """
     optim = task.config.optim
-    schedule, optimizer = make_rates(task.config)
     check_cuts(batch["valid"].shape[0], optim.accumulate)
-    step = make_train_step(
-        model,
-        task,
-        optimizer,
-        schedule,
-        accumulate=optim.accumulate,
-        ema_decay=optim.ema_decay,
-        ema_warmup=optim.ema_warmup,
-        axis_name=strategy.axis_name,
-        layout=strategy.layout,
-        teacher=teacher,
-    )
+    step = make_run_step(model, task, optim, make_rates(task.config), strategy, teacher)
     given: Any = jax.eval_shape(lambda: jax.random.key(0))
     if teacher is not None:
         given = given, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), teacher.variables)

@@ -9,14 +9,16 @@
 | 130, 143 | stopped by Ctrl-C, or by SIGTERM; a run has saved its state |
 """
 
+import contextlib
 import itertools
 import json
+import logging
 import os
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from cvjax.engine.guards.ending import ending_of
@@ -83,7 +85,7 @@ def run_command(main: Callable[[], None]) -> None:
     threading.excepthook = _thread_failed
     keep_host_memory()  # before JAX starts its threads, each of which would get a heap of its own
     sys.argv[1:], asked = take_asked(sys.argv[1:])
-    with tolerant_output(quiet=asked.quiet, machine=asked.machine):
+    with tolerant_output(quiet=asked.quiet, machine=asked.machine), _plain_log():
         try:
             main()
         except (Exception, KeyboardInterrupt) as error:
@@ -127,6 +129,33 @@ def _about_bug(error: BaseException, *, shown: bool) -> str:
         traceback.print_exception(error, file=loud_stderr())
         return line
     return f"{line} with its traceback, which is in {file.name} and which --traceback prints"
+
+
+class _Lines(logging.Handler):
+    """Prints messages as they are, each once, on what is stderr at that time."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _plain_log() -> Iterator[None]:
+    """Prints what our modules log as lines of ours; orbax would give them the form of absl's debug messages."""
+    log, lines = logging.getLogger("cvjax"), _Lines()
+    propagated, log.propagate = log.propagate, False
+    log.addHandler(lines)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.propagate = propagated
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -27,7 +27,7 @@ from cvjax.engine.pacing.pace import Pace, check_same_length, known, length_in_w
 from cvjax.engine.parallel import Strategy
 from cvjax.engine.profile import DataAdvice, Profiler, shares, steps_of
 from cvjax.engine.state import TrainState, create_state
-from cvjax.engine.step import make_train_step
+from cvjax.engine.step import make_run_step
 from cvjax.engine.task import Report, Task, Teacher
 from cvjax.engine.trackers import open_trackers
 from cvjax.errors import CheckpointError, ConfigError, DivergedError, UserError
@@ -102,9 +102,9 @@ def fit(
     """
     workdir, optim, pulse = as_path(config.workdir), config.optim, pulse or Pulse()
     steps = None if config.hours is not None else config.steps
-    schedule, optimizer = make_rates(config)
+    rates = make_rates(config)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep, metric=task.metric)
-    make = functools.partial(create_state, optimizer=optimizer, ema=optim.ema_decay is not None)
+    make = functools.partial(create_state, optimizer=rates[1], ema=optim.ema_decay is not None)
     restored, change = None, ""
     like = strategy.like(jax.eval_shape(make, dict(variables)))
     if config.resume:
@@ -123,20 +123,7 @@ def fit(
     except OSError as error:
         raise checkpoints.unwritable(error) from error
     state = strategy.start(make, dict(variables)) if restored is None else strategy.place_state(restored.state)
-    train_step = strategy.compile_train(
-        make_train_step(
-            model,
-            task,
-            optimizer,
-            schedule,
-            accumulate=optim.accumulate,
-            ema_decay=optim.ema_decay,
-            ema_warmup=optim.ema_warmup,
-            axis_name=strategy.axis_name,
-            layout=strategy.layout,
-            teacher=teacher,
-        )
-    )
+    train_step = strategy.compile_train(make_run_step(model, task, optim, rates, strategy, teacher))
     key: Any = jax.random.key(config.seed)
     if teacher is not None:
         key = key, strategy.place_everywhere(teacher.variables)

@@ -21,6 +21,7 @@ from cvjax.data.drawing.fraction import take_fraction
 from cvjax.data.identity import identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import (
@@ -147,13 +148,14 @@ def _train(config: RunConfig, pulse: Pulse, watch: HostWatch | None) -> Outcome:
         shares = shares_of(config.input, train_set)
         metadata = run_metadata(task, train_set)
     notes, workdir = make_console(note=True), as_path(config.workdir)
+    where = said_name(train_set.name, config.input.manual_dir)
     main_host = jax.process_index() == 0
 
     def begin() -> None:
         if main_host:
             write_json(workdir / "config.json", metadata)
             notes.print(
-                f"{config.model.name} on {train_set.name}: {len(train_set)} training and {len(eval_set)}"
+                f"{config.model.name} on {where}: {len(train_set)} training and {len(eval_set)}"
                 f" {eval_set.split} images, {length_in_words(config)} of {config.batch_size}, {strategy.device_count}"
                 f" {jax.devices()[0].platform} device(s), into {workdir}",
                 soft_wrap=True,

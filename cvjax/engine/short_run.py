@@ -17,7 +17,7 @@ from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.pacing.pace import known, make_rates
 from cvjax.engine.run import checked_strategy, initial_variables, train_stream, training_split, with_steps
 from cvjax.engine.state import TrainState, create_state
-from cvjax.engine.step import make_train_step
+from cvjax.engine.step import make_run_step
 from cvjax.engine.task import Report, Task
 from cvjax.errors import DivergedError
 
@@ -65,20 +65,10 @@ class ShortRun:
             eval_set = part_of(eval_set, chosen.tolist(), eval_set.split)
         self.eval_set: Dataset = eval_set
         self._score = make_evaluator(self.scoring, self.model, self.eval_set, self.strategy)
-        schedule, self._optimizer = make_rates(config)
-        self._step = self.strategy.compile_train(
-            make_train_step(
-                self.model,
-                self.task,
-                self._optimizer,
-                schedule,
-                accumulate=config.optim.accumulate,
-                ema_decay=config.optim.ema_decay,
-                ema_warmup=config.optim.ema_warmup,
-                axis_name=self.strategy.axis_name,
-                layout=self.strategy.layout,
-            )
-        )
+        rates = make_rates(config)
+        self._optimizer = rates[1]
+        step = make_run_step(self.model, self.task, config.optim, rates, self.strategy)
+        self._step = self.strategy.compile_train(step)
 
     def start(self, seed: int) -> dict[str, Any]:
         """Returns the first variables of a run with a seed."""

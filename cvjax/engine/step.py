@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.pacing.budget import progress_of
 from cvjax.engine.state import TrainState
 from cvjax.engine.task import Batch, Task, Teacher
@@ -154,6 +155,51 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return train_step
+
+
+class Spread(Protocol):
+    """Says what a step must know of the devices; each strategy does.
+
+    Attributes:
+      axis_name: Name of the device axis under pmap, None otherwise.
+      layout: How parameters and gradients are spread.
+    """
+
+    axis_name: str | None
+    layout: Layout
+
+
+def make_run_step(
+    model: nn.Module,
+    task: Task,
+    optim: OptimizerConfig,
+    rates: tuple[optax.Schedule, optax.GradientTransformation],
+    spread: Spread,
+    teacher: Teacher | None = None,
+) -> TrainStep:
+    """Returns the step that the configuration of a run describes, for the loop and for all that look at its steps.
+
+    Args:
+      model: Module that the task applies.
+      task: Task that is trained.
+      optim: Configuration of the optimizer, of which this takes accumulation and average.
+      rates: Learning rate and optimizer, such as `make_rates` returns them.
+      spread: Strategy that then compiles the step.
+      teacher: Trained model that the loss follows, too.
+    """
+    schedule, optimizer = rates
+    return make_train_step(
+        model,
+        task,
+        optimizer,
+        schedule,
+        accumulate=optim.accumulate,
+        ema_decay=optim.ema_decay,
+        ema_warmup=optim.ema_warmup,
+        axis_name=spread.axis_name,
+        layout=spread.layout,
+        teacher=teacher,
+    )
 
 
 def is_one_of(names: tuple[str, ...]) -> Callable[[nn.Module, str], bool]:

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 
 from cvjax.data.classes import absent_classes, match_classes
 from cvjax.data.dataset import Dataset
-from cvjax.datasets.registry import OWN, open_dataset, own_place
+from cvjax.datasets.registry import OWN, open_dataset, own_place, said_name
 from cvjax.engine.checkpoint import find_checkpoint, read_metadata, read_stored_variables
 from cvjax.engine.state import init_variables
 from cvjax.engine.task import Batch, Report, Task
@@ -117,7 +117,8 @@ class ImageTask(Task):
           DataError: The dataset has a class that the model lacks.
         """
         void = getattr(self.config.input, "void", ())
-        found = match_classes(dataset, self.class_names, void=void)
+        where = said_name(dataset.name, self.config.input.manual_dir)
+        found = match_classes(dataset, self.class_names, void=void, where=where)
         return dataclasses.replace(self, absent=absent_classes(found, self.class_names)), found
 
     def reconfigured(self, **changes: Any) -> Self:

@@ -96,18 +96,19 @@ class Page:
         self._parts.append(f"<p>{escape(text)}</p>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Adds a table; numbers stand to the right, floats with four digits at most, and None is left empty."""
+        """Adds a table; numbers stand to the right, see `cells`."""
         numeric = [
             bool(rows) and all(row[column] is None or _is_number(row[column]) for row in rows)
             for column in range(len(header))
         ]
         marks = [' class="number"' if number else "" for number in numeric]
         head = "".join(f"<th{mark}>{escape(name)}</th>" for mark, name in zip(marks, header, strict=True))
+        columns = [cells([row[column] for row in rows]) for column in range(len(header))]
         body = "".join(
             "<tr>"
-            + "".join(f"<td{mark}>{escape(_cell(value))}</td>" for mark, value in zip(marks, row, strict=True))
+            + "".join(f"<td{mark}>{escape(cell)}</td>" for mark, cell in zip(marks, row, strict=True))
             + "</tr>\n"
-            for row in rows
+            for row in zip(*columns, strict=True)
         )
         self._parts.append(
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
@@ -207,6 +208,22 @@ def _image(picture: np.ndarray, words: str, lossless: bool = False) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def cells(values: Sequence[Any]) -> list[str]:
+    """Returns the texts of a table's column: floats with four digits at most, and None as nothing.
+
+    Floats of one or two decimals all get as many as the longest of them, so that their points stand below each other.
+    """
+    texts = [_cell(value) for value in values]
+    floats = [text for text, value in zip(texts, values, strict=True) if isinstance(value, float | np.floating)]
+    decimals = max((len(text.partition(".")[2]) for text in floats), default=0)
+    if not 1 <= decimals <= 2 or any("e" in text for text in floats):
+        return texts
+    return [
+        f"{value:.{decimals}f}" if isinstance(value, float | np.floating) and np.isfinite(value) else text
+        for text, value in zip(texts, values, strict=True)
+    ]
 
 
 def _cell(value: Any) -> str:

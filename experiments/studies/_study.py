@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import jax
 import numpy as np
 
-from cvjax.cli.shell.reading import read
+from cvjax.cli.commandline import read_fields
 from cvjax.datasets.registry import own_place
 from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json
@@ -187,6 +188,17 @@ def with_error(values: np.ndarray, scale: float = 1.0, digits: int = 1) -> str:
     return f"{mean:.{digits}f}" + (f" ± {error:.{digits}f}" if len(values) > 1 else "")
 
 
+def milliseconds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Returns the median time of each call, one after the other in each round, after a round that compiles."""
+    taken = np.zeros((rounds + 1, len(calls)))
+    for row in taken:
+        for place, call in enumerate(calls.values()):
+            begun = time.perf_counter()
+            jax.block_until_ready(call())
+            row[place] = 1000 * (time.perf_counter() - begun)
+    return dict(zip(calls, np.median(taken[1:], axis=0).round(2).tolist()))
+
+
 def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, number: int) -> None:
     """Draws the mean over seeds [seeds, points] as a line, with the standard deviation as error bars.
 
@@ -262,9 +274,9 @@ def main(study: Study, docstring: str | None) -> None:
         words, place = take_flag(sys.argv[1:], "--json")
         trial = "--trial" in words
         base, words = study.trial if trial else study.settings, [word for word in words if word != "--trial"]
-        text = f"{docstring or name}\nWith --trial first the smallest settings that take every path are the defaults."
+        text = f"{docstring or name}\nWith --trial the smallest settings that take every path are the defaults."
         base = dataclasses.replace(base, workdir=f"runs/studies/{name}{'-trial' if trial else ''}")
-        settings = read(type(base), words, f"study {name}", default=base, description=text)
+        settings = read_fields(base, words, f"study {name}", text)
         write_json_result(place, run_study(study, name, settings))
 
     run_command(start)

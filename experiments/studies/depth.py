@@ -96,10 +96,7 @@ def conclude(cells: Cells) -> Finding:
     ]
     first, last = _depths(cells)[0], _depths(cells)[-1]
     rises = {kind: np.diff(_table(cells, kind, "train_loss")[:, [0, -1]])[:, 0] for kind in ("plain", "residual")}
-    words = [
-        f"of {kind} nets it {'rises' if rise.mean() > 0 else 'falls'} by {with_error(abs(rise), 1, 2)}"
-        for kind, rise in rises.items()
-    ]
+    words = [f"of {kind} nets by {with_error(rise, 1, 2)}" for kind, rise in rises.items()]
     holds = rises["plain"].mean() > spread(rises["plain"]) and rises["residual"].mean() < rises["plain"].mean()
     verdict = (
         f"from {first} to {last} layers the training loss changes: {', '.join(words)}; the claim"
@@ -114,8 +111,10 @@ def draw(cells: Cells, figure: "Figure") -> None:
     for number, kind in enumerate(("plain", "residual")):
         plot_line(left, _depths(cells), _table(cells, kind, "train_loss"), kind, number)
         plot_line(right, _depths(cells), 100 * _table(cells, kind, "top1"), kind, number)
-    panel(left, "error on the training images", "layers", "training loss (cross entropy, last tenth of the steps)")
-    panel(right, "accuracy on other images", "layers", "top-1 accuracy (%)")
+    for axes in (left, right):
+        axes.set_xticks(_depths(cells))
+    panel(left, "loss on training images, last tenth of the steps", "layers", "training loss (cross entropy)")
+    panel(right, "accuracy on other images", "layers", "top-1 accuracy (%)", legend=False)
 
 
 _SHOWN = (("train_loss", 1, 3), ("top1", 100, 1))

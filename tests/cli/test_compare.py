@@ -197,10 +197,16 @@ def test_runs_of_other_data_are_not_compared_image_by_image():
     class Data(list):
         name, split = "set", "val"
 
+    def of(*pairs):
+        return Data([{"id": name, "image": image} for name, image in pairs])
+
     with pytest.raises(UserError, match="has 1 examples and"):
-        list(judging.shared_examples(Data([{"id": "a"}]), Data([]), 3))
-    with pytest.raises(UserError, match="is a of set and b of set"):
-        list(judging.shared_examples(Data([{"id": "a"}]), Data([{"id": "b"}]), 3))
+        list(judging.shared_examples(of(("a", b"a")), of(), 3))
+    with pytest.raises(UserError, match="a of set val is no image of the second run's"):
+        list(judging.shared_examples(of(("a", b"a")), of(("a", b"b")), 3))
+    numbered = of(("1", b"b"), ("2", b"a"), ("3", b"c"))  # another format's ids, in another order
+    found = list(judging.shared_examples(of(("a", b"a"), ("b", b"b"), ("c", b"c")), numbered, 3))
+    assert found == [((0, 1), "a"), ((1, 0), "b"), ((2, 2), "c")]
 
 
 def test_settings_are_named_as_flags(tmp_path, runs):

@@ -13,12 +13,14 @@ import pytest
 from commands import configure
 
 import cvjax
+from cvjax.cli.commandline import read_fields
 from cvjax.cli.commands import COMMANDS, first_words, members
 from cvjax.cli.shell.completion import candidates
 from cvjax.cli.shell.examples import EXAMPLES
-from cvjax.cli.shell.experiments import experiment_files
+from cvjax.cli.shell.experiments import experiment_files, study_files
 from cvjax.cli.shell.reading import flags_of
 from cvjax.cli.shell.sources import presets
+from cvjax.cli.studying import several
 
 
 def _page(show) -> list[str]:
@@ -29,7 +31,7 @@ def _page(show) -> list[str]:
     return flags_of(shown.getvalue())
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("train", "completion")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("train", "study", "completion")])
 def test_flags_of_commands_are_those_of_their_help(name):
     module = importlib.import_module(COMMANDS[name].module)
     told = set(_page(lambda: module.main(["--help"])))
@@ -50,6 +52,19 @@ def test_flags_of_experiments_are_those_of_their_help(name):
     assert set(candidates(["train", name, "quick", "--"])) == told | {"--model.name", "--config", "--json"}
 
 
+def test_studies_and_their_flags_are_completed():
+    names = list(study_files())
+    assert candidates(["study", ""]) == [*names, "all"]
+    assert candidates(["study", "depth", "kern"]) == [name for name in names if name.startswith("kern")]
+    for name in names:
+        module = importlib.import_module(f"experiments.studies.{name}")
+        settings = module.STUDY.settings
+        told = set(_page(lambda settings=settings: read_fields(settings, ["--help"], "study", "")))
+        assert set(candidates(["study", name, "--"])) == told | {"--trial", "--json", "--quiet", "--traceback"}
+    told = set(_page(lambda: several.main(["--help"])))
+    assert set(candidates(["study", "all", "--"])) == set(candidates(["study", names[0], "other", "--"])) == told
+
+
 def test_examples_have_flags_that_exist():
     for name, lines in EXAMPLES.items():
         for line in lines:
@@ -59,7 +74,8 @@ def test_examples_have_flags_that_exist():
             words = words[: words.index("--")] if "--" in words else words
             assert [first, *words][: 1 + len(name.split())] == ["cvjax", *name.split()]
             flags = {word for word in words if word.startswith("--") and not word.startswith("--input.")}  # of a run
-            known = candidates([*words[: len(name.split()) + 2 * (name == "train")], "--"])
+            places = {"train": 2, "study": 1}.get(name, 0)
+            known = candidates([*words[: len(name.split()) + places], "--"])
             assert flags <= set(known), line
 
 

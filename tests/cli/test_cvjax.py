@@ -9,7 +9,7 @@ import pytest
 
 from cvjax.cli import commands
 from cvjax.cli.main import main
-from cvjax.cli.shell.experiments import experiment_files
+from cvjax.cli.shell.experiments import experiment_files, study_files
 
 _HEAVY = {"jax", "numpy", "tyro", "rich", "flax", "experiments", "cv2"}
 
@@ -84,7 +84,23 @@ def test_train_alone_lists_the_experiments(capsys):
     assert "Street scenes of CamVid with U-Net or DeepLab v3+." in shown
 
 
-def test_train_runs_the_experiment_as_python_does(monkeypatch):
+def test_study_alone_lists_the_studies(capsys):
+    main(["study"])
+    shown = capsys.readouterr().out
+    assert study_files()
+    assert all(f"\n  {name} " in shown for name in study_files())
+    assert "did you mean depth?" in _refused(capsys, "study", "deph")
+    assert "before --seeds" in _refused(capsys, "study", "--seeds", "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "argv"),
+    [
+        (["train", "camvid", "quick", "--steps", "1"], "experiments.camvid", ["quick", "--steps", "1"]),
+        (["study", "depth", "--seeds", "1"], "experiments.studies.depth", ["--seeds", "1"]),
+    ],
+)
+def test_experiments_and_studies_run_as_python_runs_them(monkeypatch, words, module, argv):
     seen = {}
 
     def run_module(name, **how):
@@ -92,16 +108,11 @@ def test_train_runs_the_experiment_as_python_does(monkeypatch):
 
     monkeypatch.setattr(runpy, "run_module", run_module)
     monkeypatch.setattr(sys, "argv", ["cvjax"])
-    main(["train", "camvid", "quick", "--steps", "1"])
-    assert seen == {
-        "name": "experiments.camvid",
-        "argv": ["quick", "--steps", "1"],
-        "run_name": "__main__",
-        "alter_sys": True,
-    }
+    main(words)
+    assert seen == {"name": module, "argv": argv, "run_name": "__main__", "alter_sys": True}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["data"], ["train"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--help"], ["data"], ["train"], ["study"], ["--version"]], ids=" ".join)
 def test_answers_import_nothing_heavy(words):
     code = "import sys; from cvjax.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)

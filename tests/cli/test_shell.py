@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
 import re
 import signal
@@ -125,15 +126,17 @@ def _says() -> None:
     make_console(stderr=True).print("progress")
     print("a result")
     print("a warning", file=sys.stderr)
+    for _ in range(2):  # as by the opener of each split
+        logging.getLogger("cvjax.datasets.own").warning("passed over %d", 2)
     write_json_result("-", {"a": [1, float("nan")]})
 
 
 @pytest.mark.parametrize(
     ("words", "out", "err"),
     [
-        ("", "a note\na result\n{json}", "progress\na warning\n"),
+        ("", "a note\na result\n{json}", "progress\na warning\npassed over 2\n"),
         ("--quiet", "a result\n{json}", ""),
-        ("--json -", "{json}", "a note\nprogress\na result\na warning\n"),
+        ("--json -", "{json}", "a note\nprogress\na result\na warning\npassed over 2\n"),
         ("--json - --quiet", "{json}", ""),
     ],
 )

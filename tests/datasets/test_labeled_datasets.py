@@ -203,7 +203,7 @@ def test_mistakes_in_a_folder_are_named(folder, tmp_path):
     with pytest.raises(DataError, match="no folder was given; name the one that holds train/CLASS"):
         opened("train", None)
     write_tree(folder, class_tree("val/", 1, ("cat", "cow")) | {"empty/notes.txt": b""})
-    with pytest.raises(DataError, match=r"val: cow are no classes of the split train; rename or remove"):
+    with pytest.raises(DataError, match=r"val: cow is no class of the split train; rename or remove"):
         opened("val")
     with pytest.raises(DataError, match="empty: there are no images"):
         opened("empty")

@@ -102,6 +102,12 @@ ROWS = [
         "a file with two rows", _LABELS, _labeled("a.png,cat\na.png,dog\n"), ("labels.csv", "a.png", "two labels")
     ),
     BadInput(
+        "a table of a split without a row",
+        _LABELS,
+        _tree(a_png=_IMAGE, train_csv=b"file,label\na.png,cat\n", val_csv=b"file,label\n"),
+        ("'val' has no images", "another split"),
+    ),
+    BadInput(
         "a row whose file is not there",
         _LABELS,
         _labeled("a.png,cat\nc.png,dog\n"),

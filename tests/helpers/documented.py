@@ -70,6 +70,17 @@ def _as_module(line: str) -> str | None:
         first, rest = f"{first} {rest[0]}" if rest else first, rest[1:]
     if first == "train":
         return f"experiments.{' '.join(rest)}" if rest else None
+    if first == "study":
+        return _as_study(rest)
     if first in GROUPS or first == "completion":
         return None
     return " ".join([COMMANDS[first].module, *rest])
+
+
+def _as_study(words: list[str]) -> str | None:
+    """Returns a start of one study as its module, one of several as that command; None for what only lists them."""
+    names = [word for word in words[:2] if not word.startswith("-")]
+    if not names:
+        return None
+    one = len(names) == 1 and names != ["all"]
+    return " ".join([f"experiments.studies.{names[0]}", *words[1:]] if one else ["cvjax.cli.studying.several", *words])

@@ -5,7 +5,20 @@ import pathlib
 
 import numpy as np
 import pytest
-from own_sets import CLASSES, WRITERS, coco_content, mask_of, photos, put, write_coco, write_labelme, write_yolo
+from own_sets import (
+    CLASSES,
+    WRITERS,
+    Photo,
+    Thing,
+    coco_content,
+    mask_of,
+    photos,
+    put,
+    write_coco,
+    write_labelme,
+    write_voc,
+    write_yolo,
+)
 from tiny_sets import encoded, mask_png, photo
 
 from cvjax.cli.data.convert import main
@@ -37,6 +50,14 @@ def test_what_is_written_is_read_to_the_same(tmp_path, kind, to):
             masks = open_own(tmp_path / "out", split, "mask")
             for index, each in enumerate(shown):
                 np.testing.assert_array_equal(decode_example(masks[index], 4)["mask"], mask_of(each))
+
+
+def test_boxes_at_the_border_stay_there(tmp_path):
+    things = tuple(Thing("cat", box) for box in ((282, 0, 567, 106), (0, 401, 77, 479), (161, 0, 290, 70)))
+    write_voc(tmp_path / "own", {"train": [Photo("a", encoded(photo(1, 479, 641), "PNG"), (479, 641), things)]})
+    main([str(tmp_path / "own"), str(tmp_path / "out"), "--to", "yolo"])
+    boxes = open_own(tmp_path / "out", "train", "boxes")[0]["boxes"]
+    np.testing.assert_allclose(boxes, [thing.box for thing in things], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo"])

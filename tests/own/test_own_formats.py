@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 from commands import configure
+from own_pictures import write_parquet
 from own_sets import CLASSES, WRITERS, coco_content, mask_of, photos, put, write_coco, write_yolo
 
 from cvjax.data.annotations import decode_boxes_example
@@ -107,6 +108,40 @@ def test_a_run_is_scored_on_the_path_of_other_data(tmp_path):
     settings = types.SimpleNamespace(data=str(tmp_path / "others"), data_dir=None, manual_dir=None)
     task, source = open_scored(with_settings(task, settings, data_fields=("manual_dir",)), None)
     assert (len(source), len(open_scored(Detection(config, CLASSES), None)[1])) == (3, 2)
+
+
+@pytest.mark.parametrize("kind", ["coco", "parquet"])
+def test_boxes_that_training_does_not_see_are_a_warning(tmp_path, capsys, kind):
+    if kind == "coco":
+        write_coco(tmp_path, SPLITS)
+    for split, shown in SPLITS.items() if kind == "parquet" else ():
+        objects = [
+            {
+                "bbox": [(a, b, c - a, d - b) for a, b, c, d in (thing.box for thing in each.things)],
+                "category": [CLASSES.index(thing.name) for thing in each.things],
+            }
+            for each in shown
+        ]
+        rows = [{"image": {"bytes": each.data, "path": None}, "objects": own} for each, own in zip(shown, objects)]
+        names = {"names": list(CLASSES), "_type": "ClassLabel"}
+        write_parquet(tmp_path, split, rows, {"image": {"_type": "Image"}, "objects": [{"category": names}]})
+    config = configure(yolo_voc, ["quick", "--data", tmp_path, "--input.boxes", "1"])
+    train, model = Detection.open(config, "train"), config.model.build(num_classes=3)
+    Detection.create(config, train, model)
+    classes, boxes = capsys.readouterr().err.splitlines()
+    assert classes.startswith(
+        f"warning: {tmp_path}, split train: emu is in none of the 3 images and cannot be learned;"
+    )
+    assert boxes.startswith(
+        f"warning: {tmp_path}, split train: in 1 of the 3 images are more boxes than --input.boxes 1,"
+    )
+    assert boxes.endswith("--input.boxes 2 keeps all.")
+    config = configure(yolo_voc, ["quick", "--data", tmp_path, "--eval.boxes", "1"])
+    task = Detection.create(config, Detection.open(config, "all"), model)
+    assert not capsys.readouterr().err
+    if kind == "coco":
+        with pytest.raises(DataError, match="11 has 2 boxes and evaluation must see all"):
+            task.matched(train)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -139,7 +139,7 @@ def test_shapes_of_labelme(tmp_path, caplog):
     put(tmp_path, "p0.png", TRAIN[0].data)
     with caplog.at_level(logging.WARNING):
         objects = open_own(tmp_path, "all", "boxes")[0]
-    assert "passed over shapes that have no area or no class: 1 _background_, 1 point" in caplog.text
+    assert "passed over shapes that have no area or no class: _background_ (1), point (1)" in caplog.text
     wanted = [(2, 3, 12, 9), (14, 6, 26, 18), (1, 15, 9, 20), (30, 3, 33, 7)]
     np.testing.assert_allclose(objects["boxes"], wanted, atol=1e-5)
     mask = decode_example(open_own(tmp_path, "all", "mask")[0], 4)["mask"]
@@ -170,7 +170,7 @@ def test_shapes_of_cvat(tmp_path, caplog):
     file.write_text(before + "".join(shapes) + behind[behind.index("</image>") :])
     with caplog.at_level(logging.WARNING):
         objects = open_own(tmp_path, "train", "boxes")[0]
-    assert "1 points" in caplog.text
+    assert "points (1)" in caplog.text
     # The ellipse lies below all others, and the turned box stands upright around the same middle.
     np.testing.assert_allclose(objects["boxes"], [(15, 13, 25, 19), (13, 5, 17, 15), (30, 1, 34, 4)], atol=1e-5)
     assert objects["difficult"].tolist() == [True, False, False]

@@ -8,7 +8,7 @@ from own_pictures import write_labels, write_parquet
 from tiny_sets import encoded, photo, write_tree
 
 from cvjax.datasets.own import open_own, splits_of
-from cvjax.datasets.own.formats import format_of
+from cvjax.datasets.own.formats import format_of, targets_of
 from cvjax.errors import DataError
 
 KINDS = ("folders", "csv", "csv_of_split", "csv_of_numbers", "parquet")
@@ -115,6 +115,7 @@ def test_boxes_in_parquet(kind, corners, tmp_path):
     }
     feature = [fields] if kind == "list" else {"feature": fields, "_type": "Sequence"}
     write_parquet(tmp_path, "train", rows, {"image": {"_type": "Image"}, "objects": feature})
+    assert targets_of(tmp_path) == ("boxes",)
     source = open_own(tmp_path, "train", "boxes")
     assert source.class_names == ("red", "white")
     for number in range(3):
@@ -170,3 +171,4 @@ def test_formats_are_told_apart(tmp_path):
     write_labels("parquet", tmp_path / "parquet", NAMES, SETS)
     for name in ("csv", "folders", "parquet"):
         assert format_of(tmp_path / name).name == name
+        assert targets_of(tmp_path / name) == ("label",)

@@ -13,6 +13,7 @@ from cvjax.data.decode import decode_example
 from cvjax.datasets.masks.counts import count_masks
 from cvjax.datasets.own import open_own, splits_of
 from cvjax.datasets.own.colors import read_table
+from cvjax.datasets.own.formats import targets_of
 from cvjax.errors import ConfigError, DataError
 
 KINDS = ("voc", "cvat", "numbers", "class_dict", "label_colors", "parquet")
@@ -38,6 +39,7 @@ def camvid(shared_dir):
 def test_camvid_in_each_format_has_the_same_masks(kind, camvid, tmp_path):
     names, sets = camvid
     write_masks(kind, tmp_path, names, sets)
+    assert targets_of(tmp_path) == ("mask",)
     assert sorted(splits_of(tmp_path)) == ["train", "val"]
     for split, examples in sets.items():
         source = open_own(tmp_path, split, "mask")

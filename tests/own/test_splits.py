@@ -53,9 +53,12 @@ def test_sets_of_classes_keep_their_shares_within_one_example_where_they_are_rar
         assert abs(found[label] - all_of_it / 4) <= max(1.0, 0.05 * all_of_it)
 
 
-def test_the_order_of_the_examples_plays_no_part():
+def test_neither_the_order_nor_the_ids_of_the_examples_play_a_part():
     known = examples([{number % 3, number % 5} for number in range(40)])
-    assert choose_held_out(known[::-1], 0.3, 5) == choose_held_out(known, 0.3, 5)
+    held = choose_held_out(known, 0.3, 5)
+    assert choose_held_out(known[::-1], 0.3, 5) == held
+    numbered = [example._replace(key=str(100 - number)) for number, example in enumerate(known)]  # as COCO does
+    assert choose_held_out(numbered, 0.3, 5) == {str(100 - int(key)) for key in held}
 
 
 def test_equal_images_lie_on_one_side():

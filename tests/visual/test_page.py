@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 from PIL import Image
 
-from cvjax.visual.page import Card, Page
+from cvjax.visual.page import Card, Page, cells
 
 
 class _Reader(HTMLParser):
@@ -52,6 +52,13 @@ def test_a_page_asks_for_nothing_but_what_it_holds():
     assert "url(" not in _page().html()
     policies = [attributes.get("content") for tag, attributes in found.tags if tag == "meta"]
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in policies
+
+
+def test_points_of_a_column_stand_below_each_other():
+    assert cells([82.6, 46.0, None, 137.0]) == ["82.6", "46.0", "", "137.0"]
+    assert cells([1.02, 1.1, 3, float("nan")]) == ["1.02", "1.10", "3", "nan"]
+    assert cells([0.00123, 12.5]) == ["0.00123", "12.5"]  # not 12.50000
+    assert cells([2.0, 123456.0]) == ["2", "1.235e+05"]
 
 
 def test_text_is_shown_as_it_is():

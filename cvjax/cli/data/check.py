@@ -12,16 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cvjax.cli.data.opening import DataArguments, open_splits, target_of, title_of
+from cvjax.cli.data.opening import DataArguments, open_splits, own_path, target_of, title_of
 from cvjax.cli.shell.reading import read
 from cvjax.data.annotations import KEEP
 from cvjax.datasets.findings.duplicates import DISTANCE, LIKENESS
 from cvjax.datasets.findings.finding import TITLES, Finding, Kind
 from cvjax.datasets.findings.report import DataReport, make_report
 from cvjax.datasets.findings.survey import TINY, survey
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
+from cvjax.visual.page import cells
 from cvjax.visual.sheets.check_page import balance_table, boxes_table, check_page, splits_table
 
 
@@ -62,7 +64,11 @@ def check(arguments: Arguments) -> DataReport:
     sources, failed = open_splits(arguments, target, KEEP)
     surveys = [survey(source, target, tiny=arguments.tiny) for source in sources]
     report = make_report(
-        sources[0].name, surveys, distance=arguments.distance, likeness=arguments.likeness, ignore=arguments.ignore
+        said_name(sources[0].name, own_path(arguments)),
+        surveys,
+        distance=arguments.distance,
+        likeness=arguments.likeness,
+        ignore=arguments.ignore,
     )
     closed = [
         Finding("unreadable", split, str(error)) for split, error in failed if "unreadable" not in arguments.ignore
@@ -80,13 +86,9 @@ def print_report(report: DataReport, console: Console, shown: int) -> None:
         for number, name in enumerate(header):
             words = any(isinstance(row[number], str) for row in rows)
             table.add_column(name, justify="left" if words else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(
-                *(
-                    Text("-" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
-                    for value in row
-                )
-            )
+        columns = [cells([row[number] for row in rows]) for number in range(len(header))]
+        for row in zip(*columns, strict=True):
+            table.add_row(*(Text(text or "-") for text in row))
         console.print(table)
     for kind, found in report.by_kind().items():
         console.print(Text(f"{TITLES[kind]}: {len(found)}", style="bold"))

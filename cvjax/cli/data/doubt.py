@@ -15,6 +15,7 @@ from cvjax.cli.shell.reading import read
 from cvjax.data.dataset import Dataset
 from cvjax.data.decode import decode_image
 from cvjax.datasets.findings.finding import file_names, short_names
+from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
@@ -96,7 +97,8 @@ def find(arguments: Arguments) -> Found:
 def page_of(found: Found, title: str, count: int) -> Page:
     """Makes the page, with `count` labels of each kind."""
     task, dataset = found.loaded.task, found.dataset
-    lead = f"{found.loaded.place} on {len(dataset):,} images of {dataset.name} {dataset.split}."
+    where = said_name(dataset.name, task.config.input.manual_dir)
+    lead = f"{found.loaded.place} on {len(dataset):,} images of {where} {dataset.split}."
     page = doubt_page(title, lead, task.target, task.class_names)
     files = file_names(dataset)
     names = None if files is None else short_names(files)
@@ -147,7 +149,7 @@ def report_of(found: Found, count: int) -> dict[str, Any]:
     dataset = found.dataset
     return {
         "checkpoint": str(found.loaded.place),
-        "data": dataset.name,
+        "data": said_name(dataset.name, found.loaded.task.config.input.manual_dir),
         "split": dataset.split,
         "images": len(dataset),
         "doubts": rows,

@@ -11,7 +11,7 @@ from cvjax.data.classes import match_classes
 from cvjax.data.dataset import Dataset, Target
 from cvjax.datasets.image_folder import NAME as IMAGE_FOLDER
 from cvjax.datasets.own import splits_of
-from cvjax.datasets.own.formats import format_of
+from cvjax.datasets.own.formats import targets_of
 from cvjax.datasets.registry import OWN, list_datasets, open_dataset, own_place
 from cvjax.errors import ConfigError, DataError
 
@@ -61,7 +61,7 @@ def target_of(arguments: DataArguments) -> Target:
         return arguments.target
     place = own_path(arguments)
     if place is not None:
-        having: list[Target] = [target for target in TARGETS if target in format_of(place).targets]
+        having: list[Target] = [target for target in TARGETS if target in targets_of(place)]
     else:
         having = [target for target in TARGETS if arguments.data in list_datasets(target)]
     if having:

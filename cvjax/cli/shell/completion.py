@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from cvjax.cli.commands import COMMANDS, GROUPS, first_words, members
 from cvjax.cli.shell.examples import EXAMPLES
-from cvjax.cli.shell.experiments import experiment_files
+from cvjax.cli.shell.experiments import experiment_files, study_files
 from cvjax.cli.shell.names import no_such, refuse
 from cvjax.cli.shell.pages import page
-from cvjax.cli.shell.sources import command_flags, experiment_flags, presets
+from cvjax.cli.shell.sources import command_flags, experiment_flags, presets, study_flags
 
 SCRIPTS = {
     "bash": """\
@@ -60,10 +60,21 @@ def _all(before: list[str], *, flag: bool) -> list[str]:
         name, rest = f"{name} {rest[0]}", rest[1:]
     if name not in COMMANDS:
         return []
+    if name == "study":
+        return _of_studies(rest, flag=flag)
     if flag:
         of_run = experiment_flags(rest[0]) if rest and name in _OF_EXPERIMENTS[:-1] else []
         return list(dict.fromkeys([*command_flags(COMMANDS[name].module), *of_run, *_EVERYWHERE]))
     return _arguments(name, rest)
+
+
+def _of_studies(rest: list[str], *, flag: bool) -> list[str]:
+    names = list(study_files())
+    if not flag:
+        return [] if any(word.startswith("-") for word in rest) else [*names, "all"]
+    several = (len(rest) > 1 and not rest[1].startswith("-")) or rest[:1] == ["all"]
+    flags = command_flags("cvjax.cli.studying.several") if several else study_flags(rest[0]) if rest else []
+    return list(dict.fromkeys([*flags, *_EVERYWHERE]))
 
 
 def _arguments(name: str, rest: list[str]) -> list[str]:

@@ -50,6 +50,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'eval "$(cvjax completion zsh)"     # in ~/.zshrc',
     ),
     "sweep": ("cvjax sweep deeplab_voc quick --vary optim.learning-rate=log:0.001..0.1 --trials 8 -- --steps 300",),
+    "study": (
+        "cvjax study depth --data FOLDER",
+        "cvjax study parameters kernels",
+        "cvjax study all --trial",
+    ),
     "data doubt": ("cvjax data doubt runs/deeplab_voc/quick --html doubt.html",),
     "compare": ("cvjax compare runs/camvid/quick runs/camvid/quick_deeplab --html compare.html",),
 }

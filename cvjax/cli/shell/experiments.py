@@ -1,4 +1,4 @@
-"""This module finds the experiments, without importing any of them, or what they import.
+"""This module finds the experiments and the studies, without importing any of them, or what they import.
 
 They are a package of their own, installed beside this one, which no room here may import.
 """
@@ -8,16 +8,34 @@ import importlib.util
 import pathlib
 
 PACKAGE = "experiments"
+STUDIES = "experiments.studies"
 
 
 def experiment_files() -> dict[str, pathlib.Path]:
     """Returns the file of each experiment by its name, in order; nothing where the package is not installed."""
+    return _pages("*.py")
+
+
+def study_files() -> dict[str, pathlib.Path]:
+    """Returns the file of each study by its name, in order; nothing where the package is not installed."""
+    return _pages("studies/*.py")
+
+
+def _pages(pattern: str) -> dict[str, pathlib.Path]:
     found = importlib.util.find_spec(PACKAGE)
     folders = (found.submodule_search_locations or ()) if found is not None else ()
-    files = (path for folder in folders for path in pathlib.Path(folder).glob("*.py"))
+    files = (path for folder in folders for path in pathlib.Path(folder).glob(pattern))
     return {path.stem: path for path in sorted(files) if not path.stem.startswith("_")}
 
 
 def experiment_sentence(path: pathlib.Path) -> str:
     """Returns the first line of an experiment's docstring."""
     return (ast.get_docstring(ast.parse(path.read_bytes())) or path.stem).splitlines()[0]
+
+
+def study_task(path: pathlib.Path) -> str:
+    """Returns the task of a study, whose data it reads: `classification`, `segmentation`, `detection` or `none`."""
+    for word in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(word, ast.Call) and isinstance(word.func, ast.Name) and word.func.id == "Study":
+            return next(str(ast.literal_eval(each.value)) for each in word.keywords if each.arg == "task")
+    raise ValueError(f"{path} defines no study")

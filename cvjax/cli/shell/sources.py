@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from cvjax.cli.shell.experiments import PACKAGE, experiment_files
+from cvjax.cli.shell.experiments import PACKAGE, STUDIES, experiment_files
 
 _RUN = "RunConfig"
 """Class that the configurations of runs derive from."""
@@ -44,6 +44,19 @@ def experiment_flags(experiment: str) -> list[str]:
         kinds = [(name, shared) for node in made for name in _runs(node, shared)]
     flags = [flag for name, home in kinds for flag in _flags(name, home)]
     return ["--model.name", *dict.fromkeys(flags), "--config", "--json"]
+
+
+def study_flags(study: str) -> list[str]:
+    """Returns the flags of a study: those of its settings, and those that all have."""
+    module = f"{STUDIES}.{study}"
+    for call in ast.walk(_tree(module)):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Study":
+            kinds = [
+                word.value for word in call.keywords if word.arg == "settings" and isinstance(word.value, ast.Call)
+            ]
+            names = [kind.func.id for kind in kinds if isinstance(kind.func, ast.Name)]
+            return [*(flag for name in names for flag in _flags(name, module)), "--trial", "--json"]
+    return []
 
 
 @functools.cache

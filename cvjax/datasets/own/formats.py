@@ -25,6 +25,7 @@ class Format:
       read: Function from the path and a split, or None for all of a set without splits, to annotated images.
       open: Function from the path, a split or None, the target and options of the data set to a dataset, for formats
         that are not of boxes and outlines.
+      held: Function from the path to those of `targets` that it holds, where that differs from one set to another.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Format:
     splits: Callable[[pathlib.Path], Sequence[str]]
     read: Callable[[pathlib.Path, str | None], Annotations] | None = None
     open: Callable[..., Dataset] | None = None
+    held: Callable[[pathlib.Path], Sequence[Target]] | None = None
 
 
 _OUTLINED: tuple[Target, ...] = ("boxes", "mask", "objects")
@@ -56,7 +58,15 @@ FORMATS: tuple[Format, ...] = (
         class_folders.splits,
         open=class_folders.open_folders,
     ),
-    Format("parquet", "parquet", ("label", "mask", "boxes"), parquet.recognize, parquet.splits, open=parquet.open_rows),
+    Format(
+        "parquet",
+        "parquet",
+        ("label", "mask", "boxes"),
+        parquet.recognize,
+        parquet.splits,
+        open=parquet.open_rows,
+        held=parquet.held,
+    ),
 )
 
 
@@ -98,6 +108,16 @@ def format_of(path: str | os.PathLike[str], target: Target | None = None, name: 
             " with --format (of a run: --input.format)."
         )
     return able[0]
+
+
+def targets_of(path: str | os.PathLike[str]) -> tuple[Target, ...]:
+    """Returns what the examples of a file or folder can carry; all that its format knows where it holds none of it.
+
+    Raises:
+      DataError: The format is not recognized, or what it holds cannot be read.
+    """
+    found = format_of(path)
+    return tuple(found.held(pathlib.Path(path)) if found.held is not None else ()) or found.targets
 
 
 _PLURAL = {"mask": "outlines or masks", "label": "labels of images", "objects": "masks of objects", "boxes": "boxes"}

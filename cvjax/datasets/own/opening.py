@@ -64,11 +64,17 @@ def open_own(
     found = format_of(place, target, format)
     chosen = choose_split(place, split, found.splits(place))
     if found.open is not None:
-        return found.open(place, chosen, target, data_dir=data_dir, on_bad_boxes=on_bad_boxes, **options)
+        opened = found.open(place, chosen, target, data_dir=data_dir, on_bad_boxes=on_bad_boxes, **options)
+        _check_filled(len(opened), place, split)
+        return opened
     annotations = read_split(found, place, chosen)
-    if not annotations.images:
-        raise DataError(f"{place}: split {split!r} has no images; add some, or take another split.")
+    _check_filled(len(annotations.images), place, split)
     return OwnDataset(chosen or split, annotations, headers_of(annotations.images, data_dir), target, on_bad_boxes)
+
+
+def _check_filled(count: int, place: pathlib.Path, split: str) -> None:
+    if not count:
+        raise DataError(f"{place}: split {split!r} has no images; add some, or take another split.")
 
 
 def choose_split(place: pathlib.Path, split: str, names: Sequence[str]) -> str | None:

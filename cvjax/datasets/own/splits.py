@@ -89,9 +89,12 @@ def choose_held_out(examples: Sequence[Traits], fraction: float, seed: int, wher
 
 
 def _groups(examples: Iterable[Traits], seed: int) -> list[list[Traits]]:
-    """Gathers the examples with one image, in an order that the seed draws."""
+    """Gathers the examples with one image, in an order that the seed draws.
+
+    Images are put in order by their content, because each format calls the same photograph by another id.
+    """
     groups: dict[str, list[Traits]] = {}
-    for example in sorted(examples, key=lambda example: example.key):
+    for example in sorted(examples, key=lambda example: (example.digest, example.key)):
         groups.setdefault(example.digest, []).append(example)
     found = list(groups.values())
     return [found[place] for place in np.random.default_rng(seed).permutation(len(found))]

@@ -15,7 +15,7 @@ from cvjax.data.loader import prefetch_to_device
 from cvjax.engine.optim import make_optimizer
 from cvjax.engine.parallel import Strategy
 from cvjax.engine.state import create_state
-from cvjax.engine.step import make_train_step
+from cvjax.engine.step import make_run_step
 from cvjax.engine.task import Task, open_teacher
 from cvjax.errors import ConfigError
 
@@ -126,16 +126,7 @@ def find_rate(
     optimizer = make_optimizer(optim, len(rates), rate=optax.scale_by_learning_rate(schedule))
     state = strategy.start(functools.partial(create_state, optimizer=optimizer, ema=False), dict(variables))
     step = strategy.compile_train(
-        make_train_step(
-            model,
-            task,
-            optimizer,
-            schedule,
-            accumulate=optim.accumulate,
-            axis_name=strategy.axis_name,
-            layout=strategy.layout,
-            teacher=teacher,
-        )
+        make_run_step(model, task, dataclasses.replace(optim, ema_decay=None), (schedule, optimizer), strategy, teacher)
     )
     key: Any = jax.random.key(task.config.seed)
     if teacher is not None:

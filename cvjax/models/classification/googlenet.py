@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvjax.errors import ConfigError
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Preprocessing, Variant
@@ -43,6 +44,7 @@ _BLOCKS = {
     "inception5b": (384, 192, 384, 48, 128, 128),
 }
 _AUX = {"aux1": "inception4a", "aux2": "inception4d"}
+_STAGES = {"inception3": 2, "inception4": 5, "inception5": 2}
 _SMALLEST = 15
 
 
@@ -139,6 +141,8 @@ class GoogLeNet(Classifier):
 
     Attributes:
       width: Factor on the channels of all layers.
+      stage_sizes: Number of blocks in each of the three stages, 2, 5 and 2 or fewer; the last ones of a stage are left
+        out. The second auxiliary classifier then sits on the last block of its stage, if that has fewer than four.
       batch_norm: Use BatchNorm instead of biases. Otherwise the stem's responses are normalized locally.
       large_kernel: Side of the largest kernel of a block in pixels.
       last_pool: Side of the last pooling's window in pixels.
@@ -148,6 +152,7 @@ class GoogLeNet(Classifier):
     """
 
     width: float = 1.0
+    stage_sizes: tuple[int, int, int] = (2, 5, 2)
     batch_norm: bool = True
     large_kernel: int = 3
     last_pool: int = 2
@@ -169,7 +174,8 @@ class GoogLeNet(Classifier):
         self.conv3 = unit(self._scaled(192), 3)
         # Caffe divides alpha by the size of the neighborhood.
         self.normalize = LocalResponseNorm(alpha=1e-4 / 5, k=1.0)
-        for name, features in _BLOCKS.items():
+        for name in self._blocks():
+            features = _BLOCKS[name]
             setattr(self, name, Inception(tuple(map(self._scaled, features)), unit, self.large_kernel, self.naive))
         self._make_head(nn.initializers.lecun_normal())
         if self.num_classes and self.aux:
@@ -187,7 +193,7 @@ class GoogLeNet(Classifier):
 
         Returns:
           `conv1` (stride 2), `conv3` (4), `inception3a` and `inception3b` (8), `inception4a` to `inception4e` (16), and
-          `inception5a` and `inception5b` (32).
+          `inception5a` and `inception5b` (32), or those of them that `stage_sizes` leaves.
 
         Raises:
           ConfigError: Images that it cannot take.
@@ -200,7 +206,7 @@ class GoogLeNet(Classifier):
         x = self.conv2(x if self.batch_norm else self.normalize(x), train)
         maps["conv3"] = self.conv3(x, train)
         x = maps["conv3"] if self.batch_norm else self.normalize(maps["conv3"])
-        for name in _BLOCKS:
+        for name in self._blocks():
             if name in ("inception3a", "inception4a", "inception5a"):
                 x = pool(x, self.last_pool if name == "inception5a" else 3)
             x = maps[name] = getattr(self, name)(x, train)
@@ -215,11 +221,19 @@ class GoogLeNet(Classifier):
         Arguments and errors are those of `features`.
         """
         maps = self.features(images, train)
-        logits = self._classify(maps["inception5b"], train)
+        logits = self._classify(maps[self._blocks()[-1]], train)
         if not (self.num_classes and self.aux) or not (train or self.is_initializing()):
             return logits
-        auxiliary = {name: getattr(self, name)(maps[where], train) for name, where in _AUX.items()}
+        last = f"inception4{'abcde'[self.stage_sizes[1] - 1]}"
+        auxiliary = {name: getattr(self, name)(maps[min(where, last)], train) for name, where in _AUX.items()}
         return (logits, auxiliary) if train else logits
+
+    def _blocks(self) -> list[str]:
+        """Returns the names of the blocks in their order."""
+        sizes, most = self.stage_sizes, _STAGES.values()
+        if len(sizes) != len(most) or not all(1 <= size <= limit for size, limit in zip(sizes, most)):
+            raise ConfigError(f"stage_sizes are 1 to 2, 1 to 5 and 1 to 2 blocks, not {sizes}")
+        return [f"{stage}{'abcde'[number]}" for stage, size in zip(_STAGES, sizes) for number in range(size)]
 
     def _scaled(self, features: int) -> int:
         return max(1, round(features * self.width))

@@ -14,7 +14,7 @@ from cvjax.models.blocks.residual import SHORTCUTS, BasicBlock
 from cvjax.models.classification.classifier import Classifier
 from cvjax.models.images import check_images
 from cvjax.models.info import ModelInfo, Variant
-from cvjax.nn import TorchConv
+from cvjax.nn import SqueezeExcite, TorchConv
 
 
 class CifarResNet(Classifier):
@@ -26,6 +26,7 @@ class CifarResNet(Classifier):
       blocks: Number of blocks in each stage.
       width: Channels of the first stage; doubles at each stage.
       shortcut, norm_after, zero_gamma: Fields of the blocks, see `ResidualBlock`.
+      squeeze_excite: Reduction of channels in a gate on every block (1709.01507); 0 has no gates.
     """
 
     blocks: int = 3
@@ -33,6 +34,7 @@ class CifarResNet(Classifier):
     shortcut: str = "A"
     norm_after: bool = False
     zero_gamma: bool = False
+    squeeze_excite: int = 0
 
     def setup(self) -> None:
         if self.shortcut not in SHORTCUTS:
@@ -44,6 +46,7 @@ class CifarResNet(Classifier):
             dilations=(1, 1),
             conv=conv,
             norm=norm,
+            gate=partial(SqueezeExcite, self.squeeze_excite, dtype=self.dtype) if self.squeeze_excite else None,
             shortcut=self.shortcut,
             norm_after=self.norm_after,
             zero_gamma=self.zero_gamma,

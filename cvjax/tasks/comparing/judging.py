@@ -1,6 +1,7 @@
 """Judges a trained model's prediction of single images, to compare two models image by image."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -148,29 +149,39 @@ class Contestant:
         return self._loaded.predict(sample["image"]), sample
 
 
-def shared_examples(first: Dataset, second: Dataset, count: int) -> Iterator[tuple[int, str]]:
-    """Yields position and id of examples of two data sets that are the same, spread evenly over them.
+def shared_examples(first: Dataset, second: Dataset, count: int) -> Iterator[tuple[tuple[int, int], str]]:
+    """Yields the positions in two data sets of an image that both hold, and its id in the first.
+
+    The images are spread evenly over the first set. In the second they may have another order and other ids, as the
+    same photographs have in another format.
 
     Args:
       first, second: Splits that two models are scored on.
       count: Number of examples; fewer if the split is smaller.
 
     Raises:
-      DataError: The two hold other examples.
+      DataError: The two hold other images.
     """
+    way_out = "compare runs of the same data image by image, or give --images 0"
     if len(first) != len(second):
         raise DataError(
             f"{first.name} {first.split} has {len(first)} examples and {second.name} {second.split} {len(second)};"
-            " compare runs of the same data image by image, or leave --images out"
+            f" {way_out}"
         )
+    places: dict[str, int] = {}
     for index in np.unique(np.linspace(0, len(first) - 1, count).round().astype(int)).tolist():
-        names = [str(dataset[index]["id"]) for dataset in (first, second)]
-        if names[0] != names[1]:
-            raise DataError(
-                f"example {index} is {names[0]} of {first.name} and {names[1]} of {second.name}; compare runs of the"
-                " same data image by image, or leave --images out"
-            )
-        yield index, names[0]
+        record = first[index]
+        digest, other = _digest(record), index
+        if _digest(second[index]) != digest:
+            places = places or {_digest(second[place]): place for place in range(len(second))}
+            other = places.get(digest, -1)
+        if other < 0:
+            raise DataError(f"{record['id']} of {first.name} {first.split} is no image of the second run's; {way_out}")
+        yield (index, other), str(record["id"])
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(record["image"]).hexdigest()
 
 
 def image_iou(mask: np.ndarray, prediction: np.ndarray, num_classes: int, ignore: int) -> float:

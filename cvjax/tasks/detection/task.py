@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import chex
 import jax
@@ -25,6 +26,7 @@ from cvjax.models.detection.detector import Detections, Proposals, Truth, beside
 from cvjax.storage import data_folder
 from cvjax.tasks.detection import pictures
 from cvjax.tasks.detection.box_finder import BoxPredictor
+from cvjax.tasks.detection.checks import check_scored, training_warnings
 from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.detection.doubt import box_doubts
 from cvjax.tasks.detection.metrics import DetectionScores
@@ -76,6 +78,22 @@ class Detection(ImageTask):
             below = f"{dataset.name}/{dataset.split}"
             return attach(dataset, ProposalSet(data_folder(data.proposals_from, below) / below))
         return ProposedDataset(dataset, prepare_proposals(dataset, proposal_config(data), config.data_dir))
+
+    @classmethod
+    def create(cls, config: DetectionConfig, dataset: Dataset, model: nn.Module) -> Self:
+        """Makes the task of a run; warns of boxes that it cannot learn from, see `training_warnings`."""
+        for warning in training_warnings(config, dataset) if jax.process_index() == 0 else ():
+            print(f"warning: {warning}", file=sys.stderr)
+        return super().create(config, dataset, model)
+
+    def matched(self, dataset: Dataset) -> tuple[Self, Dataset]:
+        """Matches the classes, see `ImageTask`, and checks that the evaluation has room for all boxes.
+
+        Raises:
+          DataError: The dataset has a class that the model lacks, or an image has too many boxes.
+        """
+        check_scored(self.config.eval.boxes, dataset)
+        return super().matched(dataset)
 
     @classmethod
     def open_options(cls, config: DetectionConfig) -> dict[str, Any]:

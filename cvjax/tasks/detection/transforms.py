@@ -263,10 +263,7 @@ class BoxEvalTransform(ResizeAndPad):
             )
         count = len(objects.boxes)
         if count > self.max_boxes:
-            raise DataError(
-                f"{name} has {count} boxes and evaluation must see all; give --eval.boxes (of evaluate: --boxes) at"
-                f" least that many, more than {self.max_boxes}."
-            )
+            raise DataError(too_many_boxes(name, count, self.max_boxes))
         if shown != shape:
             image = cv2.resize(image, shown[::-1], interpolation=cv2.INTER_LINEAR)
         scale = _factors(shape, shown)
@@ -286,6 +283,14 @@ class BoxEvalTransform(ResizeAndPad):
         areas = np.zeros(self.max_boxes, np.float32)
         more |= {"areas": areas, "scale": np.ones(2, np.float32), "original_size": np.zeros(2, np.int32)}
         return blank_image(self.size, self.fill), boxes, more
+
+
+def too_many_boxes(name: str, count: int, limit: int) -> str:
+    """Returns the sentence about an image with more boxes than an evaluation has room for."""
+    return (
+        f"{name} has {count} boxes and evaluation must see all; give --eval.boxes (of evaluate: --boxes) at least that"
+        f" many, more than {limit}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

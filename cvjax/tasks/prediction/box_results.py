@@ -10,6 +10,7 @@ from cvjax.storage import AnyPath, write_result
 from cvjax.tasks.prediction.coco_ids import CocoIds
 from cvjax.tasks.prediction.results import Item
 from cvjax.visual.boxes import Boxes, draw_boxes
+from cvjax.visual.sheets.samples import draw_scaled, legend_of
 
 Format = Literal["json", "coco", "yolo"]
 _RESULTS, _IMAGES = "coco_results.json", "coco_images.json"
@@ -68,6 +69,10 @@ class BoxResults:
         """Returns the frame with boxes; small frames are enlarged."""
         return self.picture(image, result)
 
+    def thumb(self, image: np.ndarray, result: Any) -> np.ndarray:
+        """Returns the image at the size of the sheet, with boxes; names of a few boxes alone."""
+        return draw_scaled(image, result.shown, self._names)
+
     def write(self, out: AnyPath, item: Item, result: Any) -> list[AnyPath]:
         """Writes the boxes as JSON and as YOLO's text."""
         written = []
@@ -118,8 +123,8 @@ class BoxResults:
         return [out / _RESULTS, out / _IMAGES]
 
     def legend(self) -> Mapping[str, tuple[int, int, int]]:
-        """Returns nothing: names stand on the boxes."""
-        return {}
+        """Returns the colors of the boxes."""
+        return legend_of("boxes", self._names)
 
 
 def yolo_text(found: Boxes, size: tuple[int, int]) -> str:

@@ -39,6 +39,10 @@ class ClassResults:
         del result
         return image
 
+    def thumb(self, image: np.ndarray, result: Any) -> np.ndarray:
+        """Returns the image, as there is no legend."""
+        return self.picture(image, result)
+
     def frame(self, image: np.ndarray, result: Any) -> np.ndarray:
         """Returns the frame with its likeliest class in a bar below."""
         size = int(np.clip(max(image.shape[:2]) / 32, canvas.TEXT, 64))

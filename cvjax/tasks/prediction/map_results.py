@@ -44,6 +44,10 @@ class MapResults:
         """Returns the frame with tinted classes, of its own size; the legend is on the page."""
         return tint(image, result.labels, self._names)
 
+    def thumb(self, image: np.ndarray, result: Any) -> np.ndarray:
+        """Returns the image with tinted classes."""
+        return tint(image, result.labels, self._names)
+
     def write(self, out: AnyPath, item: Item, result: Any) -> list[AnyPath]:
         """Writes the mask and the probabilities."""
         mask = out / f"{item.name}_mask.png"

@@ -44,6 +44,10 @@ class Results(Protocol):
         """Returns the result drawn over a frame, of one size for all frames."""
         ...
 
+    def thumb(self, image: np.ndarray, result: Any) -> np.ndarray:
+        """Returns the result drawn over its image for a sheet with a legend."""
+        ...
+
     def write(self, out: AnyPath, item: Item, result: Any) -> list[AnyPath]:
         """Writes an image's files other than its picture and returns their paths; it runs in threads."""
         ...
@@ -70,5 +74,5 @@ class Results(Protocol):
         ...
 
     def legend(self) -> Mapping[str, tuple[int, int, int]]:
-        """Returns the colors of `frame` by the names of the classes, for the sheet; nothing if that needs no legend."""
+        """Returns the colors of `thumb` by the names of the classes, for the sheet; nothing if that needs no legend."""
         ...

@@ -185,7 +185,7 @@ class Run:
         }
         line = f"{item.path}: {found}" + (f" -> {files[0]}" if link else "")
         if self._results.legend():  # one for all on the sheet
-            picture = self._results.frame(images.read(index), shown)
+            picture = self._results.thumb(images.read(index), shown)
         thumb = make_thumb(picture, item.name, found.split(", "), link)
         return _Done(files, line, entry, [(item, self._results.kept(shown))], [thumb])
 

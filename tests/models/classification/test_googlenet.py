@@ -77,3 +77,24 @@ def test_auxiliary_losses_reach_early_blocks_alone():
 def test_too_small_images():
     with pytest.raises(ConfigError, match="15x15"):
         create_model("googlenet", num_classes=2).init(jax.random.key(0), jnp.zeros((1, 14, 14, 3)))
+
+
+def test_fewer_blocks_are_the_first_of_each_stage():
+    """The others keep their layers; the second auxiliary classifier sits on the last block that is left."""
+    model = create_model("googlenet_original", num_classes=7, width=0.25, stage_sizes=(1, 2, 1))
+    images, variables = _variables(model)
+    blocks = [name for name in variables["params"] if name.startswith("inception")]
+    assert sorted(blocks) == ["inception3a", "inception4a", "inception4b", "inception5a"]
+    _, auxiliary = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=True, rngs={"dropout": jax.random.key(0)}), variables, images
+    )
+    assert auxiliary["aux2"].shape == (2, 7)
+    whole = create_model("googlenet_original", num_classes=7, width=0.25)
+    kernels = [_variables(net)[1]["params"]["aux2"]["conv"]["conv"]["kernel"].shape[2] for net in (model, whole)]
+    assert kernels == [(160 + 224 + 64 + 64) / 4, (112 + 288 + 64 + 64) / 4]  # channels of 4b and of 4d
+
+
+@pytest.mark.parametrize("sizes", [(2, 5, 3), (2, 0, 2)])
+def test_stages_have_the_papers_blocks_or_fewer(sizes):
+    with pytest.raises(ConfigError, match="1 to 2, 1 to 5 and 1 to 2"):
+        _variables(create_model("googlenet", num_classes=7, width=0.1, stage_sizes=sizes))

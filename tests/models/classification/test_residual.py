@@ -162,6 +162,9 @@ def test_squeeze_excite_can_be_added_to_any_residual_net():
     bare, gated = _shapes("resnext50_32x4d"), _shapes("resnext50_32x4d", squeeze_excite=16)
     assert all(("squeeze_excite" in tree) == name.startswith("stage") for name, tree in gated.items())
     assert not any("squeeze_excite" in tree for tree in bare.values())
+    small = _shapes("resnet20_cifar", squeeze_excite=4)
+    assert small["stage3_2"]["squeeze_excite"]["reduce"]["kernel"].shape == (1, 1, 64, 16)
+    assert not any("squeeze_excite" in tree for tree in _shapes("resnet20_cifar").values())
 
 
 @pytest.mark.slow

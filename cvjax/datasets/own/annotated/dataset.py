@@ -105,6 +105,16 @@ class OwnDataset:
         """Returns the ids in the order of the records."""
         return [image.key for image in self._images]
 
+    def absent_classes(self) -> list[str]:
+        """Returns the names of the classes of which no image has an object; the background is not one of them."""
+        seen = {thing.name for image in self._images for thing in image.objects}
+        return [name for name in self._names if name not in seen and not is_background(name)]
+
+    def box_counts(self) -> list[int]:
+        """Returns the number of boxes of each image; 0 where the image is damaged."""
+        pairs = zip(self._images, self._headers, strict=True)
+        return [0 if header is None else len(self._objects(image, header).boxes) for image, header in pairs]
+
     def part(self, indices: Sequence[int], split: str) -> "OwnDataset":
         """Returns the dataset of some of the images, see `cvjax.data.part`."""
         part = copy.copy(self)

@@ -53,7 +53,7 @@ def joined(shapes: Sequence[Shape]) -> list[Annotated]:
 def report_passed(log: logging.Logger, place: object, passed: Mapping[str, int]) -> None:
     """Logs in one line how many shapes of which kinds were passed over, if there were any."""
     if passed:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(passed.items()))
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(passed.items()))
         log.warning("%s: passed over shapes that have no area or no class: %s", place, kinds)
 
 

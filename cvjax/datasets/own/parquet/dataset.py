@@ -127,6 +127,16 @@ class ParquetDataset:
         tables = (opened(path).read(columns=[self._columns.target]) for path in self._paths)
         return list(itertools.chain.from_iterable(table[self._columns.target].to_pylist() for table in tables))
 
+    def absent_classes(self) -> list[str]:
+        """Returns the names of the classes of which no row has an object."""
+        seen = {label for value in self.targets() for label in fields_of(value, self._columns)[1]}
+        numbers = {label if self._number_of is None else self._number_of.get(label) for label in seen}
+        return [name for number, name in enumerate(self.class_names) if number not in numbers]
+
+    def box_counts(self) -> list[int]:
+        """Returns the number of boxes of each row, bad ones too."""
+        return [len(fields_of(value, self._columns)[0]) for value in self.targets()]
+
     def label(self, value: Any, name: str) -> int:
         """Returns the label of a value of the labels' column.
 

@@ -66,6 +66,25 @@ def open_rows(
     return found
 
 
+def held(place: pathlib.Path) -> list[Target]:
+    """Returns what the columns of the first file hold: boxes, masks, labels.
+
+    Raises:
+      DataError: The file cannot be read.
+      ConfigError: pyarrow is missing.
+    """
+    first = next(path for own in files_by_split(place).values() for path in own)
+    schema, found = opened(first).schema_arrow, list[Target]()
+    targets: tuple[Target, ...] = ("boxes", "mask", "label")
+    for target in targets:
+        try:
+            columns_of(schema, target, first)
+        except DataError:
+            continue
+        found.append(target)
+    return found
+
+
 def _classes(
     place: pathlib.Path, source: ParquetDataset, columns: Columns, target: Target
 ) -> tuple[Sequence[str], Mapping[Any, int] | None]:

@@ -35,7 +35,9 @@ def files_of(
                 left.difficult += thing.difficult
                 numbers = [] if thing.crowd else _numbers(thing, example, outlined)
                 if numbers:
-                    lines.append(" ".join([str(class_names.index(thing.name)), *map(_text, numbers)]))
+                    lines.append(
+                        " ".join([str(class_names.index(thing.name)), *(_text(number, outlined) for number in numbers)])
+                    )
             place = f"{image_folder(split).replace('images', 'labels', 1)}/{name.rpartition('.')[0]}.txt"
             files[place] = "".join(f"{line}\n" for line in lines)
     return files
@@ -86,5 +88,6 @@ def _is_rectangle(thing: Annotated) -> bool:
     return len(corners) == 4 and {(x, y) for x, y in corners.tolist()} == around
 
 
-def _text(value: float) -> str:
-    return f"{value:.10f}".rstrip("0").rstrip(".")
+def _text(value: float, outlined: bool) -> str:
+    """Returns a share of a side: of boxes with all digits, so that training on them takes the very same steps."""
+    return f"{value:.10f}".rstrip("0").rstrip(".") if outlined else np.format_float_positional(value, trim="-")

@@ -1,0 +1,47 @@
+"""Equal budgets: what nets cost, and the width with which one net costs as much as another."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from cvjax.engine.state import TrainState
+from cvjax.inspection import Inspection, inspect_model
+
+
+def closest(count: Callable[[int], int], target: int, low: int, high: int) -> int:
+    """Returns the number of low to high whose count is nearest to a target, by bisection: counts grow with numbers."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= target else (low, middle)
+    return min((low, high), key=lambda number: abs(count(number) - target))
+
+
+def inspected(model: nn.Module, side: int) -> Inspection:
+    """Returns the layers of a net's inference on images of a side in pixels; nothing is computed."""
+    return inspect_model(model, image_size=side)
+
+
+class StepClock:
+    """Notes when training steps end, as `watch` of `ShortRun.train`; it waits for each of them.
+
+    Attributes:
+      ends: Time of each end in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def __call__(self, step: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        """Notes the end of a step."""
+        del step, state
+        jax.block_until_ready(metrics["loss"])
+        self.ends.append(time.monotonic())
+
+    @property
+    def seconds(self) -> float:
+        """Returns the median of the seconds from one end to the next, 0 of a single step."""
+        return float(np.median(np.diff(self.ends))) if len(self.ends) > 1 else 0.0
