@@ -170,7 +170,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
         miou, macs = 100 * of_seeds(cells, net, "miou"), of_seeds(cells, net, "macs").mean() / 1e6
         look = dict(LOOKS[number % len(LOOKS)], linestyle="none", capsize=3)
         right.errorbar([macs], [miou.mean()], [spread(miou)], label=net, **look)
-    right.set_xscale("log")
+    right.set_xlim(left=0)
     panel(left, "equal parameters", "output stride; the rest is dilation", "mean IoU (%)")
     panel(right, "what it costs", "multiply-adds of an image (millions)", "mean IoU (%)")
 
@@ -188,7 +188,9 @@ STUDY = Study(
     claim="At equal parameters dilation beats stride; a net that does neither loses the context",
     paper="of ResNet-50 with further blocks the mean IoU on PASCAL VOC 2012 val is 75.18% at an output stride of 8,"
     " 73.88% at 16, 70.06% at 32 and 59.99% at 64 (1706.05587, table 1).",
-    meaning="TODO",
+    meaning="Strides and dilation widen the view alike, and a stride or two less keeps what the last ones lose. All the"
+    " way to stride 1 costs seven times as much and gains nothing here; nor does a net lose here that sees 19 pixels"
+    " alone, so these labels hang on little context at this size and budget.",
     measure=measure,
     conclude=conclude,
     draw=draw,
