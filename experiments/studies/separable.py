@@ -182,7 +182,7 @@ def conclude(cells: Cells) -> Finding:
     times_by = [with_error(ratio, 1, 2) for ratio in (times[:, 1], times[:, 2], times[:, 1] / times[:, 3])]
     verdict = (
         f"at equal width the separable net has {saved[0]:.1f} times fewer parameters and {saved[1]:.1f} times fewer"
-        f" multiply-adds, takes {times_by[0]} of the time, and is {with_error(-lost)} points of top-1 accuracy away. At"
+        f" multiply-adds, takes {times_by[0]} of the time, and changes top-1 accuracy by {with_error(-lost)} points. At"
         f" equal parameters it is {with_error(more)} points better with many and {with_error(few)} with few, and takes"
         f" {times_by[1]} and {times_by[2]} times as long. That it makes more of its parameters"
         f" {'shows' if better else 'does not show in both sizes'} at this budget."
