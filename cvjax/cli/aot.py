@@ -80,7 +80,8 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
         raise ConfigError(f"there is no layout {arguments.layout!r}; choose one of {', '.join(LAYOUTS)}")
     parse_topology(arguments.topology)
     experiments = importlib.import_module("experiments")
-    names = [found.name for found in pkgutil.iter_modules(experiments.__path__) if not found.name.startswith("_")]
+    pages = [found.name for found in pkgutil.iter_modules(experiments.__path__) if not found.ispkg]
+    names = [name for name in pages if not name.startswith("_")]
     if arguments.experiment not in names:
         raise ConfigError(f"there is no experiment {arguments.experiment!r}; choose one of {', '.join(names)}")
     module = importlib.import_module(f"experiments.{arguments.experiment}")

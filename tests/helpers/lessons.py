@@ -26,7 +26,7 @@ are small, budgets are the same for all that is compared, and error bars are the
 claim does not show at this scale, its page says so; that is no word against the paper's own scale.
 
 `cvjax study` lists the studies, `cvjax study all` runs them all, and one that was stopped goes on where it was. Each
-figure below follows from the record beside it (`docs/lessons/NAME.json`), which a run of the study wrote on 2 cores.
+figure below follows from the record beside it, in the folder `docs/lessons`, which a run of the study wrote on 2 cores.
 """
 
 
