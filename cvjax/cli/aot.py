@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from cvjax.cli.commandline import parse
+from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.reading import read_known
 from cvjax.data.stand_in import StandIn
 from cvjax.datasets.sizes import class_count, example_count
@@ -79,12 +79,10 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
     if arguments.layout not in (None, *LAYOUTS):
         raise ConfigError(f"there is no layout {arguments.layout!r}; choose one of {', '.join(LAYOUTS)}")
     parse_topology(arguments.topology)
-    experiments = importlib.import_module("experiments")
-    pages = [found.name for found in pkgutil.iter_modules(experiments.__path__) if not found.ispkg]
-    names = [name for name in pages if not name.startswith("_")]
+    names = experiment_files()
     if arguments.experiment not in names:
         raise ConfigError(f"there is no experiment {arguments.experiment!r}; choose one of {', '.join(names)}")
-    module = importlib.import_module(f"experiments.{arguments.experiment}")
+    module = importlib.import_module(f"{PACKAGE}.{arguments.experiment}")
     config = parse(module.PRESETS, module.__doc__, module.__name__, argv=[arguments.preset, *rest])
     return arguments, config
 

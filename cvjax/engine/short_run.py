@@ -35,6 +35,11 @@ class Trained(NamedTuple):
     variables: dict[str, Any]
     losses: np.ndarray
 
+    @property
+    def last_loss(self) -> float:
+        """Returns the mean loss of the last tenth of the steps."""
+        return float(np.mean(self.losses[-max(1, len(self.losses) // 10) :]))
+
 
 class ShortRun:
     """Trains one net on one data set with as many seeds as one asks for; its steps compile once.
@@ -44,20 +49,22 @@ class ShortRun:
 
     Args:
       config: Configuration of a run, whose `workdir` need not be given.
-      model: Module in the place of `config.model`, such as a net without one of its blocks.
+      make: Function from the number of classes to a module in the place of `config.model`, such as a net of one's own.
       examples: Largest number of examples that are scored, spread evenly over the split; None scores all.
 
     Raises:
       UserError: Any of the mistakes that a run refuses before its first step.
     """
 
-    def __init__(self, config: RunConfig, model: nn.Module | None = None, examples: int | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, make: Callable[[int], nn.Module] | None = None, examples: int | None = None
+    ) -> None:
         task_class = resolve(config.task)
         self.strategy = checked_strategy(config)
         self.train_set: Dataset = training_split(task_class, config)
         eval_set = task_class.open(config, config.input.eval_split)
         config = with_steps(config, len(self.train_set))
-        self.model = config.model.build(num_classes=len(self.train_set.class_names)) if model is None else model
+        self.model = (make or config.model.build)(len(self.train_set.class_names))
         self.task: Task = task_class.create(config, self.train_set, self.model)
         self.scoring, eval_set = self.task.matched(eval_set)
         if examples is not None and examples < len(eval_set):

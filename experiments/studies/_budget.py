@@ -4,25 +4,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from cvjax.engine.state import TrainState
-from cvjax.inspection import Inspection, inspect_model
 
 
-def closest(count: Callable[[int], int], target: int, low: int, high: int) -> int:
+def closest(count: Callable[[int], int], target: float, low: int, high: int) -> int:
     """Returns the number of low to high whose count is nearest to a target, by bisection: counts grow with numbers."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) <= target else (low, middle)
     return min((low, high), key=lambda number: abs(count(number) - target))
-
-
-def inspected(model: nn.Module, side: int) -> Inspection:
-    """Returns the layers of a net's inference on images of a side in pixels; nothing is computed."""
-    return inspect_model(model, image_size=side)
 
 
 class StepClock:

@@ -10,7 +10,6 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.data.decode import IGNORE
-from cvjax.engine.config import resolve
 from cvjax.engine.evaluate import whole_split
 from cvjax.engine.short_run import ShortRun
 from cvjax.tasks.segmentation.config import SegmentationConfig
@@ -61,6 +60,9 @@ class Labeled(NamedTuple):
     found: np.ndarray
 
 
+Labeler = Callable[[Mapping[str, Any]], Labeled]
+
+
 def miou(labeled: Labeled) -> float:
     """Returns the mean IoU of the classes that occur."""
     known = labeled.truth != IGNORE
@@ -70,12 +72,7 @@ def miou(labeled: Labeled) -> float:
     return segmentation_report(confusion, [str(label) for label in range(classes)])["miou"]
 
 
-def class_count(config: SegmentationConfig) -> int:
-    """Returns the number of classes of the configured data, for a net that a study makes itself."""
-    return len(resolve(config.task).open(config, config.input.eval_split).class_names)
-
-
-def labeler(run: ShortRun, model: nn.Module | None = None) -> Callable[[Mapping[str, Any]], Labeled]:
+def labeler(run: ShortRun, model: nn.Module | None = None) -> Labeler:
     """Returns the function from variables to the labels that they give to the images of the split that is scored.
 
     Args:

@@ -160,6 +160,21 @@ class Lab:
             self._console.print(f"{cell}: {_in_short(self.cells[cell])}", soft_wrap=True, markup=False, highlight=False)
         return self.cells[cell]
 
+    def measure_seeds(
+        self, variant: str, seeds: int, make: Callable[[], Made], take: Callable[[Made, int], Mapping[str, Any]]
+    ) -> None:
+        """Takes the cells of a variant, one a seed.
+
+        Args:
+          variant: Name of the variant.
+          seeds: Number of seeds.
+          make: Function that makes what all seeds share, such as compiled runs; it is called where a cell is missing.
+          take: Function from that and the seed to the figures of a cell.
+        """
+        made = once(make)
+        for seed in range(seeds):
+            self.measure(f"{variant}/{seed}", lambda seed=seed: take(made(), seed))
+
 
 def once(make: Callable[[], Made]) -> Callable[[], Made]:
     """Returns a function that makes something at its first call: what no cell needs is not made, nor compiled."""
@@ -199,6 +214,11 @@ def milliseconds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
     return dict(zip(calls, np.median(taken[1:], axis=0).round(2).tolist()))
 
 
+def look_of(number: int) -> dict[str, Any]:
+    """Returns color, marker and line of a series by its number."""
+    return dict(LOOKS[number % len(LOOKS)])
+
+
 def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, number: int) -> None:
     """Draws the mean over seeds [seeds, points] as a line, with the standard deviation as error bars.
 
@@ -209,8 +229,8 @@ def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, 
       label: Name in the legend.
       number: Number of the series, which chooses its look.
     """
-    look: dict[str, Any] = dict(LOOKS[number % len(LOOKS)])
-    axes.errorbar(list(x), values.mean(axis=0), yerr=spread(values), label=label, capsize=3, markersize=5, **look)
+    mean, error = values.mean(axis=0), spread(values)
+    axes.errorbar(list(x), mean, yerr=error, label=label, capsize=3, markersize=5, **look_of(number))
 
 
 def panel(axes: "Axes", title: str, x: str, y: str, legend: bool = True) -> None:

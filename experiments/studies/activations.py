@@ -14,6 +14,7 @@ the gradient's norm.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
@@ -21,11 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvjax.engine.run import training_split
 from cvjax.engine.short_run import ShortRun
 from cvjax.nn import TorchConv, he_normal, xavier_normal
 from cvjax.nn.initializers import Initializer
-from cvjax.tasks.classification.task import Classification
 from experiments.studies._gradients import Gradients, kernel_gradients
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
@@ -36,7 +35,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -108,20 +106,20 @@ def runs_of(settings: ActivationSettings, kind: str) -> tuple[ShortRun, Gradient
     """Returns the runs of one net, and the function to the gradients of its convolutions."""
     optim = replace(SMALL_IMAGES.optim, clip_norm=_CLIP)
     config = settings.on_data(replace(SMALL_IMAGES, steps=settings.steps, optim=optim))
-    classes = len(training_split(Classification, config).class_names)
-    run = ShortRun(config, Stack(classes, settings.depth, settings.width, *_KINDS[kind]), settings.examples)
+    activation, init = _KINDS[kind]
+    make = partial(Stack, depth=settings.depth, width=settings.width, activation=activation, kernel_init=init)
+    run = ShortRun(config, make, settings.examples)
     return run, kernel_gradients(run, [f"conv{number + 1}" for number in range(settings.depth)])
 
 
 def measure(settings: ActivationSettings, lab: Lab) -> None:
     """Trains each net with each seed, and notes its gradients before and after, its losses and its accuracy."""
     for kind in settings.kinds:
-        runs = once(lambda kind=kind: runs_of(settings, kind))
-        for seed in range(settings.seeds):
-            lab.measure(f"{kind}/{seed}", lambda seed=seed, runs=runs: _figures(*runs(), seed))
+        lab.measure_seeds(kind, settings.seeds, partial(runs_of, settings, kind), _figures)
 
 
-def _figures(run: ShortRun, gradients: Gradients, seed: int) -> dict[str, object]:
+def _figures(runs: tuple[ShortRun, Gradients], seed: int) -> dict[str, object]:
+    run, gradients = runs
     before = gradients(run.start(seed))
     trained = run.train(seed)
     parts = np.array_split(trained.losses, min(_CURVE, len(trained.losses)))

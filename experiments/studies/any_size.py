@@ -14,6 +14,7 @@ the mirror image, and on tiles that are cut apart.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ import numpy as np
 
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
-from experiments.studies._inputs import classes_of
 from experiments.studies._pictures import picture_of
 from experiments.studies._recipes import SMALL_IMAGES, SMALL_MASKS
 from experiments.studies._sliding import SlidingNet, slide
@@ -74,7 +74,7 @@ def classifier_of(settings: AnySizeSettings, padded: bool) -> ShortRun:
     """Returns the runs of a classifier."""
     config = settings.on_data(replace(SMALL_IMAGES, steps=settings.steps))
     config = replace(config, optim=replace(config.optim, learning_rate=0.02))  # there is no BatchNorm
-    return ShortRun(config, SlidingNet(classes_of(config), settings.width, padded), examples=settings.scored)
+    return ShortRun(config, partial(SlidingNet, width=settings.width, padded=padded), settings.scored)
 
 
 def unet_of(settings: AnySizeSettings) -> ShortRun:

@@ -14,6 +14,7 @@ that have grown apart do not blur what the losses add.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,8 +91,8 @@ def runs_of(settings: AuxiliarySettings, kind: str) -> ShortRun:
 
 def measure(settings: AuxiliarySettings, lab: Lab) -> None:
     """Trains both nets with each seed, and notes gradients and accuracy on the way, and accuracy at the end."""
-    runs = {kind: once(lambda kind=kind: runs_of(settings, kind)) for kind in settings.kinds}
-    gradients = once(lambda: kernel_gradients(runs_of(settings, "with"), _layers(settings)))
+    runs = {kind: once(partial(runs_of, settings, kind)) for kind in _KINDS}
+    gradients = once(lambda: kernel_gradients(runs["with"](), _layers(settings)))
     for kind in settings.kinds:
         for seed in range(settings.seeds):
             lab.measure(

@@ -12,24 +12,23 @@ net with reduction.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING
 
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
-from experiments.studies._budget import StepClock, closest, inspected
+from cvjax.inspection import inspect_model
+from experiments.studies._budget import StepClock, closest
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
-    LOOKS,
     Cells,
     Finding,
     Lab,
     Settings,
     Study,
+    look_of,
     main,
     of_seeds,
-    once,
     panel,
     spread,
     variants_of,
@@ -77,7 +76,7 @@ def model_of(settings: BottleneckSettings, kind: str, classes: int = 10) -> Mode
         return naive
 
     def macs(model: ModelConfig) -> int:
-        return inspected(model.build(classes), settings.side).macs
+        return inspect_model(model.build(classes), image_size=settings.side).macs
 
     def narrowed(width: int) -> ModelConfig:
         return naive.replace(width=width / _WIDTHS)
@@ -96,18 +95,16 @@ def runs_of(settings: BottleneckSettings, kind: str) -> ShortRun:
 def measure(settings: BottleneckSettings, lab: Lab) -> None:
     """Counts what each net costs, trains it with each seed, and notes its training loss and its accuracy."""
     for kind in settings.kinds:
-        runs = once(lambda kind=kind: runs_of(settings, kind))
-        for seed in range(settings.seeds):
-            lab.measure(f"{kind}/{seed}", lambda seed=seed, runs=runs: _figures(settings, runs(), seed))
+        lab.measure_seeds(kind, settings.seeds, partial(runs_of, settings, kind), partial(_figures, settings))
 
 
 def _figures(settings: BottleneckSettings, run: ShortRun, seed: int) -> dict[str, object]:
-    found, clock = inspected(run.model, settings.side), StepClock()
+    found, clock = inspect_model(run.model, image_size=settings.side), StepClock()
     blocks = [layer for layer in found.at_depth(1) if layer.name.startswith("inception")]
     trained = run.train(seed, watch=clock)
     return {
         "top1": run.score(trained.variables)["top1"],
-        "train_loss": float(np.mean(trained.losses[-max(1, len(trained.losses) // 10) :])),
+        "train_loss": trained.last_loss,
         "seconds_per_step": round(clock.seconds, 4),
         "params": found.params,
         "macs": found.macs,
@@ -152,7 +149,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     """Draws the channels and the multiply-adds of each block, and the accuracy over the time of a step."""
     panels = figure.subplots(1, 3)
     for number, kind in enumerate(variants_of(cells)):
-        look: dict[str, Any] = dict(LOOKS[number]) | {"markersize": 5}
+        look = look_of(number) | {"markersize": 5}
         blocks, macs = cells[f"{kind}/0"]["blocks"], of_seeds(cells, kind, "block macs")[0]
         panels[0].plot(blocks, of_seeds(cells, kind, "channels")[0], label=kind, **look)
         panels[1].plot(blocks, macs / 1e6, label=kind, **look)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
@@ -146,14 +147,10 @@ def _shown(
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Returns Spearman's rank correlation; ties share their mean rank. Of constant values it is 0."""
-    ranks = []
-    for values in (x, y):
-        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-        ranks.append((np.cumsum(counts) - (counts + 1) / 2)[inverse])
-    if min(rank.std() for rank in ranks) == 0:
+    """Returns Spearman's rank correlation; of constant values it is 0."""
+    if not x.size or not np.ptp(x) or not np.ptp(y):
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.asarray(spearmanr(x, y))[0])
 
 
 def conclude(cells: Cells) -> Finding:

@@ -10,6 +10,7 @@ the shortcuts differ.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -68,15 +68,13 @@ def measure(settings: DepthSettings, lab: Lab) -> None:
     """Trains each net with each seed, and notes its training loss at the end and its accuracy."""
     for shortcut in ("none", "A"):
         for depth in settings.depths:
-            runs = once(lambda depth=depth, shortcut=shortcut: runs_of(settings, depth, shortcut))
-            for seed in range(settings.seeds):
-                lab.measure(f"{_KINDS[shortcut]} {depth}/{seed}", lambda seed=seed, runs=runs: _figures(runs(), seed))
+            runs = partial(runs_of, settings, depth, shortcut)
+            lab.measure_seeds(f"{_KINDS[shortcut]} {depth}", settings.seeds, runs, _figures)
 
 
 def _figures(run: ShortRun, seed: int) -> dict[str, float]:
     trained = run.train(seed)
-    last = trained.losses[-max(1, len(trained.losses) // 10) :]
-    return {"train_loss": float(np.mean(last)), "top1": run.score(trained.variables)["top1"]}
+    return {"train_loss": trained.last_loss, "top1": run.score(trained.variables)["top1"]}
 
 
 def _depths(cells: Cells) -> list[int]:

@@ -13,7 +13,9 @@ another size it is averaged to its own, as the nets with dense layers in `cvjax.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import flax.linen as nn
@@ -28,6 +30,7 @@ from cvjax.models.blocks.dense_head import WindowDense
 from cvjax.models.classification.resnet_cifar import CifarResNet
 from cvjax.nn import Conv, adaptive_avg_pool
 from cvjax.ops.resize import resize
+from cvjax.tasks.classification.config import ClassificationConfig
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
     LOOKS,
@@ -38,7 +41,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -156,24 +158,23 @@ def measure(settings: FlatteningSettings, lab: Lab) -> None:
     """Trains the trunk with each head and each seed, and scores it on images as they are, shifted and resized."""
     config = replace(SMALL_IMAGES, steps=settings.steps, input=replace(SMALL_IMAGES.input, padding=0))
     config = settings.on_data(config)
-    classes = once(lambda: len(ShortRun(config, Headed(1, "pooled", 1, 1)).train_set.class_names))
     for head in settings.heads:
-        probe = once(
-            lambda head=head: Probe(
-                ShortRun(config, Headed(classes(), head, settings.width, settings.hidden), settings.examples), settings
-            )
-        )
-        for seed in range(settings.seeds):
-            lab.measure(f"{head}/{seed}", lambda seed=seed, probe=probe: _figures(probe(), settings, seed))
+        make = partial(Headed, head=head, width=settings.width, hidden=settings.hidden)
+        probe = partial(_probe, settings, config, make)
+        lab.measure_seeds(head, settings.seeds, probe, partial(_figures, settings))
 
 
-def _figures(probe: Probe, settings: FlatteningSettings, seed: int) -> dict[str, Any]:
+def _probe(settings: FlatteningSettings, config: ClassificationConfig, make: Callable[[int], nn.Module]) -> Probe:
+    return Probe(ShortRun(config, make, settings.examples), settings)
+
+
+def _figures(settings: FlatteningSettings, probe: Probe, seed: int) -> dict[str, Any]:
     trained = probe.run.train(seed)
     layers = inspect_model(probe.run.model, image_size=_SIDE).layers
     head = sum(layer.params for layer in layers if not layer.name.startswith("trunk"))
     sizes = {"params": sum(layer.params for layer in layers), "head_params": head}
     places = {"shifts": settings.shifts, "sides": settings.sides}
-    last = float(np.mean(trained.losses[-max(1, len(trained.losses) // 10) :]))
+    last = trained.last_loss
     return sizes | {"train_loss": last} | places | probe.figures(trained.variables)
 
 

@@ -12,6 +12,7 @@ gradient. How much it looks at each of them is another question; most weight lie
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -30,9 +31,9 @@ from experiments.studies._study import (
     Lab,
     Settings,
     Study,
+    look_of,
     main,
     of_seeds,
-    once,
     panel,
     spread,
     variants_of,
@@ -100,15 +101,10 @@ def measure(settings: KernelsSettings, lab: Lab) -> None:
     for side, count in settings.kernels:
         lab.measure(f"{_WEIGHTS}{_NAMES[side, count]}/0", lambda side=side, count=count: weights(side, count))
     config = settings.on_data(replace(SMALL_IMAGES, steps=settings.steps))
-    classes = once(lambda: len(ShortRun(config, Stacked(1, 3, 1, 1)).train_set.class_names))
     for side, count in settings.kernels:
-        runs = once(
-            lambda side=side, count=count: ShortRun(
-                config, Stacked(classes(), side, count, settings.width), settings.examples
-            )
-        )
-        for seed in range(settings.seeds):
-            lab.measure(f"{_NAMES[side, count]}/{seed}", lambda seed=seed, runs=runs: _figures(runs(), seed))
+        make = partial(Stacked, side=side, count=count, width=settings.width)
+        runs = partial(ShortRun, config, make, settings.examples)
+        lab.measure_seeds(_NAMES[side, count], settings.seeds, runs, _figures)
 
 
 def weights(side: int, count: int) -> dict[str, float]:
@@ -220,7 +216,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     for number, name in enumerate(names):
         profile = 100 * of_seeds(cells, name, "profile").mean(axis=0)
         seen = np.flatnonzero(profile)
-        left.plot(seen - (seen[0] + seen[-1]) / 2, profile[seen], label=name, markersize=4, **_look(number))
+        left.plot(seen - (seen[0] + seen[-1]) / 2, profile[seen], label=name, markersize=4, **look_of(number))
     left.set_ylim(bottom=0)
     left.set_xticks(range(-9, 10, 3))
     panel(
@@ -241,10 +237,6 @@ def draw(cells: Cells, figure: "Figure") -> None:
     panel(middle, "weights of a stage", "convolutions of a stage", "weights (times C squared)")
     _bars(right, names, np.array([100 * of_seeds(cells, name, "top1") for name in names]))
     panel(right, "accuracy", "convolutions of a stage", "top-1 accuracy (%)", legend=False)
-
-
-def _look(number: int) -> dict[str, Any]:
-    return dict(LOOKS[number % len(LOOKS)])
 
 
 def _bars(axes: "Axes", names: list[str], values: np.ndarray) -> None:

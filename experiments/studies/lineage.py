@@ -14,6 +14,7 @@ study takes minutes. Nothing overfits within so few steps, so dropout is off.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     spread,
     variants_of,
@@ -145,9 +145,7 @@ def measure(settings: LineageSettings, lab: Lab) -> None:
     """Trains each net with each seed, and notes its size, its time and its accuracy."""
     for net in settings.nets:
         line = _LINES[net]
-        runs = once(lambda line=line: _runs(settings, line))
-        for seed in range(settings.seeds):
-            lab.measure(f"{net}/{seed}", lambda seed=seed, runs=runs, line=line: _figures(runs(), line, seed))
+        lab.measure_seeds(net, settings.seeds, partial(_runs, settings, line), partial(_figures, line))
 
 
 def _runs(settings: LineageSettings, line: Line) -> ShortRun:
@@ -157,7 +155,7 @@ def _runs(settings: LineageSettings, line: Line) -> ShortRun:
     return ShortRun(settings.on_data(config), examples=settings.examples)
 
 
-def _figures(run: ShortRun, line: Line, seed: int) -> dict[str, Any]:
+def _figures(line: Line, run: ShortRun, seed: int) -> dict[str, Any]:
     marks: list[float] = []
     trained = run.train(seed, watch=lambda step, state, metrics: marks.append(time.process_time()))
     first = min(4, len(marks) - 2)  # the first steps wait for the compiler
@@ -168,7 +166,7 @@ def _figures(run: ShortRun, line: Line, seed: int) -> dict[str, Any]:
         "side": line.side,
         "params": counted.params - counted.training_only_params,
         "macs": counted.macs,
-        "train_loss": float(np.mean(trained.losses[-max(1, len(trained.losses) // 10) :])),
+        "train_loss": trained.last_loss,
         "top1": run.score(trained.variables)["top1"],
         "cpu_ms": 1e3 * (marks[-1] - marks[first]) / (steps * batch),
     }

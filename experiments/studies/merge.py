@@ -12,24 +12,25 @@ keep all of them. Multiply-adds, values in feature maps and time, which are not 
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
-from experiments.studies._budget import StepClock, closest, inspected
+from cvjax.inspection import inspect_model
+from experiments.studies._budget import StepClock, closest
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
-    LOOKS,
     Cells,
     Finding,
     Lab,
     Settings,
     Study,
+    look_of,
     main,
     of_seeds,
-    once,
     panel,
     spread,
     variants_of,
@@ -77,7 +78,7 @@ def model_of(settings: MergeSettings, kind: str, classes: int = 10) -> ModelConf
         )
 
     def params(model: ModelConfig) -> int:
-        return inspected(model.build(classes), _SIDE).params
+        return inspect_model(model.build(classes), image_size=_SIDE).params
 
     return dense(closest(lambda growth: params(dense(growth)), params(residual), 1, 2 * settings.width))
 
@@ -91,18 +92,16 @@ def runs_of(settings: MergeSettings, kind: str) -> ShortRun:
 def measure(settings: MergeSettings, lab: Lab) -> None:
     """Counts what each net costs, trains it with each seed, and notes its training loss and its accuracy."""
     for kind in settings.kinds:
-        runs = once(lambda kind=kind: runs_of(settings, kind))
-        for seed in range(settings.seeds):
-            lab.measure(f"{kind}/{seed}", lambda seed=seed, runs=runs: _figures(runs(), seed))
+        lab.measure_seeds(kind, settings.seeds, partial(runs_of, settings, kind), _figures)
 
 
 def _figures(run: ShortRun, seed: int) -> dict[str, object]:
-    found, clock = inspected(run.model, _SIDE), StepClock()
+    found, clock = inspect_model(run.model, image_size=_SIDE), StepClock()
     maps = [layer for layer in found.at_depth(1) if len(layer.output_shape) == 3]
     trained = run.train(seed, watch=clock)
     return {
         "top1": run.score(trained.variables)["top1"],
-        "train_loss": float(np.mean(trained.losses[-max(1, len(trained.losses) // 10) :])),
+        "train_loss": trained.last_loss,
         "seconds_per_step": round(clock.seconds, 4),
         "params": found.params,
         "macs": found.macs,
@@ -141,7 +140,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     """Draws the channels along the depth, and the accuracy over the multiply-adds."""
     left, right = figure.subplots(1, 2)
     for number, kind in enumerate(variants_of(cells)):
-        look: dict[str, Any] = dict(LOOKS[number])
+        look = look_of(number)
         layers, channels = cells[f"{kind}/0"]["layers"], of_seeds(cells, kind, "channels")[0]
         merges = [place for place, name in enumerate(layers) if name == "stem_conv" or name[:5] in ("stage", "block")]
         convolutions = 1 + np.arange(len(merges)) * (2 if kind == "sum" else 1)

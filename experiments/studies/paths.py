@@ -12,6 +12,7 @@ random. No net is trained again. What is left in the place of a block is the sho
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -67,15 +67,14 @@ class PathSettings(Settings):
 def runs_of(settings: PathSettings, kind: str) -> ShortRun:
     """Returns the runs of one net."""
     model = ModelConfig("resnet20_cifar", blocks=settings.blocks, width=settings.width, shortcut=_KINDS[kind])
-    return ShortRun(settings.on_data(replace(SMALL_IMAGES, model=model, steps=settings.steps)), None, settings.examples)
+    config = settings.on_data(replace(SMALL_IMAGES, model=model, steps=settings.steps))
+    return ShortRun(config, examples=settings.examples)
 
 
 def measure(settings: PathSettings, lab: Lab) -> None:
     """Trains both nets with each seed, and scores them whole and without blocks."""
     for kind in _KINDS:
-        runs = once(lambda kind=kind: runs_of(settings, kind))
-        for seed in range(settings.seeds):
-            lab.measure(f"{kind}/{seed}", lambda seed=seed, runs=runs: _figures(settings, runs(), seed))
+        lab.measure_seeds(kind, settings.seeds, partial(runs_of, settings, kind), partial(_figures, settings))
 
 
 def _figures(settings: PathSettings, run: ShortRun, seed: int) -> dict[str, object]:

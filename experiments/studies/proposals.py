@@ -42,6 +42,7 @@ from experiments.studies._study import (
     main,
     milliseconds,
     of_seeds,
+    once,
     panel,
     spread,
     with_error,
@@ -116,17 +117,14 @@ def config_of(settings: ProposalSettings, name: str) -> DetectionConfig:
 
 def measure(settings: ProposalSettings, lab: Lab) -> None:
     """Trains and scores each net with each seed, and times all on one image."""
-    runs: dict[str, ShortRun] = {}
+    runs = {name: once(partial(_runs, settings, name)) for name in settings.nets}
+    for name, run in runs.items():
+        lab.measure_seeds(name, settings.seeds, run, _scores)
+    lab.measure(TIME, lambda: _times(settings, {name: run() for name, run in runs.items()}))
 
-    def run_of(name: str) -> ShortRun:
-        if name not in runs:
-            runs[name] = ShortRun(config_of(settings, name), examples=settings.examples)
-        return runs[name]
 
-    for name in settings.nets:
-        for seed in range(settings.seeds):
-            lab.measure(f"{name}/{seed}", lambda name=name, seed=seed: _scores(run_of(name), seed))
-    lab.measure(TIME, lambda: _times(settings, {name: run_of(name) for name in settings.nets}))
+def _runs(settings: ProposalSettings, name: str) -> ShortRun:
+    return ShortRun(config_of(settings, name), examples=settings.examples)
 
 
 def _scores(run: ShortRun, seed: int) -> dict[str, float]:

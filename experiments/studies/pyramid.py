@@ -11,17 +11,20 @@ region of one label.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from cvjax.data.decode import IGNORE
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
-from experiments.studies._masks import Labeled, MaskSettings, class_count, labeler, miou
+from experiments.studies._budget import closest
+from experiments.studies._masks import Labeled, Labeler, MaskSettings, labeler, miou
 from experiments.studies._study import (
     Cells,
     Finding,
@@ -29,7 +32,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -65,23 +67,18 @@ def measure(settings: PyramidSettings, lab: Lab) -> None:
     """Trains each net with each seed, and counts what it finds of objects by their size."""
     nets = {f"rate {rate}": (rate,) for rate in settings.rates}
     for name, rates in (nets | {f"rates {', '.join(map(str, settings.rates))}": settings.rates}).items():
-        runs = once(lambda rates=rates: _runs(settings, rates))
-        label = once(lambda runs=runs: labeler(runs()))
-        for seed in range(settings.seeds):
-
-            def figures(runs=runs, label=label, seed=seed) -> dict[str, Any]:
-                variables = runs().train(seed).variables
-                return _figures(label()(variables)) | {"params": _size(variables["params"])}
-
-            lab.measure(f"{name}/{seed}", figures)
+        lab.measure_seeds(name, settings.seeds, partial(_runs, settings, rates), _figures)
 
 
-def _runs(settings: PyramidSettings, rates: tuple[int, ...]) -> ShortRun:
+def _runs(settings: PyramidSettings, rates: tuple[int, ...]) -> tuple[ShortRun, Labeler]:
     config = settings.config(model=_model(settings, rates), batch_size=8)
-    if rates != settings.rates:
-        wanted = _params(config.model.replace(aspp_rates=settings.rates), class_count(config))
-        config = settings.config(model=_widened(config.model, wanted, class_count(config)), batch_size=8)
-    return ShortRun(config, examples=settings.examples)
+
+    def as_large(classes: int) -> nn.Module:
+        wanted = _params(config.model.replace(aspp_rates=settings.rates), classes)
+        return _widened(config.model, wanted, classes).build(classes)
+
+    run = ShortRun(config, None if rates == settings.rates else as_large, settings.examples)
+    return run, labeler(run)
 
 
 def _model(settings: PyramidSettings, rates: tuple[int, ...]) -> ModelConfig:
@@ -95,12 +92,9 @@ def _model(settings: PyramidSettings, rates: tuple[int, ...]) -> ModelConfig:
 def _widened(model: ModelConfig, wanted: int, classes: int) -> ModelConfig:
     """Returns the net with as many hidden channels as bring it nearest to a number of parameters."""
     first: int = model.get("hidden")
-    nets = [model.replace(hidden=hidden) for hidden in range(first, 8 * first)]
-    low, high = 0, len(nets) - 1
-    while low < high:  # parameters grow with the channels
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if _params(nets[middle], classes) < wanted else (low, middle)
-    return min(nets[max(low - 1, 0) : low + 1], key=lambda net: abs(_params(net, classes) - wanted))
+    most = 8 * first - 1
+    hidden = closest(lambda hidden: _params(model.replace(hidden=hidden), classes), wanted, first, most)
+    return model.replace(hidden=hidden)
 
 
 def _params(model: ModelConfig, classes: int) -> int:
@@ -112,7 +106,13 @@ def _size(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _figures(labeled: Labeled) -> dict[str, Any]:
+def _figures(runs: tuple[ShortRun, Labeler], seed: int) -> dict[str, Any]:
+    run, label = runs
+    variables = run.train(seed).variables
+    return _found(label(variables)) | {"params": _size(variables["params"])}
+
+
+def _found(labeled: Labeled) -> dict[str, Any]:
     """Returns the mean share of pixels found of the objects of each size, their number, and the mean IoU."""
     found: list[list[float]] = [[] for _ in _NAMES]
     for truth, labels in zip(*labeled):

@@ -10,6 +10,7 @@ stacks of 3x3 convolutions of one width, with equal parameters; only strides and
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -22,17 +23,16 @@ from cvjax.inspection import inspect_model
 from cvjax.nn import ConvBNReLU, TorchConv
 from cvjax.ops.geometry import pair
 from cvjax.ops.resize import resize
-from experiments.studies._masks import MaskSettings, class_count
+from experiments.studies._masks import MaskSettings
 from experiments.studies._recipes import SMALL_MASKS
 from experiments.studies._study import (
-    LOOKS,
     Cells,
     Finding,
     Lab,
     Study,
+    look_of,
     main,
     of_seeds,
-    once,
     panel,
     spread,
     variants_of,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NEAR = 2
+Facts = dict[str, float]
 _NONE = "no stride, no dilation"
 
 
@@ -98,25 +99,24 @@ def measure(settings: ResolutionSettings, lab: Lab) -> None:
     """Trains each net with each seed, and scores it on all pixels and near borders."""
     nets = {f"stride {stride}": (stride, True) for stride in settings.strides} | {_NONE: (1, False)}
     for name, (stride, dilate) in nets.items():
-        runs = once(lambda stride=stride, dilate=dilate: _runs(settings, stride, dilate))
-        facts = once(lambda runs=runs: _facts(runs().model, settings.size))
-        for seed in range(settings.seeds):
-
-            def figures(runs=runs, facts=facts, seed=seed) -> dict[str, Any]:
-                scores = runs().score(runs().train(seed).variables)
-                return {"miou": scores["miou"], "near": scores[f"trimap_miou_{_NEAR}"]} | facts()
-
-            lab.measure(f"{name}/{seed}", figures)
+        lab.measure_seeds(name, settings.seeds, partial(_runs, settings, stride, dilate), _figures)
 
 
-def _runs(settings: ResolutionSettings, stride: int, dilate: bool) -> ShortRun:
+def _runs(settings: ResolutionSettings, stride: int, dilate: bool) -> tuple[ShortRun, Facts]:
     scoring = replace(SMALL_MASKS.eval, trimap=(_NEAR,))
     config = settings.config(batch_size=8, eval=scoring)
-    model = Stack(class_count(config), settings.width, settings.halvings, stride, dilate)
-    return ShortRun(config, model, examples=settings.examples)
+    make = partial(Stack, width=settings.width, halvings=settings.halvings, output_stride=stride, dilate=dilate)
+    run = ShortRun(config, make, settings.examples)
+    return run, _facts(run.model, settings.size)
 
 
-def _facts(model: nn.Module, size: tuple[int, int]) -> dict[str, float]:
+def _figures(runs: tuple[ShortRun, Facts], seed: int) -> dict[str, Any]:
+    run, facts = runs
+    scores = run.score(run.train(seed).variables)
+    return {"miou": scores["miou"], "near": scores[f"trimap_miou_{_NEAR}"]} | facts
+
+
+def _facts(model: nn.Module, size: tuple[int, int]) -> Facts:
     seen = inspect_model(model, image_size=size)
     fields = [layer.receptive_field[0] for layer in seen.layers if layer.receptive_field is not None]
     return {"params": seen.params, "macs": seen.macs, "field": max(fields)}
@@ -168,7 +168,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     left.set_ylim(top=1.25 * left.get_ylim()[1])
     for number, net in enumerate(nets):
         miou, macs = 100 * of_seeds(cells, net, "miou"), of_seeds(cells, net, "macs").mean() / 1e6
-        look = dict(LOOKS[number % len(LOOKS)], linestyle="none", capsize=3)
+        look = look_of(number) | {"linestyle": "none", "capsize": 3}
         right.errorbar([macs], [miou.mean()], [spread(miou)], label=net, **look)
     right.set_xlim(left=0)
     panel(left, "equal parameters", "output stride; the rest is dilation", "mean IoU (%)")

@@ -10,9 +10,8 @@ Images have 32 pixels, so beyond that size they only become smoother, which the 
     cvjax study scaling --data FOLDER            CIFAR-10, or any labeled images
 """
 
-from bisect import bisect_left
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +19,15 @@ from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
 from cvjax.inspection import Inspection, inspect_model
 from cvjax.models.classification.efficientnet import compound_scale
+from experiments.studies._budget import closest
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
-    LOOKS,
     Cells,
     Finding,
     Lab,
     Settings,
     Study,
+    look_of,
     main,
     of_seeds,
     once,
@@ -112,8 +112,7 @@ def scaled(base: Net, way: str, factor: float) -> Net:
             size = _EVEN * round(base.size * ratios.image_size / compound_scale(0).image_size / _EVEN)
             start = Net(base.width, max(base.blocks, round(base.blocks * ratios.depth_coefficient)), size)
         tried = [replace(start, width=width) for width in range(base.width, int(base.width * factor**0.5) + 3)]
-    place = bisect_left(tried, wanted, key=lambda net: net.macs)
-    return min(tried[max(0, place - 1) : place + 1], key=lambda net: abs(net.macs - wanted))
+    return tried[closest(lambda place: tried[place].macs, wanted, 0, len(tried) - 1)]
 
 
 def measure(settings: ScalingSettings, lab: Lab) -> None:
@@ -121,9 +120,12 @@ def measure(settings: ScalingSettings, lab: Lab) -> None:
     base = Net(settings.width, settings.blocks, settings.size)
     for way in (_BASE, *settings.ways):
         net = once(lambda way=way: base if way == _BASE else scaled(base, way, settings.factor))
-        runs = once(lambda net=net: runs_of(settings, net()))
-        for seed in range(settings.seeds):
-            lab.measure(f"{way}/{seed}", lambda seed=seed, net=net, runs=runs: _figures(net(), runs(), seed))
+        lab.measure_seeds(
+            way,
+            settings.seeds,
+            lambda net=net: runs_of(settings, net()),
+            lambda run, seed, net=net: _figures(net(), run, seed),
+        )
 
 
 def runs_of(settings: ScalingSettings, net: Net) -> ShortRun:
@@ -135,11 +137,10 @@ def runs_of(settings: ScalingSettings, net: Net) -> ShortRun:
 
 def _figures(net: Net, run: ShortRun, seed: int) -> dict[str, float]:
     trained = run.train(seed)
-    last = trained.losses[-max(1, len(trained.losses) // 10) :]
     counts = {"width": net.width, "depth": 6 * net.blocks + 2, "size": net.size}
     found = net.counted()
     counts |= {"params": found.params, "macs": found.macs}
-    return {**counts, "train_loss": float(np.mean(last)), "top1": run.score(trained.variables)["top1"]}
+    return {**counts, "train_loss": trained.last_loss, "top1": run.score(trained.variables)["top1"]}
 
 
 def _ways(cells: Cells) -> list[str]:
@@ -188,8 +189,8 @@ def draw(cells: Cells, figure: "Figure") -> None:
             found = scale * of_seeds(cells, way, what)
             x = [base, cells[f"{way}/0"]["macs"] / 1e6 * (1 + 0.02 * (number - 1.5))]  # apart, so that bars can be told
             y, error = [first.mean(), found.mean()], [0.0, spread(found)]
-            axes.errorbar(x, y, yerr=error, label=way, capsize=3, markersize=6, **_look(number))
-        axes.errorbar([base], [first.mean()], yerr=[spread(first)], capsize=3, **_look(5), label=_BASE)
+            axes.errorbar(x, y, yerr=error, label=way, capsize=3, markersize=6, **look_of(number))
+        axes.errorbar([base], [first.mean()], yerr=[spread(first)], capsize=3, **look_of(5), label=_BASE)
         axes.locator_params(axis="x", nbins=6)
         panel(
             axes,
@@ -199,10 +200,6 @@ def draw(cells: Cells, figure: "Figure") -> None:
             axes is left,
         )
     left.legend(frameon=False, fontsize=8, labelcolor="#333333", loc="upper left")
-
-
-def _look(number: int) -> dict[str, Any]:
-    return dict(LOOKS[number])
 
 
 STUDY = Study(

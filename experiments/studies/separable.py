@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -24,6 +25,7 @@ import numpy as np
 from cvjax.engine.short_run import ShortRun
 from cvjax.inspection import inspect_model
 from cvjax.nn import ConvBNReLU, SeparableConv, gaussian
+from experiments.studies._budget import closest
 from experiments.studies._inputs import classes_of
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
@@ -102,13 +104,10 @@ def with_params(net: PlainNet, params: int) -> PlainNet:
     def count(width: int) -> int:
         return inspect_model(net.clone(width=width), image_size=_SIDE).params
 
-    low, high = 1, 2
-    while count(high) < params:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < params else (low, middle)
-    return net.clone(width=min((low, high), key=lambda width: abs(count(width) - params)))
+    most = 2
+    while count(most) < params:
+        most *= 2
+    return net.clone(width=closest(count, params, most // 2, most))
 
 
 def nets_of(width: int, layers: int, classes: int) -> dict[str, PlainNet]:
@@ -124,9 +123,8 @@ def measure(settings: SeparableSettings, lab: Lab) -> None:
     nets = once(lambda: nets_of(settings.width, settings.layers, classes_of(config)))
     for name in _NETS:
         lab.measure(f"{name}/counts", lambda name=name: _counts(nets()[name]))
-        runs = once(lambda name=name: ShortRun(config, nets()[name], examples=settings.examples))
-        for seed in range(settings.seeds):
-            lab.measure(f"trained {name}/{seed}", lambda seed=seed, runs=runs: _figures(runs(), seed))
+        make = partial(ShortRun, config, lambda classes, name=name: nets()[name], settings.examples)
+        lab.measure_seeds(f"trained {name}", settings.seeds, make, _figures)
     clocks = once(lambda: [clock(net, settings.timed) for net in nets().values()])
     for repeat in range(settings.repeats):
         lab.measure(f"time/{repeat}", lambda: {"ms": [watch() for watch in clocks()]})
@@ -139,8 +137,7 @@ def _counts(net: PlainNet) -> dict[str, int]:
 
 def _figures(run: ShortRun, seed: int) -> dict[str, float]:
     trained = run.train(seed)
-    last = trained.losses[-max(1, len(trained.losses) // 10) :]
-    return {"train_loss": float(np.mean(last)), "top1": run.score(trained.variables)["top1"]}
+    return {"train_loss": trained.last_loss, "top1": run.score(trained.variables)["top1"]}
 
 
 def clock(net: PlainNet, count: int) -> Callable[[], float]:

@@ -13,13 +13,14 @@ between two labels (1210.5644).
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
-from cvjax.inspection import inspect_model
+from cvjax.inspection import Inspection, inspect_model
 from experiments.studies._masks import MaskSettings
 from experiments.studies._recipes import SMALL_MASKS
 from experiments.studies._study import (
@@ -29,7 +30,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -69,19 +69,10 @@ class SkipsSettings(MaskSettings):
 def measure(settings: SkipsSettings, lab: Lab) -> None:
     """Trains each net with each seed, and scores it in trimaps."""
     for net in settings.nets:
-        runs = once(lambda net=net: _runs(settings, net))
-        costs = once(lambda runs=runs: inspect_model(runs().model, image_size=settings.size))
-        for seed in range(settings.seeds):
-
-            def figures(runs=runs, costs=costs, seed=seed) -> dict[str, Any]:
-                scores = runs().score(runs().train(seed).variables)
-                trimaps = [scores[f"trimap_miou_{distance}"] for distance in _DISTANCES]
-                return {"miou": scores["miou"], "trimaps": trimaps, "params": costs().params, "macs": costs().macs}
-
-            lab.measure(f"{net}/{seed}", figures)
+        lab.measure_seeds(net, settings.seeds, partial(_runs, settings, net), _figures)
 
 
-def _runs(settings: SkipsSettings, net: str) -> ShortRun:
+def _runs(settings: SkipsSettings, net: str) -> tuple[ShortRun, Inspection]:
     name, options = _NETS[net]
     width = settings.width
     backbone = {"stage_sizes": (1, 1, 1, 2, 2), "widths": (width, 2 * width, *3 * (4 * width,)), "batch_norm": True}
@@ -91,7 +82,15 @@ def _runs(settings: SkipsSettings, net: str) -> ShortRun:
         backbone["hidden"] = 4 * width
     model = ModelConfig(name, backbone=backbone, **options)
     scoring = replace(SMALL_MASKS.eval, trimap=_DISTANCES)
-    return ShortRun(settings.config(model=model, batch_size=8, eval=scoring), examples=settings.examples)
+    run = ShortRun(settings.config(model=model, batch_size=8, eval=scoring), examples=settings.examples)
+    return run, inspect_model(run.model, image_size=settings.size)
+
+
+def _figures(runs: tuple[ShortRun, Inspection], seed: int) -> dict[str, Any]:
+    run, cost = runs
+    scores = run.score(run.train(seed).variables)
+    trimaps = [scores[f"trimap_miou_{distance}"] for distance in _DISTANCES]
+    return {"miou": scores["miou"], "trimaps": trimaps, "params": cost.params, "macs": cost.macs}
 
 
 def _gain(cells: Cells, net: str) -> np.ndarray:

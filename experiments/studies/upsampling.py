@@ -11,6 +11,7 @@ weights of equal size, and at random; then nets of three doublings, at random st
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ import numpy as np
 from cvjax.engine.short_run import ShortRun
 from cvjax.nn import BatchNormOptions, ConvBNReLU, ConvTranspose, Upsample, Upsampling, he_normal
 from cvjax.ops.checkerboard import checkerboard_energy
-from experiments.studies._masks import MaskSettings, class_count
+from experiments.studies._masks import MaskSettings
 from experiments.studies._study import (
     LOOKS,
     Cells,
@@ -30,7 +31,6 @@ from experiments.studies._study import (
     Study,
     main,
     of_seeds,
-    once,
     panel,
     plot_line,
     spread,
@@ -109,9 +109,7 @@ def measure(settings: UpsamplingSettings, lab: Lab) -> None:
                 name = f"layer {stride} {side}/{seed}"
                 lab.measure(name, lambda side=side, stride=stride, seed=seed: _layer(side, stride, seed))
     for way in settings.ways:
-        runs = once(lambda way=way: _runs(settings, way))
-        for seed in range(settings.seeds):
-            lab.measure(f"{way}/{seed}", lambda runs=runs, seed=seed: _net(runs(), seed))
+        lab.measure_seeds(way, settings.seeds, partial(_runs, settings, way), _net)
 
 
 def _layer(side: int, stride: int, seed: int) -> dict[str, float]:
@@ -126,9 +124,9 @@ def _layer(side: int, stride: int, seed: int) -> dict[str, float]:
 
 
 def _runs(settings: UpsamplingSettings, way: str) -> ShortRun:
-    config = settings.config()
-    model = Hourglass(class_count(config), *_WAYS[way], settings.width)
-    return ShortRun(config, model, examples=settings.examples)
+    upsampling, side = _WAYS[way]
+    make = partial(Hourglass, upsampling=upsampling, kernel_size=side, width=settings.width)
+    return ShortRun(settings.config(), make, settings.examples)
 
 
 def _net(run: ShortRun, seed: int) -> dict[str, Any]:

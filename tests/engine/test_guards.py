@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from toy_run import toy_fit
 
+from cvjax.cli.shell.experiments import experiment_files
 from cvjax.engine import log as log_module
 from cvjax.engine.checkpoint import complete_steps
 from cvjax.engine.config import EvalConfig, RunConfig
@@ -79,11 +80,8 @@ def test_the_edges_are_within_the_limits():
 
 def test_every_preset_is_within_the_limits():
     import importlib
-    import pkgutil
 
-    import experiments
-
-    names = [m.name for m in pkgutil.iter_modules(experiments.__path__) if not (m.ispkg or m.name.startswith("_"))]
+    names = experiment_files()
     assert len(names) > 15
     for name in names:
         for preset in importlib.import_module(f"experiments.{name}").PRESETS.values():

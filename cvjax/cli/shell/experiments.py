@@ -31,11 +31,3 @@ def _pages(pattern: str) -> dict[str, pathlib.Path]:
 def experiment_sentence(path: pathlib.Path) -> str:
     """Returns the first line of an experiment's docstring."""
     return (ast.get_docstring(ast.parse(path.read_bytes())) or path.stem).splitlines()[0]
-
-
-def study_task(path: pathlib.Path) -> str:
-    """Returns the task of a study, whose data it reads: `classification`, `segmentation`, `detection` or `none`."""
-    for word in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(word, ast.Call) and isinstance(word.func, ast.Name) and word.func.id == "Study":
-            return next(str(ast.literal_eval(each.value)) for each in word.keywords if each.arg == "task")
-    raise ValueError(f"{path} defines no study")

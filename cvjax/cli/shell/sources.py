@@ -48,15 +48,23 @@ def experiment_flags(experiment: str) -> list[str]:
 
 def study_flags(study: str) -> list[str]:
     """Returns the flags of a study: those of its settings, and those that all have."""
-    module = f"{STUDIES}.{study}"
-    for call in ast.walk(_tree(module)):
+    settings = _of_study(study).get("settings")
+    if not isinstance(settings, ast.Call) or not isinstance(settings.func, ast.Name):
+        return []
+    return [*_flags(settings.func.id, f"{STUDIES}.{study}"), "--trial", "--json"]
+
+
+def study_task(study: str) -> str:
+    """Returns the task of a study, whose data it reads: `classification`, `segmentation`, `detection` or `none`."""
+    return str(ast.literal_eval(_of_study(study)["task"]))
+
+
+def _of_study(study: str) -> dict[str | None, ast.expr]:
+    """Returns what a module's `Study` is made of, by name."""
+    for call in ast.walk(_tree(f"{STUDIES}.{study}")):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Study":
-            kinds = [
-                word.value for word in call.keywords if word.arg == "settings" and isinstance(word.value, ast.Call)
-            ]
-            names = [kind.func.id for kind in kinds if isinstance(kind.func, ast.Name)]
-            return [*(flag for name in names for flag in _flags(name, module)), "--trial", "--json"]
-    return []
+            return {word.arg: word.value for word in call.keywords}
+    return {}
 
 
 @functools.cache

@@ -1,14 +1,10 @@
 """`cvjax train NAME [PRESET]` is `python -m experiments.NAME [PRESET]`; alone it lists the experiments."""
 
-import runpy
 import sys
 from collections.abc import Sequence
 
-from cvjax.cli.commands import COMMANDS
-from cvjax.cli.shell.examples import EXAMPLES
-from cvjax.cli.shell.experiments import PACKAGE, experiment_files, experiment_sentence
-from cvjax.cli.shell.names import no_such, refuse
-from cvjax.cli.shell.pages import page
+from cvjax.cli.shell.experiments import PACKAGE, experiment_files
+from cvjax.cli.shell.starting import check_installed, check_name, run_page, show_pages
 
 MORE = "cvjax train EXPERIMENT --help shows its presets and flags."
 USAGE = "cvjax train EXPERIMENT [PRESET] [--field value] [--group.field value]"
@@ -19,19 +15,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     The experiment runs as the process's main module, as `python -m` has it: its worker processes look for it there.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    files = experiment_files()
-    if not files:
-        refuse(f"the package {PACKAGE} is not installed beside cvjax; install both from this repository")
+    words, files = list(sys.argv[1:] if argv is None else argv), experiment_files()
+    check_installed(PACKAGE, files)
     if not words or words[0] in ("-h", "--help"):
-        rows = {name: experiment_sentence(path) for name, path in files.items()}
-        row = COMMANDS["train"]
-        print(page(USAGE, row.sentence, {"experiments": rows}, EXAMPLES["train"]) + f"\n{MORE}\n", end="")
+        show_pages("train", "experiments", files, USAGE, MORE)
         return
-    name = words[0]
-    if name.startswith("-"):
-        refuse(f"the name of an experiment comes before {name}; cvjax train lists them")
-    if name not in files:
-        refuse(no_such("experiment", name, files, "cvjax train"))
-    sys.argv[1:] = words[1:]
-    runpy.run_module(f"{PACKAGE}.{name}", run_name="__main__", alter_sys=True)
+    check_name("cvjax train", "an experiment", words[0], list(files))
+    run_page(PACKAGE, words)

@@ -9,13 +9,14 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import cv2
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cvjax.cli.shell.experiments import STUDIES, study_files, study_task
+from cvjax.cli.shell.experiments import STUDIES, study_files
 from cvjax.cli.shell.reading import read
+from cvjax.cli.shell.sources import study_task
+from cvjax.data.photos import read_photo
 from cvjax.engine.command import write_json_result
 from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
@@ -69,7 +70,7 @@ def run_studies(arguments: Arguments, console: Console) -> dict[str, Any]:
     for number, name in enumerate(names, 1):
         console.print(f"{name} ({number} of {len(names)})", style="bold")
         begun = time.monotonic()
-        if _run(arguments, name, study_task(files[name]), folder / name):
+        if _run(arguments, name, study_task(name), folder / name):
             failed.append(name)
             console.print(f"{name} failed; its error stands above", soft_wrap=True)
             continue
@@ -101,9 +102,7 @@ def _page(folder: pathlib.Path, names: Sequence[str]) -> Page:
     for name in names:
         record = json.loads((folder / name / "study.json").read_text(encoding="utf-8"))
         page.heading(name)
-        picture = cv2.imread(str(folder / name / "figure.png"), cv2.IMREAD_COLOR)
-        assert picture is not None  # the study has just written it
-        page.figure(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), record["table"]["verdict"])
+        page.figure(read_photo(folder / name / "figure.png"), record["table"]["verdict"])
         page.table(record["table"]["columns"], record["table"]["rows"])
         page.text(", ".join(f"{field} {value}" for field, value in record["settings"].items()))
     return page

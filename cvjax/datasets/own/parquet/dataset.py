@@ -2,6 +2,7 @@
 
 import bisect
 import collections
+import functools
 import itertools
 import os
 import pathlib
@@ -129,13 +130,19 @@ class ParquetDataset:
 
     def absent_classes(self) -> list[str]:
         """Returns the names of the classes of which no row has an object."""
-        seen = {label for value in self.targets() for label in fields_of(value, self._columns)[1]}
+        seen, _ = self._told
         numbers = {label if self._number_of is None else self._number_of.get(label) for label in seen}
         return [name for number, name in enumerate(self.class_names) if number not in numbers]
 
     def box_counts(self) -> list[int]:
         """Returns the number of boxes of each row, bad ones too."""
-        return [len(fields_of(value, self._columns)[0]) for value in self.targets()]
+        return self._told[1]
+
+    @functools.cached_property
+    def _told(self) -> tuple[set[Any], list[int]]:
+        """Returns the labels that occur, and the number of boxes of each row, of one pass over the files."""
+        fields = [fields_of(value, self._columns) for value in self.targets()]
+        return {label for _, labels in fields for label in labels}, [len(boxes) for boxes, _ in fields]
 
     def label(self, value: Any, name: str) -> int:
         """Returns the label of a value of the labels' column.

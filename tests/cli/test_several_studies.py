@@ -7,7 +7,8 @@ import pytest
 from lessons import NAMES
 from lessons import study as defined
 
-from cvjax.cli.shell.experiments import study_files, study_task
+from cvjax.cli.shell.experiments import study_files
+from cvjax.cli.shell.sources import study_task
 from cvjax.cli.studying import several, study
 from cvjax.errors import ConfigError
 
@@ -15,7 +16,7 @@ from cvjax.errors import ConfigError
 def test_tasks_are_read_from_the_sources():
     files = study_files()
     assert list(files) == NAMES
-    assert {name: study_task(path) for name, path in files.items()} == {name: defined(name).task for name in NAMES}
+    assert {name: study_task(name) for name in files} == {name: defined(name).task for name in NAMES}
 
 
 @pytest.mark.slow
