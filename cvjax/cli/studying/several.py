@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -23,6 +23,8 @@ from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
 from cvjax.storage import checked_url
 from cvjax.visual.page import Page
+
+_FILE = "study.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +76,15 @@ def run_studies(arguments: Arguments, console: Console) -> dict[str, Any]:
             failed.append(name)
             console.print(f"{name} failed; its error stands above", soft_wrap=True)
             continue
-        found[name] = json.loads((folder / name / "study.json").read_text(encoding="utf-8"))["table"]
+        found[name] = _record(folder / name)["table"]
         console.print(f"{name}: {time.monotonic() - begun:.0f} s. {found[name]['verdict']}", soft_wrap=True)
-    _page(folder, [name for name in files if (folder / name / "figure.png").exists()]).write(folder / "index.html")
+    shown = {}
+    for name in (name for name in files if (folder / name / "figure.png").exists()):
+        try:
+            shown[name] = _record(folder / name)
+        except (ValueError, TypeError):
+            console.print(f"{name} is not on the page: {folder / name / _FILE} holds no measurements", soft_wrap=True)
+    _page(folder, shown).write(folder / "index.html")
     console.print(_table(found))
     console.print(f"written: {folder}/index.html", soft_wrap=True)
     if failed:
@@ -97,10 +105,21 @@ def _run(arguments: Arguments, name: str, task: str, place: pathlib.Path) -> int
     return code
 
 
-def _page(folder: pathlib.Path, names: Sequence[str]) -> Page:
+def _record(place: pathlib.Path) -> dict[str, Any]:
+    """Returns what a study that ended wrote into its folder.
+
+    Raises:
+      ValueError: That is damaged, or the study did not come to its end.
+    """
+    record = json.loads((place / _FILE).read_text(encoding="utf-8"))
+    if "table" not in record:
+        raise ValueError(f"{place} has no table")
+    return record
+
+
+def _page(folder: pathlib.Path, records: Mapping[str, dict[str, Any]]) -> Page:
     page = Page("Studies", "The field's claims, and what was measured here.")
-    for name in names:
-        record = json.loads((folder / name / "study.json").read_text(encoding="utf-8"))
+    for name, record in records.items():
         page.heading(name)
         page.figure(read_photo(folder / name / "figure.png"), record["table"]["verdict"])
         page.table(record["table"]["columns"], record["table"]["rows"])
