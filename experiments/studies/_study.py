@@ -38,11 +38,11 @@ Run = TypeVar("Run", bound=RunConfig)
 Made = TypeVar("Made")
 
 LOOKS = (
-    {"color": "#1b3a5c", "marker": "o", "linestyle": "-"},
-    {"color": "#d9822b", "marker": "s", "linestyle": "--"},
-    {"color": "#5f9e6e", "marker": "^", "linestyle": "-."},
-    {"color": "#a05fa8", "marker": "D", "linestyle": ":"},
-    {"color": "#7fb2e5", "marker": "v", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    {"color": "#12263f", "marker": "o", "linestyle": "-"},
+    {"color": "#e8902a", "marker": "s", "linestyle": "--"},
+    {"color": "#7a3b8f", "marker": "^", "linestyle": "-."},
+    {"color": "#83c3b2", "marker": "D", "linestyle": (0, (4, 1, 1, 1))},
+    {"color": "#c4473a", "marker": "v", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
     {"color": "#8a8f98", "marker": "P", "linestyle": (0, (1, 1))},
 )
 """Color, marker and line of each series: they differ in greyscale by lightness, and by marker and dashes besides."""
@@ -219,7 +219,7 @@ def look_of(number: int) -> dict[str, Any]:
     return dict(LOOKS[number % len(LOOKS)])
 
 
-def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, number: int) -> None:
+def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, number: int, every: int = 1) -> None:
     """Draws the mean over seeds [seeds, points] as a line, with the standard deviation as error bars.
 
     Args:
@@ -228,9 +228,11 @@ def plot_line(axes: "Axes", x: Iterable[float], values: np.ndarray, label: str, 
       values: Figure of each seed at each point.
       label: Name in the legend.
       number: Number of the series, which chooses its look.
+      every: Points from one marker with its error bar to the next; those of several series lie beside one another.
     """
-    mean, error = values.mean(axis=0), spread(values)
-    axes.errorbar(list(x), mean, yerr=error, label=label, capsize=3, markersize=5, **look_of(number))
+    mean, error, shown = values.mean(axis=0), spread(values), (number % every, every)
+    look = look_of(number) | {"markevery": shown, "errorevery": shown, "markersize": 5, "capsize": 3}
+    axes.errorbar(list(x), mean, yerr=error, label=label, **look)
 
 
 def panel(axes: "Axes", title: str, x: str, y: str, legend: bool = True) -> None:

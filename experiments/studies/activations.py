@@ -183,7 +183,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
             plot_line(axes, range(1, values.shape[1] + 1), values, kind, number)
         losses, steps = of_seeds(cells, kind, "losses"), of_seeds(cells, kind, "steps").max()
         ends = steps * (np.arange(losses.shape[1]) + 1) / losses.shape[1]
-        plot_line(panels[2], ends, losses, kind, number)
+        plot_line(panels[2], ends, losses, kind, number, every=4)
     for axes, title in zip(panels, ("gradients at the start", "gradients after training")):
         axes.locator_params(integer=True)
         axes.yaxis.set_major_formatter(lambda value, place: f"$10^{{{value:.0f}}}$")

@@ -22,12 +22,12 @@ from cvjax.experiment import ModelConfig
 from experiments.studies._inputs import scored_inputs
 from experiments.studies._recipes import SMALL_IMAGES
 from experiments.studies._study import (
-    LOOKS,
     Cells,
     Finding,
     Lab,
     Settings,
     Study,
+    look_of,
     main,
     of_seeds,
     once,
@@ -183,10 +183,8 @@ def draw(cells: Cells, figure: "Figure") -> None:
     cell = cells["trained/0"]
     for axes, (block, means) in zip((early, late), cell["shown"].items()):
         for number, (name, gates) in enumerate(zip(cell["classes"], means)):
-            look = LOOKS[number]
-            axes.plot(
-                range(len(gates)), gates, label=name, color=look["color"], linestyle=look["linestyle"], linewidth=1.4
-            )
+            look = look_of(number) | {"markersize": 4, "linewidth": 1.2}
+            axes.plot(range(len(gates)), gates, label=name, **look)
         axes.set_ylim(0, 1)
         panel(
             axes, f"mean gates of classes: {block.replace('_', ' block ')}", "channel", "gate (0 to 1)", axes is early

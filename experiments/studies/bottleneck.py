@@ -57,10 +57,10 @@ class BottleneckSettings(Settings):
     """
 
     kinds: tuple[str, ...] = _KINDS
-    width: float = 0.125
+    width: float = 0.25
     stage_sizes: tuple[int, int, int] = (2, 2, 1)
     side: int = 64
-    steps: int = 160
+    steps: int = 200
     examples: int = 1000
 
 

@@ -7,7 +7,7 @@ resolution, are trained for the same number of steps. Kernels are searched on so
 for each net; others are scored after 0 to 20 steps: by mean IoU of all pixels, and of those near a border (trimap).
 
     cvjax study crf                                               the embedded scenes
-    cvjax study crf --data FOLDER --resize 180 240                CamVid, or any images with masks
+    cvjax study crf --data FOLDER --void 11 --size 180 240        CamVid, or any images with masks
 """
 
 import functools
@@ -27,13 +27,12 @@ from cvjax.tasks.scale_crop import resize_pair
 from cvjax.tasks.segmentation.crf import CRFS, CRFConfig, apply_crf, format_crf, inside, parse_crf
 from cvjax.tasks.segmentation.crf_search import Kept, keep_probabilities, make_scorer, search
 from cvjax.tasks.segmentation.task import Segmentation
-from experiments.studies._recipes import SMALL_MASKS
+from experiments.studies._masks import MaskSettings
 from experiments.studies._study import (
     LOOKS,
     Cells,
     Finding,
     Lab,
-    Settings,
     Study,
     main,
     milliseconds,
@@ -54,17 +53,14 @@ _NEAR = 1  # place of the band that the verdict and the middle panel are about: 
 
 
 @dataclass(frozen=True)
-class CRFSettings(Settings):
+class CRFSettings(MaskSettings):
     """Says how the study is run.
 
-    Attributes: those of `Settings`, and
+    Attributes: those of `MaskSettings`, and
       iterations: Numbers of steps of mean field inference; the first is 0.
-      steps: Number of training steps of each net.
-      batch_size: Number of crops in each step.
+      batch_size: Number of images in each step.
       width: Channels of the first layers.
       nets: Names of the nets; the first is the coarse one.
-      resize: Height and width that images are brought to, so that all have one shape and each program compiles once.
-      examples: Number of images that are scored.
       searched: Number of other images, on which the kernels are searched.
       sigmas: Widths in pixels of the kernel of positions and colors that are tried.
       colors: Widths in color that are tried.
@@ -77,7 +73,6 @@ class CRFSettings(Settings):
     batch_size: int = 8
     width: int = 8
     nets: tuple[str, ...] = (COARSE, FINE)
-    resize: tuple[int, int] = (96, 128)
     examples: int = 20
     searched: int = 6
     sigmas: tuple[float, ...] = (10.0, 40.0)
@@ -101,10 +96,9 @@ class _Net:
     """Trains one net once a seed, and keeps its probabilities of the images that are searched and scored."""
 
     def __init__(self, settings: CRFSettings, model: ModelConfig) -> None:
-        data = replace(SMALL_MASKS.input, resize=settings.resize)
-        config = replace(SMALL_MASKS, model=model, steps=settings.steps, batch_size=settings.batch_size, input=data)
+        config = settings.config(model=model, batch_size=settings.batch_size)
         self.settings = settings
-        self.run = ShortRun(settings.on_data(config), examples=settings.examples + settings.searched)
+        self.run = ShortRun(config, examples=settings.examples + settings.searched)
         scoring: Any = self.run.scoring
         self.task: Segmentation = scoring.reconfigured(eval=replace(config.eval, boundary=True, trimap=_REACHES))
         self.kept, self._sums = functools.cache(self._kept), functools.cache(self._make_sums)
@@ -112,13 +106,13 @@ class _Net:
     def _kept(self, seed: int) -> tuple[list[Kept], list[Kept]]:
         variables = self.run.train(seed).variables
         pairs = [self._pair(self.run.eval_set, index) for index in range(len(self.run.eval_set))]
-        kept = keep_probabilities(self.task, self.run.model, variables, pairs, SMALL_MASKS.eval.pad_multiple or 64)
+        kept = keep_probabilities(self.task, self.run.model, variables, pairs, 1)
         searched = set(np.linspace(0, len(kept) - 1, self.settings.searched).round().astype(int).tolist())
         return [kept[i] for i in sorted(searched)], [item for i, item in enumerate(kept) if i not in searched]
 
     def _pair(self, source: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
         pair = self.task.decoder()(source[index])
-        return resize_pair(pair["image"], pair["mask"], self.settings.resize)
+        return resize_pair(pair["image"], pair["mask"], self.settings.size)
 
     def kernels(self) -> dict[str, Any]:
         """Searches the kernels with the first seed's net."""
@@ -263,7 +257,7 @@ STUDY = Study(
         steps=2,
         width=2,
         nets=(COARSE,),
-        resize=(32, 32),
+        size=(32, 32),
         examples=2,
         searched=1,
         sigmas=(10.0,),

@@ -3,9 +3,9 @@
 VGG (1409.1556, section 2.3) has nothing but 3x3 kernels: two of them see 5x5 pixels with 18 instead of 25 weights for
 each pair of channels, three see 7x7 pixels with 27 instead of 49, and there are more rectifiers on the way. That is so
 where channels stay as many; where they double, as at the start of a stage, a stack pays for the second layer in full.
-Nets of three stages are compared here, which differ in nothing but the kernels of a stage. How far a stage sees is
-counted from the geometry (`cvjax.inspection`), and measured: the pixels on which the middle of its map has a
-gradient. How much it looks at each of them is another question; most weight lies in the middle (1701.04128).
+Nets of three stages are compared here, as wide in each stage, which differ in nothing but the kernels of a stage. How
+far a stage sees is counted from the geometry (`cvjax.inspection`), and measured: the pixels on which the middle of its
+map has a gradient. How much it looks at each of them is another question; most weight lies in the middle (1701.04128).
 
     cvjax study kernels                          the embedded scenes
     cvjax study kernels --data FOLDER            CIFAR-10, or any labeled images
@@ -58,24 +58,26 @@ class KernelsSettings(Settings):
       kernels: Pairs of a kernel's side and the number of such convolutions in a stage; those that see as far lie side
         by side.
       steps: Number of training steps of each net.
-      width: Channels of the first stage; they double at each stage.
+      width: Channels of all stages.
       examples: Number of images that are scored.
     """
 
     kernels: tuple[tuple[int, int], ...] = tuple(_NAMES)
-    steps: int = 250
-    width: int = 8
+    steps: int = 400
+    width: int = 16
     examples: int = 1000
 
 
 class Stacked(nn.Module):
     """Classifies images by three stages of equal convolutions with 2x2 pooling between them, and global pooling.
 
+    A 1x1 convolution before them gives as many channels as the stages have, and sees no further.
+
     Attributes:
       num_classes: Channels of the logits.
       side: Side of all kernels in pixels.
       count: Number of convolutions in a stage.
-      width: Channels of the first stage; they double at each stage.
+      width: Channels of all stages.
     """
 
     num_classes: int
@@ -86,11 +88,11 @@ class Stacked(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Returns logits [B, num_classes] of images [B, H, W, 3]; the maps of the stages are sown as `stages`."""
-        x = images
+        x = ConvBNReLU(self.width, 1, name="colors")(images, train)
         for stage in range(_STAGES):
             for number in range(self.count):
                 name = f"stage{stage + 1}_conv{number + 1}"
-                x = ConvBNReLU(self.width * 2**stage, self.side, name=name)(x, train)
+                x = ConvBNReLU(self.width, self.side, name=name)(x, train)
             self.sow("intermediates", "stages", x)
             x = max_pool(x, 2, 2) if stage < _STAGES - 1 else x
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))

@@ -1,6 +1,7 @@
 """Several studies by one command: each as far as it is not measured, and what they found on one page."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -42,6 +43,27 @@ def test_several_are_measured_once_and_shown_together(tmp_path, monkeypatch, cap
     assert "kernels" in told.splitlines()[-1]
     assert "holds no measurements of a study" in told
     assert "parameters" not in told.splitlines()[-1]
+
+
+def test_each_study_gets_the_data_of_its_task(tmp_path, monkeypatch):
+    started = {}
+
+    def run(words, check):
+        place = tmp_path / words[words.index("--workdir") + 1].rpartition("/")[2]
+        place.mkdir()
+        table = {"columns": [], "rows": [], "verdict": "seen"}
+        (place / "study.json").write_text(json.dumps({"table": table, "settings": {}}))
+        started[place.name] = words[words.index("--workdir") + 2 :]
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    words = ["kernels", "skips", "proposals", "--labels", "L", "--masks", "M", "--void", "11", "12"]
+    several.main([*words, "--workdir", str(tmp_path)])
+    assert started == {
+        "kernels": ["--data", "L"],
+        "skips": ["--data", "M", "--void", "11", "12"],
+        "proposals": [],
+    }
 
 
 def test_a_store_is_refused():

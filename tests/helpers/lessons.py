@@ -6,6 +6,7 @@ import pathlib
 import pkgutil
 from typing import Any
 
+from cvjax.engine.config import as_json
 from experiments import studies
 from experiments.studies._study import Finding, Study
 
@@ -43,6 +44,21 @@ def record(name: str) -> dict[str, Any]:
     return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def started(name: str) -> str:
+    """The command that measured a record: the study with the settings that are not its own."""
+    about, ran = study(name), record(name)["settings"]
+    usual = as_json(about.settings)
+    changed = {field: value for field, value in ran.items() if field != "data" and usual[field] != value}
+    if about.task != "none" and ran["data"] != "scenes":
+        changed = {"data": "FOLDER"} | changed
+    flags = [f"--{field.replace('_', '-')} {_words(value)}" for field, value in changed.items()]
+    return " ".join(["cvjax study", name, *flags])
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def section(name: str) -> str:
     """The part of the page about a study."""
     about, found = study(name), record(name)
@@ -51,7 +67,7 @@ def section(name: str) -> str:
     data = found["settings"]["data"]
     took = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
     plain = about.task == "none" or data == "scenes"
-    command = f"`cvjax study {name}`" if plain else f"`cvjax study {name} --data FOLDER`, with {data} in the folder"
+    command = f"`{started(name)}`" + ("" if plain else f", with {data} in the folder")
     lines = [
         f"### {about.claim}",
         f"![{about.claim}](lessons/{name}.png)",

@@ -6,8 +6,10 @@ import inspect
 import os
 
 import pytest
-from lessons import CHAPTERS, NAMES, NOT_MEASURED, PAGE, RECORDS, page, record, study
+from lessons import CHAPTERS, NAMES, NOT_MEASURED, PAGE, RECORDS, page, record, started, study
 
+from cvjax.cli.commandline import read_fields
+from cvjax.engine.config import as_json
 from cvjax.errors import ConfigError
 from experiments.studies._study import Lab, make_figure, run_study
 
@@ -20,6 +22,16 @@ def test_a_study_is_a_page_with_a_question(name):
     assert inspect.getsource(module).count("\n") <= 300
     assert module.STUDY.paper
     assert module.STUDY.meaning
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_MEASURED])
+def test_the_command_on_the_page_has_the_settings_of_the_record(name):
+    ran = record(name)["settings"]
+    words = started(name).split()[3:]
+    read_back = as_json(read_fields(study(name).settings, words, f"study {name}", ""))
+    shown = {field: read_back[field] for field in ran}
+    assert shown | {"data": ran["data"]} == ran
+    assert shown["data"] in (ran["data"], "FOLDER")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_MEASURED])

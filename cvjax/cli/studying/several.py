@@ -38,6 +38,7 @@ class Arguments:
       workdir: Folder that takes a folder for each study.
       labels: Name of a data set with labels, or path of one's own; by default the embedded scenes.
       masks: Name of a data set with masks, or path of one's own.
+      void: Labels in the masks that are ignored, beside 255; 11 in CamVid's.
       boxes: Name of a data set with boxes, or path of one's own.
       data_dir: Folder of prepared data sets.
       seeds: Number of seeds; by default each study's own.
@@ -49,6 +50,7 @@ class Arguments:
     workdir: str = "runs/studies"
     labels: str | None = None
     masks: str | None = None
+    void: tuple[int, ...] = ()
     boxes: str | None = None
     data_dir: str | None = None
     seeds: int | None = None
@@ -98,6 +100,8 @@ def _run(arguments: Arguments, name: str, task: str, place: pathlib.Path) -> int
     flags = {"--workdir": str(place), "--data": data.get(task), "--data-dir": arguments.data_dir}
     flags["--seeds"] = None if arguments.seeds is None else str(arguments.seeds)
     words = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    if task == "segmentation" and arguments.void:
+        words += ["--void", *map(str, arguments.void)]
     words += ["--trial"] if arguments.trial else []
     code = subprocess.run([sys.executable, "-m", f"{STUDIES}.{name}", *words], check=False).returncode
     if code in (status(2), status(15)):

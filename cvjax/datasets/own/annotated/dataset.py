@@ -78,9 +78,10 @@ class OwnDataset:
         self._label = {name: label for label, name in enumerate(self.class_names)}
         if target != "boxes":  # any spelling of a background's name is the background
             self._label |= {name: 0 for name in self._names if is_background(name)}
-        for image, header in zip(self._images, self._headers, strict=True):
+        self._box_counts = [0] * len(self._images)
+        for index, (image, header) in enumerate(zip(self._images, self._headers, strict=True)):
             if header is not None and target == "boxes":
-                self._objects(image, header)
+                self._box_counts[index] = len(self._objects(image, header).boxes)
             elif header is not None:
                 self._check_outlines(image, self._annotated_size(image, header))
 
@@ -111,9 +112,8 @@ class OwnDataset:
         return [name for name in self._names if name not in seen and not is_background(name)]
 
     def box_counts(self) -> list[int]:
-        """Returns the number of boxes of each image; 0 where the image is damaged."""
-        pairs = zip(self._images, self._headers, strict=True)
-        return [0 if header is None else len(self._objects(image, header).boxes) for image, header in pairs]
+        """Returns the number of boxes of each image; 0 where the image is damaged, or where boxes are not asked for."""
+        return list(self._box_counts)
 
     def part(self, indices: Sequence[int], split: str) -> "OwnDataset":
         """Returns the dataset of some of the images, see `cvjax.data.part`."""
@@ -123,6 +123,7 @@ class OwnDataset:
         part.split = split
         part._images = [self._images[index] for index in indices]
         part._headers = [self._headers[index] for index in indices]
+        part._box_counts = [self._box_counts[index] for index in indices]
         return part
 
     def header_size(self, index: int) -> tuple[int, int]:
