@@ -197,7 +197,7 @@ STUDY = Study(
     task="classification",
     claim="Sigmoids lose the gradient on its way to the first layers; tanh and ReLU keep it",
     paper="a net of four convolutions with ReLUs reaches 25% training error on CIFAR-10 six times faster than the same"
-    " net with tanh (Krizhevsky et al., 2012, figure 1); with sigmoids the last hidden layers saturate early in"
+    " net with tanh (Krizhevsky et al., 2012, figure 1); with sigmoids the last hidden layer saturates early in"
     " training (Glorot and Bengio, 2010, section 3.1).",
     meaning="Eight layers of sigmoids leave the first one hardly any gradient, and the net does not learn; what keeps"
     " the gradient learns. That ReLUs are the fastest is another claim: the net of the paper had a learning rate of its"

@@ -168,8 +168,8 @@ STUDY = Study(
     task="classification",
     claim="Convolutional nets take images of any size: one pass equals all crops and is faster; overlapping tiles fit",
     paper="AlexNet as a convolution gives a 10x10 map of a 500x500 image in 22 ms, more than 5 times as fast as 100"
-    " crops of 1.2 ms each (1411.4038, section on adapting classifiers); U-Net predicts the border of microscope images"
-    " by mirroring them, and large images in overlapping tiles (1505.04597, figure 2).",
+    " crops of 1.2 ms each (1411.4038, section 3.1); U-Net predicts the border of microscope images by mirroring them,"
+    " and large images in overlapping tiles (1505.04597, figure 2).",
     meaning="A layer that slides gives the same answer wherever it is put, so work that crops share is done once. What"
     " breaks this is padding: a crop's zeros are no part of the larger image. U-Net does without, and mirrors where an"
     " image ends, which is nearer to what may lie there than zeros are.",

@@ -267,8 +267,8 @@ STUDY = Study(
     ),
     task="segmentation",
     claim="Ten steps of a dense CRF sharpen the borders of a coarse net; more steps add little",
-    paper="mean field inference settles within about ten steps, in a fraction of a second an image (1210.5644); behind"
-    " DeepLab-LargeFOV ten steps raise the mean IoU on VOC 2012 from 62.25% to 67.64% (1412.7062, table 1).",
+    paper="mean field inference settles within about ten steps, in 0.2 s an image (1210.5644); behind DeepLab-LargeFOV"
+    " ten steps raise the mean IoU on PASCAL VOC 2012 val from 62.25% to 67.64% (1412.7062, table 1).",
     meaning="The colors of an image tell where things end. The net with coarse scores gains most, above all at borders;"
     " one with skips to the image's own resolution gains less. Most comes with the first few steps, but even one takes"
     " several times as long as a small net: later nets learned to do without.",

@@ -1,4 +1,4 @@
-"""What did ten years of architectures bring, at one budget?
+"""What did seven years of architectures bring, at one budget?
 
 AlexNet, Network in Network, VGG, GoogLeNet, ResNet, DenseNet, SENet and EfficientNet are narrowed until one image costs
 all of them about the same multiply-adds, and trained for the same number of steps, on the same images, with the same
@@ -250,7 +250,7 @@ STUDY = Study(
     settings=LineageSettings(),
     trial=LineageSettings(seeds=1, nets=("AlexNet", "ResNet"), budget=0.5, steps=3, examples=8),
     task="classification",
-    claim="At equal multiply-adds, ten years of architectures get more accuracy out of fewer parameters",
+    claim="At equal multiply-adds, seven years of architectures get more accuracy out of fewer parameters",
     paper="each at its own size on ImageNet, EfficientNet-B0's 5.3 M parameters reach 77.1% top-1 with 0.39 G"
     " multiply-adds, ResNet-50's 26 M 76.0% with 4.1 G (1905.11946, table 2).",
     meaning="The mean over the later nets is higher, with fewer parameters, but most of that is SENet's: narrowed to so"

@@ -151,7 +151,7 @@ STUDY = Study(
     task="segmentation",
     claim="Odd maps cost accuracy at the border if they are cropped or filled with zeros, not if images are mirrored",
     paper="tiles have sizes whose maps are even at every pooling, and what they lack at the border of the image is its"
-    " mirror image (1505.04597, section 2 and figure 2); no figures are given.",
+    " mirror image (1505.04597, sections 1 and 2, figure 2); what odd maps cost is not measured.",
     meaning="A net that never saw odd maps is best served by mirroring to a size that halves evenly. What it loses"
     " otherwise is not at the border alone, but more inside: the deepest maps lack a row whose pixels see far."
     " Trained with them, a net gets used to zeros; cropping costs a little.",

@@ -153,7 +153,7 @@ STUDY = Study(
     task="none",
     claim="Dense layers hold the parameters, convolutions do the work",
     paper="convolutions hold about 5% of the parameters and do 90 to 95% of the computation; dense layers hold about"
-    " 95% and do 5 to 10% (1404.5997, section 2).",
+    " 95% and do 5 to 10% (1404.5997).",
     meaning="A weight of a convolution is used at every pixel of a map, one of a dense layer once, so a net may be"
     " heavy in one place and slow in another. Nets without hidden dense layers have both in their convolutions; from"
     " ResNet-50 on, more than half of the work is in the 1x1 ones.",

@@ -159,10 +159,10 @@ STUDY = Study(
     settings=PathSettings(),
     trial=PathSettings(seeds=1, blocks=1, width=2, steps=2, removed=(2,), draws=1, examples=8),
     task="classification",
-    claim="A residual net is an ensemble of paths: without a block it goes on working, a plain net does not",
+    claim="A residual net behaves like an ensemble of paths: without a block it goes on working, a plain net does not",
     paper="on CIFAR-10 removing any one layer takes VGG to chance, while a residual net of 110 layers hardly changes"
-    " but where maps are downsampled; without more and more blocks its error grows smoothly (1605.06431, figures 3"
-    " and 5).",
+    " but where maps are downsampled; without more and more blocks its error grows smoothly (1605.06431,"
+    " sections 4.1 and 4.2).",
     meaning="Blocks that add to what is there depend little on one another, so that each can be missed; layers that"
     " replace what is there cannot. With nine blocks instead of 54, trained briefly, each is still missed more than in"
     " the paper, and the first one most.",

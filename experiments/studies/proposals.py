@@ -280,9 +280,9 @@ STUDY = Study(
     trial=ProposalSettings(nets=("YOLO",), counts=(4, 8), mode="grid", steps=1, size=32, examples=8, rounds=1, seeds=1),
     task="detection",
     claim="R-CNN pays a whole net for each proposal; once convolutions are shared, finding proposals takes the time",
-    paper="with VGG-16 on a GPU an image takes 47 s in R-CNN and 0.32 s in Fast R-CNN (1504.08083, table 4), without"
-    " selective search, whose 1.5 s a proposal network brings to 0.01 (1506.01497, table 5); YOLO sees 45 images a"
-    " second (1506.02640, abstract).",
+    paper="with VGG-16 on a GPU an image takes 47 s in R-CNN and 0.32 s in Fast R-CNN (1504.08083, table 4), the latter"
+    " without selective search, whose 1.5 s a proposal network brings to 0.01 (1506.01497, table 5); YOLO sees 45"
+    " images a second (1506.02640, abstract).",
     meaning="Each of these nets removed what took most of the time in the one before: the convolutions of every window,"
     " then the search for proposals, then the regions themselves. Reading regions is not free either: on a CPU the"
     " pooling of each region takes more than all convolutions of a small net.",

@@ -148,9 +148,9 @@ STUDY = Study(
     settings=SkipsSettings(),
     trial=SkipsSettings(seeds=1, nets=("FCN-32s", "FCN-8s"), width=2, size=(32, 32), steps=2, examples=8),
     task="segmentation",
-    claim="Skips from finer maps make segmentation more accurate, above all at the borders of objects",
-    paper="mean IU of FCN-32s, 16s and 8s on a part of PASCAL VOC 2011 val is 59.4, 62.4 and 62.7%, and borders become"
-    " finer (1411.4038, table 2 and figure 4).",
+    claim="Skips from finer maps make segmentation more accurate and finer in detail",
+    paper="mean IU of FCN-32s, 16s and 8s on a part of PASCAL VOC 2011 val is 59.4, 62.4 and 62.7%, and the answer"
+    " becomes finer in detail (1411.4038, section 4.2, table 2, figure 4).",
     meaning="Coarse scores know what is there and fine maps where it ends: each finer map that FCN adds makes borders"
     " better, for hardly any parameters. In images this small it helps even more away from borders: what is thinner"
     " than a pixel of the coarse map is not found at all without. U-Net's larger decoder needs more steps than these.",

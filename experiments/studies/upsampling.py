@@ -227,9 +227,9 @@ STUDY = Study(
     ),
     task="segmentation",
     claim="Transposed convolutions draw checkerboards; interpolation with a convolution after it draws none",
-    paper="pictures of generators show checkerboards with transposed convolutions, less where the kernel is a multiple"
-    " of the stride, and none with nearest or bilinear enlarging (Odena, Dumoulin and Olah, Distill 2016,"
-    " doi 10.23915/distill.00003).",
+    paper="pictures of generators show checkerboards with transposed convolutions, less easily where the kernel is a"
+    " multiple of the stride; enlarging to the nearest pixels or bilinearly before a convolution mends them, and to the"
+    " nearest gave the better pictures (Odena, Dumoulin and Olah, Distill 2016, doi 10.23915/distill.00003).",
     meaning="A kernel that is a multiple of the stride avoids the checkerboard only while all weights are equal: with"
     " random weights every transposed convolution draws one, and training on labels removes most but not all of it, the"
     " more the larger the kernel. Interpolation with a convolution after it has none from the start.",
