@@ -24,6 +24,8 @@ from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.config import RunConfig
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
+from cvjax.tasks.detection.checks import training_warnings
+from cvjax.tasks.detection.config import DetectionConfig
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.load import TASKS
 from cvjax.tasks.variants import check_target, decoded, task_class_of, task_to_look, varied, without_proposals
@@ -179,6 +181,8 @@ def look(arguments: Arguments, config: RunConfig, target: Target) -> list[Sample
     lead = f"{len(samples)} examples, drawn with seed {arguments.seed}."
     if arguments.variants:
         lead += f" Each stands first as it is, then {arguments.variants} times as training would vary it."
+    if isinstance(config, DetectionConfig):
+        lead = " ".join([lead, *training_warnings(config, sources[0])])
     look_page(title, target, sources[0].class_names, samples, lead).write(arguments.html)
     return samples
 
