@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
 from cvjax.tasks.segmentation.task import Segmentation
+from experiments._shared import MUON
 from experiments.studies._inputs import scored_inputs
 from experiments.studies._pictures import picture_of, picture_text
 from experiments.studies._recipes import SMALL_MASKS
@@ -62,18 +63,19 @@ class DeformableSettings(Settings):
       examples: Number of images that are scored, and on which points are read out.
     """
 
-    width: int = 8
+    width: int = 16
     stages: tuple[int, ...] = (3, 4)
-    steps: int = 200
+    steps: int = 450
     examples: int = 64
 
 
 def runs_of(settings: DeformableSettings, deformable: tuple[int, ...]) -> ShortRun:
     """Returns the runs of the net with some stages deformable."""
     backbone = {"stage_sizes": (1, 1, 1, 1), "bottleneck": False, "width": settings.width, "deformable": deformable}
-    model = ModelConfig("fcn_resnet50", aux=False, output_stride=_LAYER.stride, backbone=backbone)
+    options = {"aux": False, "output_stride": _LAYER.stride, "norm": {"momentum": 0.95}}
+    model = ModelConfig("fcn_resnet50", backbone=backbone, **options)
     scoring = replace(SMALL_MASKS.eval, pad_multiple=None)  # one size, so that the reader compiles once
-    config = replace(SMALL_MASKS, model=model, steps=settings.steps, eval=scoring)
+    config = replace(SMALL_MASKS, model=model, steps=settings.steps, eval=scoring, optim=MUON)
     return ShortRun(settings.on_data(config), examples=settings.examples)
 
 
