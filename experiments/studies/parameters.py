@@ -45,9 +45,9 @@ class ParametersSettings(Settings):
 
 
 _KINDS = {
-    "dense": ("dense layers", "#1b3a5c", ""),
+    "dense": ("dense layers", "#12263f", ""),
     "gate": ("gates on pooled vectors", "#8d4e85", "xxx"),
-    "wide": ("convolutions of 3x3 and more", "#d9822b", "//"),
+    "wide": ("convolutions of 3x3 and more", "#e8902a", "//"),
     "pointwise": ("1x1 convolutions", "#f2d0a7", ""),
     "depthwise": ("depthwise convolutions", "#9fcbb0", ".."),
     "norm": ("normalization", "#ffffff", ""),

@@ -57,7 +57,7 @@ _RECIPES: dict[str, Any] = dict(
 )
 _RECIPES["Faster R-CNN"] = fast_rcnn_voc  # on the same VGG, in the place of its recipe's ResNet
 PARTS = ("selective search", "convolutions", "proposal network", "regions", "suppression")
-_SHADES = (("#c9ccd1", "//"), ("#1b3a5c", ""), ("#a05fa8", "xx"), ("#d9822b", ".."), ("#5f9e6e", "--"))
+_SHADES = (("#c9ccd1", "//"), ("#12263f", ""), ("#7a3b8f", "xx"), ("#e8902a", ".."), ("#83c3b2", "--"))
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class ProposalSettings(Settings):
     nets: tuple[str, ...] = ("R-CNN", "SPPnet", "Fast R-CNN", "Faster R-CNN", "YOLO")
     counts: tuple[int, ...] = (10, 50, 300)
     mode: Mode = "fast"
-    steps: int = 150
+    steps: int = 120
     batch_size: int = 8
     size: int = 128
-    examples: int = 200
+    examples: int = 150
     rounds: int = 9
 
 

@@ -12,7 +12,7 @@ def test_a_net_reads_proposals_exactly_where_it_needs_them(name):
     config = config_of(SETTINGS, name)
     model = config.model.build(num_classes=3)
     assert config.input.proposals == (300 if getattr(model, "needs_proposals", False) else 0)
-    assert (config.steps, config.batch_size, config.input.crop) == (150, 8, (128, 128))
+    assert (config.steps, config.batch_size, config.input.crop) == (120, 8, (128, 128))
 
 
 def test_three_nets_share_one_backbone():
