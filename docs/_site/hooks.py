@@ -38,6 +38,13 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     return "".join(parts)
 
 
+def on_post_build(config: Any) -> None:
+    """Writes the search's index as a script, too: a page that is opened from disk may read no JSON (see worker.js)."""
+    folder = pathlib.Path(config.site_dir) / "search"
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index};", encoding="utf-8")
+
+
 def _link_of_the_site(link: re.Match[str], home: str, page: str) -> str:
     text, target, anchor = link[1], link[2], link[3] or ""
     found = posixpath.normpath(posixpath.join(posixpath.dirname(home), target))
