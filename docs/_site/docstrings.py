@@ -1,7 +1,7 @@
 """Griffe, which reads the sources for the site's reference, calls this to learn two habits of the house.
 
-An argument's line may be about several ("a, b: Boxes."), which Griffe takes for one argument of that name; and a Flax module
-is called with its fields, as a dataclass is, though nothing in its source says so but its base.
+An argument's line may be about several ("a, b: Boxes."), which Griffe takes for one argument of that name; and a Flax
+module is called with its fields, as a dataclass is, though nothing in its source says so but its base.
 """
 
 import re
@@ -68,7 +68,7 @@ def _objects(parent: Object) -> Iterator[Object]:
 
 
 def _fields(module: Class) -> dict[str, Parameter] | None:
-    """The fields of a Flax module by name, those of its bases first; None for what is none, or has fields of Flax's own."""
+    """The fields of a Flax module by name, its bases' first; None for what is none, or has fields of Flax's own."""
     fields: dict[str, Parameter] = {}
     for base in module.bases:
         path = getattr(base, "canonical_path", str(base))

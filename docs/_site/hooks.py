@@ -1,8 +1,8 @@
-"""MkDocs calls these while it builds the site: they let pages and links that leave docs/ hold on GitHub and on the site.
+"""MkDocs calls these while it builds the site: pages and links that leave docs/ hold on GitHub and on the site.
 
-Readers on GitHub follow paths of the repository, the site has pages alone, and the project names no public address of its
-sources that a link could lead to. So CONTRIBUTING.md, CHANGELOG.md and the benchmarks' reports become pages, links to them
-lead there, and a link to any other file becomes the file's name.
+Readers on GitHub follow paths of the repository, the site has pages alone, and the project names no public address of
+its sources that a link could lead to. So CONTRIBUTING.md, CHANGELOG.md and the benchmarks' reports become pages, links
+to them lead there, and a link to any other file becomes the file's name.
 """
 
 import pathlib
