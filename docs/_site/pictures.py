@@ -98,7 +98,7 @@ def rooms() -> str:
             x = left + place * (each + gap)
             parts.append(_box(x, y, each, height, shade.get(name, "#e4e4e0")))
             about = ROOMS[name]
-            parts.append(_text(x + 10, y + (20 if about else 28), name, 14 if len(layer) < 3 else 11.5, mono=True))
+            parts.append(_text(x + 10, y + (20 if about else 28), name, 14 if len(layer) < 3 else 11, mono=True))
             parts.append(_text(x + 10, y + 37, about, 12.5, FAINT) if about else "")
         y += height + gap
     arrow = _arrow([(24, 48), (24, y - 10)])
