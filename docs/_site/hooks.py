@@ -19,7 +19,7 @@ PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md", "RE
 PAGES |= {f"benchmarks/results/{path.name}": f"benchmarks/{path.name}" for path in ROOT.glob("benchmarks/results/*.md")}
 _HOMES = {page: home for home, page in PAGES.items() if page != "index.md"}
 _CODE = re.compile(r"<code>([^<>]*-[^<>]*)</code>")
-_HYPHENATED = re.compile(r"\S*-\S{1,40}")
+_FLAG = re.compile(r"(?<!\S)--?[\w.-]{1,36}(?!\S)")
 _FIGURE = re.compile(r'<p>(<img [^>]*src="([^"]+)"[^>]*>)</p>')
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[((?:`[^`]*`|[^\[\]`])*)\]\(([^()\s#:]+)(#[^()\s]*)?\)")
@@ -42,10 +42,10 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
 
 
 def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
-    """Keeps the words of commands whole, and leads from each figure to itself, so that it can be enlarged on a phone."""
+    """Keeps flags whole, and leads from each figure to itself, so that it can be enlarged on a phone."""
     # Browsers break lines behind hyphens, which leaves `--` at the end of one and the flag's name on the next.
-    whole = r'<span class="word">\g<0></span>'
-    html = _CODE.sub(lambda code: f"<code>{_HYPHENATED.sub(whole, code[1])}</code>", html)
+    whole = r'<span class="flag">\g<0></span>'
+    html = _CODE.sub(lambda code: f"<code>{_FLAG.sub(whole, code[1])}</code>", html)
     return _FIGURE.sub(r'<p><a href="\2">\1</a></p>', html)
 
 
