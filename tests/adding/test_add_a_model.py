@@ -23,6 +23,10 @@ def test_it_is_one_file_one_line_and_a_line_of_a_test(example):
     }
 
 
+def test_its_file_has_the_houses_form(example):
+    example.check_form()
+
+
 def test_the_commands_know_it(example):
     assert "4.23 M parameters, 569 M multiply-adds" in example.run(example.command("cvjax inspect"))
     page = example.run(example.command("cvjax train resnet_imagenet quick --help"))

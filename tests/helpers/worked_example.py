@@ -83,6 +83,13 @@ class WorkedExample:
         (found,) = (command for command in self.commands if command.startswith(start))
         return found
 
+    def check_form(self) -> None:
+        """Asks ruff whether the files that the page writes have the form of all others."""
+        for words in (("check", "--no-cache"), ("format", "--check", "--no-cache")):
+            command = [sys.executable, "-m", "ruff", *words, *self.files, *self.lines]
+            done = subprocess.run(command, cwd=self.tree, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+
     def draw_scenes(self) -> None:
         """Draws the scenes in this process, which takes less time than workers' starts."""
         from cvjax.datasets.scenes.prepare import prepare_scenes
