@@ -8,7 +8,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from griffe import Class, Docstring, Extension, Function, Module, Object, Parameter, ParameterKind, Parameters
+from griffe import (
+    Attribute,
+    Class,
+    Docstring,
+    Extension,
+    Function,
+    Module,
+    Object,
+    Parameter,
+    ParameterKind,
+    Parameters,
+)
 
 _SECTION = re.compile(r"^(\s*)(Args|Attributes):$")
 _SEVERAL = re.compile(r"^(\s+)(\w+(?:, \w+)+): ")
@@ -63,7 +74,7 @@ def each_by_itself(docstring: Docstring) -> str:
 def _objects(parent: Object) -> Iterator[Object]:
     yield parent
     for member in parent.members.values():
-        if not member.is_alias:
+        if isinstance(member, Object):  # no alias
             yield from _objects(member)
 
 
@@ -85,7 +96,7 @@ def _fields(module: Class) -> dict[str, Parameter] | None:
     if not module.bases:
         return None
     for member in module.members.values():
-        if member.is_attribute and member.annotation is not None and "property" not in member.labels:
+        if isinstance(member, Attribute) and member.annotation is not None and "property" not in member.labels:
             if "class-attribute" in member.labels and "instance-attribute" not in member.labels:
                 continue  # a ClassVar
             kind = ParameterKind.positional_or_keyword
