@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCENES = {"train": 16, "val": 8, "test": 8}
 """Number of embedded scenes in the copy."""
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+_LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 _FILE, _PATCH = re.compile(r"# ((?:\w+/)+\w+\.\w+)\n"), re.compile(r"\+\+\+ (\S+)\n")
 
 
@@ -85,8 +86,9 @@ class WorkedExample:
 
     def check_form(self) -> None:
         """Asks ruff whether the files that the page writes have the form of all others."""
+        files = [path for path in (*self.files, *self.lines) if path.endswith(".py")]
         for words in (("check", "--no-cache"), ("format", "--check", "--no-cache")):
-            command = [sys.executable, "-m", "ruff", *words, *self.files, *self.lines]
+            command = [sys.executable, "-m", "ruff", *words, *files]
             done = subprocess.run(command, cwd=self.tree, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
 
@@ -107,7 +109,7 @@ class WorkedExample:
         """
         assert command in self.commands
         program, *words = shlex.split(command, comments=True)
-        modules = {"cvjax": ["-m", "cvjax"], "python": []}
+        programs = {"cvjax": ["-m", "cvjax"], "python": [], "lint-imports": ["-c", _LINT]}
         environment = os.environ | {
             "PYTHONPATH": str(self.tree),
             "CVJAX_DATA_DIR": str(self.tree / "data"),
@@ -116,7 +118,7 @@ class WorkedExample:
             **{name: str(value) for name, value in variables.items()},
         }
         done = subprocess.run(
-            [sys.executable, *modules[program], *words, *map(str, more)],
+            [sys.executable, *programs[program], *words, *map(str, more)],
             cwd=self.tree,
             env=environment,
             capture_output=True,
