@@ -7,7 +7,7 @@
 
 FOLDER holds `train`, `trainannot`, `val`, ... as SegNet's authors publish them, or `train/images`, `train/masks`, ...
 Without the flag the set is looked for as `camvid` or `CamVid` in the folder of prepared data sets, or as
-`python -m cvjax.cli.prepare camvid` wrote it. It has 11 classes, unlabeled pixels do not count, and where there is a
+`cvjax data prepare` wrote it. It has 11 classes, unlabeled pixels do not count, and where there is a
 split `test` the papers score that: `--input.eval-split test`.
 
 | preset | recipe | steps x batch | published mIoU on test |

@@ -6,7 +6,7 @@
     python -m experiments.fast_rcnn_voc quick --data xml_folder_detection --input.manual-dir FOLDER
     python -m experiments.fast_rcnn_voc quick --resume        continues a run that was stopped
 
-Boxes to look at are selective search's; what is not on disk yet is made before the run (`python -m cvjax.cli.propose`
+Boxes to look at are selective search's; what is not on disk yet is made before the run (`cvjax data propose`
 does it beforehand). `--input.proposal-mode grid` has boxes that are the same for all images.
 
 The paper's nets start from these files of Caffe's (CaffeNet.v2.caffemodel is the second in a newer format);

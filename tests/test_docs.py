@@ -91,6 +91,17 @@ def test_the_readmes_python_runs(tmp_path):
     assert "1512.03385" in _run(code + "assert logits.shape == (2, 65, 65, 21)\n", tmp_path)
 
 
+@pytest.mark.slow
+def test_the_first_pages_python_runs(tmp_path):
+    """The run is shortened to two steps on a few scenes."""
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((70, 90, 3), 128, np.uint8))
+    run, net = blocks(ROOT / "docs" / "index.md", "python")
+    few = "from cvjax.datasets.scenes import render\nrender.SIZES = {'train': 16, 'val': 4, 'test': 4}\n"
+    assert "steps=4000" in run
+    assert _run(few + run.replace("steps=4000", "steps=2"), tmp_path).splitlines()[-1].startswith("2 (70, 90) 0.")
+    _run(net + "assert logits.shape == (1, 10)\n", tmp_path)
+
+
 def test_the_python_about_models_runs(tmp_path):
     (code,) = blocks(ROOT / "docs" / "models.md", "python")
     _run(code, tmp_path)

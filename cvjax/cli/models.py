@@ -15,7 +15,7 @@ from cvjax.engine.command import run_command, write_json_result
 from cvjax.errors import ConfigError
 
 TABLE = pathlib.Path(__file__).parent / "shell" / "models.json"
-"""Facts about each model; `CVJAX_WRITE_MODELS=1 python -m pytest tests/cli/test_cli_models.py -n 0` writes it anew."""
+"""Facts about each model. tests/cli/test_cli_models.py adds new rows; with CVJAX_WRITE_MODELS=1 it writes all anew."""
 
 Row = Mapping[str, Any]
 

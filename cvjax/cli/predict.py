@@ -19,8 +19,8 @@ from cvjax.tasks import load
 from cvjax.tasks.classification.task import Classification
 from cvjax.tasks.detection.task import Detection
 from cvjax.tasks.foreign import chosen
+from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.prediction.box_results import BoxResults, Format
-from cvjax.tasks.prediction.class_results import ClassResults
 from cvjax.tasks.prediction.coco_ids import CocoIds
 from cvjax.tasks.prediction.inputs import Input, find_inputs
 from cvjax.tasks.prediction.map_results import MapResults
@@ -172,7 +172,7 @@ def _of_task(loaded: load.Loaded, arguments: Arguments, views: Views, source: st
     if isinstance(task, Classification):
         if arguments.crops is not None:
             task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crops=arguments.crops))
-        return task.batch_predictor(*net, views), ClassResults(task.class_names)
+        return task.batch_predictor(*net, views), task.results()
     if isinstance(task, Detection):
         least = display_threshold(loaded.model) if arguments.score is None else arguments.score
         if not math.isfinite(least):
@@ -180,8 +180,10 @@ def _of_task(loaded: load.Loaded, arguments: Arguments, views: Views, source: st
         ids = arguments.coco_file and CocoIds.of_file(arguments.coco_file, task.class_names)
         results = BoxResults(task.class_names, least, arguments.formats, all_least=arguments.score, ids=ids or None)
         return task.batch_predictor(*net, views, multiple=multiple), results
-    if not isinstance(task, Segmentation):
+    if isinstance(task, ObjectMasks):
         raise ConfigError(f"{source} draws masks inside given boxes; photographs have none")
+    if not isinstance(task, Segmentation):
+        return task.batch_predictor(*net, views, multiple=multiple), task.results()
     task = task.reconfigured(eval=dataclasses.replace(task.config.eval, window=arguments.window, crf=arguments.crf))
     kept = arguments.probabilities
     predictor = task.batch_predictor(*net, views, multiple=multiple, kept=kept)

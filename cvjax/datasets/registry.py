@@ -1,6 +1,7 @@
 """Opens data sets by name; the catalog of their openers is here, and a new data set adds its own."""
 
 import functools
+import importlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -112,9 +113,11 @@ def is_available(
 
         return find_voc(root, manual) is not None
     if name == "voc_detection":
+        from cvjax.datasets.voc.detection import open_voc_detection
+
         try:
             for split in splits:
-                _open_voc_detection(split, root, manual)
+                open_voc_detection(split, root, manual)
         except DataError:
             return False
         return True
@@ -149,48 +152,6 @@ def _open_scenes(
     )
 
 
-def _open_voc(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
-    from cvjax.datasets.voc.segmentation import open_voc
-
-    return open_voc(split, data_dir, manual_dir, **options)
-
-
-def _open_voc_objects(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Dataset:
-    from cvjax.datasets.voc.objects import open_voc_objects
-
-    return open_voc_objects(split, data_dir, manual_dir)
-
-
-def _open_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
-    from cvjax.datasets.image_folder import open_image_folder
-
-    return open_image_folder(split, data_dir, manual_dir, **options)
-
-
-def _open_isbi(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Dataset:
-    from cvjax.datasets.isbi import open_isbi
-
-    return open_isbi(split, data_dir, manual_dir)
-
-
-def _open_labeled_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None) -> Dataset:
-    from cvjax.datasets.labeled_folder import open_labeled_folder
-
-    return open_labeled_folder(split, data_dir, manual_dir)
-
-
-def _open_xml_folder(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
-    from cvjax.datasets.xml_folder import open_xml_folder
-
-    return open_xml_folder(split, data_dir, manual_dir, **options)
-
-
-def _open_voc_detection(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
-    from cvjax.datasets.voc.detection import open_voc_detection
-
-    return open_voc_detection(split, data_dir, manual_dir, **options)
-
-
 def _open_own(
     split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, *, target: Target = "mask", **options: Any
 ) -> Dataset:
@@ -201,42 +162,50 @@ def _open_own(
     return open_own(manual_dir, split, target, data_dir=data_dir, **options)
 
 
-def _open_coco(split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any) -> Dataset:
-    from cvjax.datasets.coco.dataset import open_coco
+def _at(place: str) -> Callable[..., Dataset]:
+    """Returns the opener at "module:function".
 
-    return open_coco(split, data_dir, manual_dir, **options)
+    Its module is imported when it is called, so that naming a data set costs nothing.
+    """
+    return functools.partial(_open_at, place)
+
+
+def _open_at(
+    place: str, split: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, **options: Any
+) -> Dataset:
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)(split, data_dir, manual_dir, **options)
 
 
 OWN = "own"
 """The name of one's own data in any format that is recognized, see `cvjax.datasets.own`."""
 _PLURAL: Mapping[Target, str] = {"mask": "masks", "label": "labels", "objects": "objects", "boxes": "boxes"}
 
-# Openers import their data set's module when called, so that naming a data set costs nothing.
 _OPENERS: Mapping[Target, Mapping[str, Callable[..., Dataset]]] = {
     "mask": {
         "scenes": _open_scenes,
-        "voc_segmentation": _open_voc,
-        "image_folder_segmentation": _open_folder,
-        "isbi_membrane": _open_isbi,
+        "voc_segmentation": _at("cvjax.datasets.voc.segmentation:open_voc"),
+        "image_folder_segmentation": _at("cvjax.datasets.image_folder:open_image_folder"),
+        "isbi_membrane": _at("cvjax.datasets.isbi:open_isbi"),
         OWN: functools.partial(_open_own, target="mask"),
         **{name: functools.partial(open_published, name) for name in PUBLISHED},
     },
     "label": {
         "scenes": functools.partial(_open_scenes, target="label"),
-        "image_folder_classification": _open_labeled_folder,
+        "image_folder_classification": _at("cvjax.datasets.labeled_folder:open_labeled_folder"),
         OWN: functools.partial(_open_own, target="label"),
         **{name: functools.partial(open_tfds_set, name) for name in SETS},
     },
     "objects": {
         "scenes": functools.partial(_open_scenes, target="objects"),
-        "voc_segmentation": _open_voc_objects,
+        "voc_segmentation": _at("cvjax.datasets.voc.objects:open_voc_objects"),
         OWN: functools.partial(_open_own, target="objects"),
     },
     "boxes": {
         "scenes": functools.partial(_open_scenes, target="boxes"),
-        "voc_detection": _open_voc_detection,
-        "coco": _open_coco,
-        "xml_folder_detection": _open_xml_folder,
+        "voc_detection": _at("cvjax.datasets.voc.detection:open_voc_detection"),
+        "coco": _at("cvjax.datasets.coco.dataset:open_coco"),
+        "xml_folder_detection": _at("cvjax.datasets.xml_folder:open_xml_folder"),
         OWN: functools.partial(_open_own, target="boxes"),
     },
 }

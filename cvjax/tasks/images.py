@@ -26,6 +26,7 @@ from cvjax.models.info import Preprocessing
 from cvjax.storage import is_folder
 from cvjax.tasks.colors import recolor, varies_colors
 from cvjax.tasks.prediction.pieces import BatchPredictor, Views, predict_one
+from cvjax.tasks.prediction.results import Results
 from cvjax.tasks.splits import open_part
 from cvjax.weights import read_darknet, read_weights, start_from, warm_start
 from cvjax.weights.class_rows import class_axes, rows_by_name
@@ -287,6 +288,14 @@ class ImageTask(Task):
         """
         del model, variables, views, multiple
         raise ConfigError(f"a model of the task {self.name} needs more than a photograph; evaluate it instead")
+
+    def results(self) -> Results:
+        """Returns what writes the results of a `batch_predictor`, where `cvjax predict` has no settings for the task.
+
+        Raises:
+          ConfigError: Nothing writes them.
+        """
+        raise ConfigError(f"nothing writes predictions of the task {self.name}; take them from cvjax.predict")
 
     def predictor(self, model: nn.Module, variables: dict[str, Any]) -> Callable[[np.ndarray], Any]:
         """Returns the function from a photograph, uint8 [H, W, 3] of any size, to its prediction.

@@ -17,8 +17,13 @@ from cvjax.tasks.loaded import Loaded, rebuild
 from cvjax.tasks.object_masks.task import ObjectMasks
 from cvjax.tasks.segmentation.task import Segmentation
 
-TASKS: tuple[type[ImageTask], ...] = (Classification, Detection, ObjectMasks, Segmentation)
-"""The tasks that this version has."""
+TASKS: tuple[type[ImageTask], ...] = (
+    Classification,
+    Detection,
+    ObjectMasks,
+    Segmentation,
+)
+"""The tasks that this version has; of those with one target the first counts, where nothing but the target is known."""
 Kind = TypeVar("Kind", bound=ImageTask)
 
 

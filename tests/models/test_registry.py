@@ -9,7 +9,7 @@ import cvjax
 from cvjax.errors import ConfigError
 
 
-def test_counts_known_from_torchvision():
+def test_counts_known_from_elsewhere():
     # Written again, so that the table cannot drift together with the code.
     published = {
         "resnet18": 11_689_512,

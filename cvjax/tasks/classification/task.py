@@ -33,6 +33,7 @@ from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_cross_entropy, soft_divergence
+from cvjax.tasks.prediction.class_results import ClassResults
 from cvjax.tasks.prediction.pieces import Views
 from cvjax.visual.tables import report_table
 
@@ -203,6 +204,10 @@ class Classification(ImageTask):
         """Returns what predicts the probabilities, float32 [C], of photographs; they have one size for the net."""
         del multiple
         return ClassPredictor(self, model, variables, views)
+
+    def results(self) -> ClassResults:
+        """Returns what writes the likeliest classes of photographs."""
+        return ClassResults(self.class_names)
 
     def doubts(self, model: nn.Module, variables: dict[str, Any], dataset: Dataset) -> list[Doubt]:
         """Returns the labels that the net finds unlikely, see `cvjax.tasks.classification.doubt`."""
