@@ -7,12 +7,12 @@ last stage are read out on images it has not seen: the mean distance of neighbor
 that the filter is centered on, and how many of its points lie on that object. Offsets start at zero, so the plain grid
 is where they come from. The same net with plain convolutions is trained beside it.
 
-    cvjax study deformable                          the embedded scenes
-    cvjax study deformable --data FOLDER            any images with masks
+    cvjax study deformable                                   the embedded scenes
+    cvjax study deformable --data FOLDER --void 11           CamVid, or any images with masks
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +22,15 @@ from scipy.stats import spearmanr
 from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
 from cvjax.tasks.segmentation.task import Segmentation
-from experiments._shared import MUON
 from experiments.studies._inputs import scored_inputs
+from experiments.studies._masks import MaskSettings
 from experiments.studies._pictures import picture_of, picture_text
-from experiments.studies._recipes import SMALL_MASKS
 from experiments.studies._sampling import Layer, Reader, distances_of, inside_of, make_reader, parts_of, points_of
 from experiments.studies._study import (
     LOOKS,
     Cells,
     Finding,
     Lab,
-    Settings,
     Study,
     main,
     of_seeds,
@@ -53,19 +51,17 @@ _GROUPS = ("small", "medium", "large", "background")
 
 
 @dataclass(frozen=True)
-class DeformableSettings(Settings):
+class DeformableSettings(MaskSettings):
     """Says how the study is run.
 
-    Attributes: those of `Settings`, and
+    Attributes: those of `MaskSettings`, and
       width: Channels of the first stage; doubles at each of the four stages.
       stages: Stages that are deformable, the fourth among them.
-      steps: Number of training steps.
-      examples: Number of images that are scored, and on which points are read out.
     """
 
     width: int = 16
     stages: tuple[int, ...] = (3, 4)
-    steps: int = 450
+    steps: int = 300
     examples: int = 64
 
 
@@ -74,9 +70,7 @@ def runs_of(settings: DeformableSettings, deformable: tuple[int, ...]) -> ShortR
     backbone = {"stage_sizes": (1, 1, 1, 1), "bottleneck": False, "width": settings.width, "deformable": deformable}
     options = {"aux": False, "output_stride": _LAYER.stride, "norm": {"momentum": 0.95}}
     model = ModelConfig("fcn_resnet50", backbone=backbone, **options)
-    scoring = replace(SMALL_MASKS.eval, pad_multiple=None)  # one size, so that the reader compiles once
-    config = replace(SMALL_MASKS, model=model, steps=settings.steps, eval=scoring, optim=MUON)
-    return ShortRun(settings.on_data(config), examples=settings.examples)
+    return ShortRun(settings.config(model=model), examples=settings.examples)
 
 
 def measure(settings: DeformableSettings, lab: Lab) -> None:
@@ -155,6 +149,12 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.asarray(spearmanr(x, y))[0])
 
 
+def _groups(cells: Cells) -> list[tuple[int, str]]:
+    """Returns number and name of the groups with filters: data whose classes are of everything have no background."""
+    filters = of_seeds(cells, "deformable", "filters").min(axis=0)
+    return [(number, name) for number, name in enumerate(_GROUPS) if filters[number]]
+
+
 def conclude(cells: Cells) -> Finding:
     """Returns the table by size of object, and whether points spread and follow."""
     grid = _LAYER.stride * _LAYER.dilation
@@ -168,7 +168,7 @@ def conclude(cells: Cells) -> Finding:
             with_error(figures["inside"][:, number], 100),
             with_error(figures["inside_grid"][:, number], 100),
         ]
-        for number, group in enumerate(_GROUPS)
+        for number, group in _groups(cells)
     ]
     wider = figures["distance"][:, 2] - figures["distance"][:, 0]
     more = 100 * (figures["inside"] - figures["inside_grid"])[:, :3].mean(axis=1)
@@ -205,13 +205,14 @@ def draw(cells: Cells, figure: "Figure") -> None:
     photo.set_title("where two filters read", loc="left", fontsize=10, color="#222222")
     photo.set_xlabel("pixels", fontsize=9, color="#50555c")
     photo.set_ylabel("pixels", fontsize=9, color="#50555c")
-    places = range(len(_GROUPS))
-    names = ["small\n< 16²", "medium\n< 32²", "large", "back-\nground"]
-    plot_line(apart, places, of_seeds(cells, "deformable", "distance"), "deformable", 0)
+    groups = [number for number, _ in _groups(cells)]
+    places = range(len(groups))
+    names = np.array(["small\n< 16²", "medium\n< 32²", "large", "back-\nground"])[groups]
+    plot_line(apart, places, of_seeds(cells, "deformable", "distance")[:, groups], "deformable", 0)
     grid = _LAYER.stride * _LAYER.dilation
-    apart.plot(places, [grid] * len(_GROUPS), label="plain grid", **{**LOOKS[1], "marker": "none"})
+    apart.plot(places, [grid] * len(groups), label="plain grid", **{**LOOKS[1], "marker": "none"})
     for number, (name, words) in enumerate((("inside", "deformable"), ("inside_grid", "plain grid"))):
-        plot_line(inside, places, 100 * of_seeds(cells, "deformable", name), words, number)
+        plot_line(inside, places, 100 * of_seeds(cells, "deformable", name)[:, groups], words, number)
     for axes in (apart, inside):
         axes.set_xticks(places, names)
     panel(apart, "distance of neighboring points", "object under the filter (area in pixels)", "mean distance (pixels)")
@@ -220,7 +221,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
 
 STUDY = Study(
     settings=DeformableSettings(),
-    trial=DeformableSettings(seeds=1, width=2, stages=(4,), steps=2, examples=8),
+    trial=DeformableSettings(seeds=1, width=2, stages=(4,), size=(32, 32), steps=2, examples=8),
     task="segmentation",
     claim="Sampling points of deformable convolution follow the object's shape and scale",
     paper="on PASCAL VOC 2007 the effective dilation of the filters grows with the objects that they are centered on,"

@@ -58,7 +58,7 @@ class LineageSettings(Settings):
 
     nets: tuple[str, ...] = ("AlexNet", "NIN", "VGG", "GoogLeNet", "ResNet", "DenseNet", "SENet", "EfficientNet")
     budget: float = 5.0
-    steps: int = 300
+    steps: int = 200
     examples: int = 1000
 
 
