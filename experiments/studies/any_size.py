@@ -137,7 +137,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     """Draws a mosaic and its map of decisions, the gain in time, and the accuracy at the border."""
     (photo, decided), (gain, border) = figure.subplots(2, 2)
     cell = cells["unpadded/0"]
-    photo.imshow(picture_of(cell["picture"]))
+    photo.imshow(picture_of(cell["picture"]), interpolation="nearest")
     photo.set_title("an image larger than the classifier's 32 pixels", loc="left", fontsize=10)
     decided.imshow(np.array(cell["decided"]), cmap="cividis", interpolation="nearest")
     decided.set_title("its map: the class decided for each window", loc="left", fontsize=10)

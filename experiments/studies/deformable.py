@@ -192,7 +192,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     cell = cells["deformable/0"]
     if cell.get("picture"):
         picture = picture_of(cell["picture"])
-        photo.imshow(picture)
+        photo.imshow(picture, interpolation="nearest")
         for number, (center, points) in enumerate(zip(cell["centers"], cell["points"])):
             rows, columns = np.array(points).T
             name, look = ("small", "large")[number], LOOKS[number]

@@ -211,8 +211,9 @@ STUDY = Study(
     claim="At equal cost, scaling width, depth and resolution together is better than scaling one of them",
     paper="at about the same multiply-adds, compound scaling of EfficientNet-B0 is up to 2.5 points of ImageNet"
     " accuracy better than scaling width, depth or resolution alone (1905.11946, figure 8).",
-    meaning="What a net lacks depends on where it starts: each way of scaling alone saturates, and finer images are"
-    " worth their cost only if there is more to see in them.",
+    meaning="What a net lacks depends on where it starts. Images of 32 pixels hold nothing that a finer grid would"
+    " show, and a deeper net needs more steps than these, so the few channels of a small net are what holds it back:"
+    " width alone gains most, and compound scaling spends only a part of its work there.",
     measure=measure,
     conclude=conclude,
     draw=draw,

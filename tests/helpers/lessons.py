@@ -31,7 +31,7 @@ figure below follows from the record beside it, in the folder `docs/lessons`, wh
 """
 
 
-NOT_MEASURED = frozenset({"any_size", "deformable", "proposals", "scaling"})
+NOT_MEASURED = frozenset({"deformable", "proposals"})
 
 
 def study(name: str) -> Study:
