@@ -31,7 +31,7 @@ figure below follows from the record beside it, in the folder `docs/lessons`, wh
 """
 
 
-NOT_MEASURED = frozenset({"deformable", "proposals"})
+NOT_MEASURED = frozenset({"proposals"})
 
 
 def study(name: str) -> Study:
