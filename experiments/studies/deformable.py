@@ -226,9 +226,9 @@ STUDY = Study(
     claim="Sampling points of deformable convolution follow the object's shape and scale",
     paper="on PASCAL VOC 2007 the effective dilation of the filters grows with the objects that they are centered on,"
     " that of filters on background lies between those on medium and large ones (1703.06211, table 2).",
-    meaning="Where a filter reads is learned from the task alone, place by place. Here points spread beyond the grid, the"
-    " further the larger the object under the filter, but they do not gather on it: what surrounds an object tells this"
-    " small net more about it.",
+    meaning="Where a filter reads is learned from the task alone, place by place. Here points spread beyond the grid,"
+    " the further the larger the object under the filter, but they do not gather on it: what surrounds an object tells"
+    " this small net more about it.",
     measure=measure,
     conclude=conclude,
     draw=draw,
