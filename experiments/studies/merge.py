@@ -60,8 +60,8 @@ class MergeSettings(Settings):
 
     kinds: tuple[str, ...] = _KINDS
     blocks: int = 2
-    width: int = 8
-    steps: int = 400
+    width: int = 6
+    steps: int = 200
     examples: int = 1000
 
 

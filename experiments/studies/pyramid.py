@@ -60,7 +60,7 @@ class PyramidSettings(MaskSettings):
     rates: tuple[int, ...] = (1, 3, 6)
     width: int = 16
     hidden: int = 32
-    steps: int = 400
+    steps: int = 150
 
 
 def measure(settings: PyramidSettings, lab: Lab) -> None:

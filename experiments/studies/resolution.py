@@ -57,11 +57,11 @@ class ResolutionSettings(MaskSettings):
       strides: Output strides, up to 2**halvings; the rest is dilation.
     """
 
-    size: tuple[int, int] = (120, 160)
+    size: tuple[int, int] = (64, 80)
     width: int = 12
     halvings: int = 4
     strides: tuple[int, ...] = (16, 8, 4, 1)
-    steps: int = 200
+    steps: int = 120
     learning_rate: float = 6e-3
 
 

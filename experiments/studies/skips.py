@@ -63,7 +63,7 @@ class SkipsSettings(MaskSettings):
 
     nets: tuple[str, ...] = tuple(_NETS)
     width: int = 16
-    steps: int = 350
+    steps: int = 140
 
 
 def measure(settings: SkipsSettings, lab: Lab) -> None:
