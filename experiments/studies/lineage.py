@@ -58,7 +58,7 @@ class LineageSettings(Settings):
 
     nets: tuple[str, ...] = ("AlexNet", "NIN", "VGG", "GoogLeNet", "ResNet", "DenseNet", "SENet", "EfficientNet")
     budget: float = 5.0
-    steps: int = 200
+    steps: int = 150
     examples: int = 1000
 
 
@@ -198,16 +198,25 @@ def conclude(cells: Cells) -> Finding:
     words = f"no net with as few parameters beats {', '.join(frontier(cells))}"
     if not late or not early:
         return Finding(heads, rows, f"{words}; the claim needs nets from before and since 2015.")
-    before, since = (np.mean([of_seeds(cells, net, "top1") for net in nets], axis=0) for nets in (early, late))
-    gain = 100 * (since - before)
+    gain = _gain(cells, early, late)
+    best = max(late, key=lambda net: of_seeds(cells, net, "top1").mean())
+    others = [net for net in late if net != best]
+    rest = _gain(cells, early, others) if others else gain
     sizes = [np.exp(np.mean([np.log(cells[f"{net}/0"]["params"]) for net in nets])) / 1e3 for nets in (early, late)]
     holds = gain.mean() > spread(gain) and sizes[1] < sizes[0]
-    verdict = (
+    verdict = "holds" if rest.mean() > spread(rest) else f"holds by {best} alone"
+    told = (
         f"the nets since 2015 have on average {sizes[1]:.0f} thousand parameters (geometric mean), those before"
-        f" {sizes[0]:.0f}, and their mean top-1 differs by {with_error(gain)} points;"
-        f" {words}. The claim {'holds' if holds else 'does not show'} at this budget."
+        f" {sizes[0]:.0f}, and their mean top-1 differs by {with_error(gain)} points, without {best} by"
+        f" {with_error(rest)}; {words}. The claim {verdict if holds else 'does not show'} at this budget."
     )
-    return Finding(heads, rows, verdict)
+    return Finding(heads, rows, told)
+
+
+def _gain(cells: Cells, early: list[str], late: list[str]) -> np.ndarray:
+    """Returns by how many points the mean top-1 of the later nets is above that of the earlier ones, of each seed."""
+    before, since = (np.mean([of_seeds(cells, net, "top1") for net in nets], axis=0) for nets in (early, late))
+    return 100 * (since - before)
 
 
 def draw(cells: Cells, figure: "Figure") -> None:
