@@ -77,6 +77,14 @@ def test_check_refuses(arguments, what):
         check.main([*arguments, "--target", "mask"] if "--void" in arguments else arguments)
 
 
+def test_look_says_what_training_would_leave_out(boxes, tmp_path):
+    place = tmp_path / "look.html"
+    look.main([str(boxes), "--html", str(place), "--count", "2", "--input.boxes", "1"])
+    assert "in 6 of the 12 images are more boxes than --input.boxes 1" in place.read_text()
+    look.main([str(boxes), "--html", str(place), "--count", "2"])
+    assert "more boxes than" not in place.read_text()
+
+
 def test_look_shows_examples_of_classes(boxes, tmp_path, capsys):
     place = tmp_path / "look.html"
     args = [str(boxes), "--html", str(place), "--json", str(tmp_path / "a.json")]
