@@ -104,7 +104,7 @@ def conclude(cells: Cells) -> Finding:
     heads = ("net", "year", "parameters M", "multiply-adds G", "dense layers: % of parameters", "% of multiply-adds")
     most = params > 50
     words = [
-        f"{net}'s hold {held:.0f}% of its parameters and do {done:.1f}% of its multiply-adds"
+        f"{_paper(net)}'s hold {held:.0f}% of its parameters and do {done:.1f}% of its multiply-adds"
         for net, held, done, many in zip(nets, params, macs, most)
         if many
     ]
@@ -125,8 +125,8 @@ def draw(cells: Cells, figure: "Figure") -> None:
         _bars(axes, cells, what)
         for place, net in enumerate(variants_of(cells)):
             axes.text(101.5, place, f"{cells[f'{net}/0'][what] / scale:.3g} {unit}", va="center", fontsize=8)
-    nets = [f"{net.removesuffix('_original').removesuffix('_grouped')}" for net in variants_of(cells)]
-    left.set_yticks(range(len(nets)), [f"{net} {cells[f'{n}/0']['year']}" for net, n in zip(nets, variants_of(cells))])
+    nets = variants_of(cells)
+    left.set_yticks(range(len(nets)), [f"{_paper(net)} {cells[f'{net}/0']['year']}" for net in nets])
     left.invert_yaxis()
     panel(left, "parameters", "share of the parameters (%)", "net, year", legend=False)
     panel(right, "multiply-adds of one image", "share of the multiply-adds (%)", "net, year", legend=False)
@@ -136,6 +136,11 @@ def draw(cells: Cells, figure: "Figure") -> None:
         axes.set_xticks(range(0, 101, 20))
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=8)
+
+
+def _paper(net: str) -> str:
+    """Returns the name that the paper gives to a net whose later form has that name in the zoo."""
+    return net.removesuffix("_original").removesuffix("_grouped")
 
 
 def _bars(axes: "Axes", cells: Cells, what: str) -> None:
