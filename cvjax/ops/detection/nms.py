@@ -1,11 +1,11 @@
 """Suppresses boxes that overlap better ones, with static shapes: exact greedy suppression, and Soft-NMS.
 
 Greedy suppression looks sequential, one box after another. But once boxes are sorted by score, a tile of boxes depends
-only on itself and on what earlier tiles left of it. Within a tile the greedy answer is the one fixed point of the rule
-"kept, unless a kept box before it overlaps", which a few sweeps find. So all work is on whole tiles.
+only on itself and on the boxes that earlier tiles kept. Within a tile the greedy answer is the one fixed point of the
+rule "kept, unless a kept box before it overlaps", which a few sweeps find. So all work is on whole tiles, nothing is
+compared with a box that was removed, and the work ends once as many boxes are kept as are asked for.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -32,6 +32,16 @@ class Kept(NamedTuple):
     indices: Int32[jax.Array, " kept"]
     scores: Float[jax.Array, " kept"]
     valid: Bool[jax.Array, " kept"]
+
+
+class _Settled(NamedTuple):
+    """Holds what greedy suppression has decided: the place of the next tile, and the boxes kept so far, padded."""
+
+    start: jax.Array
+    count: jax.Array
+    boxes: jax.Array
+    classes: jax.Array
+    places: jax.Array
 
 
 def nms(
@@ -68,24 +78,46 @@ def nms(
         return _nothing(scores, max_output)
     size = min(_TILE, count)
     padding = (0, -count % size)
-    order = jnp.argsort(scores, stable=True, descending=True)
-    alive = jnp.pad(scores[order] > score_threshold, padding)
+    # Boxes that take no part come last, so that the first of them ends the work.
+    ranked = jnp.where(scores > score_threshold, scores, -jnp.inf)
+    order = jnp.argsort(ranked, stable=True, descending=True)
+    alive = jnp.pad(ranked[order] > -jnp.inf, padding)
     ordered = lax.stop_gradient(jnp.pad(boxes[order], (padding, (0, 0))))
     kinds = jnp.pad(classes[order], padding)
-    places = jnp.arange(alive.size)
+    end = alive.size
+    room = size * (-(-max_output // size) + 1)  # the last tile may keep more than there is room for in the result
+    earlier = jnp.arange(size)[:, None] < jnp.arange(size)[None]
 
-    def settle(alive: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
-        """Decides the tile at `start`, and removes what it keeps from the boxes after it that overlap."""
-        tile = partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
-        removes = pairwise_iou(tile(ordered), ordered) > iou_threshold
-        removes &= (tile(kinds)[:, None] == kinds[None]) & (tile(places)[:, None] < places[None])
-        kept = _fixed_point(tile(alive), tile(removes, axis=1))
-        return alive & ~jnp.any(removes & kept[:, None], axis=0), None
+    def settle(state: _Settled) -> _Settled:
+        """Removes from the next tile what kept boxes overlap, decides it, and appends what it keeps."""
+        tile, kind, left = (lax.dynamic_slice_in_dim(x, state.start, size) for x in (ordered, kinds, alive))
 
-    kept, _ = lax.scan(settle, alive, jnp.arange(0, alive.size, size))
-    places = jnp.nonzero(kept, size=max_output, fill_value=-1)[0]
-    valid = places >= 0
-    indices = jnp.where(valid, order[places], 0).astype(jnp.int32)
+        def removed_by(block: jax.Array, left: jax.Array) -> jax.Array:
+            boxes, classes = (lax.dynamic_slice_in_dim(x, block * size, size) for x in (state.boxes, state.classes))
+            removes = (pairwise_iou(boxes, tile) > iou_threshold) & (classes[:, None] == kind[None])
+            there = block * size + jnp.arange(size) < state.count
+            return left & ~jnp.any(removes & there[:, None], axis=0)
+
+        left = lax.fori_loop(0, (state.count + size - 1) // size, removed_by, left)
+        removes = (pairwise_iou(tile, tile) > iou_threshold) & (kind[:, None] == kind[None]) & earlier
+        kept = _fixed_point(left, removes)
+        rows = jnp.where(kept, state.count + jnp.cumsum(kept) - 1, room)
+        return _Settled(
+            state.start + size,
+            state.count + kept.sum(),
+            state.boxes.at[rows].set(tile, mode="drop"),
+            state.classes.at[rows].set(kind, mode="drop"),
+            state.places.at[rows].set(state.start + jnp.arange(size), mode="drop"),
+        )
+
+    def goes_on(state: _Settled) -> jax.Array:
+        return (state.count < max_output) & (state.start < end) & alive[jnp.minimum(state.start, end - 1)]
+
+    zero = jnp.zeros((), jnp.int32)
+    empty = jnp.zeros((room, 4), ordered.dtype), jnp.zeros(room, kinds.dtype), jnp.zeros(room, jnp.int32)
+    settled = lax.while_loop(goes_on, settle, _Settled(zero, zero, *empty))
+    valid = jnp.arange(max_output) < settled.count
+    indices = jnp.where(valid, order[settled.places[:max_output]], 0).astype(jnp.int32)
     return Kept(indices, jnp.where(valid, scores[indices], 0), valid)
 
 
