@@ -108,7 +108,8 @@ def test_a_mean_image_is_subtracted_pixel_by_pixel_from_images_of_its_size(tmp_p
     (tmp_path / "mean.binaryproto").write_bytes(caffe_files.blob(mean[None], caffe_files.Form(axes="four")))
     image = photo(3, 280, 300)
     Image.fromarray(image).save(tmp_path / "image.png")
-    predict.main(["--weights", str(path), "--mean", str(tmp_path / "mean.binaryproto"), str(tmp_path / "image.png")])
+    image_file, mean_file = str(tmp_path / "image.png"), str(tmp_path / "mean.binaryproto")
+    predict.main(["--weights", str(path), "--mean", mean_file, "--out", str(tmp_path / "out"), image_file])
     assert f", but less each pixel's mean, from {tmp_path / 'mean.binaryproto'}\n" in capsys.readouterr().out
     scaled = np.asarray(Image.fromarray(image).resize((274, 256), Image.Resampling.BILINEAR), np.float32)
     seen = scaled[:, 9 : 9 + 256, ::-1] - mean.transpose(1, 2, 0)
