@@ -229,7 +229,7 @@ def draw(cells: Cells, figure: "Figure") -> None:
     )
     for case, place, width, hatch in (("kept", -0.2, 0.4, ""), ("doubled", 0.2, 0.4, "//")):
         counts = [cells[f"{_WEIGHTS}{name}/0"][case] for name in names]
-        color = "#d3d6da" if hatch else "#12263f"
+        color = "#d3d6da" if hatch else LOOKS[0]["color"]
         label = "C/2 channels in, C out" if hatch else "C channels in, C out"
         middle.bar(
             np.arange(len(names)) + place, counts, width, color=color, hatch=hatch, edgecolor="#444444", label=label

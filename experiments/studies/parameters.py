@@ -16,7 +16,7 @@ import numpy as np
 
 from cvjax.inspection import LayerInfo, inspect_model
 from cvjax.models import model_info
-from experiments.studies._study import Cells, Finding, Lab, Settings, Study, main, panel, variants_of
+from experiments.studies._study import LOOKS, Cells, Finding, Lab, Settings, Study, main, panel, variants_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,9 +45,9 @@ class ParametersSettings(Settings):
 
 
 _KINDS = {
-    "dense": ("dense layers", "#12263f", ""),
+    "dense": ("dense layers", LOOKS[0]["color"], ""),
     "gate": ("gates on pooled vectors", "#8d4e85", "xxx"),
-    "wide": ("convolutions of 3x3 and more", "#e8902a", "//"),
+    "wide": ("convolutions of 3x3 and more", LOOKS[1]["color"], "//"),
     "pointwise": ("1x1 convolutions", "#f2d0a7", ""),
     "depthwise": ("depthwise convolutions", "#9fcbb0", ".."),
     "norm": ("normalization", "#ffffff", ""),

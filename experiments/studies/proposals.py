@@ -57,7 +57,7 @@ _RECIPES: dict[str, Any] = dict(
 )
 _RECIPES["Faster R-CNN"] = fast_rcnn_voc  # on the same VGG, in the place of its recipe's ResNet
 PARTS = ("selective search", "convolutions", "proposal network", "regions", "suppression")
-_SHADES = (("#c9ccd1", "//"), ("#12263f", ""), ("#7a3b8f", "xx"), ("#e8902a", ".."), ("#83c3b2", "--"))
+_SHADES = tuple(zip(("#c9ccd1", *(LOOKS[number]["color"] for number in (0, 2, 1, 3))), ("//", "", "xx", "..", "--")))
 
 
 @dataclass(frozen=True)

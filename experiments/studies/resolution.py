@@ -26,6 +26,7 @@ from cvjax.ops.resize import resize
 from experiments.studies._masks import MaskSettings
 from experiments.studies._recipes import SMALL_MASKS
 from experiments.studies._study import (
+    LOOKS,
     Cells,
     Finding,
     Lab,
@@ -156,7 +157,8 @@ def draw(cells: Cells, figure: "Figure") -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     nets = variants_of(cells)
     places = np.arange(len(nets))
-    looks = (("miou", "all pixels", "#c9ced6", ""), ("near", f"within {_NEAR} pixels of a border", "#12263f", "///"))
+    near = f"within {_NEAR} pixels of a border"
+    looks = (("miou", "all pixels", "#c9ced6", ""), ("near", near, LOOKS[0]["color"], "///"))
     for number, (name, label, color, hatch) in enumerate(looks):
         values = 100 * np.stack([of_seeds(cells, net, name) for net in nets], axis=1)
         look = {"color": color, "hatch": hatch, "edgecolor": "white", "capsize": 3}

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDING = ROOT / "docs" / "adding"
 """Folder of pages whose commands need what the page adds. They are run by tests/adding, each page in its own tree."""
-_BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 _EXPERIMENT = r"[a-z]+_(?:voc|imagenet|isbi|masks)|camvid"
 _INLINE = re.compile(rf"`((?:python -m )?(?:cvjax\.cli\.\w+|cvjax(?! train)|{_EXPERIMENT}) [^`]+)`")
 _PYTHON = re.compile(r"python -m (.+)")
@@ -33,7 +33,7 @@ class Documented(NamedTuple):
 
 def blocks(page: pathlib.Path, language: str) -> list[str]:
     """The blocks of a page in a language."""
-    return [text for kind, text in _BLOCK.findall(page.read_text()) if kind == language]
+    return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
 
 
 def commands() -> list[Documented]:
@@ -44,11 +44,11 @@ def commands() -> list[Documented]:
             continue
         text = page.read_text()
         lines = []
-        for match in _BLOCK.finditer(text):
+        for match in BLOCK.finditer(text):
             if match[1] == "sh":
                 paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
                 lines += [(line, f"{paragraph}\n{line}") for line in match[2].replace("\\\n", " ").splitlines()]
-        sentences = _BLOCK.sub("", text).splitlines()
+        sentences = BLOCK.sub("", text).splitlines()
         for number, line in enumerate(sentences):
             calls = _INLINE.findall(line)
             calls = [call if call.startswith(("python", "cvjax ")) else f"python -m {call}" for call in calls]

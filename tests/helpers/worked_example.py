@@ -1,5 +1,6 @@
 """A page of docs/adding in a copy of this tree: its files are written, its lines are added, its commands are run."""
 
+import json
 import os
 import pathlib
 import re
@@ -9,10 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from documented import ADDING, BLOCK, ROOT
+
 SCENES = {"train": 16, "val": 8, "test": 8}
 """Number of embedded scenes in the copy."""
-_BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 _LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 _FILE, _PATCH = re.compile(r"# ((?:\w+/)+\w+\.\w+)\n"), re.compile(r"\+\+\+ (\S+)\n")
 
@@ -34,7 +35,7 @@ class WorkedExample:
 
     def __init__(self, page: str, place: pathlib.Path, tests: Sequence[str] = ()) -> None:
         self.tree = place
-        text = (ROOT / "docs" / "adding" / page).read_text()
+        text = (ADDING / page).read_text()
         # Compiled files stay valid, because times are copied.
         for folder in (
             "cvjax",
@@ -48,7 +49,7 @@ class WorkedExample:
         render = place / "cvjax" / "datasets" / "scenes" / "render.py"
         render.write_text(re.sub(r"^SIZES = .*$", f"SIZES = {SCENES}", render.read_text(), flags=re.M))
         self.files, self.lines, self.commands = [], {}, []
-        for kind, block in _BLOCK.findall(text):
+        for kind, block in BLOCK.findall(text):
             if kind == "sh":
                 self.commands += block.replace("\\\n", " ").splitlines()
             elif kind == "diff":
@@ -131,8 +132,6 @@ class WorkedExample:
 
 def read_losses(metrics: pathlib.Path) -> Iterator[float]:
     """The training loss of each step that metrics.jsonl has."""
-    import json
-
     for line in metrics.read_text().splitlines():
         row: Mapping[str, float] = json.loads(line)
         if "loss" in row:

@@ -1,7 +1,5 @@
 """DenseNet: concatenation, compression, and gradients with maps computed anew."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,12 +111,13 @@ def test_normalized_maps_are_those_that_transitions_convolve():
         return value.astype(np.float32)
 
     variables = jax.tree.map(draw, shapes)
-    before, after = (jax.jit(partial(net.apply, method="features"))(variables, images) for net in (plain, encoder))
+    # Not compiled as a whole, where sums may be ordered otherwise in each.
+    before, after = (net.apply(variables, images, method="features") for net in (plain, encoder))
     params, statistics = (variables[kind]["transition1"]["norm"] for kind in ("params", "batch_stats"))
     scaled = (np.asarray(before["block1"]) - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5)
     expected = np.maximum(scaled * params["scale"] + params["bias"], 0)
     np.testing.assert_allclose(after["block1"], expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(np.maximum(after["block2"], 0), before["block2"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(np.maximum(after["block2"], 0), before["block2"])
     assert (after["block2"] < 0).any()
     with pytest.raises(ConfigError, match="normalized_maps is for encoders"):
         create_model("densenet121", num_classes=2, normalized_maps=True).init(jax.random.key(0), images)
