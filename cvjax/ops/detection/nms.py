@@ -38,7 +38,7 @@ class _Settled(NamedTuple):
     """Holds what greedy suppression has decided: the place of the next tile, and the boxes kept so far, padded."""
 
     start: jax.Array
-    count: jax.Array
+    found: jax.Array
     boxes: jax.Array
     classes: jax.Array
     places: jax.Array
@@ -95,28 +95,28 @@ def nms(
         def removed_by(block: jax.Array, left: jax.Array) -> jax.Array:
             boxes, classes = (lax.dynamic_slice_in_dim(x, block * size, size) for x in (state.boxes, state.classes))
             removes = (pairwise_iou(boxes, tile) > iou_threshold) & (classes[:, None] == kind[None])
-            there = block * size + jnp.arange(size) < state.count
+            there = block * size + jnp.arange(size) < state.found
             return left & ~jnp.any(removes & there[:, None], axis=0)
 
-        left = lax.fori_loop(0, (state.count + size - 1) // size, removed_by, left)
+        left = lax.fori_loop(0, (state.found + size - 1) // size, removed_by, left)
         removes = (pairwise_iou(tile, tile) > iou_threshold) & (kind[:, None] == kind[None]) & earlier
         kept = _fixed_point(left, removes)
-        rows = jnp.where(kept, state.count + jnp.cumsum(kept) - 1, room)
+        rows = jnp.where(kept, state.found + jnp.cumsum(kept) - 1, room)
         return _Settled(
             state.start + size,
-            state.count + kept.sum(),
+            state.found + kept.sum(),
             state.boxes.at[rows].set(tile, mode="drop"),
             state.classes.at[rows].set(kind, mode="drop"),
             state.places.at[rows].set(state.start + jnp.arange(size), mode="drop"),
         )
 
     def goes_on(state: _Settled) -> jax.Array:
-        return (state.count < max_output) & (state.start < end) & alive[jnp.minimum(state.start, end - 1)]
+        return (state.found < max_output) & (state.start < end) & alive[jnp.minimum(state.start, end - 1)]
 
     zero = jnp.zeros((), jnp.int32)
     empty = jnp.zeros((room, 4), ordered.dtype), jnp.zeros(room, kinds.dtype), jnp.zeros(room, jnp.int32)
     settled = lax.while_loop(goes_on, settle, _Settled(zero, zero, *empty))
-    valid = jnp.arange(max_output) < settled.count
+    valid = jnp.arange(max_output) < settled.found
     indices = jnp.where(valid, order[settled.places[:max_output]], 0).astype(jnp.int32)
     return Kept(indices, jnp.where(valid, scores[indices], 0), valid)
 
