@@ -1,6 +1,7 @@
 """Normalizes over the batch, and over neighboring channels."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,18 @@ from jaxtyping import Float, Shaped
 from cvjax.nn.axis import data_axis
 from cvjax.ops.dtypes import wider
 from cvjax.shapes import Array
+
+
+def mean_over_devices(means: Any, axis_name: str | None = None, groups: Any = None) -> Any:
+    """Returns means over a device's batch as those of all devices' batches, where an axis of devices is bound.
+
+    Args:
+      means: Means, a tree of arrays.
+      axis_name: Axis of devices, by default `DATA_AXIS`.
+      groups: Devices that share statistics, as `jax.lax.pmean` takes them; all by default.
+    """
+    axis = axis_name or data_axis()
+    return means if axis is None else lax.pmean(means, axis, axis_index_groups=groups)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,18 +97,28 @@ class BatchNorm(nn.BatchNorm):
         return self._normalize_by_batch(x, mask)
 
     def _normalize_by_batch(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """Computes Flax's result as one product and one sum for each element, whose gradients need only x.
-
-        Flax subtracts the mean first. XLA then keeps the difference for the gradient, which is one array more to write
-        and read.
-        """
         kept = {axis % x.ndim for axis in jax.tree.leaves(self.axis)}
         axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
-        factor, offset = self.affine(*self.statistics(x, axes, mask))
-        wide = x.astype(wider(x.dtype, factor.dtype))
-        y = wide * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
+        return self.normalize(x, *self.statistics(x, axes, mask), axes)
+
+    def normalize(
+        self, x: jax.Array, mean: jax.Array, var: jax.Array, axes: tuple[int, ...] = (0, 1, 2)
+    ) -> jax.Array:
+        """Normalizes by the batch's statistics in training, and updates the running ones.
+
+        The result is Flax's, as one product and one sum for each element, whose gradients need only x. Flax subtracts
+        the mean first. XLA then keeps the difference for the gradient, which is one array more to write and read.
+
+        Args:
+          x: Maps to normalize.
+          mean: Mean of the batch.
+          var: Variance of the batch.
+          axes: Axes that they were taken over.
+        """
+        factor, offset = self.affine(mean, var)
         params = self.variables.get("params", {})
-        return y.astype(dtypes.canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+        dtype = dtypes.canonicalize_dtype(x, *params.values(), dtype=self.dtype)
+        return normalized(x, factor, offset, axes).astype(dtype)
 
     @nn.compact
     def affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -113,16 +136,13 @@ class BatchNorm(nn.BatchNorm):
         if not self.is_initializing():
             old_mean.value = self.momentum * old_mean.value + (1 - self.momentum) * mean
             old_var.value = self.momentum * old_var.value + (1 - self.momentum) * var
-        factor = lax.rsqrt(var + self.epsilon)
-        factor = factor if scale is None else factor * scale
-        return factor, -mean * factor if bias is None else bias - mean * factor
+        return affine_of(mean, var, scale, bias, self.epsilon)
 
     def over_devices(self, means: Any) -> Any:
         """Returns means over the batch as those of all devices' batches, where an axis of devices is bound."""
-        axis = self.axis_name or data_axis()
-        if axis is None or self.is_initializing():
+        if self.is_initializing():
             return means
-        return lax.pmean(means, axis, axis_index_groups=self.axis_index_groups)
+        return mean_over_devices(means, self.axis_name, self.axis_index_groups)
 
     def statistics(
         self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None
@@ -135,17 +155,51 @@ class BatchNorm(nn.BatchNorm):
           mask: Elements that are False do not count (broadcast against x).
         """
         x = x.astype(wider(self.dtype or x.dtype, jnp.float32))
+        mask = None if mask is None else mask.astype(bool)
+        return moments(x, axes, mask=mask, fast=self.use_fast_variance, over_devices=self.over_devices)
 
-        def averages(*arrays: jax.Array) -> jax.Array:
-            means = jnp.stack([a.mean(axes, where=None if mask is None else mask.astype(bool)) for a in arrays])
-            return self.over_devices(means)
 
-        if not self.use_fast_variance:
-            (mean,) = averages(x)
-            return mean, averages(jnp.square(x - jnp.expand_dims(mean, axes)))[0]
-        mean, square = averages(x, jnp.square(x))
-        # Rounding can bring the difference below zero.
-        return mean, jnp.maximum(0.0, square - jnp.square(mean))
+def moments(
+    x: jax.Array,
+    axes: tuple[int, ...],
+    *,
+    mask: jax.Array | None = None,
+    fast: bool = True,
+    over_devices: Callable[[jax.Array], jax.Array] = mean_over_devices,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and variance of maps in float32 or wider.
+
+    Args:
+      x: Maps.
+      axes: Axes that are averaged over.
+      mask: bool, elements that are False do not count (broadcast against x).
+      fast: Whether to take both from one reading of x, as mean and mean square.
+      over_devices: Function that makes a device's means those of all devices.
+    """
+
+    def averages(*arrays: jax.Array) -> jax.Array:
+        return over_devices(jnp.stack([a.mean(axes, where=mask) for a in arrays]))
+
+    if not fast:
+        (mean,) = averages(x)
+        return mean, averages(jnp.square(x - jnp.expand_dims(mean, axes)))[0]
+    mean, square = averages(x, jnp.square(x))
+    # Rounding can bring the difference below zero.
+    return mean, jnp.maximum(0.0, square - jnp.square(mean))
+
+
+def affine_of(
+    mean: jax.Array, var: jax.Array, scale: jax.Array | None, bias: jax.Array | None, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """Returns what normalization by these statistics, with this scale and bias, multiplies by and then adds."""
+    factor = lax.rsqrt(var + epsilon)
+    factor = factor if scale is None else factor * scale
+    return factor, -mean * factor if bias is None else bias - mean * factor
+
+
+def normalized(x: jax.Array, factor: jax.Array, offset: jax.Array, axes: tuple[int, ...] = (0, 1, 2)) -> jax.Array:
+    """Multiplies maps by a factor for each channel and adds an offset, in the wider of their dtypes."""
+    return x.astype(wider(x.dtype, factor.dtype)) * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
 
 
 class LocalResponseNorm(nn.Module):

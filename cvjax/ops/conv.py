@@ -179,6 +179,7 @@ _kernel_gradient = platform_primitive(
     "conv2d_kernel_gradient",
     xla=conv_xla.kernel_gradient,
     cpu=cpu.kernel_gradient,
+    local_cpu=partial(cpu.kernel_gradient, library=True),
     split=conv_split.kernel_gradient,
 )
 

@@ -18,6 +18,7 @@ from cvjax.models.images import check_images, check_output_stride
 from cvjax.models.info import ModelInfo, Variant
 from cvjax.models.maker import ModuleMaker
 from cvjax.nn import Dropout, TorchConv, avg_pool, he_normal, max_pool
+from cvjax.nn.dense_block import DenseBlockOptions, DenseLayerParams, Moments, dense_block
 
 
 class DenseLayer(nn.Module):
@@ -38,15 +39,32 @@ class DenseLayer(nn.Module):
     conv: ModuleMaker
     norm: ModuleMaker
 
-    @nn.compact
+    def setup(self) -> None:
+        self.norm1, self.norm2 = self.norm(), self.norm()
+        self.conv1 = self.conv(self.bottleneck * self.growth, 1)
+        self.conv2 = self.conv(self.growth, 3, kernel_dilation=self.dilation)
+        self.drop = Dropout(self.dropout)
+
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Turns x [B, H, W, C] into [B, H, W, C + growth]."""
-        y = nn.relu(self.norm(name="norm1")(x, not train))
-        y = self.conv(self.bottleneck * self.growth, 1, name="conv1")(y)
-        y = nn.relu(self.norm(name="norm2")(y, not train))
-        y = self.conv(self.growth, 3, kernel_dilation=self.dilation, name="conv2")(y)
-        y = Dropout(self.dropout)(y, train)
-        return jnp.concatenate([x, y], axis=-1)
+        y = self.conv1(nn.relu(self.norm1(x, not train)))
+        y = self.conv2(nn.relu(self.norm2(y, not train)))
+        return jnp.concatenate([x, self.drop(y, train)], axis=-1)
+
+    def params(self, x: jax.Array) -> DenseLayerParams:
+        """Returns its parameters as a block takes them, and in training the mask that drops new maps beside x."""
+        params = self.variables["params"]
+        norm1, norm2 = params["norm1"], params["norm2"]
+        kept = self.drop(jnp.ones((*x.shape[:3], self.growth), x.dtype), True) if self.dropout else None
+        return DenseLayerParams(
+            norm1["scale"], norm1["bias"], params["conv1"]["kernel"],
+            norm2["scale"], norm2["bias"], params["conv2"]["kernel"], kept,
+        )  # fmt: skip
+
+    def update_averages(self, seen: Moments, within: Moments) -> None:
+        """Moves the running statistics of its BatchNorms towards those of the batch."""
+        self.norm1.affine(*seen)
+        self.norm2.affine(*within)
 
 
 class Transition(nn.Module):
@@ -66,12 +84,16 @@ class Transition(nn.Module):
     norm: ModuleMaker
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, train: bool, statistics: Moments | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Turns x [B, H, W, C] into [B, H // 2, W // 2, features], or with a spread into [B, H, W, features].
 
-        The map before the convolution, [B, H, W, C], is the second result.
+        The map before the convolution, [B, H, W, C], is the second result. Statistics of x that are known already need
+        not be computed again.
         """
-        x = nn.relu(self.norm(name="norm")(x, not train))
+        norm = self.norm(name="norm")
+        x = nn.relu(norm(x, not train) if statistics is None else norm.normalize(x, *statistics))
         y = self.conv(self.features, 1, name="conv")(x)
         return (_mean_in_place(y, self.spread) if self.spread else avg_pool(y, 2, 2)), x
 
@@ -97,9 +119,7 @@ class DenseNet(Classifier):
       small_images: Use a bare 3x3 convolution as the stem, instead of a 7x7 one with stride 2, BatchNorm and pooling.
       bottleneck: Channels of a layer's 1x1 convolution, in multiples of the growth.
       compression: Fraction of the channels that a transition keeps.
-      checkpoint: Compute layers again for the gradient instead of keeping their maps, which grow with the square of a
-        block's depth. XLA for CPU merges the second computation with the first, so it saves memory on other devices
-        only.
+      checkpoint: Keep no map for the gradient but those that a block appends: bottlenecks are computed again too.
       layer_dropout: Rate of dropout of every layer's new channels, in training.
       output_stride: Pixels of the input per pixel of the last block's map: 32, 16 or 8. At 16 and 8, late transitions
         keep every pixel and later layers dilate. Parameters are the same.
@@ -126,10 +146,8 @@ class DenseNet(Classifier):
             )
         conv = partial(TorchConv, use_bias=False, dtype=self.dtype, kernel_init=he_normal("fan_in"))
         norm = self.norm.maker(dtype=self.dtype)
-        # Under remat `train` has to be a constant: argument 2, counted from the module itself.
-        layer = nn.remat(DenseLayer, static_argnums=(2,)) if self.checkpoint else DenseLayer
         layer = partial(
-            layer,
+            DenseLayer,
             self.growth,
             self.bottleneck,
             dropout=self.layer_dropout,
@@ -182,15 +200,33 @@ class DenseNet(Classifier):
         maps = {"stem": x}
         if not self.small_images:
             x = max_pool(x, 3, 2, padding=1)
-        for number, count in enumerate(self.block_sizes, start=1):
-            for place in range(1, count + 1):
-                x = getattr(self, f"block{number}_layer{place}")(x, train)
+        statistics = None
+        for number in range(1, len(self.block_sizes) + 1):
+            x, statistics = self._block(number, x, train)
             maps[f"block{number}"] = x
             if number < len(self.block_sizes):
-                x, normalized = getattr(self, f"transition{number}")(x, train)
+                x, normalized = getattr(self, f"transition{number}")(x, train, statistics)
                 maps[f"block{number}"] = normalized if self.normalized_maps else maps[f"block{number}"]
-        last = self.last_bn(x, use_running_average=not train)
+        if statistics is None:
+            last = self.last_bn(x, use_running_average=not train)
+        else:
+            last = self.last_bn.normalize(x, *statistics)
         return maps | {f"block{len(self.block_sizes)}": last if self.normalized_maps else nn.relu(last)}
+
+    def _block(self, number: int, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
+        """Returns a block's maps, and in training their statistics, where the batch's are what normalizes."""
+        layers = [getattr(self, f"block{number}_layer{place}") for place in range(1, self.block_sizes[number - 1] + 1)]
+        if not train or self.norm.frozen or self.is_initializing():
+            for layer in layers:
+                x = layer(x, train)
+            return x, None
+        options = DenseBlockOptions(self.norm.epsilon, layers[0].dilation, not self.checkpoint)
+        result = dense_block(options, x, tuple(layer.params(x) for layer in layers))
+        channels = x.shape[3]
+        for layer, within in zip(layers, result.inner):
+            layer.update_averages(Moments(*(a[:channels] for a in result.moments)), within)
+            channels += self.growth
+        return result.maps, result.moments
 
 
 def _imagenet(sizes: tuple[int, ...], params: int, gmacs: float, growth: int = 32, stem: int = 64) -> Variant:

@@ -2,8 +2,9 @@
 
 PyTorch convolves with the same library. It is called by the name under which XLA's runtime knows it, which is not a
 documented interface. So it is tried once in each process, on small convolutions whose values are known, and called only
-in programs that run in this process (`cvjax.ops.primitives`). The runtime offers the forward convolution alone. The
-gradient for the input is a forward convolution too; the gradient for the kernel is not.
+in programs that run in this process (`cvjax.ops.primitives`). The runtime offers forward convolutions and matrix
+products. The gradient for the input is a forward convolution too. The gradient for the kernel is not, but that of a 1x1
+kernel is a product, of a kind that XLA is slow at.
 """
 
 import functools
@@ -12,7 +13,9 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +26,8 @@ from cvjax.ops.geometry import Geometry
 from cvjax.runtime.compiler import may_call_libraries, unstored
 from cvjax.shapes import Array
 
-_TARGET = "__onednn$convolution"
+_CONVOLUTION = "__onednn$convolution"
+_PRODUCT = "__onednn$matmul"
 # Largest difference from the right value, of sums of some ten products of numbers near 1.
 _TOLERANCE = 1e-4
 # Dense kernels are rearranged at every call, which pays from this many output pixels on (7x7x512, batch 8: 392 pixels,
@@ -31,6 +35,11 @@ _TOLERANCE = 1e-4
 _FEW_PIXELS = 600
 # XLA convolves pictures at this stride and beyond as fast or faster (11x11 stride 4: 1.25 times).
 _LONG_STRIDE = 4
+# Products summed over rows (kernel gradients of 1x1 convolutions) are oneDNN's from this many rows on: with one thread
+# 1.0 to 1.7 times as fast as XLA's from 392 rows on, 0.3 to 1 times with 8 (benchmarks/outer.py).
+_FEW_ROWS = 300
+# From this many rows on, turning the sum around costs less than the slower product with the wider factor first.
+_MANY_ROWS = 1000
 
 
 def suits(
@@ -93,7 +102,7 @@ def convolve(
     shape = (x.shape[0], *geometry.output_size, kernel.shape[outside])
     row_major = tuple(range(4))
     call = jax.ffi.ffi_call(
-        _TARGET,
+        _CONVOLUTION,
         jax.ShapeDtypeStruct(shape, x.dtype),
         input_layouts=(row_major, row_major),
         output_layouts=row_major,
@@ -101,6 +110,39 @@ def convolve(
         legacy_backend_config=json.dumps({"onednn_conv_config": config}),
     )
     return call(x, kernel)
+
+
+def suits_outer(x: Float[Array, "rows channels"], y: Float[Array, "rows features"]) -> bool:
+    """Tells whether oneDNN is available and the fastest for `outer` of these arrays."""
+    return x.dtype == y.dtype == jnp.float32 and x.shape[0] >= _FEW_ROWS and 0 not in (*x.shape, *y.shape) and sums()
+
+
+def outer(
+    x: Float[Array, "rows channels"], y: Float[Array, "rows features"]
+) -> Float[jax.Array, "channels features"]:
+    """Multiplies [N, C] and [N, F] to [C, F], summed over the rows, where `suits_outer` says so."""
+    if x.shape[1] > y.shape[1] and x.shape[0] >= _MANY_ROWS:
+        return outer(y, x).T
+    row_major = (0, 1)
+    call = jax.ffi.ffi_call(
+        _PRODUCT,
+        jax.ShapeDtypeStruct((x.shape[1], y.shape[1]), x.dtype),
+        input_layouts=(row_major, row_major),
+        output_layouts=row_major,
+        custom_call_api_version=2,
+        legacy_backend_config=json.dumps({"onednn_matmul_config": {"transpose_a": True}}),
+    )
+    return call(x, y)
+
+
+@functools.cache
+def sums() -> bool:
+    """Tells whether this jaxlib has oneDNN, and computes what `outer` asks of it."""
+    if not is_available():
+        return False
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(9, n)).astype(np.float32) for n in (3, 5))
+    return _computes(outer, (x, y), x.astype(np.float64).T @ y)
 
 
 @functools.cache
@@ -129,13 +171,20 @@ def is_available() -> bool:
         _by_hand(ct, dense[::-1, ::-1].swapaxes(2, 3), plain.transposed),
         _by_hand(x, grouped, replace(strided, groups=2)),
     )
+    return _computes(calls, (x, dense, grouped, ct), right)
+
+
+def _computes(calls: Callable[..., Any], arrays: tuple[np.ndarray, ...], right: Any) -> bool:
+    """Tells whether a function compiles and computes what is right, a tree of arrays."""
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]), unstored():
-            got = jax.jit(calls).lower(x, dense, grouped, ct).compile()(x, dense, grouped, ct)
+            got = jax.jit(calls).lower(*arrays).compile()(*arrays)
     except (jax.errors.JaxRuntimeError, ValueError, TypeError):  # the last two: `ffi_call` has changed
         return False
     # As numpy's arrays: this may be called while a program is traced, which would take the subtraction into it.
-    return all(np.abs(np.asarray(a) - b).max() < _TOLERANCE for a, b in zip(got, right))
+    return all(
+        np.abs(np.asarray(a) - b).max() < _TOLERANCE for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(right))
+    )
 
 
 def _has_avx2() -> bool:

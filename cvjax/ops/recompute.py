@@ -1,0 +1,40 @@
+"""Keeps XLA from merging what is computed again for a gradient with what was computed before.
+
+Merged, the arrays of the forward pass stay until the gradient needs them, which is what computing them again is to
+spare. `jax.lax.optimization_barrier` prevents that on GPU and TPU. XLA for CPU drops barriers before it merges.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float
+
+from cvjax.ops.primitives import bind, platform_primitive
+from cvjax.shapes import Array
+
+
+def recomputed(x: Float[Array, "*shape"], ct: Float[Array, "..."]) -> Float[jax.Array, "*shape"]:
+    """Returns x, as something that XLA does not know to be x and that cannot be there before `ct` is.
+
+    It is for gradients that are written by hand: it has no derivative itself.
+
+    Args:
+      x: Array that something is computed of again.
+      ct: Cotangent that is known only when the forward pass is over, not empty. Where it holds NaN, x may become NaN.
+    """
+    return bind(_recomputed, x, ct, geometry=None)
+
+
+def _behind_barrier(x: jax.Array, ct: jax.Array, geometry: None) -> jax.Array:
+    return lax.optimization_barrier((x, ct))[0]
+
+
+def _plus_zero(x: jax.Array, ct: jax.Array, geometry: None) -> jax.Array:
+    """Adds the smaller of 0 and the magnitude of one element, which is 0, as XLA does not find out."""
+    if 0 in ct.shape:
+        return x
+    one = lax.slice(ct, (0,) * ct.ndim, (1,) * ct.ndim).reshape(())
+    return x + jnp.minimum(jnp.abs(one), 0).astype(x.dtype)
+
+
+_recomputed = platform_primitive("recomputed", xla=_behind_barrier, cpu=_behind_barrier, local_cpu=_plus_zero)
