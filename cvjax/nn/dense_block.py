@@ -9,7 +9,7 @@ buffer more collects the gradients that layers add to the maps before them.
 
 import dataclasses
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import chex
 import flax.linen as nn
@@ -106,8 +106,8 @@ def dense_block(
     for layer in layers:
         chex.assert_shape(layer.kernel1, (1, 1, channels, None))
         channels += layer.kernel2.shape[3]
-    result = _block(options, x, layers)
-    return result._replace(inner=jax.tree.map(lax.stop_gradient, result.inner))
+    maps, seen, inner = cast(DenseBlockResult, _block(options, x, layers))
+    return DenseBlockResult(maps, seen, jax.tree.map(lax.stop_gradient, inner))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -174,9 +174,7 @@ def _bottleneck(options: DenseBlockOptions, x: jax.Array, seen: Moments, layer: 
     return conv2d(nn.relu(y), layer.kernel1.astype(x.dtype))
 
 
-def _new_maps(
-    options: DenseBlockOptions, z: jax.Array, layer: DenseLayerParams
-) -> tuple[jax.Array, Moments]:
+def _new_maps(options: DenseBlockOptions, z: jax.Array, layer: DenseLayerParams) -> tuple[jax.Array, Moments]:
     """Makes a layer's maps [B, H, W, k] of its bottleneck [B, H, W, D], whose statistics are the second result."""
     within = _moments(z)
     y = nn.relu(_normalize(options, z, within, layer.scale2, layer.bias2))

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Float, Shaped
 
 from cvjax.nn.axis import data_axis
+from cvjax.ops.channels import channel_affine, channel_sums
 from cvjax.ops.dtypes import wider
 from cvjax.shapes import Array
 
@@ -101,9 +102,7 @@ class BatchNorm(nn.BatchNorm):
         axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
         return self.normalize(x, *self.statistics(x, axes, mask), axes)
 
-    def normalize(
-        self, x: jax.Array, mean: jax.Array, var: jax.Array, axes: tuple[int, ...] = (0, 1, 2)
-    ) -> jax.Array:
+    def normalize(self, x: jax.Array, mean: jax.Array, var: jax.Array, axes: tuple[int, ...] = (0, 1, 2)) -> jax.Array:
         """Normalizes by the batch's statistics in training, and updates the running ones.
 
         The result is Flax's, as one product and one sum for each element, whose gradients need only x. Flax subtracts
@@ -178,6 +177,9 @@ def moments(
     """
 
     def averages(*arrays: jax.Array) -> jax.Array:
+        if mask is None and axes == tuple(range(x.ndim - 1)):
+            count = x.size // x.shape[-1] if x.size else 0
+            return over_devices(channel_sums(*arrays) / count)
         return over_devices(jnp.stack([a.mean(axes, where=mask) for a in arrays]))
 
     if not fast:
@@ -199,7 +201,10 @@ def affine_of(
 
 def normalized(x: jax.Array, factor: jax.Array, offset: jax.Array, axes: tuple[int, ...] = (0, 1, 2)) -> jax.Array:
     """Multiplies maps by a factor for each channel and adds an offset, in the wider of their dtypes."""
-    return x.astype(wider(x.dtype, factor.dtype)) * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
+    x = x.astype(wider(x.dtype, factor.dtype))
+    if axes == tuple(range(x.ndim - 1)):
+        return channel_affine(x, factor.astype(x.dtype), offset.astype(x.dtype))
+    return x * jnp.expand_dims(factor, axes) + jnp.expand_dims(offset, axes)
 
 
 class LocalResponseNorm(nn.Module):

@@ -21,6 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from cvjax.ops import primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 from cvjax.ops.cpu import conv as conv_cpu
+from cvjax.ops.cpu import narrowing
 from cvjax.ops.cpu import onednn as onednn_module
 from cvjax.ops.geometry import Geometry
 from cvjax.runtime.compiler import compiled
@@ -43,17 +44,23 @@ def _compilation_cache(**options):
         configure(before)
 
 
+def _forget_onednn():
+    """Forgets whether oneDNN is there, which is asked once in each process."""
+    onednn_module.is_available.cache_clear()
+    onednn_module._sums.cache_clear()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _libraries_may_be_called():
     """As for a user: other tests' programs are stored, and programs that go into the cache may not call oneDNN."""
-    onednn_module.is_available.cache_clear()
+    _forget_onednn()
     with (
         mock.patch.dict("os.environ"),
         _compilation_cache(jax_enable_compilation_cache=False),
     ):
         os.environ.pop("CVJAX_ONEDNN", None)
         yield
-    onednn_module.is_available.cache_clear()
+    _forget_onednn()
 
 
 def _stock(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), input_dilation=(1, 1), groups=1):
@@ -110,7 +117,7 @@ def _assert_equals_stock(x_shape, kernel_shape, **options):
     """As programs of this process compute it, with thresholds of size left out, and as exported programs do."""
     x, kernel = _arrays(x_shape, kernel_shape)
     ours, expected = partial(conv2d, **options), _faces(partial(_reference, **options))(x, kernel)
-    anything = mock.patch.multiple(onednn_module, _FEW_PIXELS=0, _LONG_STRIDE=99)
+    anything = mock.patch.multiple(onednn_module, _FEW_PIXELS=0, _LONG_STRIDE=99, _FEW_ROWS=0, _MANY_ROWS=20)
     with anything, mock.patch.multiple(conv_cpu, _MANY_CHANNELS=0, _MANY_PIXELS=0):
         _assert_close(_faces(ours)(x, kernel), expected)
     with mock.patch.object(primitives, "_is_local", return_value=False):
@@ -119,6 +126,8 @@ def _assert_equals_stock(x_shape, kernel_shape, **options):
 
 KINDS = {
     "dense": ((2, 7, 9, 3), (3, 3, 3, 5), {"padding": ((1, 1), (1, 1))}),
+    "dense to few channels": ((2, 6, 7, 64), (3, 3, 64, 5), {"padding": ((1, 1), (1, 1))}),
+    "dense to few channels, uneven": ((3, 6, 5, 65), (2, 3, 65, 2), {"padding": ((2, 0), (-1, 3))}),
     "dense strided": ((2, 8, 9, 3), (3, 3, 3, 5), {"strides": (2, 2), "padding": ((1, 1), (1, 1))}),
     "picture to features, strided": ((2, 11, 12, 3), (7, 7, 3, 4), {"strides": (2, 2), "padding": ((3, 3), (3, 3))}),
     "patches": ((2, 16, 19, 3), (8, 8, 3, 4), {"strides": (8, 8)}),
@@ -409,13 +418,13 @@ def test_onednn_at_the_sizes_of_nets(groups):
 
 def _is_available(change):
     with change:
-        onednn_module.is_available.cache_clear()
+        _forget_onednn()
         try:
             if not onednn_module.is_available():
                 _assert_equals_stock((2, 6, 7, 8), (3, 3, 2, 12), groups=4, strides=(2, 1))
             return onednn_module.is_available()
         finally:
-            onednn_module.is_available.cache_clear()
+            _forget_onednn()
 
 
 @pytest.mark.usefixtures("onednn")
@@ -430,13 +439,55 @@ def test_onednn_is_known_by_its_values():
         return mock.patch.object(onednn_module, "convolve", convolve)
 
     assert _is_available(one_is_wrong(None))
-    onednn_module.is_available.cache_clear()
+    _forget_onednn()
     x, kernel = _arrays((4, 28, 29, 48), (3, 3, 48, 64))
     assert "__onednn$convolution" in jax.jit(conv2d).lower(x, kernel).as_text()  # tried while a program is traced
     for case in ("forward", "gradient", "grouped"):
         assert not _is_available(one_is_wrong(case))
-    assert not _is_available(mock.patch.object(onednn_module, "_TARGET", "__onednn$of_another_year"))
+    assert not _is_available(mock.patch.object(onednn_module, "_CONVOLUTION", "__onednn$of_another_year"))
     assert not _is_available(mock.patch.dict("os.environ", {"CVJAX_ONEDNN": "0"}))
+
+
+@pytest.mark.parametrize("block", [1, 5 * 9 * 7 * 4 * 2, 2**20])
+def test_columns_of_any_number_of_rows(block):
+    """One row at a time, two, and all images at once."""
+    x, kernel = _arrays((4, 6, 7, 64), (3, 3, 64, 5))
+    options = {"padding": ((1, 1), (1, 1))}
+    ours, expected = (partial(conv, **options) for conv in (conv2d, _reference))
+    with mock.patch.object(narrowing, "_BLOCK", block):
+        _assert_close(_faces(ours)(x, kernel), _faces(expected)(x, kernel))
+
+
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize(("inside", "outside"), [(48, 20), (20, 48), (1, 7), (64, 64)])
+def test_sums_of_products_over_rows(inside, outside):
+    rng = np.random.default_rng(0)
+    for rows in (onednn_module._FEW_ROWS, 2 * onednn_module._MANY_ROWS + 1):
+        x, y = (rng.normal(size=(rows, n)).astype(np.float32) for n in (inside, outside))
+        if not onednn_module.suits_outer(x, y):
+            pytest.skip("oneDNN's products are not used on this machine")
+        program = jax.jit(onednn_module.outer)
+        assert "__onednn$matmul" in program.lower(x, y).as_text()
+        np.testing.assert_allclose(program(x, y), x.astype(np.float64).T @ y, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("onednn")
+def test_products_of_onednn_are_known_by_their_values_and_need_wide_vectors():
+    def sums(change):
+        with change:
+            _forget_onednn()
+            try:
+                return onednn_module.sums(np.dtype(np.float32))
+            finally:
+                _forget_onednn()
+
+    if not sums(mock.patch.dict("os.environ")):
+        pytest.skip("oneDNN's products are not used on this machine")
+    assert not onednn_module.sums(np.dtype(np.float64))
+    right = onednn_module.outer
+    assert not sums(mock.patch.object(onednn_module, "outer", lambda x, y: right(x, y) * 1.01))
+    assert not sums(mock.patch.object(onednn_module, "_PRODUCT", "__onednn$of_another_year"))
+    assert not sums(mock.patch.dict("os.environ", {"ONEDNN_MAX_CPU_ISA": "AVX2"}))
 
 
 _WAITING = """
@@ -467,6 +518,13 @@ while len(cases) < 160:
     swapped = np.ascontiguousarray(w.swapaxes(2, 3))
     if groups == 1 and min(*back.padding[0], *back.padding[1]) >= 0 and onednn.suits(y, swapped, back):
         cases.append((y, swapped, back))
+sums = 0
+for _ in range(40 if onednn.sums(np.dtype(np.float32)) else 0):
+    rows, inside, outside = (int(rng.choice(n)) for n in ([300, 392, 1568, 6272], [1, 3, 20, 64, 136], [1, 8, 21, 512]))
+    x, y = np.ones((rows, inside), np.float32), np.ones((rows, outside), np.float32)
+    assert (np.asarray(jax.jit(onednn.outer)(x, y)) == rows).all()
+    sums += 1
+print("sums", sums)
 dilated, grouped = sum(g.kernel_dilation[0] > 1 for *_, g in cases), sum(g.groups > 1 for *_, g in cases)
 print("cases", len(cases), dilated, grouped, flush=True)
 for start in range(0, len(cases), 20):
@@ -487,7 +545,9 @@ def test_onednn_takes_no_implementation_that_waits_for_its_own_threads():
     assert min(count - 159, dilated - 20, grouped - 20) > 0
     taken = re.findall(r"exec,cpu,convolution,([^,]+),", done.stdout)
     assert len(taken) >= count
-    assert not [name for name in taken if "gemm" in name or name.startswith("ref")]
+    products = re.findall(r"exec,cpu,matmul,([^,]+),", done.stdout)
+    assert len(products) >= int(re.search(r"sums (\d+)", done.stdout)[1])
+    assert not [name for name in taken + products if "gemm" in name or name.startswith("ref")]
 
 
 @pytest.mark.usefixtures("onednn")

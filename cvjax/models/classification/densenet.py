@@ -84,9 +84,7 @@ class Transition(nn.Module):
     norm: ModuleMaker
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, train: bool, statistics: Moments | None = None
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool, statistics: Moments | None = None) -> tuple[jax.Array, jax.Array]:
         """Turns x [B, H, W, C] into [B, H // 2, W // 2, features], or with a spread into [B, H, W, features].
 
         The map before the convolution, [B, H, W, C], is the second result. Statistics of x that are known already need

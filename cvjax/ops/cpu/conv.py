@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from cvjax.ops import conv_xla
-from cvjax.ops.cpu import depthwise, onednn
+from cvjax.ops.cpu import depthwise, narrowing, onednn
 from cvjax.ops.cpu.space_to_depth import (
     depth_to_space,
     has_space_to_depth,
@@ -136,6 +136,8 @@ def kernel_gradient(
         return _valid_taps_gradient(x, ct, geometry, library)
     if geometry.strides != (1, 1) and x.shape[-1] >= _MANY_CHANNELS and ct.size >= _MANY_PIXELS * ct.shape[-1]:
         return _gradient_by_phases(x, ct, geometry, again)
+    if library and onednn.sums(x.dtype) and narrowing.suits(x, ct, geometry):
+        return narrowing.kernel_gradient(x, ct, geometry, partial(_outer, library=True))
     return conv_xla.kernel_gradient(x, ct, geometry)
 
 

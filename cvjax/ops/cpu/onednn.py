@@ -114,12 +114,10 @@ def convolve(
 
 def suits_outer(x: Float[Array, "rows channels"], y: Float[Array, "rows features"]) -> bool:
     """Tells whether oneDNN is available and the fastest for `outer` of these arrays."""
-    return x.dtype == y.dtype == jnp.float32 and x.shape[0] >= _FEW_ROWS and 0 not in (*x.shape, *y.shape) and sums()
+    return x.dtype == y.dtype and x.shape[0] >= _FEW_ROWS and 0 not in (*x.shape, *y.shape) and sums(x.dtype)
 
 
-def outer(
-    x: Float[Array, "rows channels"], y: Float[Array, "rows features"]
-) -> Float[jax.Array, "channels features"]:
+def outer(x: Float[Array, "rows channels"], y: Float[Array, "rows features"]) -> Float[jax.Array, "channels features"]:
     """Multiplies [N, C] and [N, F] to [C, F], summed over the rows, where `suits_outer` says so."""
     if x.shape[1] > y.shape[1] and x.shape[0] >= _MANY_ROWS:
         return outer(y, x).T
@@ -135,14 +133,22 @@ def outer(
     return call(x, y)
 
 
+def sums(dtype: jnp.dtype) -> bool:
+    """Tells whether this jaxlib has oneDNN, and computes what `outer` asks of it for arrays of a dtype."""
+    return dtype == jnp.float32 and _sums()
+
+
 @functools.cache
-def sums() -> bool:
-    """Tells whether this jaxlib has oneDNN, and computes what `outer` asks of it."""
-    if not is_available():
+def _sums() -> bool:
+    if not (is_available() and _has_avx512()):
         return False
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=(9, n)).astype(np.float32) for n in (3, 5))
-    return _computes(outer, (x, y), x.astype(np.float64).T @ y)
+
+    def calls(x: jax.Array, y: jax.Array) -> jax.Array:
+        return outer(x, y)
+
+    return _computes(calls, (x, y), x.astype(np.float64).T @ y)
 
 
 @functools.cache
@@ -189,13 +195,29 @@ def _computes(calls: Callable[..., Any], arrays: tuple[np.ndarray, ...], right: 
 
 def _has_avx2() -> bool:
     """Tells whether oneDNN may use AVX2 here: below it, much of what it has waits for threads that it holds itself."""
-    limits = {os.environ.get(f"{library}_MAX_CPU_ISA", "").upper() for library in ("ONEDNN", "DNNL")}
-    if limits & {"SSE41", "AVX"}:
-        return False
+    return not _limits() & {"SSE41", "AVX"} and "avx2" in _instructions()
+
+
+def _has_avx512() -> bool:
+    """Tells whether oneDNN may use AVX-512 here: below it, so do some releases' products."""
+    needed = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    return not any(limit.startswith(("SSE", "AVX2")) or limit == "AVX" for limit in _limits()) and (
+        needed <= _instructions()
+    )
+
+
+def _limits() -> set[str]:
+    """Returns what the environment limits oneDNN to, if anything."""
+    return {os.environ.get(f"{library}_MAX_CPU_ISA", "").upper() for library in ("ONEDNN", "DNNL")}
+
+
+def _instructions() -> set[str]:
+    """Returns the instruction sets of this machine, as Linux names them."""
     try:
-        return " avx2 " in pathlib.Path("/proc/cpuinfo").read_text()
+        text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return set()
+    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
 
 
 def _by_hand(x: np.ndarray, kernel: np.ndarray, geometry: Geometry) -> np.ndarray:

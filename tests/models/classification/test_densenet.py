@@ -1,14 +1,18 @@
 """DenseNet: concatenation, compression, and gradients with maps computed anew."""
 
+from functools import partial
+
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from cvjax.errors import ConfigError
 from cvjax.models import create_model
+from cvjax.nn import DATA_AXIS
 
 TINY = {"block_sizes": (2, 3), "growth": 4, "stem_features": 8}
 
@@ -126,6 +130,53 @@ def test_one_buffer_a_block_gives_what_concatenation_gives(checkpoint):
     chex.assert_trees_all_close(regrouped(averages), expected_averages, rtol=1e-4, atol=1e-4)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradients))
     chex.assert_trees_all_close(gradients, expected_gradients, rtol=1e-3, atol=1e-5 * largest)
+
+
+def test_a_block_on_devices_that_each_hold_a_part_of_the_batch():
+    net = create_model("densenet121", num_classes=2, block_sizes=(2, 2), growth=4, stem_features=6, small_images=True)
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    variables = jax.jit(net.init)(jax.random.key(1), images)
+
+    def step(params, images):
+        def loss(params):
+            logits, new = net.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            return jnp.square(logits).sum(), new["batch_stats"]
+
+        (value, averages), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, averages, gradients
+
+    def on_one(params, images):
+        value, averages, gradients = step(params, images)
+        return jax.lax.psum(value, DATA_AXIS), averages, gradients
+
+    mesh = jax.make_mesh((2,), (DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    spread = jax.jit(jax.shard_map(on_one, mesh=mesh, in_specs=(P(), P(DATA_AXIS)), out_specs=P()))
+    chex.assert_trees_all_close(
+        spread(variables["params"], images), jax.jit(step)(variables["params"], images), rtol=2e-3, atol=2e-4
+    )
+
+
+def test_a_block_in_bfloat16_and_with_dropout():
+    options = {"num_classes": 0, "block_sizes": (3, 1), "growth": 8, "stem_features": 6, "small_images": True}
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    wide = create_model("densenet121", **options)
+    variables = jax.jit(wide.init)(jax.random.key(1), images)
+
+    def maps(net):
+        run = partial(net.apply, train=True, method="features", mutable=["batch_stats"])
+        return jax.jit(run)(variables, images, rngs={"dropout": jax.random.key(2)})[0]["block1"]
+
+    expected = maps(wide)
+    narrow = maps(create_model("densenet121", dtype=jnp.bfloat16, **options))
+    assert narrow.dtype == jnp.bfloat16
+    np.testing.assert_allclose(narrow.astype(jnp.float32), expected, atol=0.1)
+
+    dropped = maps(create_model("densenet121", layer_dropout=0.25, **options))
+    first = slice(6, 6 + 8)  # of the first layer, which sees nothing that was dropped
+    kept = dropped[..., first] != 0
+    np.testing.assert_allclose(dropped[..., first], jnp.where(kept, expected[..., first] / 0.75, 0), atol=1e-4)
+    assert 0.65 < kept.mean() < 0.85
+    np.testing.assert_array_equal(dropped[..., :6], expected[..., :6])
 
 
 def test_strides():
