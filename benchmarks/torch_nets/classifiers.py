@@ -1,7 +1,9 @@
-"""ResNet, ResNeXt and EfficientNet in plain PyTorch, layer by layer and name by name as torchvision has them.
+"""ResNet, SE-ResNet, ResNeXt and EfficientNet in plain PyTorch, layer by layer and name by name as torchvision has them.
 
 torchvision's own, and timm's, are used where they are installed; these stand in for them where only torch is.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -17,13 +19,13 @@ _STAGES = (
     (6, 3, 1, 320, 1),
 )
 # Groups, and channels of a group in the first stage.
-_RESNETS = {"resnet50": (1, 64), "resnext50_32x4d": (32, 4), "wide_resnet50_2": (1, 128)}
+_RESNETS = {"resnet50": (1, 64), "resnext50_32x4d": (32, 4), "wide_resnet50_2": (1, 128), "seresnet50": (1, 64)}
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 around a shortcut."""
 
-    def __init__(self, before: int, features: int, stride: int, groups: int, width: int):
+    def __init__(self, before: int, features: int, stride: int, groups: int, width: int, gated: bool):
         super().__init__()
         inner = features * width // 64 * groups
         self.conv1, self.bn1 = nn.Conv2d(before, inner, 1, bias=False), nn.BatchNorm2d(inner)
@@ -31,6 +33,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3, self.bn3 = nn.Conv2d(inner, 4 * features, 1, bias=False), nn.BatchNorm2d(4 * features)
         self.relu = nn.ReLU(inplace=True)
+        self.se = SqueezeExcitation(4 * features, features // 4, nn.functional.relu) if gated else nn.Identity()
         self.downsample = None
         if stride > 1 or before != 4 * features:
             projection = nn.Conv2d(before, 4 * features, 1, stride, bias=False)
@@ -40,13 +43,13 @@ class Bottleneck(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
-        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+        return self.relu(self.se(self.bn3(self.conv3(x))) + shortcut)
 
 
 class ResNet50(nn.Module):
-    """ResNet-50, or one of its kin with groups or wider groups."""
+    """ResNet-50, or one of its kin with groups, wider groups or gates (SE-ResNet-50, named as timm has it)."""
 
-    def __init__(self, groups: int, width: int):
+    def __init__(self, groups: int, width: int, gated: bool = False):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
         self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
@@ -55,7 +58,7 @@ class ResNet50(nn.Module):
             features, layers = 64 * 2**stage, []
             for i in range(blocks):
                 stride = 2 if i == 0 and stage > 0 else 1
-                layers.append(Bottleneck(before, features, stride, groups, width))
+                layers.append(Bottleneck(before, features, stride, groups, width, gated))
                 before = 4 * features
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.fc = nn.Linear(before, 1000)
@@ -69,12 +72,13 @@ class ResNet50(nn.Module):
 class SqueezeExcitation(nn.Module):
     """A gate for each channel from the means of all."""
 
-    def __init__(self, channels: int, inner: int):
+    def __init__(self, channels: int, inner: int, act: Callable = nn.functional.silu):
         super().__init__()
+        self.act = act
         self.fc1, self.fc2 = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate = nn.functional.silu(self.fc1(x.mean((2, 3), keepdim=True)))
+        gate = self.act(self.fc1(x.mean((2, 3), keepdim=True)))
         return x * torch.sigmoid(self.fc2(gate))
 
 
@@ -128,7 +132,7 @@ def create(name: str) -> nn.Module:
     try:
         from torchvision import models
     except ImportError:
-        return EfficientNetB0() if name == "efficientnet_b0" else ResNet50(*_RESNETS[name])
+        return _plain(name)
     if hasattr(models, name):
         bare = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
         model = getattr(models, name)(weights=None, **bare)
@@ -141,11 +145,15 @@ def create(name: str) -> nn.Module:
     return model
 
 
+def _plain(name: str) -> nn.Module:
+    return EfficientNetB0() if name == "efficientnet_b0" else ResNet50(*_RESNETS[name], gated=name.startswith("se"))
+
+
 def _of_timm(name: str) -> nn.Module:
     try:
         import timm
-    except ImportError as error:
-        raise KeyError(name) from error
+    except ImportError:
+        return _plain(name)
     if not timm.is_model(name):
         raise KeyError(name)
     return timm.create_model(name)

@@ -225,7 +225,13 @@ def _cpu_split_scatter(x: jax.Array, ct: jax.Array, geometry: Geometry) -> jax.A
 # x -> the maxima; (x, t) -> t at the places of the maxima; (x, ct) -> the transpose of that.
 _max = platform_primitive("max_pool", xla=_xla_max, cpu=cpu.maximum)
 _gather = platform_primitive("max_pool_gather", xla=_xla_gather, cpu=cpu.gather)
-_scatter = platform_primitive("max_pool_scatter", xla=_xla_scatter, cpu=cpu.scatter, cpu_split=_cpu_split_scatter)
+_scatter = platform_primitive(
+    "max_pool_scatter",
+    xla=_xla_scatter,
+    cpu=cpu.scatter,
+    local_cpu=partial(cpu.scatter, apart=True),
+    cpu_split=_cpu_split_scatter,
+)
 # x -> the sums; ct -> the transpose of that.
 _sum = platform_primitive("sum_pool", xla=_xla_sum, cpu=cpu.total)
 _spread = platform_primitive("sum_pool_spread", xla=_xla_spread, cpu=cpu.spread)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from cvjax.ops import conv_xla
 from cvjax.ops.cpu import depthwise, narrowing, onednn
+from cvjax.ops.cpu.apart import computed_apart
 from cvjax.ops.cpu.space_to_depth import (
     depth_to_space,
     has_space_to_depth,
@@ -55,7 +56,7 @@ def convolve(
       x: Maps.
       kernel: Kernel.
       geometry: Sizes, steps and padding of the convolution.
-      library: Whether oneDNN may compute it.
+      library: Whether the program runs in this process alone, on one device. Then oneDNN may compute it.
     """
     if not _is_known(geometry, x, kernel):
         return conv_xla.convolve(x, kernel, geometry)
@@ -121,6 +122,8 @@ def kernel_gradient(
         return turn(again(ct, x, geometry.transposed), geometry.groups)
     x, geometry = crop(x, geometry)
     if x.shape[-1] == geometry.groups > 1:
+        if library:  # a loop for each row of taps, all of which read the cotangent
+            return computed_apart(lambda ct, x: depthwise.kernel_gradient(x, ct, geometry), ct, x)
         return depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
         if geometry.strides != (1, 1):
@@ -180,7 +183,8 @@ def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bo
     features = kernel.shape[3]
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
-            return _by_phases(x, kernel, geometry, library=False)  # XLA makes one loop of each phase
+            by_phases = partial(_by_phases, geometry=geometry, library=False)  # XLA makes one loop of each phase
+            return computed_apart(by_phases, x, kernel) if library else by_phases(x, kernel)
         if library:
             return _by_phases(x, kernel, geometry, library)
         return convolve_merged(x, kernel, geometry, partial(convolve, library=library))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from cvjax.ops.cpu.apart import computed_apart
 from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, Pads, mosaic, pair, tap
 from cvjax.shapes import Array
@@ -41,14 +42,30 @@ def gather(
 
 
 def scatter(
-    x: Float[Array, "batch height width channels"], ct: Float[Array, "batch rows columns channels"], geometry: Geometry
+    x: Float[Array, "batch height width channels"],
+    ct: Float[Array, "batch rows columns channels"],
+    geometry: Geometry,
+    *,
+    apart: bool = False,
 ) -> Float[jax.Array, "batch height width channels"]:
-    """Sums cotangents at the places of the maxima of x: [B, H, W, C] and [B, H', W', C] to [B, H, W, C]."""
+    """Sums cotangents at the places of the maxima of x: [B, H, W, C] and [B, H', W', C] to [B, H, W, C].
+
+    Args:
+      x: Maps.
+      ct: Cotangent of the maxima.
+      geometry: Sizes, steps and padding of the windows.
+      apart: Whether the program runs in this process alone, on one device: then in loops of its own.
+    """
     winner = lax.optimization_barrier(_winners(x, geometry))  # made once, not once for each phase
     # Windows beside the map, so that every pixel of a phase sees the same number of them.
     (rows, columns), pads = geometry.strides, _windows_beside(geometry)
-    winner, ct = _pad(winner, pads, -1), _pad(ct, pads, 0)
-    return _crop(mosaic([[_phase(winner, ct, r, c, geometry) for c in range(columns)] for r in range(rows)]), geometry)
+
+    def sums(ct: jax.Array, winner: jax.Array) -> jax.Array:
+        winner, ct = _pad(winner, pads, -1), _pad(ct, pads, 0)
+        parts = [[_phase(winner, ct, r, c, geometry) for c in range(columns)] for r in range(rows)]
+        return _crop(mosaic(parts), geometry)
+
+    return computed_apart(sums, ct, winner) if apart and 0 not in ct.shape else sums(ct, winner)
 
 
 def spread(
