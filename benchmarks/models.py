@@ -10,7 +10,8 @@ autocast. A training step is cross entropy, gradients, SGD with momentum and Bat
 there already; nothing is dropped. All start from the same weights, and must agree in logits, or in the loss and in the
 gradient's norm, or they are left out of the row. `benchmarks/paired.py` says how turns are taken.
 
-torch is optional. Results go to benchmarks/results/models_PLATFORM.md and .json.
+torch is optional. Results go to benchmarks/results/models_PLATFORM.md and .json, with --threads N to
+models_PLATFORM_threadsN.
 """
 
 import argparse
@@ -87,7 +88,8 @@ def main() -> None:
         schedule = dataclasses.replace(schedule, tolerance=10 * schedule.tolerance)
         where = machine(contestants)
         common = {"batch": arguments.batch, "size": arguments.size, "dtype": dtype}
-        report = Report(arguments.out / f"models_{place(where)}", where, {**common, "rounds": schedule.rounds}, write)
+        stem = f"models_{place(where)}" + (f"_threads{arguments.threads}" if arguments.threads else "")
+        report = Report(arguments.out / stem, where, {**common, "rounds": schedule.rounds}, write)
         for model in arguments.models:
             for mode in arguments.modes:
                 times, absent = measure(contestants, {"model": model, "mode": mode, **common}, schedule)

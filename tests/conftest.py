@@ -3,9 +3,11 @@
 The environment is set here, before anything imports JAX, because XLA reads it once.
 """
 
+import contextlib
 import gc
 import os
 import pathlib
+from collections.abc import Iterator
 from importlib import metadata
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -61,3 +63,25 @@ def shared_dir() -> pathlib.Path:
     if not place or not pathlib.Path(place).is_dir():
         pytest.skip("set CVJAX_TEST_DATA to the folder that holds data/ and reference/")
     return pathlib.Path(place)
+
+
+@pytest.fixture(params=["stored", "local"])
+def stored_and_local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs a test with the lowering of programs that JAX stores, and again with that of a user's, which it does not."""
+    import jax
+
+    from cvjax.ops.cpu import onednn
+    from cvjax.runtime.compiler import unstored
+
+    def forget() -> None:
+        jax.clear_caches()  # which don't know how a program was lowered
+        onednn.is_available.cache_clear()
+        onednn._sums.cache_clear()
+
+    forget()
+    local = request.param == "local"
+    if local:
+        monkeypatch.delenv("CVJAX_ONEDNN", raising=False)
+    with unstored() if local else contextlib.nullcontext():
+        yield
+    forget()

@@ -1,4 +1,4 @@
-"""ResNet, SE-ResNet, ResNeXt and EfficientNet in plain PyTorch, layer by layer and name by name as torchvision has them.
+"""ResNet, SE-ResNet, ResNeXt and EfficientNet in plain PyTorch, layer by layer, named as torchvision and timm do.
 
 torchvision's own, and timm's, are used where they are installed; these stand in for them where only torch is.
 """

@@ -12,6 +12,7 @@ from cvjax import nn
 X = jax.random.normal(jax.random.key(0), (8, 3)) * 3 + 1
 
 
+@pytest.mark.usefixtures("stored_and_local")
 @pytest.mark.parametrize(
     "fields",
     [

@@ -12,6 +12,8 @@ from jax.test_util import check_grads
 
 from cvjax.ops.channels import channel_affine, channel_sums
 
+pytestmark = pytest.mark.usefixtures("stored_and_local")
+
 # Widths that divide by 14, 11 and 16, rows alone, primes, one channel, nothing.
 SHAPES = [(2, 3, 28, 5), (1, 2, 33, 4), (3, 4, 16, 1), (48, 7), (2, 37, 41, 3), (1, 1, 1, 6), (7,), (0, 4, 4, 3)]
 

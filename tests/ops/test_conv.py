@@ -21,7 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from cvjax.ops import primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 from cvjax.ops.cpu import conv as conv_cpu
-from cvjax.ops.cpu import narrowing
+from cvjax.ops.cpu import grouped, narrowing
 from cvjax.ops.cpu import onednn as onednn_module
 from cvjax.ops.geometry import Geometry
 from cvjax.runtime.compiler import compiled
@@ -117,7 +117,7 @@ def _assert_equals_stock(x_shape, kernel_shape, **options):
     """As programs of this process compute it, with thresholds of size left out, and as exported programs do."""
     x, kernel = _arrays(x_shape, kernel_shape)
     ours, expected = partial(conv2d, **options), _faces(partial(_reference, **options))(x, kernel)
-    anything = mock.patch.multiple(onednn_module, _FEW_PIXELS=0, _LONG_STRIDE=99, _FEW_ROWS=0, _MANY_ROWS=20)
+    anything = mock.patch.multiple(onednn_module, _FEW_PIXELS=0, _LONG_STRIDE=99, FEW_ROWS=0, _MANY_ROWS=20)
     with anything, mock.patch.multiple(conv_cpu, _MANY_CHANNELS=0, _MANY_PIXELS=0):
         _assert_close(_faces(ours)(x, kernel), expected)
     with mock.patch.object(primitives, "_is_local", return_value=False):
@@ -448,6 +448,24 @@ def test_onednn_is_known_by_its_values():
     assert not _is_available(mock.patch.dict("os.environ", {"CVJAX_ONEDNN": "0"}))
 
 
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("block", [1, 2**30])
+@pytest.mark.parametrize(
+    ("groups", "inside", "outside", "options"),
+    [
+        (8, 2, 3, {"padding": ((1, 1), (1, 1))}),
+        (3, 20, 4, {"padding": ((2, 0), (-1, 3))}),
+        (6, 4, 4, {"dilation": (2, 3), "padding": ((2, 2), (3, 3))}),
+        (32, 4, 4, {"strides": (2, 2), "padding": ((1, 1), (1, 1))}),
+    ],
+)
+def test_gradients_of_grouped_kernels(groups, inside, outside, options, block):
+    x, kernel = _arrays((6, 11, 12, groups * inside), (3, 3, inside, groups * outside))
+    ours, expected = (partial(conv, groups=groups, **options) for conv in (conv2d, _reference))
+    with mock.patch.object(grouped, "_BLOCK", block), mock.patch.object(onednn_module, "FEW_ROWS", 0):
+        _assert_close(_faces(ours)(x, kernel), _faces(expected)(x, kernel))
+
+
 @pytest.mark.parametrize("block", [1, 5 * 9 * 7 * 4 * 2, 2**20])
 def test_columns_of_any_number_of_rows(block):
     """One row at a time, two, and all images at once."""
@@ -462,7 +480,7 @@ def test_columns_of_any_number_of_rows(block):
 @pytest.mark.parametrize(("inside", "outside"), [(48, 20), (20, 48), (1, 7), (64, 64)])
 def test_sums_of_products_over_rows(inside, outside):
     rng = np.random.default_rng(0)
-    for rows in (onednn_module._FEW_ROWS, 2 * onednn_module._MANY_ROWS + 1):
+    for rows in (onednn_module.FEW_ROWS, 2 * onednn_module._MANY_ROWS + 1):
         x, y = (rng.normal(size=(rows, n)).astype(np.float32) for n in (inside, outside))
         if not onednn_module.suits_outer(x, y):
             pytest.skip("oneDNN's products are not used on this machine")
@@ -523,7 +541,11 @@ for _ in range(40 if onednn.sums(np.dtype(np.float32)) else 0):
     rows, inside, outside = (int(rng.choice(n)) for n in ([300, 392, 1568, 6272], [1, 3, 20, 64, 136], [1, 8, 21, 512]))
     x, y = np.ones((rows, inside), np.float32), np.ones((rows, outside), np.float32)
     assert (np.asarray(jax.jit(onednn.outer)(x, y)) == rows).all()
-    sums += 1
+    batched = np.ones((4, rows, inside), np.float32), np.ones((4, rows, outside), np.float32)
+    assert (np.asarray(jax.jit(onednn.outer_batched)(*batched)) == rows).all()
+    few = np.ones((8, outside), np.float32), np.ones((rows, outside), np.float32)
+    assert (np.asarray(jax.jit(onednn.times_transposed)(*few)) == outside).all()
+    sums += 3
 print("sums", sums)
 dilated, grouped = sum(g.kernel_dilation[0] > 1 for *_, g in cases), sum(g.groups > 1 for *_, g in cases)
 print("cases", len(cases), dilated, grouped, flush=True)

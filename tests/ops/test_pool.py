@@ -73,6 +73,7 @@ def _windows(x, window, stride, pad, ceil_mode):
             yield (i, j), view, inside
 
 
+@pytest.mark.usefixtures("stored_and_local")
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("side", [(7, 10), (8, 9), (5, 5)])
 @pytest.mark.parametrize(("window", "stride", "pad"), [(3, 2, 0), (3, 2, 1), (2, 2, 1), (3, 3, 1), (2, 3, 0)])
@@ -91,6 +92,7 @@ def test_pools_are_torchs(side, window, stride, pad, ceil_mode):
     assert maxima.shape[1:3] == means.shape[1:3] == last
 
 
+@pytest.mark.usefixtures("stored_and_local")
 @pytest.mark.parametrize(("pool", "flaxs"), [(max_pool, linen.max_pool), (avg_pool, _FLAXS_AVG_POOL)])
 def test_forward_mode_and_second_derivatives(pool, flaxs):
     x, t = _maps(2, 7, 6, 3), jax.random.normal(jax.random.key(1), (2, 7, 6, 3))
@@ -119,6 +121,7 @@ def test_any_batch_axes_and_other_ranks(pool, flaxs):
     np.testing.assert_allclose(pool(row, (3,), (2,)), flaxs(row, (3,), (2,)), atol=1e-6)
 
 
+@pytest.mark.usefixtures("stored_and_local")
 def test_vmapped_gradient():
     x = _maps(2, 3, 6, 5, 4)
     per_example = jax.vmap(jax.grad(lambda a: max_pool(a, 2, 2).sum()))(x[:, 0])
@@ -154,6 +157,7 @@ def test_exported_programs_hold_the_lowering_of_their_platform(platform):
     assert ("stablehlo.reduce_window" in text(jax.grad(lambda x: avg_pool(x, 3, 2, 1).sum()))) == xla
 
 
+@pytest.mark.usefixtures("stored_and_local")
 def test_bfloat16_and_global_pools():
     x = _maps(2, 5, 4, 3)
     half = x.astype(jnp.bfloat16)

@@ -12,6 +12,7 @@ from flax.linen import dtypes
 from cvjax.nn import Dropout, gaussian
 from cvjax.nn.initializers import Initializer
 from cvjax.ops.conv import conv2d
+from cvjax.ops.dense import dense
 
 
 class WindowDense(nn.Module):
@@ -49,7 +50,7 @@ class WindowDense(nn.Module):
         x, kernel, bias = dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         reach = (self.window - 1) * self.rate + 1
         if x.shape[1:3] == (reach, reach) and self.rate == 1:
-            return (x.reshape(x.shape[0], -1) @ kernel + bias.reshape(1, -1))[:, None, None]
+            return (dense(x.reshape(x.shape[0], -1), kernel) + bias.reshape(1, -1))[:, None, None]
         kernel = kernel.reshape(self.window, self.window, x.shape[-1], self.features)
         return conv2d(x, kernel, dilation=(self.rate, self.rate)) + bias.reshape(1, 1, 1, -1)
 

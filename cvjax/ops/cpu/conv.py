@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from cvjax.ops import conv_xla
-from cvjax.ops.cpu import depthwise, narrowing, onednn
+from cvjax.ops.cpu import depthwise, grouped, narrowing, onednn
 from cvjax.ops.cpu.apart import computed_apart
 from cvjax.ops.cpu.space_to_depth import (
     depth_to_space,
@@ -128,6 +128,8 @@ def kernel_gradient(
     if geometry.groups > 1:
         if geometry.strides != (1, 1):
             return _gradient_by_phases(x, ct, geometry, again)
+        if library and grouped.suits(x, ct, geometry):
+            return grouped.kernel_gradient(x, ct, geometry)
         return gradient_merged(x, ct, geometry, again)
     if geometry.kernel_size == (1, 1):
         return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct, library)[None, None]

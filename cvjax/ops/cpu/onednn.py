@@ -37,7 +37,9 @@ _FEW_PIXELS = 600
 _LONG_STRIDE = 4
 # Products summed over rows (kernel gradients of 1x1 convolutions) are oneDNN's from this many rows on: with one thread
 # 1.0 to 1.7 times as fast as XLA's from 392 rows on, 0.3 to 1 times with 8 (benchmarks/outer.py).
-_FEW_ROWS = 300
+FEW_ROWS = 300
+# With up to so many rows oneDNN multiplies by a transposed matrix faster (64 rows: 1.3 times, 8: 1.9 times).
+_MOST_ROWS = 64
 # From this many rows on, turning the sum around costs less than the slower product with the wider factor first.
 _MANY_ROWS = 1000
 
@@ -114,27 +116,51 @@ def convolve(
 
 def suits_outer(x: Float[Array, "rows channels"], y: Float[Array, "rows features"]) -> bool:
     """Tells whether oneDNN is available and the fastest for `outer` of these arrays."""
-    return x.dtype == y.dtype and x.shape[0] >= _FEW_ROWS and 0 not in (*x.shape, *y.shape) and sums(x.dtype)
+    return x.dtype == y.dtype and x.shape[0] >= FEW_ROWS and 0 not in (*x.shape, *y.shape) and sums(x.dtype)
 
 
 def outer(x: Float[Array, "rows channels"], y: Float[Array, "rows features"]) -> Float[jax.Array, "channels features"]:
     """Multiplies [N, C] and [N, F] to [C, F], summed over the rows, where `suits_outer` says so."""
     if x.shape[1] > y.shape[1] and x.shape[0] >= _MANY_ROWS:
         return outer(y, x).T
-    row_major = (0, 1)
+    return _multiply(x, y, (x.shape[1], y.shape[1]), "transpose_a")
+
+
+def outer_batched(
+    x: Float[Array, "batch rows channels"], y: Float[Array, "batch rows features"]
+) -> Float[jax.Array, "batch channels features"]:
+    """Multiplies [G, N, C] and [G, N, F] to [G, C, F], each summed over its rows, where `sums` says so."""
+    return _multiply(x, y, (x.shape[0], x.shape[2], y.shape[2]), "transpose_a")
+
+
+def suits_transposed(x: Float[Array, "rows features"], kernel: Float[Array, "channels features"]) -> bool:
+    """Tells whether oneDNN is available and the fastest for `times_transposed` of these arrays."""
+    few = x.shape[0] <= _MOST_ROWS if isinstance(x.shape[0], int) else False
+    return few and x.dtype == kernel.dtype and 0 not in (*x.shape, *kernel.shape) and sums(x.dtype)
+
+
+def times_transposed(
+    x: Float[Array, "rows features"], kernel: Float[Array, "channels features"]
+) -> Float[jax.Array, "rows channels"]:
+    """Multiplies rows [N, F] by a matrix [C, F] that is transposed, to [N, C], where `suits_transposed` says so."""
+    return _multiply(x, kernel, (x.shape[0], kernel.shape[0]), "transpose_b")
+
+
+def _multiply(x: jax.Array, y: jax.Array, shape: tuple[int, ...], transposed: str) -> jax.Array:
+    row_major = tuple(range(len(shape)))
     call = jax.ffi.ffi_call(
         _PRODUCT,
-        jax.ShapeDtypeStruct((x.shape[1], y.shape[1]), x.dtype),
+        jax.ShapeDtypeStruct(shape, x.dtype),
         input_layouts=(row_major, row_major),
         output_layouts=row_major,
         custom_call_api_version=2,
-        legacy_backend_config=json.dumps({"onednn_matmul_config": {"transpose_a": True}}),
+        legacy_backend_config=json.dumps({"onednn_matmul_config": {transposed: True}}),
     )
     return call(x, y)
 
 
 def sums(dtype: jnp.dtype) -> bool:
-    """Tells whether this jaxlib has oneDNN, and computes what `outer` asks of it for arrays of a dtype."""
+    """Tells whether this jaxlib has oneDNN, and computes what the products here ask of it for arrays of a dtype."""
     return dtype == jnp.float32 and _sums()
 
 
@@ -145,10 +171,12 @@ def _sums() -> bool:
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=(9, n)).astype(np.float32) for n in (3, 5))
 
-    def calls(x: jax.Array, y: jax.Array) -> jax.Array:
-        return outer(x, y)
+    def calls(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
+        return outer(x, y), times_transposed(x, x[:4]), outer_batched(x.reshape(3, 3, 3), y.reshape(3, 3, 5))
 
-    return _computes(calls, (x, y), x.astype(np.float64).T @ y)
+    wide = x.astype(np.float64)
+    batched = np.einsum("gnc,gnf->gcf", wide.reshape(3, 3, 3), y.reshape(3, 3, 5))
+    return _computes(calls, (x, y), (wide.T @ y, wide @ wide[:4].T, batched))
 
 
 @functools.cache

@@ -82,6 +82,7 @@ class Concatenating(nn.Module):
         return x
 
 
+@pytest.mark.usefixtures("stored_and_local")
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_one_buffer_a_block_gives_what_concatenation_gives(checkpoint):
     """Maps, running statistics, and gradients for the image and for every parameter."""

@@ -1,0 +1,162 @@
+"""Where products and sums of our own pay: the measurements behind the rules of `cvjax/ops/cpu`.
+
+    PYTHONPATH=. python benchmarks/products.py --threads 1
+
+Kernel gradients of 1x1 convolutions (`outer`), gradients of dense layers for few rows (`transposed`), kernel gradients
+of 3x3 convolutions to few channels (`narrowing`) and the two sums of a BatchNorm's gradient (`sums`), each as XLA
+computes it and as we can, in turns in one process. The column "rule" says what the rules choose for that shape. A ratio
+below 1 beside "ours", or above 1 beside "XLA", says that the rule is wrong on this machine. Batch 8, float32, shapes of
+the zoo. Results go to benchmarks/results/products_cpu_threadsN.md and .json.
+"""
+
+import argparse
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from paired import Message, use_threads
+from reporting import Report, cell, describe, machine, table
+
+OUTER = (
+    (8, 2048, 1000), (392, 2048, 512), (392, 512, 2048), (392, 832, 384), (1568, 1024, 256), (1568, 256, 1024),
+    (1568, 480, 80), (6272, 512, 128), (6272, 128, 512), (6272, 240, 40), (25088, 64, 256), (25088, 256, 64),
+    (25088, 144, 24), (25088, 64, 64), (100352, 16, 96), (100352, 32, 16),
+)  # fmt: skip
+TRANSPOSED = ((1, 9216, 4096), (8, 9216, 4096), (8, 4096, 4096), (8, 2048, 1000), (64, 9216, 4096), (256, 4096, 4096))
+NARROWING = (
+    (56, 128, 32), (28, 128, 32), (14, 128, 32), (7, 128, 32), (56, 64, 16), (28, 192, 48), (28, 192, 16),
+    (14, 256, 64), (33, 256, 21), (28, 128, 64), (56, 64, 32), (28, 32, 128), (28, 128, 128),
+)  # fmt: skip
+SUMS = ((112, 64), (56, 64), (56, 256), (28, 128), (28, 512), (14, 256), (14, 1024), (7, 512), (7, 2048), (33, 256))
+
+
+def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequence[Any], bool]]:
+    """Each case: kind, shape, XLA's function, ours, the arrays, and whether the rules choose ours."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from cvjax.ops import channels, conv_xla
+    from cvjax.ops.cpu import conv, narrowing, onednn
+    from cvjax.ops.geometry import Geometry
+
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal(shape, np.float32))
+
+    def plain_outer(x: jax.Array, y: jax.Array) -> jax.Array:
+        return x.T @ y
+
+    def plain_transposed(x: jax.Array, y: jax.Array) -> jax.Array:
+        return x @ y.T
+
+    def gradient_sums(sums: Callable[..., jax.Array], x: jax.Array, ct: jax.Array) -> jax.Array:
+        ct = jnp.where(x > 0, ct, 0)
+        return sums(ct * x, ct)
+
+    found = []
+    for rows, inside, outside in OUTER:
+        arrays = draw(rows, inside), draw(rows, outside)
+        chosen = onednn.suits_outer(*arrays)
+        found.append(("outer", f"{rows}x{inside} by {outside}", plain_outer, onednn.outer, arrays, chosen))
+    for rows, inside, outside in TRANSPOSED:
+        arrays = draw(rows, outside), draw(inside, outside)
+        chosen = onednn.suits_transposed(*arrays)
+        shape = f"{rows} rows, {inside}x{outside}"
+        found.append(("transposed", shape, plain_transposed, onednn.times_transposed, arrays, chosen))
+    for side, inside, outside in NARROWING:
+        geometry = Geometry((side, side), (3, 3), padding=((1, 1), (1, 1)))
+        arrays = draw(8, side, side, inside), draw(8, side, side, outside)
+        ours = partial(narrowing.kernel_gradient, geometry=geometry, outer=partial(conv._outer, library=True))
+        xla = partial(conv_xla.kernel_gradient, geometry=geometry)
+        chosen = narrowing.suits(*arrays, geometry)
+        found.append(("narrowing", f"{side}x{side}x{inside} to {outside}", xla, ours, arrays, chosen))
+    for side, inside in SUMS:
+        arrays = draw(8, side, side, inside), draw(8, side, side, inside)
+        ours = partial(channels._blocked_sums, geometry=arrays[0].shape)
+        xla = channels._plain_sums
+        found.append(
+            (
+                "sums", f"{side}x{side}x{inside}", partial(gradient_sums, xla), partial(gradient_sums, ours), arrays,
+                True,
+            )
+        )  # fmt: skip
+    return found
+
+
+def measure(functions: dict[str, Callable[..., Any]], arrays: Sequence[Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each function, which take turns, one a round.
+
+    Raises:
+      SystemExit: they compute different things.
+    """
+    import jax
+    import numpy as np
+
+    from cvjax.runtime.compiler import compiler_options
+
+    options = compiler_options("cpu")
+    programs = {n: jax.jit(f, compiler_options=options).lower(*arrays).compile() for n, f in functions.items()}
+    first, *others = (np.asarray(program(*arrays), np.float64) for program in programs.values())
+    for other in others:
+        if np.linalg.norm(other - first) > 1e-4 * np.linalg.norm(first):
+            raise SystemExit("XLA and we compute different things")
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(rounds + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(*arrays))
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def write(record: Message) -> str:
+    """The results as Markdown."""
+    body = []
+    for row in record["rows"]:
+        ratio = statistics.median(a / b for a, b in zip(row["times"]["XLA"], row["times"]["ours"]))
+        seconds = (cell(1e3 * statistics.median(row["times"][name])) for name in ("XLA", "ours"))
+        body.append([row["mode"], row["case"], *seconds, cell(ratio), row["rule"]])
+    lines = [
+        "# Products and sums",
+        "",
+        f"{describe(record['machine'])} Batch 8, float32; medians of {record['settings']['rounds']} rounds. "
+        "`benchmarks/products.py` says what is measured.",
+        "",
+        table(["kind", "shape", "XLA ms", "ours ms", "XLA / ours", "rule"], body),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1, help="processors; default: 1")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of both")
+    parser.add_argument("--kinds", nargs="+", choices=["outer", "transposed", "narrowing", "sums"], help="default: all")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent / "results")
+    arguments = parser.parse_args()
+    use_threads(arguments.threads)
+    import jax
+
+    hello = {"versions": {"jax": jax.__version__}, "device": jax.default_backend()}
+    where = machine([SimpleNamespace(name="cvjax", hello=hello)])
+    stem = arguments.out / f"products_cpu_threads{arguments.threads}"
+    report = Report(stem, where, {"rounds": arguments.rounds}, write)
+    for kind, shape, xla, ours, arrays, chosen in cases():
+        if arguments.kinds and kind not in arguments.kinds:
+            continue
+        times = measure({"XLA": xla, "ours": ours}, arrays, arguments.rounds)
+        rule = "ours" if chosen else "XLA"
+        report.add({"case": shape, "mode": kind, "times": times, "rule": rule})
+        print(kind, shape, *(f"{n} {cell(1e3 * statistics.median(t))} ms" for n, t in times.items()), rule, flush=True)
+
+
+if __name__ == "__main__":
+    main()
