@@ -16,7 +16,7 @@ from cvjax.shapes import Array
 # Groups are taken together up to this many channels (32 groups of 4, 56x56, one thread: 30 ms; to 32 channels 66 ms).
 _TOGETHER = 16
 # Bytes of copies that are made at a time, at most, where there are several images.
-_BLOCK = 2**25
+_BLOCK = 2**27
 
 
 def suits(x: jax.Array, ct: jax.Array, geometry: Geometry) -> bool:
