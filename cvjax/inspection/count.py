@@ -17,7 +17,7 @@ def multiply_adds(equation: JaxprEqn, inputs: Sequence[Known]) -> int:
     constants are not counted: they are how maps are resized.
     """
     name = equation.primitive.name
-    if name not in ("conv2d", "conv_general_dilated", "dot_general"):
+    if name not in ("conv2d", "conv_general_dilated", "dot_general", "dense"):
         return 0
     first, second = (array_of(v) for v in equation.invars)
     (out,) = (array_of(v) for v in equation.outvars)
@@ -25,6 +25,8 @@ def multiply_adds(equation: JaxprEqn, inputs: Sequence[Known]) -> int:
         (contracted, _), _ = equation.params["dimension_numbers"]
         resampling = any(isinstance(known, Constant) for known in inputs)
         return 0 if resampling else out.size * math.prod(first.shape[i] for i in contracted)
+    if name == "dense":
+        return out.size * first.shape[1]
     if name == "conv2d":
         geometry: Geometry = equation.params["geometry"]
         channels, features, groups, spread = *second.shape[2:], geometry.groups, geometry.input_dilation
@@ -45,7 +47,7 @@ def describe(equation: JaxprEqn) -> str | None:
     The name is None for an equation that is neither a product nor a pool.
     """
     name, p = equation.primitive.name, equation.params
-    if name == "dot_general":
+    if name in ("dot_general", "dense"):
         return "Dense"
     if name == "conv_general_dilated":
         kernel = p["dimension_numbers"][1]

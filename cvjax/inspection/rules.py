@@ -235,6 +235,7 @@ _MIXING = frozenset(
 )
 _RULES: dict[str, Callable[[JaxprEqn, Sequence[Known]], Field]] = {
     "conv2d": _by_first(_geometry),
+    "channel_affine": _by_first(lambda _, s: s),
     "max_pool": _by_first(_geometry),
     "sum_pool": _by_first(_geometry),
     "conv_general_dilated": _by_first(_convolution),
