@@ -9,11 +9,13 @@ All draw the same weights by the rule of `drawn`, under PyTorch's names, and dro
 import argparse
 import contextlib
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from layer_sides import JAX_SIDES, hello
 from paired import Message, Work, serve
+from step_memory import peak_above
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 _OFF = {"dropout": 0.0, "drop_connect": 0.0, "aux": False}  # What would make steps random, or two losses of one.
@@ -100,7 +102,16 @@ def prepare_jax(case: Message, side: str) -> Work:
         state, loss = train(state, images, labels)
         return state, loss
 
-    return Work(run, jax.block_until_ready, values, platform == "cpu")
+    def facts() -> Message:
+        if platform != "cpu":
+            return {}
+        return {"state": _bytes(jax.tree.leaves(state)), "peak": peak_above(lambda: jax.block_until_ready(run()))}
+
+    return Work(run, jax.block_until_ready, values, platform == "cpu", facts)
+
+
+def _bytes(arrays: Iterable[Any]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def prepare_torch(case: Message) -> Work:
@@ -146,7 +157,16 @@ def prepare_torch(case: Message) -> Work:
     loss = step()
     norm = sum(float(parameter.grad.double().square().sum()) for parameter in model.parameters()) ** 0.5
     values = {"loss": loss.cpu().numpy(), "gradient": np.asarray(norm)}
-    return Work(step, lambda result: wait(), values, wait_each=not on_gpu)
+
+    def facts() -> Message:
+        if on_gpu:
+            return {}
+        optimizer.zero_grad(set_to_none=True)  # which a step begins with, so gradients count as its own
+        momentum = (buffer for one in optimizer.state.values() for buffer in one.values() if buffer is not None)
+        state = [*model.parameters(), *model.buffers(), *momentum]
+        return {"state": _bytes(state), "peak": peak_above(step)}
+
+    return Work(step, lambda result: wait(), values, wait_each=not on_gpu, facts=facts)
 
 
 def main() -> None:

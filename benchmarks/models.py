@@ -10,6 +10,9 @@ autocast. A training step is cross entropy, gradients, SGD with momentum and Bat
 there already; nothing is dropped. All start from the same weights, and must agree in logits, or in the loss and in the
 gradient's norm, or they are left out of the row. `benchmarks/paired.py` says how turns are taken.
 
+On a CPU the table says what a training step needs in memory too: parameters, statistics and the optimizer's state, and
+what the process grows by at most during a step, so without the programs and libraries themselves.
+
 torch is optional. Results go to benchmarks/results/models_PLATFORM.md and .json, with --threads N to
 models_PLATFORM_threadsN.
 """
@@ -39,16 +42,27 @@ def write(record: Message) -> str:
     def rate(row: Message, name: str) -> str:
         return cell(settings["batch"] / row["seconds"][name] if name in row["seconds"] else None)
 
+    with_memory = any(row.get("memory") for row in rows)
+
+    def memory(row: Message) -> list[str]:
+        return [cell(row.get("memory", {}).get(name, 0) / 1e6 or None) for name in names] if with_memory else []
+
     body = [
-        [row["case"], row["mode"], *(rate(row, n) for n in names), *(cell(ratio(row["times"], *p)) for p in pairs)]
+        [
+            *(row["case"], row["mode"]),
+            *(rate(row, n) for n in names),
+            *(cell(ratio(row["times"], *p)) for p in pairs),
+            *memory(row),
+        ]
         for row in rows
     ]
     for mode in MODES:
         same = [row for row in rows if row["mode"] == mode]
         if len(same) > 1:
             means = (cell(geometric_mean([ratio(row["times"], *pair) for row in same])) for pair in pairs)
-            body.append([f"geometric mean of {len(same)}", mode, *("" for _ in names), *means])
+            body.append([f"geometric mean of {len(same)}", mode, *("" for _ in names), *means, *memory({})])
     header = ["model", "mode", *(f"{name} images/s" for name in names), *(f"{a} / {b}" for a, b in pairs)]
+    header += [f"{name} MB" for name in names] if with_memory else []
     lines = [
         "# Classifiers",
         "",
@@ -94,6 +108,9 @@ def main() -> None:
             for mode in arguments.modes:
                 times, absent = measure(contestants, {"model": model, "mode": mode, **common}, schedule)
                 row = {"case": model, "mode": mode, "seconds": medians(times), "times": times, "absent": absent}
+                facts = {one.name: one.facts for one in contestants if one.name in times}
+                needs = {name: fact["state"] + fact["peak"] for name, fact in facts.items() if fact.get("peak")}
+                row |= {"memory": needs} if needs else {}
                 report.add(row)
                 figures = (f"{name} {cell(arguments.batch / t)} images/s" for name, t in row["seconds"].items())
                 print(f"{model} ({mode}): {', '.join(figures)}", *notes([row]), sep="\n  ", flush=True)

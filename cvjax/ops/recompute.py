@@ -4,12 +4,14 @@ Merged, the arrays of the forward pass stay until the gradient needs them, which
 spare. `jax.lax.optimization_barrier` prevents that on GPU and TPU. XLA for CPU drops barriers before it merges.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from cvjax.ops.primitives import bind, platform_primitive
+from cvjax.ops.primitives import bind, define_batching, platform_primitive
 from cvjax.shapes import Array
 
 
@@ -38,3 +40,13 @@ def _plus_zero(x: jax.Array, ct: jax.Array, geometry: None) -> jax.Array:
 
 
 _recomputed = platform_primitive("recomputed", xla=_behind_barrier, cpu=_behind_barrier, local_cpu=_plus_zero)
+
+
+def _batched(
+    size: int, x: jax.Array, ct: jax.Array, *, mapped: Sequence[bool], geometry: None
+) -> tuple[jax.Array, int]:
+    x = x if mapped[0] else jnp.broadcast_to(x[None], (size, *x.shape))
+    return bind(_recomputed, x, ct, geometry=geometry), 0
+
+
+define_batching(_recomputed, _batched)

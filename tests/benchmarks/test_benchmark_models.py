@@ -6,6 +6,7 @@ import model_sides
 import models
 import numpy as np
 import pytest
+import step_memory
 
 import cvjax
 
@@ -61,3 +62,32 @@ def test_write_gives_images_a_second():
     text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
     assert "geometric mean of 2" in text
     assert "3.00 |" not in text.splitlines()[-3]
+
+
+def test_memory_of_a_step():
+    got = step_memory.peak_above(lambda: np.ones(25_000_000).sum())
+    assert got is None or 180e6 < got < 260e6
+    nothing = step_memory.peak_above(lambda: None)
+    assert nothing is None or nothing < 4e6
+
+
+def test_write_gives_memory_where_it_was_measured():
+    hello = {"versions": {"jax": "1"}, "device": "cpu"}
+    machine = {"processor": "P", "cores": 2, "threads": 2, "contestants": {"cvjax": hello, "torch": hello}}
+    settings = {"batch": 8, "size": 224, "dtype": "float32", "rounds": 1}
+    row = {"case": "vgg11", "mode": "training", "absent": {}, "memory": {"cvjax": 1_500_000_000, "torch": 2e9}}
+    row |= {"times": {"cvjax": [2.0], "torch": [2.0]}, "seconds": {"cvjax": 2.0, "torch": 2.0}}
+    inference = {key: value for key, value in row.items() if key != "memory"} | {"mode": "inference"}
+    text = models.write({"machine": machine, "settings": settings, "rows": [row, row, inference]})
+    assert "| vgg11 | training | 4.00 | 4.00 | 1.00 | 1500 | 2000 |" in text
+    assert "| vgg11 | inference | 4.00 | 4.00 | 1.00 | - | - |" in text
+    assert "| geometric mean of 2 | training |  |  | 1.00 | - | - |" in text
+
+
+@pytest.mark.slow
+def test_a_training_step_says_what_it_needs():
+    work = model_sides.prepare_jax({**CASE, "mode": "training"}, "cvjax")
+    facts = work.facts()
+    # Parameters and momentum of ResNet-18, and more.
+    assert 2 * 4 * 11.6e6 < facts["state"] < 1.05 * 2 * 4 * 11.7e6
+    assert facts["peak"] is None or facts["peak"] > 1e6

@@ -157,6 +157,25 @@ def test_a_block_on_devices_that_each_hold_a_part_of_the_batch():
     )
 
 
+def test_gradients_of_each_example_by_itself():
+    """As `jax.vmap` makes them, of a net that each example is a batch for."""
+    net = create_model("densenet121", num_classes=2, block_sizes=(2, 1), growth=4, stem_features=6, small_images=True)
+    images = jax.random.normal(jax.random.key(0), (3, 1, 8, 8, 3))
+    variables = jax.jit(net.init)(jax.random.key(1), images[0])
+
+    def gradient(images):
+        def loss(params):
+            logits, _ = net.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            return jnp.square(logits).sum()
+
+        return jax.grad(loss)(variables["params"])
+
+    together, apart = jax.jit(jax.vmap(gradient))(images), [jax.jit(gradient)(image) for image in images]
+    for i, each in enumerate(apart):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        chex.assert_trees_all_close(one, each, rtol=2e-3, atol=2e-4)
+
+
 def test_a_block_in_bfloat16_and_with_dropout():
     options = {"num_classes": 0, "block_sizes": (3, 1), "growth": 8, "stem_features": 6, "small_images": True}
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
