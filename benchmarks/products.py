@@ -11,14 +11,13 @@ the zoo. Results go to benchmarks/results/products_cpu_threadsN.md and .json.
 
 import argparse
 import pathlib
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from paired import Message, use_threads
+from paired import Message, disagreement, medians, ratio, use_threads
 from reporting import Report, cell, describe, machine, table
 
 OUTER = (
@@ -102,10 +101,9 @@ def measure(functions: dict[str, Callable[..., Any]], arrays: Sequence[Any], rou
 
     options = compiler_options("cpu")
     programs = {n: jax.jit(f, compiler_options=options).lower(*arrays).compile() for n, f in functions.items()}
-    first, *others = (np.asarray(program(*arrays), np.float64) for program in programs.values())
-    for other in others:
-        if np.linalg.norm(other - first) > 1e-4 * np.linalg.norm(first):
-            raise SystemExit("XLA and we compute different things")
+    reference, *others = ({"result": np.asarray(program(*arrays))} for program in programs.values())
+    if any(disagreement(other, reference, 1e-4) for other in others):
+        raise SystemExit("XLA and we compute different things")
     times: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds + 1):
         for name, program in programs.items():
@@ -120,9 +118,9 @@ def write(record: Message) -> str:
     """The results as Markdown."""
     body = []
     for row in record["rows"]:
-        ratio = statistics.median(a / b for a, b in zip(row["times"]["XLA"], row["times"]["ours"]))
-        seconds = (cell(1e3 * statistics.median(row["times"][name])) for name in ("XLA", "ours"))
-        body.append([row["mode"], row["case"], *seconds, cell(ratio), row["rule"]])
+        seconds = medians(row["times"])
+        times = (cell(1e3 * seconds[name]) for name in ("XLA", "ours"))
+        body.append([row["mode"], row["case"], *times, cell(ratio(row["times"], "XLA", "ours")), row["rule"]])
     lines = [
         "# Products and sums",
         "",
@@ -155,7 +153,7 @@ def main() -> None:
         times = measure({"XLA": xla, "ours": ours}, arrays, arguments.rounds)
         rule = "ours" if chosen else "XLA"
         report.add({"case": shape, "mode": kind, "times": times, "rule": rule})
-        print(kind, shape, *(f"{n} {cell(1e3 * statistics.median(t))} ms" for n, t in times.items()), rule, flush=True)
+        print(kind, shape, *(f"{n} {cell(1e3 * t)} ms" for n, t in medians(times).items()), rule, flush=True)
 
 
 if __name__ == "__main__":

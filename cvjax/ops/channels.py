@@ -12,16 +12,13 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.interpreters import ad, batching
 from jaxtyping import Float
 
+from cvjax.ops.cpu.blocks import largest_divisor, sums_in_one_loop
 from cvjax.ops.primitives import bind, is_explicitly_sharded, platform_primitive
 from cvjax.shapes import Array
 
-# Rows that are summed first, at most: so few that the compiler unrolls their sum and vectorizes over channels (with 32
-# the two sums of a gradient of 25088 rows and 128 channels take 1.8 times as long, with 56 three times).
-_SUMMED = 16
 # Rows without a divisor of at least this are summed as XLA does.
 _FEW_SUMMED = 4
 
@@ -55,21 +52,16 @@ def _blocked_sums(*arrays: jax.Array, geometry: tuple[int, ...]) -> jax.Array:
         return _plain_sums(*arrays)
     *places, channels = geometry
     # Within a row of the map, if it divides: the loop's indices are then those of the maps.
-    few = _largest_divisor(places[-1]) if places else 1
+    few = largest_divisor(places[-1]) if places else 1
     shape = (*places[:-1], -1, few, channels)
     if few < _FEW_SUMMED:
-        few = _largest_divisor(math.prod(places))
+        few = largest_divisor(math.prod(places))
         shape = (-1, few, channels)
     if few < _FEW_SUMMED:
         return _plain_sums(*arrays)
     blocks = [a.reshape(shape) for a in arrays]
-    zeros = [jnp.zeros((), a.dtype) for a in arrays]
-    parts = lax.reduce(blocks, zeros, lambda a, b: [p + q for p, q in zip(a, b)], (len(shape) - 2,))
+    parts = sums_in_one_loop(blocks, axis=len(shape) - 2)
     return jnp.stack([part.reshape(-1, channels).sum(axis=0) for part in parts])
-
-
-def _largest_divisor(n: int) -> int:
-    return max(divisor for divisor in range(1, _SUMMED + 1) if n % divisor == 0)
 
 
 _sums = platform_primitive("channel_sums", xla=_plain_sums, cpu=_plain_sums, local_cpu=_blocked_sums)

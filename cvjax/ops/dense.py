@@ -5,6 +5,7 @@ for one (9216x4096; `benchmarks/products.py`). XLA's own product and gradient fo
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import chex
 import jax
@@ -62,5 +63,5 @@ def _batched(
     return jax.vmap(jnp.matmul, axes, axis_size=size)(first, matrix), 0
 
 
-define_batching(_product, lambda *args, **options: _batched(*args, **options, transposed=False))
-define_batching(_gradient, lambda *args, **options: _batched(*args, **options, transposed=True))
+define_batching(_product, partial(_batched, transposed=False))
+define_batching(_gradient, partial(_batched, transposed=True))

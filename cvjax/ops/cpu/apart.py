@@ -20,7 +20,11 @@ def computed_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> ja
       *arrays: Its arguments. The first is floating point and not empty.
     """
     example = jax.eval_shape(function, *arrays)
-    one = lax.slice(arrays[0], (0,) * arrays[0].ndim, (1,) * arrays[0].ndim).reshape(())
-    bits = lax.bitcast_convert_type(one.astype(jnp.float32), jnp.int32)
+    bits = lax.bitcast_convert_type(first_element(arrays[0]).astype(jnp.float32), jnp.int32)
     always = (bits | 1) != 0  # as XLA does not find out
     return lax.cond(always, function, lambda *_: jnp.zeros(example.shape, example.dtype), *arrays)
+
+
+def first_element(a: jax.Array) -> jax.Array:
+    """Returns the first element of an array that is not empty, without touching the others."""
+    return lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())

@@ -10,13 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from cvjax.ops.cpu.blocks import largest_divisor, sums_in_one_loop
 from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, pad, tap
 from cvjax.shapes import Array
 
-# Outputs side by side that are summed first: so few that the compiler unrolls the sum and vectorizes over channels
-# (56x56x128: 2 ms, where one sum over the whole map takes 23).
-_SUMMED = 16
 # Maps whose width has no divisor of at least this are widened with zeros to a multiple of `_WIDENED`.
 _FEW_SUMMED = 4
 _WIDENED = 8
@@ -66,7 +64,7 @@ def kernel_gradient(
         return jnp.stack(gradients, axis=-1).reshape(*geometry.kernel_size, 1, features)
 
     wide = wider(x.dtype, jnp.float32)
-    summed = _largest_divisor(ct.shape[2])
+    summed = largest_divisor(ct.shape[2])
     if summed < min(_FEW_SUMMED, ct.shape[2]):
         more = -ct.shape[2] % _WIDENED
         ct = pad(ct, ((0, 0), (0, more)))
@@ -81,17 +79,7 @@ def kernel_gradient(
     for i in range(geometry.kernel_size[0]):
         # The taps of a row in one loop, which reads the cotangent once.
         seen = [tap(x, (i, j), geometry).astype(wide).reshape(blocks) for j in range(geometry.kernel_size[1])]
-        sums += _sums([a * ct for a in seen], axis=3)
+        sums += sums_in_one_loop([a * ct for a in seen], axis=3)
     sums = lax.optimization_barrier(sums)
     total = jnp.stack([part.reshape(-1, channels).sum(axis=0) for part in sums])
     return total.reshape(*geometry.kernel_size, 1, channels).astype(x.dtype)
-
-
-def _largest_divisor(n: int) -> int:
-    return max(divisor for divisor in range(1, _SUMMED + 1) if n % divisor == 0)
-
-
-def _sums(arrays: list[jax.Array], axis: int) -> list[jax.Array]:
-    """Sums several arrays along an axis, in one loop."""
-    zeros = [jnp.zeros((), a.dtype) for a in arrays]
-    return list(lax.reduce(arrays, zeros, lambda a, b: [p + q for p, q in zip(a, b)], (axis,)))

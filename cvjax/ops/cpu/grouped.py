@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Float
 
 from cvjax.ops.cpu import onednn
+from cvjax.ops.cpu.blocks import largest_divisor
 from cvjax.ops.geometry import Geometry, pad
 from cvjax.shapes import Array
 
@@ -32,14 +33,14 @@ def kernel_gradient(
     """Computes the gradient for the kernel: [B, H, W, C] and [B, H', W', F] to [kh, kw, C // groups, F]."""
     (kh, kw), groups, batch = geometry.kernel_size, geometry.groups, x.shape[0]
     inside, outside = x.shape[3] // groups, ct.shape[3] // groups
-    together = max(m for m in range(1, groups + 1) if groups % m == 0 and (m == 1 or m * inside <= _TOGETHER))
+    together = largest_divisor(groups, _TOGETHER // inside)
     down, across = geometry.kernel_dilation
     x = pad(x, geometry.padding)
     height, width = ct.shape[1] + (kh - 1) * down, ct.shape[2]
     beside_map = (kh - 1) * down
     ct = pad(ct, ((beside_map, beside_map), (0, 0)))
     size = x.dtype.itemsize * height * width * (kw * x.shape[3] + kh * ct.shape[3])
-    images = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * size <= _BLOCK))
+    images = largest_divisor(batch, _BLOCK // size)
 
     def products(start: jax.Array | int) -> jax.Array:
         maps, cts = (lax.dynamic_slice_in_dim(a, start, images) for a in (x, ct))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from cvjax.ops.cpu.blocks import largest_divisor
 from cvjax.ops.geometry import Geometry, pad, turn
 from cvjax.shapes import Array
 
@@ -56,8 +57,8 @@ def _by_columns(
     batch, features, channels = ct.shape[0], ct.shape[3], kh * kw * x.shape[3]
     x = pad(x, geometry.padding)
     row = width * channels * x.dtype.itemsize
-    rows = _largest_divisor(height, _BLOCK // row)
-    images = _largest_divisor(batch, _BLOCK // (row * height)) if rows == height else 1
+    rows = largest_divisor(height, _BLOCK // row)
+    images = largest_divisor(batch, _BLOCK // (row * height)) if rows == height else 1
 
     def products(block: jax.Array | int) -> jax.Array:
         start = (block // (height // rows) * images, block % (height // rows) * rows)
@@ -70,7 +71,3 @@ def _by_columns(
     zero = jnp.zeros((channels, features), x.dtype)
     total = products(0) if blocks == 1 else lax.fori_loop(0, blocks, lambda i, sum_: sum_ + products(i), zero)
     return total.reshape(kh, kw, -1, features)
-
-
-def _largest_divisor(n: int, limit: int) -> int:
-    return max(divisor for divisor in range(1, n + 1) if n % divisor == 0 and divisor <= max(limit, 1))

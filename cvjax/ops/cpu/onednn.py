@@ -102,16 +102,7 @@ def convolve(
         "feature_groups": geometry.groups,
     }
     shape = (x.shape[0], *geometry.output_size, kernel.shape[outside])
-    row_major = tuple(range(4))
-    call = jax.ffi.ffi_call(
-        _CONVOLUTION,
-        jax.ShapeDtypeStruct(shape, x.dtype),
-        input_layouts=(row_major, row_major),
-        output_layouts=row_major,
-        custom_call_api_version=2,
-        legacy_backend_config=json.dumps({"onednn_conv_config": config}),
-    )
-    return call(x, kernel)
+    return _call(_CONVOLUTION, {"onednn_conv_config": config}, shape, x, kernel)
 
 
 def suits_outer(x: Float[Array, "rows channels"], y: Float[Array, "rows features"]) -> bool:
@@ -147,14 +138,19 @@ def times_transposed(
 
 
 def _multiply(x: jax.Array, y: jax.Array, shape: tuple[int, ...], transposed: str) -> jax.Array:
+    return _call(_PRODUCT, {"onednn_matmul_config": {transposed: True}}, shape, x, y)
+
+
+def _call(target: str, config: dict[str, Any], shape: tuple[int, ...], x: jax.Array, y: jax.Array) -> jax.Array:
+    """Calls the library on two arrays of the result's rank, all row by row in memory."""
     row_major = tuple(range(len(shape)))
     call = jax.ffi.ffi_call(
-        _PRODUCT,
+        target,
         jax.ShapeDtypeStruct(shape, x.dtype),
         input_layouts=(row_major, row_major),
         output_layouts=row_major,
         custom_call_api_version=2,
-        legacy_backend_config=json.dumps({"onednn_matmul_config": {transposed: True}}),
+        legacy_backend_config=json.dumps(config),
     )
     return call(x, y)
 
