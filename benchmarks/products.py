@@ -3,10 +3,12 @@
     PYTHONPATH=. python benchmarks/products.py --threads 1
 
 Kernel gradients of 1x1 convolutions (`outer`), gradients of dense layers for few rows (`transposed`), kernel gradients
-of 3x3 convolutions to few channels (`narrowing`) and the two sums of a BatchNorm's gradient (`sums`), each as XLA
-computes it and as we can, in turns in one process. The column "rule" says what the rules choose for that shape. A ratio
-below 1 beside "ours", or above 1 beside "XLA", says that the rule is wrong on this machine. Batch 8, float32, shapes of
-the zoo. Results go to benchmarks/results/products_cpu_threadsN.md and .json.
+of 3x3 convolutions to few channels (`narrowing`), the two sums of a BatchNorm's gradient (`sums`), and 3x3 and 5x5
+convolutions from tiles with their kernel gradients (`tiles`, `tiles_gradient`), each as XLA computes it (convolutions:
+as oneDNN does, where it may be called) and as we can, in turns in one process. The column "rule" says what the rules
+choose for that shape. A ratio below 1 beside "ours", or above 1 beside "other", says that the rule is wrong on this
+machine. Batch 8 where a shape has none, float32, shapes of the zoo. Results go to
+benchmarks/results/products_cpu_threadsN.md and .json.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from typing import Any
 from paired import Message, disagreement, medians, ratio, use_threads
 from reporting import Report, cell, describe, machine, table
 
+KINDS = ("outer", "transposed", "narrowing", "sums", "tiles", "tiles_gradient")
 OUTER = (
     (8, 2048, 1000), (392, 2048, 512), (392, 512, 2048), (392, 832, 384), (1568, 1024, 256), (1568, 256, 1024),
     (1568, 480, 80), (6272, 512, 128), (6272, 128, 512), (6272, 240, 40), (25088, 64, 256), (25088, 256, 64),
@@ -32,15 +35,27 @@ NARROWING = (
 )  # fmt: skip
 SUMS = ((112, 64), (56, 64), (56, 256), (28, 128), (28, 512), (14, 256), (14, 1024), (7, 512), (7, 2048), (33, 256))
 
+TILES = (  # batch, height, width, channels, features, taps, rate
+    (8, 56, 56, 64, 64, 3, 1), (8, 28, 28, 128, 128, 3, 1), (8, 14, 14, 256, 256, 3, 1), (8, 7, 7, 512, 512, 3, 1),
+    (8, 112, 112, 64, 128, 3, 1), (8, 56, 56, 256, 256, 3, 1), (8, 28, 28, 512, 512, 3, 1), (8, 14, 14, 512, 512, 3, 1),
+    (8, 56, 56, 64, 192, 3, 1), (8, 14, 14, 96, 208, 3, 1), (8, 7, 7, 160, 320, 3, 1), (8, 13, 13, 192, 384, 3, 1),
+    (8, 56, 56, 128, 32, 3, 1), (8, 7, 7, 128, 32, 3, 1), (8, 27, 27, 64, 192, 5, 1), (8, 28, 28, 32, 96, 5, 1),
+    (8, 14, 14, 32, 128, 5, 1), (8, 28, 28, 16, 32, 5, 1), (8, 180, 240, 16, 16, 3, 1), (8, 90, 120, 32, 32, 3, 1),
+    (8, 45, 60, 64, 64, 3, 1), (8, 33, 33, 24, 24, 3, 1), (8, 33, 33, 48, 48, 3, 1), (8, 33, 33, 512, 512, 3, 2),
+    (8, 33, 33, 512, 512, 3, 4), (4, 33, 33, 512, 256, 3, 12), (1, 200, 272, 256, 256, 3, 1), (1, 56, 56, 64, 64, 3, 1),
+    (1, 28, 28, 128, 128, 3, 1), (1, 14, 14, 256, 256, 3, 1), (1, 14, 14, 512, 512, 3, 1), (1, 7, 7, 512, 512, 3, 1),
+    (1, 13, 17, 256, 256, 3, 1),
+)  # fmt: skip
+
 
 def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequence[Any], bool]]:
-    """Each case: kind, shape, XLA's function, ours, the arrays, and whether the rules choose ours."""
+    """Each case: kind, shape, the other function, ours, the arrays, and whether the rules choose ours."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from cvjax.ops import channels, conv_xla
-    from cvjax.ops.cpu import conv, narrowing, onednn
+    from cvjax.ops.cpu import conv, narrowing, onednn, winograd
     from cvjax.ops.geometry import Geometry
 
     rng = np.random.default_rng(0)
@@ -85,6 +100,21 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
                 True,
             )
         )  # fmt: skip
+    for batch, height, width, inside, outside, taps, rate in TILES:
+        pads = (taps // 2 * rate,) * 2
+        geometry = Geometry((height, width), (taps, taps), padding=(pads, pads), kernel_dilation=(rate, rate))
+        x, ct = draw(batch, height, width, inside), draw(batch, height, width, outside)
+        kernel = draw(taps, taps, inside, outside) / (inside * taps**2) ** 0.5
+        plain = onednn.convolve if onednn.suits(x, kernel, geometry) else conv_xla.convolve
+        for kind, other, ours, arrays, chosen in (
+            ("tiles", plain, winograd.convolve, (x, kernel), conv._suits_winograd(x, outside, geometry)),
+            (
+                "tiles_gradient", conv_xla.kernel_gradient, winograd.kernel_gradient, (x, ct),
+                winograd.suits_gradient(x, ct, geometry) and conv._valid_share(geometry) >= conv._FEW_VALID,
+            ),
+        ):  # fmt: skip
+            shape = f"{batch}x{height}x{width}x{inside} to {outside}, {taps}x{taps}" + f" rate {rate}" * (rate > 1)
+            found.append((kind, shape, *(partial(f, geometry=geometry) for f in (other, ours)), arrays, chosen))
     return found
 
 
@@ -103,7 +133,7 @@ def measure(functions: dict[str, Callable[..., Any]], arrays: Sequence[Any], rou
     programs = {n: jax.jit(f, compiler_options=options).lower(*arrays).compile() for n, f in functions.items()}
     reference, *others = ({"result": np.asarray(program(*arrays))} for program in programs.values())
     if any(disagreement(other, reference, 1e-4) for other in others):
-        raise SystemExit("XLA and we compute different things")
+        raise SystemExit("the two compute different things")
     times: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds + 1):
         for name, program in programs.items():
@@ -119,15 +149,15 @@ def write(record: Message) -> str:
     body = []
     for row in record["rows"]:
         seconds = medians(row["times"])
-        times = (cell(1e3 * seconds[name]) for name in ("XLA", "ours"))
-        body.append([row["mode"], row["case"], *times, cell(ratio(row["times"], "XLA", "ours")), row["rule"]])
+        times = (cell(1e3 * seconds[name]) for name in ("other", "ours"))
+        body.append([row["mode"], row["case"], *times, cell(ratio(row["times"], "other", "ours")), row["rule"]])
     lines = [
         "# Products and sums",
         "",
         f"{describe(record['machine'])} Batch 8, float32; medians of {record['settings']['rounds']} rounds. "
         "`benchmarks/products.py` says what is measured.",
         "",
-        table(["kind", "shape", "XLA ms", "ours ms", "XLA / ours", "rule"], body),
+        table(["kind", "shape", "other ms", "ours ms", "other / ours", "rule"], body),
     ]
     return "\n".join(lines) + "\n"
 
@@ -137,21 +167,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="processors; default: 1")
     parser.add_argument("--rounds", type=int, default=9, help="turns of both")
-    parser.add_argument("--kinds", nargs="+", choices=["outer", "transposed", "narrowing", "sums"], help="default: all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="default: all")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent / "results")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     import jax
 
+    from cvjax.runtime.host_memory import keep_host_memory
+
+    keep_host_memory()  # as commands do; else page faults are what large cases measure
+
     hello = {"versions": {"jax": jax.__version__}, "device": jax.default_backend()}
     where = machine([SimpleNamespace(name="cvjax", hello=hello)])
     stem = arguments.out / f"products_cpu_threads{arguments.threads}"
     report = Report(stem, where, {"rounds": arguments.rounds}, write)
-    for kind, shape, xla, ours, arrays, chosen in cases():
+    for kind, shape, other, ours, arrays, chosen in cases():
         if arguments.kinds and kind not in arguments.kinds:
             continue
-        times = measure({"XLA": xla, "ours": ours}, arrays, arguments.rounds)
-        rule = "ours" if chosen else "XLA"
+        times = measure({"other": other, "ours": ours}, arrays, arguments.rounds)
+        rule = "ours" if chosen else "other"
         report.add({"case": shape, "mode": kind, "times": times, "rule": rule})
         print(kind, shape, *(f"{n} {cell(1e3 * t)} ms" for n, t in medians(times).items()), rule, flush=True)
 

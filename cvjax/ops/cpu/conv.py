@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from cvjax.ops import conv_xla
-from cvjax.ops.cpu import depthwise, grouped, narrowing, onednn
+from cvjax.ops.cpu import depthwise, grouped, narrowing, onednn, winograd
 from cvjax.ops.cpu.apart import computed_apart
 from cvjax.ops.cpu.space_to_depth import (
     depth_to_space,
@@ -63,6 +63,8 @@ def convolve(
     if geometry.input_dilation != (1, 1):
         return _transposed(x, kernel, geometry, library)
     x, geometry = crop(x, geometry)  # XLA's own on CPU reads beside the map otherwise (jaxlib 0.10.2)
+    if library and _suits_winograd(x, kernel.shape[3], geometry):
+        return winograd.convolve(x, kernel, geometry)
     if library and _suits_onednn(x, kernel, geometry):
         return onednn.convolve(x, kernel, geometry)
     if geometry.groups > 1:
@@ -98,7 +100,7 @@ def input_gradient(
             return scatter(seen, 1, (-top, -left), geometry.strides, geometry.input_size)
         if library and geometry.strides == (1, 1):
             seen, inner = crop(ct, onward)
-            if _suits_onednn(seen, kernel, inner):
+            if not _suits_winograd(seen, kernel.shape[2], inner) and _suits_onednn(seen, kernel, inner):
                 return onednn.convolve(seen, kernel[::-1, ::-1], inner, swapped=True)
     return convolve(ct, turn(kernel, geometry.groups), onward, library=library)
 
@@ -141,6 +143,8 @@ def kernel_gradient(
         return _valid_taps_gradient(x, ct, geometry, library)
     if geometry.strides != (1, 1) and x.shape[-1] >= _MANY_CHANNELS and ct.size >= _MANY_PIXELS * ct.shape[-1]:
         return _gradient_by_phases(x, ct, geometry, again)
+    if library and winograd.suits_gradient(x, ct, geometry):
+        return winograd.kernel_gradient(x, ct, geometry)
     if library and onednn.sums(x.dtype) and narrowing.suits(x, ct, geometry):
         return narrowing.kernel_gradient(x, ct, geometry, partial(_outer, library=True))
     return conv_xla.kernel_gradient(x, ct, geometry)
@@ -164,6 +168,10 @@ def _suits_onednn(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
     if dense and (geometry.kernel_size == (1, 1) or _valid_share(geometry) < _FEW_VALID_ONEDNN):
         return False
     return onednn.suits(x, kernel, geometry)
+
+
+def _suits_winograd(x: jax.Array, features: int, geometry: Geometry) -> bool:
+    return winograd.suits(x, features, geometry) and _valid_share(geometry) >= _FEW_VALID
 
 
 def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:

@@ -124,6 +124,13 @@ def outer_batched(
     return _multiply(x, y, (x.shape[0], x.shape[2], y.shape[2]), "transpose_a")
 
 
+def times(
+    x: Float[Array, "batch rows channels"], y: Float[Array, "batch channels features"]
+) -> Float[jax.Array, "batch rows features"]:
+    """Multiplies [G, N, C] and [G, C, F] to [G, N, F], where `sums` says so."""
+    return _multiply(x, y, (*x.shape[:2], y.shape[2]))
+
+
 def suits_transposed(x: Float[Array, "rows features"], kernel: Float[Array, "channels features"]) -> bool:
     """Tells whether oneDNN is available and the fastest for `times_transposed` of these arrays."""
     few = x.shape[0] <= _MOST_ROWS if isinstance(x.shape[0], int) else False
@@ -137,8 +144,8 @@ def times_transposed(
     return _multiply(x, kernel, (x.shape[0], kernel.shape[0]), "transpose_b")
 
 
-def _multiply(x: jax.Array, y: jax.Array, shape: tuple[int, ...], transposed: str) -> jax.Array:
-    return _call(_PRODUCT, {"onednn_matmul_config": {transposed: True}}, shape, x, y)
+def _multiply(x: jax.Array, y: jax.Array, shape: tuple[int, ...], *transposed: str) -> jax.Array:
+    return _call(_PRODUCT, {"onednn_matmul_config": dict.fromkeys(transposed, True)}, shape, x, y)
 
 
 def _call(target: str, config: dict[str, Any], shape: tuple[int, ...], x: jax.Array, y: jax.Array) -> jax.Array:
@@ -168,11 +175,12 @@ def _sums() -> bool:
     x, y = (rng.normal(size=(9, n)).astype(np.float32) for n in (3, 5))
 
     def calls(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
-        return outer(x, y), times_transposed(x, x[:4]), outer_batched(x.reshape(3, 3, 3), y.reshape(3, 3, 5))
+        xs, ys = x.reshape(3, 3, 3), y.reshape(3, 3, 5)
+        return outer(x, y), times_transposed(x, x[:4]), outer_batched(xs, ys), times(xs, ys)
 
     wide = x.astype(np.float64)
-    batched = np.einsum("gnc,gnf->gcf", wide.reshape(3, 3, 3), y.reshape(3, 3, 5))
-    return _computes(calls, (x, y), (wide.T @ y, wide @ wide[:4].T, batched))
+    xs, ys = wide.reshape(3, 3, 3), y.reshape(3, 3, 5)
+    return _computes(calls, (x, y), (wide.T @ y, wide @ wide[:4].T, xs.swapaxes(1, 2) @ ys, xs @ ys))
 
 
 @functools.cache

@@ -1,0 +1,259 @@
+"""Convolves small dense kernels with fewer multiplications, by the algorithm of Toom, Cook and Winograd.
+
+A 3x3 kernel takes 9 multiplications for each channel of an output. Here a tile of 6x6 pixels is taken apart into 36
+values, each of which is multiplied once, and 4x4 outputs are put together from the products: 36 multiplications where
+there were 144 (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"). A 5x5 kernel gives 2x2
+outputs of the same tile, 36 for 100. The gradient for a kernel takes maps and cotangent apart, and puts taps together.
+
+The price is rounding: errors are about four times those of a plain sum in float32, some 1e-6 of the output's deviation.
+So `jax.default_matmul_precision("highest")` turns it off (`is_exact`).
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Float
+from numpy.polynomial import polynomial
+
+from cvjax.ops.cpu import onednn
+from cvjax.ops.cpu.blocks import largest_divisor
+from cvjax.ops.cpu.space_to_batch import batch_to_space, space_to_batch, space_to_batch_geometry
+from cvjax.ops.geometry import Geometry, pad
+from cvjax.shapes import Array
+
+_TILE = 6
+# Where the polynomials are evaluated that maps, kernels and outputs stand for. Of twelve choices this had the smallest
+# errors: 4 times a plain sum's, where 0, 1, -1, 2 and -2 have 9 times.
+_POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
+# Bytes of tiles at a time: they stay in the cache, while products over them are long enough to be fast.
+_BLOCK = 2**21
+# Channels on both sides below which taking tiles apart costs more than multiplying (batch 8, one thread: 16 to 16
+# channels 0.6 times as fast, 24 to 24 0.8, 32 to 32 1.1, 32 to 64 1.3, 64 to 64 1.9, 256 to 256 2.6;
+# `benchmarks/products.py`). XLA's kernel gradients are slower, so they pay earlier; those of 5x5 kernels later, as
+# their tiles overlap more.
+_NARROWEST = {3: 32, 5: 32}
+_NARROWEST_GRADIENT = {3: 16, 5: 48}
+# The transformed kernel is four times as large as the kernel, which few tiles don't make up for.
+_FEWEST_TILES = 16
+# Pixels that the tiles cover for one of the output, at most: with a dilation, tiles are of pixels that lie apart, and
+# small maps leave much of them over (33x33x512 at rate 2 1.8 times as fast, at rate 4, where it is 2.1, 1.2 times).
+_MOST_COVERED = 2.2
+
+
+class _Transforms(NamedTuple):
+    """Matrices of a one-dimensional correlation of m outputs and r taps over a tile of t = m + r - 1 pixels.
+
+    outputs = to_outputs @ ((kernel @ taps) * (tile @ pixels)).
+    """
+
+    to_outputs: np.ndarray  # [m, t]
+    kernel: np.ndarray  # [t, r]
+    tile: np.ndarray  # [t, t]
+
+
+@functools.cache
+def transforms(taps: int) -> _Transforms:
+    """Returns the matrices for kernels of 3 or 5 taps a side, in float64.
+
+    A polynomial's product is known from its values at as many points as it has coefficients, infinity for one of them.
+    A correlation is that product transposed.
+    """
+    outputs = _TILE - taps + 1
+    values = np.vander(_POINTS, _TILE, increasing=True)  # of the powers, at the points
+    leading = np.eye(1, outputs, outputs - 1), np.eye(1, taps, taps - 1)  # infinity sees the highest power alone
+    others = [[q for q in _POINTS if q != p] for p in _POINTS]
+    scales = np.array([[np.prod(np.subtract(p, rest))] for p, rest in zip(_POINTS, others)])
+    lagrange = [np.pad(polynomial.polyfromroots(rest), (0, 1)) for rest in others]
+    return _Transforms(
+        np.concatenate([values[:, :outputs], leading[0]]).T,
+        np.concatenate([values[:, :taps] / scales, leading[1]]),
+        np.stack([*lagrange, polynomial.polyfromroots(_POINTS)]),
+    )
+
+
+def is_exact() -> bool:
+    """Tells whether the user asks for products as precise as float32 allows, while a program is lowered."""
+    return cast(Any, jax.config).jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
+
+
+def suits(x: jax.Array, features: int, geometry: Geometry) -> bool:
+    """Tells whether `convolve` is the fastest for maps and a kernel with so many features.
+
+    Most of the kernel's taps must see the map at most outputs.
+    """
+    return _applies(x, features, geometry, _NARROWEST)
+
+
+def suits_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> bool:
+    """Tells whether `kernel_gradient` is the fastest for maps and a cotangent."""
+    return ct.dtype == x.dtype and _applies(x, ct.shape[-1], geometry, _NARROWEST_GRADIENT)
+
+
+def _applies(x: jax.Array, features: int, geometry: Geometry, narrowest: dict[int, int]) -> bool:
+    (side, width), channels = geometry.kernel_size, x.shape[-1]
+    plain = geometry.strides == geometry.input_dilation == (1, 1) and geometry.groups == 1
+    if not plain or side != width or side not in narrowest or x.dtype != jnp.float32 or is_exact():
+        return False
+    rows, columns = _tiles(space_to_batch_geometry(geometry))
+    tiles = x.shape[0] * math.prod(geometry.kernel_dilation) * rows * columns
+    covered = tiles * (_TILE - side + 1) ** 2 / (x.shape[0] * math.prod(geometry.output_size))
+    few = tiles < _FEWEST_TILES or channels * features > (_FEWEST_TILES * tiles) ** 2
+    return min(channels, features) >= narrowest[side] and not few and covered <= _MOST_COVERED
+
+
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "side side channels features"],
+    geometry: Geometry,
+) -> Float[jax.Array, "batch rows columns features"]:
+    """Convolves maps [B, H, W, C] with a kernel [k, k, C, F] to [B, H', W', F], where `suits` says so."""
+    rates, size = geometry.kernel_dilation, geometry.output_size
+    if rates != (1, 1):
+        parts = space_to_batch(pad(x, geometry.padding), rates)
+        return batch_to_space(convolve(parts, kernel, space_to_batch_geometry(geometry)), rates, size)
+    channels, features = kernel.shape[2:]
+    by = transforms(len(kernel))
+    step = len(by.to_outputs)
+    blocks = _Blocks.of(len(x), geometry, channels, features)
+    x = _padded(x, geometry, blocks)
+    wide = _spread(by.kernel) @ kernel.reshape(-1, channels * features)
+    wide = wide.reshape(-1, channels, features)
+
+    def block(start: tuple[jax.Array | int, ...]) -> jax.Array:
+        pixels = (blocks.images, blocks.rows * step + len(kernel) - 1, *x.shape[2:])
+        tiles = _taken_apart(lax.dynamic_slice(x, start, pixels), by.tile, step, blocks)
+        products = onednn.times(tiles, wide) if onednn.sums(x.dtype) else tiles @ wide
+        return _put_together(products.reshape(_TILE, _TILE, blocks.images, blocks.rows, -1, features), by.to_outputs)
+
+    if blocks.number == 1:
+        return block((0, 0, 0, 0))[:, : size[0], : size[1]]
+    shape = (len(x), blocks.down * blocks.rows * step, blocks.columns * step, features)
+
+    def body(i: jax.Array, y: jax.Array) -> jax.Array:
+        start = blocks.start(i, step)
+        return lax.dynamic_update_slice(y, block(start), start)
+
+    y = lax.fori_loop(0, blocks.number, body, lax.full_like(x, 0, shape=shape))
+    return y[:, : size[0], : size[1]]
+
+
+def kernel_gradient(
+    x: Float[Array, "batch height width channels"],
+    ct: Float[Array, "batch rows columns features"],
+    geometry: Geometry,
+) -> Float[jax.Array, "side side channels features"]:
+    """Computes the gradient for the kernel: [B, H, W, C] and [B, H', W', F] to [k, k, C, F].
+
+    It applies where `suits_gradient` says so.
+    """
+    if geometry.kernel_dilation != (1, 1):
+        x, ct = (space_to_batch(a, geometry.kernel_dilation) for a in (pad(x, geometry.padding), ct))
+        return kernel_gradient(x, ct, space_to_batch_geometry(geometry))
+    (side, _), channels, features = geometry.kernel_size, x.shape[-1], ct.shape[-1]
+    by = transforms(side)
+    step = len(by.to_outputs)
+    blocks = _Blocks.of(len(x), geometry, channels, features)
+    x = _padded(x, geometry, blocks)
+    ends = (blocks.down * blocks.rows * step, blocks.columns * step)
+    beyond = [(0, end - size) for end, size in zip(ends, geometry.output_size)]
+    ct = jnp.pad(ct, ((0, 0), *beyond, (0, 0))) if ends != geometry.output_size else ct
+    outer = onednn.outer_batched if onednn.sums(x.dtype) else _outer_batched
+
+    def block(start: tuple[jax.Array | int, ...]) -> jax.Array:
+        rows = blocks.rows * step
+        seen = lax.dynamic_slice(x, start, (blocks.images, rows + side - 1, *x.shape[2:]))
+        cts = lax.dynamic_slice(ct, start, (blocks.images, rows, *ct.shape[2:]))
+        return outer(_taken_apart(seen, by.tile, step, blocks), _taken_apart(cts, by.to_outputs.T, step, blocks))
+
+    if blocks.number == 1:
+        total = block((0, 0, 0, 0))
+    else:
+        zero = lax.full_like(x, 0, shape=(_TILE**2, channels, features))
+        total = lax.fori_loop(0, blocks.number, lambda i, total: total + block(blocks.start(i, step)), zero)
+    taps = _spread(by.kernel).T @ total.reshape(_TILE**2, -1)
+    return taps.reshape(side, side, channels, features)
+
+
+class _Blocks(NamedTuple):
+    """How tiles are divided: `number` blocks of `images` images and `rows` rows of `columns` tiles, `down` an image."""
+
+    images: int
+    rows: int
+    columns: int
+    down: int
+    number: int
+
+    @classmethod
+    def of(cls, batch: int, geometry: Geometry, channels: int, features: int) -> "_Blocks":
+        """Divides the tiles of an output so that a block is in the cache, or as large as the kernel read beside it."""
+        rows, columns = _tiles(geometry)
+        row = _TILE**2 * columns * max(channels, features) * 4
+        limit = max(_BLOCK, _TILE**2 * channels * features * 4)
+        down = -(-rows * row // limit) if row < limit else rows
+        rows = -(-rows // down)
+        images = largest_divisor(batch, limit // (rows * row)) if down == 1 else 1
+        return cls(images, rows, columns, down, batch // images * down)
+
+    def start(self, i: jax.Array, step: int) -> tuple[jax.Array | int, ...]:
+        """Returns where block i starts in maps whose tiles are `step` pixels apart."""
+        return i // self.down * self.images, i % self.down * (self.rows * step), 0, 0
+
+
+def _tiles(geometry: Geometry) -> tuple[int, int]:
+    """Returns how many rows and columns of tiles cover the output."""
+    step = _TILE - geometry.kernel_size[0] + 1
+    rows, columns = geometry.output_size
+    return -(-rows // step), -(-columns // step)
+
+
+def _padded(x: jax.Array, geometry: Geometry, blocks: _Blocks) -> jax.Array:
+    """Pads maps on top and left as the convolution does, and below and right up to the last tile's end."""
+    overlap = geometry.kernel_size[0] - 1
+    step = _TILE - overlap
+    ends = (blocks.down * blocks.rows * step + overlap, blocks.columns * step + overlap)
+    (top, _), (left, _) = geometry.padding
+    edges = [(low, end - size - low, 0) for low, end, size in zip((top, left), ends, x.shape[1:3])]
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+def _taken_apart(x: jax.Array, matrix: np.ndarray, step: int, blocks: _Blocks) -> jax.Array:
+    """Multiplies windows, `step` pixels apart, by a matrix [t, s] from both sides: to [t * t, tiles, C]."""
+    side = matrix.shape[1]
+    ends = [(n - 1) * step + 1 for n in (blocks.rows, blocks.columns)]
+    rows = _combined(matrix, [x[:, i : i + ends[0] : step] for i in range(side)], 0)
+    both = _combined(matrix, [rows[:, :, :, j : j + ends[1] : step] for j in range(side)], 1)
+    return both.reshape(len(matrix) ** 2, -1, x.shape[-1])
+
+
+def _put_together(products: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Multiplies tiles [t, t, B, rows, columns, F] by a matrix [m, t] from both sides: to maps [B, H, W, F]."""
+    rows = _combined(matrix, list(products), 0)
+    # The tile's own row comes behind the row of tiles, and its column behind the column: so maps lie in memory.
+    both = _combined(matrix, [rows[:, j].transpose(1, 2, 0, 3, 4) for j in range(matrix.shape[1])], 4)
+    batch, down, high, across, wide, features = both.shape
+    return both.reshape(batch, down * high, across * wide, features)
+
+
+def _combined(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Multiplies a list of arrays by a matrix, without its zeros, and stacks the results along an axis."""
+    return jnp.stack([_sum(row, parts) for row in matrix.tolist()], axis=axis)
+
+
+def _sum(factors: Sequence[float], parts: Sequence[jax.Array]) -> jax.Array:
+    terms = [part if factor == 1 else factor * part for factor, part in zip(factors, parts) if factor]
+    return functools.reduce(jnp.add, terms)
+
+
+def _spread(matrix: np.ndarray) -> jax.Array:
+    """Returns the product [t * t, r * r] of a matrix [t, r] with itself, for rows and columns at once, in float32."""
+    return jnp.asarray(np.kron(matrix, matrix), jnp.float32)
+
+
+def _outer_batched(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum("gnc,gnf->gcf", x, y)
