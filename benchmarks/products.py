@@ -3,11 +3,11 @@
     PYTHONPATH=. python benchmarks/products.py --threads 1
 
 Kernel gradients of 1x1 convolutions (`outer`), gradients of dense layers for few rows (`transposed`), kernel gradients
-of 3x3 convolutions to few channels (`narrowing`), the two sums of a BatchNorm's gradient (`sums`), and 3x3 and 5x5
-convolutions from tiles with their kernel gradients (`tiles`, `tiles_gradient`), each as XLA computes it (convolutions:
-as oneDNN does, where it may be called) and as we can, in turns in one process. The column "rule" says what the rules
-choose for that shape. A ratio below 1 beside "ours", or above 1 beside "other", says that the rule is wrong on this
-machine. Batch 8 where a shape has none, float32, shapes of the zoo. Results go to
+of 3x3 convolutions to few channels (`narrowing`), 1x1 convolutions (`matrix`), the two sums of a BatchNorm's gradient
+(`sums`), and 3x3 and 5x5 convolutions from tiles with their kernel gradients (`tiles`, `tiles_gradient`), each as XLA
+computes it (convolutions: as oneDNN does, where it may be called) and as we can, in turns in one process. The column
+"rule" says what the rules choose for that shape. A ratio below 1 beside "ours", or above 1 beside "other", says that
+the rule is wrong on this machine. Batch 8 where a shape has none, float32, shapes of the zoo. Results go to
 benchmarks/results/products_cpu_threadsN.md and .json.
 """
 
@@ -22,13 +22,18 @@ from typing import Any
 from paired import Message, disagreement, medians, ratio, use_threads
 from reporting import Report, cell, describe, machine, table
 
-KINDS = ("outer", "transposed", "narrowing", "sums", "tiles", "tiles_gradient")
+KINDS = ("outer", "transposed", "matrix", "narrowing", "sums", "tiles", "tiles_gradient")
 OUTER = (
     (8, 2048, 1000), (392, 2048, 512), (392, 512, 2048), (392, 832, 384), (1568, 1024, 256), (1568, 256, 1024),
     (1568, 480, 80), (6272, 512, 128), (6272, 128, 512), (6272, 240, 40), (25088, 64, 256), (25088, 256, 64),
     (25088, 144, 24), (25088, 64, 64), (100352, 16, 96), (100352, 32, 16),
 )  # fmt: skip
 TRANSPOSED = ((1, 9216, 4096), (8, 9216, 4096), (8, 4096, 4096), (8, 2048, 1000), (64, 9216, 4096), (256, 4096, 4096))
+MATRIX = (
+    (25088, 64, 64), (25088, 64, 256), (25088, 256, 64), (25088, 128, 256), (25088, 256, 256), (6272, 512, 128),
+    (6272, 128, 512), (6272, 512, 512), (1568, 1024, 256), (392, 2048, 512), (25088, 144, 24), (25088, 24, 144),
+    (100352, 32, 16), (100352, 16, 96), (6272, 40, 240), (6272, 240, 40),
+)  # fmt: skip
 NARROWING = (
     (56, 128, 32), (28, 128, 32), (14, 128, 32), (7, 128, 32), (56, 64, 16), (28, 192, 48), (28, 192, 16),
     (14, 256, 64), (33, 256, 21), (28, 128, 64), (56, 64, 32), (28, 32, 128), (28, 128, 128),
@@ -69,6 +74,9 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
     def plain_transposed(x: jax.Array, y: jax.Array) -> jax.Array:
         return x @ y.T
 
+    def plain_matrix(x: jax.Array, y: jax.Array) -> jax.Array:
+        return x @ y
+
     def gradient_sums(sums: Callable[..., jax.Array], x: jax.Array, ct: jax.Array) -> jax.Array:
         ct = jnp.where(x > 0, ct, 0)
         return sums(ct * x, ct)
@@ -83,6 +91,11 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
         chosen = onednn.suits_transposed(*arrays)
         shape = f"{rows} rows, {inside}x{outside}"
         found.append(("transposed", shape, plain_transposed, onednn.times_transposed, arrays, chosen))
+    for rows, inside, outside in MATRIX:
+        arrays = draw(rows, inside), draw(inside, outside)
+        chosen = onednn.suits_matrix(*arrays)
+        shape = f"{rows}x{inside} to {outside}"
+        found.append(("matrix", shape, plain_matrix, onednn.times_matrix, arrays, chosen))
     for side, inside, outside in NARROWING:
         geometry = Geometry((side, side), (3, 3), padding=((1, 1), (1, 1)))
         arrays = draw(8, side, side, inside), draw(8, side, side, outside)

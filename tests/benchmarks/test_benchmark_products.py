@@ -9,7 +9,11 @@ import pytest
 def test_ours_and_others_compute_the_same():
     kinds = {}
     for kind, shape, other, ours, arrays, _ in products.cases():
-        if kind in kinds or arrays[0].size > 2e6 or (kind in ("outer", "transposed") and not products_of_onednn()):
+        if (
+            kind in kinds
+            or arrays[0].size > 2e6
+            or (kind in ("outer", "transposed", "matrix") and not products_of_onednn())
+        ):
             continue
         kinds[kind] = shape
         a, b = (np.asarray(jax.jit(f)(*arrays), np.float64) for f in (other, ours))

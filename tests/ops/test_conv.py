@@ -490,6 +490,19 @@ def test_sums_of_products_over_rows(inside, outside):
 
 
 @pytest.mark.usefixtures("onednn")
+def test_pointwise_kernels_of_large_maps_are_products_of_onednn():
+    x, kernel = _arrays((2, 56, 57, 16), (1, 1, 16, 72))
+    if not onednn_module.suits_matrix(x.reshape(-1, 16), kernel[0, 0]):
+        pytest.skip("oneDNN's products are not used on this machine")
+    ours, xla = (_faces(conv) for conv in (conv2d, _stock))
+    # Forward and the gradient for the kernel; that for the input is to few channels.
+    assert ours.lower(x, kernel).as_text().count("__onednn$matmul") == 2
+    _assert_close(ours(x, kernel), xla(x, kernel))
+    few = ours.lower(x[:1], kernel).as_text()
+    assert few.count("__onednn$matmul") == 1
+
+
+@pytest.mark.usefixtures("onednn")
 def test_products_of_onednn_are_known_by_their_values_and_need_wide_vectors():
     def sums(change):
         with change:

@@ -72,7 +72,7 @@ def convolve(
             return depthwise.convolve(x, kernel, geometry)
         return convolve_merged(x, kernel, geometry, partial(convolve, library=library))
     if geometry.kernel_size == (1, 1):
-        return _dot(tap(pad(x, geometry.padding), (0, 0), geometry), kernel[0, 0])
+        return _dot(tap(pad(x, geometry.padding), (0, 0), geometry), kernel[0, 0], library)
     if _valid_share(geometry) < _FEW_VALID:
         return _valid_taps(x, kernel, geometry)
     return conv_xla.convolve(x, kernel, geometry)
@@ -95,7 +95,7 @@ def input_gradient(
     onward = geometry.transposed
     if geometry.groups == 1 and geometry.input_dilation == (1, 1):
         if geometry.kernel_size == (1, 1):
-            seen = _dot(ct, kernel[0, 0].T)  # XLA's product reads the matrix either way round
+            seen = _dot(ct, kernel[0, 0].T, library)  # products read the matrix either way round
             (top, _), (left, _) = geometry.padding
             return scatter(seen, 1, (-top, -left), geometry.strides, geometry.input_size)
         if library and geometry.strides == (1, 1):
@@ -174,12 +174,14 @@ def _suits_winograd(x: jax.Array, features: int, geometry: Geometry) -> bool:
     return winograd.suits(x, features, geometry) and _valid_share(geometry) >= _FEW_VALID
 
 
-def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
+def _dot(x: jax.Array, matrix: jax.Array, library: bool) -> jax.Array:
     """Multiplies [B, H, W, C] by [C, F] to [B, H, W, F], as one product over all pixels.
 
-    It is at least 1.7 times as fast as a 1x1 convolution.
+    It is at least 1.7 times as fast as XLA's 1x1 convolution.
     """
-    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:3], -1)
+    rows = x.reshape(-1, x.shape[-1])
+    y = onednn.times_matrix(rows, matrix) if library and onednn.suits_matrix(rows, matrix) else rows @ matrix
+    return y.reshape(*x.shape[:3], -1)
 
 
 def _outer(x: jax.Array, ct: jax.Array, library: bool) -> jax.Array:
