@@ -75,8 +75,7 @@ def stored_and_local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
     def forget() -> None:
         jax.clear_caches()  # which don't know how a program was lowered
-        onednn.is_available.cache_clear()
-        onednn._sums.cache_clear()
+        onednn.forget()
 
     forget()
     local = request.param == "local"

@@ -21,7 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from cvjax.ops import primitives
 from cvjax.ops.conv import conv2d, conv_general_dilated
 from cvjax.ops.cpu import conv as conv_cpu
-from cvjax.ops.cpu import grouped, narrowing
+from cvjax.ops.cpu import grouped, instructions, narrowing
 from cvjax.ops.cpu import onednn as onednn_module
 from cvjax.ops.geometry import Geometry
 from cvjax.runtime.compiler import compiled
@@ -46,8 +46,7 @@ def _compilation_cache(**options):
 
 def _forget_onednn():
     """Forgets whether oneDNN is there, which is asked once in each process."""
-    onednn_module.is_available.cache_clear()
-    onednn_module._sums.cache_clear()
+    onednn_module.forget()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -500,6 +499,53 @@ def test_pointwise_kernels_of_large_maps_are_products_of_onednn():
     _assert_close(ours(x, kernel), xla(x, kernel))
     few = ours.lower(x[:1], kernel).as_text()
     assert few.count("__onednn$matmul") == 1
+
+
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize(
+    ("side", "inside", "options"),
+    [(3, 32, {"padding": ((1, 1), (1, 1))}), (1, 32, {}), (3, 8, {"groups": 4, "padding": ((1, 1), (1, 1))})],
+)
+def test_bfloat16_is_of_onednn_where_the_processor_multiplies_it(side, inside, options):
+    """Values and gradients are float64's to the rounding of each result, sums over many pixels too."""
+    x, kernel = (a.astype(jnp.bfloat16) for a in _arrays((4, 40, 39, 32), (side, side, inside, 64), seed=side))
+    ct = _arrays(jax.eval_shape(partial(conv2d, **options), x, kernel).shape, (1,))[0].astype(jnp.bfloat16)
+
+    @jax.jit
+    def run(x, kernel, ct):
+        y, pull = jax.vjp(partial(conv2d, **options), x, kernel)
+        return y, *pull(ct)
+
+    text = run.lower(x, kernel, ct).as_text()
+    assert ("__onednn" in text) == onednn_module.is_available(jnp.bfloat16)
+    assert onednn_module.is_available(jnp.bfloat16) <= instructions.has_bfloat16()
+    with jax.enable_x64(True):
+        y, pull = jax.vjp(partial(_stock, **options), x.astype(jnp.float64), kernel.astype(jnp.float64))
+        wide = y, *pull(ct.astype(jnp.float64))
+    for got, right in zip(run(x, kernel, ct), wide):
+        assert got.dtype == jnp.bfloat16
+        error = np.abs(np.asarray(got, np.float64) - np.asarray(right))
+        assert np.sqrt((error**2).mean()) < 4e-3 * np.asarray(right).std()
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "expected"),
+    [
+        ("avx2", "", (True, False, False)),
+        ("avx2 avx512f avx512bw avx512dq avx512vl", "", (True, True, False)),
+        ("avx2 avx512f avx512bw avx512dq avx512vl avx512_bf16", "", (True, True, True)),
+        ("avx2 avx512f avx512bw avx512dq avx512vl avx512_bf16", "AVX512_CORE", (True, True, False)),
+        ("avx2 avx512f avx512bw avx512dq avx512vl amx_bf16", "avx2", (True, False, False)),
+        ("sse4_2", "", (False, False, False)),
+    ],
+)
+def test_instructions_are_those_of_the_processor_and_of_the_environment(flags, limit, expected):
+    with (
+        mock.patch.object(instructions.pathlib.Path, "read_text", return_value=f"model: 1\nflags : fpu {flags}\n"),
+        mock.patch.dict("os.environ", {"ONEDNN_MAX_CPU_ISA": limit}),
+    ):
+        got = instructions.has_avx2(), instructions.has_avx512(), instructions.has_bfloat16()
+    assert got == expected
 
 
 @pytest.mark.usefixtures("onednn")

@@ -119,6 +119,9 @@ def kernel_gradient(
     if not _is_known(geometry, x, ct):
         return conv_xla.kernel_gradient(x, ct, geometry)
     again = partial(kernel_gradient, library=library)
+    if library and x.dtype == ct.dtype == jnp.bfloat16 and geometry.kernel_size != (1, 1) and onednn.sums(x.dtype):
+        # Sums over blocks need the precision, and XLA's gradients in bfloat16 are the slower ones.
+        return again(x.astype(jnp.float32), ct.astype(jnp.float32), geometry).astype(x.dtype)
     if geometry.input_dilation != (1, 1):
         # Seen from the output this is an ordinary strided convolution, whose kernel is turned around.
         return turn(again(ct, x, geometry.transposed), geometry.groups)

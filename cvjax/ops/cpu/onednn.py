@@ -9,8 +9,6 @@ kernel is a product, of a kind that XLA is slow at.
 
 import functools
 import json
-import os
-import pathlib
 import platform
 import sys
 from collections.abc import Callable
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cvjax.ops.cpu import instructions
 from cvjax.ops.geometry import Geometry
 from cvjax.runtime.compiler import may_call_libraries, unstored
 from cvjax.shapes import Array
@@ -30,6 +29,7 @@ _CONVOLUTION = "__onednn$convolution"
 _PRODUCT = "__onednn$matmul"
 # Largest difference from the right value, of sums of some ten products of numbers near 1.
 _TOLERANCE = 1e-4
+_TOLERANCE_BFLOAT16 = 0.1  # whose results below 16 are rounded by 0.03 at most
 # Dense kernels are rearranged at every call, which pays from this many output pixels on (7x7x512, batch 8: 392 pixels,
 # 0.85 times as fast as XLA; 14x14x256, batch 8: 1568 pixels, 1.1 times).
 _FEW_PIXELS = 600
@@ -59,7 +59,7 @@ def suits(
     """
     if 0 in x.shape:  # cropped away: XLA knows what to do
         return False
-    if geometry.input_dilation != (1, 1) or not x.dtype == kernel.dtype == jnp.float32:
+    if geometry.input_dilation != (1, 1) or x.dtype != kernel.dtype or x.dtype not in (jnp.float32, jnp.bfloat16):
         return False
     # For outputs that see no pixel, taps that no output sees one through, and some depthwise kernels with holes, oneDNN
     # has only code that is slow, or that waits for threads of XLA's pool while it holds one of them: with two threads a
@@ -71,11 +71,11 @@ def suits(
     if not all(outputs.start < outputs.stop for axis in (0, 1) for outputs in geometry.valid_outputs(axis)):
         return False
     if geometry.groups > 1:
-        return (kernel.shape[2] > 1 or kernel.shape[3] == geometry.groups) and is_available()
+        return (kernel.shape[2] > 1 or kernel.shape[3] == geometry.groups) and is_available(x.dtype)
     if max(geometry.strides) >= _LONG_STRIDE:
         return False
     rows, columns = geometry.output_size
-    return x.shape[0] * rows * columns >= _FEW_PIXELS and is_available()
+    return x.shape[0] * rows * columns >= _FEW_PIXELS and is_available(x.dtype)
 
 
 def convolve(
@@ -179,43 +179,43 @@ def _call(target: str, config: dict[str, Any], shape: tuple[int, ...], x: jax.Ar
     return call(x, y)
 
 
-def sums(dtype: jnp.dtype) -> bool:
+def sums(dtype: Any) -> bool:
     """Tells whether this jaxlib has oneDNN, and computes what the products here ask of it for arrays of a dtype."""
-    return dtype == jnp.float32 and _sums()
+    return dtype in (jnp.float32, jnp.bfloat16) and _sums(jnp.dtype(dtype))
 
 
 @functools.cache
-def _sums() -> bool:
-    if not (is_available() and _has_avx512()):
+def _sums(dtype: jnp.dtype) -> bool:
+    if not (_may_compute_in(dtype) and instructions.has_avx512()):
         return False
-    rng = np.random.default_rng(0)
-    x, y = (rng.normal(size=(9, n)).astype(np.float32) for n in (3, 5))
+    x, y = _drawn(dtype, (9, 3), (9, 5))
 
     def calls(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
         xs, ys = x.reshape(3, 3, 3), y.reshape(3, 3, 5)
         products = times_transposed(x, x[:4]), times_matrix(x, y[:3])
         return outer(x, y), *products, outer_batched(xs, ys), times(xs, ys)
 
-    wide = x.astype(np.float64)
-    xs, ys = wide.reshape(3, 3, 3), y.reshape(3, 3, 5)
-    right = wide.T @ y, wide @ wide[:4].T, wide @ y[:3], xs.swapaxes(1, 2) @ ys, xs @ ys
+    wide, other = x.astype(np.float64), y.astype(np.float64)
+    xs, ys = wide.reshape(3, 3, 3), other.reshape(3, 3, 5)
+    right = wide.T @ other, wide @ wide[:4].T, wide @ other[:3], xs.swapaxes(1, 2) @ ys, xs @ ys
     return _computes(calls, (x, y), right)
 
 
-@functools.cache
-def is_available() -> bool:
-    """Tells whether this jaxlib has oneDNN, and computes what `convolve` asks of it.
+def is_available(dtype: Any = jnp.float32) -> bool:
+    """Tells whether this jaxlib has oneDNN, and computes what `convolve` asks of it, in float32 or bfloat16.
 
     It is asked for a dense convolution, for the gradient of its input and for a grouped convolution. The meaning of the
-    call's fields may change with a release of jaxlib; then the values do. It is not available with CVJAX_ONEDNN=0 in
-    the environment.
+    call's fields may change with a release of jaxlib; then the values do. bfloat16 is for processors that multiply it
+    themselves. Nothing is available with CVJAX_ONEDNN=0 in the environment.
     """
-    if not may_call_libraries() or sys.platform != "linux" or platform.machine() != "x86_64" or not _has_avx2():
+    return _convolves(jnp.dtype(dtype))
+
+
+@functools.cache
+def _convolves(dtype: jnp.dtype) -> bool:
+    if not _may_compute_in(dtype):
         return False
-    rng = np.random.default_rng(0)
-    x, dense, grouped, ct = (
-        rng.normal(size=shape).astype(np.float32) for shape in ((1, 7, 6, 4), (3, 2, 4, 6), (3, 2, 2, 6), (1, 5, 5, 6))
-    )
+    x, dense, grouped, ct = _drawn(dtype, (1, 7, 6, 4), (3, 2, 4, 6), (3, 2, 2, 6), (1, 5, 5, 6))
     plain = Geometry((7, 6), (3, 2))
     strided = Geometry((7, 6), (3, 2), strides=(2, 1), padding=((1, 0), (0, 1)), kernel_dilation=(1, 2))
 
@@ -223,12 +223,31 @@ def is_available() -> bool:
         back = convolve(ct, dense[::-1, ::-1], plain.transposed, swapped=True)
         return convolve(x, dense, strided), back, convolve(x, grouped, replace(strided, groups=2))
 
+    wide = [a.astype(np.float64) for a in (x, dense, grouped, ct)]
     right = (
-        _by_hand(x, dense, strided),
-        _by_hand(ct, dense[::-1, ::-1].swapaxes(2, 3), plain.transposed),
-        _by_hand(x, grouped, replace(strided, groups=2)),
+        _by_hand(wide[0], wide[1], strided),
+        _by_hand(wide[3], wide[1][::-1, ::-1].swapaxes(2, 3), plain.transposed),
+        _by_hand(wide[0], wide[2], replace(strided, groups=2)),
     )
     return _computes(calls, (x, dense, grouped, ct), right)
+
+
+def forget() -> None:
+    """Forgets what was found out about this jaxlib, so that the environment is asked again."""
+    _convolves.cache_clear()
+    _sums.cache_clear()
+
+
+def _may_compute_in(dtype: jnp.dtype) -> bool:
+    """Tells whether the processor has what a dtype takes, and the environment allows libraries."""
+    if not may_call_libraries() or sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    return instructions.has_bfloat16() if dtype == jnp.bfloat16 else dtype == jnp.float32 and instructions.has_avx2()
+
+
+def _drawn(dtype: jnp.dtype, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 
 
 def _computes(calls: Callable[..., Any], arrays: tuple[np.ndarray, ...], right: Any) -> bool:
@@ -238,37 +257,12 @@ def _computes(calls: Callable[..., Any], arrays: tuple[np.ndarray, ...], right: 
             got = jax.jit(calls).lower(*arrays).compile()(*arrays)
     except (jax.errors.JaxRuntimeError, ValueError, TypeError):  # the last two: `ffi_call` has changed
         return False
+    tolerance = _TOLERANCE if arrays[0].dtype == np.float32 else _TOLERANCE_BFLOAT16
     # As numpy's arrays: this may be called while a program is traced, which would take the subtraction into it.
-    return all(
-        np.abs(np.asarray(a) - b).max() < _TOLERANCE for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(right))
+    differences = (
+        np.abs(np.asarray(a, np.float64) - b).max() for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(right))
     )
-
-
-def _has_avx2() -> bool:
-    """Tells whether oneDNN may use AVX2 here: below it, much of what it has waits for threads that it holds itself."""
-    return not _limits() & {"SSE41", "AVX"} and "avx2" in _instructions()
-
-
-def _has_avx512() -> bool:
-    """Tells whether oneDNN may use AVX-512 here: below it, so do some releases' products."""
-    needed = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
-    return not any(limit.startswith(("SSE", "AVX2")) or limit == "AVX" for limit in _limits()) and (
-        needed <= _instructions()
-    )
-
-
-def _limits() -> set[str]:
-    """Returns what the environment limits oneDNN to, if anything."""
-    return {os.environ.get(f"{library}_MAX_CPU_ISA", "").upper() for library in ("ONEDNN", "DNNL")}
-
-
-def _instructions() -> set[str]:
-    """Returns the instruction sets of this machine, as Linux names them."""
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+    return max(differences) < tolerance
 
 
 def _by_hand(x: np.ndarray, kernel: np.ndarray, geometry: Geometry) -> np.ndarray:
