@@ -50,7 +50,7 @@ from cvjax.engine.trackers import check_trackers
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.drawing import draw
 from cvjax.storage import AnyPath, as_path, written_folder
 from cvjax.visual.curves import plot_curves
 
@@ -216,10 +216,8 @@ def with_steps(config: Config, examples: int) -> Config:
 
 def initial_variables(task: Task, model: nn.Module) -> Variables:
     """Returns the first variables of a run: drawn from its seed, with a warm start from the weights of `init`."""
-    options = compiler_options(jax.devices()[0].platform, once=True)
-    initialize_model = jax.jit(functools.partial(task.init, model), compiler_options=options)
     try:
-        variables = initialize_model(jax.random.key(task.config.seed))
+        variables = draw(functools.partial(task.init, model), jax.random.key(task.config.seed))
     except UserError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
