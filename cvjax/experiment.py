@@ -8,7 +8,7 @@ A recipe is a docstring and presets as values; its last line is `main(parse, PRE
 from cvjax.cli.commandline import parse
 from cvjax.engine.distributed import ClusterConfig
 from cvjax.engine.optim import OptimizerConfig
-from cvjax.engine.run import main
+from cvjax.engine.started import main
 from cvjax.models.config import ModelConfig
 
 __all__ = ["ClusterConfig", "ModelConfig", "OptimizerConfig", "main", "parse"]

@@ -5,8 +5,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -22,7 +21,6 @@ from cvjax.data.identity import identity_of
 from cvjax.data.loader import train_batches
 from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.datasets.registry import said_name
-from cvjax.engine.command import run_command, take_flag, write_json_result
 from cvjax.engine.config import RunConfig, as_json, resolve
 from cvjax.engine.distributed import (
     check_device_counts,
@@ -36,7 +34,6 @@ from cvjax.engine.guards.hosts import HostWatch, watched
 from cvjax.engine.guards.limits import check_limits
 from cvjax.engine.guards.lock import one_run
 from cvjax.engine.guards.pulse import Pulse
-from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.engine.loop import Outcome, fit
@@ -50,38 +47,11 @@ from cvjax.engine.trackers import check_trackers
 from cvjax.engine.version01 import FORMAT
 from cvjax.errors import ConfigError, UserError
 from cvjax.files import write_json
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.drawing import draw
 from cvjax.storage import AnyPath, as_path, written_folder
 from cvjax.visual.curves import plot_curves
 
-Parse = Callable[..., RunConfig]
 Config = TypeVar("Config", bound=RunConfig)
-
-
-def main(parse: Parse, presets: Mapping[str, RunConfig], docstring: str | None, default: str = "quick") -> None:
-    """Runs an experiment: reads its command line, and trains as the configuration says.
-
-    Args:
-      parse: Function that reads the command line, `cvjax.cli.commandline.parse`.
-      presets: Complete configurations by name, among them `quick`.
-      docstring: Docstring of the experiment; None where Python leaves docstrings out.
-      default: Preset of a command without arguments, where its dataset is at hand.
-    """
-
-    def start() -> None:
-        # The module that was started with -m, whose own name is __main__.
-        spec = sys.modules["__main__"].__spec__
-        if spec is None:
-            raise ConfigError("an experiment is started by its name: cvjax train NAME")
-        sys.argv[1:], place = take_flag(sys.argv[1:], "--json")
-        config = parse(presets, docstring, spec.name, default=default)
-        outcome = resolve(config.runner)(config)
-        if jax.process_index() == 0:
-            write_json_result(place, result_of(config, outcome))
-        if outcome.signal is not None:
-            sys.exit(status(outcome.signal))
-
-    run_command(start)
 
 
 def result_of(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
@@ -216,10 +186,8 @@ def with_steps(config: Config, examples: int) -> Config:
 
 def initial_variables(task: Task, model: nn.Module) -> Variables:
     """Returns the first variables of a run: drawn from its seed, with a warm start from the weights of `init`."""
-    options = compiler_options(jax.devices()[0].platform, once=True)
-    initialize_model = jax.jit(functools.partial(task.init, model), compiler_options=options)
     try:
-        variables = initialize_model(jax.random.key(task.config.seed))
+        variables = draw(functools.partial(task.init, model), jax.random.key(task.config.seed))
     except UserError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:

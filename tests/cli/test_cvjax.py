@@ -120,6 +120,28 @@ def test_answers_import_nothing_heavy(words):
     assert not _HEAVY & set(done.stderr.split())
 
 
+def test_an_experiments_help_imports_what_describes_a_run_alone():
+    """Its flags are the fields of configurations and of a net, so it needs Flax, and nothing that reads or writes."""
+    code = (
+        "import sys; from cvjax.cli.main import main\n"
+        "try: main(['train', 'deeplab_voc', 'quick', '--help'])\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--optim.learning-rate" in done.stdout
+    unneeded = {
+        "orbax",
+        "orbax.checkpoint",
+        "grain",
+        "tensorflow",
+        "tensorflow_datasets",
+        "matplotlib",
+        "sklearn",
+        "torch",
+    }
+    assert not unneeded & set(done.stderr.split())
+
+
 def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "cvjax", "data"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: cvjax data COMMAND")

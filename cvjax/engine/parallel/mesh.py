@@ -15,6 +15,7 @@ from cvjax.engine.parallel.strategy import placed, this_host
 from cvjax.engine.step import EvalStep, Layout, TrainStep
 from cvjax.nn import DATA_AXIS
 from cvjax.runtime.compiler import compiled
+from cvjax.runtime.drawing import fill
 
 
 class JitStrategy:
@@ -106,7 +107,7 @@ class JitStrategy:
 
     def start(self, make: Callable[[Any], Any], variables: Any) -> Any:
         """Makes a state of variables, see `Strategy`."""
-        return self.place_state(make(variables))
+        return self.place_state(fill(make, variables))
 
     def like(self, shapes: Any) -> Any:
         """Returns what a checkpoint is read into, see `Strategy`."""

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from cvjax.engine.parallel.strategy import host_value, placed, this_host
 from cvjax.engine.step import EvalStep, Layout, TrainStep
 from cvjax.nn import DATA_AXIS
+from cvjax.runtime.drawing import fill
 
 LOCAL_AXIS = "devices"
 """Name of pmap's axis where each device normalizes by itself: layers look for `DATA_AXIS` and do not find it."""
@@ -44,7 +45,7 @@ class PmapStrategy:
 
     def start(self, make: Callable[[Any], Any], variables: Any) -> Any:
         """Makes a state of variables, see `Strategy`."""
-        return self.place_state(make(variables))
+        return self.place_state(fill(make, variables))
 
     def like(self, shapes: Any) -> Any:
         """Returns what a checkpoint is read into, see `Strategy`."""
