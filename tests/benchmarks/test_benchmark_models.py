@@ -3,14 +3,19 @@
 import jax
 import jax.numpy as jnp
 import model_sides
-import models
+import model_tables
 import numpy as np
 import pytest
 import step_memory
 
 import cvjax
 
-CASE = {"model": "resnet18", "batch": 2, "size": 32, "dtype": "float32"}
+CASE = {"task": "classification", "model": "resnet18", "options": {}, "classes": 1000}
+CASE |= {"batch": 2, "size": [32, 32], "dtype": "float32"}
+
+
+def write(record):
+    return model_tables.write(record, "Classifiers", "models.py")
 
 
 def test_weights_are_drawn_under_torchs_names():
@@ -37,7 +42,7 @@ def test_inference_is_the_same_on_stock_layers():
 @pytest.mark.slow
 def test_training_step_is_the_same_on_stock_layers():
     # At 32 pixels the last stage has one pixel an image, and BatchNorm over two values is ill-conditioned.
-    case = {**CASE, "batch": 4, "size": 96, "mode": "training"}
+    case = {**CASE, "batch": 4, "size": [96, 96], "mode": "training"}
     works = [model_sides.prepare_jax(case, side) for side in ("cvjax", "flax")]
     ours, theirs = (work.values for work in works)
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
@@ -50,16 +55,16 @@ def test_training_step_is_the_same_on_stock_layers():
 def test_write_gives_images_a_second():
     hello = {"versions": {"jax": "1"}, "device": "cpu"}
     machine = {"processor": "P", "cores": 2, "threads": 2, "contestants": {"cvjax": hello, "torch": hello}}
-    settings = {"batch": 8, "size": 224, "dtype": "float32", "rounds": 1}
-    row = {"case": "resnet50", "mode": "training", "absent": {}}
+    settings = {"size": [224, 224], "dtype": "float32", "rounds": 1}
+    row = {"case": "resnet50", "mode": "training", "batch": 8, "absent": {}}
     row |= {"times": {"cvjax": [2.0], "torch": [3.0]}, "seconds": {"cvjax": 2.0, "torch": 3.0}}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row]})
-    assert "| resnet50 | training | 4.00 | 2.67 | 1.50 |" in text
+    text = write({"machine": machine, "settings": settings, "rows": [row]})
+    assert "| resnet50 | training | 8 | 4.00 | 2.67 | 1.50 |" in text
     another = row | {"case": "vgg11", "times": {"cvjax": [1.0], "torch": [6.0]}}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
-    assert "| geometric mean of 2 | training |  |  | 3.00 |" in text
+    text = write({"machine": machine, "settings": settings, "rows": [row, another]})
+    assert "| geometric mean of 2 | training | 8 |  |  | 3.00 |" in text
     another["times"] = {"cvjax": [1.0]}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
+    text = write({"machine": machine, "settings": settings, "rows": [row, another]})
     assert "geometric mean of 2" in text
     assert "3.00 |" not in text.splitlines()[-3]
 
@@ -74,14 +79,20 @@ def test_memory_of_a_step():
 def test_write_gives_memory_where_it_was_measured():
     hello = {"versions": {"jax": "1"}, "device": "cpu"}
     machine = {"processor": "P", "cores": 2, "threads": 2, "contestants": {"cvjax": hello, "torch": hello}}
-    settings = {"batch": 8, "size": 224, "dtype": "float32", "rounds": 1}
-    row = {"case": "vgg11", "mode": "training", "absent": {}, "memory": {"cvjax": 1_500_000_000, "torch": 2e9}}
+    settings = {"size": [224, 224], "dtype": "float32", "rounds": 1}
+    row = {
+        "case": "vgg11",
+        "mode": "training",
+        "batch": 8,
+        "absent": {},
+        "memory": {"cvjax": 1_500_000_000, "torch": 2e9},
+    }
     row |= {"times": {"cvjax": [2.0], "torch": [2.0]}, "seconds": {"cvjax": 2.0, "torch": 2.0}}
     inference = {key: value for key, value in row.items() if key != "memory"} | {"mode": "inference"}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row, row, inference]})
-    assert "| vgg11 | training | 4.00 | 4.00 | 1.00 | 1500 | 2000 |" in text
-    assert "| vgg11 | inference | 4.00 | 4.00 | 1.00 | - | - |" in text
-    assert "| geometric mean of 2 | training |  |  | 1.00 | - | - |" in text
+    text = write({"machine": machine, "settings": settings, "rows": [row, row, inference]})
+    assert "| vgg11 | training | 8 | 4.00 | 4.00 | 1.00 | 1500 | 2000 |" in text
+    assert "| vgg11 | inference | 8 | 4.00 | 4.00 | 1.00 | - | - |" in text
+    assert "| geometric mean of 2 | training | 8 |  |  | 1.00 | - | - |" in text
 
 
 @pytest.mark.slow
