@@ -106,10 +106,11 @@ def prepare_jax(case: Message) -> Work:
     shapes = jax.eval_shape(lambda key: task.init(model, key), jax.random.key(0))
     batch, key = jax.device_put(task_batch(case)), jax.random.key(0)
 
+    variables = model_sides.flax_variables(name, shapes, drawn)
+
     def start() -> TrainState:
-        variables = model_sides.flax_variables(name, shapes, drawn)
-        params = jax.device_put(variables["params"])
-        return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), None)
+        params, statistics = jax.tree.map(jnp.copy, (variables["params"], variables["batch_stats"]))  # given away
+        return TrainState(jnp.zeros((), jnp.int32), params, statistics, optimizer.init(params), None)
 
     def compiled(model: Any) -> Any:
         step = make_train_step(model, task, optimizer, make_schedule(config, 1))

@@ -1,9 +1,14 @@
 """Whole models on our layers and on stock ones: same weights, same numbers."""
 
+import json
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import model_sides
 import model_tables
+import models
 import numpy as np
 import pytest
 import step_memory
@@ -102,3 +107,24 @@ def test_a_training_step_says_what_it_needs():
     # Parameters and momentum of ResNet-18, and more.
     assert 2 * 4 * 11.6e6 < facts["state"] < 1.05 * 2 * 4 * 11.7e6
     assert facts["peak"] is None or facts["peak"] > 1e6
+
+
+@pytest.mark.slow
+def test_inference_and_training_have_tables_of_their_own(tmp_path):
+    """The program and its child: rows of several batch sizes stay side by side, and a second run replaces its own."""
+
+    def run(*flags):
+        command = [sys.executable, models.__file__, "--contestants", "cvjax", "--models", "resnet18", "--size", "32"]
+        command += ["--rounds", "1", "--burst-ms", "0.001", "--out", str(tmp_path), *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+
+    first = run("--modes", "inference", "--batch", "1", "3")
+    assert "resnet18 (inference, batch 3): cvjax" in first
+    run("--modes", "inference", "--batch", "3")
+    run("--modes", "training", "--batch", "2")
+    inference, training = (
+        json.loads((tmp_path / f"models_cpu{ending}.json").read_text()) for ending in ("_inference", "")
+    )
+    assert [(row["mode"], row["batch"]) for row in inference["rows"]] == [("inference", 1), ("inference", 3)]
+    assert [(row["mode"], row["batch"]) for row in training["rows"]] == [("training", 2)]
+    assert (tmp_path / "models_cpu_inference.md").read_text().startswith("# Classifiers, inference\n")
