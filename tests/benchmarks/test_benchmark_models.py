@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,15 @@ def test_memory_of_a_step():
     assert got is None or 180e6 < got < 260e6
     nothing = step_memory.peak_above(lambda: None)
     assert nothing is None or nothing < 4e6
+
+
+def test_what_is_freed_a_moment_later_hides_nothing():
+    held = [np.ones(40_000_000)]
+    thread = threading.Timer(0.1, held.clear)
+    thread.start()
+    got = step_memory.peak_above(lambda: np.ones(25_000_000).sum())
+    thread.join()
+    assert got is None or 180e6 < got < 260e6
 
 
 def test_write_gives_memory_where_it_was_measured():
