@@ -33,8 +33,8 @@ def drawn(key: str, shape: tuple[int, ...]) -> np.ndarray:
     array = model_sides.drawn(key, shape)
     if key.startswith(("rpn.head", "roi_heads.box_predictor")) and array.ndim > 1:
         return array * np.float32(0.01 / np.sqrt(2 / np.prod(shape[1:])))  # so that it deviates by 0.01
-    # Frozen BatchNorm holds nothing back, and maps would grow from block to block.
-    return array / 4 if key.endswith("bn3.weight") else array
+    # Frozen BatchNorm holds nothing back: maps would grow from block to block, and with the sums of the pyramid.
+    return array / 4 if key.endswith("bn3.weight") or ".fpn.inner_blocks." in key else array
 
 
 def batch_of(case: Message) -> dict[str, np.ndarray]:

@@ -90,4 +90,4 @@ def test_torchvision_computes_the_same():
     pytest.importorskip("torchvision")
     case = {**CASE, "size": [64, 96], "options": {}}
     theirs, ours = sides.prepare_torch(case).values, sides.prepare_jax(case).values
-    assert paired.disagreement(ours, theirs, 1e-2) is None
+    assert paired.disagreement(ours, theirs, 1e-3) is None
