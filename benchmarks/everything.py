@@ -17,15 +17,18 @@ HERE = pathlib.Path(__file__).resolve().parent
 CLASSIFIERS = (
     "alexnet", "vgg11", "googlenet", "resnet50", "densenet121", "seresnet50", "efficientnet_b0", "resnext50_32x4d",
 )  # fmt: skip
+PAIR = ("--contestants", "cvjax", "torch", "--threads")
 # What is run: a name, the arguments, and whether PyTorch takes part.
 PROGRAMS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     *(
-        (
-            "models",
-            ("models.py", "--contestants", "cvjax", "torch", "--threads", threads, "--models", *CLASSIFIERS),
-            True,
-        )
+        (name, (program, *PAIR, threads, *options), True)
         for threads in ("1", "2")
+        for name, program, options in (
+            ("models", "models.py", ("--modes", "training", "--models", *CLASSIFIERS)),
+            ("inference", "models.py", ("--modes", "inference", "--batch", "1", "8", "--models", *CLASSIFIERS)),
+            ("segmenters", "segmenters.py", ("--modes", "training")),
+            ("faster_rcnn", "faster_rcnn.py", ()),
+        )
     ),
     ("layers", ("layers.py",), True),
     *(("products", ("products.py", "--threads", threads), False) for threads in ("1", "2")),

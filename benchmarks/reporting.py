@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from paired import Contestant, Message, processors
 
@@ -61,10 +62,14 @@ def cell(value: float | None) -> str:
 def notes(rows: Iterable[Message]) -> list[str]:
     """Who is missing from which row, and why, as items of a Markdown list."""
     return [
-        f"- Without {name}: {row['case']} ({row['mode']}): {reason}."
+        f"- Without {name}: {row['case']} ({_mode_of(row)}): {reason}."
         for row in rows
         for name, reason in row["absent"].items()
     ]
+
+
+def _mode_of(row: Message) -> str:
+    return f"{row['mode']}, batch {row['batch']}" if "batch" in row else row["mode"]
 
 
 class Report:
@@ -88,9 +93,9 @@ class Report:
                 self.record = earlier
 
     def add(self, row: Message) -> None:
-        """Adds a row, in the place of the one of the same `case` and `mode`, if there is one."""
+        """Adds a row, in the place of the one of the same `case`, `mode` and, where rows have it, `batch`."""
         rows = self.record["rows"]
-        same = [i for i, old in enumerate(rows) if (old["case"], old["mode"]) == (row["case"], row["mode"])]
+        same = [i for i, old in enumerate(rows) if _identity(old) == _identity(row)]
         if same:
             rows[same[0]] = row
         else:
@@ -98,6 +103,10 @@ class Report:
         self._json.parent.mkdir(parents=True, exist_ok=True)
         _replace(self._json, json.dumps(self.record, indent=1) + "\n")
         _replace(self._markdown, self._write(self.record))
+
+
+def _identity(row: Message) -> tuple[Any, ...]:
+    return row["case"], row["mode"], row.get("batch")
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

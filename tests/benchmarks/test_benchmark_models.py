@@ -1,8 +1,14 @@
 """Whole models on our layers and on stock ones: same weights, same numbers."""
 
+import json
+import subprocess
+import sys
+import threading
+
 import jax
 import jax.numpy as jnp
 import model_sides
+import model_tables
 import models
 import numpy as np
 import pytest
@@ -10,7 +16,12 @@ import step_memory
 
 import cvjax
 
-CASE = {"model": "resnet18", "batch": 2, "size": 32, "dtype": "float32"}
+CASE = {"task": "classification", "model": "resnet18", "options": {}, "classes": 1000}
+CASE |= {"batch": 2, "size": [32, 32], "dtype": "float32"}
+
+
+def write(record):
+    return model_tables.write(record, "Classifiers", "models.py")
 
 
 def test_weights_are_drawn_under_torchs_names():
@@ -37,7 +48,7 @@ def test_inference_is_the_same_on_stock_layers():
 @pytest.mark.slow
 def test_training_step_is_the_same_on_stock_layers():
     # At 32 pixels the last stage has one pixel an image, and BatchNorm over two values is ill-conditioned.
-    case = {**CASE, "batch": 4, "size": 96, "mode": "training"}
+    case = {**CASE, "batch": 4, "size": [96, 96], "mode": "training"}
     works = [model_sides.prepare_jax(case, side) for side in ("cvjax", "flax")]
     ours, theirs = (work.values for work in works)
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
@@ -50,16 +61,16 @@ def test_training_step_is_the_same_on_stock_layers():
 def test_write_gives_images_a_second():
     hello = {"versions": {"jax": "1"}, "device": "cpu"}
     machine = {"processor": "P", "cores": 2, "threads": 2, "contestants": {"cvjax": hello, "torch": hello}}
-    settings = {"batch": 8, "size": 224, "dtype": "float32", "rounds": 1}
-    row = {"case": "resnet50", "mode": "training", "absent": {}}
+    settings = {"size": [224, 224], "dtype": "float32", "rounds": 1}
+    row = {"case": "resnet50", "mode": "training", "batch": 8, "absent": {}}
     row |= {"times": {"cvjax": [2.0], "torch": [3.0]}, "seconds": {"cvjax": 2.0, "torch": 3.0}}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row]})
-    assert "| resnet50 | training | 4.00 | 2.67 | 1.50 |" in text
+    text = write({"machine": machine, "settings": settings, "rows": [row]})
+    assert "| resnet50 | training | 8 | 4.00 | 2.67 | 1.50 |" in text
     another = row | {"case": "vgg11", "times": {"cvjax": [1.0], "torch": [6.0]}}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
-    assert "| geometric mean of 2 | training |  |  | 3.00 |" in text
+    text = write({"machine": machine, "settings": settings, "rows": [row, another]})
+    assert "| geometric mean of 2 | training | 8 |  |  | 3.00 |" in text
     another["times"] = {"cvjax": [1.0]}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row, another]})
+    text = write({"machine": machine, "settings": settings, "rows": [row, another]})
     assert "geometric mean of 2" in text
     assert "3.00 |" not in text.splitlines()[-3]
 
@@ -71,17 +82,32 @@ def test_memory_of_a_step():
     assert nothing is None or nothing < 4e6
 
 
+def test_what_is_freed_a_moment_later_hides_nothing():
+    held = [np.ones(40_000_000)]
+    thread = threading.Timer(0.1, held.clear)
+    thread.start()
+    got = step_memory.peak_above(lambda: np.ones(25_000_000).sum())
+    thread.join()
+    assert got is None or 180e6 < got < 260e6
+
+
 def test_write_gives_memory_where_it_was_measured():
     hello = {"versions": {"jax": "1"}, "device": "cpu"}
     machine = {"processor": "P", "cores": 2, "threads": 2, "contestants": {"cvjax": hello, "torch": hello}}
-    settings = {"batch": 8, "size": 224, "dtype": "float32", "rounds": 1}
-    row = {"case": "vgg11", "mode": "training", "absent": {}, "memory": {"cvjax": 1_500_000_000, "torch": 2e9}}
+    settings = {"size": [224, 224], "dtype": "float32", "rounds": 1}
+    row = {
+        "case": "vgg11",
+        "mode": "training",
+        "batch": 8,
+        "absent": {},
+        "memory": {"cvjax": 1_500_000_000, "torch": 2e9},
+    }
     row |= {"times": {"cvjax": [2.0], "torch": [2.0]}, "seconds": {"cvjax": 2.0, "torch": 2.0}}
     inference = {key: value for key, value in row.items() if key != "memory"} | {"mode": "inference"}
-    text = models.write({"machine": machine, "settings": settings, "rows": [row, row, inference]})
-    assert "| vgg11 | training | 4.00 | 4.00 | 1.00 | 1500 | 2000 |" in text
-    assert "| vgg11 | inference | 4.00 | 4.00 | 1.00 | - | - |" in text
-    assert "| geometric mean of 2 | training |  |  | 1.00 | - | - |" in text
+    text = write({"machine": machine, "settings": settings, "rows": [row, row, inference]})
+    assert "| vgg11 | training | 8 | 4.00 | 4.00 | 1.00 | 1500 | 2000 |" in text
+    assert "| vgg11 | inference | 8 | 4.00 | 4.00 | 1.00 | - | - |" in text
+    assert "| geometric mean of 2 | training | 8 |  |  | 1.00 | - | - |" in text
 
 
 @pytest.mark.slow
@@ -91,3 +117,24 @@ def test_a_training_step_says_what_it_needs():
     # Parameters and momentum of ResNet-18, and more.
     assert 2 * 4 * 11.6e6 < facts["state"] < 1.05 * 2 * 4 * 11.7e6
     assert facts["peak"] is None or facts["peak"] > 1e6
+
+
+@pytest.mark.slow
+def test_inference_and_training_have_tables_of_their_own(tmp_path):
+    """The program and its child: rows of several batch sizes stay side by side, and a second run replaces its own."""
+
+    def run(*flags):
+        command = [sys.executable, models.__file__, "--contestants", "cvjax", "--models", "resnet18", "--size", "32"]
+        command += ["--rounds", "1", "--burst-ms", "0.001", "--out", str(tmp_path), *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+
+    first = run("--modes", "inference", "--batch", "1", "3")
+    assert "resnet18 (inference, batch 3): cvjax" in first
+    run("--modes", "inference", "--batch", "3")
+    run("--modes", "training", "--batch", "2")
+    inference, training = (
+        json.loads((tmp_path / f"models_cpu{ending}.json").read_text()) for ending in ("_inference", "")
+    )
+    assert [(row["mode"], row["batch"]) for row in inference["rows"]] == [("inference", 1), ("inference", 3)]
+    assert [(row["mode"], row["batch"]) for row in training["rows"]] == [("training", 2)]
+    assert (tmp_path / "models_cpu_inference.md").read_text().startswith("# Classifiers, inference\n")

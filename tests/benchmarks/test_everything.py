@@ -21,7 +21,7 @@ def test_the_page_is_that_of_the_results():
 def test_programs_are_there_and_know_their_arguments():
     for _, (program, *options), with_torch in everything.PROGRAMS:
         asked = [o for o in options if o.startswith("--")] + ["--torch-python"] * with_torch
-        source = (HERE / program).read_text() + (HERE / "paired.py").read_text()
+        source = "".join((HERE / file).read_text() for file in (program, "paired.py", "model_tables.py"))
         assert all(f'"{option}"' in source for option in asked), program
 
 

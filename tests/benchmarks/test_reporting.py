@@ -63,3 +63,18 @@ def test_a_write_that_is_cut_off_leaves_the_file_of_before(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         report.add({"case": "b", "mode": "forward"})
     assert [row["case"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]] == ["a"]
+
+
+def test_rows_of_several_batch_sizes_stay_side_by_side(tmp_path):
+    report = reporting.Report(tmp_path / "x", MACHINE, {}, lambda record: "")
+    for batch, figure in ((1, 1), (8, 2), (1, 3)):
+        report.add({"case": "a", "mode": "inference", "batch": batch, "figure": figure})
+    assert [(row["batch"], row["figure"]) for row in report.record["rows"]] == [(1, 3), (8, 2)]
+
+
+def test_notes_say_the_batch_where_there_is_one():
+    row = {"case": "a", "mode": "inference", "absent": {"torch": "no torch"}}
+    assert reporting.notes([row, row | {"batch": 8}]) == [
+        "- Without torch: a (inference): no torch.",
+        "- Without torch: a (inference, batch 8): no torch.",
+    ]
