@@ -113,7 +113,7 @@ def prepare_jax(case: Message) -> Work:
         return TrainState(jnp.zeros((), jnp.int32), params, statistics, optimizer.init(params), None)
 
     def compiled(model: Any) -> Any:
-        step = make_train_step(model, task, optimizer, make_schedule(config, 1))
+        step = make_train_step(model, task, optimizer, make_schedule(config, 1), frozen=config.frozen)
         program = jax.jit(step, donate_argnums=0, compiler_options=compiler_options(platform))
         return program.lower(jax.eval_shape(start), batch, key).compile()
 

@@ -200,6 +200,19 @@ def freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
     return scale_matching(tuple((pattern, 0.0) for pattern in patterns), "frozen")
 
 
+def without_gradient(params: Any, patterns: tuple[str, ...]) -> Any:
+    """Returns the same parameters, of which those whose path fits a pattern let no gradient through.
+
+    So the backward pass ends where no trained parameter is left below.
+    """
+
+    def held(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        fits = any(fnmatch.fnmatchcase(_joined(path), pattern) for pattern in patterns)
+        return jax.lax.stop_gradient(leaf) if fits else leaf
+
+    return jax.tree_util.tree_map_with_path(held, params) if patterns else params
+
+
 def _joined(path: tuple[Any, ...]) -> str:
     return "/".join(str(key.key) for key in path)
 

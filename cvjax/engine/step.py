@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from cvjax.engine.optim import OptimizerConfig
+from cvjax.engine.optim import OptimizerConfig, without_gradient
 from cvjax.engine.pacing.budget import progress_of
 from cvjax.engine.state import TrainState
 from cvjax.engine.task import Batch, Task, Teacher
@@ -46,6 +46,7 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     ema_warmup: bool = True,
+    frozen: tuple[str, ...] = (),
     axis_name: str | None = None,
     layout: Layout = Layout(),
     teacher: Teacher | None = None,
@@ -63,6 +64,8 @@ def make_train_step(
       accumulate: Number of micro-batches that the batch is cut into; must divide each device's share.
       ema_decay: Decay of the running average of the variables, or None for no average.
       ema_warmup: Whether that decay grows into its value over the first steps.
+      frozen: Patterns of parameters that are not trained, as in `OptimizerConfig`. Their gradients are zero, also in
+        the norm that is reported, and nothing is computed for them. The optimizer keeps them from moving.
       axis_name: Name of the device axis under pmap; None under jit, where the batch is global already. Under an axis
         that is not `DATA_AXIS` each device normalizes and draws by itself.
       layout: How parameters and gradients are spread, where a mesh splits them.
@@ -77,6 +80,7 @@ def make_train_step(
         params: Any, batch_stats: Any, batch: Batch, weight: jax.Array, keys: tuple[jax.Array, jax.Array], taught: Any
     ) -> Any:
         color_key, dropout_key = keys
+        params = without_gradient(params, frozen)
         inputs, targets = task.prepare(batch, color_key)
         captured = () if teacher is None else teacher.captured
         outputs, updates = task.apply(
@@ -182,7 +186,7 @@ def make_run_step(
     Args:
       model: Module that the task applies.
       task: Task that is trained.
-      optim: Configuration of the optimizer, of which this takes accumulation and average.
+      optim: Configuration of the optimizer, of which this takes accumulation, average and what is frozen.
       rates: Learning rate and optimizer, such as `make_rates` returns them.
       spread: Strategy that then compiles the step.
       teacher: Trained model that the loss follows, too.
@@ -196,6 +200,7 @@ def make_run_step(
         accumulate=optim.accumulate,
         ema_decay=optim.ema_decay,
         ema_warmup=optim.ema_warmup,
+        frozen=optim.frozen,
         axis_name=spread.axis_name,
         layout=spread.layout,
         teacher=teacher,
@@ -245,6 +250,8 @@ def make_eval_step(model: nn.Module, task: Task, axis_name: str | None = None) -
     Args:
       model: Module that the task predicts with.
       task: Task that is scored, see `Task`.
+      frozen: Patterns of parameters that are not trained, as in `OptimizerConfig`. Their gradients are zero, also in
+        the norm that is reported, and nothing is computed for them. The optimizer keeps them from moving.
       axis_name: Name of the device axis under pmap; None under jit.
     """
 

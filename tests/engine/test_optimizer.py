@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toy import largest_difference, toy_batch, toy_training
 
 from cvjax.engine.optim import OptimizerConfig, decays, make_optimizer, make_schedule
 from cvjax.errors import ConfigError
@@ -151,3 +152,27 @@ def test_frozen_parameters_stay_and_do_not_count_for_the_clipped_norm():
     assert still == {"kernel": False, "scale": True, "bias": True}
     with pytest.raises(ConfigError, match=r"'trunk/\*'.*backbone/kernel"):
         first_update(frozen=("trunk/*",))
+
+
+def test_nothing_is_computed_for_gradients_of_frozen_parameters():
+    """The step is the one that throws them away afterwards, but for the norm that it reports, and its cost."""
+    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.1, frozen=("backbone/*",))
+    results = {}
+    for frozen in ((), config.frozen):
+        state, step = toy_training(config, frozen=frozen)
+        program = jax.jit(step).lower(state, toy_batch(0), jax.random.key(0)).compile()
+        new, metrics = program(state, toy_batch(0), jax.random.key(0))
+        moved = jax.tree.map(jnp.subtract, new.params, state.params)
+        results[frozen] = new, metrics, moved, program.cost_analysis()["flops"]
+    (whole, seen, _, cost), (new, metrics, moved, less) = results[()], results[config.frozen]
+    assert largest_difference(new.params, whole.params) < 1e-6
+    assert not np.any(moved["backbone"]["kernel"])
+    assert np.any(moved["classifier"]["kernel"])
+    np.testing.assert_allclose(metrics["loss"], seen["loss"], rtol=1e-6)
+    # Momentum holds the first gradient of what is trained, and decay of its kernels.
+    trace = optax.tree.get(new.opt_state, "trace")
+    decayed = jax.tree.map(lambda p, kernel: 0.1 * p * kernel, state.params, decays(state.params))
+    gradient = jax.tree.map(jnp.subtract, trace, decayed) | {"backbone": {}}
+    np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(gradient), rtol=1e-5)
+    assert metrics["grad_norm"] < 0.99 * seen["grad_norm"]
+    assert less < 0.9 * cost
