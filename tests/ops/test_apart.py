@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
+from cvjax.ops.conv import conv2d
 from cvjax.ops.cpu.apart import computed_apart
+from cvjax.ops.pool import max_pool
 from cvjax.ops.recompute import recomputed
 from cvjax.runtime.compiler import unstored
 
@@ -18,6 +21,27 @@ def test_computed_apart_gives_what_the_function_gives(first, dtype):
     got = jax.jit(lambda x, y: computed_apart(lambda x, y: x * 2 + y[None], x, y))(x, y)
     assert got.dtype == dtype
     np.testing.assert_array_equal(got.astype(jnp.float32), (x * 2 + 1).astype(jnp.float32))
+
+
+@pytest.mark.usefixtures("stored_and_local")
+def test_devices_that_each_have_their_images():
+    """Depthwise kernels and max-pools, whose gradients are computed apart, under `shard_map` as on one device."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 9, 9, 8)), jnp.float32)
+    kernel = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 1, 8)), jnp.float32)
+
+    def loss(kernel, x):
+        y = conv2d(x, kernel, padding=((1, 1), (1, 1)), groups=8)
+        return (max_pool(y, (3, 3), strides=(2, 2)) ** 2).sum()
+
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    spread = jax.shard_map(
+        jax.grad(lambda kernel, x: jax.lax.psum(loss(kernel, x), "data"), (0, 1)),
+        mesh=mesh,
+        in_specs=(P(), P("data")),
+        out_specs=(P(), P("data")),
+    )
+    for got, right in zip(jax.jit(spread)(kernel, x), jax.jit(jax.grad(loss, (0, 1)))(kernel, x)):
+        np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-4)
 
 
 def test_computed_apart_is_no_part_of_the_loops_that_read_it():
@@ -35,7 +59,7 @@ def test_computed_apart_is_no_part_of_the_loops_that_read_it():
 @pytest.mark.parametrize("first", [0.0, -3.0, np.inf, -np.inf])
 def test_recomputed_is_the_same_array(first):
     x = jnp.asarray([0.0, -0.0, np.inf, 5.0])
-    got = jax.jit(recomputed)(x, jnp.asarray([[first, np.nan]]))
+    got = jax.jit(recomputed)(x, jnp.asarray([[np.nan, first]]))  # the middle one counts
     np.testing.assert_array_equal(got, x)
     np.testing.assert_array_equal(jax.jit(recomputed)(x, jnp.zeros((0, 3))), x)
 

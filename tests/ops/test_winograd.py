@@ -177,3 +177,23 @@ def test_devices_that_each_have_their_images_sum_the_gradient():
         got = jax.jit(spread)(kernel, x)
     right = _gradient_by_hand(x, 2 * _by_hand(x, kernel, padding), padding, 3)
     _assert_close(got, right)
+
+
+@pytest.mark.parametrize("rate", [1, 2])
+@pytest.mark.usefixtures("stored_and_local")
+def test_a_deeper_net_needs_no_more_memory_than_its_maps(rate):
+    """XLA makes early what depends on kernels alone, or on nothing, and would keep it for each layer."""
+    options = {"padding": ((rate, rate),) * 2, "dilation": (rate, rate)}
+
+    def temporaries(layers):
+        def net(x, kernels):
+            for kernel in kernels:
+                x = jax.nn.relu(conv2d(x, kernel, **options))
+            return x
+
+        kernels = [jnp.ones((3, 3, 64, 64)) for _ in range(layers)]
+        program = jax.jit(net).lower(jnp.ones((4, 16, 16, 64)), kernels).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    with mock.patch.object(winograd, "_BLOCK", 2**17):
+        assert temporaries(8) <= temporaries(4) + 64 * 8 * 4  # flags, a cache line each

@@ -100,7 +100,9 @@ def input_gradient(
             return scatter(seen, 1, (-top, -left), geometry.strides, geometry.input_size)
         if library and geometry.strides == (1, 1):
             seen, inner = crop(ct, onward)
-            if not _suits_winograd(seen, kernel.shape[2], inner) and _suits_onednn(seen, kernel, inner):
+            if _suits_winograd(seen, kernel.shape[2], inner):
+                return winograd.convolve(seen, kernel, inner, turned=True)
+            if _suits_onednn(seen, kernel, inner):
                 return onednn.convolve(seen, kernel[::-1, ::-1], inner, swapped=True)
     return convolve(ct, turn(kernel, geometry.groups), onward, library=library)
 

@@ -22,9 +22,10 @@ from jaxtyping import Float
 from numpy.polynomial import polynomial
 
 from cvjax.ops.cpu import onednn
+from cvjax.ops.cpu.apart import always, computed_apart, middle_element
 from cvjax.ops.cpu.blocks import largest_divisor
 from cvjax.ops.cpu.space_to_batch import batch_to_space, space_to_batch, space_to_batch_geometry
-from cvjax.ops.geometry import Geometry, pad
+from cvjax.ops.geometry import Geometry, pad, turn
 from cvjax.shapes import Array
 
 _TILE = 6
@@ -109,21 +110,33 @@ def _applies(x: jax.Array, features: int, geometry: Geometry, narrowest: dict[in
 
 def convolve(
     x: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "side side channels features"],
+    kernel: Float[Array, "side side _ _"],
     geometry: Geometry,
+    *,
+    turned: bool = False,
 ) -> Float[jax.Array, "batch rows columns features"]:
-    """Convolves maps [B, H, W, C] with a kernel [k, k, C, F] to [B, H', W', F], where `suits` says so."""
+    """Convolves maps [B, H, W, C] with a kernel [k, k, C, F] to [B, H', W', F], where `suits` says so.
+
+    With `turned` the kernel is [k, k, F, C] and its taps are in the other order, as for the gradient of an input.
+    """
     rates, size = geometry.kernel_dilation, geometry.output_size
     if rates != (1, 1):
         parts = space_to_batch(pad(x, geometry.padding), rates)
-        return batch_to_space(convolve(parts, kernel, space_to_batch_geometry(geometry)), rates, size)
-    channels, features = kernel.shape[2:]
+        maps = convolve(parts, kernel, space_to_batch_geometry(geometry), turned=turned)
+        return batch_to_space(maps, rates, size)
+    channels, features = reversed(kernel.shape[2:]) if turned else kernel.shape[2:]
     by = transforms(len(kernel))
     step = len(by.to_outputs)
     blocks = _Blocks.of(len(x), geometry, channels, features)
+
+    def spread(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        kernel = turn(kernel, 1) if turned else kernel
+        return (_spread(by.kernel) @ kernel.reshape(-1, channels * features)).reshape(-1, channels, features)
+
+    # Not before the maps are there: XLA would transform all kernels of a net first, and keep them for as long.
+    wide = computed_apart(spread, x, kernel)
+    first = middle_element(x)
     x = _padded(x, geometry, blocks)
-    wide = _spread(by.kernel) @ kernel.reshape(-1, channels * features)
-    wide = wide.reshape(-1, channels, features)
 
     def block(start: tuple[jax.Array | int, ...]) -> jax.Array:
         pixels = (blocks.images, blocks.rows * step + len(kernel) - 1, *x.shape[2:])
@@ -139,7 +152,8 @@ def convolve(
         start = blocks.start(i, step)
         return lax.dynamic_update_slice(y, block(start), start)
 
-    y = lax.fori_loop(0, blocks.number, body, lax.full_like(x, 0, shape=shape))
+    # Filled with what is known once the maps are: XLA would make constants for all layers first, and keep them.
+    y = lax.fori_loop(0, blocks.number, body, jnp.broadcast_to(first, shape))
     return y[:, : size[0], : size[1]]
 
 
@@ -159,7 +173,8 @@ def kernel_gradient(
     by = transforms(side)
     step = len(by.to_outputs)
     blocks = _Blocks.of(len(x), geometry, channels, features)
-    x = _padded(x, geometry, blocks)
+    # Apart, as what the forward pass has padded would be kept for this.
+    x = computed_apart(lambda ct, x: _padded(x, geometry, blocks), ct, x)
     ends = (blocks.down * blocks.rows * step, blocks.columns * step)
     beyond = [(0, end - size) for end, size in zip(ends, geometry.output_size)]
     ct = jnp.pad(ct, ((0, 0), *beyond, (0, 0))) if ends != geometry.output_size else ct
@@ -174,7 +189,7 @@ def kernel_gradient(
     if blocks.number == 1:
         total = block((0, 0, 0, 0))
     else:
-        zero = lax.full_like(x, 0, shape=(_TILE**2, channels, features))
+        zero = jnp.broadcast_to(jnp.where(always(ct), 0.0, 1.0).astype(x.dtype), (_TILE**2, channels, features))
         total = lax.fori_loop(0, blocks.number, lambda i, total: total + block(blocks.start(i, step)), zero)
     taps = _spread(by.kernel).T @ total.reshape(_TILE**2, -1)
     return taps.reshape(side, side, channels, features)
