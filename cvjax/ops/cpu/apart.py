@@ -6,23 +6,30 @@ XLA for CPU drops barriers before it merges loops. It does not look into the bra
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+T = TypeVar("T")
 
-def computed_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+
+def computed_apart(function: Callable[..., T], *arrays: jax.Array) -> T:
     """Computes `function(*arrays)` in loops of its own, and writes the result once.
 
     Args:
-      function: Function of the arrays, with one result.
+      function: Function of the arrays; its result is an array or a tree of them.
       *arrays: Its arguments. The first is floating point and not empty.
     """
-    example = jax.eval_shape(function, *arrays)
     bits = lax.bitcast_convert_type(first_element(arrays[0]).astype(jnp.float32), jnp.int32)
     always = (bits | 1) != 0  # as XLA does not find out
-    return lax.cond(always, function, lambda *_: jnp.zeros(example.shape, example.dtype), *arrays)
+    example = jax.eval_shape(function, *arrays)
+
+    def never(*_: jax.Array) -> T:
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), example)
+
+    return lax.cond(always, function, never, *arrays)
 
 
 def first_element(a: jax.Array) -> jax.Array:
