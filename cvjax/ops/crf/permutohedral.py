@@ -217,12 +217,14 @@ def _neighbors(corners: _Corners, strides: jax.Array) -> tuple[jax.Array, jax.Ar
     room, sides = corners.code.shape[0], strides.shape[0] + 1
     along = jnp.append(strides, jnp.uint32(0))[:, None]  # the last coordinate is in no code
     around = strides.sum(dtype=jnp.uint32)
+    count = corners.bounds[-1]
 
     def look_up(start: jax.Array, size: int) -> jax.Array:
         code = jax.lax.dynamic_slice_in_dim(corners.code, start, size)
         rank = jax.lax.dynamic_slice_in_dim(corners.rank, start, size)
         ahead = code[None] - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))[None]
-        return _find(corners, ahead, (rank + 1) % sides)
+        found = _find(corners, ahead, (rank + 1) % sides)
+        return jnp.where((start + jnp.arange(size, dtype=jnp.int32) < count)[None], found, room)
 
     def in_blocks(count: jax.Array) -> jax.Array:
         block = min(room, _CORNERS)
@@ -237,12 +239,9 @@ def _neighbors(corners: _Corners, strides: jax.Array) -> tuple[jax.Array, jax.Ar
         return look_up(jnp.zeros((), jnp.int32), room)
 
     missing = jnp.full((sides, room), room, jnp.int32)
-    count = corners.bounds[-1]
     # Accelerators do all places at once rather than wait for a loop.
     after = jax.lax.platform_dependent(count, cpu=in_blocks, default=at_once)
-    # Places past the last corner may hold anything where they were looked up, too.
     corner = jnp.arange(room, dtype=jnp.int32)
-    after = jnp.where((corner < count)[None], after, room)
     before = [row.at[there].set(corner, mode="drop") for row, there in zip(missing, after)]
     return after, jnp.stack(before)
 
@@ -265,7 +264,7 @@ def _find(corners: _Corners, wanted: jax.Array, rank: jax.Array) -> jax.Array:
         open_ = low < high
         return jnp.where(open_ & below, middle + 1, low), jnp.where(open_ & ~below, middle, high)
 
-    steps = math.ceil(math.log2(room // (bounds.shape[0] - 1) + 1))
+    steps = 32 - jax.lax.clz(jnp.max(bounds[1:] - bounds[:-1]))
     low, _ = jax.lax.fori_loop(0, steps, halve, (low, end))
     found = (low < end) & (jnp.take(codes, low, mode="clip") == wanted)
     return jnp.where(found, low, room)
