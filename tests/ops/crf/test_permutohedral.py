@@ -134,7 +134,7 @@ def test_each_room_on_cpu_filters_as_accelerators_do(dimensions, spread, room, m
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 100.0])
 def test_corners_are_the_same_by_place_and_by_code(spread):
-    quotient, rank, _ = permutohedral._enclosing_simplex(_points(400, 3, spread).T)
+    quotient, rank, _ = permutohedral._enclosing_simplex(jnp.asarray(_points(400, 3, spread).T))
     codes, _ = permutohedral._codes(quotient, rank)
     for here, there in zip(
         jax.tree.leaves(permutohedral._corners_by_place(codes)), jax.tree.leaves(permutohedral._corners_by_code(codes))
