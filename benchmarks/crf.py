@@ -1,11 +1,12 @@
 """How fast the dense CRF is against pydensecrf, the wrapper of the authors' C++ program, on one core.
 
-    python benchmarks/crf.py --pydensecrf-python path/to/python-with-pydensecrf
+    python benchmarks/crf.py --threads 1 --pydensecrf-python path/to/python-with-pydensecrf
     python benchmarks/crf.py --images photograph.jpg other.png --batch 16      # on a GPU
 
 A case is the whole of it, from unary energies and an image to marginals after ten iterations with DeepLab v2's kernels:
 the lattice is built anew. Images are photographs if given, and noise: random colors, which make the largest lattice
-that there can be. `benchmarks/paired.py` says how turns are taken; marginals must agree to 10% in norm, as both
+that there can be. Results go to benchmarks/results/crf_PLATFORM.md and .json, with --threads N to
+crf_PLATFORM_threadsN. `benchmarks/paired.py` says how turns are taken; marginals must agree to 10% in norm, as both
 approximate.
 """
 
@@ -146,7 +147,8 @@ def main() -> None:
         where = machine(contestants)
         common = {"batch": arguments.batch, "classes": arguments.classes, "size": list(arguments.size)}
         settings = {**common, "rounds": arguments.rounds}
-        report = Report(arguments.out / f"crf_{place(machine(contestants[:1]))}", where, settings, write)
+        stem = f"crf_{place(machine(contestants[:1]))}" + (f"_threads{arguments.threads}" if arguments.threads else "")
+        report = Report(arguments.out / stem, where, settings, write)
         schedule = Schedule(arguments.rounds, arguments.burst_ms / 1e3, tolerance=0.1)
         for image in [*arguments.images, "noise"]:
             case = {"image": _pixels(stack, image), **common}

@@ -6,24 +6,28 @@ XLA for CPU drops barriers before it merges loops. It does not look into the bra
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+T = TypeVar("T")
 
-def computed_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+
+def computed_apart(function: Callable[..., T], *arrays: jax.Array) -> T:
     """Computes `function(*arrays)` in loops of its own, and writes the result once.
 
     Args:
-      function: Function of the arrays, with one result.
+      function: Function of the arrays; its result is an array or a tree of them.
       *arrays: Its arguments. The first is floating point and not empty. Under `jax.shard_map` all vary over the same
         axes.
     """
     example = jax.eval_shape(function, *arrays)
 
-    def never(*arrays: jax.Array) -> jax.Array:
-        return lax.full_like(arrays[0], 0, example.dtype, example.shape)  # has its manual axes under `shard_map`
+    def never(*arrays: jax.Array) -> T:
+        # Filled like an argument, as that has its manual axes under `shard_map`.
+        return jax.tree.map(lambda a: lax.full_like(arrays[0], 0, a.dtype, a.shape), example)
 
     return lax.cond(always(arrays[0]), function, never, *arrays)
 

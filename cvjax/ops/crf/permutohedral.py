@@ -5,14 +5,13 @@ axis of the lattice. Then every point reads the corners of its simplex again. Th
 the sum over all pairs costs O(points^2).
 
 The usual implementation counts corners with a hash table that grows. Here all shapes are static. Corners are found by
-sorting, one sort for each of their d + 1 classes. Corners that no point touches are room at the end of an array; on CPU
-loops over blocks leave that room alone.
+sorting, one sort for each of their d + 1 classes. Corners that no point touches are room at the end of an array;
+`cvjax.ops.cpu.lattice` says how that room is left alone on CPU.
 """
 
 import math
 import operator
-from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import chex
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
+from cvjax.ops.cpu import lattice as cpu
 from cvjax.shapes import Array
 
 # Corners that a loop on CPU handles at a time: what they are filled with fits the caches.
@@ -29,13 +29,13 @@ _NO_CODE = np.uint32(0xFFFFFFFF)
 
 
 class Lattice(NamedTuple):
-    """Says where N points lie in the lattice of d dimensions, with room for E = N (d + 1) corners.
+    """Says where N points lie in the lattice of d dimensions, with room for one corner more than E = N (d + 1).
 
     Attributes:
       corner: int32 [d + 1, N], the corners of each point's simplex, one of each class, in [0, count).
       weight: float32 [d + 1, N], barycentric coordinates; they sum to 1.
-      after: int32 [d + 1, E], the next corner along each axis; E where there is none.
-      before: int32 [d + 1, E], the previous corner along each axis; E where there is none.
+      after: int32 [d + 1, E + 1], the next corner along each axis; E + 1 where there is none.
+      before: int32 [d + 1, E + 1], the previous corner along each axis; E + 1 where there is none.
       count: int32 [], the number of corners.
     """
 
@@ -61,25 +61,12 @@ def build_lattice(points: Float[Array, "points dimensions"]) -> Lattice:
       The lattice, for a Gaussian of standard deviation 1.
     """
     chex.assert_rank(points, 2)
-    count, dimensions = points.shape
-    entries = count * (dimensions + 1)
     # Points last all the way: few and short axes are what TPUs pad to 128.
     quotient, rank, weight = _enclosing_simplex(jax.lax.stop_gradient(points.astype(jnp.float32)).T)
     codes, strides = _codes(quotient, rank)
-    # One sort a class, of codes alone: XLA sorts without a second operand five times as fast on CPU.
-    in_order = jnp.concatenate([jnp.sort(codes[k]) for k in range(dimensions + 1)])
-    place = jnp.arange(entries, dtype=jnp.int32)
-    first = (in_order != jnp.roll(in_order, 1)) | (place % count == 0)
-    number = jax.lax.associative_scan(jnp.add, first.astype(jnp.int32)) - 1
-    corners = number[-1] + 1
-    bounds = jnp.concatenate([number[::count], corners[None]])
-    target = jnp.where(first, number, entries)
-    unique = jnp.full((entries,), _NO_CODE).at[target].set(in_order, mode="drop")
-    rank_of = jnp.zeros((entries,), jnp.int32).at[target].set(place // count, mode="drop")
-    classes = jnp.arange(dimensions + 1, dtype=jnp.int32)[:, None]
-    corner = _find(unique, bounds, codes, classes)
-    after, before = _neighbors(unique, rank_of, bounds, strides)
-    return Lattice(corner, weight, after, before, corners)
+    corner, corners = jax.lax.platform_dependent(codes, cpu=_corners_by_place, default=_corners_by_code)
+    after, before = _neighbors(corners, strides)
+    return Lattice(corner, weight, after, before, corners.bounds[-1])
 
 
 @jax.custom_vjp
@@ -98,7 +85,7 @@ def permutohedral_filter(
     Returns:
       float32 [N, C].
     """
-    return _filter(lattice, values.astype(jnp.float32), jnp.asarray(False))
+    return _filter(lattice, values.astype(jnp.float32))
 
 
 def _forward(lattice: Lattice, values: jax.Array) -> tuple[jax.Array, tuple[Lattice, jax.Array]]:
@@ -109,7 +96,7 @@ def _backward(residuals: tuple[Lattice, jax.Array], gradient: jax.Array) -> tupl
     lattice, like = residuals
     # Spreading and reading are transposes of each other; the blurs along the axes are symmetric, but do not commute
     # where corners are missing, so they go in the opposite order.
-    return None, _filter(lattice, gradient, jnp.asarray(True)).astype(like.dtype)
+    return None, _filter_backwards(lattice, gradient).astype(like.dtype)
 
 
 permutohedral_filter.defvjp(_forward, _backward)
@@ -177,44 +164,95 @@ def _codes(quotient: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack(codes), strides
 
 
-def _neighbors(
-    codes: jax.Array, ranks: jax.Array, bounds: jax.Array, strides: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the corners one step along every axis, and one step back: two arrays int32 [d + 1, E].
+class _Corners(NamedTuple):
+    """Lists the corners of a lattice, class after class and in the order of their codes, in R = E + 1 places.
+
+    Attributes:
+      code: uint32 [R], codes.
+      rank: int32 [R], classes.
+      bounds: int32 [d + 2], first corner of each class, and the number of corners.
+    """
+
+    code: jax.Array
+    rank: jax.Array
+    bounds: jax.Array
+
+
+def _corners_by_code(codes: jax.Array) -> tuple[jax.Array, _Corners]:
+    """Finds corners by sorting codes [d + 1, N]; returns the number of each point's corner, [d + 1, N], and all."""
+    _, corners = _numbered(jnp.sort(codes))
+    classes = jnp.arange(len(codes), dtype=jnp.int32)[:, None]
+    return _find(corners, codes, classes), corners
+
+
+def _corners_by_place(codes: jax.Array) -> tuple[jax.Array, _Corners]:
+    """Does what `_corners_by_code` does, with a sort that keeps the points' places, so that none is looked up."""
+    in_order, places = zip(*map(cpu.sorted_with_places, codes))
+    numbers, corners = _numbered(jnp.stack(in_order))
+    corner = [jnp.zeros_like(n).at[place].set(n, unique_indices=True) for n, place in zip(numbers, places)]
+    return jnp.stack(corner), corners
+
+
+def _numbered(in_order: jax.Array) -> tuple[jax.Array, _Corners]:
+    """Numbers equal codes alike: returns the numbers int32 [d + 1, N] of sorted codes [d + 1, N], and the corners."""
+    sides, points = in_order.shape
+    room = sides * points + 1
+    in_order = in_order.reshape(-1)
+    place = jnp.arange(sides * points, dtype=jnp.int32)
+    first = (in_order != jnp.roll(in_order, 1)) | (place % points == 0)
+    number = jax.lax.associative_scan(jnp.add, first.astype(jnp.int32)) - 1
+    bounds = jnp.concatenate([number[::points], number[-1:] + 1])
+    target = jnp.where(first, number, room)
+    code = jnp.full((room,), _NO_CODE).at[target].set(in_order, mode="drop")
+    rank = jnp.zeros((room,), jnp.int32).at[target].set(place // points, mode="drop")
+    return number.reshape(sides, points), _Corners(code, rank, bounds)
+
+
+def _neighbors(corners: _Corners, strides: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the corners one step along every axis, and one step back: two arrays int32 [d + 1, R].
 
     A step along axis j takes class k to class k + 1. All coordinates grow by one, except that of the axis, which falls
-    by d.
-
-    Args:
-      codes, ranks: Code and class of each corner, [E].
-      bounds: First corner of each class, and the number of corners, [d + 2].
-      strides: Strides of the codes, see `_codes`.
+    by d. The strides are those of the codes, see `_codes`.
     """
-    entries, sides = codes.shape[0], strides.shape[0] + 1
+    room, sides = corners.code.shape[0], strides.shape[0] + 1
     along = jnp.append(strides, jnp.uint32(0))[:, None]  # the last coordinate is in no code
     around = strides.sum(dtype=jnp.uint32)
+    count = corners.bounds[-1]
 
     def look_up(start: jax.Array, size: int) -> jax.Array:
-        code = jax.lax.dynamic_slice_in_dim(codes, start, size)
-        rank = jax.lax.dynamic_slice_in_dim(ranks, start, size)
+        code = jax.lax.dynamic_slice_in_dim(corners.code, start, size)
+        rank = jax.lax.dynamic_slice_in_dim(corners.rank, start, size)
         ahead = code[None] - along + jnp.where(rank == sides - 1, around, jnp.uint32(0))[None]
-        return _find(codes, bounds, ahead, (rank + 1) % sides)
+        found = _find(corners, ahead, (rank + 1) % sides)
+        return jnp.where((start + jnp.arange(size, dtype=jnp.int32) < count)[None], found, room)
 
-    missing = jnp.full((sides, entries), entries, jnp.int32)
-    after = _over_corners(bounds[-1], look_up, missing, axis=1)
-    # Rows past the last corner may hold anything where they were looked up, too.
-    corner = jnp.arange(entries, dtype=jnp.int32)
-    after = jnp.where((corner < bounds[-1])[None], after, entries)
+    def in_blocks(count: jax.Array) -> jax.Array:
+        block = min(room, _CORNERS)
+
+        def step(i: jax.Array, out: jax.Array) -> jax.Array:
+            start = jnp.minimum(i * block, room - block)
+            return jax.lax.dynamic_update_slice_in_dim(out, look_up(start, block), start, 1)
+
+        return jax.lax.fori_loop(0, (count + block - 1) // block, step, missing)
+
+    def at_once(_: jax.Array) -> jax.Array:
+        return look_up(jnp.zeros((), jnp.int32), room)
+
+    missing = jnp.full((sides, room), room, jnp.int32)
+    # Accelerators do all places at once rather than wait for a loop.
+    after = jax.lax.platform_dependent(count, cpu=in_blocks, default=at_once)
+    corner = jnp.arange(room, dtype=jnp.int32)
     before = [row.at[there].set(corner, mode="drop") for row, there in zip(missing, after)]
     return after, jnp.stack(before)
 
 
-def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Array) -> jax.Array:
+def _find(corners: _Corners, wanted: jax.Array, rank: jax.Array) -> jax.Array:
     """Finds the corners of class `rank` with the code `wanted`, by bisection.
 
     Returns:
-      int32 in the shape of `wanted`; the length of `codes` where there is no such corner.
+      int32 in the shape of `wanted`; R where there is no such corner.
     """
+    codes, _, bounds = corners
     room = codes.shape[0]
     low = jnp.broadcast_to(bounds[rank], wanted.shape)
     end = jnp.broadcast_to(bounds[rank + 1], wanted.shape)
@@ -226,70 +264,48 @@ def _find(codes: jax.Array, bounds: jax.Array, wanted: jax.Array, rank: jax.Arra
         open_ = low < high
         return jnp.where(open_ & below, middle + 1, low), jnp.where(open_ & ~below, middle, high)
 
-    steps = math.ceil(math.log2(room // (bounds.shape[0] - 1) + 1))
+    steps = 32 - jax.lax.clz(jnp.max(bounds[1:] - bounds[:-1]))
     low, _ = jax.lax.fori_loop(0, steps, halve, (low, end))
     found = (low < end) & (jnp.take(codes, low, mode="clip") == wanted)
     return jnp.where(found, low, room)
 
 
-@jax.custom_batching.sequential_vmap
-def _filter(lattice: Lattice, values: jax.Array, backwards: jax.Array) -> jax.Array:
-    sides, points = lattice.corner.shape
-    chex.assert_shape(values, (points, None))
-    parts = (values[None] * lattice.weight[..., None]).reshape(sides * points, -1)
-    corners = jnp.zeros_like(parts).at[lattice.corner.reshape(-1)].add(parts, mode="promise_in_bounds")
-    spare = jnp.zeros_like(corners)
+def _filtered(lattice: Lattice, values: jax.Array, *, backwards: bool) -> jax.Array:
+    chex.assert_shape(values, (lattice.corner.shape[1], None))
+    in_rooms, at_once = (partial(f, backwards=backwards) for f in (cpu.lattice_filter, _filter_at_once))
+    return jax.lax.platform_dependent(*lattice, values, cpu=in_rooms, default=at_once)
 
-    def axis(i: jax.Array | int) -> jax.Array:
-        return jnp.where(backwards, sides - 1 - i, i)
 
-    # Two arrays in turns, as what lies behind the last corner need not be written again; two axes a pass, as an array
-    # that trades places with another between passes would be copied.
-    def two_axes(i: jax.Array, arrays: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        corners, spare = arrays
-        spare = _blur(lattice, corners, spare, axis(2 * i))
-        return _blur(lattice, spare, corners, axis(2 * i + 1)), spare
+_filter = jax.custom_batching.sequential_vmap(partial(_filtered, backwards=False))
+_filter_backwards = jax.custom_batching.sequential_vmap(partial(_filtered, backwards=True))
 
-    corners, spare = jax.lax.fori_loop(0, sides // 2, two_axes, (corners, spare))
+
+def _filter_at_once(
+    corner: jax.Array,
+    weight: jax.Array,
+    after: jax.Array,
+    before: jax.Array,
+    count: jax.Array,
+    values: jax.Array,
+    *,
+    backwards: bool,
+) -> jax.Array:
+    """Filters values [N, C] with room for all corners that there can be, see `Lattice`."""
+    del count
+    sides, room = after.shape
+    parts = (values[None] * weight[..., None]).reshape(-1, values.shape[1])
+    corners = jnp.zeros((room, values.shape[1]), values.dtype)
+    corners = corners.at[corner.reshape(-1)].add(parts, mode="promise_in_bounds")
+
+    def blur(corners: jax.Array, i: jax.Array | int) -> jax.Array:
+        """Adds half of its two neighbors along the i-th axis to each corner."""
+        axis = sides - 1 - i if backwards else i
+        ahead, behind = (jnp.take(corners, of[axis], axis=0, mode="fill", fill_value=0) for of in (after, before))
+        return corners + 0.5 * (ahead + behind)
+
+    # Two axes a pass, as an array that trades places with another between passes would be copied.
+    corners = jax.lax.fori_loop(0, sides // 2, lambda i, c: blur(blur(c, 2 * i), 2 * i + 1), corners)
     if sides % 2:
-        corners = _blur(lattice, corners, spare, axis(sides - 1))
-    parts = (
-        jnp.take(corners, lattice.corner[k], axis=0, mode="clip") * lattice.weight[k, :, None] for k in range(sides)
-    )
+        corners = blur(corners, sides - 1)
+    parts = (jnp.take(corners, corner[k], axis=0, mode="clip") * weight[k, :, None] for k in range(sides))
     return reduce(operator.add, parts)
-
-
-def _blur(lattice: Lattice, corners: jax.Array, out: jax.Array, axis: jax.Array) -> jax.Array:
-    """Adds half of its two neighbors along an axis to each corner, [E, C], and writes the result into `out`."""
-
-    def blurred(start: jax.Array, size: int) -> jax.Array:
-        def neighbors(of: jax.Array) -> jax.Array:
-            places = jax.lax.dynamic_slice(of, (axis, start), (1, size))[0]
-            return jnp.take(corners, places, axis=0, mode="fill", fill_value=0)
-
-        mine = jax.lax.dynamic_slice_in_dim(corners, start, size)
-        return mine + 0.5 * (neighbors(lattice.after) + neighbors(lattice.before))
-
-    return _over_corners(lattice.count, blurred, out)
-
-
-def _over_corners(count: jax.Array, work: Callable[[jax.Array, int], jax.Array], out: jax.Array, axis: int = 0):
-    """Replaces the first `count` places of `out` along an axis, and perhaps more, by `work(start, size)`.
-
-    `work` gives the places of [start, start + size). On CPU it is called for blocks up to `count`. Accelerators do all
-    places at once rather than wait for a loop.
-    """
-    size = out.shape[axis]
-    block = min(size, _CORNERS)
-
-    def in_blocks(count: jax.Array) -> jax.Array:
-        def step(i: jax.Array, out: jax.Array) -> jax.Array:
-            start = jnp.minimum(i * block, size - block)
-            return jax.lax.dynamic_update_slice_in_dim(out, work(start, block), start, axis)
-
-        return jax.lax.fori_loop(0, (count + block - 1) // block, step, out)
-
-    def at_once(count: jax.Array) -> jax.Array:
-        return work(jnp.zeros((), jnp.int32), size)
-
-    return jax.lax.platform_dependent(count, cpu=in_blocks, default=at_once)

@@ -1,5 +1,7 @@
 """The permutohedral lattice against sums over all pairs of points, and against its own algebra."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 from jax import export
 from jax.test_util import check_grads
 
+from cvjax.ops.cpu import lattice as cpu
+from cvjax.ops.crf import permutohedral
 from cvjax.ops.crf.permutohedral import build_lattice, permutohedral_filter
 
 
@@ -111,12 +115,41 @@ def test_more_corners_than_one_block():
     np.testing.assert_allclose(_filter(points, values), np.asarray(alone) * values, rtol=1e-4, atol=1e-5)
 
 
-def test_accelerators_get_no_loop_over_blocks():
+@pytest.mark.parametrize(
+    ("dimensions", "spread", "room"), [(2, 0.0, 0), (2, 2.2, 1), (2, 30.0, 2), (3, 0.0, 0), (3, 1.2, 1), (3, 30.0, 2)]
+)
+def test_each_room_on_cpu_filters_as_accelerators_do(dimensions, spread, room, monkeypatch):
+    monkeypatch.setattr(cpu, "_FEW_CORNERS", 0)
+    points = _points(150, dimensions, spread)
+    lattice = _build(points)
+    rooms = cpu._rooms(lattice.after.shape[1], 2)
+    assert int(lattice.count) < rooms[room]
+    assert room == 0 or int(lattice.count) >= rooms[room - 1]
+    values = np.random.default_rng(5).normal(size=(150, 2)).astype(np.float32)
+    for backwards in (False, True):
+        here = jax.jit(partial(cpu.lattice_filter, backwards=backwards))(*lattice, values)
+        there = jax.jit(partial(permutohedral._filter_at_once, backwards=backwards))(*lattice, values)
+        np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5 * np.abs(there).max())
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 100.0])
+def test_corners_are_the_same_by_place_and_by_code(spread):
+    quotient, rank, _ = permutohedral._enclosing_simplex(jnp.asarray(_points(400, 3, spread).T))
+    codes, _ = permutohedral._codes(quotient, rank)
+    for here, there in zip(
+        jax.tree.leaves(permutohedral._corners_by_place(codes)), jax.tree.leaves(permutohedral._corners_by_code(codes))
+    ):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_accelerators_get_no_loop_over_blocks_and_no_numbers_of_64_bits():
     def lowered(platform):
         function = jax.jit(lambda p, v: permutohedral_filter(build_lattice(p), v))
         shapes = jax.ShapeDtypeStruct((20_000, 2), jnp.float32), jax.ShapeDtypeStruct((20_000, 3), jnp.float32)
         return export.export(function, platforms=[platform])(*shapes).mlir_module()
 
-    # What remains are the bisections; on CPU each step over blocks comes on top.
-    loops = {platform: lowered(platform).count("stablehlo.while") for platform in ("cpu", "cuda", "tpu")}
-    assert loops["cuda"] == loops["tpu"] < loops["cpu"]
+    assert "xui64>" in lowered("cpu")
+    for platform in ("cuda", "tpu"):
+        program = lowered(platform)
+        assert "xui64>" not in program
+        assert program.count("stablehlo.while") == 3  # two bisections, and the pairs of axes
