@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from paired import RATIOS, Contestant, Message, Schedule, measure, medians, ratio, settle, start, use_threads
 from reporting import Report, cell, describe, machine, notes, place, table
@@ -53,37 +53,43 @@ def run(subject: Subject, arguments: argparse.Namespace, nets: Sequence[Message]
     """
     if arguments.threads:
         use_threads(arguments.threads)
-    with contextlib.ExitStack() as stack:
-        sides = arguments.contestants or subject.sides
-        contestants = start(stack, HERE / subject.children, sides, arguments.torch_python)
+    sides = arguments.contestants or subject.sides
+
+    @contextlib.contextmanager
+    def started() -> Iterator[list[Contestant]]:
+        with contextlib.ExitStack() as stack:
+            yield start(stack, HERE / subject.children, sides, arguments.torch_python)
+
+    with started() as contestants:
         dtype, schedule = settle(arguments, contestants)
-        schedule = dataclasses.replace(schedule, tolerance=subject.looseness * schedule.tolerance)
         where, common = machine(contestants), {"size": list(size), "dtype": dtype}
-        stem = f"{pathlib.Path(subject.program).stem}_{place(where)}"
-        stem += f"_threads{arguments.threads}" if arguments.threads else ""
-        for mode in arguments.modes:
-            title = subject.title + (", inference" if mode == "inference" else "")
-            shown = functools.partial(write, title=title, program=subject.program)
-            path = arguments.out / (f"{stem}_inference" if mode == "inference" else stem)
-            report = Report(path, where, {**common, "rounds": schedule.rounds}, shown)
-            cases = ({**net, "mode": mode, "batch": batch, **common} for batch in arguments.batch for net in nets)
-            compare(contestants, cases, schedule, report)
-            print(shown(report.record))
+    schedule = dataclasses.replace(schedule, tolerance=subject.looseness * schedule.tolerance)
+    stem = f"{pathlib.Path(subject.program).stem}_{place(where)}"
+    stem += f"_threads{arguments.threads}" if arguments.threads else ""
+    for mode in arguments.modes:
+        title = subject.title + (", inference" if mode == "inference" else "")
+        shown = functools.partial(write, title=title, program=subject.program)
+        path = arguments.out / (f"{stem}_inference" if mode == "inference" else stem)
+        report = Report(path, where, {**common, "rounds": schedule.rounds}, shown)
+        for case in ({**net, "mode": mode, "batch": batch, **common} for batch in arguments.batch for net in nets):
+            # In processes of its own: after several other nets a heap is in pieces, which cost a step a fifth.
+            with started() as contestants:
+                compare(contestants, case, schedule, report)
+        print(shown(report.record))
 
 
-def compare(contestants: Sequence[Contestant], cases: Iterable[Message], schedule: Schedule, report: Report) -> None:
-    """Measures one case after another, prints each, and adds its row to the report."""
-    for case in cases:
-        times, absent = measure(contestants, case, schedule)
-        row = {"case": case["net"], "mode": case["mode"], "batch": case["batch"]}
-        row |= {"seconds": medians(times), "times": times, "absent": absent}
-        facts = {one.name: one.facts for one in contestants if one.name in times}
-        needs = {name: fact["state"] + fact["peak"] for name, fact in facts.items() if fact.get("peak")}
-        row |= {"memory": needs} if needs else {}
-        report.add(row)
-        figures = (f"{name} {cell(row['batch'] / seconds)} images/s" for name, seconds in row["seconds"].items())
-        label = f"{row['case']} ({row['mode']}, batch {row['batch']})"
-        print(f"{label}: {', '.join(figures)}", *notes([row]), sep="\n  ", flush=True)
+def compare(contestants: Sequence[Contestant], case: Message, schedule: Schedule, report: Report) -> None:
+    """Measures a case, prints it, and adds its row to the report."""
+    times, absent = measure(contestants, case, schedule)
+    row = {"case": case["net"], "mode": case["mode"], "batch": case["batch"]}
+    row |= {"seconds": medians(times), "times": times, "absent": absent}
+    facts = {one.name: one.facts for one in contestants if one.name in times}
+    needs = {name: fact["state"] + fact["peak"] for name, fact in facts.items() if fact.get("peak")}
+    row |= {"memory": needs} if needs else {}
+    report.add(row)
+    figures = (f"{name} {cell(row['batch'] / seconds)} images/s" for name, seconds in row["seconds"].items())
+    label = f"{row['case']} ({row['mode']}, batch {row['batch']})"
+    print(f"{label}: {', '.join(figures)}", *notes([row]), sep="\n  ", flush=True)
 
 
 def write(record: Message, title: str, program: str) -> str:
