@@ -12,9 +12,8 @@ from typing import Any
 import model_sides
 import numpy as np
 from layer_sides import hello
-from model_sides import LEARNING_RATE, MOMENTUM, bytes_of
+from model_sides import LEARNING_RATE, MOMENTUM
 from paired import Message, Unavailable, Work, serve
-from step_memory import peak_above
 
 OBJECTS, PROPOSALS, MULTIPLE = 8, 2000, 32
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -124,19 +123,7 @@ def prepare_jax(case: Message) -> Work:
     gradient = jax.tree.leaves(optax.tree.get(state.opt_state, "trace"))
     values = compared(losses, sum(float(jnp.vdot(leaf, leaf)) for leaf in gradient))
     del state, gradient
-    train, state = compiled(model), start()
-
-    def run() -> Any:
-        nonlocal state
-        state, metrics = train(state, batch, key)
-        return state, metrics
-
-    def facts() -> Message:
-        if platform != "cpu":
-            return {}
-        return {"state": bytes_of(jax.tree.leaves(state)), "peak": peak_above(lambda: jax.block_until_ready(run()))}
-
-    return Work(run, jax.block_until_ready, values, platform == "cpu", facts)
+    return model_sides.training_in_jax(compiled(model), start(), (batch, key), values)
 
 
 def torch_net(case: Message) -> Any:
@@ -190,19 +177,7 @@ def prepare_torch(case: Message) -> Work:
     values = compared({ours: losses[theirs].cpu().numpy() for ours, theirs in LOSSES.items()}, squares)
     for sampler, settings in zip(samplers, usual):
         vars(sampler).update(settings)
-
-    def wait(result: Any) -> None:
-        if on_gpu:
-            torch.cuda.synchronize()
-
-    def facts() -> Message:
-        if on_gpu:
-            return {}
-        optimizer.zero_grad(set_to_none=True)  # which a step begins with, so gradients count as its own
-        momentum = (buffer for one in optimizer.state.values() for buffer in one.values() if buffer is not None)
-        return {"state": bytes_of([*net.parameters(), *net.buffers(), *momentum]), "peak": peak_above(step)}
-
-    return Work(step, wait, values, not on_gpu, facts)
+    return model_sides.training_in_torch(step, net, optimizer, values)
 
 
 def main() -> None:

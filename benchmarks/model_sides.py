@@ -117,18 +117,26 @@ def prepare_jax(case: Message, side: str) -> Work:
     # After one step momentum holds the gradient.
     norm = sum(float(jnp.vdot(leaf, leaf)) for leaf in jax.tree.leaves(state[2][0].trace)) ** 0.5
     values = {"loss": np.asarray(loss), "gradient": np.asarray(norm)}
+    return training_in_jax(train, state, (images, labels), values)
+
+
+def training_in_jax(train: Callable[..., tuple], state: Any, inputs: tuple, values: dict[str, np.ndarray]) -> Work:
+    """The work of a compiled step `(state, *inputs) -> (state, ...)`, with its memory on a CPU."""
+    import jax
+
+    on_cpu = jax.default_backend() == "cpu"
 
     def run() -> tuple:
         nonlocal state
-        state, loss = train(state, images, labels)
-        return state, loss
+        state, result = train(state, *inputs)
+        return state, result
 
     def facts() -> Message:
-        if platform != "cpu":
+        if not on_cpu:
             return {}
         return {"state": bytes_of(jax.tree.leaves(state)), "peak": peak_above(lambda: jax.block_until_ready(run()))}
 
-    return Work(run, jax.block_until_ready, values, platform == "cpu", facts)
+    return Work(run, jax.block_until_ready, values, on_cpu, facts)
 
 
 def bytes_of(arrays: Iterable[Any]) -> int:
@@ -197,6 +205,14 @@ def prepare_torch(case: Message) -> Work:
     loss = step()
     norm = sum(float(parameter.grad.double().square().sum()) for parameter in model.parameters()) ** 0.5
     values = {"loss": loss.cpu().numpy(), "gradient": np.asarray(norm)}
+    return training_in_torch(step, model, optimizer, values)
+
+
+def training_in_torch(step: Callable[[], Any], model: Any, optimizer: Any, values: dict[str, np.ndarray]) -> Work:
+    """The work of a step of PyTorch's, with its memory on a CPU."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
 
     def facts() -> Message:
         if on_gpu:
@@ -206,6 +222,7 @@ def prepare_torch(case: Message) -> Work:
         state = [*model.parameters(), *model.buffers(), *momentum]
         return {"state": bytes_of(state), "peak": peak_above(step)}
 
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
     return Work(step, lambda result: wait(), values, wait_each=not on_gpu, facts=facts)
 
 

@@ -187,7 +187,7 @@ def scale_matching(factors: tuple[tuple[str, float], ...], field: str) -> optax.
         del params
 
         def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-            factor = math.prod(factor for pattern, factor in factors if fnmatch.fnmatchcase(_joined(path), pattern))
+            factor = math.prod(factor for pattern, factor in factors if _fits(path, pattern))
             return leaf * factor if factor else jnp.zeros_like(leaf)
 
         return jax.tree_util.tree_map_with_path(scaled, updates), state
@@ -207,10 +207,13 @@ def without_gradient(params: Any, patterns: tuple[str, ...]) -> Any:
     """
 
     def held(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        fits = any(fnmatch.fnmatchcase(_joined(path), pattern) for pattern in patterns)
-        return jax.lax.stop_gradient(leaf) if fits else leaf
+        return jax.lax.stop_gradient(leaf) if any(_fits(path, pattern) for pattern in patterns) else leaf
 
     return jax.tree_util.tree_map_with_path(held, params) if patterns else params
+
+
+def _fits(path: tuple[Any, ...], pattern: str) -> bool:
+    return fnmatch.fnmatchcase(_joined(path), pattern)
 
 
 def _joined(path: tuple[Any, ...]) -> str:

@@ -250,8 +250,6 @@ def make_eval_step(model: nn.Module, task: Task, axis_name: str | None = None) -
     Args:
       model: Module that the task predicts with.
       task: Task that is scored, see `Task`.
-      frozen: Patterns of parameters that are not trained, as in `OptimizerConfig`. Their gradients are zero, also in
-        the norm that is reported, and nothing is computed for them. The optimizer keeps them from moving.
       axis_name: Name of the device axis under pmap; None under jit.
     """
 

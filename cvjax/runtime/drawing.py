@@ -60,11 +60,8 @@ def draw(function: Callable[[jax.Array], T], key: jax.Array) -> T:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for arrays in pool.map(_draw_alike, alike, alike.values()):
             drawn |= arrays
-    rest = [number for number in range(len(values)) if number not in drawn]
-    if rest:
-        drawn |= zip(rest, _compiled(program, rest, options)(key), strict=True)
     # Put, not made by `jnp.array`, which compiles a copy for each shape.
-    leaves = jax.device_put([drawn[number] for number in range(len(values))])
+    leaves = jax.device_put(_completed(drawn, program, options, key))
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
@@ -86,10 +83,7 @@ def fill(function: Callable[[Any], T], tree: Any) -> T:
     for number, value in enumerate(values):
         if number not in made and (constant := constant_of(value)) is not None:
             made[number] = constant
-    rest = [number for number in range(len(values)) if number not in made]
-    if rest:
-        made |= zip(rest, _compiled(program, rest, {})(*given), strict=True)
-    return jax.tree.unflatten(jax.tree.structure(shapes), [made[number] for number in range(len(values))])
+    return jax.tree.unflatten(jax.tree.structure(shapes), _completed(made, program, {}, *given))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +143,15 @@ def _bits(key: jax.Array, start: jax.Array) -> jax.Array:
     return hashed[:_ROW] ^ hashed[_ROW:]
 
 
-def _compiled(program: core.ClosedJaxpr, numbers: Sequence[int], options: dict[str, str]) -> Callable[..., Any]:
-    """Compiles a traced function for some of its results alone."""
-    results = [program.jaxpr.outvars[number] for number in numbers]
-    some = program.jaxpr.replace(eqns=live(program.jaxpr, results), outvars=results)
-    return jax.jit(core.jaxpr_as_fun(core.ClosedJaxpr(some, program.consts)), compiler_options=options)
+def _completed(
+    made: dict[int, Any], program: core.ClosedJaxpr, options: dict[str, str], *arguments: jax.Array
+) -> list[Any]:
+    """Returns all results of a traced function: those that are made, by number, and the rest by one program."""
+    results = program.jaxpr.outvars
+    rest = [number for number in range(len(results)) if number not in made]
+    if rest:
+        wanted = [results[number] for number in rest]
+        some = program.jaxpr.replace(eqns=live(program.jaxpr, wanted), outvars=wanted)
+        compute = jax.jit(core.jaxpr_as_fun(core.ClosedJaxpr(some, program.consts)), compiler_options=options)
+        made |= zip(rest, compute(*arguments), strict=True)
+    return [made[number] for number in range(len(results))]

@@ -44,22 +44,17 @@ def _compilation_cache(**options):
         configure(before)
 
 
-def _forget_onednn():
-    """Forgets whether oneDNN is there, which is asked once in each process."""
-    onednn_module.forget()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _libraries_may_be_called():
     """As for a user: other tests' programs are stored, and programs that go into the cache may not call oneDNN."""
-    _forget_onednn()
+    onednn_module.forget()
     with (
         mock.patch.dict("os.environ"),
         _compilation_cache(jax_enable_compilation_cache=False),
     ):
         os.environ.pop("CVJAX_ONEDNN", None)
         yield
-    _forget_onednn()
+    onednn_module.forget()
 
 
 def _stock(x, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), input_dilation=(1, 1), groups=1):
@@ -417,13 +412,13 @@ def test_onednn_at_the_sizes_of_nets(groups):
 
 def _is_available(change):
     with change:
-        _forget_onednn()
+        onednn_module.forget()
         try:
             if not onednn_module.is_available():
                 _assert_equals_stock((2, 6, 7, 8), (3, 3, 2, 12), groups=4, strides=(2, 1))
             return onednn_module.is_available()
         finally:
-            _forget_onednn()
+            onednn_module.forget()
 
 
 @pytest.mark.usefixtures("onednn")
@@ -438,7 +433,7 @@ def test_onednn_is_known_by_its_values():
         return mock.patch.object(onednn_module, "convolve", convolve)
 
     assert _is_available(one_is_wrong(None))
-    _forget_onednn()
+    onednn_module.forget()
     x, kernel = _arrays((4, 28, 29, 24), (3, 3, 24, 40))
     assert "__onednn$convolution" in jax.jit(conv2d).lower(x, kernel).as_text()  # tried while a program is traced
     for case in ("forward", "gradient", "grouped"):
@@ -552,11 +547,11 @@ def test_instructions_are_those_of_the_processor_and_of_the_environment(flags, l
 def test_products_of_onednn_are_known_by_their_values_and_need_wide_vectors():
     def sums(change):
         with change:
-            _forget_onednn()
+            onednn_module.forget()
             try:
                 return onednn_module.sums(np.dtype(np.float32))
             finally:
-                _forget_onednn()
+                onednn_module.forget()
 
     if not sums(mock.patch.dict("os.environ")):
         pytest.skip("oneDNN's products are not used on this machine")

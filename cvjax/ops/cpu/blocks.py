@@ -1,6 +1,6 @@
-"""Divides work into blocks, and sums several arrays over a block in one loop."""
+"""Divides work into blocks, sums over them, and sums several arrays over a block in one loop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,11 @@ SUMMED = 16
 def largest_divisor(n: int, limit: int = SUMMED) -> int:
     """Returns the largest divisor of n that is at most `limit`, and at least 1."""
     return max(divisor for divisor in range(1, max(min(n, limit), 1) + 1) if n % divisor == 0)
+
+
+def sum_over_blocks(number: int, block: Callable[[jax.Array | int], jax.Array], zero: jax.Array) -> jax.Array:
+    """Sums `block(i)` for i from 0 to `number` - 1, starting at `zero`; one block needs no loop."""
+    return block(0) if number == 1 else lax.fori_loop(0, number, lambda i, total: total + block(i), zero)
 
 
 def sums_in_one_loop(arrays: Sequence[jax.Array], axis: int) -> list[jax.Array]:

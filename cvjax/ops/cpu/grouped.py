@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Float
 
 from cvjax.ops.cpu import onednn
-from cvjax.ops.cpu.blocks import largest_divisor
+from cvjax.ops.cpu.blocks import largest_divisor, sum_over_blocks
 from cvjax.ops.geometry import Geometry, pad
 from cvjax.shapes import Array
 
@@ -42,17 +42,15 @@ def kernel_gradient(
     size = x.dtype.itemsize * height * width * (kw * x.shape[3] + kh * ct.shape[3])
     images = largest_divisor(batch, _BLOCK // size)
 
-    def products(start: jax.Array | int) -> jax.Array:
-        maps, cts = (lax.dynamic_slice_in_dim(a, start, images) for a in (x, ct))
+    def products(block: jax.Array | int) -> jax.Array:
+        maps, cts = (lax.dynamic_slice_in_dim(a, block * images, images) for a in (x, ct))
         beside = [maps[:, :height, j * across : j * across + width] for j in range(kw)]
         above = [cts[:, (kh - 1 - i) * down : (kh - 1 - i) * down + height] for i in range(kh)]
         return onednn.outer_batched(_by_groups(beside, groups // together), _by_groups(above, groups // together))
 
     shape = (groups // together, kw * together * inside, kh * together * outside)
     zero = jnp.zeros(shape, x.dtype)
-    blocks = batch // images
-    total = products(0) if blocks == 1 else lax.fori_loop(0, blocks, lambda i, sum_: sum_ + products(i * images), zero)
-    total = total.reshape(-1, kw, together, inside, kh, together, outside)
+    total = sum_over_blocks(batch // images, products, zero).reshape(-1, kw, together, inside, kh, together, outside)
     own = jnp.stack([total[:, :, m, :, :, m] for m in range(together)], axis=1)  # [count, together, kw, c, kh, f]
     return own.transpose(4, 2, 3, 0, 1, 5).reshape(kh, kw, inside, groups * outside)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from cvjax.ops.cpu.blocks import largest_divisor
+from cvjax.ops.cpu.blocks import largest_divisor, sum_over_blocks
 from cvjax.ops.geometry import Geometry, pad, turn
 from cvjax.shapes import Array
 
@@ -69,5 +69,4 @@ def _by_columns(
 
     blocks = (batch // images) * (height // rows)
     zero = jnp.zeros((channels, features), x.dtype)
-    total = products(0) if blocks == 1 else lax.fori_loop(0, blocks, lambda i, sum_: sum_ + products(i), zero)
-    return total.reshape(kh, kw, -1, features)
+    return sum_over_blocks(blocks, products, zero).reshape(kh, kw, -1, features)

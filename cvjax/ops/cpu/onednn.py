@@ -59,7 +59,7 @@ def suits(
     """
     if 0 in x.shape:  # cropped away: XLA knows what to do
         return False
-    if geometry.input_dilation != (1, 1) or x.dtype != kernel.dtype or x.dtype not in (jnp.float32, jnp.bfloat16):
+    if geometry.input_dilation != (1, 1) or x.dtype != kernel.dtype:
         return False
     # For outputs that see no pixel, taps that no output sees one through, and some depthwise kernels with holes, oneDNN
     # has only code that is slow, or that waits for threads of XLA's pool while it holds one of them: with two threads a
@@ -179,13 +179,9 @@ def _call(target: str, config: dict[str, Any], shape: tuple[int, ...], x: jax.Ar
     return call(x, y)
 
 
+@functools.cache
 def sums(dtype: Any) -> bool:
     """Tells whether this jaxlib has oneDNN, and computes what the products here ask of it for arrays of a dtype."""
-    return dtype in (jnp.float32, jnp.bfloat16) and _sums(jnp.dtype(dtype))
-
-
-@functools.cache
-def _sums(dtype: jnp.dtype) -> bool:
     if not (_may_compute_in(dtype) and instructions.has_avx512()):
         return False
     x, y = _drawn(dtype, (9, 3), (9, 5))
@@ -201,6 +197,7 @@ def _sums(dtype: jnp.dtype) -> bool:
     return _computes(calls, (x, y), right)
 
 
+@functools.cache
 def is_available(dtype: Any = jnp.float32) -> bool:
     """Tells whether this jaxlib has oneDNN, and computes what `convolve` asks of it, in float32 or bfloat16.
 
@@ -208,11 +205,6 @@ def is_available(dtype: Any = jnp.float32) -> bool:
     call's fields may change with a release of jaxlib; then the values do. bfloat16 is for processors that multiply it
     themselves. Nothing is available with CVJAX_ONEDNN=0 in the environment.
     """
-    return _convolves(jnp.dtype(dtype))
-
-
-@functools.cache
-def _convolves(dtype: jnp.dtype) -> bool:
     if not _may_compute_in(dtype):
         return False
     x, dense, grouped, ct = _drawn(dtype, (1, 7, 6, 4), (3, 2, 4, 6), (3, 2, 2, 6), (1, 5, 5, 6))
@@ -234,18 +226,18 @@ def _convolves(dtype: jnp.dtype) -> bool:
 
 def forget() -> None:
     """Forgets what was found out about this jaxlib, so that the environment is asked again."""
-    _convolves.cache_clear()
-    _sums.cache_clear()
+    is_available.cache_clear()
+    sums.cache_clear()
 
 
-def _may_compute_in(dtype: jnp.dtype) -> bool:
+def _may_compute_in(dtype: Any) -> bool:
     """Tells whether the processor has what a dtype takes, and the environment allows libraries."""
     if not may_call_libraries() or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     return instructions.has_bfloat16() if dtype == jnp.bfloat16 else dtype == jnp.float32 and instructions.has_avx2()
 
 
-def _drawn(dtype: jnp.dtype, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+def _drawn(dtype: Any, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 

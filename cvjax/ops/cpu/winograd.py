@@ -23,7 +23,7 @@ from numpy.polynomial import polynomial
 
 from cvjax.ops.cpu import onednn
 from cvjax.ops.cpu.apart import always, computed_apart, middle_element
-from cvjax.ops.cpu.blocks import largest_divisor
+from cvjax.ops.cpu.blocks import largest_divisor, sum_over_blocks
 from cvjax.ops.cpu.space_to_batch import batch_to_space, space_to_batch, space_to_batch_geometry
 from cvjax.ops.geometry import Geometry, pad, turn
 from cvjax.shapes import Array
@@ -138,21 +138,20 @@ def convolve(
     first = middle_element(x)
     x = _padded(x, geometry, blocks)
 
-    def block(start: tuple[jax.Array | int, ...]) -> jax.Array:
+    def block(i: jax.Array | int) -> jax.Array:
         pixels = (blocks.images, blocks.rows * step + len(kernel) - 1, *x.shape[2:])
-        tiles = _taken_apart(lax.dynamic_slice(x, start, pixels), by.tile, step, blocks)
+        tiles = _taken_apart(lax.dynamic_slice(x, blocks.start(i, step), pixels), by.tile, step, blocks)
         products = onednn.times(tiles, wide) if onednn.sums(x.dtype) else tiles @ wide
         return _put_together(products.reshape(_TILE, _TILE, blocks.images, blocks.rows, -1, features), by.to_outputs)
 
     if blocks.number == 1:
-        return block((0, 0, 0, 0))[:, : size[0], : size[1]]
-    shape = (len(x), blocks.down * blocks.rows * step, blocks.columns * step, features)
+        return block(0)[:, : size[0], : size[1]]
 
     def body(i: jax.Array, y: jax.Array) -> jax.Array:
-        start = blocks.start(i, step)
-        return lax.dynamic_update_slice(y, block(start), start)
+        return lax.dynamic_update_slice(y, block(i), blocks.start(i, step))
 
     # Filled with what is known once the maps are: XLA would make constants for all layers first, and keep them.
+    shape = (len(x), *blocks.covered(step), features)
     y = lax.fori_loop(0, blocks.number, body, jnp.broadcast_to(first, shape))
     return y[:, : size[0], : size[1]]
 
@@ -175,22 +174,18 @@ def kernel_gradient(
     blocks = _Blocks.of(len(x), geometry, channels, features)
     # Apart, as what the forward pass has padded would be kept for this.
     x = computed_apart(lambda ct, x: _padded(x, geometry, blocks), ct, x)
-    ends = (blocks.down * blocks.rows * step, blocks.columns * step)
-    beyond = [(0, end - size) for end, size in zip(ends, geometry.output_size)]
-    ct = jnp.pad(ct, ((0, 0), *beyond, (0, 0))) if ends != geometry.output_size else ct
+    (bottom, right), (rows, columns) = blocks.covered(step), geometry.output_size
+    ct = pad(ct, ((0, bottom - rows), (0, right - columns)))
     outer = onednn.outer_batched if onednn.sums(x.dtype) else _outer_batched
 
-    def block(start: tuple[jax.Array | int, ...]) -> jax.Array:
-        rows = blocks.rows * step
+    def block(i: jax.Array | int) -> jax.Array:
+        start, rows = blocks.start(i, step), blocks.rows * step
         seen = lax.dynamic_slice(x, start, (blocks.images, rows + side - 1, *x.shape[2:]))
         cts = lax.dynamic_slice(ct, start, (blocks.images, rows, *ct.shape[2:]))
         return outer(_taken_apart(seen, by.tile, step, blocks), _taken_apart(cts, by.to_outputs.T, step, blocks))
 
-    if blocks.number == 1:
-        total = block((0, 0, 0, 0))
-    else:
-        zero = jnp.broadcast_to(jnp.where(always(ct), 0.0, 1.0).astype(x.dtype), (_TILE**2, channels, features))
-        total = lax.fori_loop(0, blocks.number, lambda i, total: total + block(blocks.start(i, step)), zero)
+    zero = jnp.broadcast_to(jnp.where(always(ct), 0.0, 1.0).astype(x.dtype), (_TILE**2, channels, features))
+    total = sum_over_blocks(blocks.number, block, zero)
     taps = _spread(by.kernel).T @ total.reshape(_TILE**2, -1)
     return taps.reshape(side, side, channels, features)
 
@@ -215,7 +210,11 @@ class _Blocks(NamedTuple):
         images = largest_divisor(batch, limit // (rows * row)) if down == 1 else 1
         return cls(images, rows, columns, down, batch // images * down)
 
-    def start(self, i: jax.Array, step: int) -> tuple[jax.Array | int, ...]:
+    def covered(self, step: int) -> tuple[int, int]:
+        """Returns how many rows and columns of pixels the tiles cover, `step` pixels apart."""
+        return self.down * self.rows * step, self.columns * step
+
+    def start(self, i: jax.Array | int, step: int) -> tuple[jax.Array | int, ...]:
         """Returns where block i starts in maps whose tiles are `step` pixels apart."""
         return i // self.down * self.images, i % self.down * (self.rows * step), 0, 0
 
@@ -230,11 +229,9 @@ def _tiles(geometry: Geometry) -> tuple[int, int]:
 def _padded(x: jax.Array, geometry: Geometry, blocks: _Blocks) -> jax.Array:
     """Pads maps on top and left as the convolution does, and below and right up to the last tile's end."""
     overlap = geometry.kernel_size[0] - 1
-    step = _TILE - overlap
-    ends = (blocks.down * blocks.rows * step + overlap, blocks.columns * step + overlap)
+    (bottom, right), (height, width) = blocks.covered(_TILE - overlap), x.shape[1:3]
     (top, _), (left, _) = geometry.padding
-    edges = [(low, end - size - low, 0) for low, end, size in zip((top, left), ends, x.shape[1:3])]
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    return pad(x, ((top, bottom + overlap - height - top), (left, right + overlap - width - left)))
 
 
 def _taken_apart(x: jax.Array, matrix: np.ndarray, step: int, blocks: _Blocks) -> jax.Array:
