@@ -133,6 +133,8 @@ def kernel_gradient(
             return computed_apart(lambda ct, x: depthwise.kernel_gradient(x, ct, geometry), ct, x)
         return depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
+        if library and winograd.suits_gradient(x, ct, geometry):
+            return winograd.kernel_gradient(x, ct, geometry)
         if geometry.strides != (1, 1):
             return _gradient_by_phases(x, ct, geometry, again)
         if library and grouped.suits(x, ct, geometry):
