@@ -2,13 +2,19 @@
 
     PYTHONPATH=. python benchmarks/products.py --threads 1
 
-Kernel gradients of 1x1 convolutions (`outer`), gradients of dense layers for few rows (`transposed`), kernel gradients
-of 3x3 convolutions to few channels (`narrowing`), 1x1 convolutions (`matrix`), the two sums of a BatchNorm's gradient
-(`sums`), and 3x3 and 5x5 convolutions from tiles with their kernel gradients (`tiles`, `tiles_gradient`), each as XLA
-computes it (convolutions: as oneDNN does, where it may be called) and as we can, in turns in one process. The column
-"rule" says what the rules choose for that shape. A ratio below 1 beside "ours", or above 1 beside "other", says that
-the rule is wrong on this machine. Batch 8 where a shape has none, float32, shapes of the zoo. Results go to
-benchmarks/results/products_cpu_threadsN.md and .json.
+Each kind is computed as XLA does it (convolutions: as oneDNN does, where it may be called) and as we can, in turns in
+one process. The column "rule" says what the rules choose for that shape. A ratio below 1 beside "ours", or above 1
+beside "other", says that the rule is wrong on this machine. Batch 8 where a shape has none, float32, shapes of the zoo.
+Results go to benchmarks/results/products_cpu_threadsN.md and .json. The kinds are
+
+- `outer`, `matrix`: kernel gradients of 1x1 convolutions, and those convolutions;
+- `transposed`: gradients of dense layers for few rows;
+- `narrowing`: kernel gradients of 3x3 convolutions to few channels;
+- `sums`: the two sums of a BatchNorm's gradient;
+- `tiles`, `tiles_gradient`: 3x3 and 5x5 convolutions from tiles, and their kernel gradients;
+- `grouped_tiles`: kernel gradients of grouped 3x3 convolutions from tiles, beside products of gathered taps;
+- `depthwise`: kernel gradients of depthwise convolutions a few images at a time, beside all images at once;
+- `mixing`: bilinear mixing of rows, beside a product with the matrix of weights.
 """
 
 import argparse
@@ -22,7 +28,18 @@ from typing import Any
 from paired import Message, disagreement, medians, ratio, use_threads
 from reporting import Report, cell, describe, machine, table
 
-KINDS = ("outer", "transposed", "matrix", "narrowing", "sums", "tiles", "tiles_gradient")
+KINDS = (
+    "outer",
+    "transposed",
+    "matrix",
+    "narrowing",
+    "sums",
+    "tiles",
+    "tiles_gradient",
+    "grouped_tiles",
+    "depthwise",
+    "mixing",
+)
 OUTER = (
     (8, 2048, 1000), (392, 2048, 512), (392, 512, 2048), (392, 832, 384), (1568, 1024, 256), (1568, 256, 1024),
     (1568, 480, 80), (6272, 512, 128), (6272, 128, 512), (6272, 240, 40), (25088, 64, 256), (25088, 256, 64),
@@ -52,6 +69,20 @@ TILES = (  # batch, height, width, channels, features, taps, rate
     (1, 13, 17, 256, 256, 3, 1),
 )  # fmt: skip
 
+GROUPED = ((56, 128), (28, 256), (14, 512), (7, 1024), (28, 512), (14, 1024))  # side, channels, in 32 groups
+DEPTHWISE = (  # side, channels, taps, stride
+    (112, 32, 3, 1), (112, 96, 3, 2), (56, 144, 3, 1), (56, 144, 5, 2), (28, 240, 5, 1), (14, 480, 3, 1),
+    (14, 672, 5, 1), (7, 1152, 5, 1),
+)  # fmt: skip
+MIXING = (
+    (33, 513, 21),
+    (129, 513, 21),
+    (45, 180, 11),
+    (12, 180, 11),
+    (8, 16, 256),
+    (25, 50, 256),
+)  # from, to, channels
+
 
 def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequence[Any], bool]]:
     """Each case: kind, shape, the other function, ours, the arrays, and whether the rules choose ours."""
@@ -59,8 +90,9 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
     import jax.numpy as jnp
     import numpy as np
 
-    from cvjax.ops import channels, conv_xla
-    from cvjax.ops.cpu import conv, narrowing, onednn, winograd
+    from cvjax.ops import channels, conv_xla, resize
+    from cvjax.ops.cpu import conv, depthwise, grouped, narrowing, onednn, winograd
+    from cvjax.ops.cpu.mixing import mix_rows
     from cvjax.ops.geometry import Geometry
 
     rng = np.random.default_rng(0)
@@ -128,6 +160,23 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
         ):  # fmt: skip
             shape = f"{batch}x{height}x{width}x{inside} to {outside}, {taps}x{taps}" + f" rate {rate}" * (rate > 1)
             found.append((kind, shape, *(partial(f, geometry=geometry) for f in (other, ours)), arrays, chosen))
+    for side, width in GROUPED:
+        geometry = Geometry((side, side), (3, 3), padding=((1, 1), (1, 1)), groups=32)
+        arrays = draw(8, side, side, width), draw(8, side, side, width)
+        other, ours = (partial(way.kernel_gradient, geometry=geometry) for way in (grouped, winograd))
+        chosen = winograd.suits_gradient(*arrays, geometry)
+        found.append(("grouped_tiles", f"{side}x{side}x{width}, 32 groups", other, ours, arrays, chosen))
+    for side, width, taps, stride in DEPTHWISE:
+        pads = (taps // 2, taps // 2)
+        geometry = Geometry((side, side), (taps, taps), (stride, stride), (pads, pads), groups=width)
+        arrays = draw(8, side, side, width), draw(8, *geometry.output_size, width)
+        other, ours = (partial(depthwise.kernel_gradient, geometry=geometry, in_blocks=few) for few in (False, True))
+        found.append(("depthwise", f"{side}x{side}x{width}, {taps}x{taps} stride {stride}", other, ours, arrays, True))
+    for source, target, width in MIXING:
+        matrix = resize.bilinear_matrix(source, target)
+        other, ours = partial(resize._along_second, matrix), partial(mix_rows, matrix=matrix)
+        arrays = (draw(8, source, target * width),)
+        found.append(("mixing", f"{source} to {target}, {target}x{width}", other, ours, arrays, True))
     return found
 
 

@@ -1,16 +1,19 @@
 """Resamples feature maps, with the sampling points of PyTorch's `interpolate` (no antialiasing)."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import ad
 from jax.sharding import PartitionSpec
 from jaxtyping import Float32, Real, Shaped
 
+from cvjax.ops.cpu.mixing import mix_rows
 from cvjax.ops.height import HEIGHT_AXIS, height_mesh
+from cvjax.ops.primitives import bind, define_batching, platform_primitive
 from cvjax.shapes import Array
 
 _PHOTOGRAPH = 8
@@ -58,7 +61,7 @@ def resize(
     """Resizes maps as `torch.nn.functional.interpolate` does.
 
     Bilinear resampling is separable, so it runs as two small matrix products. Those suit the matrix units of
-    accelerators. On CPU they are far faster than a gather, whose gradient is a scatter.
+    accelerators. On CPU they are far faster than a gather, whose gradient is a scatter. Forward it mixes pairs of rows.
 
     Args:
       x: Maps [B, H, W, C].
@@ -173,7 +176,11 @@ def _resample(x: jax.Array, by_rows: Any, by_columns: np.ndarray) -> jax.Array:
     height, width = by_rows.shape[1], len(by_columns)
     # Columns first, so that the larger product of the two moves whole rows of the result at once.
     out = _along_second(by_columns, x.astype(jnp.float32).reshape(batch * rows, columns, channels))
-    out = _along_second(by_rows[0], out.reshape(batch, rows, width * channels))
+    out = out.reshape(batch, rows, width * channels)
+    if isinstance(by_rows, np.ndarray) and np.count_nonzero(by_rows, axis=2).max() <= 2:
+        out = bind(_mix, out, geometry=_Weights(by_rows.tobytes(), by_rows.shape[1:]))
+    else:
+        out = _along_second(by_rows[0], out)
     return out.reshape(batch, height, width, channels).astype(x.dtype)
 
 
@@ -240,3 +247,33 @@ def _along_second(matrix: np.ndarray | jax.Array, x: jax.Array) -> jax.Array:
         return jnp.moveaxis(jnp.tensordot(matrix, x, (1, 1), precision=highest), 0, 1)
     repeated = jnp.broadcast_to(jnp.asarray(matrix), (x.shape[0], *matrix.shape))
     return jax.lax.dot_general(repeated, x, (((2,), (1,)), ((0,), (0,))), precision=highest)
+
+
+class _Weights(NamedTuple):
+    """A matrix of float32 weights that can be compared, as a primitive's parameters must."""
+
+    content: bytes
+    shape: tuple[int, ...]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return np.frombuffer(self.content, np.float32).reshape(self.shape)
+
+
+def _product(x: jax.Array, geometry: _Weights) -> jax.Array:
+    return _along_second(geometry.matrix, x)
+
+
+def _local_mix(x: jax.Array, geometry: _Weights) -> jax.Array:
+    return mix_rows(x, geometry.matrix)
+
+
+def _mix_many(size: int, x: jax.Array, *, mapped: list[bool], geometry: _Weights) -> tuple[jax.Array, int]:
+    mixed = bind(_mix, x.reshape(-1, *x.shape[2:]), geometry=geometry)
+    return mixed.reshape(size, -1, *mixed.shape[1:]), 0
+
+
+# Maps [N, P, C] -> [N, Q, C], each row a mixture of two; the transpose is a product everywhere.
+_mix = platform_primitive("mix_rows", xla=_product, cpu=_product, local_cpu=_local_mix)
+ad.deflinear2(_mix, lambda ct, x, geometry: [_along_second(np.ascontiguousarray(geometry.matrix.T), ct)])
+define_batching(_mix, _mix_many)

@@ -1,13 +1,17 @@
 """Resizing against PyTorch's formula, written out pixel by pixel."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
 
 from cvjax.ops.resize import bilinear_matrix, enlarge_from_corner, rescale, resize
+from cvjax.runtime.compiler import unstored
 
 
 def _interpolate(row: np.ndarray, target: int, align_corners: bool) -> np.ndarray:
@@ -100,6 +104,33 @@ def test_keeps_the_dtype_and_has_a_gradient():
     assert resize(x, (7, 5)).dtype == jnp.bfloat16
     gradient = jax.grad(lambda x: resize(x, (7, 5)).sum())(jnp.ones((1, 3, 3, 1)))
     np.testing.assert_allclose(gradient.sum(), 35, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 2), (1, 7, 3, 1), (0, 5, 4, 2)])
+@pytest.mark.usefixtures("stored_and_local")
+def test_all_lowerings_agree_with_products_in_float64(shape):
+    """Forward, its gradient, under vmap, and split over devices by images."""
+    rng = np.random.default_rng(0)
+    x, ct = (rng.standard_normal(s).astype(np.float32) for s in (shape, (shape[0], 11, 9, shape[3])))
+    rows, columns = (bilinear_matrix(*axis).astype(np.float64) for axis in ((shape[1], 11), (shape[2], 9)))
+    enlarge = jax.jit(lambda x: resize(x, (11, 9)))
+    y, pull = jax.vjp(enlarge, x)
+    np.testing.assert_allclose(y, np.einsum("pi,qj,bijc->bpqc", rows, columns, x), atol=1e-6)
+    back = np.einsum("pi,qj,bpqc->bijc", rows, columns, ct)
+    np.testing.assert_allclose(pull(jnp.asarray(ct))[0], back, atol=1e-5)
+    many = np.stack([x, 2 * x])
+    np.testing.assert_allclose(jax.jit(jax.vmap(enlarge))(many), np.stack([y, 2 * y]), atol=1e-6)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    spread = jax.shard_map(enlarge, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    np.testing.assert_allclose(jax.jit(spread)(np.concatenate([x, x])), np.concatenate([y, y]), atol=1e-6)
+
+
+def test_an_interpolation_is_computed_once_for_all_that_read_it():
+    """As a loop of its own: an argmax would mix the same rows again for each comparison."""
+    program = jax.jit(lambda x: resize(x, (32, 32)).argmax(-1))
+    with unstored():
+        text = program.lower(jnp.ones((2, 8, 8, 4))).compile().as_text()
+    assert re.search(r"= \(.*f32\[2,32,128\].*\) while\(", text)
 
 
 def test_errors():

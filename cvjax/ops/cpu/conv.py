@@ -130,7 +130,7 @@ def kernel_gradient(
     x, geometry = crop(x, geometry)
     if x.shape[-1] == geometry.groups > 1:
         if library:  # a loop for each row of taps, all of which read the cotangent
-            return computed_apart(lambda ct, x: depthwise.kernel_gradient(x, ct, geometry), ct, x)
+            return computed_apart(lambda ct, x: depthwise.kernel_gradient(x, ct, geometry, in_blocks=True), ct, x)
         return depthwise.kernel_gradient(x, ct, geometry)
     if geometry.groups > 1:
         if library and winograd.suits_gradient(x, ct, geometry):

@@ -13,6 +13,7 @@ So `jax.default_matmul_precision("highest")` turns it off (`is_exact`).
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -26,7 +27,7 @@ from cvjax.ops.cpu import onednn
 from cvjax.ops.cpu.apart import always, computed_apart, middle_element
 from cvjax.ops.cpu.blocks import largest_divisor, sum_over_blocks
 from cvjax.ops.cpu.space_to_batch import batch_to_space, space_to_batch, space_to_batch_geometry
-from cvjax.ops.geometry import Geometry, pad, pair, turn
+from cvjax.ops.geometry import Geometry, pad, turn
 from cvjax.shapes import Array
 
 _TILE = 6
@@ -41,13 +42,10 @@ _BLOCK = 2**21
 # their tiles overlap more.
 _NARROWEST = {3: 32, 5: 32}
 _NARROWEST_GRADIENT = {3: 16, 5: 48}
-# Groups share a product of this many channels in kernel gradients: one wide product is faster than the pairs of different
-# groups in it are slow (32 groups of 4, 56x56, batch 8, one thread: 13.7 ms, with 16 channels 25 ms, by
-# `grouped.kernel_gradient` 34 ms; 32 groups of 32, 7x7: 6.4 ms and 10.2 ms).
+# Groups share a product of this many channels in kernel gradients. Wide products are so much faster that pairs of
+# channels of different groups don't matter (32 groups of 4, 56x56, batch 8, one thread: 14 ms, with 16 channels 25 ms,
+# by `grouped.kernel_gradient` 34 ms; 32 groups of 32, 7x7: 6 ms and 10 ms). With strides this is slower than by phases.
 _GROUPED = 32
-# With a stride only groups of at most so many channels, as fewer of the products count (32 groups of 8, 56x56: 33 ms and
-# 58 ms by phases; 32 groups of 16, 28x28: 24 ms and 14 ms).
-_NARROW_GROUPS = 8
 # The transformed kernel is four times as large as the kernel, which few tiles don't make up for.
 _FEWEST_TILES = 16
 # Pixels that the tiles cover for one of the output, at most: with a dilation, tiles are of pixels that lie apart, and
@@ -104,11 +102,10 @@ def suits_gradient(x: jax.Array, ct: jax.Array, geometry: Geometry) -> bool:
     if geometry.groups == 1:
         return ct.dtype == x.dtype and _applies(x, ct.shape[-1], geometry, _NARROWEST_GRADIENT)
     inside = min(x.shape[-1], ct.shape[-1]) // geometry.groups
-    strides = [(1, 1), (2, 2)] if inside <= _NARROW_GROUPS else [(1, 1)]
-    if ct.dtype != x.dtype or inside == 1 or geometry.strides not in strides or geometry.kernel_dilation != (1, 1):
+    if ct.dtype != x.dtype or inside == 1 or geometry.kernel_dilation != (1, 1):
         return False
-    size = pair(n * stride + 2 for n, stride in zip(geometry.output_size, geometry.strides))
-    return _applies(x, max(inside, _GROUPED), Geometry(size, geometry.kernel_size), {3: _GROUPED})
+    # As wide as each of the products.
+    return _applies(x, max(inside, _GROUPED), replace(geometry, groups=1), {3: _GROUPED})
 
 
 def _applies(x: jax.Array, features: int, geometry: Geometry, narrowest: dict[int, int]) -> bool:
@@ -183,39 +180,35 @@ def kernel_gradient(
     if geometry.kernel_dilation != (1, 1):
         x, ct = (space_to_batch(a, geometry.kernel_dilation) for a in (pad(x, geometry.padding), ct))
         return kernel_gradient(x, ct, space_to_batch_geometry(geometry))
-    (side, _), (stride, _), groups = geometry.kernel_size, geometry.strides, geometry.groups
-    channels, features = x.shape[-1], ct.shape[-1]
+    (side, _), groups, channels, features = geometry.kernel_size, geometry.groups, x.shape[-1], ct.shape[-1]
     inside, outside = channels // groups, features // groups
     together = largest_divisor(groups, _GROUPED // max(inside, outside))
+    shares = groups // together  # each of which is multiplied by itself
     by = transforms(side)
-    step, spread = len(by.to_outputs), by.to_outputs.T[:, ::stride]
-    kept = spread.any(axis=1)  # with a stride, infinity sees only outputs that are left out
-    points = np.count_nonzero(kept) ** 2
-    blocks = _Blocks.of(len(x), geometry, channels, features)
+    step = len(by.to_outputs)
+    blocks = _Blocks.of(len(x), geometry, channels, features, shares)
     # Apart, as what the forward pass has padded would be kept for this.
     x = computed_apart(lambda ct, x: _padded(x, geometry, blocks), ct, x)
-    (bottom, right), (rows, columns) = blocks.covered(step // stride), geometry.output_size
+    (bottom, right), (rows, columns) = blocks.covered(step), geometry.output_size
     ct = pad(ct, ((0, bottom - rows), (0, right - columns)))
     outer = onednn.outer_batched if onednn.sums(x.dtype) else _outer_batched
 
-    def taken_apart(x: jax.Array, matrix: np.ndarray, step: int) -> jax.Array:
-        """Parts the channels by products, as well: to [points * groups // together, tiles, channels of a product]."""
-        tiles = _taken_apart(x, matrix[kept], step, blocks)
-        tiles = tiles.reshape(points, -1, groups // together, x.shape[-1] * together // groups)
-        return tiles.swapaxes(1, 2).reshape(-1, *tiles.shape[1::2])
+    def tiles(x: jax.Array, matrix: np.ndarray) -> jax.Array:
+        apart = _taken_apart(x, matrix, step, blocks)
+        apart = apart.reshape(_TILE**2, -1, shares, apart.shape[2] // shares)
+        return apart.swapaxes(1, 2).reshape(-1, *apart.shape[1::2])
 
     def block(i: jax.Array | int) -> jax.Array:
-        rows = blocks.rows * step
-        seen = lax.dynamic_slice(x, blocks.start(i, step), (blocks.images, rows + side - 1, *x.shape[2:]))
-        start = blocks.start(i, step // stride)
-        cts = lax.dynamic_slice(ct, start, (blocks.images, rows // stride, *ct.shape[2:]))
-        return outer(taken_apart(seen, by.tile, step), taken_apart(cts, spread, step // stride))
+        start, rows = blocks.start(i, step), blocks.rows * step
+        seen = lax.dynamic_slice(x, start, (blocks.images, rows + side - 1, *x.shape[2:]))
+        cts = lax.dynamic_slice(ct, start, (blocks.images, rows, *ct.shape[2:]))
+        return outer(tiles(seen, by.tile), tiles(cts, by.to_outputs.T))
 
-    shape = (points * groups // together, together * inside, together * outside)
+    shape = (_TILE**2 * shares, together * inside, together * outside)
     zero = jnp.broadcast_to(jnp.where(always(ct), 0.0, 1.0).astype(x.dtype), shape)
-    total = sum_over_blocks(blocks.number, block, zero).reshape(points, -1, together, inside, together, outside)
+    total = sum_over_blocks(blocks.number, block, zero).reshape(-1, shares, together, inside, together, outside)
     own = jnp.stack([total[:, :, m, :, m] for m in range(together)], axis=3)
-    taps = _spread(by.kernel[kept]).T @ own.swapaxes(1, 2).reshape(points, -1)  # [points, inside, all features]
+    taps = _spread(by.kernel).T @ own.swapaxes(1, 2).reshape(_TILE**2, -1)  # [_, inside, share, group, outside]
     return taps.reshape(side, side, inside, features)
 
 
@@ -229,11 +222,14 @@ class _Blocks(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, batch: int, geometry: Geometry, channels: int, features: int) -> "_Blocks":
-        """Divides the tiles of an output so that a block is in the cache, or as large as the kernel read beside it."""
+    def of(cls, batch: int, geometry: Geometry, channels: int, features: int, shares: int = 1) -> "_Blocks":
+        """Divides the tiles of an output so that a block is in the cache, or as large as the kernel read beside it.
+
+        The channels are multiplied in so many shares, each by itself.
+        """
         rows, columns = _tiles(geometry)
         row = _TILE**2 * columns * max(channels, features) * 4
-        limit = max(_BLOCK, _TILE**2 * channels * features * 4)
+        limit = max(_BLOCK, _TILE**2 * channels * features * 4 // shares)
         down = -(-rows * row // limit) if row < limit else rows
         rows = -(-rows // down)
         images = largest_divisor(batch, limit // (rows * row)) if down == 1 else 1
@@ -251,7 +247,7 @@ class _Blocks(NamedTuple):
 def _tiles(geometry: Geometry) -> tuple[int, int]:
     """Returns how many rows and columns of tiles cover the output."""
     step = _TILE - geometry.kernel_size[0] + 1
-    rows, columns = (n * stride for n, stride in zip(geometry.output_size, geometry.strides))
+    rows, columns = geometry.output_size
     return -(-rows // step), -(-columns // step)
 
 
