@@ -11,11 +11,12 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from cvjax.ops.conv import conv2d
+from cvjax.ops.conv_transpose import conv_transpose
 from cvjax.ops.cpu import winograd
 from cvjax.ops.geometry import Geometry
 
 
-@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize("taps", [2, 3, 5])
 def test_matrices_correlate(taps):
     rng = np.random.default_rng(taps)
     pixels, kernel = rng.standard_normal(6), rng.standard_normal(taps)
@@ -62,6 +63,8 @@ SHAPES = {
     "one output": ((4, 3, 3), 3, ((0, 0), (0, 0))),
     "one row": ((4, 1, 21), 3, ((1, 1), (1, 1))),
     "many rows": ((1, 53, 3), 3, ((1, 1), (1, 1))),
+    "2x2": ((2, 9, 7), 2, ((1, 0), (0, 1))),
+    "2x2, uneven": ((2, 11, 4), 2, ((1, 1), (0, 0))),
     "5x5": ((2, 9, 7), 5, ((2, 2), (2, 2))),
     "5x5, uneven": ((2, 6, 8), 5, ((3, 0), (1, 2))),
 }
@@ -178,6 +181,26 @@ def test_faces_of_a_convolution_agree_with_float64():
     _assert_close(y, _by_hand(x, kernel, padding))
     _assert_close(back, _by_hand(ct, kernel[::-1, ::-1].swapaxes(2, 3), padding))
     _assert_close(gradient, _gradient_by_hand(x, ct, padding, 3))
+
+
+@pytest.mark.usefixtures("stored_and_local")
+def test_faces_of_a_transposed_convolution_agree_with_float64(request):
+    """4x4 taps at stride 2, whose phases are one convolution of 2x2 taps."""
+    rng = np.random.default_rng(0)
+    padding = ((2, 2), (2, 2))
+    x = rng.standard_normal((2, 14, 14, 64)).astype(np.float32)
+    kernel = rng.standard_normal((4, 4, 64, 64)).astype(np.float32)
+    ct = rng.standard_normal((2, 28, 28, 64)).astype(np.float32)
+    spread = np.zeros((2, 27, 27, 64), np.float32)
+    spread[:, ::2, ::2] = x
+    run = jax.jit(partial(conv_transpose, strides=(2, 2), padding=padding))
+    y, pull = jax.vjp(run, x, kernel)
+    back, gradient = pull(jnp.asarray(ct))
+    _assert_close(y, _by_hand(spread, kernel, padding))
+    own = _by_hand(ct, kernel[::-1, ::-1].swapaxes(2, 3), ((1, 1), (1, 1)))[:, ::2, ::2]
+    _assert_close(back, own)
+    _assert_close(gradient, _gradient_by_hand(spread, ct, padding, 4))
+    assert _tiles_in(run.lower(x, kernel).as_text()) == (request.node.callspec.params["stored_and_local"] == "local")
 
 
 @pytest.mark.usefixtures("stored_and_local")

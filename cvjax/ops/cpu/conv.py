@@ -6,6 +6,7 @@ most kernel gradients. Ratios in comments compare times with XLA's, measured on 
 above 1 where XLA is the slower one.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -142,8 +143,7 @@ def kernel_gradient(
         return gradient_merged(x, ct, geometry, again)
     if geometry.kernel_size == (1, 1):
         return _outer(tap(pad(x, geometry.padding), (0, 0), geometry), ct, library)[None, None]
-    whole_blocks = all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
-    if has_space_to_depth(geometry) and (min(geometry.strides) >= _FOLDED_STRIDE or whole_blocks):
+    if has_space_to_depth(geometry) and (min(geometry.strides) >= _FOLDED_STRIDE or _has_whole_blocks(geometry)):
         folded = again(space_to_depth(x, geometry), ct, space_to_depth_geometry(geometry))
         return kernel_from_depth(folded, geometry)
     if _valid_share(geometry) < _FEW_VALID:
@@ -177,6 +177,19 @@ def _suits_onednn(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
     return onednn.suits(x, kernel, geometry)
 
 
+def _has_whole_blocks(geometry: Geometry) -> bool:
+    return all(k % step == 0 for k, step in zip(geometry.kernel_size, geometry.strides))
+
+
+def _folds_into_tiles(x: jax.Array, features: int, onward: Geometry) -> bool:
+    """Tells whether all phases of a transposed convolution are one from tiles, which are taken apart once for all.
+
+    It is 1.5 times as fast as each phase by oneDNN (4x4 stride 2, 28x28x64).
+    """
+    folded = features * math.prod(onward.strides)
+    return _has_whole_blocks(onward) and _suits_winograd(x, folded, space_to_depth_geometry(onward).transposed)
+
+
 def _suits_winograd(x: jax.Array, features: int, geometry: Geometry) -> bool:
     return winograd.suits(x, features, geometry) and _valid_share(geometry) >= _FEW_VALID
 
@@ -208,7 +221,8 @@ def _transposed(x: jax.Array, kernel: jax.Array, geometry: Geometry, library: bo
             return _by_phases(x, kernel, geometry, library)
         return convolve_merged(x, kernel, geometry, partial(convolve, library=library))
     onward = geometry.transposed  # the strided convolution whose transpose this one is
-    if has_space_to_depth(onward) and (min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS):
+    few = min(onward.strides) >= _FOLDED_STRIDE or features <= _FEW_CHANNELS
+    if has_space_to_depth(onward) and (few or (library and _folds_into_tiles(x, features, onward))):
         folded = input_gradient(
             x, kernel_to_depth(turn(kernel, 1), onward), space_to_depth_geometry(onward), library=library
         )

@@ -3,7 +3,7 @@
 A 3x3 kernel takes 9 multiplications for each channel of an output. Here a tile of 6x6 pixels is taken apart into 36
 values, each of which is multiplied once, and 4x4 outputs are put together from the products: 36 multiplications where
 there were 144 (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"). A 5x5 kernel gives 2x2
-outputs of the same tile, 36 for 100. The gradient for a kernel takes maps and cotangent apart, and puts taps together;
+outputs of the same tile, 36 for 100; a 2x2 kernel 5x5, 36 for 100. The gradient for a kernel takes maps and cotangent apart, and puts taps together;
 so it does for groups, a few of which share a product.
 
 The price is rounding: errors are about four times those of a plain sum in float32, some 1e-6 of the output's deviation.
@@ -40,17 +40,21 @@ _BLOCK = 2**21
 # channels 0.6 times as fast, 24 to 24 0.8, 32 to 32 1.1, 32 to 64 1.3, 64 to 64 1.9, 256 to 256 2.6;
 # `benchmarks/products.py`). XLA's kernel gradients are slower, so they pay earlier; those of 5x5 kernels later, as
 # their tiles overlap more.
-_NARROWEST = {3: 32, 5: 32}
-_NARROWEST_GRADIENT = {3: 16, 5: 48}
+_NARROWEST = {2: 64, 3: 32, 5: 32}
+_NARROWEST_GRADIENT = {2: 64, 3: 16, 5: 48}
+# Kernels of 2x2 taps are those of folded strides, which have so many times the channels on one side. As phases of strided
+# 3x3 kernels, which have not, they would spare a hundredth of ResNet-50's step, and cost 2 s of its compilation.
+_FOLDED_RATIO = 4
 # Groups share a product of this many channels in kernel gradients. Wide products are so much faster that pairs of
 # channels of different groups don't matter (32 groups of 4, 56x56, batch 8, one thread: 14 ms, with 16 channels 25 ms,
 # by `grouped.kernel_gradient` 34 ms; 32 groups of 32, 7x7: 6 ms and 10 ms). With strides this is slower than by phases.
 _GROUPED = 32
 # The transformed kernel is four times as large as the kernel, which few tiles don't make up for.
 _FEWEST_TILES = 16
-# Pixels that the tiles cover for one of the output, at most: with a dilation, tiles are of pixels that lie apart, and
-# small maps leave much of them over (33x33x512 at rate 2 1.8 times as fast, at rate 4, where it is 2.1, 1.2 times).
-_MOST_COVERED = 2.2
+# Ratio of a plain convolution's multiplications to those from tiles, at least. Small maps leave much of their tiles over.
+# With a dilation, tiles are of pixels that lie apart (33x33x512 at rate 2, ratio 2.6: 1.8 times as fast; at rate 4, ratio
+# 1.9: 1.2 times as fast; a 2x2 kernel on 7x7x512, ratio 1.4: 0.6 times).
+_LEAST_SPARED = 1.8
 
 
 class _Transforms(NamedTuple):
@@ -66,7 +70,7 @@ class _Transforms(NamedTuple):
 
 @functools.cache
 def transforms(taps: int) -> _Transforms:
-    """Returns the matrices for kernels of 3 or 5 taps a side, in float64.
+    """Returns the matrices for kernels of 2, 3 or 5 taps a side, in float64.
 
     A polynomial's product is known from its values at as many points as it has coefficients, infinity for one of them.
     A correlation is that product transposed.
@@ -113,11 +117,13 @@ def _applies(x: jax.Array, features: int, geometry: Geometry, narrowest: dict[in
     plain = geometry.strides == geometry.input_dilation == (1, 1) and geometry.groups == 1
     if not plain or side != width or side not in narrowest or x.dtype != jnp.float32 or is_exact():
         return False
+    if side == 2 and max(channels, features) < _FOLDED_RATIO * min(channels, features):
+        return False
     rows, columns = _tiles(space_to_batch_geometry(geometry))
     tiles = x.shape[0] * math.prod(geometry.kernel_dilation) * rows * columns
-    covered = tiles * (_TILE - side + 1) ** 2 / (x.shape[0] * math.prod(geometry.output_size))
+    spared = x.shape[0] * math.prod(geometry.output_size) * side**2 / (tiles * _TILE**2)
     few = tiles < _FEWEST_TILES or channels * features > (_FEWEST_TILES * tiles) ** 2
-    return min(channels, features) >= narrowest[side] and not few and covered <= _MOST_COVERED
+    return min(channels, features) >= narrowest[side] and not few and spared >= _LEAST_SPARED
 
 
 def convolve(
