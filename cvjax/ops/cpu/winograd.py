@@ -3,8 +3,8 @@
 A 3x3 kernel takes 9 multiplications for each channel of an output. Here a tile of 6x6 pixels is taken apart into 36
 values, each of which is multiplied once, and 4x4 outputs are put together from the products: 36 multiplications where
 there were 144 (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"). A 5x5 kernel gives 2x2
-outputs of the same tile, 36 for 100; a 2x2 kernel 5x5, 36 for 100. The gradient for a kernel takes maps and cotangent apart, and puts taps together;
-so it does for groups, a few of which share a product.
+outputs of the same tile, 36 for 100, and a 2x2 kernel 5x5, 36 for 100 as well. The gradient for a kernel takes maps and
+cotangent apart, and puts taps together; so it does for groups, a few of which share a product.
 
 The price is rounding: errors are about four times those of a plain sum in float32, some 1e-6 of the output's deviation.
 So `jax.default_matmul_precision("highest")` turns it off (`is_exact`).
@@ -42,8 +42,8 @@ _BLOCK = 2**21
 # their tiles overlap more.
 _NARROWEST = {2: 64, 3: 32, 5: 32}
 _NARROWEST_GRADIENT = {2: 64, 3: 16, 5: 48}
-# Kernels of 2x2 taps are those of folded strides, which have so many times the channels on one side. As phases of strided
-# 3x3 kernels, which have not, they would spare a hundredth of ResNet-50's step, and cost 2 s of its compilation.
+# Kernels of 2x2 taps are those of folded strides, which have so many times the channels on one side. As phases of
+# strided 3x3 kernels they would spare a hundredth of ResNet-50's step, and cost 2 s of its compilation.
 _FOLDED_RATIO = 4
 # Groups share a product of this many channels in kernel gradients. Wide products are so much faster that pairs of
 # channels of different groups don't matter (32 groups of 4, 56x56, batch 8, one thread: 14 ms, with 16 channels 25 ms,
@@ -51,9 +51,9 @@ _FOLDED_RATIO = 4
 _GROUPED = 32
 # The transformed kernel is four times as large as the kernel, which few tiles don't make up for.
 _FEWEST_TILES = 16
-# Ratio of a plain convolution's multiplications to those from tiles, at least. Small maps leave much of their tiles over.
-# With a dilation, tiles are of pixels that lie apart (33x33x512 at rate 2, ratio 2.6: 1.8 times as fast; at rate 4, ratio
-# 1.9: 1.2 times as fast; a 2x2 kernel on 7x7x512, ratio 1.4: 0.6 times).
+# Ratio of a plain convolution's multiplications to those from tiles, at least. Small maps leave much of their tiles
+# over, and with a dilation tiles are of pixels that lie apart (33x33x512 at rate 2, ratio 2.6: 1.8 times as fast; at
+# rate 4, ratio 1.9: 1.2 times as fast; a 2x2 kernel on 7x7x512, ratio 1.4: 0.6 times).
 _LEAST_SPARED = 1.8
 
 
