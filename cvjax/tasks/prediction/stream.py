@@ -4,16 +4,16 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from cvjax.errors import ConfigError, DataError
 from cvjax.ops.geometry import pair
+from cvjax.tasks.prediction.choices import OnBad
 from cvjax.tasks.prediction.pieces import BatchPredictor, Piece, Rows
 
-OnBad = Literal["error", "skip"]
 _PIXELS = 640 * 640
 """Pixels of an input up to which a batch has its full size; larger inputs make smaller batches of as many pixels."""
 _ROOM = 512 << 20

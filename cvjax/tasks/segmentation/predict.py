@@ -1,7 +1,7 @@
 """Computes class probabilities of pixels, as an evaluation is configured, and label maps of images of any size."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.runtime.compiler import compiled
+from cvjax.tasks.prediction.choices import KeptProbabilities
 from cvjax.tasks.prediction.pieces import Piece, Rows, Views, predict_one, tiles
 from cvjax.tasks.segmentation.config import SegmentationEval
 from cvjax.tasks.segmentation.crf import apply_crf, inside
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 _TILE = 2048
 """Longest side that the model sees in one piece, after the largest scale, in pixels."""
 _SHARED = 256
-Kept = Literal["uint8", "float16"]
-"""How probabilities are kept: as whole numbers of 1/255, or as float16."""
 
 
 def probabilities(model: nn.Module, variables: Any, images: jax.Array, config: SegmentationEval) -> jax.Array:
@@ -60,7 +59,7 @@ class LabelMap(NamedTuple):
 
     Attributes:
       labels: Class of each pixel, uint8 [H, W].
-      probabilities: Probabilities [H, W, C] as `Kept` says; None if they are not asked for.
+      probabilities: Probabilities [H, W, C] as `KeptProbabilities` says; None if they are not asked for.
     """
 
     labels: Any  # arrays of the device or of numpy
@@ -92,7 +91,7 @@ class MapPredictor:
         views: Views | None = None,
         *,
         multiple: int | None = None,
-        kept: Kept | None = None,
+        kept: KeptProbabilities | None = None,
     ) -> None:
         views, config = views or Views(), task.config.eval
         self._multiple = 1 if hasattr(model, "margin") else multiple or 64
@@ -154,7 +153,7 @@ class MapPredictor:
         return jax.tree.map(joined, *parts)
 
 
-def _kept(predicted: jax.Array, kept: Kept) -> jax.Array:
+def _kept(predicted: jax.Array, kept: KeptProbabilities) -> jax.Array:
     if kept == "float16":
         return predicted.astype(jnp.float16)
     return jnp.round(predicted * 255).astype(jnp.uint8)

@@ -30,6 +30,7 @@ from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_divergence
+from cvjax.tasks.prediction.choices import KeptProbabilities
 from cvjax.tasks.prediction.pieces import Views
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
@@ -37,7 +38,7 @@ from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.crf import apply_crf, inside
 from cvjax.tasks.segmentation.doubt import mask_doubts
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
-from cvjax.tasks.segmentation.predict import Kept, MapPredictor
+from cvjax.tasks.segmentation.predict import MapPredictor
 from cvjax.tasks.segmentation.scores.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.segmentation.scores.membranes import membrane_report, membrane_sums
 from cvjax.tasks.segmentation.scores.regions import border_report, image_iou_sums, image_miou, segmentation_report
@@ -278,7 +279,7 @@ class Segmentation(ImageTask):
         views: Views | None = None,
         *,
         multiple: int | None = None,
-        kept: Kept | None = None,
+        kept: KeptProbabilities | None = None,
     ) -> MapPredictor:
         """Returns what predicts label maps of photographs, with probabilities if `kept` says how.
 
