@@ -131,7 +131,7 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     task = load.with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
     task, dataset = load.open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size, spatial=arguments.spatial)
-    report = make_evaluator(task, loaded.model, dataset, strategy)(strategy.place_state(loaded.variables))
+    report = make_evaluator(task, loaded.model, dataset, strategy, once=True)(strategy.place_state(loaded.variables))
     where = said_name(dataset.name, task.config.input.manual_dir)
     console.print(task.table(report))
     console.print(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.runtime.compiler import compiled
+from cvjax.runtime.compiler import Programs, compiled
 from cvjax.tasks.prediction.choices import KeptProbabilities
 from cvjax.tasks.prediction.pieces import Piece, Rows, Views, predict_one, tiles
 from cvjax.tasks.segmentation.config import SegmentationEval
@@ -110,7 +110,7 @@ class MapPredictor:
             labels = jnp.argmax(predicted, axis=-1).astype(jnp.uint8)
             return LabelMap(labels, None if kept is None else _kept(predicted, kept))
 
-        self._maps = maps
+        self._maps = Programs(maps)
 
     def pieces(self, size: tuple[int, int]) -> list[Piece]:
         """Returns the tiles of an image, or one piece for all of it."""
@@ -128,6 +128,10 @@ class MapPredictor:
         padded[:] = self._fill
         padded[:height, :width] = piece.cut(image)
         return {"image": padded, "size": np.array([height, width], np.int32)}
+
+    def ahead(self, rows: Rows, runs: float) -> None:
+        """Compiles the net for batches of these shapes."""
+        self._maps.ahead(self._variables, rows["image"], rows["size"], runs=runs)
 
     def start(self, rows: Rows) -> LabelMap:
         """Starts the net on a batch of tiles."""

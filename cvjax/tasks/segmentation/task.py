@@ -151,7 +151,7 @@ class Segmentation(ImageTask):
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
         # A net without padding mirrors its images at their border, not at that of padding.
         buckets = batches_by_size(sizes, scoring.batch_size, 1 if self.margin else scoring.pad_multiple)
-        return EvalTransform(size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize), buckets
+        return EvalTransform(size=buckets[0][0], fill=self.fill, ignore=self.ignore, resize=resize), buckets
 
     def predict(self, model: nn.Module, variables: Any, inputs: jax.Array) -> jax.Array:
         """Returns class probabilities [B, H, W, C] of normalized images, as the evaluation is configured."""
