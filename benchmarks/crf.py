@@ -57,7 +57,8 @@ def prepare_cvjax(case: Message) -> Work:
     """Ours, a batch at a time."""
     import jax
 
-    from cvjax.ops.crf.dense_crf import CRFKernels, dense_crf
+    from cvjax.ops.crf.dense_crf import dense_crf
+    from cvjax.ops.crf.kernels import CRFKernels
     from cvjax.runtime.compiler import compiler_options
 
     images, unaries = map(jax.numpy.asarray, images_of(case))

@@ -28,6 +28,7 @@ PROGRAMS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
             ("inference", "models.py", ("--modes", "inference", "--batch", "1", "8", "--models", *CLASSIFIERS)),
             ("segmenters", "segmenters.py", ("--modes", "training")),
             ("faster_rcnn", "faster_rcnn.py", ()),
+            ("whole_commands", "whole_commands.py", ()),
         )
     ),
     ("layers", ("layers.py",), True),

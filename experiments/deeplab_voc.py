@@ -28,7 +28,7 @@ from dataclasses import replace
 
 from cvjax.experiment import ModelConfig, OptimizerConfig, main, parse
 from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
-from cvjax.tasks.segmentation.crf import CRFS
+from cvjax.tasks.segmentation.crf_config import CRFS
 from experiments._shared import ADAMW, MUON, NARROW_VGG, QUICK_SEGMENTATION, on_a_pod
 
 V3PLUS = ModelConfig("deeplabv3plus_resnet101", multi_grid=(1, 2, 4), dropout=0.1, norm={"momentum": 0.9997})

@@ -3,34 +3,24 @@
 import dataclasses
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cvjax.cli.commandline import parse
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.reading import read_known
-from cvjax.data.stand_in import StandIn
-from cvjax.datasets.sizes import class_count, example_count
-from cvjax.engine.ahead import TooLarge, compile_step
 from cvjax.engine.command import run_command, write_json_result
-from cvjax.engine.config import RunConfig, resolve
-from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
-from cvjax.engine.run import with_steps
 from cvjax.errors import ConfigError
-from cvjax.inspection.chips import Topology, parse_topology
-from cvjax.inspection.roofline import largest_batch
-from cvjax.inspection.step_report import Run, StepReport
-from cvjax.runtime import topology
-from cvjax.tasks.detection.config import DetectionConfig, StagedDetectionConfig
 
-LAYOUTS: Mapping[str, Callable[[RunConfig, list[Any]], JitStrategy]] = {
-    "jit": lambda config, devices: JitStrategy(devices),
-    "fsdp": lambda config, devices: FsdpStrategy(devices),
-    "spatial": lambda config, devices: SpatialStrategy(config.spatial, devices),
-}
-"""Strategies by the name of the layout."""
+if TYPE_CHECKING:
+    from cvjax.data.stand_in import StandIn
+    from cvjax.engine.config import RunConfig
+    from cvjax.engine.parallel import JitStrategy
+    from cvjax.inspection.chips import Topology
+    from cvjax.inspection.step_report import Run, StepReport
+
+LAYOUTS = ("jit", "fsdp", "spatial")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +59,7 @@ class Arguments:
     hlo: str | None = None
 
 
-def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
+def read(argv: Sequence[str] | None = None) -> "tuple[Arguments, RunConfig]":
     """Reads the command line: what to do, and the configuration of the run.
 
     Raises:
@@ -78,6 +68,10 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
     arguments, rest = read_known(Arguments, argv, "aot")
     if arguments.layout not in (None, *LAYOUTS):
         raise ConfigError(f"there is no layout {arguments.layout!r}; choose one of {', '.join(LAYOUTS)}")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.cli.commandline import parse
+    from cvjax.inspection.chips import parse_topology
+
     parse_topology(arguments.topology)
     names = experiment_files()
     if arguments.experiment not in names:
@@ -99,14 +93,14 @@ class Plan:
       strategy: Strategy over the devices.
     """
 
-    run: Run
+    run: "Run"
     task: Any
     model: Any
-    dataset: StandIn
-    strategy: JitStrategy
+    dataset: "StandIn"
+    strategy: "JitStrategy"
 
 
-def plan(arguments: Arguments, config: RunConfig, devices: Callable[[], list[Any]]) -> Plan:
+def plan(arguments: Arguments, config: "RunConfig", devices: Callable[[], list[Any]]) -> Plan:
     """Makes task, model and strategy of a run without its data.
 
     Args:
@@ -117,6 +111,11 @@ def plan(arguments: Arguments, config: RunConfig, devices: Callable[[], list[Any
     Raises:
       ConfigError: The run trains several nets, the number of its classes is unknown, or the devices cannot share it.
     """
+    from cvjax.data.stand_in import StandIn
+    from cvjax.datasets.sizes import class_count
+    from cvjax.engine.config import resolve
+    from cvjax.tasks.detection.config import DetectionConfig
+
     if isinstance(config, DetectionConfig) and config.four_steps:
         raise ConfigError(
             f"{arguments.experiment} {arguments.preset} trains four nets one after another, each with a step of its"
@@ -129,7 +128,7 @@ def plan(arguments: Arguments, config: RunConfig, devices: Callable[[], list[Any
     if classes is None:
         raise ConfigError(f"{config.data} does not tell the number of its classes without files; give --num-classes")
     layout = arguments.layout or (config.parallel if config.parallel in LAYOUTS else "jit")
-    strategy = LAYOUTS[layout](config, devices())
+    strategy = _strategy(layout, config, devices())
     config, run = _sized(arguments, config, layout, strategy.shares)
     dataset = StandIn(
         "stand-in", config.input.train_split, task_class.target, classes, getattr(config.input, "proposals", 0)
@@ -142,8 +141,22 @@ def plan(arguments: Arguments, config: RunConfig, devices: Callable[[], list[Any
     return Plan(run, task, model, dataset, strategy)
 
 
-def _sized(arguments: Arguments, config: RunConfig, layout: str, shares: int) -> tuple[RunConfig, Run]:
+def _strategy(layout: str, config: "RunConfig", devices: list[Any]) -> "JitStrategy":
+    from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
+
+    if layout == "spatial":
+        return SpatialStrategy(config.spatial, devices)
+    return {"jit": JitStrategy, "fsdp": FsdpStrategy}[layout](devices)
+
+
+def _sized(arguments: Arguments, config: "RunConfig", layout: str, shares: int) -> "tuple[RunConfig, Run]":
     """Returns the configuration with its steps, and the description of the run."""
+    from cvjax.datasets.sizes import example_count
+    from cvjax.engine.run import with_steps
+    from cvjax.inspection.chips import parse_topology
+    from cvjax.inspection.step_report import Run
+    from cvjax.tasks.detection.config import StagedDetectionConfig
+
     notes, each = [], arguments.batch_per_chip
     if each is None:
         each = max(1, round(config.batch_size / shares))
@@ -167,7 +180,7 @@ def _sized(arguments: Arguments, config: RunConfig, layout: str, shares: int) ->
     return config, Run(name, model, layout, topology, each * shares, images, tuple(notes))
 
 
-def report(planned: Plan, *, search: bool = False, hlo: str | None = None) -> StepReport:
+def report(planned: Plan, *, search: bool = False, hlo: str | None = None) -> "StepReport":
     """Compiles the step of a run and reports on it.
 
     Args:
@@ -178,13 +191,16 @@ def report(planned: Plan, *, search: bool = False, hlo: str | None = None) -> St
     Raises:
       TooLarge: The step does not fit.
     """
+    from cvjax.engine import ahead
+    from cvjax.inspection.roofline import largest_batch
+
     run, shares = planned.run, planned.strategy.shares
 
-    def compiled(batch: int) -> StepReport:
+    def compiled(batch: int) -> "StepReport":
         described = dataclasses.replace(run, batch=batch)
-        return compile_step(planned.task, planned.model, planned.dataset, planned.strategy, described)
+        return ahead.compile_step(planned.task, planned.model, planned.dataset, planned.strategy, described)
 
-    found = compile_step(planned.task, planned.model, planned.dataset, planned.strategy, run, hlo=hlo)
+    found = ahead.compile_step(planned.task, planned.model, planned.dataset, planned.strategy, run, hlo=hlo)
     if not search:
         return found
 
@@ -192,7 +208,7 @@ def report(planned: Plan, *, search: bool = False, hlo: str | None = None) -> St
         batch = each * shares
         try:
             size = (found if batch == run.batch else compiled(batch)).memory.temporaries
-        except TooLarge as error:
+        except ahead.TooLarge as error:
             print(error, file=sys.stderr, flush=True)
             return None
         print(f"{batch} images a step fit", file=sys.stderr, flush=True)
@@ -202,7 +218,7 @@ def report(planned: Plan, *, search: bool = False, hlo: str | None = None) -> St
     return dataclasses.replace(found, largest_batch=most * shares, tried=tuple(each * shares for each in tried))
 
 
-def write(arguments: Arguments, found: StepReport) -> None:
+def write(arguments: Arguments, found: "StepReport") -> None:
     """Writes the files that were asked for.
 
     Raises:
@@ -213,13 +229,17 @@ def write(arguments: Arguments, found: StepReport) -> None:
         found.save_picture(arguments.picture)
 
 
-def _devices(chips: Topology) -> list[Any]:
+def _devices(chips: "Topology") -> list[Any]:
+    from cvjax.runtime import topology
+
     return topology.h100_devices(chips.chips) if chips.chip.name == "h100" else topology.tpu_devices(chips.name)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments, config = read(argv)
+    from cvjax.inspection.chips import parse_topology
+
     planned = plan(arguments, config, lambda: _devices(parse_topology(arguments.topology)))
     found = report(planned, search=arguments.largest_batch, hlo=arguments.hlo)
     write(arguments, found)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -14,11 +14,12 @@ from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks import load
-from cvjax.tasks.comparing.finished import FinishedRun, differing_settings, read_runs
-from cvjax.tasks.comparing.judging import Contestant, Judgment, paired_statistics, shared_examples
 from cvjax.visual.comparison import draw_curves, side_by_side
 from cvjax.visual.page import Card, Page
+
+if TYPE_CHECKING:
+    from cvjax.tasks.comparing.finished import FinishedRun
+    from cvjax.tasks.comparing.judging import Contestant, Judgment
 
 _CARDS = 12
 """Number of images that are shown for either run."""
@@ -51,9 +52,9 @@ class Arguments:
 class _Duel:
     """Holds two runs' judgments on the same images."""
 
-    contestants: tuple[Contestant, Contestant]
+    contestants: "tuple[Contestant, Contestant]"
     examples: list[tuple[tuple[int, int], str]]
-    judgments: tuple[list[Judgment], list[Judgment]]
+    judgments: "tuple[list[Judgment], list[Judgment]]"
     statistics: dict[str, float | int]
 
     def order(self) -> np.ndarray:
@@ -79,6 +80,9 @@ def compare_runs(arguments: Arguments, console: Console) -> dict[str, Any]:
     """
     if len(arguments.runs) < 2:
         raise ConfigError("cvjax compare takes at least two runs; give their work folders")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.tasks.comparing.finished import differing_settings, read_runs
+
     runs = read_runs(arguments.runs)
     tasks = {run.task: run.name for run in runs}
     if len(tasks) > 1:
@@ -107,7 +111,7 @@ def compare_runs(arguments: Arguments, console: Console) -> dict[str, Any]:
     return figures
 
 
-def _scores(runs: Sequence[FinishedRun]) -> list[list[Any]]:
+def _scores(runs: "Sequence[FinishedRun]") -> list[list[Any]]:
     found = [run.scores() for run in runs]
     rows = [
         [name, *(each.get(name) for each in found)] for name in dict.fromkeys(name for each in found for name in each)
@@ -115,7 +119,7 @@ def _scores(runs: Sequence[FinishedRun]) -> list[list[Any]]:
     return [["steps", *(run.steps for run in runs)], *rows]
 
 
-def _classes(runs: Sequence[FinishedRun]) -> dict[str, list[list[Any]]]:
+def _classes(runs: "Sequence[FinishedRun]") -> dict[str, list[list[Any]]]:
     """Returns a table for each score of classes: the class, its score in each run, and the last less the first."""
     found = [run.by_class() for run in runs]
     tables = {}
@@ -130,7 +134,7 @@ def _classes(runs: Sequence[FinishedRun]) -> dict[str, list[list[Any]]]:
     return tables
 
 
-def _notes(runs: Sequence[FinishedRun], settings: dict[str, list[Any]]) -> list[str]:
+def _notes(runs: "Sequence[FinishedRun]", settings: dict[str, list[Any]]) -> list[str]:
     """Returns sentences about what makes the scores less comparable than they look."""
     notes = []
     moved = [flag for flag in ("data", "input.manual-dir", "input.eval-split") if flag in settings]
@@ -155,6 +159,9 @@ def _duel(arguments: Arguments, console: Console) -> _Duel | None:
         raise ConfigError(f"--images is a number of images, not {count}")
     if count == 0:
         return None
+    from cvjax.tasks import load
+    from cvjax.tasks.comparing.judging import Contestant, paired_statistics, shared_examples
+
     first, second = (Contestant(load.load_for_inference(run), arguments.split) for run in arguments.runs[:2])
     try:
         examples = list(shared_examples(first.dataset, second.dataset, count))
@@ -211,7 +218,7 @@ def _shown(value: Any) -> str:
 
 
 def _page(
-    runs: Sequence[FinishedRun],
+    runs: "Sequence[FinishedRun]",
     scores: list[list[Any]],
     classes: dict[str, list[list[Any]]],
     settings: dict[str, list[Any]],

@@ -3,31 +3,21 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 
 from cvjax.cli.shell.reading import read
-from cvjax.engine.checkpoint.averaging import write_as_run
 from cvjax.engine.command import run_command
-from cvjax.engine.config import from_json
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import CheckpointError, ConfigError
-from cvjax.models import model_info, model_options
-from cvjax.models.config import Options
 from cvjax.storage import is_folder
-from cvjax.tasks import load
-from cvjax.tasks.averaged import load_average
-from cvjax.tasks.loaded import Loaded
-from cvjax.weights import open_weights, to_torch, write_darknet, write_state_dict
-from cvjax.weights.convert import Variables, is_counter
-from cvjax.weights.darknet import is_darknet
-from cvjax.weights.hub import fetch_pretrained, is_pretrained
-from cvjax.weights.layouts.known import layouts_of
-from cvjax.weights.opened import describe
-from cvjax.weights.own import LAYOUT, is_own, note, to_own
+
+if TYPE_CHECKING:
+    from cvjax.models.config import Options
+    from cvjax.tasks.loaded import Loaded
+    from cvjax.weights.convert import Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +76,17 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
         raise ConfigError("--average-bn belongs to an average; give --average or --average-steps too")
     if averages and not is_folder(arguments.source):
         raise ConfigError(f"--average is for the checkpoints of a run, and {arguments.source} is none; leave it out")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    import jax
+
+    from cvjax.engine.checkpoint.averaging import write_as_run
+    from cvjax.engine.config import from_json
+    from cvjax.models import model_info
+    from cvjax.weights import hub, open_weights
+    from cvjax.weights.darknet import is_darknet
+    from cvjax.weights.opened import describe
+    from cvjax.weights.own import LAYOUT, is_own, to_own
+
     if is_folder(arguments.source):
         if arguments.as_ is not None:
             raise ConfigError(f"--as is for files; {arguments.source} says itself what it is of")
@@ -105,8 +106,8 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
         _write(arguments.target, state_dict, layout, told)
         return f"{record['name']}{average}, in the layout of {layout}", state_dict
     path, name = arguments.source, arguments.as_
-    if is_pretrained(arguments.source):
-        fetched = fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
+    if hub.is_pretrained(arguments.source):
+        fetched = hub.fetch_pretrained(arguments.source, data_dir=arguments.data_dir)
         name, path = fetched.model, fetched.path
     opened = open_weights(
         path,
@@ -126,8 +127,11 @@ def convert(arguments: Arguments) -> tuple[str, dict[str, np.ndarray]]:
     return opened.whose, state_dict
 
 
-def _loaded(arguments: Arguments, averages: bool) -> tuple[Loaded, list[int]]:
+def _loaded(arguments: Arguments, averages: bool) -> "tuple[Loaded, list[int]]":
     """Loads the best checkpoint of a run, or an average, with the steps that it is of."""
+    from cvjax.tasks import load
+    from cvjax.tasks.averaged import load_average
+
     if not averages:
         return load.load_for_inference(arguments.source), []
     if arguments.average is not None and arguments.average_steps:
@@ -136,8 +140,11 @@ def _loaded(arguments: Arguments, averages: bool) -> tuple[Loaded, list[int]]:
 
 
 def _write_darknet(
-    arguments: Arguments, name: str, options: Options, variables: Variables
+    arguments: Arguments, name: str, options: "Options", variables: "Variables"
 ) -> tuple[str, dict[str, np.ndarray]]:
+    from cvjax.weights import write_darknet
+    from cvjax.weights.own import to_own
+
     if arguments.layout is not None:
         raise ConfigError(f"{arguments.target} is darknet's, which has no names; leave out --layout {arguments.layout}")
     write_darknet(arguments.target, variables, grid=options.get("grid"))
@@ -145,9 +152,14 @@ def _write_darknet(
 
 
 def _spelled(
-    name: str, options: Options, variables: Variables, layout: str | None
+    name: str, options: "Options", variables: "Variables", layout: str | None
 ) -> tuple[str, dict[str, np.ndarray]]:
     """Returns a layout and the weights in it: by default the first that fits the net, our own if there is no other."""
+    from cvjax.models import model_options
+    from cvjax.weights import to_torch
+    from cvjax.weights.layouts.known import layouts_of
+    from cvjax.weights.own import LAYOUT, to_own
+
     if layout is not None:
         return layout, to_own(variables) if layout == LAYOUT else to_torch(name, variables, layout=layout)
     # One that needs options says more of the net than one that needs none.
@@ -162,6 +174,9 @@ def _spelled(
 
 
 def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: dict[str, Any]) -> None:
+    from cvjax.weights import write_state_dict
+    from cvjax.weights.own import LAYOUT, note
+
     if layout == LAYOUT and pathlib.Path(target).suffix.lower() != ".safetensors":
         raise ConfigError(
             f"{told['model']['name']} has no names but our own, which .safetensors alone has a place for; "
@@ -173,6 +188,8 @@ def _write(target: str, state_dict: dict[str, np.ndarray], layout: str, told: di
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line. `argv` is the process's own by default."""
     arguments = read(Arguments, argv, "convert")
+    from cvjax.weights.convert import is_counter
+
     what, state_dict = convert(arguments)
     numbers = sum(value.size for key, value in state_dict.items() if not is_counter(key))
     make_console().print(

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Sequence
 from typing import Annotated, BinaryIO, cast
 
-import jax
 import numpy as np
 import tyro
 from rich.console import Console
@@ -19,8 +18,7 @@ from cvjax.engine.command import run_command
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
 from cvjax.storage import AnyPath, as_path, write_result
-from cvjax.tasks.segmentation.config import CRFFlag
-from cvjax.tasks.segmentation.crf import CRFS, apply_crf
+from cvjax.tasks.segmentation.crf_config import CRFS, CRFFlag
 from cvjax.visual.canvas import save_mask, save_png
 from cvjax.visual.grid import Example, save_grid
 from cvjax.visual.overlay import draw_overlay
@@ -71,6 +69,11 @@ def crf_file(arguments: Arguments, console: Console) -> np.ndarray:
     names = arguments.names or tuple(f"class {label}" for label in range(classes))
     crf = arguments.crf
     if crf is not None:
+        # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+        import jax
+
+        from cvjax.tasks.segmentation.crf import apply_crf
+
         program = jax.jit(lambda p, i: apply_crf(p, i, crf))
         marginals = np.asarray(program(probabilities[None], image[None]))[0]
     else:

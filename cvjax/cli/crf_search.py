@@ -6,7 +6,7 @@ It prints the mean IoU of the best trials, and the command that evaluates with t
 import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import rich.box
@@ -20,13 +20,12 @@ from cvjax.data.dataset import Dataset, max_size
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.load import load_for_inference, open_scored, with_settings
-from cvjax.tasks.scale_crop import resize_pair
-from cvjax.tasks.segmentation.config import CRFFlag
-from cvjax.tasks.segmentation.crf import CRFS, format_crf
-from cvjax.tasks.segmentation.crf_search import Tried, keep_probabilities, make_scorer, most_trials, search
-from cvjax.tasks.segmentation.task import Segmentation
+from cvjax.tasks.segmentation.crf_config import CRFS, CRFFlag, format_crf
 from cvjax.visual.tables import percent
+
+if TYPE_CHECKING:
+    from cvjax.tasks.segmentation.crf_search import Tried
+    from cvjax.tasks.segmentation.task import Segmentation
 
 _SHOWN = 12
 """Number of trials that the terminal shows."""
@@ -97,13 +96,18 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
         raise ConfigError(f"--images is {arguments.images}; give 1 or more")
     if arguments.start is None or not arguments.start.iterations:
         raise ConfigError("--start must be a CRF with iterations, such as v1 or v2")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.tasks import load
+    from cvjax.tasks.segmentation.crf_search import keep_probabilities, make_scorer, most_trials, search
+    from cvjax.tasks.segmentation.task import Segmentation
+
     overrides: dict[str, Any] = {} if arguments.output_stride is None else {"output_stride": arguments.output_stride}
-    loaded = load_for_inference(arguments.checkpoint, **overrides)
+    loaded = load.load_for_inference(arguments.checkpoint, **overrides)
     if not isinstance(loaded.task, Segmentation):
         raise ConfigError(f"{arguments.checkpoint} is of a {loaded.task.name}; a CRF refines segmentations")
-    task = with_settings(loaded.task, arguments, data_fields=("manual_dir",), eval_fields=_PREDICTING)
+    task = load.with_settings(loaded.task, arguments, data_fields=("manual_dir",), eval_fields=_PREDICTING)
     task = task.reconfigured(eval=dataclasses.replace(task.config.eval, crf=None))
-    task, source = open_scored(task, arguments.split)
+    task, source = load.open_scored(task, arguments.split)
     data, scoring = task.config.input, task.config.eval
     multiple = scoring.pad_multiple or max(data.resize or max_size(source))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(arguments.images, len(source))).round().astype(int))
@@ -119,7 +123,7 @@ def search_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any]:
         bar = progress.add_task("CRFs", total=most_trials(arguments.grid, arguments.rounds))
         best = plain
 
-        def tried(trial: Tried) -> None:
+        def tried(trial: "Tried") -> None:
             nonlocal best
             best = np.fmax(best, trial.miou)  # fmax passes over a nan score
             text = f"CRFs: mIoU {percent(plain)} without, {percent(best)} with the best so far"
@@ -159,8 +163,10 @@ def _command(arguments: Arguments, crf: str) -> str:
     return shlex.join(words)
 
 
-def _pairs(source: Dataset, chosen: np.ndarray, task: Segmentation) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(source: Dataset, chosen: np.ndarray, task: "Segmentation") -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields images and masks at the size that the run scores them at; skips damaged ones where the run may."""
+    from cvjax.tasks.scale_crop import resize_pair
+
     decode, data = task.decoder(), task.config.input
     for index in chosen:
         try:
@@ -173,7 +179,7 @@ def _pairs(source: Dataset, chosen: np.ndarray, task: Segmentation) -> Iterator[
         yield (image, mask) if data.resize is None else resize_pair(image, mask, data.resize)
 
 
-def _table(trials: Sequence[Tried], plain: float) -> Table:
+def _table(trials: "Sequence[Tried]", plain: float) -> Table:
     table = Table(box=rich.box.SIMPLE_HEAD, title="mean IoU with a dense CRF", title_justify="left")
     # Two lines each: seven columns fit into a terminal of 80.
     for column in ("smooth\nweight", "\nsigma", "appearance\nweight", "\nsigma", "color\nsigma", "\nmIoU %", "\ngain"):

@@ -12,18 +12,12 @@ from rich.console import Console
 
 from cvjax.cli.shell.reading import read
 from cvjax.cli.shell.somebodys import say_whose, told
-from cvjax.data.identity import listed
-from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
-from cvjax.engine.config import Mode
-from cvjax.engine.evaluate import make_evaluator, plain
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.parallel import make_strategy
+from cvjax.engine.modes import Mode
 from cvjax.errors import ConfigError
 from cvjax.storage import as_path, written_folder
-from cvjax.tasks.foreign import chosen, is_weights
-from cvjax.tasks.load import load_for_inference, open_scored, with_settings
-from cvjax.tasks.segmentation.config import CRFFlag
+from cvjax.tasks.segmentation.crf_config import CRFFlag
 
 _DATA = ("manual_dir", "on_bad_record", "on_bad_boxes")
 _EVAL = (
@@ -121,15 +115,23 @@ def evaluate_checkpoint(arguments: Arguments, console: Console) -> dict[str, Any
     Raises:
       UserError: A missing or foreign checkpoint, missing data, or options of another task.
     """
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.data.identity import listed
+    from cvjax.datasets.registry import said_name
+    from cvjax.engine.evaluate import make_evaluator, plain
+    from cvjax.engine.parallel import make_strategy
+    from cvjax.tasks import load
+    from cvjax.tasks.foreign import chosen, is_weights
+
     source = chosen(arguments.checkpoint, arguments.weights)
     if arguments.data is None and is_weights(source):
         raise ConfigError(f"{source} is weights without a run; name the data to score them on with --data")
-    loaded = load_for_inference(source, **told(arguments))
+    loaded = load.load_for_inference(source, **told(arguments))
     say_whose(loaded, console)
-    task = with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
-    task, dataset = open_scored(task, arguments.split)
+    task = load.with_settings(loaded.task, arguments, data_fields=_DATA, eval_fields=_EVAL)
+    task, dataset = load.open_scored(task, arguments.split)
     strategy = make_strategy(arguments.parallel, task.config.eval.batch_size, spatial=arguments.spatial)
-    report = make_evaluator(task, loaded.model, dataset, strategy)(strategy.place_state(loaded.variables))
+    report = make_evaluator(task, loaded.model, dataset, strategy, once=True)(strategy.place_state(loaded.variables))
     where = said_name(dataset.name, task.config.input.manual_dir)
     console.print(task.table(report))
     console.print(

@@ -3,14 +3,16 @@
 import ast
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from cvjax.cli.shell.reading import read
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.errors import ConfigError, UserError
-from cvjax.inspection import Inspection, inspect_model
+
+if TYPE_CHECKING:
+    from cvjax.inspection import Inspection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Arguments:
     png: str | None = None
 
 
-def inspect(arguments: Arguments) -> Inspection:
+def inspect(arguments: Arguments) -> "Inspection":
     """Inspects the model and writes the files that were asked for.
 
     Raises:
@@ -53,6 +55,9 @@ def inspect(arguments: Arguments) -> Inspection:
     options = dict(_option(text) for text in arguments.options)
     if arguments.num_classes is not None and arguments.num_classes < 0:
         raise ConfigError(f"--num-classes is {arguments.num_classes}; give a number of classes, or 0 for no head")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.inspection import inspect_model
+
     try:
         found = inspect_model(arguments.model, image_size=size, num_classes=arguments.num_classes, **options)
     except UserError:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -13,25 +13,16 @@ from cvjax.cli.shell.somebodys import say_whose, told
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
-from cvjax.models.detection.detector import display_threshold
 from cvjax.storage import AnyPath, as_path, is_folder, is_remote
-from cvjax.tasks import load
-from cvjax.tasks.classification.task import Classification
-from cvjax.tasks.detection.task import Detection
-from cvjax.tasks.foreign import chosen
-from cvjax.tasks.object_masks.task import ObjectMasks
-from cvjax.tasks.prediction.box_results import BoxResults, Format
-from cvjax.tasks.prediction.coco_ids import CocoIds
-from cvjax.tasks.prediction.inputs import Input, find_inputs
-from cvjax.tasks.prediction.map_results import MapResults
-from cvjax.tasks.prediction.pieces import BatchPredictor, Views
-from cvjax.tasks.prediction.results import Results
-from cvjax.tasks.prediction.run import Outputs, Run
-from cvjax.tasks.prediction.sheet import FILE as SHEET
-from cvjax.tasks.prediction.stream import OnBad, Stream
-from cvjax.tasks.segmentation.config import CRFFlag
-from cvjax.tasks.segmentation.predict import Kept
-from cvjax.tasks.segmentation.task import Segmentation
+from cvjax.tasks.prediction.choices import BoxFormat, KeptProbabilities, OnBad
+from cvjax.tasks.segmentation.crf_config import CRFFlag
+
+if TYPE_CHECKING:
+    from cvjax.tasks.loaded import Loaded
+    from cvjax.tasks.prediction.inputs import Input
+    from cvjax.tasks.prediction.pieces import BatchPredictor, Views
+    from cvjax.tasks.prediction.results import Results
+    from cvjax.tasks.prediction.run import Outputs
 
 _OF_TASKS = {
     "classification": ("crops",),
@@ -110,11 +101,11 @@ class Arguments:
     whole: bool = True
     window: tuple[int, int] | None = None
     crf: CRFFlag = None
-    probabilities: Kept | None = None
+    probabilities: KeptProbabilities | None = None
     output_stride: int | None = None
     crops: Literal["center", "ten"] | None = None
     score: float | None = None
-    formats: tuple[Format, ...] = ("json",)
+    formats: tuple[BoxFormat, ...] = ("json",)
     coco_file: str | None = None
 
 
@@ -135,7 +126,15 @@ def predict_files(arguments: Arguments, console: Console | None = None) -> list[
     return _predict(arguments, console).files
 
 
-def _predict(arguments: Arguments, console: Console | None) -> Outputs:
+def _predict(arguments: Arguments, console: Console | None) -> "Outputs":
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.tasks import load
+    from cvjax.tasks.prediction.inputs import find_inputs
+    from cvjax.tasks.prediction.pieces import Views
+    from cvjax.tasks.prediction.run import Run
+    from cvjax.tasks.prediction.sheet import FILE as SHEET
+    from cvjax.tasks.prediction.stream import Stream
+
     # Before the checkpoint, which takes long: a mistyped path should not cost a minute.
     source, words = _model_and_images(arguments)
     out = as_path(arguments.out)
@@ -165,8 +164,17 @@ def _predict(arguments: Arguments, console: Console | None) -> Outputs:
     return done
 
 
-def _of_task(loaded: load.Loaded, arguments: Arguments, views: Views, source: str) -> tuple[BatchPredictor, Results]:
+def _of_task(loaded: "Loaded", arguments: Arguments, views: "Views", source: str) -> tuple["BatchPredictor", "Results"]:
     """Returns the predictor of a checkpoint's task, and what writes its results."""
+    from cvjax.models.detection.detector import display_threshold
+    from cvjax.tasks.classification.task import Classification
+    from cvjax.tasks.detection.task import Detection
+    from cvjax.tasks.object_masks.task import ObjectMasks
+    from cvjax.tasks.prediction.box_results import BoxResults
+    from cvjax.tasks.prediction.coco_ids import CocoIds
+    from cvjax.tasks.prediction.map_results import MapResults
+    from cvjax.tasks.segmentation.task import Segmentation
+
     task, net, multiple = loaded.task, (loaded.model, loaded.variables), arguments.pad_multiple
     _check_settings(arguments, task.name)
     if isinstance(task, Classification):
@@ -203,13 +211,15 @@ def _check_settings(arguments: Arguments, task: str) -> None:
 
 def _model_and_images(arguments: Arguments) -> tuple[str, tuple[str, ...]]:
     """Returns what names the model, and the images; with `--weights` the first word is an image too."""
+    from cvjax.tasks.foreign import chosen
+
     first, images = arguments.checkpoint, arguments.images
     if arguments.weights is None or first is None or is_folder(as_path(first) / "checkpoints"):
         return chosen(first, arguments.weights), images
     return chosen(None, arguments.weights), (first, *images)
 
 
-def _check_targets(inputs: Sequence[Input], out: AnyPath) -> None:
+def _check_targets(inputs: "Sequence[Input]", out: AnyPath) -> None:
     """Raises ConfigError where a result would be written over an image that was given."""
     given = {_place(found.path) for found in inputs}
     for found in inputs:

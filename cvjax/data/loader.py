@@ -5,8 +5,11 @@ when. Grain carries it out: a batch is one element of a random-access data set, 
 processes read ahead in order.
 """
 
+import collections
 import contextlib
 import dataclasses
+import functools
+import math
 import os
 import sys
 import weakref
@@ -21,7 +24,7 @@ from grain.experimental import DatasetOptions, WithOptionsIterDataset
 
 from cvjax.data.dataset import Dataset, Target
 from cvjax.data.drawing.draws import Draws
-from cvjax.data.order import ONE_HOST, Bucket, HostShard, example_rng, shuffled_index
+from cvjax.data.order import ONE_HOST, Bucket, HostShard, even_parts, example_rng, shuffled_index
 from cvjax.data.prefetch import prefetch_to_device
 from cvjax.data.reader import Augment, Batch, Decode, PerBatch, Reader, ResizeAndPad
 from cvjax.errors import ConfigError, DataError, UserError
@@ -35,6 +38,7 @@ __all__ = [
     "HostShard",
     "ResizeAndPad",
     "eval_batches",
+    "eval_shapes",
     "prefetch_to_device",
     "train_batches",
 ]
@@ -87,20 +91,35 @@ class _EvalBatches:
 
     reader: Reader
     transform: ResizeAndPad
-    batch_size: int
-    rows: range
     buckets: tuple[Bucket, ...]
+    shard: HostShard
+    shares: int
 
     def __len__(self) -> int:
         return len(self.buckets)
 
     def __getitem__(self, index: int) -> Batch:
-        size, indices = self.buckets[index]
-        transform = dataclasses.replace(self.transform, size=size)
+        return self._batch(*self.buckets[index])
+
+    def blanks(self) -> list[tuple[Batch, int]]:
+        """Returns a batch without examples for each shape, in their order, and the number of batches of this shape."""
+        counts = collections.Counter(size for size, _ in self.buckets)
+        return [(self._batch(size, ()), count) for size, count in counts.items()]
+
+    @functools.cached_property
+    def _rows(self) -> dict[tuple[int, int], range]:
+        """Returns this host's rows of a batch by its shape: all batches of a shape have as many, so one program."""
+        most: dict[tuple[int, int], int] = {}
+        for size, indices in self.buckets:
+            most[size] = max(most.get(size, 1), len(indices))
+        return {size: self.shard.rows(-(-count // self.shares) * self.shares) for size, count in most.items()}
+
+    def _batch(self, size: tuple[int, int], indices: tuple[int, ...]) -> Batch:
+        transform, rows = dataclasses.replace(self.transform, size=size), self._rows[size]
         blank, no_target, *nothing = transform.blank()
-        batch = self.reader.empty_batch(len(self.rows), blank, no_target, *nothing)
-        batch["size"] = np.zeros((len(self.rows), 2), np.int32)
-        for row, global_row in enumerate(self.rows):
+        batch = self.reader.empty_batch(len(rows), blank, no_target, *nothing)
+        batch["size"] = np.zeros((len(rows), 2), np.int32)
+        for row, global_row in enumerate(rows):
             inside = global_row < len(indices)
             example = self._read(indices[global_row]) if inside else None
             batch["index"][row] = indices[global_row] if inside else -1
@@ -258,16 +277,18 @@ def eval_batches(
     on_bad_record: str = "error",
     threads: int | None = None,
     target: Target = "mask",
+    shares: int = 1,
 ) -> BatchIterator:
     """Returns a stream with every example exactly once over all hosts.
 
-    Each host gets the same number of batches, of the same shapes. The arguments are those of `train_batches`, and
-    `buckets`, as `batches_by_size` makes it. Buckets say which examples share a batch and its shape. Without them the
-    examples come in the dataset's order, all of shape `transform.size`.
+    Each host gets the same number of batches, of the same shapes. The arguments are those of `train_batches`,
+    `buckets`, as `batches_by_size` makes it, and `shares`. Buckets say which examples share a batch and its shape.
+    Without them the examples come in the dataset's order, all of shape `transform.size`.
 
-    A batch with fewer examples than rows is filled up with rows that are not `valid`. These have the index -1 and the
-    image and target of `transform.blank()`. With on_bad_record="skip" a damaged record becomes such a row, which keeps
-    its index and has `skipped` 1.
+    A batch has as many rows as the largest bucket of its shape has examples, or a few more so that they are a multiple
+    of `shares`, the parts that devices and hosts split it into. Rows without an example are not `valid`. These have the
+    index -1 and the image and target of `transform.blank()`. With on_bad_record="skip" a damaged record becomes such a
+    row, which keeps its index and has `skipped` 1.
 
     Returns:
       An iterator of batches as in training, and `size`: height and width before padding.
@@ -278,12 +299,44 @@ def eval_batches(
         `transform.size`. The latter is raised with "skip" too, because it calls for another setting and not for doing
         without the record.
     """
-    reader = _make_reader(source, decode, on_bad_record, target)
-    if buckets is None:
-        starts = range(0, len(source), batch_size)
-        buckets = [(transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts]
-    batches = _EvalBatches(reader, transform, batch_size, shard.rows(batch_size), tuple(buckets))
+    options = {"shard": shard, "on_bad_record": on_bad_record, "target": target, "shares": shares}
+    batches = _eval_batches(source, decode, transform, batch_size, buckets, **options)
     return _iterate(grain.MapDataset.source(batches), workers, threads)
+
+
+def eval_shapes(
+    source: Dataset,
+    decode: Decode,
+    transform: ResizeAndPad,
+    *,
+    batch_size: int,
+    buckets: Sequence[Bucket] | None = None,
+    **options: Any,
+) -> list[tuple[Batch, int]]:
+    """Returns a batch without examples for each shape of `eval_batches`, and how many batches have it.
+
+    The arguments are those of `eval_batches`, but for those about processes and threads.
+    """
+    return _eval_batches(source, decode, transform, batch_size, buckets, **options).blanks()
+
+
+def _eval_batches(
+    source: Dataset,
+    decode: Decode,
+    transform: ResizeAndPad,
+    batch_size: int,
+    buckets: Sequence[Bucket] | None,
+    *,
+    shard: HostShard,
+    on_bad_record: str,
+    target: Target,
+    shares: int,
+) -> _EvalBatches:
+    reader = _make_reader(source, decode, on_bad_record, target)
+    shard.rows(batch_size)  # which hosts must be able to share
+    if buckets is None:
+        buckets = [(transform.size, part) for part in even_parts(range(len(source)), batch_size)]
+    return _EvalBatches(reader, transform, tuple(buckets), shard, math.lcm(shares, shard.count))
 
 
 def _make_reader(source: Dataset, decode: Decode, on_bad_record: str, target: Target) -> Reader:

@@ -6,6 +6,7 @@ All functions are pure. Any process can compute any position, in constant memory
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class HostShard:
         return range(self.index * local, (self.index + 1) * local)
 
 
+T = TypeVar("T")
 _ROUNDS = 6
 _OFFSET = 0x7F4A7C15  # what tells the offset's hash from those of the rounds
 
@@ -90,13 +92,16 @@ def batches_by_size(
 ) -> tuple[Bucket, ...]:
     """Puts images of about the same size into the same bucket, so that evaluation pads little and compiles seldom.
 
+    The batches of a shape are as even as they can be, because they have one program, with as many rows as the largest.
+
     Args:
       sizes: Size (height, width) of every image. None stands for an unknown size and counts as the largest.
-      batch_size: Number of images in a batch over all hosts. The last bucket of each shape may have fewer.
+      batch_size: Largest number of images in a batch over all hosts.
       multiple: Divisor of the padded sides, in pixels; None pads all images to one shape.
 
     Returns:
-      The buckets by shape and then by index. Each index occurs once. The buckets are the same on every host.
+      The buckets by shape and then by index; the shape that most images have comes first, so that the programs of the
+        others can be compiled while it runs. Each index occurs once. The buckets are the same on every host.
 
     Raises:
       ConfigError: `multiple` is below 1.
@@ -110,8 +115,14 @@ def batches_by_size(
         height, width = largest if multiple is None or size is None else size
         step = 16 if multiple is None else multiple  # whole cells of a map at stride 16
         shapes.setdefault((-(-height // step) * step, -(-width // step) * step), []).append(index)
-    return tuple(
-        (shape, tuple(indices[start : start + batch_size]))
-        for shape, indices in sorted(shapes.items())
-        for start in range(0, len(indices), batch_size)
-    )
+    by_count = sorted(shapes.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple((shape, part) for shape, indices in by_count for part in even_parts(indices, batch_size))
+
+
+def even_parts(items: Sequence[T], most: int) -> list[tuple[T, ...]]:
+    """Cuts a sequence into as few parts of at most `most` items as there can be, all but the last of the same size.
+
+    What is computed for nothing, where all parts are filled up to the size of the first, is least so.
+    """
+    size = -(-len(items) // max(1, -(-len(items) // most)))
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)] if items else []

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_ar
 
 from cvjax.data.config import DataConfig
 from cvjax.engine.distributed import ClusterConfig
+from cvjax.engine.modes import Mode
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.trackers import TrackerName
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Mode = Literal["jit", "pmap", "fsdp", "spatial"]
 Config = TypeVar("Config", bound="DataclassInstance")
 
 

@@ -1,7 +1,10 @@
 """This module scores a whole split, with the same code for the training loop and for the evaluate command."""
 
 import collections
+import contextlib
+import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -9,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.data.dataset import Dataset, Record, image_sizes
-from cvjax.data.loader import eval_batches, prefetch_to_device
+from cvjax.data.loader import eval_batches, eval_shapes, prefetch_to_device
 from cvjax.data.order import ONE_HOST, HostShard
 from cvjax.engine.distributed import rows_of_all
 from cvjax.engine.parallel import Strategy, check_divides
@@ -19,11 +22,18 @@ from cvjax.engine.task import Report, Task, Variables
 
 _COUNTS = {"examples", "skipped", "dropped_boxes"}
 
-HostBatches = Callable[[], Iterator[dict[str, np.ndarray]]]
+Batch = dict[str, np.ndarray]
+HostBatches = Callable[[], Iterator[Batch]]
 
 
 def make_evaluator(
-    task: Task, model: nn.Module, dataset: Dataset, strategy: Strategy, alive: Callable[[], None] = lambda: None
+    task: Task,
+    model: nn.Module,
+    dataset: Dataset,
+    strategy: Strategy,
+    alive: Callable[[], None] = lambda: None,
+    *,
+    once: bool = False,
 ) -> Callable[[TrainState | Variables], Report]:
     """Returns a function that scores a placed state (or placed variables) on a whole split.
 
@@ -33,40 +43,97 @@ def make_evaluator(
       dataset: Split.
       strategy: Strategy that spreads the batches over devices.
       alive: Function that is called after each batch, so that nobody takes a long evaluation for one that hangs.
+      once: Whether the function will be called once only. Then programs that run for a few batches are made of what
+        compiles soon, see `cvjax.runtime.compiler.expected_runs`.
 
     Raises:
       ConfigError: The batch does not divide over the devices.
     """
     check_divides(task.config.eval.batch_size, strategy.shares, "eval.batch_size")
-    batches = whole_split(task, dataset, strategy.shard)
+    batches = WholeSplit(task, dataset, strategy.shard, strategy.shares)
     step = strategy.compile_eval(make_eval_step(model, task, strategy.axis_name))
 
     def score(state: TrainState | Variables) -> Report:
         variables = state.inference_variables if isinstance(state, TrainState) else state
-        return evaluate(step, variables, batches(), task, strategy, alive)
+        with _compiled_ahead(step, variables, batches, strategy, once=once) as ready:
+            return evaluate(ready, variables, batches(), task, strategy, alive)
 
     return score
 
 
-def whole_split(task: Task, dataset: Dataset, shard: HostShard = ONE_HOST) -> HostBatches:
-    """Returns a function that gives this host's batches of every example once, as an evaluation sees them.
+class WholeSplit:
+    """Gives this host's batches of every example once, as an evaluation sees them, at each call.
 
-    This function groups the examples into batches once, so that a pass need not look at the images' sizes again. Of
-    several hosts, which all call it, each reads the sizes of its part of the images.
+    The examples are grouped into batches once, so that a pass need not look at the images' sizes again. Of several
+    hosts, which all make one, each reads the sizes of its part of the images.
+
+    Args:
+      task: Task that says how examples are decoded and padded.
+      dataset: Split.
+      shard: This host's share of every batch.
+      shares: Number of parts that a batch is split into; its rows are a multiple of it.
     """
-    transform, buckets = task.eval_buckets(dataset if jax.process_count() == 1 else _SharedSizes(dataset))
-    data = task.config.input
-    return lambda: eval_batches(
-        dataset,
-        task.decoder(),
-        transform,
-        batch_size=task.config.eval.batch_size,
-        buckets=buckets,
-        target=task.target,
-        workers=data.workers,
-        shard=shard,
-        on_bad_record=data.on_bad_record,
-    )
+
+    def __init__(self, task: Task, dataset: Dataset, shard: HostShard = ONE_HOST, shares: int = 1) -> None:
+        transform, buckets = task.eval_buckets(dataset if jax.process_count() == 1 else _SharedSizes(dataset))
+        self._task, self._dataset, self._transform = task, dataset, transform
+        self._groups: dict[str, Any] = {"buckets": buckets, "shard": shard, "shares": shares}
+
+    def __call__(self) -> Iterator[Batch]:
+        """Returns the batches, see `cvjax.data.loader.eval_batches`."""
+        return eval_batches(*self._examples, workers=self._task.config.input.workers, **self._options)
+
+    def shapes(self) -> list[tuple[Batch, int]]:
+        """Returns a batch without examples for each shape, in the order of the batches, and the number of batches."""
+        return eval_shapes(*self._examples, **self._options)
+
+    @property
+    def _examples(self) -> tuple[Dataset, Any, Any]:
+        return self._dataset, self._task.decoder(), self._transform
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        config = self._task.config
+        reading = {"target": self._task.target, "on_bad_record": config.input.on_bad_record}
+        return self._groups | reading | {"batch_size": config.eval.batch_size}
+
+
+def whole_split(task: Task, dataset: Dataset) -> HostBatches:
+    """Returns a function that gives the batches of every example once, see `WholeSplit`."""
+    return WholeSplit(task, dataset)
+
+
+@contextlib.contextmanager
+def _compiled_ahead(
+    step: Any, variables: Any, batches: WholeSplit, strategy: Strategy, *, once: bool
+) -> Iterator[Callable[[Any, Any], Any]]:
+    """Yields the step, whose programs a thread compiles one after another while those before them run.
+
+    That hides most of the compilation where there are two cores. The order is that of the batches, so a step waits for
+    no other program than its own. Several hosts compile when they call, because all must do so in the same order.
+    """
+    ahead = getattr(step, "ahead", None)
+    if ahead is None or jax.process_count() > 1:
+        yield step
+        return
+    with ThreadPoolExecutor(1, "cvjax-compile") as pool:
+        made = {}
+        for blank, count in batches.shapes():
+            batch = strategy.place_batch(blank)
+            made[_shape(batch)] = pool.submit(ahead, variables, batch, runs=count if once else math.inf)
+
+        def ready(variables: Any, batch: Any) -> Any:
+            made[_shape(batch)].result()
+            return step(variables, batch)
+
+        try:
+            yield ready
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shape(batch: Any) -> tuple[int, ...]:
+    return batch["image"].shape
 
 
 class _SharedSizes:

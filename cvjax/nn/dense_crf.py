@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32
 
-from cvjax.ops.crf.dense_crf import DEEPLAB_V2, CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import dense_crf
+from cvjax.ops.crf.kernels import DEEPLAB_V2, CRFKernels
 from cvjax.shapes import Array
 
 

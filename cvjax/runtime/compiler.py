@@ -3,9 +3,10 @@
 import functools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 
@@ -59,8 +60,66 @@ def compiled(function: Callable[..., T], platform: str | None = None, **options:
         with unstored():
             return program(*args, **kwargs)
 
-    vars(call)["lower"] = program.lower
+    vars(call).update(lower=program.lower, context=unstored)
     return call
+
+
+class Programs:
+    """Holds the programs of a function for arguments of several shapes, which can be compiled before they are called.
+
+    Compiling lets other Python threads run, so a thread that compiles what is needed next costs little on two cores.
+
+    Args:
+      function: What `compiled` returned.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._made: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the program for arguments of these shapes; one that was not compiled ahead is compiled now."""
+        return self._made.get(_shapes(args), self._function)(*args)
+
+    def ahead(self, *args: Any, runs: float = math.inf) -> None:
+        """Compiles the program for arguments of these shapes, where there is none. Any thread may call this.
+
+        Args:
+          *args: Arguments that nothing is computed of.
+          runs: Number of calls to come, see `expected_runs`.
+        """
+        shapes, program = _shapes(args), cast(Any, self._function)
+        if shapes not in self._made:
+            with expected_runs(runs), vars(program).get("context", nullcontext)():
+                self._made[shapes] = program.lower(*args).compile()
+
+
+def _shapes(args: Any) -> Any:
+    leaves, structure = jax.tree.flatten(args)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+_EXPECTED = threading.local()
+
+
+@contextmanager
+def expected_runs(count: float) -> Iterator[None]:
+    """States how often the programs that this thread compiles inside will run.
+
+    What takes long to compile and little time to run does not pay in a program of a few runs, so operations may choose
+    other forms there (`cvjax.ops.cpu.conv`). By default there is no end of runs, as in training.
+    """
+    before = runs()
+    _EXPECTED.count = count
+    try:
+        yield
+    finally:
+        _EXPECTED.count = before
+
+
+def runs() -> float:
+    """Returns how often the program that this thread lowers is expected to run."""
+    return getattr(_EXPECTED, "count", math.inf)
 
 
 def may_call_libraries() -> bool:

@@ -24,7 +24,8 @@ from cvjax.engine.short_run import ShortRun
 from cvjax.experiment import ModelConfig
 from cvjax.runtime.compiler import compiled
 from cvjax.tasks.scale_crop import resize_pair
-from cvjax.tasks.segmentation.crf import CRFS, CRFConfig, apply_crf, format_crf, inside, parse_crf
+from cvjax.tasks.segmentation.crf import apply_crf, inside
+from cvjax.tasks.segmentation.crf_config import CRFS, CRFConfig, format_crf, parse_crf
 from cvjax.tasks.segmentation.crf_search import Kept, keep_probabilities, make_scorer, search
 from cvjax.tasks.segmentation.task import Segmentation
 from experiments.studies._masks import MaskSettings

@@ -18,7 +18,7 @@ from cvjax.cli import aot
 from cvjax.data.stand_in import StandIn
 from cvjax.engine import ahead
 from cvjax.engine.ahead import TooLarge, abstract_batch
-from cvjax.engine.config import Mode
+from cvjax.engine.modes import Mode
 from cvjax.engine.optim import OptimizerConfig
 from cvjax.engine.parallel import FsdpStrategy, JitStrategy, SpatialStrategy
 from cvjax.engine.run import train_stream
@@ -202,7 +202,7 @@ def test_the_command_searches_the_largest_batch(report, arguments, monkeypatch, 
         memory = dataclasses.replace(report.memory, temporaries=run.batch * 87_500_000)
         return dataclasses.replace(report, run=run, memory=memory)
 
-    monkeypatch.setattr(aot, "compile_step", compile_step)
+    monkeypatch.setattr(ahead, "compile_step", compile_step)
     monkeypatch.setattr(topology, "tpu_devices", lambda name: jax.devices())
     aot.main("resnet_imagenet quick --topology v5e:2x4 --model.width 8 --largest-batch --steps 100".split())
     printed, said = capsys.readouterr()

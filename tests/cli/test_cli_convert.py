@@ -10,9 +10,10 @@ import pytest
 from cvjax.cli import convert
 from cvjax.errors import CheckpointError, ConfigError
 from cvjax.models import create_model
+from cvjax.tasks import load
 from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.task import Segmentation
-from cvjax.weights import from_torch, open_weights, read_state_dict, to_torch, write_darknet, write_state_dict
+from cvjax.weights import from_torch, hub, open_weights, read_state_dict, to_torch, write_darknet, write_state_dict
 from cvjax.weights.hub import Fetched
 from cvjax.weights.own import from_own, is_own, read_note, to_own
 
@@ -77,7 +78,7 @@ def test_a_trained_run_is_exported_under_pytorchs_names(state, tmp_path, monkeyp
         metadata={"model": {"name": "resnet18", "options": {}}},
         task=types.SimpleNamespace(seen=lambda known: known),
     )
-    monkeypatch.setattr(convert.load, "load_for_inference", {str(run): loaded}.__getitem__)
+    monkeypatch.setattr(load, "load_for_inference", {str(run): loaded}.__getitem__)
     command(run, tmp_path / "out.safetensors")
     exported = read_state_dict(tmp_path / "out.safetensors")
     assert set(exported) == set(state)
@@ -87,7 +88,7 @@ def test_a_trained_run_is_exported_under_pytorchs_names(state, tmp_path, monkeyp
 
 
 def test_published_weights_are_written_out(state, file, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert, "fetch_pretrained", lambda name, data_dir: Fetched(name, file, None))
+    monkeypatch.setattr(hub, "fetch_pretrained", lambda name, data_dir: Fetched(name, file, None))
     command("resnet18", tmp_path / "out.npz")
     assert set(read_state_dict(tmp_path / "out.npz")) == set(state)
 
@@ -116,7 +117,7 @@ def test_a_run_that_nobody_has_names_for_is_written_under_ours(tmp_path, monkeyp
     record = {"model": {"name": "hypercolumn_vgg16", "options": {}}, "task": {"class_names": ["a", "b"]}}
     task = Segmentation(SegmentationConfig(), ("a", "b"), mean=(51.0, 102.0, 153.0), std=(255.0, 255.0, 255.0))
     loaded = types.SimpleNamespace(variables=variables, metadata=record, task=task)
-    monkeypatch.setattr(convert.load, "load_for_inference", {str(run): loaded}.__getitem__)
+    monkeypatch.setattr(load, "load_for_inference", {str(run): loaded}.__getitem__)
     with pytest.raises(ConfigError, match=r"which \.safetensors alone has a place for; write out\.safetensors"):
         command(run, tmp_path / "out.npz")
     command(run, tmp_path / "out.safetensors")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cvjax.cli import crf
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.segmentation.crf import CRFS, parse_crf
+from cvjax.tasks.segmentation.crf_config import CRFS, parse_crf
 
 _ONE_STEP = parse_crf("2,2,6,6,20,1")
 

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from cvjax.cli import crf_search, evaluate
 from cvjax.errors import ConfigError, DataError
+from cvjax.tasks import load
 from cvjax.tasks.segmentation.config import SegmentationConfig, SegmentationData, SegmentationEval
-from cvjax.tasks.segmentation.crf import CRFS, parse_crf
+from cvjax.tasks.segmentation.crf_config import CRFS, parse_crf
 from cvjax.tasks.segmentation.crf_search import most_trials, search
 from cvjax.tasks.segmentation.task import Segmentation
 
@@ -108,8 +109,7 @@ def checkpoint(tmp_path, monkeypatch):
         )
         task = Segmentation(config, classes)
         loaded = types.SimpleNamespace(model=model, variables=variables, task=task, metadata={}, place=folder)
-        monkeypatch.setattr(crf_search, "load_for_inference", lambda path: loaded)
-        monkeypatch.setattr(evaluate, "load_for_inference", lambda path, **_: loaded)
+        monkeypatch.setattr(load, "load_for_inference", lambda path, **_: loaded)
 
     return give
 

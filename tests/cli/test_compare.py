@@ -16,6 +16,7 @@ from tiny_run import draw_folder
 from cvjax.cli import compare
 from cvjax.engine.config import as_json
 from cvjax.errors import UserError
+from cvjax.tasks import load
 from cvjax.tasks.comparing import judging
 from cvjax.tasks.comparing.judging import Judgment, count_boxes, image_iou, paired_statistics
 from cvjax.tasks.loaded import Loaded
@@ -134,7 +135,7 @@ def test_a_page_shows_the_images_that_one_run_is_better_at(runs, tmp_path, monke
         config = dataclasses.replace(config, input=dataclasses.replace(config.input, manual_dir=str(folder)))
         return Loaded(model, {}, dataclasses.replace(task, config=config), {}, tmp_path)
 
-    monkeypatch.setattr(compare.load, "load_for_inference", load_for_inference)
+    monkeypatch.setattr(load, "load_for_inference", load_for_inference)
     found = figures(tmp_path, *runs, "--html", tmp_path / "page.html", "--images", "6")["images"]
     assert found["images"] == 6
     for each in found["each"]:

@@ -120,6 +120,24 @@ def test_answers_import_nothing_heavy(words):
     assert not _HEAVY & set(done.stderr.split())
 
 
+def test_neither_help_nor_a_refusal_imports_jax():
+    """JAX takes a second or two, for which nobody waits who mistypes a flag. One process asks all commands in turn."""
+    code = (
+        "import contextlib, io, sys\n"
+        "from cvjax.cli.commands import COMMANDS\n"
+        "from cvjax.cli.main import main\n"
+        "for name in COMMANDS:\n"
+        "    for flag in ('--help', '--xyzzy'):\n"
+        "        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):\n"
+        "            with contextlib.suppress(SystemExit):\n"
+        "                main([*name.split(), flag])\n"
+        "        heavy = {'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow', 'torch'} & set(sys.modules)\n"
+        "        assert not heavy, f'cvjax {name} {flag} imports {heavy}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_experiments_help_imports_what_describes_a_run_alone():
     """Its flags are the fields of configurations and of a net, so it needs Flax, and nothing that reads or writes."""
     code = (

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cvjax.cli import predict
 from cvjax.errors import ConfigError, DataError, UserError
+from cvjax.tasks import load
 from cvjax.tasks.segmentation import predict as prediction
 from cvjax.visual.palette import voc_palette
 
@@ -45,7 +46,7 @@ def calls(monkeypatch):
         task = segmentation(NAMES, mean=(0.0,) * 3, std=(255.0,) * 3)
         return types.SimpleNamespace(model=model, variables=variables, task=task, metadata={})
 
-    monkeypatch.setattr(predict.load, "load_for_inference", load_for_inference)
+    monkeypatch.setattr(load, "load_for_inference", load_for_inference)
     return asked
 
 

@@ -1,5 +1,8 @@
 """Scores of a split: the same whatever carries them, also those that the host computes image by image."""
 
+import dataclasses
+import math
+import threading
 import types
 
 import jax
@@ -7,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from made import segmentation
+from tiny_sets import encoded, photo
 from toy import toy_batch
 
 from cvjax.data.dataset import image_sizes
 from cvjax.data.joined import JoinedDataset
 from cvjax.engine import evaluate as evaluation
-from cvjax.engine.evaluate import evaluate, scalars
+from cvjax.engine.evaluate import evaluate, make_evaluator, scalars
 from cvjax.engine.parallel import JitStrategy, PmapStrategy
 from cvjax.engine.step import make_eval_step
 from cvjax.errors import DataError
+from cvjax.runtime.compiler import runs
 from cvjax.tasks.segmentation.scores.membranes import membrane_report, membrane_sums
 
 THRESHOLDS = (0.2, 0.5, 0.6)
@@ -116,3 +121,48 @@ def test_hosts_read_the_sizes_of_their_own_images(monkeypatch):
     assert [images.read for images in splits] == [[0, 1, 2], [3, 4, 5], [6]]
     known = [None if index == 4 else (10 + index, 20) for index in range(7)]
     assert seen[3:] == [known] * 3
+
+
+class Mixed(Images):
+    """Eleven small photographs of three sizes."""
+
+    name, split, class_names, void = "mixed", "val", ("background", "red", "green", "blue"), ()
+    sizes = ((30, 40), (40, 30), (30, 40), (70, 20), (30, 40)) * 2 + ((30, 40),)
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def header_size(self, index):
+        return self.sizes[index]
+
+    def __getitem__(self, index):
+        image = photo(index, *self.sizes[index])
+        mask = image.argmax(-1).astype(np.uint8) + 1
+        return {"image": encoded(image, "PNG"), "mask": encoded(mask, "PNG"), "id": str(index)}
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_each_size_has_a_program_that_a_thread_compiles_ahead_and_no_batch_more_rows_than_it_needs(once):
+    traced = []
+
+    class Traced(Strongest):
+        def apply(self, variables, images, train):
+            traced.append((images.shape[:3], runs(), threading.current_thread().name.rpartition("_")[0]))
+            return super().apply(variables, images, train)
+
+    task, strategy = segmentation(TASK.class_names), JitStrategy(jax.devices()[:1])
+    score = make_evaluator(task, Traced(), Mixed(), strategy, once=once)
+    report = score(jnp.float32(2.0))
+    assert (report["examples"], report["skipped"]) == (11, 0)
+    # Nine of 64x64 in two batches of five rows; then two of 128x64 in one of two.
+    expected = [((5, 64, 64), 2), ((2, 128, 64), 1)]
+    assert [(shape, count) for shape, count, _ in traced] == [(shape, n if once else math.inf) for shape, n in expected]
+    assert {name for *_, name in traced} == {"cvjax-compile"}
+    score(jnp.float32(2.0))
+    assert len(traced) == 2
+    singly = task.reconfigured(eval=dataclasses.replace(task.config.eval, batch_size=1))
+    alone = make_evaluator(singly, Strongest(), Mixed(), strategy)(jnp.float32(2.0))
+    assert report["miou"] == pytest.approx(alone["miou"])

@@ -1,11 +1,15 @@
 """Compiler options: where they apply, and that they keep the numbers."""
 
+import math
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvjax.ops.conv import conv2d
 from cvjax.runtime import compiler as compiling
-from cvjax.runtime.compiler import compiler_options
+from cvjax.runtime.compiler import Programs, compiled, compiler_options, expected_runs, runs
 
 
 def test_other_platforms_get_none():
@@ -36,3 +40,39 @@ def test_a_convolution_keeps_its_numbers():
     ours = jax.jit(program, compiler_options=compiler_options("cpu"))(x, kernel)
     for got, expected in zip(ours, jax.jit(program)(x, kernel)):
         np.testing.assert_allclose(got, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
+def test_a_program_that_was_compiled_ahead_is_the_one_that_runs():
+    traced = []
+
+    def program(x):
+        traced.append(x.shape)
+        return 2 * x
+
+    programs = Programs(compiled(program))
+    thread = threading.Thread(target=programs.ahead, args=(np.zeros((3, 2), np.float32),), kwargs={"runs": 4})
+    thread.start()
+    thread.join()
+    programs.ahead(np.zeros((3, 2), np.float32))
+    np.testing.assert_array_equal(programs(np.ones((3, 2), np.float32)), np.full((3, 2), 2))
+    assert traced == [(3, 2)]
+    np.testing.assert_array_equal(programs(np.ones(5, np.float32)), np.full(5, 2))
+    assert traced == [(3, 2), (5,)]
+
+
+def test_programs_of_a_few_runs_are_made_of_what_compiles_soon():
+    """Convolutions from tiles take XLA long; their numbers are those of the others."""
+    x = jax.random.normal(jax.random.key(0), (2, 48, 48, 64))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 64, 64))
+
+    def lowered(count):
+        with compiling.unstored(), expected_runs(count):
+            assert runs() == count
+            return jax.jit(lambda x, kernel: conv2d(x, kernel, padding=((1, 1), (1, 1)))).lower(x, kernel)
+
+    assert runs() == math.inf
+    often, seldom = lowered(math.inf), lowered(3)
+    assert runs() == math.inf
+    assert len(often.as_text()) > 3 * len(seldom.as_text())
+    ours, theirs = (program.compile()(x, kernel) for program in (seldom, often))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * float(jnp.abs(ours).max()))

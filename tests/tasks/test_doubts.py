@@ -15,6 +15,7 @@ from cvjax.cli.data import doubt as command
 from cvjax.datasets.registry import open_dataset
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections
+from cvjax.tasks import load
 from cvjax.tasks.classification.config import ClassificationConfig, ClassificationEval
 from cvjax.tasks.classification.doubt import confident_labels, normalized_margins
 from cvjax.tasks.classification.task import Classification
@@ -169,8 +170,8 @@ def test_a_wrong_region_comes_first(masks, resize):
 def test_the_sheet_and_its_json(masks, tmp_path, monkeypatch, capsys):
     task, dataset = segmentation(masks)
     loaded = Loaded(ByColor(), {}, task, {}, tmp_path / "run")
-    monkeypatch.setattr(command, "load_for_inference", lambda run, **told: loaded)
-    monkeypatch.setattr(command, "open_scored", lambda task, split: (task, dataset))
+    monkeypatch.setattr(load, "load_for_inference", lambda run, **told: loaded)
+    monkeypatch.setattr(load, "open_scored", lambda task, split: (task, dataset))
     page, report = tmp_path / "doubt.html", tmp_path / "doubt.json"
     command.main(["run", "--html", str(page), "--json", str(report), "--count", "2"])
     text = page.read_text()

@@ -6,7 +6,7 @@ Each task has its rule, see `doubt.py` in its folder of `cvjax/tasks`.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -19,13 +19,13 @@ from cvjax.datasets.registry import said_name
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
-from cvjax.tasks.doubts import TITLES, Doubt
-from cvjax.tasks.load import load_for_inference, open_scored, with_settings
-from cvjax.tasks.loaded import Loaded
-from cvjax.tasks.variants import decoded
 from cvjax.visual.page import Card, Page
 from cvjax.visual.sheets.doubt_page import add_section, doubt_page, draw_box, draw_masks
 from cvjax.visual.sheets.samples import fit
+
+if TYPE_CHECKING:
+    from cvjax.tasks.doubts import Doubt
+    from cvjax.tasks.loaded import Loaded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +64,14 @@ class Found:
       doubts: Labels by kind, the most doubtful of each first.
     """
 
-    loaded: Loaded
+    loaded: "Loaded"
     dataset: Dataset
-    doubts: tuple[Doubt, ...]
+    doubts: "tuple[Doubt, ...]"
 
-    def of_kinds(self) -> dict[str, list[Doubt]]:
+    def of_kinds(self) -> "dict[str, list[Doubt]]":
         """Returns the labels of each kind, as the page calls it."""
+        from cvjax.tasks.doubts import TITLES
+
         kinds: dict[str, list[Doubt]] = {}
         for doubt in self.doubts:
             kinds.setdefault(TITLES[doubt.kind], []).append(doubt)
@@ -84,12 +86,15 @@ def find(arguments: Arguments) -> Found:
     """
     if arguments.count < 1:
         raise ConfigError(f"--count is {arguments.count}; give 1 or more")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.tasks import load
+
     told = {"data": arguments.data, "manual_dir": arguments.manual_dir}
-    loaded = load_for_inference(arguments.run, **told)
-    task = with_settings(
+    loaded = load.load_for_inference(arguments.run, **told)
+    task = load.with_settings(
         loaded.task, arguments, data_fields=("manual_dir", "on_bad_record"), eval_fields=("batch_size",)
     )
-    task, dataset = open_scored(task, arguments.split)
+    task, dataset = load.open_scored(task, arguments.split)
     loaded = dataclasses.replace(loaded, task=task)
     return Found(loaded, dataset, tuple(task.doubts(loaded.model, loaded.variables, dataset)))
 
@@ -114,19 +119,21 @@ def page_of(found: Found, title: str, count: int) -> Page:
     return page
 
 
-def _drawer(found: Found) -> Callable[[Doubt], np.ndarray]:
+def _drawer(found: Found) -> "Callable[[Doubt], np.ndarray]":
     """Returns the function that draws a label in doubt."""
+    from cvjax.tasks.variants import decoded
+
     loaded, dataset = found.loaded, found.dataset
     task, names = loaded.task, loaded.task.class_names
 
-    def whole(doubt: Doubt) -> np.ndarray:
+    def whole(doubt: "Doubt") -> np.ndarray:
         return fit(decode_image(dataset[doubt.index]["image"], str(doubt.index)))[0]
 
-    def masks(doubt: Doubt) -> np.ndarray:
+    def masks(doubt: "Doubt") -> np.ndarray:
         image, mask, _ = decoded(task, dataset, doubt.index)
         return draw_masks(image, mask, loaded.predict(image), doubt.box, names)
 
-    def boxes(doubt: Doubt) -> np.ndarray:
+    def boxes(doubt: "Doubt") -> np.ndarray:
         image = decode_image(dataset[doubt.index]["image"], str(doubt.index))
         given = None if doubt.box is None or doubt.given is None else (doubt.box, names.index(doubt.given))
         detected = None

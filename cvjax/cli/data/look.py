@@ -8,11 +8,10 @@ import importlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvjax.cli.commandline import read_config
 from cvjax.cli.data.opening import DataArguments, open_splits, target_of, title_of
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.names import no_such
@@ -21,16 +20,14 @@ from cvjax.cli.shell.reading import read_known
 from cvjax.data.dataset import Dataset, Target
 from cvjax.datasets.findings.finding import file_names, short_names
 from cvjax.engine.command import run_command, write_json_result
-from cvjax.engine.config import RunConfig
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError, DataError
-from cvjax.tasks.detection.checks import training_warnings
-from cvjax.tasks.detection.config import DetectionConfig
-from cvjax.tasks.images import ImageTask
-from cvjax.tasks.load import TASKS
-from cvjax.tasks.variants import check_target, decoded, task_class_of, task_to_look, varied, without_proposals
 from cvjax.visual.sheets.look_page import Sample, look_page
 from cvjax.visual.sheets.samples import augmented_truth, classes_shown, draw_sample
+
+if TYPE_CHECKING:
+    from cvjax.engine.config import RunConfig
+    from cvjax.tasks.images import ImageTask
 
 _COMMAND = "data look"
 
@@ -59,7 +56,7 @@ class Arguments(DataArguments):
     """File to write the list of the examples to."""
 
 
-def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig, Target]:
+def read(argv: Sequence[str] | None = None) -> "tuple[Arguments, RunConfig, Target]":
     """Reads the command line.
 
     Returns:
@@ -69,6 +66,10 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig, Targe
       ConfigError: No such data, experiment or preset, or one of another task.
     """
     arguments, flags = read_known(Arguments, argv, _COMMAND)
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.tasks.load import TASKS
+    from cvjax.tasks.variants import check_target, task_class_of, without_proposals
+
     if arguments.like is None:
         target = target_of(arguments)
         config = task_class_of(target).config_class()
@@ -93,12 +94,15 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig, Targe
     return arguments, without_proposals(config), target
 
 
-def config_of(like: str) -> RunConfig:
+def config_of(like: str) -> "RunConfig":
     """Returns the configuration of a run's folder or config.json, or of an experiment's preset.
 
     Raises:
       ConfigError: There is no such run, experiment or preset.
     """
+    from cvjax.cli.commandline import read_config
+    from cvjax.tasks.load import TASKS
+
     place = pathlib.Path(like)
     if place.is_dir() or place.suffix == ".json":
         file = place / "config.json" if place.is_dir() else place
@@ -121,12 +125,14 @@ def config_of(like: str) -> RunConfig:
     return presets[preset]
 
 
-def choose(task: ImageTask, source: Dataset, arguments: Arguments) -> list[Sample]:
+def choose(task: "ImageTask", source: Dataset, arguments: Arguments) -> list[Sample]:
     """Draws examples of a split at random, in the order of the seed; damaged ones are passed over.
 
     Raises:
       ConfigError: There is no class of a name that was given.
     """
+    from cvjax.tasks.variants import decoded, varied
+
     names, files = source.class_names, file_names(source)
     names_shown = None if files is None else short_names(files)
     unknown = [name for name in arguments.classes if name not in names]
@@ -161,7 +167,7 @@ def choose(task: ImageTask, source: Dataset, arguments: Arguments) -> list[Sampl
     return samples
 
 
-def look(arguments: Arguments, config: RunConfig, target: Target) -> list[Sample]:
+def look(arguments: Arguments, config: "RunConfig", target: Target) -> list[Sample]:
     """Writes the page, and returns the examples that are on it.
 
     Raises:
@@ -171,6 +177,10 @@ def look(arguments: Arguments, config: RunConfig, target: Target) -> list[Sample
         raise ConfigError(
             f"--count is {arguments.count} and --variants {arguments.variants}; give 1 or more, and 0 or more"
         )
+    from cvjax.tasks.detection.checks import training_warnings
+    from cvjax.tasks.detection.config import DetectionConfig
+    from cvjax.tasks.variants import task_to_look
+
     sources, _ = open_splits(arguments, target)
     task = task_to_look(config, sources[0])
     samples = [sample for source in sources for sample in choose(task, source, arguments)]

@@ -1,10 +1,11 @@
 """What the commands that take somebody's weights share: their flags as arguments, and the line about the weights."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cvjax.tasks.loaded import Loaded
+if TYPE_CHECKING:
+    from cvjax.tasks.loaded import Loaded
 
 
 def told(arguments: Any) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def told(arguments: Any) -> dict[str, Any]:
 _SAME = ("layout", "mean", "output_stride", "data", "manual_dir")
 
 
-def say_whose(loaded: Loaded, console: Console | None) -> None:
+def say_whose(loaded: "Loaded", console: Console | None) -> None:
     """Prints whose weights these are, and what they see; of a run nothing."""
     if console is not None and "weights" in loaded.metadata:
         console.print(loaded.metadata["weights"], markup=False, emoji=False, highlight=False, soft_wrap=True)

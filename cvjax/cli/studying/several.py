@@ -18,7 +18,6 @@ from cvjax.cli.shell.reading import read
 from cvjax.cli.shell.sources import study_task
 from cvjax.data.photos import read_photo
 from cvjax.engine.command import write_json_result
-from cvjax.engine.guards.stop import status
 from cvjax.engine.guards.terminal import make_console
 from cvjax.errors import ConfigError
 from cvjax.storage import checked_url
@@ -103,6 +102,8 @@ def _run(arguments: Arguments, name: str, task: str, place: pathlib.Path) -> int
     if task == "segmentation" and arguments.void:
         words += ["--void", *map(str, arguments.void)]
     words += ["--trial"] if arguments.trial else []
+    from cvjax.engine.guards.stop import status
+
     code = subprocess.run([sys.executable, "-m", f"{STUDIES}.{name}", *words], check=False).returncode
     if code in (status(2), status(15)):
         raise KeyboardInterrupt  # what it measured is kept

@@ -19,13 +19,11 @@ from cvjax.cli.shell.names import no_such
 from cvjax.cli.shell.reading import read
 from cvjax.cli.sweeping.study import Result, Study, Trial, check_optuna, run_trials
 from cvjax.cli.sweeping.varied import Varied, read_varied
-from cvjax.engine.checkpoint import find_checkpoint, read_metadata
 from cvjax.engine.command import run_command, write_json_result
 from cvjax.engine.guards.terminal import make_console
 from cvjax.engine.log import METRICS_FILE
 from cvjax.errors import CheckpointError, ConfigError, UserError
 from cvjax.storage import checked_url
-from cvjax.tasks.comparing.finished import read_runs
 from cvjax.visual.curves import read_metrics
 from cvjax.visual.page import Page
 from cvjax.visual.plots import drawn_figure, new_figure, style
@@ -153,6 +151,9 @@ def _run(
 
 def _behind(study: Study, trial: Trial) -> bool:
     """Returns whether the newest evaluation of a running trial is behind those of half of the others."""
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.engine.checkpoint import find_checkpoint, read_metadata
+
     place = trial.folder / METRICS_FILE
     try:
         series = read_metrics(place) if place.exists() else {}
@@ -165,6 +166,9 @@ def _behind(study: Study, trial: Trial) -> bool:
 
 def _score(folder: pathlib.Path) -> float:
     """Returns the score by which a finished run chooses its best checkpoint."""
+    from cvjax.engine.checkpoint import find_checkpoint, read_metadata
+    from cvjax.tasks.comparing.finished import read_runs
+
     (run,) = read_runs([folder])
     return run.scores()[str(read_metadata(find_checkpoint(folder))["metric"])]
 

@@ -4,22 +4,21 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cvjax.cli.commandline import parse
 from cvjax.cli.shell.experiments import PACKAGE, experiment_files
 from cvjax.cli.shell.reading import read_known
-from cvjax.data.drawing.balance import shares_of
 from cvjax.engine.command import run_command, write_json_result
-from cvjax.engine.config import RunConfig, resolve
 from cvjax.engine.guards.terminal import make_console
-from cvjax.engine.pacing.rate_range import Sweep, find_rate, sweep_rates
-from cvjax.engine.run import check_run, checked_strategy, initial_variables, train_stream, training_split, with_steps
 from cvjax.errors import ConfigError
 from cvjax.storage import as_path, written_folder
 from cvjax.visual.rate_plot import draw_rates
+
+if TYPE_CHECKING:
+    from cvjax.engine.config import RunConfig
+    from cvjax.engine.pacing.rate_range import Sweep
 
 PICTURE, FIGURES = "lr.png", "lr.json"
 
@@ -53,13 +52,17 @@ class Arguments:
     picture: str | None = None
 
 
-def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
+def read(argv: Sequence[str] | None = None) -> "tuple[Arguments, RunConfig]":
     """Reads the command line: what to do, and the configuration of the run.
 
     Raises:
       ConfigError: An unknown experiment or preset, or rates that make no sweep.
     """
     arguments, rest = read_known(Arguments, argv, "lr")
+    # Late, as in every command: --help and a refusal of arguments need neither JAX nor what it runs.
+    from cvjax.cli.commandline import parse
+    from cvjax.engine.pacing.rate_range import sweep_rates
+
     sweep_rates(arguments.low, arguments.high, arguments.sweep)
     if not 0.0 <= arguments.smooth < 1.0:
         raise ConfigError(f"--smooth is {arguments.smooth:g}; give a number from 0 to below 1")
@@ -70,12 +73,24 @@ def read(argv: Sequence[str] | None = None) -> tuple[Arguments, RunConfig]:
     return arguments, parse(module.PRESETS, module.__doc__, module.__name__, argv=[arguments.preset, *rest])
 
 
-def sweep(arguments: Arguments, config: RunConfig) -> Sweep:
+def sweep(arguments: Arguments, config: "RunConfig") -> "Sweep":
     """Sweeps the learning rate of a run.
 
     Raises:
       UserError: The run could not start either; the message says why.
     """
+    from cvjax.data.drawing.balance import shares_of
+    from cvjax.engine.config import resolve
+    from cvjax.engine.pacing.rate_range import find_rate, sweep_rates
+    from cvjax.engine.run import (
+        check_run,
+        checked_strategy,
+        initial_variables,
+        train_stream,
+        training_split,
+        with_steps,
+    )
+
     check_run(config)
     task_class, console = resolve(config.task), make_console()
     strategy = checked_strategy(config)

@@ -1,6 +1,6 @@
 """This module makes the strategy that a configuration names, and checks it against the batch."""
 
-from cvjax.engine.config import Mode
+from cvjax.engine.modes import Mode
 from cvjax.engine.parallel.fsdp import FsdpStrategy
 from cvjax.engine.parallel.mesh import JitStrategy
 from cvjax.engine.parallel.pmap import PmapStrategy

@@ -14,7 +14,7 @@ from cvjax.data.order import HostShard
 from cvjax.engine.parallel.strategy import placed, this_host
 from cvjax.engine.step import EvalStep, Layout, TrainStep
 from cvjax.nn import DATA_AXIS
-from cvjax.runtime.compiler import compiled
+from cvjax.runtime.compiler import Programs, compiled
 from cvjax.runtime.drawing import fill
 
 
@@ -85,24 +85,33 @@ class JitStrategy:
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
         """Compiles the evaluation step, see `Strategy`."""
-        programs: dict[Any, Callable[..., Any]] = {}
+        programs: dict[Any, Programs] = {}
 
         def whole_step(variables: Any, batch: Any) -> Any:
             return step(self.layout.whole(variables), batch)
 
-        def call(variables: Any, batch: Any) -> Any:
+        def program(variables: Any, batch: Any) -> Programs:
             kind = _kind(batch)
             if kind not in programs:
                 state_at = jax.tree.map(self.state_sharding, variables)
-                programs[kind] = compiled(
+                made = compiled(
                     whole_step,
                     self._platform,
                     in_shardings=(state_at, self.batch_shardings(batch)),
                     out_shardings=self.everywhere,
                 )
-            with self.context():
-                return programs[kind](variables, batch)
+                programs[kind] = Programs(made)
+            return programs[kind]
 
+        def call(variables: Any, batch: Any) -> Any:
+            with self.context():
+                return program(variables, batch)(variables, batch)
+
+        def ahead(variables: Any, batch: Any, *, runs: float) -> None:
+            with self.context():
+                program(variables, batch).ahead(variables, batch, runs=runs)
+
+        vars(call)["ahead"] = ahead
         return call
 
     def start(self, make: Callable[[Any], Any], variables: Any) -> Any:

@@ -32,7 +32,11 @@ class Strategy(Protocol):
         ...
 
     def compile_eval(self, step: EvalStep) -> Callable[[Any, Any], Any]:
-        """Returns the evaluation step over devices."""
+        """Returns the evaluation step over devices.
+
+        Its attribute `ahead(variables, batch, runs=count)`, where it has one, compiles the program for such a batch,
+        which is to run so many times; any thread may call it.
+        """
         ...
 
     def start(self, make: Callable[[Any], Any], variables: Any) -> Any:

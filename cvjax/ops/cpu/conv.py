@@ -28,6 +28,7 @@ from cvjax.ops.cpu.space_to_depth import (
 from cvjax.ops.dtypes import wider
 from cvjax.ops.geometry import Geometry, crop, mosaic, pad, phase_geometry, phases, scatter, tap, turn
 from cvjax.ops.grouped import convolve_merged, gradient_merged
+from cvjax.runtime.compiler import runs
 from cvjax.shapes import Array
 
 # Where fewer of the taps than this fall on the map (wide dilation, tiny maps), the others are left out.
@@ -42,6 +43,9 @@ _FEW_CHANNELS = 8
 # times), and not below (14x14x512: 0.7 times; 3 channels: 0.2 times).
 _MANY_CHANNELS = 32
 _MANY_PIXELS = 1500
+# A convolution from tiles takes XLA 0.2 to 0.5 s to compile, a call of oneDNN nothing, and saves about 10 ms for each
+# 1e9 multiplications. So it pays from this many on, over all runs of its program.
+_WINOGRAD_PAYS = 12e9
 
 
 def convolve(
@@ -191,7 +195,11 @@ def _folds_into_tiles(x: jax.Array, features: int, onward: Geometry) -> bool:
 
 
 def _suits_winograd(x: jax.Array, features: int, geometry: Geometry) -> bool:
-    return winograd.suits(x, features, geometry) and _valid_share(geometry) >= _FEW_VALID
+    """Tells whether a convolution from tiles is the fastest, with the time that XLA takes to compile it."""
+    pixels = x.shape[0] * geometry.output_size[0] * geometry.output_size[1]
+    products = pixels * len(geometry.places) * x.shape[3] * features
+    pays = products * runs() >= _WINOGRAD_PAYS
+    return pays and winograd.suits(x, features, geometry) and _valid_share(geometry) >= _FEW_VALID
 
 
 def _dot(x: jax.Array, matrix: jax.Array, library: bool) -> jax.Array:

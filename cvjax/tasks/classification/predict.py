@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32
 
 from cvjax.errors import ConfigError
 from cvjax.ops.geometry import pair
-from cvjax.runtime.compiler import compiled
+from cvjax.runtime.compiler import Programs, compiled
 from cvjax.shapes import Array
 from cvjax.tasks.prediction.pieces import Piece, Rows, Views, predict_one
 
@@ -103,7 +103,7 @@ class ClassPredictor:
         def probabilities(variables: dict[str, Any], images: jax.Array) -> jax.Array:
             return task.predict(model, variables, task.normalize(images))
 
-        self._probabilities = probabilities
+        self._probabilities = Programs(probabilities)
 
     def pieces(self, size: tuple[int, int]) -> list[Piece]:
         """Returns a piece for each scale and mirror image, each of the whole image."""
@@ -114,6 +114,10 @@ class ClassPredictor:
     def prepare(self, image: np.ndarray, piece: Piece) -> Rows:
         """Returns the crop that the net sees."""
         return {"image": self._crops[piece.scale](piece.cut(image), np.asarray(0, np.int32))[0]}
+
+    def ahead(self, rows: Rows, runs: float) -> None:
+        """Compiles the net for batches of these shapes."""
+        self._probabilities.ahead(self._variables, rows["image"], runs=runs)
 
     def start(self, rows: Rows) -> jax.Array:
         """Starts the net on a batch of crops."""

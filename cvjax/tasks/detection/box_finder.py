@@ -16,7 +16,7 @@ from cvjax.datasets.proposals.boxes import ProposalConfig, propose
 from cvjax.errors import ConfigError
 from cvjax.models.detection.detector import Detections, Proposals
 from cvjax.ops.geometry import pair
-from cvjax.runtime.compiler import compiled
+from cvjax.runtime.compiler import Programs, compiled
 from cvjax.tasks.detection.joined_boxes import join_boxes
 from cvjax.tasks.detection.predict import Inputs
 from cvjax.tasks.detection.transforms import BoxEvalTransform
@@ -67,7 +67,7 @@ class BoxPredictor:
         def detect(variables: dict[str, Any], inputs: Inputs) -> Detections:
             return task.predict(model, variables, inputs._replace(images=task.normalize(inputs.images)))
 
-        self._detections = compiled(detect)
+        self._detections = Programs(compiled(detect))
         for scale in self._views.scales:
             if scale != 1 and not self._transform.short_side:
                 self._check_scale(detect, scale)
@@ -101,6 +101,10 @@ class BoxPredictor:
         padded, _, size, more = self._placing(piece.size, piece.scale)(shown, objects)
         given = ("scale", "original_size", *(_PROPOSED if _PROPOSED[0] in more else ()))
         return {"image": padded, "size": np.array(size, np.int32), **{name: more[name] for name in given}}
+
+    def ahead(self, rows: Rows, runs: float) -> None:
+        """Compiles the detector for batches of these shapes."""
+        self._detections.ahead(self._variables, _inputs(rows), runs=runs)
 
     def start(self, rows: Rows) -> Detections:
         """Starts the detector on a batch."""

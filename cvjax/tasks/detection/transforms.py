@@ -18,7 +18,7 @@ from cvjax.data.annotations import Objects, OnBadBoxes, make_objects
 from cvjax.data.box_rows import mirrored, moved, padded
 from cvjax.data.config import DataConfig
 from cvjax.data.dataset import Dataset, image_sizes
-from cvjax.data.order import Bucket, batches_by_size
+from cvjax.data.order import Bucket, batches_by_size, even_parts
 from cvjax.datasets.proposals.boxes import Mode
 from cvjax.errors import ConfigError, DataError
 from cvjax.imagenet import MEAN_COLOR
@@ -332,8 +332,7 @@ def box_buckets(
     transform's own size and stay in the dataset's order.
     """
     if not transform.short_side:
-        starts = range(0, len(source), batch_size)
-        return tuple((transform.size, tuple(range(s, min(s + batch_size, len(source))))) for s in starts)
+        return tuple((transform.size, part) for part in even_parts(range(len(source)), batch_size))
     sizes = [size and transform.fitted(size, inside=False) for size in image_sizes(source)]
     return batches_by_size(sizes, batch_size, multiple)
 

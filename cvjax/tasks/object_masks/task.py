@@ -85,7 +85,7 @@ class ObjectMasks(ImageTask):
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
         buckets = batches_by_size(sizes, scoring.batch_size, scoring.pad_multiple)
         fit = ObjectEvalTransform(
-            size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize, most=scoring.boxes
+            size=buckets[0][0], fill=self.fill, ignore=self.ignore, resize=resize, most=scoring.boxes
         )
         return fit, buckets
 

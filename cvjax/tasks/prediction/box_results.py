@@ -1,18 +1,18 @@
 """Writes what a detection finds: boxes drawn, as JSON, as COCO's results, and as YOLO's text."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cvjax.engine.run import write_report
 from cvjax.storage import AnyPath, write_result
+from cvjax.tasks.prediction.choices import BoxFormat
 from cvjax.tasks.prediction.coco_ids import CocoIds
 from cvjax.tasks.prediction.results import Item
 from cvjax.visual.boxes import Boxes, draw_boxes
 from cvjax.visual.sheets.samples import draw_scaled, legend_of
 
-Format = Literal["json", "coco", "yolo"]
 _RESULTS, _IMAGES = "coco_results.json", "coco_images.json"
 
 
@@ -43,7 +43,7 @@ class BoxResults:
         self,
         class_names: Sequence[str],
         least: float,
-        formats: Sequence[Format] = ("json",),
+        formats: Sequence[BoxFormat] = ("json",),
         *,
         all_least: float | None = None,
         ids: CocoIds | None = None,

@@ -95,6 +95,10 @@ class BatchPredictor(Protocol):
         """Returns the net's inputs for a piece of an image, uint8 [H, W, 3]; it runs in threads."""
         ...
 
+    def ahead(self, rows: Rows, runs: float) -> None:
+        """Compiles the net for batches of these shapes, of which so many come; any thread may call this."""
+        ...
+
     def start(self, rows: Rows) -> Any:
         """Starts the net on a batch; returns a tree of device arrays [B, ...], which may not be there yet."""
         ...

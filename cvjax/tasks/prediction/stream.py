@@ -1,19 +1,24 @@
 """Predicts many images in batches of one shape each, with threads that read and prepare the next ones meanwhile."""
 
+import math
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from cvjax.errors import ConfigError, DataError
 from cvjax.ops.geometry import pair
+from cvjax.tasks.prediction.choices import OnBad
 from cvjax.tasks.prediction.pieces import BatchPredictor, Piece, Rows
 
-OnBad = Literal["error", "skip"]
+Pieces = Mapping[int, Sequence[Piece]]
+"""Pieces of each image by its number."""
+Places = tuple[int, Sequence[tuple[int, int]]]
+"""Number of rows of a batch, and image and piece of those that are not padding."""
 _PIXELS = 640 * 640
 """Pixels of an input up to which a batch has its full size; larger inputs make smaller batches of as many pixels."""
 _ROOM = 512 << 20
@@ -121,6 +126,8 @@ class Stream:
     def over(self, images: Images, *, full: bool = False) -> Iterator[Predicted]:
         """Yields what became of each image, in the order in which they are done: by shape, then by number.
 
+        The shape that most pieces have comes first, and a thread compiles the net for the others while it runs.
+
         Args:
           images: Images to predict.
           full: Whether batches always have the full size, for images that come in portions; otherwise each shape's
@@ -129,13 +136,19 @@ class Stream:
         Raises:
           DataError: An image cannot be read, and such ones are not passed over.
         """
-        with ThreadPoolExecutor(_THREADS, "cvjax-predict") as pool:
+        with (
+            ThreadPoolExecutor(_THREADS, "cvjax-predict") as pool,
+            ThreadPoolExecutor(1, "cvjax-compile") as compiling,
+        ):
             try:
-                yield from self._over(images, full, pool)
+                yield from self._over(images, full, pool, compiling)
             finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+                for each in (compiling, pool):
+                    each.shutdown(wait=True, cancel_futures=True)
 
-    def _over(self, images: Images, full: bool, pool: ThreadPoolExecutor) -> Iterator[Predicted]:
+    def _over(
+        self, images: Images, full: bool, pool: ThreadPoolExecutor, compiling: ThreadPoolExecutor
+    ) -> Iterator[Predicted]:
         pieces: dict[int, Sequence[Piece]] = {}
         sizes: dict[int, tuple[int, int]] = {}
         bad: set[int] = set()
@@ -145,6 +158,8 @@ class Stream:
                 continue
             sizes[index], pieces[index] = size, self._predictor.pieces(size)
         parts: dict[int, dict[int, Any]] = {index: {} for index in pieces}
+        batches = list(self._batches(pieces, full))
+        compiled = self._compile_ahead(batches, sizes, pieces, full, compiling)
 
         def deliver(started: "_Started") -> Iterator[Predicted]:
             outputs = jax.device_get(started.outputs)
@@ -159,7 +174,7 @@ class Stream:
                     yield Predicted(index, sizes[index], self._predictor.join(sizes[index], pieces[index], ordered))
 
         running: _Started | None = None
-        for count, found in self._read_ahead(images, pieces, full, pool):
+        for count, found in self._read_ahead(images, pieces, batches, pool):
             rows = []
             for index, number, made in found:
                 result = made.result()
@@ -172,6 +187,7 @@ class Stream:
                     rows.append((index, number, result))
             if not rows:
                 continue
+            compiled[_shape(pieces, found)].result()
             # Started before the last batch is fetched, so that the device has it at hand.
             started = _Started(self._start([row for _, _, row in rows], count), rows)
             if running is not None:
@@ -187,7 +203,7 @@ class Stream:
         return self._predictor.start(batch)
 
     def _read_ahead(
-        self, images: Images, pieces: dict[int, Sequence[Piece]], full: bool, pool: ThreadPoolExecutor
+        self, images: Images, pieces: Pieces, batches: list[Places], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[int, list[tuple[int, int, Future[Rows | DataError]]]]]:
         """Yields the number of rows of each batch, and image, piece and inputs of those that are not padding."""
 
@@ -195,7 +211,7 @@ class Stream:
             return _tried(lambda index: self._prepared(images, index, piece), index)
 
         ahead: deque[Any] = deque()
-        for count, places in self._batches(pieces, full):
+        for count, places in batches:
             found = [(index, number, pool.submit(prepared, index, pieces[index][number])) for index, number in places]
             ahead.append((count, found))
             if len(ahead) > _AHEAD:
@@ -211,13 +227,37 @@ class Stream:
             )
         return self._predictor.prepare(image, piece)
 
-    def _batches(self, pieces: dict[int, Sequence[Piece]], full: bool) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    def _compile_ahead(
+        self,
+        batches: list[Places],
+        sizes: dict[int, tuple[int, int]],
+        pieces: Pieces,
+        full: bool,
+        compiling: ThreadPoolExecutor,
+    ) -> dict[tuple[int, int], Future[None]]:
+        """Has the net compiled for each shape in turn, and returns what says when that is done, by shape."""
+        runs = Counter(_shape(pieces, places) for _, places in batches)
+
+        def make(count: int, index: int, number: int) -> None:
+            piece = pieces[index][number]
+            blank = self._predictor.prepare(np.zeros((*sizes[index], 3), np.uint8), piece)
+            rows = {name: np.stack([np.asarray(value)] * count) for name, value in blank.items()}
+            self._predictor.ahead(rows, math.inf if full else runs[piece.shape])
+
+        made: dict[tuple[int, int], Future[None]] = {}
+        for count, places in batches:
+            shape = _shape(pieces, places)
+            if shape not in made:
+                made[shape] = compiling.submit(make, count, *places[0])
+        return made
+
+    def _batches(self, pieces: Pieces, full: bool) -> Iterator[Places]:
         """Yields the number of rows and (image, piece) of each batch, by shape; a shape has one number of rows."""
         shapes: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for index, of_image in pieces.items():
             for number, piece in enumerate(of_image):
                 shapes.setdefault(piece.shape, []).append((index, number))
-        for (height, width), places in sorted(shapes.items()):
+        for (height, width), places in sorted(shapes.items(), key=lambda item: (-len(item[1]), item[0])):
             most = max(1, min(self.batch_size, self.batch_size * _PIXELS // (height * width)))
             count = most if full else -(-len(places) // -(-len(places) // most))
             for start in range(0, len(places), count):
@@ -232,6 +272,11 @@ class Stream:
 class _Started(NamedTuple):
     outputs: Any
     rows: list[tuple[int, int, Rows]]
+
+
+def _shape(pieces: Pieces, places: Sequence[tuple[Any, ...]]) -> tuple[int, int]:
+    index, number, *_ = places[0]
+    return pieces[index][number].shape
 
 
 def _tried(work: Any, index: int) -> Any:

@@ -1,28 +1,14 @@
 """Defines the configurations of segmentation runs."""
 
 import dataclasses
-from typing import Annotated, ClassVar
-
-from tyro.constructors import PrimitiveConstructorSpec
+from typing import ClassVar
 
 from cvjax.engine.config import EvalConfig, RunConfig
 from cvjax.errors import ConfigError
 from cvjax.models.config import ModelConfig
-from cvjax.tasks.segmentation.crf import CRF_SYNTAX, CRFConfig, format_crf, parse_crf
+from cvjax.tasks.segmentation.crf_config import CRFConfig, CRFFlag
 from cvjax.tasks.segmentation.loss import LossConfig
 from cvjax.tasks.segmentation.transforms import SegmentationData
-
-CRFFlag = Annotated[
-    CRFConfig | None,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=CRF_SYNTAX,
-        instance_from_str=lambda words: None if words[0] == "None" else parse_crf(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, CRFConfig),
-        str_from_instance=lambda value: ["None" if value is None else format_crf(value)],
-    ),
-]
-"""A dense CRF as one word of a command line: `v1`, `v2`, `off`, or its numbers separated by commas."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,12 @@ import numpy as np
 from flax import linen as nn
 
 from cvjax.errors import ConfigError
-from cvjax.ops.crf.dense_crf import CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import dense_crf
+from cvjax.ops.crf.kernels import CRFKernels
 from cvjax.runtime.compiler import compiled
 from cvjax.tasks.confusion import confusion_matrix
-from cvjax.tasks.segmentation.crf import CRFConfig, inside, negative_log
+from cvjax.tasks.segmentation.crf import inside, negative_log
+from cvjax.tasks.segmentation.crf_config import CRFConfig
 from cvjax.tasks.segmentation.scores.regions import segmentation_report
 from cvjax.tasks.segmentation.task import Segmentation
 

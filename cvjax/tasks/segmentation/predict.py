@@ -1,14 +1,15 @@
 """Computes class probabilities of pixels, as an evaluation is configured, and label maps of images of any size."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cvjax.runtime.compiler import compiled
+from cvjax.runtime.compiler import Programs, compiled
+from cvjax.tasks.prediction.choices import KeptProbabilities
 from cvjax.tasks.prediction.pieces import Piece, Rows, Views, predict_one, tiles
 from cvjax.tasks.segmentation.config import SegmentationEval
 from cvjax.tasks.segmentation.crf import apply_crf, inside
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 _TILE = 2048
 """Longest side that the model sees in one piece, after the largest scale, in pixels."""
 _SHARED = 256
-Kept = Literal["uint8", "float16"]
-"""How probabilities are kept: as whole numbers of 1/255, or as float16."""
 
 
 def probabilities(model: nn.Module, variables: Any, images: jax.Array, config: SegmentationEval) -> jax.Array:
@@ -60,7 +59,7 @@ class LabelMap(NamedTuple):
 
     Attributes:
       labels: Class of each pixel, uint8 [H, W].
-      probabilities: Probabilities [H, W, C] as `Kept` says; None if they are not asked for.
+      probabilities: Probabilities [H, W, C] as `KeptProbabilities` says; None if they are not asked for.
     """
 
     labels: Any  # arrays of the device or of numpy
@@ -92,7 +91,7 @@ class MapPredictor:
         views: Views | None = None,
         *,
         multiple: int | None = None,
-        kept: Kept | None = None,
+        kept: KeptProbabilities | None = None,
     ) -> None:
         views, config = views or Views(), task.config.eval
         self._multiple = 1 if hasattr(model, "margin") else multiple or 64
@@ -111,7 +110,7 @@ class MapPredictor:
             labels = jnp.argmax(predicted, axis=-1).astype(jnp.uint8)
             return LabelMap(labels, None if kept is None else _kept(predicted, kept))
 
-        self._maps = maps
+        self._maps = Programs(maps)
 
     def pieces(self, size: tuple[int, int]) -> list[Piece]:
         """Returns the tiles of an image, or one piece for all of it."""
@@ -129,6 +128,10 @@ class MapPredictor:
         padded[:] = self._fill
         padded[:height, :width] = piece.cut(image)
         return {"image": padded, "size": np.array([height, width], np.int32)}
+
+    def ahead(self, rows: Rows, runs: float) -> None:
+        """Compiles the net for batches of these shapes."""
+        self._maps.ahead(self._variables, rows["image"], rows["size"], runs=runs)
 
     def start(self, rows: Rows) -> LabelMap:
         """Starts the net on a batch of tiles."""
@@ -154,7 +157,7 @@ class MapPredictor:
         return jax.tree.map(joined, *parts)
 
 
-def _kept(predicted: jax.Array, kept: Kept) -> jax.Array:
+def _kept(predicted: jax.Array, kept: KeptProbabilities) -> jax.Array:
     if kept == "float16":
         return predicted.astype(jnp.float16)
     return jnp.round(predicted * 255).astype(jnp.uint8)

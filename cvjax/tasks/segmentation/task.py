@@ -30,6 +30,7 @@ from cvjax.tasks.confusion import confusion_matrix
 from cvjax.tasks.doubts import Doubt
 from cvjax.tasks.images import ImageTask
 from cvjax.tasks.losses import soft_divergence
+from cvjax.tasks.prediction.choices import KeptProbabilities
 from cvjax.tasks.prediction.pieces import Views
 from cvjax.tasks.scale_crop import EvalTransform, TrainTransform
 from cvjax.tasks.segmentation import pictures, predict
@@ -37,7 +38,7 @@ from cvjax.tasks.segmentation.config import SegmentationConfig
 from cvjax.tasks.segmentation.crf import apply_crf, inside
 from cvjax.tasks.segmentation.doubt import mask_doubts
 from cvjax.tasks.segmentation.loss import pixel_loss, region_loss
-from cvjax.tasks.segmentation.predict import Kept, MapPredictor
+from cvjax.tasks.segmentation.predict import MapPredictor
 from cvjax.tasks.segmentation.scores.borders import boundary_confusion, trimap_confusions
 from cvjax.tasks.segmentation.scores.membranes import membrane_report, membrane_sums
 from cvjax.tasks.segmentation.scores.regions import border_report, image_iou_sums, image_miou, segmentation_report
@@ -150,7 +151,7 @@ class Segmentation(ImageTask):
         sizes = [resize] * len(dataset) if resize else image_sizes(dataset)
         # A net without padding mirrors its images at their border, not at that of padding.
         buckets = batches_by_size(sizes, scoring.batch_size, 1 if self.margin else scoring.pad_multiple)
-        return EvalTransform(size=buckets[-1][0], fill=self.fill, ignore=self.ignore, resize=resize), buckets
+        return EvalTransform(size=buckets[0][0], fill=self.fill, ignore=self.ignore, resize=resize), buckets
 
     def predict(self, model: nn.Module, variables: Any, inputs: jax.Array) -> jax.Array:
         """Returns class probabilities [B, H, W, C] of normalized images, as the evaluation is configured."""
@@ -278,7 +279,7 @@ class Segmentation(ImageTask):
         views: Views | None = None,
         *,
         multiple: int | None = None,
-        kept: Kept | None = None,
+        kept: KeptProbabilities | None = None,
     ) -> MapPredictor:
         """Returns what predicts label maps of photographs, with probabilities if `kept` says how.
 

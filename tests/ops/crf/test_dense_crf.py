@@ -12,7 +12,8 @@ import pytest
 from jax.test_util import check_grads
 
 from cvjax.nn import DenseCRF
-from cvjax.ops.crf.dense_crf import DEEPLAB_V1, CRFKernels, dense_crf
+from cvjax.ops.crf.dense_crf import dense_crf
+from cvjax.ops.crf.kernels import DEEPLAB_V1, CRFKernels
 
 _GOLDEN = np.load(pathlib.Path(__file__).parents[2] / "golden" / "dense_crf.npz")
 _inference = jax.jit(dense_crf, static_argnames=("kernels", "iterations", "log", "exact"))

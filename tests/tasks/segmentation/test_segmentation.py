@@ -9,7 +9,7 @@ from made import segmentation
 
 from cvjax.errors import ConfigError
 from cvjax.tasks.losses import soft_jaccard
-from cvjax.tasks.segmentation.crf import CRFConfig
+from cvjax.tasks.segmentation.crf_config import CRFConfig
 
 NAMES = ("background", "a", "b")
 

@@ -84,7 +84,7 @@ def _finish(config: StagedDetectionConfig, tuned: Outcome, console: Console) -> 
     )
     variables = install(loaded.variables, fitted)
     strategy = make_strategy(config.parallel, config.batch_size, spatial=config.spatial)
-    report = make_evaluator(scoring, model, eval_set, strategy)(strategy.place_state(variables))
+    report = make_evaluator(scoring, model, eval_set, strategy, once=True)(strategy.place_state(variables))
 
     metadata = run.run_metadata(task, train_set)
     write_json(workdir / "config.json", metadata)
