@@ -31,7 +31,7 @@ PROGRAMS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
             ("whole_commands", "whole_commands.py", ()),
         )
     ),
-    ("layers", ("layers.py",), True),
+    *(("layers", ("layers.py", "--threads", threads), True) for threads in ("1", "2")),
     *(("products", ("products.py", "--threads", threads), False) for threads in ("1", "2")),
     ("nms", ("nms.py", "--threads", "1"), True),
     ("crf", ("crf.py",), False),

@@ -13,7 +13,7 @@ agree in what they compute, or they are left out of the row. "Gradients" compute
 cotangent, the gradients with respect to input and kernel. `benchmarks/paired.py` says how turns are taken.
 
 torch is optional. With --zoo it is left out unless asked for by --contestants. Results go to
-benchmarks/results/layers_PLATFORM.md and .json, or zoo_PLATFORM.md and .json.
+benchmarks/results/layers_PLATFORM.md and .json, or zoo_PLATFORM, with _threadsN where --threads says so.
 """
 
 import argparse
@@ -164,7 +164,8 @@ def main() -> None:
         where = machine(contestants)
         title = "Layers of the models" if in_zoo else "Layers"
         settings = {"title": title, "batch": arguments.batch, "dtype": dtype, "rounds": schedule.rounds}
-        stem = arguments.out / f"{'zoo' if in_zoo else 'layers'}_{place(where)}"
+        stem = f"{'zoo' if in_zoo else 'layers'}_{place(where)}"
+        stem = arguments.out / (stem + (f"_threads{arguments.threads}" if arguments.threads else ""))
         report = Report(stem, where, settings, write)
         for layer, models in layers.items():
             for mode in arguments.modes:

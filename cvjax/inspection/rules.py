@@ -238,6 +238,7 @@ _RULES: dict[str, Callable[[JaxprEqn, Sequence[Known]], Field]] = {
     "channel_affine": _by_first(lambda _, s: s),
     "max_pool": _by_first(_geometry),
     "sum_pool": _by_first(_geometry),
+    "mix_rows": _by_first(lambda e, s: s.mixed(np.abs(e.params["geometry"].matrix)) if s.dim == 1 else s),
     "conv_general_dilated": _by_first(_convolution),
     "dot_general": _product,
     "pad": _by_first(_pad),
