@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -84,8 +84,20 @@ class Piece(NamedTuple):
         return np.ascontiguousarray(shown[:, ::-1]) if self.flip else shown
 
 
+@runtime_checkable
+class CompilesAhead(Protocol):
+    """Compiles its net before the first batch of a shape comes, as a predictor may do."""
+
+    def ahead(self, rows: Rows, runs: float) -> None:
+        """Compiles the net for batches of these shapes, of which so many come; any thread may call this."""
+        ...
+
+
 class BatchPredictor(Protocol):
-    """Predicts images of any size by a net that is compiled once for each shape of its pieces."""
+    """Predicts images of any size by a net that is compiled once for each shape of its pieces.
+
+    One that is `CompilesAhead` as well is asked for the next shape while the net runs on the one before.
+    """
 
     def pieces(self, size: tuple[int, int]) -> Sequence[Piece]:
         """Returns the pieces of an image of this height and width; nothing but the size decides them."""
@@ -93,10 +105,6 @@ class BatchPredictor(Protocol):
 
     def prepare(self, image: np.ndarray, piece: Piece) -> Rows:
         """Returns the net's inputs for a piece of an image, uint8 [H, W, 3]; it runs in threads."""
-        ...
-
-    def ahead(self, rows: Rows, runs: float) -> None:
-        """Compiles the net for batches of these shapes, of which so many come; any thread may call this."""
         ...
 
     def start(self, rows: Rows) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from cvjax.errors import ConfigError, DataError
 from cvjax.ops.geometry import pair
 from cvjax.tasks.prediction.choices import OnBad
-from cvjax.tasks.prediction.pieces import BatchPredictor, Piece, Rows
+from cvjax.tasks.prediction.pieces import BatchPredictor, CompilesAhead, Piece, Rows
 
 Pieces = Mapping[int, Sequence[Piece]]
 """Pieces of each image by its number."""
@@ -237,12 +237,15 @@ class Stream:
     ) -> dict[tuple[int, int], Future[None]]:
         """Has the net compiled for each shape in turn, and returns what says when that is done, by shape."""
         runs = Counter(_shape(pieces, places) for _, places in batches)
+        predictor = self._predictor
 
         def make(count: int, index: int, number: int) -> None:
+            if not isinstance(predictor, CompilesAhead):
+                return
             piece = pieces[index][number]
-            blank = self._predictor.prepare(np.zeros((*sizes[index], 3), np.uint8), piece)
+            blank = predictor.prepare(np.zeros((*sizes[index], 3), np.uint8), piece)
             rows = {name: np.stack([np.asarray(value)] * count) for name, value in blank.items()}
-            self._predictor.ahead(rows, math.inf if full else runs[piece.shape])
+            predictor.ahead(rows, math.inf if full else runs[piece.shape])
 
         made: dict[tuple[int, int], Future[None]] = {}
         for count, places in batches:
