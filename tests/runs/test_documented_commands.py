@@ -146,6 +146,8 @@ def _execute(text: str) -> None:
     module, *argv = words
     if module == "cvjax.cli.training.lr":
         argv += [*_smaller(argv[0], argv), "--batch-size", "8", "--sweep", "3"]
+    if module == "cvjax.cli.crf_search" and len(argv) == 1:  # 6 trials in the place of 54
+        argv += "--rounds 1 --appearance-sigma 30 --color-sigma 3 6".split()
     if module.startswith("cvjax.cli."):
         importlib.import_module(module).main(argv)
         return
