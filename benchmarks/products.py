@@ -14,7 +14,7 @@ Results go to benchmarks/results/products_cpu_threadsN.md and .json. The kinds a
 - `tiles`, `tiles_gradient`: 3x3 and 5x5 convolutions from tiles, and their kernel gradients;
 - `grouped_tiles`: kernel gradients of grouped 3x3 convolutions from tiles, beside products of gathered taps;
 - `depthwise`: kernel gradients of depthwise convolutions a few images at a time, beside all images at once;
-- `mixing`: bilinear mixing of rows, beside a product with the matrix of weights.
+- `mixing`: bilinear mixing of rows, beside a product with the matrix of weights, with a sum that reads the result.
 """
 
 import argparse
@@ -113,6 +113,9 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
         ct = jnp.where(x > 0, ct, 0)
         return sums(ct * x, ct)
 
+    def read(way: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
+        return (way(x) ** 2).sum(axis=-1)
+
     found = []
     for rows, inside, outside in OUTER:
         arrays = draw(rows, inside), draw(rows, outside)
@@ -174,7 +177,8 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
         found.append(("depthwise", f"{side}x{side}x{width}, {taps}x{taps} stride {stride}", other, ours, arrays, True))
     for source, target, width in MIXING:
         matrix = resize.bilinear_matrix(source, target)
-        other, ours = partial(resize._along_second, matrix), partial(mix_rows, matrix=matrix)
+        ways = partial(resize._along_second, matrix), partial(mix_rows, matrix=matrix)
+        other, ours = (partial(read, way) for way in ways)
         arrays = (draw(8, source, target * width),)
         found.append(("mixing", f"{source} to {target}, {target}x{width}", other, ours, arrays, True))
     return found
