@@ -31,7 +31,7 @@ from paired import (
     start,
     use_threads,
 )
-from reporting import Report, cell, describe, machine, notes, place, table
+from reporting import Report, cell, describe, machine, notes, stem_of, table
 
 HERE = pathlib.Path(__file__).resolve().parent
 ITERATIONS = 10
@@ -148,7 +148,7 @@ def main() -> None:
         where = machine(contestants)
         common = {"batch": arguments.batch, "classes": arguments.classes, "size": list(arguments.size)}
         settings = {**common, "rounds": arguments.rounds}
-        stem = f"crf_{place(machine(contestants[:1]))}" + (f"_threads{arguments.threads}" if arguments.threads else "")
+        stem = stem_of("crf", machine(contestants[:1]), arguments.threads)
         report = Report(arguments.out / stem, where, settings, write)
         schedule = Schedule(arguments.rounds, arguments.burst_ms / 1e3, tolerance=0.1)
         for image in [*arguments.images, "noise"]:

@@ -25,7 +25,7 @@ import random
 
 from layer_sides import JAX_SIDES, Layer
 from paired import RATIOS, Message, add_arguments, measure, medians, ratio, settle, start, use_threads
-from reporting import Report, cell, describe, machine, notes, place, table
+from reporting import Report, cell, describe, machine, notes, stem_of, table
 
 Shape = tuple[int, int, int]
 HERE = pathlib.Path(__file__).resolve().parent
@@ -164,8 +164,7 @@ def main() -> None:
         where = machine(contestants)
         title = "Layers of the models" if in_zoo else "Layers"
         settings = {"title": title, "batch": arguments.batch, "dtype": dtype, "rounds": schedule.rounds}
-        stem = f"{'zoo' if in_zoo else 'layers'}_{place(where)}"
-        stem = arguments.out / (stem + (f"_threads{arguments.threads}" if arguments.threads else ""))
+        stem = arguments.out / stem_of("zoo" if in_zoo else "layers", where, arguments.threads)
         report = Report(stem, where, settings, write)
         for layer, models in layers.items():
             for mode in arguments.modes:

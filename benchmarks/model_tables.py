@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from paired import RATIOS, Contestant, Message, Schedule, measure, medians, ratio, settle, start, use_threads
-from reporting import Report, cell, describe, machine, notes, place, table
+from reporting import Report, cell, describe, machine, notes, stem_of, table
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODES = ("inference", "training")
@@ -64,8 +64,7 @@ def run(subject: Subject, arguments: argparse.Namespace, nets: Sequence[Message]
         dtype, schedule = settle(arguments, contestants)
         where, common = machine(contestants), {"size": list(size), "dtype": dtype}
     schedule = dataclasses.replace(schedule, tolerance=subject.looseness * schedule.tolerance)
-    stem = f"{pathlib.Path(subject.program).stem}_{place(where)}"
-    stem += f"_threads{arguments.threads}" if arguments.threads else ""
+    stem = stem_of(pathlib.Path(subject.program).stem, where, arguments.threads)
     for mode in arguments.modes:
         title = subject.title + (", inference" if mode == "inference" else "")
         shown = functools.partial(write, title=title, program=subject.program)

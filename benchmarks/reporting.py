@@ -46,6 +46,11 @@ def place(where: Message) -> str:
     return devices.pop().lower().removeprefix("nvidia").strip().replace(" ", "-")
 
 
+def stem_of(name: str, where: Message, threads: int | None) -> str:
+    """What results' files are called, without suffix: NAME_DEVICE, with _threadsN where so many were asked for."""
+    return f"{name}_{place(where)}" + (f"_threads{threads}" if threads else "")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

@@ -31,7 +31,7 @@ import numpy as np
 from layer_sides import hello
 from paired import Message, medians, ratio, use_threads
 from PIL import Image
-from reporting import Report, cell, describe, machine, table
+from reporting import Report, cell, describe, machine, stem_of, table
 
 HERE = pathlib.Path(__file__).resolve().parent
 NETS: dict[str, dict[str, Any]] = {"deeplabv3plus_resnet50": {}, "unet": {"width": 16, "depth": 4}}
@@ -264,7 +264,7 @@ def main() -> None:
     torch_python = arguments.torch_python
     sides = ["cvjax", *(["torch"] if torch_python and "torch" in arguments.contestants else [])]
     where = machine([Side(side, torch_hello(torch_python) if side == "torch" else hello(side)) for side in sides])
-    stem = "whole_commands_cpu" + (f"_threads{arguments.threads}" if arguments.threads else "")
+    stem = stem_of("whole_commands", where, arguments.threads)
     report = Report(arguments.out / stem, where, {"rounds": arguments.rounds}, write)
     counts = {"evaluate": arguments.images, "predict": arguments.predicted}
     with tempfile.TemporaryDirectory() as place:

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from cvjax.ops.conv import conv2d
+from cvjax.ops.cpu import depthwise
 from cvjax.ops.cpu.apart import computed_apart
 from cvjax.ops.pool import max_pool
 from cvjax.ops.recompute import recomputed
@@ -23,9 +24,14 @@ def test_computed_apart_gives_what_the_function_gives(first, dtype):
     np.testing.assert_array_equal(got.astype(jnp.float32), (x * 2 + 1).astype(jnp.float32))
 
 
+@pytest.mark.parametrize("block", [0, 2**21])
 @pytest.mark.usefixtures("stored_and_local")
-def test_devices_that_each_have_their_images():
-    """Depthwise kernels and max-pools, whose gradients are computed apart, under `shard_map` as on one device."""
+def test_devices_that_each_have_their_images(block, monkeypatch):
+    """Depthwise kernels and max-pools, whose gradients are computed apart, under `shard_map` as on one device.
+
+    Also where a device sums the kernel's gradient over several blocks.
+    """
+    monkeypatch.setattr(depthwise, "_BLOCK", block)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 9, 9, 8)), jnp.float32)
     kernel = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 1, 8)), jnp.float32)
 

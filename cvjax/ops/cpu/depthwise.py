@@ -100,5 +100,7 @@ def kernel_gradient(
         parts = lax.optimization_barrier(parts)
         return jnp.stack([part.reshape(-1, channels).sum(axis=0) for part in parts])
 
-    total = sum_over_blocks(batch // images, sums, jnp.zeros((len(geometry.places), channels), wide))
+    # Filled like an argument, as that has its manual axes under `shard_map`.
+    zero = lax.full_like(ct, 0, wide, (len(geometry.places), channels))
+    total = sum_over_blocks(batch // images, sums, zero)
     return total.reshape(*geometry.kernel_size, 1, channels).astype(x.dtype)

@@ -19,9 +19,8 @@ def mix_rows(
     """
     if 0 in (*x.shape, *matrix.shape):
         return jnp.zeros((x.shape[0], len(matrix), x.shape[2]), x.dtype)
-    places = [np.flatnonzero(row)[[0, -1]] if row.any() else np.zeros(2, np.int64) for row in matrix]
-    low, high = np.stack(places).T
-    rows = np.arange(len(matrix))
+    rows, used = np.arange(len(matrix)), matrix != 0
+    low, high = used.argmax(axis=1), matrix.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
     weights = matrix[rows, low], np.where(high > low, matrix[rows, high], 0).astype(np.float32)
     first, second = (w[None, :, None] for w in weights)
 

@@ -36,7 +36,7 @@ _FEW_PIXELS = 600
 # XLA convolves pictures at this stride and beyond as fast or faster (11x11 stride 4: 1.25 times).
 _LONG_STRIDE = 4
 # Products summed over rows (kernel gradients of 1x1 convolutions) are oneDNN's from this many rows on: with one thread
-# 1.0 to 1.7 times as fast as XLA's from 392 rows on, 0.3 to 1 times with 8 (benchmarks/outer.py).
+# 1.0 to 1.7 times as fast as XLA's from 392 rows on, 0.3 to 1 times with 8 (`benchmarks/products.py`).
 FEW_ROWS = 300
 # With up to so many rows oneDNN multiplies by a transposed matrix faster (64 rows: 1.3 times, 8: 1.9 times).
 _MOST_ROWS = 64

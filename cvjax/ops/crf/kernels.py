@@ -30,8 +30,13 @@ class CRFKernels:
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "color_sigma"):
             value = getattr(self, name)
-            # A traced scalar is no number yet.
-            if isinstance(value, numbers.Real) and not float(value) > 0:
+            if not isinstance(value, numbers.Real):
+                # Here, as a plain number needs no JAX.
+                from jax.core import Tracer
+
+                if isinstance(value, Tracer):
+                    continue
+            if not value > 0:
                 raise ValueError(f"{name} of a CRF must be positive, not {value}")
 
 
