@@ -30,7 +30,8 @@ class CRFKernels:
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "color_sigma"):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real):
+            plain = isinstance(value, numbers.Real)
+            if not plain:
                 # Here, as a plain number needs no JAX.
                 from jax.core import Tracer
 
