@@ -1,7 +1,7 @@
 """Describes the kernels of a dense CRF; a command line that has them needs no JAX."""
 
 import dataclasses
-import numbers
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,8 @@ class CRFKernels:
 
     def __post_init__(self) -> None:
         for name in ("smooth_sigma", "appearance_sigma", "color_sigma"):
-            value = getattr(self, name)
-            plain = isinstance(value, numbers.Real)
-            if not plain:
+            value: Any = getattr(self, name)
+            if not isinstance(value, int | float):
                 # Here, as a plain number needs no JAX.
                 from jax.core import Tracer
 
