@@ -10,6 +10,9 @@ from typing import Any
 
 from paired import Contestant, Message, processors
 
+OLDEST_JAX = "0.10"
+"""Of pyproject.toml; results' files of other versions say so in their names."""
+
 
 def machine(contestants: Iterable[Contestant]) -> Message:
     """Where the figures come from: processor, threads, and what each contestant says of itself."""
@@ -47,8 +50,15 @@ def place(where: Message) -> str:
 
 
 def stem_of(name: str, where: Message, threads: int | None) -> str:
-    """What results' files are called, without suffix: NAME_DEVICE, with _threadsN where so many were asked for."""
-    return f"{name}_{place(where)}" + (f"_threads{threads}" if threads else "")
+    """What results' files are called, without suffix: NAME_DEVICE.
+
+    Behind it come _threadsN where so many were asked for, and _jax0MINOR where JAX is not the oldest that cvjax runs
+    on, so that figures of both stand side by side.
+    """
+    versions = {hello["versions"].get("jax", OLDEST_JAX) for hello in where["contestants"].values()}
+    newer = sorted({version.split(".")[1] for version in versions} - {OLDEST_JAX.split(".")[1]})
+    threaded = f"_threads{threads}" if threads else ""
+    return f"{name}_{place(where)}{threaded}" + "".join(f"_jax0{minor}" for minor in newer)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -18,13 +18,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from cvjax.nn.norm import affine_of, moments, normalized
+from cvjax.nn.norm import affine_of, mean_over_devices, moments, normalized
+from cvjax.ops.channels import channel_means
 from cvjax.ops.conv import conv2d
 from cvjax.ops.dtypes import wider
-from cvjax.ops.recompute import recomputed
+from cvjax.ops.recompute import recomputed, written_once
 from cvjax.shapes import Array
 
 _PLACES = (0, 1, 2)
+_NORMALIZING = 2  # rows of what is known of channels that a layer uses
 
 
 class Moments(NamedTuple):
@@ -115,44 +117,47 @@ def _block(options: DenseBlockOptions, x: jax.Array, layers: tuple[DenseLayerPar
     return _forward(options, x, layers)[0]
 
 
-_Residuals = tuple[jax.Array, Moments, tuple[DenseLayerParams, ...], list[jax.Array] | None]
+# Maps, what is known of their channels, parameters, and bottlenecks where they are kept.
+_Residuals = tuple[jax.Array, jax.Array, tuple[DenseLayerParams, ...], list[jax.Array] | None]
 
 
 def _forward(
     options: DenseBlockOptions, x: jax.Array, layers: tuple[DenseLayerParams, ...]
 ) -> tuple[DenseBlockResult, _Residuals]:
-    maps = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, sum(layer.kernel2.shape[3] for layer in layers))))
-    means, variances, inner, bottlenecks = [], [], [], []
-    statistics, channels = _moments(x), x.shape[3]
+    grown = sum(layer.kernel2.shape[3] for layer in layers)
+    maps = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, grown)))
+    # Buffers too, which all layers share: XLA makes kernels anew for vectors of another length, which take as long to
+    # compile as those for maps.
+    known, channels = jnp.pad(_known(options, x), ((0, 0), (0, grown))), x.shape[3]
+    inner, bottlenecks = [], []
     for layer in layers:
-        means.append(statistics.mean)
-        variances.append(statistics.var)
-        seen = Moments(jnp.concatenate(means), jnp.concatenate(variances))
-        bottlenecks.append(_bottleneck(options, maps[..., :channels], seen, layer))
+        bottlenecks.append(_bottleneck(maps[..., :channels], known[:_NORMALIZING, :channels], layer))
         y, within = _new_maps(options, bottlenecks[-1], layer)
-        statistics = _moments(y)
         inner.append(within)
         maps = lax.dynamic_update_slice_in_dim(maps, y, channels, axis=3)
+        known = lax.dynamic_update_slice_in_dim(known, _known(options, y), channels, axis=1)
         channels += y.shape[3]
-    seen = Moments(jnp.concatenate([*means, statistics.mean]), jnp.concatenate([*variances, statistics.var]))
+    # As whole vectors, which the layers' running averages read: they share those kernels, too.
+    mean, var = written_once(known[0], known), written_once(known[2], known)
     kept = bottlenecks if options.keep_bottlenecks else None
-    return DenseBlockResult(maps, seen, tuple(inner)), (maps, seen, layers, kept)
+    return DenseBlockResult(maps, Moments(mean, var), tuple(inner)), (maps, known, layers, kept)
 
 
 def _backward(
     options: DenseBlockOptions, residuals: _Residuals, cts: DenseBlockResult
 ) -> tuple[jax.Array, tuple[DenseLayerParams, ...]]:
-    maps, seen, layers, bottlenecks = residuals
-    ct, ct_seen, gradients, channels = cts.maps, cts.moments, [], maps.shape[3]
+    maps, known, layers, bottlenecks = residuals
+    ct, gradients, channels = cts.maps, [], maps.shape[3]
+    # Of mean and deviation; the variance's is that of the block's result, which no layer adds to.
+    ct_known, of_var = jnp.stack([cts.moments.mean, jnp.zeros_like(cts.moments.mean)]), cts.moments.var
     for number in reversed(range(len(layers))):
         layer, end = layers[number], channels
         channels -= layer.kernel2.shape[3]
         # All later layers have added to the gradients of this layer's maps and of their statistics.
-        ct_new = ct[..., channels:end] + _through_moments(maps[..., channels:end], _between(ct_seen, channels, end))
+        ct_new = written_once(_gradient(maps, known, ct, ct_known, of_var, (channels, end)), maps)
         # With other biases, as XLA takes them, what is normalized is not what the forward pass has made.
-        layer = layer._replace(bias1=recomputed(layer.bias1, ct_seen.mean), bias2=recomputed(layer.bias2, ct_seen.mean))
-        seen_before = _between(seen, 0, channels)
-        z, pull_bottleneck = jax.vjp(partial(_bottleneck, options), maps[..., :channels], seen_before, layer)
+        layer = layer._replace(bias1=recomputed(layer.bias1, ct_known[0]), bias2=recomputed(layer.bias2, ct_known[0]))
+        z, pull_bottleneck = jax.vjp(_bottleneck, maps[..., :channels], known[:_NORMALIZING, :channels], layer)
         # Where it was kept, nothing computes the one above: its gradient does not need it.
         z = z if bottlenecks is None else bottlenecks[number]
         _, pull_new, _ = jax.vjp(partial(_new_maps, options), z, layer, has_aux=True)
@@ -160,24 +165,29 @@ def _backward(
         ct_x, ct_before, more = pull_bottleneck(ct_z)
         gradients.append(jax.tree.map(jnp.add, gradient, more))
         ct = lax.dynamic_update_slice_in_dim(ct, ct[..., :channels] + ct_x, 0, axis=3)
-        ct_seen = Moments(*(a.at[:channels].add(b) for a, b in zip(ct_seen, ct_before)))
-    ct_x = _through_moments(maps[..., :channels], _between(ct_seen, 0, channels))
-    return ct[..., :channels] + ct_x, tuple(reversed(gradients))
+        ct_known = lax.dynamic_update_slice_in_dim(ct_known, ct_known[:, :channels] + ct_before, 0, axis=1)
+    return _gradient(maps, known, ct, ct_known, of_var, (0, channels)), tuple(reversed(gradients))
 
 
 _block.defvjp(_forward, _backward)
 
 
-def _bottleneck(options: DenseBlockOptions, x: jax.Array, seen: Moments, layer: DenseLayerParams) -> jax.Array:
-    """Applies BatchNorm, ReLU and the 1x1 convolution to the maps [B, H, W, C] that a layer sees: [B, H, W, D]."""
-    y = _normalize(options, x, seen, layer.scale1, layer.bias1)
+def _bottleneck(x: jax.Array, known: jax.Array, layer: DenseLayerParams) -> jax.Array:
+    """Applies BatchNorm, ReLU and the 1x1 convolution to the maps [B, H, W, C] that a layer sees: [B, H, W, D].
+
+    Of each channel mean and inverse deviation are known, [2, C].
+    """
+    mean, inverse = known
+    factor = inverse * layer.scale1
+    y = normalized(x, factor, layer.bias1 - mean * factor).astype(x.dtype)
     return conv2d(nn.relu(y), layer.kernel1.astype(x.dtype))
 
 
 def _new_maps(options: DenseBlockOptions, z: jax.Array, layer: DenseLayerParams) -> tuple[jax.Array, Moments]:
     """Makes a layer's maps [B, H, W, k] of its bottleneck [B, H, W, D], whose statistics are the second result."""
     within = _moments(z)
-    y = nn.relu(_normalize(options, z, within, layer.scale2, layer.bias2))
+    factor, offset = affine_of(*within, layer.scale2, layer.bias2, options.epsilon)
+    y = nn.relu(normalized(z, factor, offset).astype(z.dtype))
     distance = options.dilation
     border = (distance, distance)
     kernel = layer.kernel2.astype(z.dtype)
@@ -185,22 +195,28 @@ def _new_maps(options: DenseBlockOptions, z: jax.Array, layer: DenseLayerParams)
     return y if layer.kept is None else y * layer.kept, within
 
 
-def _normalize(
-    options: DenseBlockOptions, x: jax.Array, statistics: Moments, scale: jax.Array, bias: jax.Array
-) -> jax.Array:
-    return normalized(x, *affine_of(*statistics, scale, bias, options.epsilon)).astype(x.dtype)
-
-
 def _moments(x: jax.Array) -> Moments:
     return Moments(*moments(x.astype(wider(x.dtype, jnp.float32)), _PLACES))
 
 
-def _through_moments(x: jax.Array, ct: Moments) -> jax.Array:
-    """Returns the gradient for maps that comes from their statistics."""
-    _, pull = jax.vjp(_moments, x)
-    (ct_x,) = pull(ct)
-    return ct_x
+def _known(options: DenseBlockOptions, x: jax.Array) -> jax.Array:
+    """Returns mean, inverse deviation and variance of each channel, [3, C]."""
+    mean, var = _moments(x)
+    return jnp.stack([mean, lax.rsqrt(var + options.epsilon), var])
 
 
-def _between(statistics: Moments, start: int, end: int) -> Moments:
-    return Moments(*(a[start:end] for a in statistics))
+def _gradient(
+    maps: jax.Array, known: jax.Array, ct: jax.Array, ct_known: jax.Array, of_var: jax.Array, channels: tuple[int, int]
+) -> jax.Array:
+    """Returns the whole gradient for some of the maps: their own, and what comes from their statistics."""
+    part = slice(*channels)
+    (mean, inverse, _), (of_mean, of_inverse) = known, ct_known
+    x = maps[..., part].astype(mean.dtype)
+    # The variance is the mean square without the squared mean. This is for all channels of the block: a part of them
+    # would be of another length.
+    of_var = of_var - 0.5 * inverse**3 * of_inverse
+    of_mean = of_mean - 2 * mean * of_var
+    _, pull = jax.vjp(mean_over_devices, channel_means(x, jnp.square(x)))
+    ((of_mean, of_square),) = pull(jnp.stack([of_mean[part], of_var[part]]))
+    pixels = x.size // x.shape[3]
+    return ct[..., part] + normalized(x, 2 * of_square / pixels, of_mean / pixels).astype(ct.dtype)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Float, Shaped
 
 from cvjax.nn.axis import data_axis
-from cvjax.ops.channels import channel_affine, channel_sums
+from cvjax.ops.channels import channel_affine, channel_means
 from cvjax.ops.dtypes import wider
 from cvjax.shapes import Array
 
@@ -178,16 +178,16 @@ def moments(
 
     def averages(*arrays: jax.Array) -> jax.Array:
         if mask is None and axes == tuple(range(x.ndim - 1)):
-            count = x.size // x.shape[-1] if x.size else 0
-            return over_devices(channel_sums(*arrays) / count)
+            return over_devices(channel_means(*arrays))
         return over_devices(jnp.stack([a.mean(axes, where=mask) for a in arrays]))
 
     if not fast:
         (mean,) = averages(x)
         return mean, averages(jnp.square(x - jnp.expand_dims(mean, axes)))[0]
     mean, square = averages(x, jnp.square(x))
-    # Rounding can bring the difference below zero.
-    return mean, jnp.maximum(0.0, square - jnp.square(mean))
+    var = square - jnp.square(mean)
+    # Rounding can bring the difference below zero. It is brought back by a sum, as a maximum has a gradient of its own.
+    return mean, var + lax.stop_gradient(jnp.maximum(0.0, var) - var)
 
 
 def affine_of(

@@ -7,7 +7,8 @@ loop, together with what they are made of.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -23,12 +24,33 @@ from cvjax.shapes import Array
 _FEW_SUMMED = 4
 
 
+class _Summed(NamedTuple):
+    """Says what is summed: arrays of a shape, whose sums are then divided by a number."""
+
+    shape: tuple[int, ...]
+    divisor: int
+
+
 def channel_sums(*arrays: Float[Array, "*places channels"]) -> Float[jax.Array, "arrays channels"]:
     """Sums each of several arrays [..., C], of one shape and dtype, over all axes but the last: [len(arrays), C]."""
+    return _divided_sums(arrays, 1)
+
+
+def channel_means(*arrays: Float[Array, "*places channels"]) -> Float[jax.Array, "arrays channels"]:
+    """Averages what `channel_sums` sums; nan where there is nothing to average.
+
+    The sums are divided before they are put together. So what XLA makes of the result, a dozen kernels for CPU, knows
+    no size of maps, and layers of as many channels share it.
+    """
+    return _divided_sums(arrays, arrays[0].size // arrays[0].shape[-1] if arrays[0].size else 0)
+
+
+def _divided_sums(arrays: Sequence[jax.Array], divisor: int) -> jax.Array:
     chex.assert_equal_shape(arrays)
+    summed = _Summed(arrays[0].shape, divisor)
     if is_explicitly_sharded(*arrays):
-        return _plain_sums(*arrays)
-    return bind(_sums, *arrays, geometry=arrays[0].shape)
+        return _plain_sums(*arrays, geometry=summed)
+    return bind(_sums, *arrays, geometry=summed)
 
 
 def channel_affine(
@@ -42,15 +64,19 @@ def channel_affine(
     return bind(_affine, x, factor, offset, geometry=None)
 
 
-def _plain_sums(*arrays: jax.Array, geometry: tuple[int, ...] | None = None) -> jax.Array:
-    return jnp.stack([a.sum(tuple(range(a.ndim - 1))) for a in arrays])
+def _plain_sums(*arrays: jax.Array, geometry: _Summed) -> jax.Array:
+    return _together([a.sum(tuple(range(a.ndim - 1))) for a in arrays], geometry)
 
 
-def _blocked_sums(*arrays: jax.Array, geometry: tuple[int, ...]) -> jax.Array:
+def _together(sums: Sequence[jax.Array], geometry: _Summed) -> jax.Array:
+    return jnp.stack([a if geometry.divisor == 1 else a / geometry.divisor for a in sums])
+
+
+def _blocked_sums(*arrays: jax.Array, geometry: _Summed) -> jax.Array:
     """Sums a few rows at a time, of all arrays in one loop, and then what that leaves."""
-    if 0 in geometry or not all(isinstance(n, int) for n in geometry):
-        return _plain_sums(*arrays)
-    *places, channels = geometry
+    *places, channels = geometry.shape
+    if 0 in geometry.shape or not all(isinstance(n, int) for n in geometry.shape):
+        return _plain_sums(*arrays, geometry=geometry)
     # Within a row of the map, if it divides: the loop's indices are then those of the maps.
     few = largest_divisor(places[-1]) if places else 1
     shape = (*places[:-1], -1, few, channels)
@@ -58,20 +84,32 @@ def _blocked_sums(*arrays: jax.Array, geometry: tuple[int, ...]) -> jax.Array:
         few = largest_divisor(math.prod(places))
         shape = (-1, few, channels)
     if few < _FEW_SUMMED:
-        return _plain_sums(*arrays)
+        return _plain_sums(*arrays, geometry=geometry)
     blocks = [a.reshape(shape) for a in arrays]
     parts = sums_in_one_loop(blocks, axis=len(shape) - 2)
-    return jnp.stack([part.reshape(-1, channels).sum(axis=0) for part in parts])
+    rows = [part.reshape(-1, channels) for part in parts]
+    if geometry.divisor == 1:
+        return jnp.stack([a.sum(axis=0) for a in rows])
+    return jnp.stack([jnp.full(len(a), 1 / geometry.divisor, a.dtype) @ a for a in rows])
 
 
 _sums = platform_primitive("channel_sums", xla=_plain_sums, cpu=_plain_sums, local_cpu=_blocked_sums)
-ad.deflinear(_sums, lambda ct, *, geometry: [jnp.broadcast_to(row[None], geometry) for row in ct])
 
 
-def _batched_sums(arrays: Sequence[jax.Array], axes: Sequence[int | None], *, geometry: Any) -> tuple[jax.Array, int]:
+def _spread_sums(ct: jax.Array, *, geometry: _Summed) -> list[jax.Array]:
+    rows = ct if geometry.divisor == 1 else ct / geometry.divisor
+    return [jnp.broadcast_to(row, geometry.shape) for row in rows]
+
+
+def _batched_sums(
+    arrays: Sequence[jax.Array], axes: Sequence[int | None], *, geometry: _Summed
+) -> tuple[jax.Array, int]:
     size = next(a.shape[axis] for a, axis in zip(arrays, axes) if axis is not None)
     each = [batching.bdim_at_front(a, axis, size) for a, axis in zip(arrays, axes)]
-    return jax.vmap(_plain_sums)(*each), 0
+    return jax.vmap(partial(_plain_sums, geometry=geometry))(*each), 0
+
+
+ad.deflinear(_sums, _spread_sums)
 
 
 batching.primitive_batchers[_sums] = _batched_sums

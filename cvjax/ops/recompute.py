@@ -4,14 +4,15 @@ Merged, the arrays of the forward pass stay until the gradient needs them, which
 spare. `jax.lax.optimization_barrier` prevents that on GPU and TPU. XLA for CPU drops barriers before it merges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
 from jaxtyping import Float
 
-from cvjax.ops.cpu.apart import middle_element
+from cvjax.ops.cpu.apart import always, middle_element
 from cvjax.ops.primitives import bind, define_batching, platform_primitive
 from cvjax.shapes import Array
 
@@ -28,6 +29,18 @@ def recomputed(x: Float[Array, "*shape"], ct: Float[Array, "..."]) -> Float[jax.
     return bind(_recomputed, x, ct, geometry=None)
 
 
+def written_once(x: Float[Array, "*shape"], known: Float[Array, "..."]) -> Float[jax.Array, "*shape"]:
+    """Returns x, which XLA for CPU then writes once, where it would compute it again in each loop that reads it.
+
+    It is for gradients that are written by hand: it has no derivative itself.
+
+    Args:
+      x: Array that something is about to be computed of.
+      known: Array in memory at that time, not empty.
+    """
+    return bind(_written_once, x, known, geometry=None)
+
+
 def _behind_barrier(x: jax.Array, ct: jax.Array, geometry: None) -> jax.Array:
     return lax.optimization_barrier((x, ct))[0]
 
@@ -42,11 +55,24 @@ def _plus_zero(x: jax.Array, ct: jax.Array, geometry: None) -> jax.Array:
 _recomputed = platform_primitive("recomputed", xla=_behind_barrier, cpu=_behind_barrier, local_cpu=_plus_zero)
 
 
-def _batched(
-    size: int, x: jax.Array, ct: jax.Array, *, mapped: Sequence[bool], geometry: None
-) -> tuple[jax.Array, int]:
-    x = x if mapped[0] else jnp.broadcast_to(x[None], (size, *x.shape))
-    return bind(_recomputed, x, ct, geometry=geometry), 0
+def _apart(x: jax.Array, known: jax.Array, geometry: None) -> jax.Array:
+    if 0 in known.shape:
+        return x
+    return lax.cond(always(known), lambda x: x, jnp.zeros_like, x)
 
 
-define_batching(_recomputed, _batched)
+_written_once = platform_primitive("written_once", xla=_behind_barrier, cpu=_behind_barrier, local_cpu=_apart)
+
+
+def _batched_as(primitive: Primitive) -> Callable[..., tuple[jax.Array, int]]:
+    def batched(
+        size: int, x: jax.Array, other: jax.Array, *, mapped: Sequence[bool], geometry: None
+    ) -> tuple[jax.Array, int]:
+        x = x if mapped[0] else jnp.broadcast_to(x[None], (size, *x.shape))
+        return bind(primitive, x, other, geometry=geometry), 0
+
+    return batched
+
+
+for _primitive in (_recomputed, _written_once):
+    define_batching(_primitive, _batched_as(_primitive))

@@ -10,7 +10,7 @@ from cvjax.ops.conv import conv2d
 from cvjax.ops.cpu import depthwise
 from cvjax.ops.cpu.apart import computed_apart
 from cvjax.ops.pool import max_pool
-from cvjax.ops.recompute import recomputed
+from cvjax.ops.recompute import recomputed, written_once
 from cvjax.runtime.compiler import unstored
 
 
@@ -68,6 +68,26 @@ def test_recomputed_is_the_same_array(first):
     got = jax.jit(recomputed)(x, jnp.asarray([[np.nan, first]]))  # the middle one counts
     np.testing.assert_array_equal(got, x)
     np.testing.assert_array_equal(jax.jit(recomputed)(x, jnp.zeros((0, 3))), x)
+
+
+@pytest.mark.usefixtures("stored_and_local")
+@pytest.mark.parametrize("known", [np.zeros((2, 2)), np.full(3, np.nan), np.zeros((0, 3))])
+def test_what_is_written_once_is_the_same_array(known):
+    x = jnp.asarray([[0.0, -0.0, np.inf], [5.0, np.nan, -1.0]])
+    np.testing.assert_array_equal(jax.jit(written_once)(x, known), x)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(written_once, (0, None)))(x, known), x)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(written_once, (None, 0)))(x, jnp.stack([known] * 2)), [x, x])
+
+
+def test_what_is_written_once_is_in_one_loop():
+    def two_readers(x, y, once):
+        difference = written_once(x - y, x) if once else x - y
+        return jnp.pad(difference, 1), jnp.pad(difference, 2) * y[0, 0]
+
+    x = jnp.ones((64, 64))
+    with unstored():
+        texts = [jax.jit(two_readers, static_argnums=2).lower(x, x, once).compile().as_text() for once in (False, True)]
+    assert [text.count(" subtract(") for text in texts] == [2, 1]
 
 
 def test_what_is_recomputed_is_computed_twice():

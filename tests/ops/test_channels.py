@@ -1,5 +1,6 @@
 """Sums and affine maps by channel: values, derivatives of every order, and the ways they are computed."""
 
+import re
 from functools import partial
 
 import jax
@@ -10,7 +11,8 @@ from jax import export
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
-from cvjax.ops.channels import channel_affine, channel_sums
+from cvjax.ops.channels import channel_affine, channel_means, channel_sums
+from cvjax.runtime.compiler import unstored
 
 pytestmark = pytest.mark.usefixtures("stored_and_local")
 
@@ -32,6 +34,39 @@ def test_sums(shape):
         np.testing.assert_allclose(got, np.stack(expected), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_means_and_their_gradient(shape):
+    arrays = _draw(shape, shape)
+    got, pull = jax.vjp(jax.jit(channel_means), *arrays)
+    pixels = np.prod(shape[:-1])
+    expected = np.stack([a.astype(np.float64).reshape(-1, shape[-1]).sum(0) for a in arrays])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(got, expected / pixels, rtol=1e-5, atol=1e-6)  # nan where nothing is averaged
+    rows = _draw(got.shape)[0]
+    for of_array, row in zip(jax.jit(pull)(rows), rows):
+        np.testing.assert_allclose(of_array, np.broadcast_to(row / max(pixels, 1), shape), rtol=1e-6)
+
+
+def test_vectors_of_maps_of_any_size_share_their_kernels():
+    """What is computed of means knows no number of pixels; else a ResNet takes a quarter longer to compile."""
+
+    def inverse_deviations(*maps):
+        means = (channel_means(x, x**2) for x in maps)
+        return [jax.lax.rsqrt(square - mean**2) for mean, square in means]
+
+    def bodies(text):
+        """What fusions that end in `rsqrt` compute, without names."""
+        found = re.findall(r"^(?:%fused|%wrapped)\S* \(.*\{\n((?:  .*\n)+)\}", text, re.MULTILINE)
+        plain = [re.sub(r"%[\w.-]+|, metadata=\{[^}]*\}", "", body) for body in found]
+        return [body for body in plain if "rsqrt(" in body]
+
+    x, y = _draw((2, 16, 16, 8), (2, 32, 32, 8))
+    with unstored():
+        text = jax.jit(inverse_deviations).lower(x, y).compile().as_text()
+    one, other = bodies(text)
+    assert one == other
+
+
 @pytest.mark.parametrize("shape", SHAPES[:-1])
 def test_affine_and_its_gradients(shape):
     x, ct, factor, offset = _draw(shape, shape, shape[-1:], shape[-1:])
@@ -49,6 +84,7 @@ def test_derivatives_of_every_order():
         x, factor, offset = _draw((2, 4, 3), (3,), (3,), dtype=np.float64)
         check_grads(channel_affine, (x, factor, offset), order=3)
         check_grads(lambda a, b: channel_sums(a * b, jnp.sin(a)), (x, x[::-1]), order=3)
+        check_grads(lambda a, b: channel_means(a * b, jnp.sin(a)), (x, x[::-1]), order=3)
         # One argument alone, so that the others' tangents are symbolic zeros.
         check_grads(lambda offset: channel_affine(x, factor, offset) ** 2, (offset,), order=2)
 
