@@ -140,8 +140,9 @@ def cases() -> list[tuple[str, str, Callable[..., Any], Callable[..., Any], Sequ
         found.append(("narrowing", f"{side}x{side}x{inside} to {outside}", xla, ours, arrays, chosen))
     for side, inside in SUMS:
         arrays = draw(8, side, side, inside), draw(8, side, side, inside)
-        ours = partial(channels._blocked_sums, geometry=arrays[0].shape)
-        xla = channels._plain_sums
+        summed = channels._Summed(arrays[0].shape, divisor=1)
+        ours = partial(channels._blocked_sums, geometry=summed)
+        xla = partial(channels._plain_sums, geometry=summed)
         found.append(
             (
                 "sums", f"{side}x{side}x{inside}", partial(gradient_sums, xla), partial(gradient_sums, ours), arrays,
