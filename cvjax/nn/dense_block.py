@@ -210,11 +210,11 @@ def _gradient(
 ) -> jax.Array:
     """Returns the whole gradient for some of the maps: their own, and what comes from their statistics."""
     part = slice(*channels)
-    (mean, inverse, _), (of_mean, of_inverse) = known, ct_known
+    (mean, inverse, var), (of_mean, of_inverse) = known, ct_known
     x = maps[..., part].astype(mean.dtype)
     # The variance is the mean square without the squared mean. This is for all channels of the block: a part of them
     # would be of another length.
-    of_var = of_var - 0.5 * inverse**3 * of_inverse
+    of_var = jnp.where(var == 0, 0, of_var - 0.5 * inverse**3 * of_inverse)  # as in `moments`
     of_mean = of_mean - 2 * mean * of_var
     _, pull = jax.vjp(mean_over_devices, channel_means(x, jnp.square(x)))
     ((of_mean, of_square),) = pull(jnp.stack([of_mean[part], of_var[part]]))

@@ -185,9 +185,8 @@ def moments(
         (mean,) = averages(x)
         return mean, averages(jnp.square(x - jnp.expand_dims(mean, axes)))[0]
     mean, square = averages(x, jnp.square(x))
-    var = square - jnp.square(mean)
-    # Rounding can bring the difference below zero. It is brought back by a sum, as a maximum has a gradient of its own.
-    return mean, var + lax.stop_gradient(jnp.maximum(0.0, var) - var)
+    # Rounding can bring the difference below zero.
+    return mean, jnp.maximum(0.0, square - jnp.square(mean))
 
 
 def affine_of(

@@ -93,8 +93,7 @@ def test_nets_give_the_same_with_rows_split_over_four_devices(name):
     ((found, split), more), compiled = loss_and_gradients(name, SpatialStrategy(4, jax.devices()[:4]), size)
     np.testing.assert_allclose(found, loss, rtol=1e-5)
     for want, got in ((outputs, split), (gradients, more)):
-        # Sums in another order, also on one core, through some forty normalizations: 1 to 5e-5 of the largest.
-        near = 1e-4 * max(np.abs(x).max() for x in jax.tree.leaves(want))
+        near = 3e-5 * max(np.abs(x).max() for x in jax.tree.leaves(want))  # one core sums in another order
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=near), got, want)
     gathers = collectives(compiled).get("all-gather", [])
     # Convolutions whose taps reach beyond the neighbor, on maps of few pixels, take the whole map.
