@@ -16,7 +16,7 @@ import time
 from types import SimpleNamespace
 
 from paired import Message
-from reporting import Report, cell, describe, machine, place, table
+from reporting import Report, cell, describe, machine, stem_of, table
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 MODELS = ("resnet50", "densenet121", "densenet201", "efficientnet_b7")
@@ -110,7 +110,7 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as alone:
             seconds, hello = alone.apply(measure, (name, settings))
         where = machine([SimpleNamespace(name="cvjax", hello=hello)])
-        report = report or Report(arguments.out / f"compiling_{place(where)}", where, settings, write)
+        report = report or Report(arguments.out / stem_of("compiling", where, None), where, settings, write)
         report.add({"case": name, "mode": "training", "seconds": seconds})
         print(f"{name}: {', '.join(f'{stage} {cell(value)} s' for stage, value in seconds.items())}", flush=True)
 

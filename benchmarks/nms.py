@@ -28,7 +28,7 @@ from paired import (
     start,
     use_threads,
 )
-from reporting import Report, cell, describe, machine, notes, place, table
+from reporting import Report, cell, describe, machine, notes, stem_of, table
 
 CASES = (("proposals", 6000, 300), ("proposals", 12_000, 2000), ("even", 6000, 300))
 
@@ -135,7 +135,7 @@ def main() -> None:
             contestants.append(stack.enter_context(Contestant("torchvision", command)))
         where = machine(contestants)
         settings = {"rounds": arguments.rounds}
-        report = Report(arguments.out / f"nms_{place(machine(contestants[:1]))}", where, settings, write)
+        report = Report(arguments.out / stem_of("nms", machine(contestants[:1]), None), where, settings, write)
         schedule = Schedule(arguments.rounds, arguments.burst_ms / 1e3, tolerance=1e-5)
         for kind, count, most in CASES:
             times, absent = measure(contestants, {"kind": kind, "count": count, "most": most}, schedule)

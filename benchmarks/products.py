@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from paired import Message, disagreement, medians, ratio, use_threads
-from reporting import Report, cell, describe, machine, table
+from reporting import Report, cell, describe, machine, stem_of, table
 
 KINDS = (
     "outer",
@@ -246,7 +246,7 @@ def main() -> None:
 
     hello = {"versions": {"jax": jax.__version__}, "device": jax.default_backend()}
     where = machine([SimpleNamespace(name="cvjax", hello=hello)])
-    stem = arguments.out / f"products_cpu_threads{arguments.threads}"
+    stem = arguments.out / stem_of("products", where, arguments.threads)
     report = Report(stem, where, {"rounds": arguments.rounds}, write)
     for kind, shape, other, ours, arrays, chosen in cases():
         if arguments.kinds and kind not in arguments.kinds:

@@ -39,10 +39,10 @@ def channel_sums(*arrays: Float[Array, "*places channels"]) -> Float[jax.Array, 
 def channel_means(*arrays: Float[Array, "*places channels"]) -> Float[jax.Array, "arrays channels"]:
     """Averages what `channel_sums` sums; nan where there is nothing to average.
 
-    The sums are divided before they are put together. So what XLA makes of the result, a dozen kernels for CPU, knows
-    no size of maps, and layers of as many channels share it.
+    On CPU each value is divided before it is summed. So what XLA makes of the result, a dozen kernels, knows no size of
+    maps, and layers of as many channels share it.
     """
-    return _divided_sums(arrays, arrays[0].size // arrays[0].shape[-1] if arrays[0].size else 0)
+    return _divided_sums(arrays, math.prod(arrays[0].shape[:-1]))
 
 
 def _divided_sums(arrays: Sequence[jax.Array], divisor: int) -> jax.Array:
@@ -65,11 +65,7 @@ def channel_affine(
 
 
 def _plain_sums(*arrays: jax.Array, geometry: _Summed) -> jax.Array:
-    return _together([a.sum(tuple(range(a.ndim - 1))) for a in arrays], geometry)
-
-
-def _together(sums: Sequence[jax.Array], geometry: _Summed) -> jax.Array:
-    return jnp.stack([a if geometry.divisor == 1 else a / geometry.divisor for a in sums])
+    return jnp.stack([a.sum(tuple(range(a.ndim - 1))) / geometry.divisor for a in arrays])
 
 
 def _blocked_sums(*arrays: jax.Array, geometry: _Summed) -> jax.Array:
@@ -86,7 +82,7 @@ def _blocked_sums(*arrays: jax.Array, geometry: _Summed) -> jax.Array:
     if few < _FEW_SUMMED:
         return _plain_sums(*arrays, geometry=geometry)
     # Divided first: XLA repeats a division of the sums in each loop that reads them.
-    blocks = [(a if geometry.divisor == 1 else a * (1 / geometry.divisor)).reshape(shape) for a in arrays]
+    blocks = [(a * (1 / geometry.divisor)).reshape(shape) for a in arrays]
     parts = sums_in_one_loop(blocks, axis=len(shape) - 2)
     return jnp.stack([part.reshape(-1, channels).sum(axis=0) for part in parts])
 
@@ -95,8 +91,7 @@ _sums = platform_primitive("channel_sums", xla=_plain_sums, cpu=_plain_sums, loc
 
 
 def _spread_sums(ct: jax.Array, *, geometry: _Summed) -> list[jax.Array]:
-    rows = ct if geometry.divisor == 1 else ct / geometry.divisor
-    return [jnp.broadcast_to(row, geometry.shape) for row in rows]
+    return [jnp.broadcast_to(row, geometry.shape) for row in ct / geometry.divisor]
 
 
 def _batched_sums(

@@ -4,7 +4,8 @@ Merged, the arrays of the forward pass stay until the gradient needs them, which
 spare. `jax.lax.optimization_barrier` prevents that on GPU and TPU. XLA for CPU drops barriers before it merges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jaxtyping import Float
 
-from cvjax.ops.cpu.apart import always, middle_element
+from cvjax.ops.cpu.apart import computed_apart, middle_element
 from cvjax.ops.primitives import bind, define_batching, platform_primitive
 from cvjax.shapes import Array
 
@@ -58,21 +59,18 @@ _recomputed = platform_primitive("recomputed", xla=_behind_barrier, cpu=_behind_
 def _apart(x: jax.Array, known: jax.Array, geometry: None) -> jax.Array:
     if 0 in known.shape:
         return x
-    return lax.cond(always(known), lambda x: x, jnp.zeros_like, x)
+    return computed_apart(lambda known, x: x, known, x)
 
 
 _written_once = platform_primitive("written_once", xla=_behind_barrier, cpu=_behind_barrier, local_cpu=_apart)
 
 
-def _batched_as(primitive: Primitive) -> Callable[..., tuple[jax.Array, int]]:
-    def batched(
-        size: int, x: jax.Array, other: jax.Array, *, mapped: Sequence[bool], geometry: None
-    ) -> tuple[jax.Array, int]:
-        x = x if mapped[0] else jnp.broadcast_to(x[None], (size, *x.shape))
-        return bind(primitive, x, other, geometry=geometry), 0
-
-    return batched
+def _batched(
+    primitive: Primitive, size: int, x: jax.Array, other: jax.Array, *, mapped: Sequence[bool], geometry: None
+) -> tuple[jax.Array, int]:
+    x = x if mapped[0] else jnp.broadcast_to(x[None], (size, *x.shape))
+    return bind(primitive, x, other, geometry=geometry), 0
 
 
 for _primitive in (_recomputed, _written_once):
-    define_batching(_primitive, _batched_as(_primitive))
+    define_batching(_primitive, partial(_batched, _primitive))

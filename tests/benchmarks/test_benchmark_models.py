@@ -120,7 +120,7 @@ def test_a_training_step_says_what_it_needs():
 
 
 @pytest.mark.slow
-def test_inference_and_training_have_tables_of_their_own(tmp_path):
+def test_inference_and_training_have_tables_of_their_own(tmp_path, stem_here):
     """The program and its child: rows of several batch sizes stay side by side, and a second run replaces its own."""
 
     def run(*flags):
@@ -133,8 +133,8 @@ def test_inference_and_training_have_tables_of_their_own(tmp_path):
     run("--modes", "inference", "--batch", "3")
     run("--modes", "training", "--batch", "2")
     inference, training = (
-        json.loads((tmp_path / f"models_cpu{ending}.json").read_text()) for ending in ("_inference", "")
+        json.loads((tmp_path / f"{stem_here('models')}{ending}.json").read_text()) for ending in ("_inference", "")
     )
     assert [(row["mode"], row["batch"]) for row in inference["rows"]] == [("inference", 1), ("inference", 3)]
     assert [(row["mode"], row["batch"]) for row in training["rows"]] == [("training", 2)]
-    assert (tmp_path / "models_cpu_inference.md").read_text().startswith("# Classifiers, inference\n")
+    assert (tmp_path / f"{stem_here('models')}_inference.md").read_text().startswith("# Classifiers, inference\n")

@@ -59,11 +59,11 @@ def test_both_sides_are_told_the_same(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_program_measures_both_commands(photos, tmp_path, monkeypatch, capsys):
+def test_the_program_measures_both_commands(photos, tmp_path, monkeypatch, capsys, stem_here):
     counts = ["--images", "3", "--predicted", "2", "--nets", "unet", "--out", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", ["whole_commands.py", "--photos", str(photos), *counts])
     whole_commands.main()
-    rows = json.loads((tmp_path / "out" / "whole_commands_cpu.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "out" / f"{stem_here('whole_commands')}.json").read_text())["rows"]
     assert [(row["mode"], row["batch"]) for row in rows] == [("evaluate", 3), ("predict", 2)]
     assert all(row["seconds"]["cvjax"] > 0 for row in rows)
     assert "| evaluate | unet | 3 |" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Tables, and files that grow row by row."""
 
 import json
+import pathlib
 
 import pytest
 import reporting
@@ -28,6 +29,17 @@ def test_place_is_the_device():
     gpu["contestants"]["torch"] = {"device": "cpu"}
     with pytest.raises(SystemExit, match="different devices"):
         reporting.place(gpu)
+
+
+def test_files_of_a_newer_jax_say_so():
+    def stem(version, threads=None):
+        cvjax = {"versions": {"jax": version}, "device": "cpu"}
+        torch = {"versions": {"torch": "2.14.1"}, "device": "cpu"}
+        return reporting.stem_of("models", {"contestants": {"cvjax": cvjax, "torch": torch}}, threads)
+
+    assert f'"jax>={reporting.OLDEST_JAX}"' in (pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert [stem("0.10.2"), stem("0.10.2", 1)] == ["models_cpu", "models_cpu_threads1"]
+    assert [stem("0.12.0.1"), stem("0.12.0.1", 2)] == ["models_cpu_jax012", "models_cpu_threads2_jax012"]
 
 
 def test_report_keeps_rows_of_the_same_machine_and_settings(tmp_path):
